@@ -1,0 +1,1 @@
+"""Thin entry points: parse, validate, print the resolved configuration, call, exit code."""

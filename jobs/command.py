@@ -1,0 +1,48 @@
+"""What every job's command line shares: logging, exit codes, and errors without a traceback."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from model.errors import CatalogRepairError
+
+EXIT_OK = 0
+EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same code
+EXIT_TOO_MANY_FAILED = 3  # outputs are kept
+
+logger = logging.getLogger("jobs")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's examples as written and appends each flag's default."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaint is one line that ends with where to look next."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` and exit with code 2."""
+        self.exit(EXIT_USAGE, f"error: {message} (see {self.prog} --help)\n")
+
+
+def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+    """Run a job's `main(argv) -> exit code` as a process: our own errors become one line and exit code 2."""
+    logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"), format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    try:
+        sys.exit(main(None))
+    except CatalogRepairError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+def show_configuration(configuration: Mapping[str, Any]) -> None:
+    """Write the resolved configuration as JSON to standard output, so that a person or a script can read it."""
+    sys.stdout.write(json.dumps(configuration, indent=2, default=str, sort_keys=True) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""What happens to rows: schemas, storage, decoding, routing, correction, FID, reports, training data."""

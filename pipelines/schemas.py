@@ -1,0 +1,64 @@
+"""Arrow schemas of what the system reads and writes. Other systems rely on these column names and types."""
+
+import pyarrow as pa
+
+STATUSES = ("corrected", "passthrough", "rejected", "failed")
+
+LABELS = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
+
+#: Catalog as this project writes it; as input, `image` may also be struct{bytes, path} or be replaced by `uri`.
+CATALOG = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        ("image", pa.binary()),
+        ("uri", pa.string()),
+        ("labels", LABELS),
+        ("product_type", pa.string()),
+    ]
+)
+
+#: One row per input image of a correction run.
+MANIFEST = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        ("source_uri", pa.string()),
+        ("product_type", pa.string()),
+        ("status", pa.string()),
+        ("defects", pa.list_(pa.string())),  # every defect the label map found, in the order of correction
+        ("group", pa.string()),  # of `defect`
+        ("defect", pa.string()),  # the first of `defects`: names the output folder and the FID row
+        ("output_uri", pa.string()),  # null unless corrected: consumers take coalesce(output_uri, source_uri)
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("input_sha256", pa.string()),
+        ("output_sha256", pa.string()),
+        ("model_version", pa.string()),
+        ("config_hash", pa.string()),
+        ("error_code", pa.string()),
+        ("error_message", pa.string()),
+        ("corrected_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+#: Training shards. `source` or `target` is null for an unpaired image of one domain only.
+SHARD = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        ("source", pa.binary()),
+        ("target", pa.binary()),
+        ("pairing", pa.string()),  # 'paired' | 'unpaired'
+        ("group", pa.string()),
+        ("defect", pa.string()),
+        ("product_type", pa.string()),
+        ("split", pa.string()),  # 'train' | 'test'
+    ]
+)
+
+#: Clean images that FID and KID compare with. `defect` null: the image serves every defect.
+REFERENCE = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        ("image", pa.binary()),
+        ("defect", pa.string()),
+    ]
+)

@@ -1,0 +1,33 @@
+"""Fixtures that several test modules share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The project's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_photos() -> Path:
+    """Parquet of real seller photos with masks; absent on most machines."""
+    path = REPOSITORY.parent / "shared" / "data" / "photos.parquet"
+    if not path.exists():
+        pytest.skip("real seller photos are not on this machine (../shared/data/photos.parquet)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """One Ray instance for the whole session: 4 logical CPUs, so that operators overlap on a small machine."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
