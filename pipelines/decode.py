@@ -1,0 +1,291 @@
+"""Encoded bytes of a stranger to sRGB pixels, or an error with a code; never another exception.
+
+The order matters: the length, then the signature, then the header's dimensions, and only then pixels. Only
+the plugin of the recognised format gets to see the bytes.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageCms, ImageFile
+
+from model.errors import CatalogRepairError, ConfigurationError
+
+#: Formats that are decoded, by Pillow's name. TIFF, AVIF, HEIC, PSD, … stay off: each is a large decoder more
+#: that strangers' bytes would reach, and no marketplace needs them before it converts uploads itself.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+#: Embedded colour profiles above this size are ignored. Press profiles (CMYK) have up to 2 MB; phones' have
+#: 0.5 KB.
+MAX_PROFILE_BYTES = 4 << 20
+
+#: A progressive JPEG stores the picture in about ten scans. A few bytes more make one scan more, and each
+#: costs a pass over all pixels: unlimited, a 1 MB file keeps a core busy for minutes.
+MAX_JPEG_SCANS = 100
+
+#: How EXIF's orientation tag (EXIF 2.3, tag 0x0112) is undone. 1 and everything that is not a valid value:
+#: nothing.
+_ORIENTATION_TAG = 0x0112
+_UNDO_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow warns about odd metadata and large images, once per upload. The limits below decide; logs stay
+# readable. A filter set once is safe with threads, `warnings.catch_warnings` around each call is not.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow's PNG and TIFF code logs every chunk and tag at DEBUG.
+logging.getLogger("PIL").setLevel(logging.INFO)
+
+
+class ImageError(CatalogRepairError):
+    """An image that cannot be used. `code` is short and stable (a column of the manifest), the text is for
+    people.
+
+    Codes of `decode_image`: empty, unknown_format, format_not_allowed, too_large (bytes, pixels or side),
+    too_small, bad_aspect, too_complex (a JPEG with hundreds of scans), animated, truncated, corrupt. Readers
+    of storage add theirs.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What an upload may be. Raises ConfigurationError at construction for limits that no image can meet."""
+
+    max_bytes: int = 32 << 20  # encoded size; raise it where sellers send large PNG
+    max_pixels: int = (
+        50_000_000  # a phone's 48-megapixel photo passes. Decoded: 3 bytes each, more while converting
+    )
+    max_dimension: int = 16_000  # the longer side; WebP output ends at 16,383
+    min_dimension: int = 16  # the shorter side; below it is a tracking pixel, not a product
+    max_aspect: float = (
+        20.0  # longer side over shorter side; a banner beyond it becomes mush at the model's square input
+    )
+
+    def __post_init__(self) -> None:
+        if min(self.max_bytes, self.max_pixels, self.min_dimension) < 1:
+            raise ConfigurationError(
+                "decode limits max_bytes, max_pixels and min_dimension must be at least 1"
+            )
+        if self.max_dimension < self.min_dimension:
+            raise ConfigurationError("decode limit max_dimension must not be below min_dimension")
+        if not self.max_aspect >= 1:
+            raise ConfigurationError("decode limit max_aspect must be at least 1")
+
+
+def decode_image(
+    data: bytes, limits: DecodeLimits = DecodeLimits(), max_side: int | None = None
+) -> np.ndarray:
+    """Decode an upload to uint8 (H,W,3), RGB in 0..255, contiguous and writable.
+
+    EXIF orientation is applied. A valid embedded ICC profile is converted to sRGB, a broken one ignored.
+    Alpha (also a palette's or a colour key's) is composited on white. 16-bit grey is scaled to 8 bits. CMYK
+    is read inverted where an Adobe marker says so. Of a camera's multi-picture JPEG the main picture is
+    taken; an animation is an error, because its correction would silently be a still.
+
+    limits: what to refuse, checked on the header before pixels are decoded.
+    max_side: shrink so that the longer side is at most this (antialiased bicubic); JPEG is then decoded at
+    1/2, 1/4 or
+        1/8 size where that leaves at least the asked size, which is several times faster. Never
+        enlarges.
+
+    Raises ImageError and nothing else.
+    """
+    try:
+        return _decode(data, limits, max_side)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_large", str(error)) from error
+    except MemoryError as error:
+        raise ImageError(
+            "too_large", "not enough memory to decode the image; lower the limit of pixels"
+        ) from error
+    except Exception as error:  # whatever a decoder makes of hostile bytes is this row's failure
+        reason = f"{type(error).__name__}: {error}"[:200]
+        if _lacks_end(data):
+            raise ImageError("truncated", f"the file ends before the image does ({reason})") from error
+        raise ImageError("corrupt", f"the image cannot be decoded ({reason})") from error
+
+
+def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> np.ndarray:
+    if not data:
+        raise ImageError("empty", "the image has no bytes")
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_large", f"{len(data)} bytes; at most {limits.max_bytes} are allowed")
+    kind = _recognise(data)
+    if kind == "WEBP":
+        _check_size(*_webp_size(data), limits)  # Pillow allocates the canvas when it opens a WebP
+    if kind == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        raise ImageError("too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans")
+    ImageFile.LOAD_TRUNCATED_IMAGES = (
+        False  # some libraries set it, and half a product would pass as a whole one
+    )
+    with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        _check_size(*image.size, limits)
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            raise ImageError("animated", f"an animated {kind}; upload a still image")
+        target = _fitted(image.size, max_side)
+        image.draft(None, target)  # JPEG only, and before `load`: the decoder then skips what would be
+        averaged away image.load() rgb = _to_srgb(image) if rgb.size != target:
+            rgb = rgb.resize(target, Image.Resampling.BICUBIC)
+        turn = _UNDO_ORIENTATION.get(_orientation(image))
+        return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _recognise(data: bytes) -> str:
+    """Pillow's name of the format by its signature. Raises ImageError where unknown or not on the list."""
+    for name, matches in _SIGNATURES.items():
+        if matches(data):
+            if name not in FORMATS:
+                raise ImageError(
+                    "format_not_allowed", f"{name} images are not accepted; use {', '.join(FORMATS)}"
+                )
+            return name
+    raise ImageError("unknown_format", f"no image format recognised; use {', '.join(FORMATS)}")
+
+
+#: Signatures; those beyond FORMATS only make the message helpful.
+_SIGNATURES: dict[str, Callable[[bytes], bool]] = {
+    "JPEG": lambda data: data.startswith(b"\xff\xd8\xff"),
+    "PNG": lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"),
+    "WEBP": lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP",
+    "GIF": lambda data: data.startswith((b"GIF87a", b"GIF89a")),
+    "BMP": lambda data: data.startswith(b"BM"),
+    "TIFF": lambda data: data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    "AVIF": lambda data: data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"),
+    "HEIC": lambda data: data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"),
+    "JPEG 2000": lambda data: data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
+    "PSD": lambda data: data.startswith(b"8BPS"),
+    "ICO": lambda data: data.startswith(b"\0\0\1\0"),
+    "PDF": lambda data: data.startswith(b"%PDF"),
+    "SVG": lambda data: data.lstrip()[:5] == b"<?xml" or data.lstrip()[:4] == b"<svg",
+}
+
+
+def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
+    size = f"{width}x{height} pixels"
+    if width * height > limits.max_pixels:
+        raise ImageError("too_large", f"{size}; at most {limits.max_pixels} in all are allowed")
+    if max(width, height) > limits.max_dimension:
+        raise ImageError("too_large", f"{size}; a side may have at most {limits.max_dimension}")
+    if min(width, height) < limits.min_dimension:
+        raise ImageError("too_small", f"{size}; each side needs at least {limits.min_dimension}")
+    if max(width, height) > limits.max_aspect * min(width, height):
+        raise ImageError(
+            "bad_aspect", f"{size}; one side may be at most {limits.max_aspect:g} times the other"
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height that the first chunk of a WebP declares (RFC 9649, sections 2.5 to 2.7)."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        raise ImageError("truncated", "the file ends inside its header")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    raise ImageError("corrupt", "a WebP that does not begin with an image chunk")
+
+
+def _lacks_end(data: bytes) -> bool:
+    """True where the format's end marker is missing: the upload was cut rather than damaged."""
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") < max(data.rfind(b"\xff\xda"), 2)
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    if data.startswith(b"RIFF"):
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data.startswith(b"GIF8"):
+        return not data.rstrip(b"\0").endswith(b";")
+    return len(data) < int.from_bytes(data[2:6], "little")  # BMP: the header says how long the file is
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """A loaded image of any mode as RGB: profile applied, alpha composited on white."""
+    profile = image.info.get("icc_profile")
+    color, alpha = _split_alpha(image)
+    rgb = _apply_profile(color, profile) if profile else None
+    rgb = color.convert("RGB") if rgb is None else rgb
+    if alpha is None:
+        return rgb
+    white = Image.new("RGB", rgb.size, "white")
+    white.paste(rgb, mask=alpha)
+    return white
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The image as L, RGB or CMYK, and its alpha as L, or None where it is opaque."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to 8 bits clips
+        grey = np.asarray(image).astype(np.int64)
+        eight = Image.fromarray(((np.clip(grey, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8))
+        key = image.info.get("transparency")
+        return eight, None if key is None else Image.fromarray(np.where(grey == key, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return rgba.convert("RGB"), rgba.getchannel("A")
+    if image.mode == "CMYK" and "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG as inverted; without Adobe's marker the values are plain ink amounts.
+        return Image.fromarray(255 - np.asarray(image), mode="CMYK"), None
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image, None
+    return image.convert("L" if image.mode == "1" else "RGB"), None
+
+
+def _apply_profile(color: Image.Image, profile: bytes) -> Image.Image | None:
+    """`color` (L, RGB or CMYK) from the embedded ICC profile to sRGB, or None where it is of no use."""
+    if len(profile) > MAX_PROFILE_BYTES:
+        return None
+    if color.mode == "L" and profile[16:20] == b"RGB ":  # grey pixels in an RGB space
+        color = color.convert("RGB")
+    try:
+        return _transform(profile, color.mode).apply(color)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    """The conversion from `profile` to sRGB. Kept: a catalog's photos share few profiles."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+
+def _fitted(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    """`size` scaled down so that the longer side is at most `max_side`; at least one pixel."""
+    if max_side is None or max(size) <= max_side:
+        return size
+    scale = max_side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 where there is none or the EXIF data is nonsense."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))
+        return int(exif.get(_ORIENTATION_TAG, 1))
+    except Exception:  # noqa: BLE001 (metadata of a stranger must not fail an image whose pixels are fine)
+        return 1
