@@ -102,10 +102,8 @@ def decode_image(
     taken; an animation is an error, because its correction would silently be a still.
 
     limits: what to refuse, checked on the header before pixels are decoded.
-    max_side: shrink so that the longer side is at most this (antialiased bicubic); JPEG is then decoded at
-    1/2, 1/4 or
-        1/8 size where that leaves at least the asked size, which is several times faster. Never
-        enlarges.
+    max_side: shrink until the longer side is at most this, antialiased bicubic; never enlarge. JPEG is then
+        decoded at 1/2, 1/4 or 1/8 size where that leaves at least the asked size, which is much faster.
 
     Raises ImageError and nothing else.
     """
@@ -136,16 +134,16 @@ def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> np.ndarr
         _check_size(*_webp_size(data), limits)  # Pillow allocates the canvas when it opens a WebP
     if kind == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise ImageError("too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans")
-    ImageFile.LOAD_TRUNCATED_IMAGES = (
-        False  # some libraries set it, and half a product would pass as a whole one
-    )
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # some library may have set it: half a product would pass
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
         _check_size(*image.size, limits)
         if getattr(image, "is_animated", False) and image.format != "MPO":
             raise ImageError("animated", f"an animated {kind}; upload a still image")
         target = _fitted(image.size, max_side)
-        image.draft(None, target)  # JPEG only, and before `load`: the decoder then skips what would be
-        averaged away image.load() rgb = _to_srgb(image) if rgb.size != target:
+        image.draft(None, target)  # JPEG only: the decoder then skips what would be averaged away
+        image.load()
+        rgb = _to_srgb(image)
+        if rgb.size != target:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC)
         turn = _UNDO_ORIENTATION.get(_orientation(image))
         return np.array(rgb if turn is None else rgb.transpose(turn))
