@@ -12,13 +12,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
 
 from model.errors import CatalogRepairError, ConfigurationError
 
 #: Formats that are decoded, by Pillow's name. TIFF, AVIF, HEIC, PSD, … stay off: each is a large decoder more
-#: that strangers' bytes would reach, and no marketplace needs them before it converts uploads itself.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+#: that strangers' bytes would reach. The classes are used directly: `Image.open` would also read a JPEG's
+#: multi-picture index, and warn or fail by a limit of its own that any library can change.
+_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+}
+FORMATS = tuple(_PLUGINS)
 
 #: Embedded colour profiles above this size are ignored. Press profiles (CMYK) have up to 2 MB; phones' have
 #: 0.5 KB.
@@ -41,8 +58,8 @@ _UNDO_ORIENTATION = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow warns about odd metadata and large images, once per upload. The limits below decide; logs stay
-# readable. A filter set once is safe with threads, `warnings.catch_warnings` around each call is not.
+# Pillow warns about odd metadata. The image is fine without it, and logs stay readable. A filter set once is safe
+# with threads, `warnings.catch_warnings` around each call is not.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow's PNG and TIFF code logs every chunk and tag at DEBUG.
 logging.getLogger("PIL").setLevel(logging.INFO)
@@ -111,8 +128,6 @@ def decode_image(
         return _decode(data, limits, max_side)
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:
-        raise ImageError("too_large", str(error)) from error
     except MemoryError as error:
         raise ImageError(
             "too_large", "not enough memory to decode the image; lower the limit of pixels"
@@ -135,9 +150,9 @@ def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> np.ndarr
     if kind == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
         raise ImageError("too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans")
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some library may have set it: half a product would pass
-    with Image.open(io.BytesIO(data), formats=[kind]) as image:
+    with _PLUGINS[kind](io.BytesIO(data)) as image:
         _check_size(*image.size, limits)
-        if getattr(image, "is_animated", False) and image.format != "MPO":
+        if getattr(image, "is_animated", False):
             raise ImageError("animated", f"an animated {kind}; upload a still image")
         target = _fitted(image.size, max_side)
         image.draft(None, target)  # JPEG only: the decoder then skips what would be averaged away

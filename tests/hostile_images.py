@@ -1,0 +1,223 @@
+"""Image files as sellers send them: odd but valid ones with the pixels they mean, and broken or hostile ones.
+
+`odd_images()` maps a name to (bytes, pixels that a browser would show, tolerance); `hostile_images()` maps a
+name to (bytes, error code). All are drawn here, a few kilobytes each, and the same on every run.
+"""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+WIDTH, HEIGHT = 64, 48
+
+
+def drawing(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """uint8 (height,width,3): smooth for JPEG's sake, different under every flip, turn and channel swap."""
+    y, x = np.mgrid[0:height, 0:width]
+    red = 40 + 200 * x / width
+    green = 230 - 180 * y / height
+    blue = 60 + 60 * (x / width) * (y / height)
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+def encode(pixels: np.ndarray, format: str = "JPEG", **options: Any) -> bytes:
+    """Encode an array (or a Pillow image) with Pillow; JPEG at a quality that a test can compare with."""
+    image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+    if format in ("JPEG", "MPO"):
+        options = {"quality": 95, "subsampling": 0, **options}
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG by hand (PNG specification, 5), also of kinds that Pillow cannot write; `extra`: before IDAT."""
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def with_orientation(orientation: int, format: str = "JPEG") -> tuple[bytes, np.ndarray]:
+    """The drawing stored turned, with the EXIF tag (EXIF 2.3, 4.6.4) that turns it back."""
+    upright = drawing()
+    stored = {  # what a camera held that way has stored
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(np.ascontiguousarray(stored), format, exif=exif), upright
+
+
+def swapped_profile() -> bytes:
+    """A valid ICC profile: sRGB with red and blue exchanged, so a reader that applies it swaps channels."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack(">I", profile[128:132])[0]
+    for entry in range(132, 132 + 12 * count, 12):
+        name = bytes(profile[entry : entry + 4])
+        profile[entry : entry + 4] = {b"rXYZ": b"bXYZ", b"bXYZ": b"rXYZ"}.get(name, name)
+    return bytes(profile)
+
+
+def without_adobe_marker(jpeg: bytes) -> bytes:
+    """`jpeg` less its Adobe APP14 segment."""
+    at = jpeg.index(b"\xff\xee")
+    return jpeg[:at] + jpeg[at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big") :]
+
+
+def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """rgb uint8 (H,W,3) over white through alpha uint8 (H,W)."""
+    share = alpha[..., None] / 255
+    return np.round(rgb * share + 255 * (1 - share)).astype(np.uint8)
+
+
+def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
+    """Valid files: name to (bytes, expected uint8 (H,W,3), largest allowed difference)."""
+    rgb = drawing()
+    grey = rgb[..., 0]
+    grey3 = np.repeat(grey[..., None], 3, axis=-1)
+    alpha = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
+    image = Image.fromarray(rgb)
+    cmyk = image.convert("CMYK")
+    rgba = np.dstack([rgb, alpha])
+    palette = image.quantize(16)
+    shown = np.array(palette.convert("RGB"))
+    holes = np.where(np.array(palette) == 3, 0, 255).astype(np.uint8)
+    binary = Image.fromarray(grey).convert("1", dither=Image.Dither.NONE)
+    cases = {
+        "jpeg": (encode(rgb), rgb, 6),
+        "progressive jpeg": (encode(rgb, progressive=True), rgb, 6),
+        "subsampled jpeg": (encode(rgb, subsampling=2), rgb, 12),
+        "grey jpeg": (encode(grey), grey3, 4),
+        "multi-picture jpeg": (
+            encode(rgb, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))]),
+            rgb,
+            6,
+        ),
+        "cmyk jpeg, adobe": (encode(cmyk), rgb, 8),
+        "cmyk jpeg, plain": (
+            without_adobe_marker(encode(Image.fromarray(255 - np.array(cmyk), "CMYK"))),
+            rgb,
+            8,
+        ),
+        "jpeg, missing end marker padded": (encode(rgb) + b"\0" * 100, rgb, 6),
+        "jpeg, nonsense exif": (
+            encode(rgb, exif=b"Exif\0\0" + b"MM\0*\xff\xff\xff\xff" + b"\x07" * 90),
+            rgb,
+            6,
+        ),
+        "jpeg, orientation 99": (encode(rgb, exif=_orientation_exif(99)), rgb, 6),
+        "png": (encode(rgb, "PNG"), rgb, 0),
+        "alpha png": (encode(rgba, "PNG"), on_white(rgb, alpha), 1),
+        "grey alpha png": (
+            encode(Image.fromarray(np.dstack([grey, alpha]), "LA"), "PNG"),
+            on_white(grey3, alpha),
+            1,
+        ),
+        "palette png": (encode(palette, "PNG"), shown, 0),
+        "palette png, transparent": (encode(palette, "PNG", transparency=3), on_white(shown, holes), 0),
+        "colour key png": (
+            encode(rgb, "PNG", transparency=tuple(int(v) for v in rgb[5, 7])),
+            on_white(rgb, np.where((rgb == rgb[5, 7]).all(axis=-1), 0, 255).astype(np.uint8)),
+            0,
+        ),
+        "16-bit grey png": (encode(grey.astype(np.uint16) * 257, "PNG"), grey3, 0),
+        "16-bit rgb png": (_deep_png(rgb), rgb, 1),
+        "bilevel png": (encode(binary, "PNG"), np.array(binary.convert("RGB")), 0),
+        "png, swapped profile": (encode(rgb, "PNG", icc_profile=swapped_profile()), rgb[..., ::-1], 2),
+        "alpha png, swapped profile": (
+            encode(rgba, "PNG", icc_profile=swapped_profile()),
+            on_white(rgb[..., ::-1], alpha),
+            2,
+        ),
+        "jpeg, swapped profile": (encode(rgb, icc_profile=swapped_profile()), rgb[..., ::-1], 8),
+        "jpeg, broken profile": (encode(rgb, icc_profile=b"\x07" * 300), rgb, 6),
+        "grey jpeg, rgb profile": (encode(grey, icc_profile=_srgb_profile()), grey3, 5),
+        "cmyk jpeg, rgb profile": (encode(cmyk, icc_profile=swapped_profile()), rgb, 8),
+        "webp": (encode(rgb, "WEBP", quality=95), rgb, 14),
+        "lossless webp, alpha": (encode(rgba, "WEBP", lossless=True, exact=True), on_white(rgb, alpha), 1),
+        "gif": (encode(palette, "GIF"), shown, 0),
+        "gif, transparent": (encode(palette, "GIF", transparency=3), on_white(shown, holes), 0),
+        "bmp": (encode(rgb, "BMP"), rgb, 0),
+    }
+    for orientation in range(1, 9):
+        cases[f"jpeg, orientation {orientation}"] = (*with_orientation(orientation), 6)
+    cases["png, orientation 6"] = (*with_orientation(6, "PNG"), 0)
+    cases["webp, orientation 8"] = (*with_orientation(8, "WEBP"), 14)
+    return cases
+
+
+def hostile_images() -> dict[str, tuple[bytes, str]]:
+    """Files that must be refused: name to (bytes, error code)."""
+    rgb = drawing()
+    frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
+    moving = {"save_all": True, "append_images": frames[1:], "duration": 100}
+    jpeg, whole_png, webp = encode(rgb), encode(rgb, "PNG"), encode(rgb, "WEBP", lossless=True)
+    progressive = encode(rgb, progressive=True)
+    gif, bmp = encode(rgb, "GIF"), encode(rgb, "BMP")
+    scan = jpeg[jpeg.index(b"\xff\xda") : -2]
+    return {
+        "empty": (b"", "empty"),
+        "html": (b"<!doctype html><title>404</title>", "unknown_format"),
+        "zeros": (bytes(5000), "unknown_format"),
+        "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format_not_allowed"),
+        "tiff": (encode(rgb, "TIFF"), "format_not_allowed"),
+        "jpeg 2000": (encode(rgb, "JPEG2000"), "format_not_allowed"),
+        "half a jpeg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "half a progressive jpeg": (progressive[: len(progressive) // 2], "truncated"),
+        "half a png": (whole_png[: len(whole_png) // 2], "truncated"),
+        "half a webp": (webp[: len(webp) // 2], "truncated"),
+        "webp, header only": (webp[:22], "truncated"),
+        "half a gif": (gif[: len(gif) // 2], "truncated"),
+        "half a bmp": (bmp[: len(bmp) // 2], "truncated"),
+        "jpeg signature, then noise": (b"\xff\xd8\xff" + b"\x11\x22" * 400 + b"\xff\xd9", "corrupt"),
+        "png with a wrong checksum": (_flipped(whole_png, whole_png.index(b"IDAT") + 9), "corrupt"),
+        "webp without an image": (b"RIFF\x20\0\0\0WEBPEXIF" + bytes(20), "corrupt"),
+        # The dimensions alone must condemn these: there are no pixels behind them.
+        "png bomb": (png(60000, 60000, 8, 2, b""), "too_large"),
+        "png, long side": (png(30000, 600, 8, 0, b""), "too_large"),
+        "webp bomb": (b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\0\xff\xff\0", "too_large"),
+        "gif bomb": (gif[:6] + b"\xff\xff\xff\xff" + gif[10:], "too_large"),
+        "bmp bomb": (bmp[:18] + struct.pack("<ii", 60000, 60000) + bmp[26:], "too_large"),
+        "tracking pixel": (encode(rgb[:1, :1], "PNG"), "too_small"),
+        "banner": (encode(drawing(1000, 20), "PNG"), "bad_aspect"),
+        "jpeg of many scans": (jpeg[:-2] + scan * 200 + b"\xff\xd9", "too_complex"),
+        "animated gif": (encode(frames[0], "GIF", **moving), "animated"),
+        "animated png": (encode(frames[0], "PNG", **moving), "animated"),
+        "animated webp": (encode(frames[0], "WEBP", **moving), "animated"),
+    }
+
+
+def _srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _orientation_exif(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def _deep_png(rgb: np.ndarray) -> bytes:
+    """`rgb` as a PNG of 16 bits a channel, each byte's value in the high byte and another in the low byte."""
+    deep = (rgb.astype(np.uint16) << 8) + 90
+    return png(
+        rgb.shape[1], rgb.shape[0], 16, 2, b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    )
+
+
+def _flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
