@@ -58,8 +58,8 @@ _UNDO_ORIENTATION = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow warns about odd metadata. The image is fine without it, and logs stay readable. A filter set once is safe
-# with threads, `warnings.catch_warnings` around each call is not.
+# Pillow warns about odd metadata. The image is fine without it, and logs stay readable. A filter set once is
+# safe with threads, `warnings.catch_warnings` around each call is not.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow's PNG and TIFF code logs every chunk and tag at DEBUG.
 logging.getLogger("PIL").setLevel(logging.INFO)

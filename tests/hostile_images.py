@@ -97,16 +97,16 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
     shown = np.array(palette.convert("RGB"))
     holes = np.where(np.array(palette) == 3, 0, 255).astype(np.uint8)
     binary = Image.fromarray(grey).convert("1", dither=Image.Dither.NONE)
+    pictures = encode(rgb, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))])
+    index = pictures.index(b"MPF\0") + 4
+    nonsense = pictures[:index] + b"II*\0\xff\xff\xff\x7f" + pictures[index + 8 :]
     cases = {
         "jpeg": (encode(rgb), rgb, 6),
         "progressive jpeg": (encode(rgb, progressive=True), rgb, 6),
         "subsampled jpeg": (encode(rgb, subsampling=2), rgb, 12),
         "grey jpeg": (encode(grey), grey3, 4),
-        "multi-picture jpeg": (
-            encode(rgb, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))]),
-            rgb,
-            6,
-        ),
+        "multi-picture jpeg": (pictures, rgb, 6),
+        "jpeg, nonsense picture index": (nonsense, rgb, 6),
         "cmyk jpeg, adobe": (encode(cmyk), rgb, 8),
         "cmyk jpeg, plain": (
             without_adobe_marker(encode(Image.fromarray(255 - np.array(cmyk), "CMYK"))),
