@@ -1,0 +1,230 @@
+"""The HTML report of a correction run: one self-contained page, without scripts and without network.
+
+Sellers' text (image ids, product types, labels, error messages) is hostile: the template engine escapes it,
+control characters are replaced, long text is shortened, and each piece is isolated from the direction of the
+text around it.
+"""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from pipelines import storage
+from pipelines.schemas import STATUSES
+
+TEMPLATES = Path(__file__).parent / "templates"
+DASH = "–"  # stands for a value that was not computed
+
+#: Longest id or message that the page shows; the manifest has the whole text.
+MAX_TEXT = 160
+
+# C0 and C1 controls are not allowed in HTML; surrogates come from file names that are not UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One corrected image, as the report shows it: the upload beside the correction, both JPEG bytes."""
+
+    image_id: str
+    product_type: str | None
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True)
+class TopError:
+    """A kind of failure: its code, how many rows it met, a few of their ids, the message of one of them."""
+
+    code: str
+    count: int
+    example_ids: Sequence[str]
+    example_message: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the report tells of one run. Everything in it is bounded: nothing grows with the catalog.
+
+    `counts_by_status`: rows per status of `pipelines.schemas.STATUSES`; a missing status counts as 0.
+    `counts_by_defect`: defect -> status -> rows whose first defect it is.
+    `errors`: the most frequent first.
+    `fid`: the structure of `fid.json`, or None where it was not computed; `fid_missing` then says why.
+    `strips`: defect -> a few corrected images; defects are shown in this order.
+    `duration_seconds`: wall time of the run; throughput is all rows divided by it.
+    """
+
+    counts_by_status: Mapping[str, int]
+    counts_by_defect: Mapping[str, Mapping[str, int]]
+    duration_seconds: float
+    started_at: datetime
+    model_version: str
+    configuration: Mapping[str, Any]
+    errors: Sequence[TopError] = ()
+    fid: Mapping[str, Any] | None = None
+    fid_missing: str | None = None
+    strips: Mapping[str, Sequence[Strip]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Rows in."""
+        return sum(self.counts_by_status.values())
+
+    @property
+    def images_per_second(self) -> float | None:
+        """All rows over the wall time, whatever their status; None for a run without a duration."""
+        return self.total / self.duration_seconds if self.duration_seconds > 0 else None
+
+
+def write_report(output_uri: str, summary: RunSummary) -> str:
+    """Write `report/index.html` below the run's output folder and return its URI."""
+    uri = storage.join(output_uri, "report", "index.html")
+    storage.write_bytes(uri, render(summary).encode("utf-8"))
+    return uri
+
+
+def render(summary: RunSummary) -> str:
+    """The page as HTML text: the same summary gives the same page."""
+    return _template().render(
+        run=summary,
+        statuses=STATUSES,
+        # One scale for all bars, so that defects compare with one another.
+        fid_scale=max([1e-9, *_fids(summary)]),
+        configuration=list(flatten(summary.configuration)),
+    )
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=format_count,
+        share=format_share,
+        number=format_number,
+        change=format_change,
+        duration=format_duration,
+        rate=format_rate,
+        moment=format_moment,
+        words=lambda name: str(name).replace("_", " "),
+        shorten=shorten,
+        jpeg=lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii"),
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _printable(value: Any) -> Any:
+    """What may stand in HTML: control characters become the replacement character, None a dash."""
+    if value is None:
+        return DASH
+    if isinstance(value, Markup):  # a macro of ours, whose parts came through here before they were escaped
+        return value
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
+
+
+def _fids(summary: RunSummary) -> list[float]:
+    rows = (summary.fid or {}).get("defects", {}).values()
+    values = [row.get(key) for row in rows for key in ("fid_before", "fid_after")]
+    return [value for value in values if _finite(value)]
+
+
+def _finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def shorten(text: Any, longest: int = MAX_TEXT) -> str:
+    """At most `longest` characters, cut in the middle: ids and messages differ at both ends."""
+    text = str(text)
+    if len(text) <= longest:
+        return text
+    tail = longest // 3
+    return f"{text[: longest - tail - 1]}…{text[-tail:]}"
+
+
+def format_count(value: int | None) -> str:
+    """1234567 -> '1,234,567'."""
+    return DASH if value is None else f"{value:,}"
+
+
+def format_share(part: int, whole: int) -> str:
+    """A share in percent; a part that exists never reads as 0% and a part that is not all never as 100%."""
+    if not whole:
+        return DASH
+    share = 100 * part / whole
+    if 0 < share < 0.1:
+        return "<0.1%"
+    if 99.9 < share < 100:
+        return ">99.9%"
+    return f"{share:.0f}%" if share == round(share) else f"{share:.1f}%"
+
+
+def format_number(value: float | None, digits: int) -> str:
+    """Fixed decimals, thousands separated, a real minus sign; a dash for None and for what is not finite."""
+    if value is None or not _finite(value):
+        return DASH
+    text = f"{value:,.{digits}f}"
+    if text.strip("-0.,") == "":
+        text = text.lstrip("-")  # no negative zero
+    return text.replace("-", "−")
+
+
+def format_change(before: float | None, after: float | None) -> str:
+    """Relative change in percent with its sign, or a dash where it has no meaning."""
+    if before is None or after is None or not (_finite(before) and _finite(after)) or before <= 0:
+        return DASH
+    change = 100 * (after - before) / before
+    return f"{change:+.0f}%".replace("-", "−") if abs(change) >= 0.5 else "±0%"
+
+
+def format_duration(seconds: float) -> str:
+    """'12.4 s', '3 min 20 s', '1 h 02 min'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_rate(value: float | None) -> str:
+    """Images per second: one decimal below 100."""
+    return format_number(value, 1 if value is not None and value < 100 else 0)
+
+
+def format_moment(moment: datetime) -> str:
+    """UTC, to the minute; a moment without a zone is taken as UTC."""
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def flatten(configuration: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as rows: ('fid.samples', '10000'). Lists and other values become JSON on one line."""
+    rows: list[tuple[str, str]] = []
+    for key, value in configuration.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            rows += flatten(value, f"{name}.")
+        else:
+            rows.append(
+                (
+                    name,
+                    value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False),
+                )
+            )
+    return rows
