@@ -1,0 +1,153 @@
+"""How far a foreground mask can be trusted, from the mask and the photo alone.
+
+The score is the minimum of six ramps, because one clear fault is enough to spoil a target: a product
+composited on white through a bad mask teaches the generator to cut products. The faults are those that Li et
+al. (2022) name: transparency (certainty, semi-transparent share), similar colours (contrast across the
+contour), and supporting objects (border contact, pieces).
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipelines.resize import resize_bicubic
+
+#: Scores are computed at this size (longest side, pixels): they do not depend on the photo's resolution.
+WORKING_SIDE = 256
+#: Connected pieces with at least this share of the product's area belong to it (a pair of shoes); others are
+#: debris.
+PIECE_SHARE = 0.25
+#: Reach of the comparison of colours on either side of the contour, as a share of the longest side.
+BAND = 0.025
+
+
+@dataclass(frozen=True)
+class MaskMeasures:
+    """What is measured on a mask `a` in [0, 1]; each field's range is in its comment."""
+
+    certainty: float  # mean |2a - 1|, in [0, 1]: 1 is a hard mask, 0 is a = 0.5 everywhere
+    area: float  # share of the photo that is product (a > 0.5), in [0, 1]
+    border_contact: float  # share of the photo's outermost pixels that are product, in [0, 1]
+    whole: float  # share of the product's area in its largest pieces, in [0, 1]
+    contrast: float  # median CIE76 colour difference across the contour, 0 to about 100
+    semi_transparent: float  # share of the product's pixels (a > 0.1) with a < 0.9, in [0, 1]
+
+    def scores(self) -> dict[str, float]:
+        """Each measure's ramp in [0, 1]; the thresholds were set by looking at real sellers' photos."""
+        return {
+            "certainty": _ramp(self.certainty, 0.6, 0.9),
+            "area": min(_ramp(self.area, 0.01, 0.05), _ramp(self.area, 0.95, 0.80)),
+            "border_contact": _ramp(self.border_contact, 0.6, 0.1),
+            "whole": _ramp(self.whole, 0.6, 0.95),
+            "contrast": _ramp(self.contrast, 2.0, 10.0),
+            "semi_transparent": _ramp(self.semi_transparent, 0.45, 0.15),
+        }
+
+    def quality(self) -> float:
+        """The lowest of the scores, in [0, 1]."""
+        return min(self.scores().values())
+
+
+def mask_quality(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> float:
+    """Quality in [0, 1] of `mask` (H, W) uint8, 255 is product, for `image` (H, W, 3) uint8 RGB.
+
+    0 for an empty mask. Raises ValueError where the sizes differ.
+    """
+    return measure_mask(image, mask).quality()
+
+
+def measure_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MaskMeasures:
+    """The measures of `mask` (H, W) uint8, 255 is product, for `image` (H, W, 3) uint8 RGB of the same size.
+
+    Raises ValueError where the sizes differ.
+    """
+    if image.shape[:2] != mask.shape:
+        raise ValueError(
+            f"the mask is {mask.shape[1]}x{mask.shape[0]}, the photo {image.shape[1]}x{image.shape[0]}"
+        )
+    image, mask = _working_size(image, mask)
+    alpha = mask.astype(np.float32) / 255
+    product = alpha > 0.5
+    if not product.any():
+        return MaskMeasures(*(0.0 for _ in fields(MaskMeasures)))
+    touched = alpha > 0.1
+    return MaskMeasures(
+        certainty=float(np.abs(2 * alpha - 1).mean()),
+        area=float(product.mean()),
+        border_contact=_border_contact(product),
+        whole=_whole(product),
+        contrast=_contour_contrast(image, product),
+        semi_transparent=float((touched & (alpha < 0.9)).sum() / touched.sum()),
+    )
+
+
+def _ramp(value: float, bad: float, good: float) -> float:
+    """0 at `bad`, 1 at `good`, linear between, clamped outside; `bad` may lie above `good`."""
+    return min(1.0, max(0.0, (value - bad) / (good - bad)))
+
+
+def _working_size(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    height, width = mask.shape
+    scale = WORKING_SIDE / max(height, width)
+    if scale >= 1:
+        return image, mask
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return resize_bicubic(image, *size), resize_bicubic(np.repeat(mask[..., None], 3, axis=2), *size)[..., 0]
+
+
+def _border_contact(product: NDArray[np.bool_]) -> float:
+    border = np.concatenate([product[0], product[-1], product[1:-1, 0], product[1:-1, -1]])
+    return float(border.mean())
+
+
+def _whole(product: NDArray[np.bool_]) -> float:
+    labelled, count = ndimage.label(product, structure=np.ones((3, 3)))
+    areas = np.bincount(labelled.ravel(), minlength=count + 1)[1:]
+    large = areas[areas >= PIECE_SHARE * areas.sum()]
+    return float(max(large.sum(), areas.max()) / areas.sum())
+
+
+def _contour_contrast(image: NDArray[np.uint8], product: NDArray[np.bool_]) -> float:
+    """Median over the contour of the difference between the mean colours just inside and just outside."""
+    lab = rgb_to_lab(image)
+    side = 2 * max(1, round(BAND * max(product.shape))) + 1
+    inside, inside_weight = _local_mean(lab, product, side)
+    outside, outside_weight = _local_mean(lab, ~product, side)
+    contour = product & ~ndimage.binary_erosion(product, border_value=1)
+    contour &= (inside_weight > 0) & (outside_weight > 0)
+    if not contour.any():
+        return 0.0
+    return float(np.median(np.linalg.norm((inside - outside)[contour], axis=-1)))
+
+
+def _local_mean(
+    lab: NDArray[np.float32], where: NDArray[np.bool_], side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean colour (H, W, 3) of the pixels of `where` in a square of `side`, and their share of it (H, W)."""
+    weight = ndimage.uniform_filter(where.astype(np.float32), side, mode="constant")
+    weight[weight < 0.5 / side**2] = 0  # running sums leave residues of rounding
+    total = ndimage.uniform_filter(lab * where[..., None], (side, side, 1), mode="constant")
+    return total / np.maximum(weight, 1e-6)[..., None], weight
+
+
+def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """CIE L*a*b* (D65, 2 degrees) float32 (H, W, 3) of sRGB uint8 (H, W, 3): IEC 61966-2-1, then CIE 15."""
+    rgb = image.astype(np.float32) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _RGB_TO_XYZ.T / _WHITE
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    lightness = 116 * f[..., 1] - 16
+    return np.stack(
+        [lightness, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1
+    ).astype(np.float32)
+
+
+_RGB_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]],
+    np.float32,
+)
+_WHITE = _RGB_TO_XYZ.sum(axis=1)
