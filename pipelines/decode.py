@@ -128,6 +128,8 @@ def decode_image(
         return _decode(data, limits, max_side)
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:  # a GIF frame beyond its screen, found while opening
+        raise ImageError("too_large", str(error)) from error
     except MemoryError as error:
         raise ImageError(
             "too_large", "not enough memory to decode the image; lower the limit of pixels"
