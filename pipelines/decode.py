@@ -57,6 +57,7 @@ _UNDO_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # width and height change places
 
 # Pillow warns about odd metadata. The image is fine without it, and logs stay readable. A filter set once is
 # safe with threads, `warnings.catch_warnings` around each call is not.
@@ -124,6 +125,13 @@ def decode_image(
 
     Raises ImageError and nothing else.
     """
+    return decode_with_size(data, limits, max_side)[0]
+
+
+def decode_with_size(
+    data: bytes, limits: DecodeLimits = DecodeLimits(), max_side: int | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """`decode_image`, and the upload's own (width, height), upright, whatever it was shrunk to."""
     try:
         return _decode(data, limits, max_side)
     except ImageError:
@@ -141,7 +149,7 @@ def decode_image(
         raise ImageError("corrupt", f"the image cannot be decoded ({reason})") from error
 
 
-def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> np.ndarray:
+def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
     if not data:
         raise ImageError("empty", "the image has no bytes")
     if len(data) > limits.max_bytes:
@@ -156,14 +164,17 @@ def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> np.ndarr
         _check_size(*image.size, limits)
         if getattr(image, "is_animated", False):
             raise ImageError("animated", f"an animated {kind}; upload a still image")
-        target = _fitted(image.size, max_side)
+        size = image.size
+        target = _fitted(size, max_side)
         image.draft(None, target)  # JPEG only: the decoder then skips what would be averaged away
         image.load()
         rgb = _to_srgb(image)
         if rgb.size != target:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC)
-        turn = _UNDO_ORIENTATION.get(_orientation(image))
-        return np.array(rgb if turn is None else rgb.transpose(turn))
+        orientation = _orientation(image)
+        turn = _UNDO_ORIENTATION.get(orientation)
+        upright = size if orientation not in _SIDEWAYS else (size[1], size[0])
+        return np.array(rgb if turn is None else rgb.transpose(turn)), upright
 
 
 def _recognise(data: bytes) -> str:

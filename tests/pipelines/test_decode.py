@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import ImageFile
 
 from model.errors import CatalogRepairError, ConfigurationError
-from pipelines.decode import FORMATS, DecodeLimits, ImageError, decode_image
+from pipelines.decode import FORMATS, DecodeLimits, ImageError, decode_image, decode_with_size
 from tests.hostile_images import drawing, encode, hostile_images, odd_images, png
 
 # Test runners restore the warning filters after import; test_decoding_is_silent looks without one.
@@ -31,6 +31,14 @@ def test_odd_files_show_what_a_browser_shows(name: str) -> None:
     assert pixels.flags.c_contiguous
     assert pixels.flags.writeable
     assert np.abs(pixels.astype(int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_size_told_is_the_uploads_own_whatever_it_is_shrunk_to(name: str) -> None:
+    data, expected, _ = ODD[name]
+    small, size = decode_with_size(data, max_side=20)
+    assert size == (expected.shape[1], expected.shape[0])
+    assert max(small.shape) <= 20
 
 
 @pytest.mark.parametrize("name", HOSTILE)
