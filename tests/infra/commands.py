@@ -1,0 +1,51 @@
+"""The job commands that the files under infra/ tell people and clusters to run."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+
+
+def manifests(path: Path) -> list[dict[str, Any]]:
+    """Every Kubernetes object of a file, with those that a ConfigMap carries as text."""
+    objects = [document for document in yaml.safe_load_all(path.read_text()) if document]
+    carried = [
+        yaml.safe_load(text)
+        for document in objects
+        if document["kind"] == "ConfigMap"
+        for name, text in document["data"].items()
+        if name.endswith(".yaml")
+    ]
+    return objects + carried
+
+
+def rayjobs() -> list[dict[str, Any]]:
+    """Every RayJob under infra/."""
+    files = sorted((INFRA / "kuberay").glob("*.yaml"))
+    return [document for path in files for document in manifests(path) if document["kind"] == "RayJob"]
+
+
+def documented(text: str) -> Iterator[list[str]]:
+    """Each `python …jobs/*.py …` command in comments and prose, with its continued lines, as arguments."""
+    lines = re.sub(r"(?m)^#[ ]?", "", text)
+    joined = re.sub(r"\\\n\s*", " ", lines)
+    for match in re.finditer(r"(?m)\bpython (?:/app/)?jobs/\w+\.py[^\n`]*", joined):
+        yield shlex.split(match.group())
+
+
+def all_commands() -> dict[str, list[str]]:
+    """Name -> arguments of every job command under infra/, in manifests, comments and prose."""
+    found = {f"RayJob {_name(job)}": shlex.split(job["spec"]["entrypoint"]) for job in rayjobs()}
+    for path in [INFRA / "aws" / "cluster.yaml", INFRA / "README.md"]:
+        for number, command in enumerate(documented(path.read_text()), 1):
+            found[f"{path.relative_to(INFRA)} {number}"] = command
+    return found
+
+
+def _name(job: dict[str, Any]) -> str:
+    return str(job["metadata"].get("name") or job["metadata"]["generateName"].rstrip("-"))
