@@ -2,7 +2,7 @@
 
 Not the official resource definitions, which no package ships: written after the `ray.io/v1` API reference
 of KubeRay 1.6 and the Kubernetes API of the same kinds. It is closed (no further properties) wherever our
-files go, so that a misspelt or misplaced field is noticed; a field that is right but not here has to be added.
+files go, so that a misspelt or misplaced field is noticed. A right field that is not here has to be added.
 """
 
 from typing import Any
