@@ -8,7 +8,7 @@ equal to the last bit.
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,21 +56,29 @@ def scene_generator(image_id: str, seed: int) -> np.random.Generator:
     )
 
 
-def draw_scene(image_id: str, seed: int) -> Scene:
-    """Draw the scene of `image_id`: same arguments, same pixels. The long side is 384 to 512 pixels."""
-    rng = scene_generator(image_id, seed)
-    product_type = PRODUCT_TYPES[int(rng.integers(len(PRODUCT_TYPES)))]
-    long_side, aspect = int(rng.choice(LONG_SIDES)), float(rng.choice(ASPECTS))
+def draw_scene(image_id: str, seed: int, tilt_degrees: float = 0.0, room_degrees: float = 0.0) -> Scene:
+    """Draw the scene of `image_id`: same arguments, same pixels. The long side is 384 to 512 pixels.
+
+    tilt_degrees turns the product, not the ground, counter-clockwise about the picture's centre;
+    room_degrees keeps it so small that it stays in the picture when turned that far. The product's look
+    depends on neither, its size and place on the room alone: a tilted and an upright scene are an exact pair.
+    """
+    shapes, ground, lens = scene_generator(image_id, seed).spawn(3)
+    product_type = PRODUCT_TYPES[int(shapes.integers(len(PRODUCT_TYPES)))]
+    long_side, aspect = int(shapes.choice(LONG_SIDES)), float(shapes.choice(ASPECTS))
     width, height = (
         (long_side, round(long_side / aspect)) if aspect > 1 else (round(long_side * aspect), long_side)
     )
-    design = DESIGNS[product_type](rng)
-    placement = _place(design, height, width, rng)
+    design = DESIGNS[product_type](shapes)
+    upright = _place(design, height, width, math.radians(room_degrees), shapes)
+    placement = _turned(upright, height, width, math.radians(tilt_degrees))
     canvas = Canvas(height, width, placement)
     design.paint(canvas)
     mask = _quantised(canvas.coverage)
-    background = _background(design, placement, canvas.coverage, rng)
-    camera = _Camera.draw(height, width, rng)
+    stands = design.pose is Pose.STANDING and tilt_degrees == 0.0
+    foot = placement.centre_y + (design.extent[3] - 0.03) * placement.scale if stands else None
+    background = _background(canvas.coverage, placement.scale, foot, ground)
+    camera = _Camera.draw(height, width, lens)
     surrounds = camera.take(background)
     window = _bounds(mask)
     product, alpha = camera.take(canvas.colour(window), window), mask[window][..., None]
@@ -97,36 +105,49 @@ def _to_bytes(picture: np.ndarray) -> np.ndarray:
     return (picture * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
-def _place(design: Design, height: int, width: int, rng: np.random.Generator) -> Placement:
+def _place(design: Design, height: int, width: int, room: float, rng: np.random.Generator) -> Placement:
     """Large in the frame, near the middle, upright to about a degree: a tilt is a defect and comes later."""
     left, top, right, bottom = design.extent
-    share = rng.uniform(0.68, 0.92)
-    scale = share * min(width / (right - left), height / (bottom - top))
-    slack_x, slack_y = width - scale * (right - left), height - scale * (bottom - top)
+    wide, high = right - left, bottom - top
+    cosine, sine = math.cos(room), math.sin(room)
+    turned_wide, turned_high = wide * cosine + high * sine, high * cosine + wide * sine
+    scale = rng.uniform(0.68, 0.92) * min(width / turned_wide, height / turned_high)
+    slack_x, slack_y = width - scale * turned_wide, height - scale * turned_high
+    if room:
+        slack_x = slack_y = min(slack_x, slack_y)  # turning moves an offset from one axis to the other
     mirror = bool(rng.random() < 0.5)
     middle_x = (left + right) / 2 * (-1 if mirror else 1)
-    centre_x = width / 2 - middle_x * scale + float(np.clip(rng.normal(0, 0.12), -0.3, 0.3)) * slack_x
-    centre_y = (
-        height / 2 - (top + bottom) / 2 * scale + float(np.clip(rng.normal(0.03, 0.12), -0.3, 0.3)) * slack_y
-    )
+    offset_x, offset_y = (float(np.clip(rng.normal(mean, 0.12), -0.3, 0.3)) for mean in (0.0, 0.03))
+    centre_x = width / 2 - middle_x * scale + offset_x * slack_x
+    centre_y = height / 2 - (top + bottom) / 2 * scale + offset_y * slack_y
     limp = rng.uniform(0.004, 0.016) if design.pose is Pose.CLOTH else 0.0
-    return Placement(
-        centre_x, centre_y, scale, math.radians(rng.normal(0, 0.6)), mirror, limp, rng.uniform(0, 6.28)
+    lean = math.radians(rng.normal(0, 0.6))
+    return Placement(centre_x, centre_y, scale, lean, mirror, limp, rng.uniform(0, 2 * math.pi))
+
+
+def _turned(placement: Placement, height: int, width: int, radians: float) -> Placement:
+    """`placement` turned counter-clockwise, as a viewer sees it, about the picture's centre."""
+    cosine, sine = math.cos(radians), math.sin(radians)
+    right, down = placement.centre_x - width / 2, placement.centre_y - height / 2
+    return replace(
+        placement,
+        centre_x=width / 2 + right * cosine + down * sine,
+        centre_y=height / 2 + down * cosine - right * sine,
+        radians=placement.radians - radians,
     )
 
 
 def _background(
-    design: Design, placement: Placement, coverage: np.ndarray, rng: np.random.Generator
+    coverage: np.ndarray, scale: float, foot: float | None, rng: np.random.Generator
 ) -> np.ndarray:
+    """Ground and shadow; `foot` is the row on which a standing product stands, None where it lies."""
     height, width = coverage.shape
-    if design.pose is not Pose.STANDING:
-        return (
-            flat_background(rng, height, width)
-            * (1.0 - _lying_shadow(coverage, placement.scale, rng))[..., None]
-        )
-    foot = placement.centre_y + (design.extent[3] - 0.03) * placement.scale
-    picture = standing_background(rng, height, width, foot / height)
-    return picture * (1.0 - _standing_shadow(coverage, foot, placement.scale, rng))[..., None]
+    if foot is None:
+        picture, shadow = flat_background(rng, height, width), _lying_shadow(coverage, scale, rng)
+    else:
+        picture = standing_background(rng, height, width, foot / height)
+        shadow = _standing_shadow(coverage, foot, scale, rng)
+    return picture * (1.0 - shadow)[..., None]
 
 
 def _lying_shadow(coverage: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
