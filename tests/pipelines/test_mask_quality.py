@@ -122,7 +122,7 @@ def test_lab_of_known_colours(rgb: tuple[int, int, int], lab: tuple[float, float
     assert rgb_to_lab(np.uint8([[rgb]]))[0, 0] == pytest.approx(lab, abs=0.05)
 
 
-#: Real masks whose composites a person looked at: faded or eaten products and carried-over floors, or spotless.
+#: Real masks whose composites were looked at: faded or eaten products and carried-over floors, or spotless.
 SPOILT = (
     "638afa0a-e012-4a74-bb4a-1ea1c6d0b3b5",
     "e85b5945-e8d0-4049-84b4-22ff5907ec8e",
@@ -139,7 +139,7 @@ SPOTLESS = (
 )
 
 
-def test_real_masks_that_a_person_checked_fall_on_the_right_side(shared_photos: Path) -> None:
+def test_real_masks_that_were_looked_at_fall_on_the_right_side(shared_photos: Path) -> None:
     chosen = pyarrow.dataset.field("image_id").isin([*SPOILT, *SPOTLESS])
     table = pyarrow.dataset.dataset(shared_photos).to_table(
         columns=["image_id", "image", "mask"], filter=chosen
