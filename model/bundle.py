@@ -1,0 +1,112 @@
+"""Model bundles: a folder that holds a generator and everything needed to use it, and nothing that executes.
+
+config.json            architecture, conditions, training resolution, recipe, dataset fingerprint, scores, file hashes
+generator.safetensors  weights, float32
+label_map.yaml         what the detector's labels mean, and the ids the generator was trained with
+model_card.md          for people; not part of the version
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from model.config import GeneratorConfig, from_mapping, to_mapping
+from model.errors import BundleError, ConfigurationError
+from model.generator import Generator
+
+CONFIG, WEIGHTS, LABEL_MAP, CARD = "config.json", "generator.safetensors", "label_map.yaml", "model_card.md"
+FORMAT = 1
+#: The bundle that ships with the project.
+STARTER = Path(__file__).parent / "starter"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. generator: in eval mode, float32, on the CPU. version: 64 hex digits, the hash of its contents."""
+
+    generator: Generator
+    config: dict[str, Any]
+    label_map: str
+    version: str
+
+
+def save_bundle(
+    folder: Path, generator: Generator, label_map: str, image_size: int, card: str, details: Mapping[str, Any]
+) -> str:
+    """Write a bundle into `folder` (made if absent) and return its version.
+
+    image_size: side in pixels that it was trained at. details: recipe, dataset fingerprint, scores and whatever else the
+    training wants to record; JSON values.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: value.detach().float().cpu().contiguous() for name, value in generator.state_dict().items()
+    }
+    files = {WEIGHTS: save_tensors(tensors), LABEL_MAP: label_map.encode()}
+    config = {
+        "format": FORMAT,
+        "generator": to_mapping(generator.config),
+        "image_size": image_size,
+        **details,
+        "sha256": {name: _sha256(data) for name, data in files.items()},
+    }
+    files[CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    files[CARD] = card.encode()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return _sha256(files[CONFIG])
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle. Raises BundleError naming the file and the remedy."""
+    data = {name: _read(folder, name) for name in (CONFIG, WEIGHTS, LABEL_MAP)}
+    try:
+        config = json.loads(data[CONFIG])
+        expected = config["sha256"]
+        image_size = config["image_size"]
+        if config["format"] != FORMAT:
+            raise BundleError(
+                f"{folder / CONFIG}: format {config['format']} is not {FORMAT}; use a release that wrote it"
+            )
+        for name in (WEIGHTS, LABEL_MAP):
+            if _sha256(data[name]) != expected[name]:
+                raise BundleError(
+                    f"{folder / name} does not match its hash in {CONFIG}: copy the bundle again, whole"
+                )
+        generator = Generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
+        generator.load_state_dict(load_tensors(data[WEIGHTS]))
+        label_map = data[LABEL_MAP].decode()
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise BundleError(
+            f"{folder} is not a usable model bundle: {type(error).__name__}: {error}"
+        ) from error
+    except BundleError:
+        raise
+    except ConfigurationError as error:
+        raise BundleError(str(error)) from error
+    if not isinstance(image_size, int) or image_size < 1:
+        raise BundleError(
+            f"{folder / CONFIG}: image_size must be a positive number of pixels, not {image_size!r}"
+        )
+    return Bundle(generator.eval(), config, label_map, _sha256(data[CONFIG]))
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"no model bundle at {folder}: cannot read {name} ({error.strerror}); --model takes a folder with "
+            f"{CONFIG}, {WEIGHTS} and {LABEL_MAP}, as jobs/train.py writes it"
+        ) from error
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,107 @@
+"""Configuration of the networks, validated at construction. A setting's comment says when to change it."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from model.errors import ConfigurationError
+
+Reduction = str
+REDUCTIONS = ("sum", "sqrt", "mean")
+INJECT_INITS = ("normal", "framework")
+HEADS = ("direct", "blend")
+GEOMETRIES = ("none", "affine")
+
+#: The generator halves its input twice, so sides must be multiples of this.
+SIDE_MULTIPLE = 4
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigurationError(message) unless `condition` holds."""
+    if not condition:
+        raise ConfigurationError(message)
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless `value` is one of `choices`."""
+    require(value in choices, f"{name} is {value!r}; use one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Architecture of one conditional generator (method: Li et al., 2022; ResNet of CycleGAN).
+
+    n_groups, n_types: sizes of the two label vocabularies; 0 removes that injection (ablations "w/o g", "w/o g, eta").
+    """
+
+    n_groups: int
+    n_types: int
+    # Channels after the first convolution. 64 is the paper's; 32 is four times cheaper and enough at 128 pixels.
+    width: int = 64
+    # Residual blocks in total. 9 is usual at 256 pixels, 6 at 128.
+    n_blocks: int = 9
+    # Residual blocks between the group and the type injection. The paper says "several"; 0..n_blocks.
+    n_before_eta: int = 4
+    # How M becomes M': `sum` is the paper's. `sqrt` tames large maps when labels come to dominate the skip path.
+    reduce: str = "sum"
+    # N(0, 0.02) as everywhere else, or the framework's default, which makes the type injection dominate early.
+    inject_init: str = "normal"
+    # `direct` is the paper's tanh image. `blend` adds a matte, so that untouched pixels pass through exactly.
+    head: str = "direct"
+    # `affine` lets groups in `geometric_groups` move the image before it is redrawn: convolutions cannot turn an object.
+    geometry: str = "none"
+    # Group ids whose defects are geometric; the transform is the identity for the others.
+    geometric_groups: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.n_groups >= 0 and self.n_types >= 0, "n_groups and n_types must not be negative")
+        require(self.width >= 1, f"width is {self.width}; use 1 or more")
+        require(self.n_blocks >= 0, f"n_blocks is {self.n_blocks}; use 0 or more")
+        require(
+            0 <= self.n_before_eta <= self.n_blocks,
+            f"n_before_eta is {self.n_before_eta}; use 0..n_blocks ({self.n_blocks})",
+        )
+        require_choice("reduce", self.reduce, REDUCTIONS)
+        require_choice("inject_init", self.inject_init, INJECT_INITS)
+        require_choice("head", self.head, HEADS)
+        require_choice("geometry", self.geometry, GEOMETRIES)
+        object.__setattr__(self, "geometric_groups", tuple(self.geometric_groups))
+        require(
+            all(0 <= group < self.n_groups for group in self.geometric_groups),
+            f"geometric_groups {self.geometric_groups} must be group ids below n_groups ({self.n_groups})",
+        )
+        require(
+            (self.geometry == "none") == (not self.geometric_groups),
+            "geometry='affine' needs geometric_groups, and geometry='none' must have none",
+        )
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Architecture of a PatchGAN: `n_layers` 3 and width 64 give the 70x70 receptive field of the method."""
+
+    width: int = 64
+    # Strided convolutions. 3 sees 70x70 pixels; 2 (34x34) suits images of 64 pixels and below.
+    n_layers: int = 3
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, f"discriminator width is {self.width}; use 1 or more")
+        require(self.n_layers >= 1, f"discriminator n_layers is {self.n_layers}; use 1 or more")
+
+
+Config = TypeVar("Config")
+
+
+def from_mapping(kind: type[Config], values: dict[str, Any], where: str) -> Config:
+    """Build a configuration dataclass from JSON values; an unknown or missing key is an error that names `where`."""
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    require(not unknown, f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The configuration as JSON-ready values."""
+    return asdict(config)

@@ -1,0 +1,170 @@
+"""What a training shows and leaves: sample grids, curves, scores, the model card, the bundle."""
+
+import io
+import json
+import logging
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.bundle import save_bundle
+from model.generator import Generator, parameter_count
+from pipelines import storage
+from pipelines.label_map import LabelMap
+from pipelines.training_data import to_tensor
+
+logger = logging.getLogger("train")
+
+#: Rows per defect in a sample grid.
+GRID_ROWS = 4
+Rows = list[dict[str, Any]]
+
+
+def to_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
+    """(B, 3, H, W) in [-1, 1] to uint8 (B, H, W, 3), rounded."""
+    scaled = (images.detach().float().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@torch.inference_mode()
+def translate_rows(generator: Generator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
+    """G_XY of the rows' decoded sources, uint8 (N, S, S, 3), in batches of 8."""
+    device = next(generator.parameters()).device
+    outputs = []
+    for start in range(0, len(rows), 8):
+        part = rows[start : start + 8]
+        defects = [label_map.defects[row["defect"]] for row in part]
+        group = torch.tensor([label_map.groups[defect.group] for defect in defects], device=device)
+        type_ = torch.tensor([defect.id for defect in defects], device=device)
+        outputs.append(to_uint8(generator(to_tensor([row["source"] for row in part], device), group, type_)))
+    return np.concatenate(outputs)
+
+
+def grid_png(generator: Generator, label_map: LabelMap, rows: Rows) -> bytes:
+    """A PNG with a row per sample and the columns x, G(x), y; at most GRID_ROWS samples of each defect."""
+    chosen: dict[str, Rows] = defaultdict(list)
+    for row in rows:
+        if len(chosen[row["defect"]]) < GRID_ROWS:
+            chosen[row["defect"]].append(row)
+    shown = [row for defect in sorted(chosen) for row in chosen[defect]]
+    outputs = translate_rows(generator, label_map, shown)
+    lines = [
+        np.concatenate([row["source"], out, row["target"]], axis=1)
+        for row, out in zip(shown, outputs, strict=True)
+    ]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(lines)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB of two uint8 images of one shape; 99 where they are equal."""
+    error = float(np.mean((a.astype(np.float64) - b) ** 2))
+    return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def scores(generator: Generator, label_map: LabelMap, rows: Rows) -> dict[str, dict[str, float]]:
+    """Per defect on held-back pairs: n, and the mean PSNR in dB to the target before and after correction."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    if rows:
+        for row, out in zip(rows, translate_rows(generator, label_map, rows), strict=True):
+            found[row["defect"]].append((psnr(row["source"], row["target"]), psnr(out, row["target"])))
+    return {
+        defect: {
+            "n": len(values),
+            "psnr_before": round(float(np.mean([before for before, _ in values])), 2),
+            "psnr_after": round(float(np.mean([after for _, after in values])), 2),
+        }
+        for defect, values in sorted(found.items())
+    }
+
+
+def curves_png(history: Iterable[Mapping[str, float]]) -> bytes:
+    """The losses over steps as a PNG; smoothed by a running mean because single batches are noisy."""
+    from matplotlib.figure import Figure
+
+    records = list(history)
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    steps = np.array([record["step"] for record in records])
+    window = max(1, len(records) // 40)
+    for name in ("reconstruction", "adversarial", "cycle", "identity", "discriminator"):
+        values = np.array([record.get(name, 0.0) for record in records])
+        if values.any():
+            smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+            axes.plot(steps[window - 1 :], smooth, label=name)
+    axes.set(xlabel="step", ylabel="loss (unweighted)", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def model_card(command: str, details: Mapping[str, Any], generator: Generator, history: Rows) -> str:
+    """The bundle's model card in Markdown: what it is, how it was trained, what it scored, its curves."""
+    table = ["| defect | held-back pairs | PSNR before (dB) | PSNR after (dB) |", "| --- | --- | --- | --- |"]
+    table += [
+        f"| {defect} | {score['n']} | {score['psnr_before']:.2f} | {score['psnr_after']:.2f} |"
+        for defect, score in details["scores"].items()
+    ]
+    config = json.dumps(details["training"], indent=2, sort_keys=True)
+    last = history[-1]["step"] if history else 0
+    return "\n".join(
+        [
+            "# Model card",
+            "",
+            f"Conditional image-to-image generator, recipe `{details['recipe']}`, {parameter_count(generator):,} parameters,",
+            f"trained for {last:,} steps at {details['image_size']} pixels on dataset `{details['dataset']['fingerprint'][:12]}`.",
+            "",
+            "## Command",
+            "",
+            "```",
+            command,
+            "```",
+            "",
+            "## Held-back pairs",
+            "",
+            *table,
+            "",
+            "Measured at the training resolution, on images that the training never saw.",
+            "",
+            "## Curves",
+            "",
+            "![losses](curves.png)",
+            "",
+            "## Settings",
+            "",
+            "```json",
+            config,
+            "```",
+            "",
+        ]
+    )
+
+
+def write_bundle(
+    output: str,
+    generator: Generator,
+    label_map: LabelMap,
+    image_size: int,
+    command: str,
+    details: Mapping[str, Any],
+    history: Rows,
+) -> str:
+    """Write OUTPUT/bundle and return its URI."""
+    target = storage.join(output, "bundle")
+    card = model_card(command, {**details, "image_size": image_size}, generator, history)
+    with tempfile.TemporaryDirectory() as folder:
+        save_bundle(Path(folder), generator, label_map.to_yaml(), image_size, card, details)
+        (Path(folder) / "curves.png").write_bytes(curves_png(history))
+        for file in sorted(Path(folder).iterdir()):
+            storage.write_bytes(storage.join(target, file.name), file.read_bytes())
+    return target
