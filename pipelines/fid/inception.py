@@ -48,15 +48,8 @@ class FeatureExtractor:
         return features
 
     def describe(self) -> dict[str, Any]:
-        """What a reader needs to judge whether two figures compare: the `features` part of fid.json."""
-        return {
-            "network": "InceptionV3 pool3, pytorch-fid 0.3.0",
-            "dimension": FEATURE_DIMENSION,
-            "official_weights": self._weights.official,
-            "weights_sha256": self._weights.sha256,
-            "resize": f"Pillow bicubic, antialiased, {IMAGE_SIDE}x{IMAGE_SIDE}",
-            "precision": "float32",
-        }
+        """See the function `describe`."""
+        return describe(self._weights)
 
     @torch.inference_mode()
     def _forward(self, batch: Tensor) -> Tensor:
@@ -65,6 +58,18 @@ class FeatureExtractor:
         x = batch.permute(0, 3, 1, 2).to(self._device).float() / 255.0  # (N,3,256,256) in [0,1]
         with torch.autocast(self._device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
             return self._network(x)[0][:, :, 0, 0]
+
+
+def describe(weights: InceptionWeights) -> dict[str, Any]:
+    """What a reader needs to judge whether two figures compare: the `features` part of fid.json."""
+    return {
+        "network": "InceptionV3 pool3, pytorch-fid 0.3.0",
+        "dimension": FEATURE_DIMENSION,
+        "official_weights": weights.official,
+        "weights_sha256": weights.sha256,
+        "resize": f"Pillow bicubic, antialiased, {IMAGE_SIDE}x{IMAGE_SIDE}",
+        "precision": "float32",
+    }
 
 
 def load_features(weights: Path, device: torch.device | str = "cpu") -> FeatureExtractor:
