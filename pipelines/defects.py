@@ -17,7 +17,7 @@ MIN_OPACITY, MAX_OPACITY = 0.15, 0.5
 #: A watermark leans by at most this many degrees to either side.
 MAX_LEAN_DEGREES = 45.0
 #: Levels of 255 from which a change counts as visible, and the share of the mark that must be.
-VISIBLE_LEVELS, VISIBLE_SHARE = 11, 0.6
+VISIBLE_LEVELS, VISIBLE_SHARE = 17, 0.7
 #: Marks are drawn this many times larger and reduced: smooth edges.
 OVERSAMPLING = 2
 

@@ -1,0 +1,123 @@
+"""Draw a catalog of product photos with known defects, to try, test and measure everything else with.
+
+Shirts, trousers, dresses, mugs, shoes, bags and sunglasses, drawn from nothing: photos on floors and sheets,
+watermarked, tilted, clean, with two defects at once, oddly encoded and broken, with a detector's labels, some
+of them wrong. Same seed, same bytes, on any number of machines.
+
+    python jobs/make_sample_catalog.py --output sample
+    python jobs/make_sample_catalog.py --output s3://shop/sample --images 100000 --photos 0 --reference 10000
+
+Writes OUTPUT/catalog and OUTPUT/reference for jobs/correct_catalog.py, OUTPUT/photos for
+jobs/prepare_dataset.py, OUTPUT/truth with what each image should become, and, last, OUTPUT/sample.json.
+About 15 images a second and CPU core, some 60 KB each. Exit codes: 0 done, 2 wrong command line or output.
+"""
+
+import argparse
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from jobs import command
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.progress import Progress
+from pipelines.sample_catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
+
+logger = logging.getLogger("jobs.make_sample_catalog")
+
+SUMMARY = "sample.json"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = command.Parser("make_sample_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
+    p.add_argument(
+        "--output", required=True, metavar="URI", help="folder for catalog/, truth/, reference/, photos/"
+    )
+    p.add_argument("--images", type=int, default=200, metavar="N", help="rows of the catalog")
+    p.add_argument("--seed", type=int, default=0, help="another seed is another catalog of other products")
+    p.add_argument(
+        "--photos", type=int, metavar="N", help="photos with masks to train on (default: half of --images)"
+    )
+    p.add_argument(
+        "--reference",
+        type=int,
+        metavar="N",
+        help="clean images for FID and KID (default: half of --images, but at least 64)",
+    )
+    p.add_argument(
+        "--broken",
+        type=float,
+        default=SampleSettings.broken,
+        metavar="SHARE",
+        help="files that cannot be read, besides one of each kind among the first 60 rows; 0: none at all",
+    )
+    p.add_argument("--overwrite", action="store_true", help="remove an earlier sample from OUTPUT first")
+    p.add_argument(
+        "--dry-run", action="store_true", help="print the configuration and the plan, draw nothing"
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; returns its exit code. Raises CatalogRepairError for a wrong command line or output."""
+    arguments = parser().parse_args(argv)
+    half = arguments.images // 2
+    settings = SampleSettings(
+        images=arguments.images,
+        photos=half if arguments.photos is None else arguments.photos,
+        reference=max(64, half) if arguments.reference is None else arguments.reference,
+        seed=arguments.seed,
+        broken=arguments.broken,
+    )
+    occupied = _occupied(arguments.output)
+    command.show_configuration(
+        {
+            "output": arguments.output,
+            "settings": asdict(settings),
+            "plan": {"parts": count_parts(settings), "replaces": occupied if arguments.overwrite else []},
+        }
+    )
+    if occupied and not arguments.overwrite:
+        raise ConfigurationError(
+            f"--output: {arguments.output} has {', '.join(occupied)} already; "
+            "choose another folder or add --overwrite"
+        )
+    if arguments.dry_run:
+        return command.EXIT_OK
+    _remove(arguments.output, occupied)
+    counts = _draw(settings, arguments.output)
+    storage.write_bytes(storage.join(arguments.output, SUMMARY), summary(settings, counts).encode())
+    for kind in SCHEMAS:
+        if counts[kind]:
+            sys.stdout.write(f"{kind:<10}{counts[kind]:>9} rows  {storage.join(arguments.output, kind)}\n")
+    return command.EXIT_OK
+
+
+def _occupied(output: str) -> list[str]:
+    """What of a sample is at `output`: two catalogs must not mix, and nothing else there is touched."""
+    fs, path = storage.resolve(output)
+    if fs.isfile(path):
+        raise ConfigurationError(f"--output: {output} is a file; give a folder")
+    return [name for name in (*SCHEMAS, SUMMARY) if storage.exists(storage.join(output, name))]
+
+
+def _remove(output: str, names: Sequence[str]) -> None:
+    for name in names:
+        fs, path = storage.resolve(storage.join(output, name))
+        fs.rm(path, recursive=True)
+
+
+def _draw(settings: SampleSettings, output: str) -> Counter[str]:
+    from pipelines import ray_session  # importing Ray takes seconds: not for --help or a wrong flag
+
+    ray_session.start()
+    images = settings.images + settings.photos + settings.reference
+    with Progress("drawing", images, sys.stderr) as progress:
+        return write_catalog(settings, output, progress.update)
+
+
+if __name__ == "__main__":
+    command.run(main)
