@@ -1,22 +1,36 @@
 """Storage behind URIs: local folders, S3 and whatever else fsspec knows.
 
-Endpoint and credentials of S3 come from the usual environment variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …), which
-the job forwards to every Ray worker (`worker_environment`).
+Endpoint and credentials of S3 come from the usual environment variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
+…), which the job forwards to every Ray worker (`worker_environment`), or from the machine's role. No file
+system object made here holds a secret, so they may travel to Ray tasks.
 """
 
+import asyncio
+import contextlib
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
+from aiohttp import ClientError
+from botocore.exceptions import (  # type: ignore[import-untyped]
+    BotoCoreError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 from pyarrow.fs import LocalFileSystem as ArrowLocalFileSystem
 
 from model.errors import ConfigurationError
 
-#: Environment variables that decide where S3 is and who we are there.
+#: Environment variables that decide where S3 is and who we are there; every FSSPEC_* variable (fsspec's own
+#: way to configure any scheme) is forwarded as well.
 STORAGE_ENVIRONMENT = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
@@ -27,18 +41,34 @@ STORAGE_ENVIRONMENT = (
     "AWS_DEFAULT_REGION",
     "AWS_PROFILE",
     "AWS_REQUEST_CHECKSUM_CALCULATION",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
 )
+
+#: What reading and writing raise when the storage, not our code, is at fault. The S3 client's errors
+#: (connection, credentials) and its transport's (a cut body, a timeout before Python 3.11) are not OSErrors.
+STORAGE_ERRORS: tuple[type[Exception], ...] = (OSError, BotoCoreError, ClientError, asyncio.TimeoutError)
+
+_CHECKED: tuple[type[Exception], ...] = (*STORAGE_ERRORS, ValueError)  # ValueError: a malformed endpoint
+
+#: Seconds after which reading or writing one object of a remote storage is given up. The S3 client has
+#: timeouts of its own, except while it waits for leave to send a body: there it waits for ever.
+OBJECT_TIMEOUT = 600
 
 
 def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
     """The file system of `uri` and the path inside it; local paths become absolute.
 
-    Raises ConfigurationError for a scheme that no installed package serves.
+    Listings are not cached: what a worker has just written is seen here. Raises ConfigurationError for an
+    empty URI or a scheme that no installed package serves.
     """
+    if not uri.strip():
+        raise ConfigurationError("an empty URI; give a local path, file:// or s3:// URI")
     try:
-        fs, path = fsspec.core.url_to_fs(os.path.expanduser(uri))  # noqa: PTH111 (a URI, not a path)
+        fs, path = fsspec.core.url_to_fs(os.path.expanduser(uri), use_listings_cache=False)  # noqa: PTH111 (a URI)
     except (ValueError, ImportError) as error:
-        raise ConfigurationError(f"cannot use {uri!r}: {error}; give a local path, file:// or s3:// URI") from error
+        raise ConfigurationError(
+            f"cannot use {uri!r}: {error}; give a local path, file:// or s3:// URI"
+        ) from error
     return fs, path
 
 
@@ -61,56 +91,190 @@ def join(uri: str, *parts: str) -> str:
 def arrow_filesystem(uri: str) -> tuple[FileSystem, str]:
     """The same place for pyarrow and Ray Data: a pyarrow file system and the path in it."""
     fs, path = resolve(uri)
-    return (ArrowLocalFileSystem() if isinstance(fs, LocalFileSystem) else PyFileSystem(FSSpecHandler(fs))), path
+    return (
+        ArrowLocalFileSystem() if isinstance(fs, LocalFileSystem) else PyFileSystem(FSSpecHandler(fs))
+    ), path
 
 
 def exists(uri: str) -> bool:
-    """True where a file or a folder stands at `uri`."""
+    """True where a file or a folder stands at `uri`. Raises one of STORAGE_ERRORS where that is unknown."""
     fs, path = resolve(uri)
     return bool(fs.exists(path))
 
 
-def read_bytes(uri: str) -> bytes:
-    """The whole content of one object. Raises FileNotFoundError and what the storage raises."""
+def read_bytes(uri: str, limit: int | None = None) -> bytes:
+    """The content of one object, or its first `limit` bytes in a single request.
+
+    Raises one of STORAGE_ERRORS: FileNotFoundError, PermissionError, …
+    """
     fs, path = resolve(uri)
-    return bytes(fs.cat_file(path))
+    if limit is None:
+        return bytes(fs.cat_file(path, **_patience(fs)))
+    try:
+        return bytes(fs.cat_file(path, start=0, end=limit, **_patience(fs)))
+    except OSError as error:
+        if _is_range_of_nothing(error):
+            return b""
+        raise
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Write one object whole: a reader sees the old content or the new, never half (a rename on local disks)."""
+    """Write one object whole: a reader sees the old content or the new, never half, and a repetition changes
+    nothing.
+
+    Local folders are made as needed, and the content gets its name by a rename. Raises one of STORAGE_ERRORS.
+    """
     fs, path = resolve(uri)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, data)  # an object store shows an object only once it is complete
+        fs.pipe_file(path, data, **_patience(fs))  # an object store shows an object only once it is complete
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    temporary.write_bytes(data)
-    temporary.replace(target)
+    # Not named after the target (a name may have 255 bytes), and not after this process: two attempts of one
+    # task may run on two machines that share the folder.
+    temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def list_files(uri: str, suffix: str = "") -> list[str]:
-    """URIs of all files at or below `uri` whose name ends with `suffix`, sorted. Empty where nothing is there."""
+    """URIs of all files at or below `uri` whose name ends with `suffix`, sorted. Empty where nothing is.
+
+    Files and folders below `uri` whose name begins with . or _ are left out: markers, and writes in progress.
+    """
     fs, path = resolve(uri)
-    found = [path] if fs.isfile(path) else sorted(fs.find(path))
-    names = [name for name in found if name.endswith(suffix) and not Path(name).name.startswith((".", "_"))]
-    return [str(name) if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name) for name in names]
+    names = [name for name in _files_below(fs, path) if name.endswith(suffix)]
+    names = [name for name in names if not _is_hidden(name[len(path) :])]
+    return names if isinstance(fs, LocalFileSystem) else [fs.unstrip_protocol(name) for name in names]
 
 
 def fetch_folder(uri: str, destination: Path) -> Path:
-    """A local folder with the files of `uri`: the folder itself where it is local, else a copy in `destination`."""
+    """A local folder with the files of `uri`: itself where it is local, else a copy in `destination`.
+
+    Raises one of STORAGE_ERRORS, and ConfigurationError where nothing is at a remote `uri` or an object's
+    name would leave `destination`.
+    """
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
         return Path(path)
-    destination.mkdir(parents=True, exist_ok=True)
-    for name in fs.find(path):
-        relative = name[len(path) :].lstrip("/")
+    names = _files_below(fs, path)
+    if not names:
+        raise ConfigurationError(f"nothing at {uri}; check the bucket and the path")
+    for name in names:
+        relative = PurePosixPath(name[len(path) :].lstrip("/") or PurePosixPath(name).name)
+        if ".." in relative.parts:
+            raise ConfigurationError(
+                f"{uri} holds an object named {name!r}: it would be written outside its folder"
+            )
         local = destination / relative
         local.parent.mkdir(parents=True, exist_ok=True)
         fs.get_file(name, str(local))
     return destination
 
 
+def check_readable(uri: str, flag: str) -> None:
+    """Raise ConfigurationError, naming `flag` and the remedy, unless the file or folder `uri` can be read."""
+    with _as_configuration_error(uri, flag, "read"):
+        fs, path = resolve(uri)
+        if fs.info(path)["type"] == "directory":
+            fs.ls(path, detail=False)
+        else:
+            read_bytes(uri, limit=1)
+
+
+def check_writable(uri: str, flag: str) -> None:
+    """Raise ConfigurationError, naming `flag` and the remedy, unless files can be written below the folder
+    `uri` now.
+
+    Writes an empty object and removes it; a local folder is made.
+    """
+    probe = join(uri, ".write-check")
+    with _as_configuration_error(uri, flag, "write"):
+        write_bytes(probe, b"")
+        fs, path = resolve(probe)
+        with contextlib.suppress(
+            PermissionError, FileNotFoundError
+        ):  # may write but not delete; another run was faster
+            fs.rm_file(path)
+
+
+def error_code(error: Exception) -> str:
+    """`missing`, `forbidden` or `unreadable`: what one of STORAGE_ERRORS means for the one who asked."""
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, (PermissionError, NoCredentialsError, PartialCredentialsError)):
+        return "forbidden"
+    return "unreadable"
+
+
 def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The storage variables that are set here, for `runtime_env={"env_vars": …}` of Ray workers."""
-    return {name: environment[name] for name in STORAGE_ENVIRONMENT if name in environment}
+    """The storage variables that are set here, for `runtime_env={"env_vars": …}` of Ray workers.
+
+    Ray shows a job's runtime environment on its dashboard: on a shared cluster give the machines a role
+    instead of setting keys here.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in STORAGE_ENVIRONMENT or name.startswith("FSSPEC_")
+    }
+
+
+def _files_below(fs: AbstractFileSystem, path: str) -> list[str]:
+    """Paths of the files at or below `path`, sorted; without the empty objects that mark folders on S3."""
+    found = fs.find(path, detail=True)
+    return sorted(
+        name for name, info in found.items() if info.get("type") != "directory" and not name.endswith("/")
+    )
+
+
+@contextlib.contextmanager
+def _as_configuration_error(uri: str, flag: str, action: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{flag}: {error}") from error
+    except _CHECKED as error:
+        message = f"{flag}: cannot {action} {uri}: {_reason(error)}; {_remedy(error, uri)}"
+        raise ConfigurationError(message) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it does not exist"
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return "a file stands where a folder is needed"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _remedy(error: Exception, uri: str) -> str:
+    if "://" not in uri or uri.startswith("file:"):
+        return "check the path and its permissions"
+    if isinstance(error, FileNotFoundError):
+        return "check the bucket and the path (a bucket is never created)"
+    if error_code(error) == "forbidden":
+        return (
+            "check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or the role) and their rights"
+        )
+    if isinstance(error, (EndpointConnectionError, ValueError)):
+        return "check AWS_ENDPOINT_URL and the network"
+    return "check the URI and the storage's state"
+
+
+def _patience(fs: AbstractFileSystem) -> dict[str, Any]:
+    """The timeout argument, for file systems that take one."""
+    return {"timeout": OBJECT_TIMEOUT} if isinstance(fs, AsyncFileSystem) else {}
+
+
+def _is_range_of_nothing(error: OSError) -> bool:
+    """True where S3 refused a range because the object is empty."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("Error", {}).get("Code") == "InvalidRange"
+
+
+def _is_hidden(relative: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(relative.lstrip("/")).parts)

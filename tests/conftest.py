@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.object_store import s3_folder, s3_server  # noqa: F401 (fixtures for every test)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

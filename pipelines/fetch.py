@@ -1,0 +1,28 @@
+"""Reads one image of the catalog by its URI; what goes wrong is the row's failure, with a code."""
+
+import stat
+from pathlib import Path
+
+from pipelines.decode import DecodeLimits, ImageError
+from pipelines.storage import error_code, is_local, read_bytes, resolve
+
+
+def read_image(uri: str, max_bytes: int = DecodeLimits().max_bytes) -> bytes:
+    """The encoded bytes at `uri`, at most `max_bytes`, in one request. Relative paths: the working directory.
+
+    Raises ImageError and nothing else: `missing`, `forbidden` (permissions or credentials), `too_large`, or
+    `unreadable` (the storage failed, a folder or a device stands there, or the scheme is unknown).
+    """
+    try:
+        if is_local(uri) and not stat.S_ISREG(Path(resolve(uri)[1]).stat().st_mode):
+            # Reading a pipe could wait for ever.
+            raise ImageError("unreadable", f"{uri} is not a regular file")
+        data = read_bytes(uri, limit=max_bytes + 1)
+    except ImageError:
+        raise
+    except Exception as error:  # whatever a file system makes of a row's URI is this row's failure
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(error_code(error), f"cannot read {uri}: {reason}") from error
+    if len(data) > max_bytes:
+        raise ImageError("too_large", f"{uri} has more than {max_bytes} bytes")
+    return data
