@@ -45,8 +45,7 @@ MAX_PROFILE_BYTES = 4 << 20
 #: costs a pass over all pixels: unlimited, a 1 MB file keeps a core busy for minutes.
 MAX_JPEG_SCANS = 100
 
-#: How EXIF's orientation tag (EXIF 2.3, tag 0x0112) is undone. 1 and everything that is not a valid value:
-#: nothing.
+#: How EXIF's orientation (EXIF 2.3, tag 0x0112) is undone; 1 and all that is not a valid value need nothing.
 _ORIENTATION_TAG = 0x0112
 _UNDO_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -67,8 +66,7 @@ logging.getLogger("PIL").setLevel(logging.INFO)
 
 
 class ImageError(CatalogRepairError):
-    """An image that cannot be used. `code` is short and stable (a column of the manifest), the text is for
-    people.
+    """An image that cannot be used. `code` is short and stable (a manifest column), the text is for people.
 
     Codes of `decode_image`: empty, unknown_format, format_not_allowed, too_large (bytes, pixels or side),
     too_small, bad_aspect, too_complex (a JPEG with hundreds of scans), animated, truncated, corrupt. Readers
@@ -88,15 +86,16 @@ class ImageError(CatalogRepairError):
 class DecodeLimits:
     """What an upload may be. Raises ConfigurationError at construction for limits that no image can meet."""
 
-    max_bytes: int = 32 << 20  # encoded size; raise it where sellers send large PNG
-    max_pixels: int = (
-        50_000_000  # a phone's 48-megapixel photo passes. Decoded: 3 bytes each, more while converting
-    )
-    max_dimension: int = 16_000  # the longer side; WebP output ends at 16,383
-    min_dimension: int = 16  # the shorter side; below it is a tracking pixel, not a product
-    max_aspect: float = (
-        20.0  # longer side over shorter side; a banner beyond it becomes mush at the model's square input
-    )
+    #: Encoded size. Raise it where sellers send large PNG files.
+    max_bytes: int = 32 << 20
+    #: A phone's 48-megapixel photo passes. Decoded, a pixel takes 3 bytes, and more while it is converted.
+    max_pixels: int = 50_000_000
+    #: The longer side. WebP as output ends at 16,383.
+    max_dimension: int = 16_000
+    #: The shorter side. Below it is a tracking pixel, not a product.
+    min_dimension: int = 16
+    #: Longer over shorter side. Beyond it is a banner, which turns to mush at the model's square input.
+    max_aspect: float = 20.0
 
     def __post_init__(self) -> None:
         if min(self.max_bytes, self.max_pixels, self.min_dimension) < 1:
