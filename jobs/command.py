@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from model.errors import CatalogRepairError
+from model.errors import CatalogRepairError, ConfigurationError
 
 EXIT_OK = 0
+EXIT_BROKEN_OFF = 1
 EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same code
 EXIT_TOO_MANY_FAILED = 3  # outputs are kept
 
@@ -18,7 +19,10 @@ logger = logging.getLogger("jobs")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's examples as written and appends each flag's default."""
+    """Keeps the description's examples as written and appends each flag's default, where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,14 +33,41 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"error: {message} (see {self.prog} --help)\n")
 
 
+def positive(text: str) -> int:
+    """An argument type: a whole number from 1."""
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """An argument type: a whole number from 0."""
+    return _at_least(0, text)
+
+
+def _at_least(smallest: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = smallest - 1
+    if value < smallest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {smallest} or more")
+    return value
+
+
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Run a job's `main(argv) -> exit code` as a process: our own errors become one line and exit code 2."""
-    logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO"), format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    """Run a job's `main(argv) -> exit code` as a process: our own errors become one line.
+
+    Exit code 2 for ConfigurationError, 1 for the others.
+    """
+    logging.basicConfig(
+        level=os.environ.get("LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
     try:
         sys.exit(main(None))
     except CatalogRepairError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(EXIT_USAGE)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_BROKEN_OFF)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

@@ -9,5 +9,9 @@ class ConfigurationError(CatalogRepairError):
     """A wrong flag, file or setting: the job exits with code 2 before it touches any image."""
 
 
+class RunError(CatalogRepairError):
+    """A run that broke off after it had begun, or whose outputs cannot be trusted: exit code 1."""
+
+
 class BundleError(ConfigurationError):
     """A model bundle that is missing, incomplete, altered, or does not fit what it is used for."""

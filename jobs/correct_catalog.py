@@ -1,0 +1,240 @@
+"""Correct the product photos of a catalog that a detector found defective.
+
+Reads parquet with image_id, image (bytes) or uri, labels and optionally product_type; decides by the label
+map which defects each image has; corrects them with the generator of a model bundle; and writes
+
+    OUTPUT/images/<defect>/<image_id>.<jpg|png|webp>
+    OUTPUT/manifest/*.parquet     one row per input image: status, output_uri, hashes, error
+    OUTPUT/report/index.html      counts, FID and KID per defect, pictures; fid.json and fid.csv beside it
+    OUTPUT/run.json               configuration, versions, counts, timings
+    OUTPUT/_SUCCESS               written last, only by a run that exits with 0
+
+    python jobs/correct_catalog.py --catalog catalog/ --output corrected/
+    python jobs/correct_catalog.py --catalog s3://shop/catalog --output s3://shop/corrected/2024-05-01 \\
+        --model s3://shop/models/7 --reference s3://shop/clean --actors 1:8 --gpus-per-actor 0.5
+
+Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine.
+
+Exit codes: 0 done; 1 the run broke off; 2 wrong command line or configuration, nothing was written; 3 more
+images failed than --max-failed tolerates: outputs are kept, without _SUCCESS.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs import command
+from model.precision import DEVICES, PRECISIONS
+from pipelines import correction_job, ray_session, storage
+from pipelines.correction_config import CorrectionConfig, Plan, resolve
+from pipelines.encode import EXTENSIONS
+from pipelines.schemas import STATUSES
+from pipelines.survey import SURVEY_HERE, survey_here
+
+logger = logging.getLogger("jobs.correct_catalog")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = command.Parser("correct_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
+    _add_data(p.add_argument_group("data"))
+    _add_fid(p.add_argument_group("FID and KID"))
+    _add_resources(p.add_argument_group("resources"))
+    p.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, print the resolved configuration and the plan, and do nothing",
+    )
+    return p
+
+
+def _add_data(group: Any) -> None:
+    group.add_argument(
+        "--catalog", nargs="+", required=True, metavar="URI", help="parquet files or folders with them"
+    )
+    group.add_argument("--output", required=True, metavar="URI", help="folder for everything that is written")
+    group.add_argument("--model", metavar="URI", help="model bundle (default: the starter in model/starter)")
+    group.add_argument(
+        "--label-map",
+        metavar="URI",
+        help="YAML that says what the detector's labels mean (default: the bundle's own)",
+    )
+    group.add_argument(
+        "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"
+    )
+    group.add_argument(
+        "--format", choices=tuple(EXTENSIONS), default="jpeg", help="of corrected images; png is lossless"
+    )
+    group.add_argument("--quality", type=command.positive, default=92, help="of jpeg and webp, 1 to 100")
+    group.add_argument(
+        "--max-failed",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="tolerated share of failed images, 0 to 1; above it the exit code is 3",
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace the run that OUTPUT holds")
+
+
+def _add_fid(group: Any) -> None:
+    group.add_argument(
+        "--reference",
+        metavar="URI",
+        help="clean images to compare with: parquet with an image column and optionally defect, or .npz statistics "
+        "in pytorch-fid's format, one or a folder of <defect>.npz (default: the catalog's own clean images)",
+    )
+    group.add_argument("--no-fid", action="store_true", help="skip FID and KID; the report has pictures only")
+    group.add_argument(
+        "--fid-samples",
+        type=command.positive,
+        default=10_000,
+        metavar="N",
+        help="images per defect, chosen by hash; the driver keeps 16 KB of each",
+    )
+    group.add_argument(
+        "--fid-weights", metavar="PATH", help="Inception weights (default: those of the extra 'fid')"
+    )
+
+
+def _add_resources(group: Any) -> None:
+    group.add_argument(
+        "--device", choices=DEVICES, default="auto", help="auto: GPUs where the cluster has any, else CPUs"
+    )
+    group.add_argument(
+        "--actors",
+        type=_actors,
+        metavar="MIN:MAX",
+        help="generator actors (default: one per CPU, or from 1 to the number of GPUs)",
+    )
+    group.add_argument(
+        "--gpus-per-actor",
+        type=float,
+        metavar="F",
+        help="GPUs that an actor claims; 0.5 puts two on each, so that one computes while the other copies "
+        "(default: 1 with GPUs)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=command.positive,
+        metavar="B",
+        help="images in a pass of the generator (default: 4 on a CPU, 32 on a GPU)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto: bfloat16 where the hardware is built for it",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Correct a catalog; returns the exit code. Raises CatalogRepairError for what the caller must change."""
+    arguments = parser().parse_args(argv)
+    plan = resolve(_config(arguments))
+    if arguments.dry_run:
+        command.show_configuration({**plan.describe(), "plan": _preview(plan)})
+        return command.EXIT_OK
+    command.show_configuration(plan.describe())
+    try:
+        run = correction_job.run(plan)
+    finally:
+        ray_session.stop()
+    sys.stdout.write(
+        summary(run.plan.config.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing)
+    )
+    if run.too_many_failed:
+        failed, rows = run.totals.statuses["failed"], run.totals.rows
+        logger.error(
+            "%d of %d images failed, more than --max-failed %g tolerates; see the top errors in the report",
+            *(failed, rows, plan.config.max_failed),
+        )
+        return command.EXIT_TOO_MANY_FAILED
+    return command.EXIT_OK
+
+
+def summary(
+    output: str,
+    statuses: Mapping[str, int],
+    seconds: Mapping[str, float],
+    fid: Mapping[str, Any] | None,
+    fid_missing: str | None,
+) -> str:
+    """What a person wants to know at the end: counts, the table of FID, and where everything is."""
+    rows = sum(statuses.values())
+    counts = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
+    rate = rows / max(seconds["correct"], 1e-9)
+    lines = [f"\n{rows} images: {counts}; {rate:.1f} images/s, {seconds['total']:.0f} s in all", ""]
+    lines += [f"no FID: {fid_missing}"] if fid is None else _fid_table(fid)
+    lines += [
+        "",
+        f"images    {storage.join(output, 'images')}",
+        f"manifest  {storage.join(output, 'manifest')}",
+        f"report    {storage.join(output, 'report', 'index.html')}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _fid_table(fid: Mapping[str, Any]) -> list[str]:
+    header = ("defect", "n", "FID before", "FID after", "KID before", "KID after")
+    rows = [header]
+    for defect, row in fid["defects"].items():
+        fids = [_number(row[key], 2) for key in ("fid_before", "fid_after")]
+        kids = [_number(row[key], 4) for key in ("kid_before", "kid_after")]
+        rows.append((defect, str(row["n"]), *fids, *kids))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    notes = sorted({row["note"] for row in fid["defects"].values() if row["note"]})
+    return [*lines, *(f"note: {note}" for note in notes)]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _preview(plan: Plan) -> dict[str, Any]:
+    """What the run would do, from the labels of a catalog that is not too large to read here."""
+    preview: dict[str, Any] = {"rows": plan.listing.rows, "read_tasks": len(plan.listing.units)}
+    if plan.listing.rows <= SURVEY_HERE:
+        preview["rows_by_route"] = dict(survey_here(plan.listing.units, plan.label_map, 1).rows)
+    return preview
+
+
+def _config(arguments: argparse.Namespace) -> CorrectionConfig:
+    def absolute(uri: str | None) -> str | None:
+        return None if uri is None else storage.absolute(uri)
+
+    return CorrectionConfig(
+        catalog=tuple(storage.absolute(uri) for uri in arguments.catalog),
+        output=storage.absolute(arguments.output),
+        model=absolute(arguments.model),
+        label_map=absolute(arguments.label_map),
+        reference=absolute(arguments.reference),
+        fid=not arguments.no_fid,
+        **{
+            name: getattr(arguments, name)
+            for name in (
+                *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
+                *("batch_size", "limit", "format", "quality", "max_failed", "overwrite"),
+            )
+        },
+    )
+
+
+def _actors(text: str) -> tuple[int, int]:
+    low, separator, high = text.partition(":")
+    try:
+        return int(low), int(high) if separator else int(low)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX, such as 1:8") from error
+
+
+if __name__ == "__main__":
+    command.run(main)

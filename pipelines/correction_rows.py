@@ -1,0 +1,72 @@
+"""What travels between the steps of correction: Arrow schemas, so that an empty or all-null batch keeps its
+types.
+
+catalog row -> decode -> DECODED -> generator -> EDITED -> commit -> one SUMMARY row per block, back to the
+driver.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.schemas import STATUSES
+
+_CARRIED = [
+    pa.field("image_id", pa.string(), nullable=False),
+    ("source_uri", pa.string()),
+    ("product_type", pa.string()),
+    ("route", pa.string()),  # which set the row is counted and sampled in
+    ("defects", pa.list_(pa.string())),  # in the order of correction
+    ("upload", pa.binary()),  # encoded; null where no later step needs it
+    ("sampled", pa.bool_()),  # kept for FID
+    ("in_strip", pa.bool_()),  # kept for the report's pictures
+    ("width", pa.int32()),  # of the upload, upright
+    ("height", pa.int32()),
+    ("input_sha256", pa.string()),
+    ("error_code", pa.string()),  # not null: the row has failed, and later steps only hand it on
+    ("error_message", pa.string()),
+    ("decode_seconds", pa.float32()),  # of one core
+]
+
+DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])  # uint8 (S,S,3) RGB
+
+#: One pass of the generator, in the order of `defects`. theta: float32 (2,3), little-endian; content: uint8
+#: (S,S,3), 0..255 for -1..1; matte: uint8 (S,S), 0..255 for 0..1.
+EDITS = pa.list_(pa.struct([("theta", pa.binary()), ("content", pa.binary()), ("matte", pa.binary())]))
+
+EDITED = pa.schema([*_CARRIED, ("edits", EDITS), ("generator_seconds", pa.float32())])
+
+_STATUS_COUNTS = [(status, pa.int64()) for status in STATUSES]
+
+SUMMARY = pa.schema(
+    [
+        ("rows", pa.int64()),
+        *_STATUS_COUNTS,
+        ("routes", pa.list_(pa.struct([("route", pa.string()), *_STATUS_COUNTS]))),
+        (
+            "errors",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("code", pa.string()),
+                        ("count", pa.int64()),
+                        (
+                            "examples",
+                            pa.list_(pa.struct([("image_id", pa.string()), ("message", pa.string())])),
+                        ),
+                    ]
+                )
+            ),
+        ),
+        ("decode_seconds", pa.float64()),
+        ("generator_seconds", pa.float64()),
+        ("commit_seconds", pa.float64()),
+    ]
+)
+
+
+def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """`rows` as a table of exactly `schema`; a missing key is null."""
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,59 @@
+"""Edits and images between uint8 arrays, which travel, and tensors, which compute."""
+
+from collections.abc import Mapping
+from math import isqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.edits import Edit, apply_edit
+
+
+def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 (B,H,W,3), 0..255, to float32 (B,3,H,W), -1..1, channels last in memory."""
+    pixels = torch.from_numpy(images).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return pixels.float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float (B,C,H,W), -1..1 (what lies outside is clipped), to uint8 (B,H,W,C), 0..255.
+
+    The exact inverse of `to_tensor` on what it returns.
+    """
+    levels = images.float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def encode_edits(edit: Edit) -> list[dict[str, bytes]]:
+    """An edit of B images as B values of `correction_rows.EDITS`.
+
+    8 bits are what the output image has; a matte below 1/510 becomes 0, and the upload's pixel stays exact.
+    """
+    theta = edit.theta.float().cpu().numpy().astype("<f4")
+    content, matte = to_uint8(edit.content), to_uint8(edit.matte * 2 - 1)
+    return [
+        {"theta": theta[i].tobytes(), "content": content[i].tobytes(), "matte": matte[i].tobytes()}
+        for i in range(len(theta))
+    ]
+
+
+def decode_edit(value: Mapping[str, bytes]) -> Edit:
+    """One value of EDITS as an edit of one image."""
+    side = isqrt(len(value["matte"]))
+    theta = np.frombuffer(value["theta"], "<f4").reshape(1, 2, 3).astype(np.float32)
+    content = np.frombuffer(value["content"], np.uint8).reshape(1, side, side, 3)
+    matte = np.frombuffer(value["matte"], np.uint8).reshape(1, side, side, 1)
+    return Edit(torch.from_numpy(theta), to_tensor(content.copy()), (to_tensor(matte.copy()) + 1.0) / 2.0)
+
+
+@torch.inference_mode()
+def apply_edits(image: np.ndarray, edits: list[Mapping[str, bytes]]) -> np.ndarray:
+    """`image` uint8 (H,W,3) of any size after `edits` in their order: uint8 (H,W,3).
+
+    Computed in float32 throughout: several edits round once.
+    """
+    pixels = to_tensor(image[None])
+    for edit in edits:
+        pixels = apply_edit(pixels, decode_edit(edit))
+    return to_uint8(pixels)[0]

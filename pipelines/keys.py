@@ -1,0 +1,37 @@
+"""Names of objects from image ids: safe on every storage, unique, and the same in every run."""
+
+import hashlib
+import re
+
+#: Letters that mean the same on local disks, in object stores and in URLs. Everything else is escaped.
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
+
+#: Longest name. File systems end at 255 bytes, and an extension and a temporary file's prefix come on top.
+MAX_LENGTH = 160
+_DIGEST = 40  # hexadecimal digits of SHA-256 that stand for the part that was cut
+
+
+def safe_name(image_id: str) -> str:
+    """`image_id` as one path component of at most MAX_LENGTH letters, digits and `.-_~`; each has its own.
+
+    A byte (UTF-8) outside that set becomes `~` and two hexadecimal digits. Not `%`: web servers and some
+    clients of object stores decode percent signs, and the key would no longer match. A leading `.` or `_`
+    is escaped as well, because tools hide such files. An id that is too long keeps its beginning, then `~~`
+    and a hash of the whole; `~~` occurs nowhere else. Raises ValueError for an empty id.
+    """
+    if not image_id:
+        raise ValueError("an image id must not be empty")
+    name = "".join(_escaped(character) for character in image_id)
+    if name[0] in "._":
+        name = f"~{ord(name[0]):02X}{name[1:]}"
+    if len(name) <= MAX_LENGTH:
+        return name
+    digest = hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+    # The cut may fall inside an escape: drop what is left of it.
+    return re.sub(r"~.?$", "", name[: MAX_LENGTH - _DIGEST - 2]) + "~~" + digest
+
+
+def _escaped(character: str) -> str:
+    if character in _PLAIN:
+        return character
+    return "".join(f"~{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

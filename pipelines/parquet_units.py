@@ -1,0 +1,147 @@
+"""Parquet files as units of work: runs of row groups that one task reads.
+
+Ray Data's own parquet source packs files into bins of 128 MiB, whose tasks ask for a whole CPU each; with
+actors on every CPU of a small machine they would wait for ever. These units are tasks of our own: they
+claim what they need, and since a unit names its rows, limits are exact and outputs the same in every run.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.errors import ConfigurationError
+from pipelines import storage
+
+#: Bytes that one unit reads at most, unless a single row group is larger. Small enough that a few workers
+#: share a small catalog, large enough that starting tasks costs nothing beside it.
+UNIT_BYTES = 32 << 20
+#: Rows decoded from parquet at a time: bounds memory at this many uploads.
+READ_ROWS = 16
+#: Footers read at once: each waits for storage, not for a CPU.
+_FOOTER_THREADS = 16
+
+UNIT = pa.schema(
+    [("uri", pa.string()), ("row_groups", pa.list_(pa.int32())), ("first", pa.int64()), ("rows", pa.int64())]
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`rows` rows from the start of `row_groups` of file `uri`; `first` is the number of the first one in
+    the file.
+    """
+
+    uri: str
+    row_groups: tuple[int, ...]
+    first: int
+    rows: int
+
+    def table(self) -> pa.Table:
+        """As one row of schema UNIT, for a Ray Data source."""
+        row = {"uri": self.uri, "row_groups": self.row_groups, "first": self.first, "rows": self.rows}
+        return pa.Table.from_pylist([row], UNIT)
+
+    @staticmethod
+    def from_table(table: pa.Table) -> "list[Unit]":
+        """The inverse of `table`, for any number of rows."""
+        return [Unit(row.pop("uri"), tuple(row.pop("row_groups")), **row) for row in table.to_pylist()]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Units of all files, their rows, and their size in bytes as stored."""
+
+    units: tuple[Unit, ...]
+    rows: int
+    stored_bytes: int
+
+
+def list_units(
+    uris: Sequence[str], flag: str, check: Callable[[pa.Schema, str], None], limit: int | None = None
+) -> Listing:
+    """Units of the parquet files at or below `uris`, in the order of names; only the first `limit` rows.
+
+    flag: the command-line flag that `uris` come from, for messages. check: raises ConfigurationError for a
+    schema that does not serve; gets the file's URI as well. Raises ConfigurationError where nothing is
+    found or a file cannot be read.
+    """
+    files = [file for uri in uris for file in _files(uri, flag)]
+    if not files:
+        raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}")
+    units: list[Unit] = []
+    rows = stored = 0
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        for file, (schema, metadata) in zip(files, _footers(pool, files, flag, limit), strict=False):
+            check(schema, file)
+            wanted = metadata.num_rows if limit is None else min(metadata.num_rows, limit - rows)
+            rows += wanted
+            stored += sum(
+                metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups) if wanted
+            )
+            units.extend(_split(file, metadata, wanted))
+            if limit is not None and rows >= limit:
+                break
+    return Listing(tuple(units), rows, stored)
+
+
+def read_unit(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Tables of at most READ_ROWS rows over `unit`, each with the number of its first row in the file.
+
+    Columns that the file lacks are left out.
+    """
+    filesystem, path = storage.arrow_filesystem(unit.uri)
+    with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
+        present = [name for name in columns if name in file.schema_arrow.names]
+        row, left = unit.first, unit.rows
+        for batch in file.iter_batches(READ_ROWS, row_groups=list(unit.row_groups), columns=present):
+            table = pa.Table.from_batches([batch.slice(0, left)])
+            yield row, table
+            row, left = row + table.num_rows, left - table.num_rows
+            if not left:
+                return
+
+
+def _files(uri: str, flag: str) -> list[str]:
+    storage.check_readable(uri, flag)
+    return storage.list_files(uri, ".parquet")
+
+
+def _footers(
+    pool: ThreadPoolExecutor, files: list[str], flag: str, limit: int | None
+) -> Iterator[tuple[pa.Schema, pq.FileMetaData]]:
+    """Schema and metadata of each file in order; with a limit only as many as are asked for, a few ahead."""
+    step = len(files) if limit is None else _FOOTER_THREADS
+    for start in range(0, len(files), step):
+        yield from pool.map(lambda file: _footer(file, flag), files[start : start + step])
+
+
+def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
+    filesystem, path = storage.arrow_filesystem(uri)
+    try:
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            return file.schema_arrow, file.metadata
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise ConfigurationError(f"{flag} {uri}: not a readable parquet file: {error}") from error
+
+
+def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:
+    """Cut the first `wanted` rows of a file into units of consecutive row groups."""
+    groups: list[int] = []
+    first = rows = size = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        if not group.num_rows:
+            continue
+        if groups and size + group.total_byte_size > UNIT_BYTES:
+            yield Unit(uri, tuple(groups), first, rows)
+            groups, first, rows, size = [], first + rows, 0, 0
+        taken = min(group.num_rows, wanted - first - rows)
+        if not taken:
+            break
+        groups.append(index)
+        rows, size = rows + taken, size + group.total_byte_size
+    if groups:
+        yield Unit(uri, tuple(groups), first, rows)

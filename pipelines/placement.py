@@ -1,0 +1,113 @@
+"""Which resources each step of a run claims from the cluster, so that steps overlap and none waits for ever.
+
+On a machine with n CPUs, n generator actors claim three quarters of each and leave a quarter of each to the
+tasks that read, decode and write. Whole CPUs would not do: with one actor per CPU no task could ever run.
+How much of a core a process really uses is the operating system's business.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset
+
+from model.errors import ConfigurationError
+from pipelines.ray_session import Cluster
+
+#: Shares of a CPU. Reading differs from decoding, or Ray Data would fuse the two, and a task that reads a
+#: large file would decode all of it alone. Together with an actor they stay within one CPU.
+_READ, _TASK, _ACTOR = 0.1, 0.125, 0.75
+#: With a GPU the actors' work is not on the CPU, and decoding and writing claim what they use.
+_GPU_TASK, _GPU_ACTOR = 0.75, 0.2
+#: Rows in one call of a GPU actor, which cuts them into batches: enough for several batches.
+_GPU_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Device ('cpu' or 'cuda'), number of actors and their share of a GPU."""
+
+    device: str
+    min_actors: int
+    max_actors: int
+    gpus_per_actor: float = 0.0
+
+    def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
+        """`function` over the blocks of `source` in tasks that mostly wait for storage."""
+        return on_tasks(source, function, settings, _READ)
+
+    def tasks(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
+        """`function` over the blocks of `source` in tasks that compute."""
+        return on_tasks(source, function, settings, _TASK if self.device == "cpu" else _GPU_TASK)
+
+    def actors(self, source: Dataset, kind: type, settings: Mapping[str, Any], batch_size: int) -> Dataset:
+        """An instance of `kind` in every actor, over blocks of `source` (with GPUs: over several batches)."""
+        on_gpu = self.device == "cuda"
+        return source.map_batches(
+            kind,
+            fn_constructor_kwargs=dict(settings),
+            batch_format="pyarrow",
+            # A whole block: its last batch is the only one that may not be full.
+            batch_size=max(batch_size, _GPU_ROWS) if on_gpu else None,
+            compute=ActorPoolStrategy(min_size=self.min_actors, max_size=self.max_actors),
+            num_cpus=_GPU_ACTOR if on_gpu else _ACTOR,
+            num_gpus=self.gpus_per_actor if on_gpu else None,
+        )
+
+
+def place(
+    device: str, cluster: Cluster, actors: tuple[int, int] | None, gpus_per_actor: float | None, most: int
+) -> Placement:
+    """Decide on `device` ('auto', 'cpu', 'cuda') and the actors.
+
+    actors: asked for, (min, max). gpus_per_actor: asked for; above 0 asks for GPUs. most: actors that the
+    work can keep busy, where none were asked for. Raises ConfigurationError for a GPU that the cluster does
+    not have.
+    """
+    wants_gpu = device == "cuda" or bool(gpus_per_actor)
+    if device == "cpu" and gpus_per_actor:
+        raise ConfigurationError("--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them")
+    if wants_gpu and not cluster.gpus:
+        flag = "--device cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
+        raise ConfigurationError(
+            f"{flag}: the cluster has no GPU and no node type with one; use --device cpu"
+        )
+    if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
+        share = gpus_per_actor or 1.0
+        if share > cluster.gpus:
+            raise ConfigurationError(
+                f"--gpus-per-actor {share:g} is more than the cluster's {cluster.gpus:g} GPUs"
+            )
+        return Placement("cuda", *(actors or (1, max(1, min(most, int(cluster.gpus / share))))), share)
+    cpus = max(1, int(cluster.cpus))
+    if actors and actors[0] > cpus:
+        raise ConfigurationError(
+            f"--actors {actors[0]}:{actors[1]}: the cluster has {cpus} CPUs, so at most {cpus} actors start"
+        )
+    count = max(1, min(cpus, most))
+    low, high = actors or (count, count)
+    return Placement("cpu", low, min(high, cpus))  # one more than CPUs could take what the tasks need
+
+
+def on_tasks(
+    source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any], cpus: float
+) -> Dataset:
+    """`function(table, **settings)` over the blocks of `source`, in tasks that claim `cpus`."""
+    return source.map_batches(
+        function, fn_kwargs=dict(settings), batch_format="pyarrow", batch_size=None, num_cpus=cpus
+    )
+
+
+def tables(source: Dataset) -> Iterator[pa.Table]:
+    """The blocks of `source` as they are made."""
+    return cast(Iterator[pa.Table], iter(source.iter_batches(batch_size=None, batch_format="pyarrow")))
+
+
+def configure(block_bytes: int, retried_errors: list[str]) -> None:
+    """Ray Data's settings for a run: the size of blocks, and which exceptions of a task are tried again."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = block_bytes
+    context.retried_map_errors = retried_errors
+    context.max_map_retries = 2

@@ -1,0 +1,116 @@
+"""Starting Ray for a job: the cluster that the environment names, or one on this machine; without its
+noise.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+# Read when Ray is imported or starts; whoever set them knows better. FATAL: Ray's C++ part writes warnings
+# about its own internals to the terminal; they stay in its log files.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+
+import ray
+import ray.data
+from ray.exceptions import RayError
+
+from model.errors import CatalogRepairError
+from pipelines import storage
+
+#: Where the job server puts the runtime environment that was given with the submission.
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+_ours = False  # this process's Ray was started here
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the cluster has, or can have where it scales by itself."""
+
+    cpus: float
+    gpus: float
+
+
+def start() -> Cluster:
+    """Connect to the cluster of RAY_ADDRESS, else start Ray on this machine; workers get our storage
+    settings.
+
+    Does nothing where this process has Ray already.
+    """
+    global _ours
+    _quieten()
+    if not ray.is_initialized():
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS") or "local",
+            runtime_env={"env_vars": worker_environment(os.environ)},
+            log_to_driver=False,  # workers' errors come back as exceptions
+            logging_level=logging.WARNING,
+        )
+        _ours = True
+    return cluster()
+
+
+def stop() -> None:
+    """Leave Ray where `start` had started it for this process, so that no process stays behind."""
+    global _ours
+    if _ours:
+        ray.shutdown()
+        _ours = False
+
+
+def cluster() -> Cluster:
+    """The running cluster, or the largest that its autoscaler may make of it."""
+    now = ray.cluster_resources()
+    largest = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return Cluster(*(max(now.get(name, 0), largest.get(name, 0)) for name in ("CPU", "GPU")))
+
+
+@contextmanager
+def our_errors() -> Iterator[None]:
+    """Exceptions of ours that were raised in a worker, as they were raised there; others stay Ray's."""
+    try:
+        yield
+    except RayError as error:
+        for cause in _causes(error):
+            if isinstance(cause, CatalogRepairError) and not isinstance(cause, RayError):
+                raise cause from error
+        raise
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Storage settings for workers, without those that came with the job's submission: Ray refuses repeats."""
+    submitted = json.loads(environment.get(_SUBMITTED) or "{}")
+    taken = (submitted.get("runtime_env") or {}).get("env_vars") or {}
+    return {
+        name: value for name, value in storage.worker_environment(environment).items() if name not in taken
+    }
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what lies under it: Ray wraps in `cause` (other processes) and in `__cause__`."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        found = waiting.pop()
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            yield found
+            waiting += [found.__cause__, found.__context__]
+            nested = getattr(found, "cause", None)
+            waiting.append(nested if isinstance(nested, BaseException) else None)
+
+
+def _quieten() -> None:
+    """Leave warnings that a user can act upon; the rest is in Ray's log files."""
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    for handler in logging.getLogger("ray.data").handlers:
+        if not isinstance(handler, logging.FileHandler) and handler.level < logging.WARNING:
+            handler.setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

@@ -1,0 +1,165 @@
+"""Catalogs as they come to rows as the job wants them: one set of columns, whatever the file calls its own.
+
+Accepted: `image_id`, an `image` (binary, or struct{bytes, path}) and/or a `uri`, `labels` (list of
+struct{label, score}) or a plain `label`, and optionally `product_type`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.errors import ConfigurationError
+from pipelines.parquet_units import Listing, Unit, list_units, read_unit
+from pipelines.schemas import LABELS
+
+#: Rows between reading and decoding.
+CATALOG_ROW = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        ("image", pa.binary()),  # encoded upload; null: fetch `source_uri`
+        ("source_uri", pa.string()),
+        ("labels", LABELS),
+        ("product_type", pa.string()),
+    ]
+)
+
+LABEL_COLUMNS = ("image_id", "labels", "label", "product_type")
+ALL_COLUMNS = (*LABEL_COLUMNS, "image", "uri")
+
+#: One image's labels: (label, score), the score None where the detector gave none.
+Labels = list[tuple[str, float | None]]
+
+
+def list_catalog(uris: Sequence[str], limit: int | None = None) -> Listing:
+    """Units of the catalog, checked. Raises ConfigurationError naming file and column (flag --catalog)."""
+    return list_units(uris, "--catalog", check_catalog, limit)
+
+
+def check_catalog(schema: pa.Schema, uri: str) -> None:
+    """Raise ConfigurationError, with every complaint at once, unless `schema` is a catalog's."""
+    names = set(schema.names)
+    complaints = [
+        f"column {name!r} is {schema.field(name).type}, not {wanted}"
+        for name, (accepts, wanted) in _TYPES.items()
+        if name in names and not accepts(schema.field(name).type)
+    ]
+    if "image_id" not in names:
+        complaints.append("column 'image_id' (string) is missing")
+    if not names & {"image", "uri"}:
+        complaints.append("there is neither 'image' (encoded bytes) nor 'uri' (string)")
+    if not names & {"labels", "label"}:
+        complaints.append("there is neither 'labels' (list<struct<label, score>>) nor 'label' (string)")
+    if complaints:
+        raise ConfigurationError(f"--catalog {uri}: {'; '.join(complaints)}")
+
+
+def read_rows(unit: Unit) -> Iterator[pa.Table]:
+    """Tables of CATALOG_ROW of one unit, READ_ROWS rows each."""
+    for _, table in read_unit(unit, ALL_COLUMNS):
+        image, path = image_columns(table)
+        source = _strings(table, "uri")
+        columns = {
+            "image_id": _strings(table, "image_id"),
+            "image": image,
+            "source_uri": source if path is None else pc.coalesce(source, path),
+            "labels": pa.array([_label_structs(labels) for labels in read_labels(table)], LABELS),
+            "product_type": _strings(table, "product_type"),
+        }
+        yield pa.table(columns, schema=CATALOG_ROW)
+
+
+def read_label_rows(unit: Unit) -> Iterator[tuple[str | None, Labels, str | None]]:
+    """(image_id, labels, product_type) of one unit's rows, without reading an image."""
+    for _, table in read_unit(unit, LABEL_COLUMNS):
+        yield from zip(
+            _strings(table, "image_id").to_pylist(),
+            read_labels(table),
+            _strings(table, "product_type").to_pylist(),
+            strict=True,
+        )
+
+
+def read_labels(table: pa.Table) -> list[Labels]:
+    """Each row's labels. A null list is an empty one, a null label none; a plain `label` has no score."""
+    if "labels" not in table.column_names:
+        return [[] if label is None else [(label, None)] for label in _strings(table, "label").to_pylist()]
+    return [
+        [(item["label"], item.get("score")) for item in labels or () if item and item["label"] is not None]
+        for labels in table.column("labels").to_pylist()
+    ]
+
+
+def image_columns(table: pa.Table) -> tuple[pa.ChunkedArray | pa.Array, pa.ChunkedArray | None]:
+    """Column `image` as binary, and the paths where it is struct{bytes, path}."""
+    if "image" not in table.column_names:
+        return pa.nulls(table.num_rows, pa.binary()), None
+    image = table.column("image")
+    if not pa.types.is_struct(image.type):
+        return image.cast(pa.binary()), None
+    names = {field.name for field in image.type}
+    path = pc.struct_field(image, "path").cast(pa.string()) if "path" in names else None
+    return pc.struct_field(image, "bytes").cast(pa.binary()), path
+
+
+def is_image(kind: pa.DataType) -> bool:
+    """True for binary, and for struct with binary `bytes`."""
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+    return _is_binary(kind)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """True for strings however they are stored, and for a column that is null throughout."""
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(
+        pa.types.is_string(value)
+        or pa.types.is_large_string(value)
+        or pa.types.is_string_view(value)
+        or pa.types.is_null(value)
+    )
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def _is_labels(kind: pa.DataType) -> bool:
+    if pa.types.is_null(kind):
+        return True
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not is_list or not pa.types.is_struct(kind.value_type):
+        return False
+    fields = {field.name: field.type for field in kind.value_type}
+    score = fields.get("score", pa.null())
+    return (
+        "label" in fields
+        and is_text(fields["label"])
+        and (pa.types.is_floating(score) or pa.types.is_null(score))
+    )
+
+
+_TYPES = {
+    "image_id": (lambda kind: is_text(kind) and not pa.types.is_null(kind), "string"),
+    "image": (is_image, "binary or struct<bytes: binary, path: string>"),
+    "uri": (is_text, "string"),
+    "labels": (_is_labels, "list<struct<label: string, score: float>>"),
+    "label": (is_text, "string"),
+    "product_type": (is_text, "string"),
+}
+
+
+def _strings(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
+    if name not in table.column_names:
+        return pa.nulls(table.num_rows, pa.string())
+    return table.column(name).cast(pa.string())
+
+
+def _label_structs(labels: Labels) -> list[dict[str, Any]]:
+    return [{"label": label, "score": score} for label, score in labels]
