@@ -2,14 +2,14 @@
 
 Shirts, trousers, dresses, mugs, shoes, bags and sunglasses, drawn from nothing: photos on floors and sheets,
 watermarked, tilted, clean, with two defects at once, oddly encoded and broken, with a detector's labels, some
-of them wrong. Same seed, same bytes, on any number of machines.
+of them wrong. Same seed, same bytes, however many workers draw them.
 
     python jobs/make_sample_catalog.py --output sample
     python jobs/make_sample_catalog.py --output s3://shop/sample --images 100000 --photos 0 --reference 10000
 
 Writes OUTPUT/catalog and OUTPUT/reference for jobs/correct_catalog.py, OUTPUT/photos for
 jobs/prepare_dataset.py, OUTPUT/truth with what each image should become, and, last, OUTPUT/sample.json.
-About 15 images a second and CPU core, some 60 KB each. Exit codes: 0 done, 2 wrong command line or output.
+About 15 images a second and CPU core, some 40 KB each. Exit codes: 0 done, 2 wrong command line or output.
 """
 
 import argparse

@@ -17,7 +17,9 @@ MIN_OPACITY, MAX_OPACITY = 0.15, 0.5
 #: A watermark leans by at most this many degrees to either side.
 MAX_LEAN_DEGREES = 45.0
 #: Levels of 255 from which a change counts as visible, and the share of the mark that must be.
-VISIBLE_LEVELS, VISIBLE_SHARE = 17, 0.7
+VISIBLE_LEVELS, VISIBLE_SHARE = 17, 0.6
+#: A pixel with a channel below this is goods or background, not the white of a product picture.
+WHITE = 240
 #: Marks are drawn this many times larger and reduced: smooth edges.
 OVERSAMPLING = 2
 
@@ -65,7 +67,8 @@ def add_watermark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Overlay one large or many tiled marks, text or a drawn logo, over product and background alike.
 
     image: uint8 (H, W, 3). Returns a new uint8 (H, W, 3); each pixel moves towards the mark's colour by at
-    most MAX_OPACITY. The tone is chosen so that the mark shows: white is not taken for a white picture.
+    most MAX_OPACITY. The tone is chosen so that the mark shows, on the goods too: no white for white goods,
+    no black for black ones.
     """
     height, width = image.shape[:2]
     opacity = float(rng.uniform(MIN_OPACITY, MAX_OPACITY))
@@ -262,16 +265,22 @@ def _visible_tone(
     stride = max(1, min(image.shape[:2]) // 128)  # a sample of the pixels decides as well
     under = image[::stride, ::stride].astype(np.int16)
     weight = np.asarray(coverage)[::stride, ::stride] > 127
+    on_goods = weight & (under.min(axis=-1) < WHITE)
     best, best_share = candidates[1], -1.0
     for index in order:
         tone = candidates[int(index)]
         change = opacity * np.abs(under - np.array(tone, dtype=np.int16)).max(axis=-1)
-        share = float((change[weight] >= VISIBLE_LEVELS).mean()) if weight.any() else 0.0
+        share = min(_visible(change, weight), _visible(change, on_goods))
         if share >= VISIBLE_SHARE:
             return tone
         if share > best_share:
             best, best_share = tone, share
     return best
+
+
+def _visible(change: np.ndarray, where: np.ndarray) -> float:
+    """The share of the pixels in `where` that change visibly; 1 where there are none."""
+    return float((change[where] >= VISIBLE_LEVELS).mean()) if where.any() else 1.0
 
 
 def _ink(tone: tuple[int, int, int], coverage: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -45,7 +45,7 @@ def _strap(canvas: Canvas, path: np.ndarray, width: float, colour: np.ndarray, s
 def _grain(rng: np.random.Generator, region: Region) -> np.ndarray:
     """The fine unevenness of leather: float32 (h, w) about 0, sd about 0.5."""
     height, width = region.coverage.shape
-    return smooth_noise(rng, height, width, 3, 3)
+    return smooth_noise(rng.spawn(1)[0], height, width, 3, 3)
 
 
 def _handbag(rng: np.random.Generator) -> Design:

@@ -105,7 +105,7 @@ class Canvas:
         reach = max(0.25, width * self.placement.scale / 2)
 
         def line(draw: ImageDraw.ImageDraw, corners: np.ndarray) -> None:
-            left, right = _both_sides(corners, reach * OVERSAMPLING)
+            left, right = _both_sides(corners, reach * OVERSAMPLING - 0.3)  # polygons include their rim
             for quad in np.concatenate([left[:-1], left[1:], right[1:], right[:-1]], axis=1).tolist():
                 draw.polygon(quad, fill=255)
             if round_ends:
@@ -132,6 +132,18 @@ class Canvas:
         window = (region.rows, region.columns)
         self.premultiplied[window] += alpha * (lit - self.premultiplied[window])
         self.coverage[window] += alpha[..., 0] * (1.0 - self.coverage[window])
+
+    def dye(
+        self, region: Region, colour: Colour, shade: np.ndarray | float = 1.0, opacity: float = 1.0
+    ) -> None:
+        """Like `paint`, but only on what is painted already: adds no coverage of its own."""
+        window = (region.rows, region.columns)
+        alpha = (region.coverage * np.float32(opacity))[..., None]
+        lit = np.asarray(colour, dtype=np.float32)
+        lit = lit * (shade[..., None] if isinstance(shade, np.ndarray) else np.float32(shade))
+        self.premultiplied[window] += alpha * (
+            lit * self.coverage[window][..., None] - self.premultiplied[window]
+        )
 
     def darken(self, region: Region, amount: float) -> None:
         """A seam or a shadow on what is painted already; adds no coverage of its own."""

@@ -85,8 +85,8 @@ def design_dress(rng: np.random.Generator) -> Design:
         stitch_seam(canvas, spline(top), bodice, 0.03, 0.2)
         if belt:
             band = canvas.stroke(spline([(-waist, -0.14), (0, -0.115), (waist, -0.14)]), 0.055)
-            canvas.paint(canvas.within(band, bodice), trim, 0.9)
-            canvas.paint(canvas.within(band, lower), trim, 0.9)
+            canvas.dye(canvas.within(band, bodice), trim, 0.9)
+            canvas.dye(canvas.within(band, lower), trim, 0.9)
         else:
             stitch_seam(canvas, spline([(-waist, -0.14), (0, -0.12), (waist, -0.14)]), bodice, 0.016, 0.5)
 

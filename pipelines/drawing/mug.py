@@ -82,7 +82,7 @@ def design_mug(rng: np.random.Generator) -> Design:
         canvas.paint(hollow, inner, 0.62 + 0.22 * depth + 0.16 * hollow.x / half)
         if coffee:
             surface = canvas.fill(ellipse((0, top + 0.05), half - 0.075, (half - 0.1) * tilt))
-            canvas.paint(canvas.within(surface, hollow), (0.24, 0.13, 0.07), 1.0 + 0.5 * surface.x)
+            canvas.dye(canvas.within(surface, hollow), (0.24, 0.13, 0.07), 1.0 + 0.5 * surface.x)
 
     canvas_sharpness = 60.0
     return Design(

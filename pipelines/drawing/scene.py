@@ -83,9 +83,9 @@ def draw_scene(image_id: str, seed: int, tilt_degrees: float = 0.0, room_degrees
     window = _bounds(mask)
     product, alpha = camera.take(canvas.colour(window), window), mask[window][..., None]
     target = np.full((height, width, 3), 255, dtype=np.uint8)
-    target[window] = _to_bytes(1.0 + alpha * (product - 1.0))
+    target[window] = _to_bytes(alpha * product + (1 - alpha))
     photo = _to_bytes(surrounds)
-    photo[window] = _to_bytes(surrounds[window] + alpha * (product - surrounds[window]))
+    photo[window] = _to_bytes(alpha * product + (1 - alpha) * surrounds[window])
     return Scene(product_type, target, mask, photo)
 
 

@@ -137,7 +137,7 @@ def design_shirt(rng: np.random.Generator) -> Design:
         along = (tip - shoulder) / reach
         if long_sleeves:
             band = np.array([tip, under, under - 0.09 * along, tip - 0.09 * along]) * [side, 1]
-            canvas.paint(canvas.within(canvas.fill(band), sleeve), trim, 0.92)
+            canvas.dye(canvas.within(canvas.fill(band), sleeve), trim, 0.92)
         stitch_seam(
             canvas, np.array([tip - 0.05 * along, under - 0.05 * along]) * [side, 1], sleeve, 0.008, 0.35
         )

@@ -121,7 +121,7 @@ class _Shoe:
     def _patch(self, canvas: Canvas, upper: Region, points: np.ndarray, colour: np.ndarray) -> None:
         patch = canvas.within(canvas.fill(points), upper)
         light = rounded_light(patch, 0.05 * canvas.placement.scale, LIGHT, 0.2)
-        canvas.paint(patch, colour, light * (1.04 - 0.16 * patch.y))
+        canvas.dye(patch, colour, light * (1.04 - 0.16 * patch.y))
         stitches = canvas.stroke(np.vstack([points, points[:1]]), 0.012)
         canvas.darken(canvas.within(stitches, upper), 0.4)
 
@@ -219,12 +219,12 @@ class _Shoe:
         canvas.paint(sole, self.look.rubber, np.clip(1.08 - 1.3 * np.clip(sole.y - 0.26, 0, 1), 0.55, 1.1))
         canvas.darken(canvas.within(canvas.stroke(spline(top), 0.014), sole), 0.45)
         line = canvas.within(canvas.stroke(spline(moved(top, 0, 0.06)), 0.02), sole)
-        canvas.paint(line, self.look.accent, 0.9)
+        canvas.dye(line, self.look.accent, 0.9)
         tread = canvas.within(
             canvas.stroke(spline([(-0.95, 0.43), (-0.6, 0.47), (0.4, 0.48), (1.0, 0.46)]), 0.05), sole
         )
         grip = stripes(self.look.rubber * 0.45, self.look.rubber * 0.75, 0.07, 0.5, np.pi / 2)
-        canvas.paint(tread, grip(tread.x, tread.y))
+        canvas.dye(tread, grip(tread.x, tread.y))
 
 
 def design_shoe(rng: np.random.Generator) -> Design:

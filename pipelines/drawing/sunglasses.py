@@ -134,7 +134,7 @@ class _Sunglasses:
                 canvas.within(canvas.stroke(streak, width), glass), gain if not self.mirror else gain * 1.5
             )
         inner = canvas.within(canvas.stroke(loop, self.thick * 0.5), ring)
-        canvas.paint(inner, self.frame, 0.8)
+        canvas.dye(inner, self.frame, 0.8)
         gloss = canvas.within(canvas.stroke(moved(loop, -0.006, -self.thick * 0.25), self.thick * 0.16), ring)
         upper = Region(gloss.rows, gloss.columns, gloss.coverage * (gloss.y < centre[1]), gloss.x, gloss.y)
         canvas.lighten(upper, 0.45)

@@ -140,6 +140,7 @@ def creases(region: Region, lines: Sequence[tuple[float, float, float, float, fl
 
 def weave(rng: np.random.Generator, region: Region, amount: float) -> np.ndarray:
     """The unevenness of cloth: cloudy shade and threads; float32 (h, w) about 0."""
+    rng = rng.spawn(1)[0]  # so that what `rng` gives next does not depend on the region's size
     height, width = region.coverage.shape
     clouds = smooth_noise(rng, height, width, 40, 30) * np.float32(0.035)
     threads = rng.standard_normal((height, width), dtype=np.float32) * np.float32(amount)
@@ -159,7 +160,7 @@ def print_motif(
     motifs = (_sunset, _flower, _star, _blocks, _rings)
     for points, shade in motifs[int(rng.integers(len(motifs)))](centre, size / 2, rng):
         colour = ink if shade == 0 else other if shade == 1 else base
-        canvas.paint(canvas.within(canvas.fill(points), whole), colour, 0.96, opacity=0.94)
+        canvas.dye(canvas.within(canvas.fill(points), whole), colour, 0.96, opacity=0.94)
 
 
 Motif = list[tuple[np.ndarray, int]]

@@ -92,7 +92,7 @@ def _trouser_details(
     canvas.paint(canvas.fill(ellipse((0, -0.85), 0.022, 0.022)), (0.72, 0.66, 0.5))
     for side in (1, -1):
         pocket = spline([(waist * 0.5, -0.81), (waist * 0.62, -0.68), (hip, -0.58)]) * [side, 1]
-        canvas.paint(canvas.within(canvas.stroke(moved(pocket, 0, 0.015), 0.009), body), stitch)
+        canvas.dye(canvas.within(canvas.stroke(moved(pocket, 0, 0.015), 0.009), body), stitch)
         stitch_seam(canvas, pocket, body, 0.014, 0.5)
         for place in (0.3, 0.78):
             loop = np.array([(waist * place, -0.925), (waist * place, -0.81)]) * [side, 1]
