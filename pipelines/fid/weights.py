@@ -86,7 +86,9 @@ def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
         "or reinstall that package"
     )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on what the file might be: the error below says it
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, LookupError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ConfigurationError(remedy) from error
     if not isinstance(content, dict) or not all(
