@@ -4,24 +4,18 @@
     python jobs/train.py --data shards --output run --workers 2 --steps 20000 --batch-size 4 --resume
     ray job submit --working-dir . -- python jobs/train.py --data s3://shop/train --output s3://shop/runs/1 --workers 8
 
-Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), OUTPUT/history.csv, OUTPUT/samples/*.png (columns:
-input, output, target) and OUTPUT/checkpoint.pt, from which --resume continues after any kind of death.
+Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), OUTPUT/history.csv, OUTPUT/samples/*.png
+(columns: input, output, target) and OUTPUT/checkpoint.pt, from which --resume continues after any kind of death.
 Exit codes: 0 done, 2 wrong command line or input.
 """
 
 import argparse
-import csv
-import io
 import logging
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
 
 from jobs import command
-from model.bundle import load_bundle
 from model.config import GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS, DiscriminatorConfig, GeneratorConfig
 from model.errors import ConfigurationError
 from model.objective import DIRECTIONS, TASK_BALANCES, ObjectiveConfig
@@ -29,21 +23,14 @@ from model.precision import DEVICES, PRECISIONS, choose_device, choose_precision
 from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.training import Training, TrainSettings
-from pipelines.training_outputs import grid_png, scores, write_bundle
-from pipelines.training_source import (
-    TrainingSource,
-    do_nothing_errors,
-    first_pairs,
-    local_rows,
-    open_source,
-    task_weights,
-)
+from pipelines.training.job import Plan, balanced, initial_weights, train_in_process, train_on_ray
+from pipelines.training.loop import TrainSettings
+from pipelines.training.observer import describe
+from pipelines.training.source import TrainingSource, open_source, train_pairs
 
 logger = logging.getLogger("train")
 
-#: Trusted pairs per defect that fix the task balance, and held-back ones that are scored at the end.
-BALANCE_PAIRS, SCORE_PAIRS = 128, 60
+DEFAULT_STEPS = 20_000
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,12 +52,19 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--recipe", choices=["proposed"], default="proposed", help="which method to train")
     length = p.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_positive, metavar="N", help="length in updates (default: 20000)")
     length.add_argument(
-        "--epochs", type=_positive, metavar="N", help="length in passes over the training pairs"
+        "--steps", type=command.positive, metavar="N", help="length in updates (default: 20,000)"
     )
-    add("--image-size", type=_positive, default=256, help="training resolution in pixels; a multiple of 4")
-    add("--batch-size", type=_positive, default=1, help="samples per worker and update")
+    length.add_argument(
+        "--epochs", type=command.positive, metavar="N", help="length in passes over the training pairs"
+    )
+    add(
+        "--image-size",
+        type=command.positive,
+        default=256,
+        help="training resolution in pixels; a multiple of 4",
+    )
+    add("--batch-size", type=command.positive, default=1, help="samples per worker and update")
     add(
         "--rate",
         type=float,
@@ -93,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     machine = p.add_argument_group("machine")
     machine.add_argument(
         "--workers",
-        type=_not_negative,
+        type=command.not_negative,
         default=1,
         help="Ray Train workers; 0 trains in this process, without Ray",
     )
@@ -106,21 +100,28 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto is bfloat16 where the hardware has units for it",
     )
-    machine.add_argument("--checkpoint-every", type=_positive, default=500, metavar="STEPS")
+    machine.add_argument("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
     machine.add_argument(
-        "--grid-every", type=_positive, default=500, metavar="STEPS", help="how often samples/*.png are drawn"
+        "--grid-every",
+        type=command.positive,
+        default=500,
+        metavar="STEPS",
+        help="how often samples/*.png are drawn",
     )
-    machine.add_argument("--log-every", type=_positive, default=20, metavar="STEPS")
+    machine.add_argument("--log-every", type=command.positive, default=20, metavar="STEPS")
     network = p.add_argument_group("network")
     network.add_argument(
-        "--width", type=_positive, default=64, help="channels after the first convolution; 32 suits CPUs"
+        "--width",
+        type=command.positive,
+        default=64,
+        help="channels after the first convolution; 32 suits CPUs",
     )
     network.add_argument(
-        "--blocks", type=_not_negative, default=9, help="residual blocks; 6 is usual below 256 pixels"
+        "--blocks", type=command.not_negative, default=9, help="residual blocks; 6 is usual below 256 pixels"
     )
     network.add_argument(
         "--blocks-before-type",
-        type=_not_negative,
+        type=command.not_negative,
         help="of these, before the type is injected (default: 4/9)",
     )
     network.add_argument(
@@ -174,20 +175,6 @@ def parser() -> argparse.ArgumentParser:
         "--crop", action="store_true", help="random crops of images whose defect is not geometric"
     )
     return p
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
-    return value
-
-
-def _not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative, got {value}")
-    return value
 
 
 def generator_config(args: argparse.Namespace, label_map: LabelMap) -> GeneratorConfig:
@@ -244,114 +231,22 @@ def settings_from(args: argparse.Namespace, source: TrainingSource, steps: int) 
     )
 
 
-class Observer:
-    """What rank 0 does while training: a line of progress, sample grids, the history, and at the end the bundle."""
-
-    def __init__(self, settings: TrainSettings, source: TrainingSource, command_line: str) -> None:
-        self.settings, self.source, self.command_line = settings, source, command_line
-        self.held_back = first_pairs(source, "test", SCORE_PAIRS, settings.image_size)
-
-    def report(self, record: dict[str, float]) -> None:
-        """Log one line of progress."""
-        left = (
-            (self.settings.steps - record["step"])
-            * self.settings.batch_size
-            / max(record["images_per_second"], 1e-9)
-        )
-        names = ("total", "reconstruction", "adversarial", "cycle", "identity", "discriminator")
-        losses = "  ".join(f"{name} {record[name]:.4f}" for name in names if record.get(name))
-        logger.info(
-            "step %d/%d  epoch %d  %.1f images/s  %d min left  %s",
-            record["step"], self.settings.steps, record["epoch"], record["images_per_second"], left / 60, losses,
-        )  # fmt: skip
-
-    def grid(self, training: Training) -> None:
-        """Write samples/step-N.png and history.csv (rank 0)."""
-        if training.rank:
-            return
-        if self.held_back:
-            png = grid_png(training.networks.g_xy, self.source.label_map, self.held_back)
-            storage.write_bytes(
-                storage.join(self.settings.output, "samples", f"step-{training.step:06d}.png"), png
-            )
-        if training.history:
-            text = io.StringIO()
-            writer = csv.DictWriter(text, list(training.history[-1]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(training.history)
-            storage.write_bytes(storage.join(self.settings.output, "history.csv"), text.getvalue().encode())
-
-    def finish(self, training: Training) -> None:
-        """Score on held-back pairs and write the bundle (rank 0)."""
-        if training.rank:
-            return
-        generator = training.networks.g_xy.eval()
-        settings, label_map = self.settings, self.source.label_map
-        details = {
-            "recipe": "proposed",
-            "conditions": {
-                "groups": label_map.groups,
-                "types": {d.name: d.id for d in label_map.defects.values()},
-            },
-            "dataset": self.source.describe(),
-            "scores": scores(generator, label_map, self.held_back),
-            "training": plain(settings),
-        }
-        uri = write_bundle(
-            settings.output,
-            generator,
-            label_map,
-            settings.image_size,
-            self.command_line,
-            details,
-            training.history,
-        )
-        logger.info("bundle: %s  scores: %s", uri, details["scores"])
-
-
-def plain(settings: TrainSettings) -> dict[str, Any]:
-    """The settings as JSON values, without where things lie on this machine."""
-    values = asdict(settings)
-    return {
-        name: sorted(value) if isinstance(value, frozenset) else value
-        for name, value in values.items()
-        if name not in ("output", "init_from")
-    }
-
-
-def train_in_process(settings: TrainSettings, source: TrainingSource, command_line: str) -> None:
-    """The whole loop here, without Ray: for a person debugging, and for a machine that has a GPU but no Ray."""
-    observer = Observer(settings, source, command_line)
-    training = Training(settings, source.label_map, initial_weights(settings))
-
-    def rows(epoch: int) -> Any:
-        return local_rows(source, epoch, settings.image_size, settings.cropped_groups, settings.uses_unpaired)
-
-    training.run(rows, observer.report, observer.grid)
-    observer.finish(training)
-
-
-def initial_weights(settings: TrainSettings) -> Any:
-    """The weights that --init-from names, or None. Raises ConfigurationError where the architecture differs."""
-    if settings.init_from is None:
-        return None
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = load_bundle(storage.fetch_folder(settings.init_from, Path(folder)))
-    if bundle.generator.config != settings.generator:
-        raise ConfigurationError(
-            f"--init-from {settings.init_from} has another architecture: {bundle.generator.config}, not {settings.generator}"
-        )
-    return bundle.generator.state_dict()
+def length(args: argparse.Namespace, source: TrainingSource) -> int:
+    """Updates to make: --steps, or --epochs times the training pairs over all workers' batches."""
+    if args.epochs is None:
+        return int(args.steps or DEFAULT_STEPS)
+    batch = args.batch_size * max(args.workers, 1)
+    return max(1, args.epochs * train_pairs(source) // batch)
 
 
 def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainSettings, TrainingSource]:
     """Parse and validate everything that needs no training."""
     args = parser().parse_args(argv)
     source = open_source([storage.absolute(uri) for uri in args.data])
-    settings = settings_from(args, source, args.steps or 20000)
-    choose_precision(args.precision, choose_device(args.device))
+    settings = settings_from(args, source, length(args, source))
+    if args.workers == 0:  # with workers, their machines decide
+        choose_precision(args.precision, choose_device(args.device))
+    initial_weights(settings)
     if storage.exists(settings.checkpoint) and not (args.resume or args.overwrite):
         raise ConfigurationError(
             f"--output {args.output} holds a training already: --resume continues it, --overwrite replaces it"
@@ -366,19 +261,22 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainSettin
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns its exit code."""
     args, settings, source = resolve(argv)
-    command.show_configuration({"settings": plain(settings), "output": settings.output, "data": args.data})
+    shown = {
+        "settings": describe(settings),
+        "output": settings.output,
+        "data": args.data,
+        "workers": args.workers,
+    }
+    command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
     if args.overwrite and storage.exists(settings.checkpoint):
         fs, path = storage.resolve(settings.checkpoint)
         fs.rm_file(path)
-    if settings.objective.task_balance == "baseline":
-        errors = do_nothing_errors(first_pairs(source, "train", BALANCE_PAIRS, settings.image_size))
-        logger.info("do-nothing L1 per defect: %s", errors)
-        settings = replace(settings, task_weight=task_weights(source.label_map, errors))
     command_line = shlex.join(["python", "jobs/train.py", *(argv if argv is not None else sys.argv[1:])])
-    if args.workers == 0:
-        train_in_process(settings, source, command_line)
+    plan = balanced(Plan(settings, source, command_line, args.workers))
+    (train_on_ray if args.workers else train_in_process)(plan)
+    logger.info("bundle: %s", storage.join(settings.output, "bundle"))
     return command.EXIT_OK
 
 

@@ -29,7 +29,7 @@ STARTER = Path(__file__).parent / "starter"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle. generator: in eval mode, float32, on the CPU. version: 64 hex digits, the hash of its contents."""
+    """A loaded bundle. generator: in eval mode, float32, on the CPU. version: 64 hex digits, hash of the contents."""
 
     generator: Generator
     config: dict[str, Any]
@@ -42,8 +42,8 @@ def save_bundle(
 ) -> str:
     """Write a bundle into `folder` (made if absent) and return its version.
 
-    image_size: side in pixels that it was trained at. details: recipe, dataset fingerprint, scores and whatever else the
-    training wants to record; JSON values.
+    image_size: side in pixels that it was trained at. details: recipe, dataset fingerprint, scores and whatever else
+    the training wants to record; JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {

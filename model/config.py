@@ -47,7 +47,7 @@ class GeneratorConfig:
     inject_init: str = "normal"
     # `direct` is the paper's tanh image. `blend` adds a matte, so that untouched pixels pass through exactly.
     head: str = "direct"
-    # `affine` lets groups in `geometric_groups` move the image before it is redrawn: convolutions cannot turn an object.
+    # `affine` lets `geometric_groups` move the image before it is redrawn: convolutions cannot turn an object.
     geometry: str = "none"
     # Group ids whose defects are geometric; the transform is the identity for the others.
     geometric_groups: tuple[int, ...] = ()

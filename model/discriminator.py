@@ -13,8 +13,8 @@ MAX_WIDTH_FACTOR = 8
 class PatchDiscriminator(nn.Module):
     """C(image): convolutions of kernel 4; instance norm except in the first and last; LeakyReLU 0.2; no sigmoid.
 
-    With the default configuration a patch sees 70x70 pixels, 256x256 gives 30x30 logits, and there are 2,764,737 parameters.
-    Not conditioned on labels, as in the paper: real images must therefore be drawn from the same task as the fakes.
+    By default a patch sees 70x70 pixels, 256x256 gives 30x30 logits, and there are 2,764,737 parameters. Not
+    conditioned on labels, as in the paper: real images must therefore be drawn from the same task as the fakes.
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:

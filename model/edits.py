@@ -1,7 +1,7 @@
 """An edit: what the generator wants done to an image, in a form that applies at any resolution.
 
-The generator sees a small square image. Its answer (where to move pixels, what to paint, where to paint it) is applied to
-the upload itself, so that pixels outside the matte keep the upload's detail.
+The generator sees a small square image. Its answer (where to move pixels, what to paint, where to paint it) is applied
+to the upload itself, so that pixels outside the matte keep the upload's detail.
 """
 
 from typing import NamedTuple
@@ -32,11 +32,14 @@ def warp(image: Tensor, theta: Tensor, outside: float) -> Tensor:
 
     Source: spatial transformer networks (Jaderberg et al., 2015).
     """
-    grid = F.affine_grid(theta.to(image.dtype), list(image.shape), align_corners=False)
-    return (
-        F.grid_sample(image - outside, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        + outside
-    )
+    # Under autocast the grid would be bfloat16, whose 8 bits misplace pixels by half of one at 256: float32 instead.
+    with torch.autocast(image.device.type, enabled=False):
+        wide = image if image.dtype == torch.float64 else image.float()
+        grid = F.affine_grid(theta.to(wide.dtype), list(image.shape), align_corners=False)
+        moved = F.grid_sample(
+            wide - outside, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+        return (moved + outside).to(image.dtype)
 
 
 def blend(image: Tensor, content: Tensor, matte: Tensor) -> Tensor:

@@ -16,8 +16,14 @@ GEOMETRY_GRID = 8
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A convolution that keeps the size (divided by the stride); reflect padding at stride 1, as in CycleGAN."""
-    mode = "reflect" if stride == 1 else "zeros"
-    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, padding_mode=mode)
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        padding_mode="reflect" if stride == 1 else "zeros",
+    )
 
 
 def normalised(layer: nn.Module, channels: int) -> list[nn.Module]:
@@ -103,7 +109,7 @@ class Generator(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """N(0, 0.02) and zero biases, injections included unless configured otherwise; the geometry's last layer is zero."""
+        """N(0, 0.02) and zero biases, injections included unless configured otherwise; the geometry starts at rest."""
         injections = {
             id(layer) for part in (self.inject_group, self.inject_type) if part for layer in part.modules()
         }
@@ -173,6 +179,3 @@ class Generator(nn.Module):
 def parameter_count(module: nn.Module) -> int:
     """Number of trainable scalars."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-__all__ = ["GEOMETRY_GRID", "Generator", "GeometryHead", "ResidualBlock", "parameter_count"]

@@ -18,8 +18,8 @@ TASK_BALANCES = ("none", "baseline")
 class Batch(NamedTuple):
     """Training samples. x, y: (B, 3, S, S) float RGB in [-1, 1]; group, type_: (B,) int64.
 
-    paired (p) and unpaired (u): (B,) float 0 or 1. p: x and y are a trusted pair and enter the reconstruction term; u: the
-    sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same task.
+    paired (p) and unpaired (u): (B,) float 0 or 1. p: x and y are a trusted pair and enter the reconstruction term;
+    u: the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same task.
     """
 
     x: Tensor

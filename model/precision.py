@@ -24,7 +24,7 @@ def choose_device(requested: str) -> torch.device:
 def choose_precision(requested: str, device: torch.device) -> torch.dtype:
     """'auto' is bfloat16 where it is faster than float32: on GPUs and on CPUs with AMX.
 
-    A CPU without bfloat16 matrix units emulates it: on an AVX2 machine the generator ran nine times slower than in float32.
+    A CPU without bfloat16 units emulates it: on an AVX2 machine the generator ran nine times slower than in float32.
     """
     require_choice("--precision", requested, PRECISIONS)
     if requested == "auto":
@@ -40,5 +40,5 @@ def autocast(device: torch.device, precision: torch.dtype) -> Callable[[], torch
 
 
 def memory_format(precision: torch.dtype) -> torch.memory_format:
-    """Channels last feeds bfloat16 units best; in float32 on a CPU it cost a fifth more time than the default layout."""
+    """Channels last feeds bfloat16 units best; in float32 on a CPU it took a fifth longer than the default layout."""
     return torch.channels_last if precision == torch.bfloat16 else torch.contiguous_format

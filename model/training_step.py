@@ -34,8 +34,8 @@ class OptimizerConfig:
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes, in one message; nothing happens in a single process.
 
-    Done by hand because two alternating losses over four networks fit DistributedDataParallel's hooks badly. Every process
-    divides its loss by its own batch size, so N processes at B equal one at N*B.
+    Done by hand because two alternating losses over four networks fit DistributedDataParallel's hooks badly. Every
+    process divides its loss by its own batch size, so N processes at B equal one at N*B.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return
@@ -63,7 +63,7 @@ class TrainingStep:
         task_weight: Tensor | None = None,
         precision: Callable[[], torch.autocast] | None = None,
     ) -> None:
-        """task_weight: (n_types,) factors of the reconstruction term; precision: makes the autocast context, or None."""
+        """task_weight: (n_types,) factors of the reconstruction term; precision: makes autocast contexts, or None."""
         self.networks, self.objective = networks, objective
         self.task_weight, self.precision = task_weight, precision
         betas = (optimizer.beta1, optimizer.beta2)
@@ -96,7 +96,9 @@ class TrainingStep:
             fakes = translate(self.networks, batch)
             losses = generator_losses(self.networks, fakes, batch, self.objective, self.task_weight)
         self.generator_optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()  # type: ignore[no-untyped-call]
+        # A batch may hold nothing that the weights ask for, say no u where only cycle and identity count.
+        if losses["total"].requires_grad:
+            losses["total"].backward()  # type: ignore[no-untyped-call]
         average_gradients(self.generator_parameters)
         self.generator_optimizer.step()
         if self.discriminator_optimizer is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from model.config import DiscriminatorConfig, GeneratorConfig, require
+from model.config import SIDE_MULTIPLE, DiscriminatorConfig, GeneratorConfig, require
 from model.errors import CatalogRepairError
 from model.objective import Networks, ObjectiveConfig
 from model.precision import autocast, choose_device, choose_precision, memory_format
@@ -19,11 +19,11 @@ from model.schedule import step_rate
 from model.training_step import OptimizerConfig, TrainingStep
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.training_data import Sample, batches, collate, crop_row, semi_paired, shuffled
+from pipelines.training.data import Sample, batches, collate, crop_row, semi_paired, shuffled
 
 logger = logging.getLogger("train")
 
-#: Decoded rows of an epoch, for one worker: what `training_data.decode_row` returns.
+#: Decoded rows of an epoch, for one worker: what `data.decode_row` returns.
 EpochRows = Callable[[int], Iterable[dict[str, Any]]]
 Rows = list[dict[str, Any]]
 
@@ -72,6 +72,10 @@ class TrainSettings:
             "grid_every",
         ):
             require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
+        require(
+            self.image_size % SIDE_MULTIPLE == 0,
+            f"--image-size {self.image_size}: the generator needs a multiple of {SIDE_MULTIPLE}",
+        )
 
     @property
     def uses_unpaired(self) -> bool:
@@ -206,7 +210,8 @@ class Training:
     ) -> None:
         if not np.isfinite(losses["total"]):
             raise TrainingError(
-                f"the loss is {losses['total']} at step {self.step}; the last good state is {self.settings.checkpoint}. "
+                f"the loss is {losses['total']} at step {self.step}; the last good state is "
+                f"{self.settings.checkpoint}. "
                 "Lower --rate, or use --precision float32"
             )
         record = {"step": self.step, "epoch": self.epoch, "rate": rate, "images_per_second": speed, **losses}

@@ -18,7 +18,7 @@ from model.bundle import save_bundle
 from model.generator import Generator, parameter_count
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.training_data import to_tensor
+from pipelines.training.data import to_tensor
 
 logger = logging.getLogger("train")
 
@@ -121,8 +121,10 @@ def model_card(command: str, details: Mapping[str, Any], generator: Generator, h
         [
             "# Model card",
             "",
-            f"Conditional image-to-image generator, recipe `{details['recipe']}`, {parameter_count(generator):,} parameters,",
-            f"trained for {last:,} steps at {details['image_size']} pixels on dataset `{details['dataset']['fingerprint'][:12]}`.",
+            f"Conditional image-to-image generator, recipe `{details['recipe']}`, "
+            f"{parameter_count(generator):,} parameters,",
+            f"trained for {last:,} steps at {details['image_size']} pixels on dataset "
+            f"`{details['dataset']['fingerprint'][:12]}`.",
             "",
             "## Command",
             "",

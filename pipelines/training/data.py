@@ -48,7 +48,7 @@ def decode_row(
 
 
 def crop_row(row: dict[str, Any], size: int, rng: np.random.Generator) -> dict[str, Any]:
-    """The decoded row with both images cropped to (size, size, 3) at the same random place, so that pairs stay aligned."""
+    """The decoded row with both images cropped to (size, size, 3) at one random place, so that pairs stay aligned."""
     margin = max(image.shape[0] for image in (row["source"], row["target"]) if image is not None) - size
     top, left = rng.integers(0, margin + 1, size=2)
     window = (slice(top, top + size), slice(left, left + size))
@@ -77,10 +77,11 @@ def semi_paired(
     use_unpaired: bool,
     rng: np.random.Generator,
 ) -> Iterator[Sample]:
-    """Samples of decoded rows. A trusted pair is one sample; an unpaired source meets a random trusted target of its task.
+    """Samples of decoded rows: a trusted pair, or an unpaired source with a random trusted target of its task.
 
-    cycle_groups: groups whose samples also enter cycle and identity (u). use_unpaired: off where no term would use them.
-    Unpaired sources wait until their task has shown a target, so that no image of another task is ever 'real' for them.
+    cycle_groups: groups whose samples also enter cycle and identity (u). use_unpaired: off where no term uses them.
+    An unpaired source that comes before its task has shown any target is left out: no image of another task is ever
+    'real' for it.
     """
     pools: dict[str, list[NDArray[np.uint8]]] = {}
     for row in rows:

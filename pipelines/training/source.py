@@ -14,7 +14,7 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.schemas import SHARD
-from pipelines.training_data import decode_row
+from pipelines.training.data import decode_row
 
 #: Rows read from a shard at a time.
 READ_ROWS = 64
@@ -34,7 +34,7 @@ class TrainingSource:
 
 
 def open_source(uris: Sequence[str]) -> TrainingSource:
-    """Find shards, label map and fingerprint below each --data URI. Raises ConfigurationError naming what is missing."""
+    """Find shards, label map and fingerprint below each --data URI. Raises ConfigurationError for what is missing."""
     shards: list[str] = []
     maps: dict[str, LabelMap] = {}
     digest = sha256()
@@ -81,10 +81,21 @@ def shard_rows(shards: Iterable[str], split: str) -> Iterator[dict[str, Any]]:
                 yield from (row for row in batch.to_pylist() if row["split"] == split)
 
 
+def train_pairs(source: TrainingSource) -> int:
+    """Number of trusted pairs in the training split, from two small columns."""
+    total = 0
+    for shard in source.shards:
+        fs, path = storage.resolve(shard)
+        with fs.open(path, "rb") as file:
+            columns = pq.read_table(file, columns=["pairing", "split"])
+        total += sum(row == {"pairing": "paired", "split": "train"} for row in columns.to_pylist())
+    return total
+
+
 def local_rows(
     source: TrainingSource, epoch: int, size: int, cropped: frozenset[str], unpaired: bool
 ) -> Iterator[dict[str, Any]]:
-    """Decoded training rows in process: shards in an order drawn from the epoch. unpaired: whether such rows are wanted."""
+    """Decoded training rows in process, shards in an order drawn from the epoch; `unpaired`: such rows too."""
     order = np.random.default_rng(epoch).permutation(len(source.shards))
     for row in shard_rows((source.shards[index] for index in order), "train"):
         if unpaired or row["pairing"] == "paired":

@@ -1,0 +1,38 @@
+# `make demo` and `make test` need only Python 3.10 or newer and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out
+
+.PHONY: help install demo test lint bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[fid,dev]'
+	touch $@
+
+install: $(VENV)/installed  ## the environment in .venv (about 6 GB with PyTorch's CUDA build)
+
+demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the images and the report are
+	$(BIN)/python jobs/make_sample_catalog.py --output $(OUT)/sample --images 120 --overwrite
+	$(BIN)/python jobs/correct_catalog.py --catalog $(OUT)/sample/catalog --reference $(OUT)/sample/reference \
+		--output $(OUT)/corrected --overwrite
+
+test: lint  ## lint, types and the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed  ## images/s of the correction job against a bare loop over the same generator
+	$(BIN)/python -m tests.benchmarks.correction_throughput
+
+clean:  ## remove the environment and the demo's output
+	rm -rf $(VENV) $(OUT)

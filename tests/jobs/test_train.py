@@ -1,0 +1,129 @@
+"""jobs/train.py as a user runs it: in process, on Ray Train, dry, wrong, killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.csv
+import pytest
+from PIL import Image
+
+from jobs import train
+from model.bundle import load_bundle
+from model.errors import ConfigurationError
+from pipelines.training.job import worker_cpus
+from tests.training_data import write_dataset
+
+SMALL = "--image-size 32 --batch-size 2 --width 4 --blocks 1 --log-every 1".split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_dataset(tmp_path_factory.mktemp("train") / "set"))
+
+
+def check_outputs(output: Path, steps: int) -> None:
+    bundle = load_bundle(output / "bundle")
+    assert bundle.config["image_size"] == 32
+    assert bundle.config["recipe"] == "proposed"
+    assert set(bundle.config["scores"]) == {"non_white_background", "watermark", "wrong_angle"}
+    card = (output / "bundle" / "model_card.md").read_text()
+    assert "jobs/train.py --data" in card
+    assert (output / "bundle" / "curves.png").exists()
+    history = pyarrow.csv.read_csv(output / "history.csv")
+    assert history["step"].to_pylist() == list(range(1, steps + 1))
+    with Image.open(output / "samples" / f"step-{steps:06d}.png") as grid:
+        assert grid.width == 3 * 32  # input, output, target
+
+
+def test_in_process(data: str, tmp_path: Path) -> None:
+    assert train.main(["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "3", *SMALL]) == 0
+    check_outputs(tmp_path, 3)
+
+
+@pytest.mark.ray
+def test_two_workers_on_ray(data: str, tmp_path: Path, ray_local: None) -> None:
+    assert train.main(["--data", data, "--output", str(tmp_path), "--workers", "2", "--epochs", "1", *SMALL]) == 0
+    check_outputs(tmp_path, 36 // 4)  # 36 training pairs, two workers of two
+
+
+def test_a_killed_training_goes_on_with_resume(data: str, tmp_path: Path, repository: Path) -> None:
+    """SIGKILL right after a checkpoint exists; --resume ends at the asked step with an unbroken history."""
+    line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), "--workers", "0", *SMALL]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    process = subprocess.Popen(
+        [*line, "--steps", "100000", "--checkpoint-every", "2"],
+        cwd=repository,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    for text in process.stderr:
+        if "step 5/" in text:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "bundle").exists()
+    assert train.main([*line[2:], "--steps", "12", "--resume"]) == 0
+    check_outputs(tmp_path, 12)
+
+
+def test_init_from_starts_with_the_bundles_weights(data: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    common = ["--data", data, "--workers", "0", *SMALL]
+    train.main([*common, "--output", str(first), "--steps", "2"])
+    train.main([*common, "--output", str(second), "--steps", "1", "--init-from", str(first / "bundle"), "--rate", "1e-12"])
+    before = load_bundle(first / "bundle").generator.state_dict()
+    after = load_bundle(second / "bundle").generator.state_dict()
+    for name, value in before.items():
+        assert (after[name] - value).abs().max() < 1e-6
+
+
+def test_an_occupied_output_is_not_overwritten_unasked(data: str, tmp_path: Path) -> None:
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "1", *SMALL]
+    train.main(line)
+    with pytest.raises(ConfigurationError, match="--resume continues it, --overwrite replaces it"):
+        train.main(line)
+    assert train.main([*line, "--overwrite"]) == 0
+
+
+def test_a_dry_run_prints_the_configuration_and_writes_nothing(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert train.main(["--data", data, "--output", str(tmp_path / "run"), "--dry-run", "--width", "12"]) == 0
+    assert '"width": 12' in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--workers", "-1"], "argument --workers"),
+        (["--steps", "0"], "argument --steps"),
+        (["--recipe", "magic"], "argument --recipe"),
+        (["--device", "cuda", "--workers", "0"], "--device cuda was asked for"),
+        (["--directions", "forward"], "cycle weight must be 0"),
+        (["--geometry", "affine", "--geometric-groups", "size"], "--geometric-groups: size is no group"),
+        (["--resume"], "--resume: no checkpoint"),
+        (["--init-from", "/nowhere"], "no model bundle at /nowhere"),
+        (["--image-size", "30"], "multiple of 4"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_message(
+    flags: list[str], complaint: str, data: str, tmp_path: Path, repository: Path
+) -> None:
+    line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), *flags]
+    environment = {**os.environ, "PYTHONPATH": str(repository), "CUDA_VISIBLE_DEVICES": ""}
+    found = subprocess.run([*line, "--dry-run"], cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert complaint in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(("cpus", "workers", "each"), [(16, 4, 3), (2, 1, 1), (2, 2, 0.5), (1, 1, 0.5), (4, 3, 1)])
+def test_workers_leave_a_cpu_for_reading(cpus: float, workers: int, each: float) -> None:
+    assert worker_cpus(cpus, workers) == each
