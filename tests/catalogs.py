@@ -1,0 +1,102 @@
+"""Small catalogs and bundles for the tests of correction."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from model.bundle import save_bundle
+from model.config import GeneratorConfig
+from model.generator import Generator
+from pipelines.label_map import LabelMap
+from pipelines.schemas import CATALOG
+from tests.hostile_images import encode
+
+SIDE = 32  # of the bundles' inputs
+DEFECTS = ("wrong_angle", "watermark", "non_white_background")  # in the default map's order
+
+
+def picture(seed: int, width: int = 60, height: int = 44) -> np.ndarray:
+    """uint8 (height,width,3): smooth colours that differ from seed to seed."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [
+        np.sin(x / rng.uniform(5, 20) + rng.uniform(0, 6)) + np.cos(y / rng.uniform(5, 20)) for _ in range(3)
+    ]
+    return np.clip(128 + 60 * np.stack(waves, axis=-1), 0, 255).astype(np.uint8)
+
+
+def row(image_id: str, *labels: str, image: bytes | None = None, **columns: Any) -> dict[str, Any]:
+    """A row of CATALOG: every label scored 0.9, and a picture of its own unless given or fetched from `uri`."""
+    if image is None and "uri" not in columns:
+        image = encode(picture(sum(image_id.encode())))
+    return {
+        "image_id": image_id,
+        "image": image,
+        "labels": [{"label": label, "score": 0.9} for label in labels],
+        "product_type": "mug",
+        **columns,
+    }
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """Rows with every defect, pairs of defects, and clean ones, in turns."""
+    kinds = [
+        ("watermark",),
+        ("non_white_background",),
+        ("clean",),
+        ("wrong_angle",),
+        ("watermark", "wrong_angle"),
+    ]
+    return [row(f"image-{index}", *kinds[index % len(kinds)]) for index in range(count)]
+
+
+def write_catalog(
+    path: Path, catalog: Sequence[Mapping[str, Any]], row_group_size: int = 1000, schema: pa.Schema = CATALOG
+) -> Path:
+    """Write a parquet file of `schema`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = [pa.array([one.get(field.name) for one in catalog], field.type) for field in schema]
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, row_group_size=row_group_size)
+    return path
+
+
+def write_bundle(
+    folder: Path, content: float | None = None, matte: float | None = None, side: int = SIDE, seed: int = 0
+) -> Path:
+    """A tiny bundle. With `content` (-1..1) and `matte` (0 or 1) it paints that everywhere, else what chance gives."""
+    torch.manual_seed(seed)
+    generator = Generator(
+        GeneratorConfig(
+            n_groups=2,
+            n_types=3,
+            width=4,
+            n_blocks=2,
+            n_before_eta=1,
+            head="blend",
+            **({} if matte is not None else {"geometry": "affine", "geometric_groups": (1,)}),
+        )
+    )
+    if content is not None and matte is not None:
+        with torch.no_grad():
+            generator.head.weight.zero_()
+            generator.head.bias.copy_(
+                torch.tensor([np.arctanh(content * 0.999)] * 3 + [200.0 * matte - 100.0])
+            )
+    save_bundle(folder, generator, LabelMap.default().to_yaml(), side, "a test's bundle\n", {})
+    return folder
+
+
+def read_parquet(folder: Path) -> list[dict[str, Any]]:
+    """All rows of the parquet files in `folder`, ordered by image_id."""
+    found = [one for file in sorted(folder.glob("*.parquet")) for one in pq.read_table(file).to_pylist()]
+    return sorted(found, key=lambda one: str(one["image_id"]))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`: relative path to content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.errors import ConfigurationError
+from pipelines import parquet_units
+from pipelines.parquet_units import READ_ROWS, Unit, list_units, read_unit
+
+
+def accept(schema: pa.Schema, uri: str) -> None:
+    pass
+
+
+def write(path: Path, first: int, rows: int, row_group_size: int = 10) -> Path:
+    table = pa.table({"n": pa.array(range(first, first + rows), pa.int64()), "blob": [b"x" * 100] * rows})
+    pq.write_table(table, path, row_group_size=row_group_size, compression="none", use_dictionary=False)
+    return path
+
+
+def numbers(units: tuple[Unit, ...]) -> list[int]:
+    return [
+        number for unit in units for _, table in read_unit(unit, ["n"]) for number in table["n"].to_pylist()
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=4),
+    group=st.integers(1, 25),
+    unit_bytes=st.integers(1, 5000),
+    limit=st.none() | st.integers(1, 150),
+)
+def test_units_are_every_row_once_in_order_up_to_the_limit(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], group: int, unit_bytes: int, limit: int | None
+) -> None:
+    folder = tmp_path_factory.mktemp("units")
+    for index, size in enumerate(sizes):
+        write(folder / f"{index}.parquet", sum(sizes[:index]), size, group)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet_units, "UNIT_BYTES", unit_bytes)
+        listing = list_units([str(folder)], "--catalog", accept, limit)
+    expected = list(range(sum(sizes)))[:limit]
+    assert numbers(listing.units) == expected
+    assert listing.rows == sum(unit.rows for unit in listing.units) == len(expected)
+
+
+def test_large_files_are_cut_and_know_their_rows_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_units, "UNIT_BYTES", 3000)
+    file = write(tmp_path / "a.parquet", 0, 50)  # row groups of about 1,300 bytes
+    units = list_units([str(file)], "--catalog", accept).units
+    assert len(units) == 3
+    starts = [first for unit in units for first, _ in read_unit(unit, ["n"])]
+    values = [table["n"][0].as_py() for unit in units for _, table in read_unit(unit, ["n"])]
+    assert starts == values
+
+
+def test_tables_are_small(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.parquet", 0, 100, 100)
+    (unit,) = list_units([str(file)], "--catalog", accept).units
+    assert {table.num_rows for _, table in read_unit(unit, ["n"])} <= set(range(1, READ_ROWS + 1))
+
+
+def test_absent_columns_are_left_out(tmp_path: Path) -> None:
+    (unit,) = list_units([str(write(tmp_path / "a.parquet", 0, 3))], "--catalog", accept).units
+    ((_, table),) = read_unit(unit, ["n", "colour"])
+    assert table.column_names == ["n"]
+
+
+def test_a_unit_travels_as_a_table() -> None:
+    units = [Unit("s3://a/b.parquet", (3, 4), 120, 55), Unit("c", (0,), 0, 1)]
+    assert Unit.from_table(pa.concat_tables([unit.table() for unit in units])) == units
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(ConfigurationError, match=r"--catalog .*broken.parquet: not a readable parquet file"):
+        list_units([str(tmp_path)], "--catalog", accept)
+    with pytest.raises(ConfigurationError, match=r"--reference.*nowhere"):
+        list_units([str(tmp_path / "nowhere")], "--reference", accept)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigurationError, match=r"--catalog: no .parquet file at .*empty"):
+        list_units([str(tmp_path / "empty")], "--catalog", accept)
+
+
+def test_a_schema_that_does_not_serve_is_refused_before_reading(tmp_path: Path) -> None:
+    def refuse(schema: pa.Schema, uri: str) -> None:
+        raise ConfigurationError(f"{uri}: {schema.names}")
+
+    with pytest.raises(ConfigurationError, match=r"a.parquet: \['n', 'blob'\]"):
+        list_units([str(write(tmp_path / "a.parquet", 0, 3))], "--catalog", refuse)

@@ -1,0 +1,49 @@
+import io
+import logging
+
+import pytest
+
+from pipelines.progress import INTERVAL, Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    with Progress("correcting", 100, io.StringIO(), clock) as progress:
+        progress.update(10)
+        assert not caplog.messages
+        clock.now += INTERVAL
+        progress.update(30, failed=2)
+        assert caplog.messages == ["correcting: 40 of 100 images, 4.0 images/s, 2 failed, 15 s left"]
+        clock.now += 2.5
+        progress.update(60)
+    assert caplog.messages[1:] == ["correcting: 100 of 100 images, 8.0 images/s, 2 failed"]
+
+
+def test_a_terminal_gets_a_bar(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    terminal = Terminal()
+    with Progress("correcting", 4, terminal) as progress:
+        progress.update(4, failed=1)
+    assert "4/4" in terminal.getvalue()
+    assert "1 failed" in terminal.getvalue()
+    assert not caplog.messages
+
+
+def test_a_run_that_breaks_off_reports_no_total(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(ZeroDivisionError), Progress("correcting", 4, io.StringIO()):
+        raise ZeroDivisionError
+    assert not caplog.messages
