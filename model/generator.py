@@ -59,13 +59,17 @@ class GeometryHead(nn.Module):
             nn.AdaptiveAvgPool2d(GEOMETRY_GRID),
         )
         self.linear = nn.Linear(narrow * GEOMETRY_GRID**2, 6)
+        # Adam moves every weight by the learning rate, and thousands of them add up here: unscaled, one step threw the
+        # product out of the frame and training never found it again (equalised learning rate, Karras et al., 2018).
+        self.scale = self.linear.in_features**-0.5
 
     def forward(self, features: Tensor) -> Tensor:
         """theta (B, 2, 3) float32 from features (B, c, h, w); the identity while the linear layer is zero."""
         pooled = self.convolutions(features)
         # A map at 8 bits of mantissa moves the far edge of a large photo by pixels: float32 even under autocast.
         with torch.autocast(features.device.type, enabled=False):
-            offset = self.linear(pooled.float().flatten(1)).view(-1, 2, 3)
+            # Bounded, so that no map mirrors the product: the diagonal stays positive.
+            offset = torch.tanh(self.linear(pooled.float().flatten(1)) * self.scale).view(-1, 2, 3)
         return cast(Tensor, identity_theta(len(features), features.device) + offset)
 
 
