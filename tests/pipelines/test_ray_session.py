@@ -1,0 +1,43 @@
+import json
+
+import pytest
+import ray
+
+from model.errors import ConfigurationError
+from pipelines import ray_session
+
+
+def test_workers_get_the_storage_settings_except_those_submitted_with_the_job() -> None:
+    environment = {"AWS_ENDPOINT_URL": "http://a", "AWS_REGION": "x", "HOME": "/root"}
+    assert ray_session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a", "AWS_REGION": "x"}
+    submitted = json.dumps({"runtime_env": {"working_dir": "gcs://x", "env_vars": {"AWS_REGION": "y"}}})
+    environment["RAY_JOB_CONFIG_JSON_ENV_VAR"] = submitted
+    assert ray_session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a"}
+
+
+@pytest.mark.ray
+def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
+    found = ray_session.start()
+    assert found.cpus == 4
+    ray_session.stop()
+    assert ray.is_initialized()
+
+
+@pytest.mark.ray
+def test_errors_of_ours_come_back_from_workers_as_themselves(ray_local: None) -> None:
+    def complain(table: object) -> object:
+        raise ConfigurationError("--catalog: row 3")
+
+    source = ray.data.range(1).map_batches(complain, batch_format="pyarrow")
+    with pytest.raises(ConfigurationError, match=r"^--catalog: row 3$"), ray_session.our_errors():
+        list(source.iter_batches())
+
+
+@pytest.mark.ray
+def test_other_errors_stay_as_they_are(ray_local: None) -> None:
+    def fail(table: object) -> object:
+        raise ZeroDivisionError
+
+    source = ray.data.range(1).map_batches(fail, batch_format="pyarrow")
+    with pytest.raises(ray.exceptions.RayError), ray_session.our_errors():
+        list(source.iter_batches())
