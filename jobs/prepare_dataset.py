@@ -19,7 +19,7 @@ import argparse
 import hashlib
 import json
 import logging
-import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,10 +27,11 @@ from typing import Any
 
 from jobs import command
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines import ray_session, storage
 from pipelines.dataset import DEFECTS, PhotoSettings
-from pipelines.dataset_job import Outputs, Totals, last_catalog_hash, list_units, prepare
+from pipelines.dataset_job import Outputs, Totals, last_catalog_hash, list_photos, prepare
 from pipelines.label_map import LabelMap
+from pipelines.progress import Progress
 
 logger = logging.getLogger("jobs.prepare_dataset")
 
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--min-quality", type=float, default=0.6, help="masks scored below make no target (0 to 1)"
     )
-    p.add_argument("--limit", type=_positive, metavar="N", help="only the first N photos, for a try")
+    p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N photos, for a try")
     p.add_argument(
         "--test-catalog",
         metavar="URI",
@@ -69,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--test-limit",
-        type=_positive,
+        type=command.positive,
         metavar="N",
         help="at most N photos in the test catalog, chosen by hash",
     )
@@ -95,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_side=arguments.max_side,
         min_quality=arguments.min_quality,
     )
-    units = list_units([storage.absolute(uri) for uri in arguments.photos], arguments.limit)
+    listing = list_photos([storage.absolute(uri) for uri in arguments.photos], arguments.limit)
     owned = _owned(arguments.output, arguments.test_catalog)
-    _check_apart([unit.uri for unit in units], owned)
-    occupied = [uri for uri in owned if storage.exists(uri)]
+    _check_apart([unit.uri for unit in listing.units], owned)
+    occupied = [uri for uri in owned if storage.list_files(uri)]
     configuration = {
         "photos": arguments.photos,
         "output": arguments.output,
@@ -108,8 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "label_map": arguments.label_map or "built-in",
         "settings": asdict(settings),
         "plan": {
-            "photos": sum(unit.rows for unit in units),
-            "row_groups": len(units),
+            "photos": listing.rows,
+            "tasks": len(listing.units),
             "defects": [name for name in DEFECTS if name in settings.groups],
             "defects_without_material": [name for name in label_map.defects if name not in DEFECTS],
             "replaces": occupied,
@@ -122,23 +123,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if arguments.dry_run:
         return command.EXIT_OK
-    _remove(occupied)
-    _connect()
+    storage.check_writable(arguments.output, "--output")
+    if arguments.test_catalog:
+        storage.check_writable(arguments.test_catalog, "--test-catalog")
+    ray_session.start()
     outputs = Outputs(
         shards=storage.join(storage.absolute(arguments.output), SHARDS),
         test_catalog=arguments.test_catalog and storage.absolute(arguments.test_catalog),
-        last_hash=last_catalog_hash(units, arguments.test_limit) if arguments.test_limit else None,
+        last_hash=last_catalog_hash(listing.units, arguments.test_limit) if arguments.test_limit else None,
     )
-    totals = prepare(units, settings, outputs)
+    _remove(occupied)  # last, so that nothing above can cost the earlier dataset
+    with Progress("prepare", listing.rows, sys.stderr) as progress:
+        totals = prepare(listing, settings, outputs, progress)
     _finish(arguments.output, label_map_text, configuration, totals, time.monotonic() - started)
     return command.EXIT_OK
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def _label_map(uri: str | None) -> tuple[LabelMap, str]:
@@ -146,8 +144,8 @@ def _label_map(uri: str | None) -> tuple[LabelMap, str]:
     if uri is None:
         return LabelMap.default(), LabelMap.default().to_yaml()
     try:
-        text = storage.read_bytes(uri).decode()
-    except (OSError, UnicodeDecodeError) as error:
+        text = storage.read_bytes(uri).decode(errors="replace")
+    except storage.STORAGE_ERRORS as error:
         raise ConfigurationError(f"--label-map: cannot read {uri}: {error}") from error
     return LabelMap.parse(text, uri), text
 
@@ -173,17 +171,6 @@ def _remove(uris: Sequence[str]) -> None:
     for uri in uris:
         fs, path = storage.resolve(uri)
         fs.rm(path, recursive=True)
-
-
-def _connect() -> None:
-    """Join the Ray that runs (RAY_ADDRESS, or `ray job submit`), or start one on this machine."""
-    import ray
-
-    if not ray.is_initialized():
-        # A submitted job's own environment may name the same storage variables; by default Ray refuses that.
-        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
-        ray.init(runtime_env={"env_vars": storage.worker_environment()}, log_to_driver=False)
-    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 def _finish(

@@ -1,20 +1,17 @@
-"""Tables of photos to training shards with Ray Data: each row group in a task, only counts come back.
+"""Tables of photos to training shards with Ray Data: each unit in a task, only counts come back.
 
-A unit of work is a row group of an input file, and its outputs are named after it. So the same input gives
-the same files with the same bytes whatever the parallelism, and a task that is tried again writes over what
-it had written. Nothing that grows with the photos reaches the driver: counts, and a bounded list of those
-that cannot be read.
+A unit of work is a run of row groups of an input file, and its outputs are named after its place there. So
+the same input gives the same files with the same bytes whatever the parallelism, and a task that is tried
+again writes over what it had written. Nothing that grows with the photos reaches the driver: counts, and a
+bounded list of those that cannot be read.
 """
 
 import hashlib
 import heapq
 import io
 import json
-import logging
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -26,21 +23,17 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.dataset import PhotoSettings, catalog_row, read_photo, reference_row, training_rows
 from pipelines.decode import ImageError
+from pipelines.parquet_units import UNIT, Listing, Unit, list_units, read_unit
+from pipelines.progress import Progress
 from pipelines.schemas import CATALOG, REFERENCE, SHARD
 from pipelines.splits import TEST, hash_number, split_of
 
-logger = logging.getLogger(__name__)
-
 #: Photos per shard file: about 20 MB, small enough to be held whole and large enough to be read in one go.
 PHOTOS_PER_FILE = 256
-#: Photos decoded from the input at a time.
-READ_BATCH = 32
 #: Unreadable photos listed by name in dataset.json; all are counted.
 LISTED_UNREADABLE = 20
-#: Beyond this many row groups, several share a Ray block: a block costs some 60 ms.
+#: Beyond this many units, several share a Ray block: a block costs some 60 ms.
 MAX_BLOCKS = 2000
-#: At most one line of progress in this time.
-LOG_SECONDS = 10
 
 REQUIRED = {
     "image_id": "string, unique",
@@ -50,18 +43,6 @@ OPTIONAL = {
     "mask": "binary (8-bit grey PNG of the photo's size, 255 is product) or struct with bytes",
     "product_type": "string",
 }
-#: Footers read at a time: on object storage each costs a round trip or two.
-FOOTER_THREADS = 16
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A row group of a file, and the stem of the names of what is made from it."""
-
-    uri: str
-    row_group: int
-    rows: int
-    name: str
 
 
 @dataclass(frozen=True)
@@ -70,9 +51,7 @@ class Outputs:
 
     shards: str
     test_catalog: str | None = None  # folder of catalog/ and reference/; None: not wanted
-    last_hash: str | None = (
-        None  # hex: test photos up to this place in the order of hashes; None: all of them
-    )
+    last_hash: str | None = None  # hex: of the last test photo, in order of hashes; None: all of them
 
 
 @dataclass
@@ -81,7 +60,7 @@ class Totals:
 
     counts: Counter[str] = field(default_factory=Counter)  # 'kind/key/key' -> n
     unreadable: list[tuple[str, str, str]] = field(default_factory=list)  # (image_id, code, message), bounded
-    fingerprint: int = 0  # sum of the rows' hashes modulo 2^256: whatever their order and division into files
+    fingerprint: int = 0  # sum of the rows' hashes modulo 2^256: whatever their order and files
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Count a training row."""
@@ -127,57 +106,22 @@ def _row_hash(row: dict[str, Any]) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def list_units(uris: Sequence[str], limit: int | None = None) -> list[Unit]:
-    """The row groups of all parquet files at or below `uris`, in order; at most `limit` photos in all.
+def list_photos(uris: Sequence[str], limit: int | None = None) -> Listing:
+    """Units of the tables at or below `uris`, in order; at most `limit` photos in all.
 
-    Raises ConfigurationError where there is no file, or a file lacks a column.
+    Raises ConfigurationError where there is no photo, a file is named twice, or a column is not as it should.
     """
-    units: list[Unit] = []
-    left = limit
-    files = _files(uris)
-    with ThreadPoolExecutor(FOOTER_THREADS) as pool:
-        sizes = list(pool.map(_row_groups, files))
-    for index, (uri, groups) in enumerate(zip(files, sizes, strict=True)):
-        for group, rows in enumerate(groups):
-            if left is not None:
-                rows = min(rows, left)
-                left -= rows
-            if rows:
-                units.append(Unit(uri, group, rows, f"part-{index:05}-{group:05}"))
-    if not units:
+    listing = list_units(uris, "--photos", _check_columns, limit)
+    if not listing.rows:
         raise ConfigurationError(
             f"--photos: no rows in {', '.join(uris)}; give tables with at least one photo"
         )
-    return units
-
-
-def _files(uris: Sequence[str]) -> list[str]:
-    files: list[str] = []
-    for uri in uris:
-        found = storage.list_files(uri, ".parquet")
-        if not found:
-            raise ConfigurationError(
-                f"--photos: no .parquet file at {uri}; give a file or a folder of parquet tables of photos"
-            )
-        files += found
-    if len(set(files)) < len(files):
+    if len({(unit.uri, unit.first) for unit in listing.units}) < len(listing.units):
         raise ConfigurationError("--photos: the same file is named twice; name each table once")
-    return files
+    return listing
 
 
-def _row_groups(uri: str) -> list[int]:
-    fs, path = storage.arrow_filesystem(uri)
-    try:
-        with pq.ParquetFile(path, filesystem=fs) as file:
-            _check_columns(uri, file.schema_arrow)
-            return [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    except pa.ArrowInvalid as error:
-        raise ConfigurationError(
-            f"--photos: {uri} is not a parquet file ({error}); remove it or name the tables"
-        ) from error
-
-
-def _check_columns(uri: str, schema: pa.Schema) -> None:
+def _check_columns(schema: pa.Schema, uri: str) -> None:
     """Raise ConfigurationError with all complaints about a table's columns."""
     complaints = [f"no column {name}" for name in REQUIRED if name not in schema.names]
     for name in (*REQUIRED, *OPTIONAL):
@@ -187,7 +131,7 @@ def _check_columns(uri: str, schema: pa.Schema) -> None:
         wanted = "; ".join(f"{name}: {what}" for name, what in REQUIRED.items())
         optional = "; ".join(f"{name}: {what}" for name, what in OPTIONAL.items())
         raise ConfigurationError(
-            f"--photos: {uri} has {', '.join(complaints)} (its columns are {', '.join(schema.names)}); "
+            f"--photos {uri}: has {', '.join(complaints)} (its columns are {', '.join(schema.names)}); "
             f"a table of photos needs {wanted}, and may have {optional}"
         )
 
@@ -208,31 +152,24 @@ def _has_type(name: str, found: pa.DataType) -> bool:
 
 def records(unit: Unit) -> Iterator[dict[str, Any]]:
     """A unit's records, a few in memory at a time; image and mask are bytes or None."""
-    fs, path = storage.arrow_filesystem(unit.uri)
-    with pq.ParquetFile(path, filesystem=fs) as file:
-        columns = [name for name in (*REQUIRED, *OPTIONAL) if name in file.schema_arrow.names]
-        done = 0
-        for batch in file.iter_batches(READ_BATCH, row_groups=[unit.row_group], columns=columns):
-            for record in batch.slice(0, unit.rows - done).to_pylist():
-                yield {
-                    name: value["bytes"] if isinstance(value, dict) else value
-                    for name, value in record.items()
-                }
-            done += batch.num_rows
-            if done >= unit.rows:
-                return
+    for _, table in read_unit(unit, (*REQUIRED, *OPTIONAL)):
+        for record in table.to_pylist():
+            yield {
+                name: value["bytes"] if isinstance(value, dict) else value for name, value in record.items()
+            }
 
 
-def prepare_unit(unit: Unit, settings: PhotoSettings, outputs: Outputs) -> Totals:
+def prepare_unit(unit: Unit, file_number: int, settings: PhotoSettings, outputs: Outputs) -> Totals:
     """Write the shards, and the test catalog's share, of one unit; return its counts.
 
-    Photos that cannot be read are counted and left out.
+    Names come from the file's number and that of the chunk's first row in it. Photos that cannot be read are
+    counted and left out.
     """
     totals = Totals()
     source = records(unit)
-    for number in range(-(-unit.rows // PHOTOS_PER_FILE)):
-        chunk = islice(source, PHOTOS_PER_FILE)
-        _prepare_chunk(chunk, f"{unit.name}-{number:05}.parquet", settings, outputs, totals)
+    for first in range(unit.first, unit.first + unit.rows, PHOTOS_PER_FILE):
+        name = f"part-{file_number:05}-{first:09}.parquet"
+        _prepare_chunk(islice(source, PHOTOS_PER_FILE), name, settings, outputs, totals)
     return totals
 
 
@@ -299,28 +236,32 @@ def last_catalog_hash(units: Sequence[Unit], size: int) -> str | None:
 
 def _image_ids(units: Sequence[Unit]) -> Iterator[str]:
     for unit in units:
-        fs, path = storage.arrow_filesystem(unit.uri)
-        with pq.ParquetFile(path, filesystem=fs) as file:
-            ids = file.read_row_group(unit.row_group, columns=["image_id"])["image_id"].slice(0, unit.rows)
-        yield from (value.as_py() for value in ids if value.is_valid)
+        for _, table in read_unit(unit, ["image_id"]):
+            yield from (image_id for image_id in table["image_id"].to_pylist() if image_id)
 
 
-def prepare(units: Sequence[Unit], settings: PhotoSettings, outputs: Outputs) -> Totals:
+def prepare(listing: Listing, settings: PhotoSettings, outputs: Outputs, progress: Progress) -> Totals:
     """Prepare all units with Ray Data on the Ray that is connected; returns the sum of their counts."""
     import ray
 
-    totals = Totals()
-    logged = time.monotonic()
-    blocks = min(len(units), MAX_BLOCKS)
-    dataset = ray.data.from_items([asdict(unit) for unit in units], override_num_blocks=blocks)
-
     def prepare_row(row: dict[str, Any]) -> dict[str, Any]:
-        return {"totals": prepare_unit(Unit(**row), settings, outputs).to_json()}
+        (unit,) = Unit.from_table(pa.Table.from_pylist([row["unit"]], UNIT))
+        return {"totals": prepare_unit(unit, row["file_number"], settings, outputs).to_json()}
 
-    done = dataset.map(prepare_row)
-    for count, row in enumerate(done.iter_rows(), 1):
-        totals.merge(Totals.from_json(row["totals"]))
-        if time.monotonic() - logged >= LOG_SECONDS:
-            logged = time.monotonic()
-            logger.info("%d of %d row groups, %d photos", count, len(units), totals.counts["photos/read"])
+    units = number_files(listing.units)
+    work = [{"unit": asdict(unit), "file_number": number} for unit, number in units]
+    dataset = ray.data.from_items(work, override_num_blocks=min(len(work), MAX_BLOCKS)).map(prepare_row)
+    totals = Totals()
+    for row in dataset.iter_rows():
+        done = Totals.from_json(row["totals"])
+        totals.merge(done)
+        unreadable = done.counts["photos/unreadable"]
+        progress.update(done.counts["photos/read"] + unreadable, unreadable)
     return totals
+
+
+def number_files(units: Sequence[Unit]) -> Iterator[tuple[Unit, int]]:
+    """Each unit with the number of its file in the order of the input."""
+    numbers: dict[str, int] = {}
+    for unit in units:
+        yield unit, numbers.setdefault(unit.uri, len(numbers))

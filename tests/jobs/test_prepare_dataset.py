@@ -105,10 +105,11 @@ def test_wrong_flags_are_named(photos: Path, tmp_path: Path, arguments: list[str
 def test_a_table_without_images_is_refused_before_anything_is_removed(tmp_path: Path) -> None:
     output = tmp_path / "out"
     (output / "shards").mkdir(parents=True)
+    write_table(output / "shards" / "part-00000.parquet", [record()])
     pq.write_table(pa.table({"image_id": ["p"]}), tmp_path / "photos.parquet")
     with pytest.raises(ConfigurationError, match="no column image"):
         main(["--photos", str(tmp_path / "photos.parquet"), "--output", str(output), "--overwrite"])
-    assert (output / "shards").exists()
+    assert (output / "shards" / "part-00000.parquet").exists()
 
 
 def test_overwriting_never_removes_the_input(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from pipelines.dataset_job import (
     Outputs,
     Totals,
     last_catalog_hash,
-    list_units,
+    list_photos,
+    number_files,
     prepare_unit,
     records,
 )
@@ -31,12 +32,12 @@ SETTINGS = PhotoSettings(
 
 def prepare(photos: list[Path], output: Path, size: int | None = None) -> Totals:
     """What the job does, without Ray: all units one after the other."""
-    units = list_units([str(path) for path in photos])
+    units = list_photos([str(path) for path in photos]).units
     last = last_catalog_hash(units, size) if size else None
+    outputs = Outputs(str(output / "shards"), str(output / "held-back"), last)
     totals = Totals()
-    for unit in units:
-        outputs = Outputs(str(output / "shards"), str(output / "held-back"), last)
-        totals.merge(Totals.from_json(prepare_unit(unit, SETTINGS, outputs).to_json()))
+    for unit, file_number in number_files(units):
+        totals.merge(Totals.from_json(prepare_unit(unit, file_number, SETTINGS, outputs).to_json()))
     return totals
 
 
@@ -50,11 +51,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_shards_have_the_agreed_schema_and_all_rows_of_a_photo_on_one_side(tmp_path: Path) -> None:
-    table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(12)], row_group_size=5)
+    table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(12)])
     totals = prepare([table], tmp_path / "out")
-    shards = sorted((tmp_path / "out" / "shards").iterdir())
-    assert len(shards) == 3
-    assert all(pq.read_schema(shard).equals(SHARD) for shard in shards)
+    assert pyarrow.dataset.dataset(tmp_path / "out" / "shards").schema.equals(SHARD)
     made = rows(tmp_path / "out" / "shards")
     assert len(made) == 36
     assert len({(row["image_id"], row["defect"]) for row in made}) == 36
@@ -69,6 +68,27 @@ def test_making_a_unit_again_writes_the_same_bytes_to_the_same_names(tmp_path: P
     before = digests(tmp_path / "out")
     assert prepare([table], tmp_path / "out") == first
     assert digests(tmp_path / "out") == before
+
+
+def test_shards_are_named_after_the_place_of_their_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.dataset_job.PHOTOS_PER_FILE", 2)
+    monkeypatch.setattr("pipelines.parquet_units.UNIT_BYTES", 1)  # every row group is a unit
+    one = write_table(tmp_path / "a.parquet", [record(f"a{i}") for i in range(6)], row_group_size=3)
+    other = write_table(tmp_path / "b.parquet", [record("b0")])
+    prepare([one, other], tmp_path / "out")
+    made = {
+        path.name: sorted(set(pq.read_table(path)["image_id"].to_pylist()))
+        for path in (tmp_path / "out" / "shards").iterdir()
+    }
+    assert made == {
+        "part-00000-000000000.parquet": ["a0", "a1"],
+        "part-00000-000000002.parquet": ["a2"],
+        "part-00000-000000003.parquet": ["a3", "a4"],
+        "part-00000-000000005.parquet": ["a5"],
+        "part-00001-000000000.parquet": ["b0"],
+    }
 
 
 def test_content_does_not_depend_on_the_order_or_the_files_of_photos(tmp_path: Path) -> None:
@@ -140,8 +160,7 @@ def test_the_held_back_catalog_has_at_most_the_asked_size(tmp_path: Path, size: 
 
 def test_a_limit_takes_the_first_photos(tmp_path: Path) -> None:
     table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(9)], row_group_size=2)
-    units = list_units([str(table)], limit=5)
-    assert [unit.rows for unit in units] == [2, 2, 1]
+    units = list_photos([str(table)], limit=5).units
     assert [row["image_id"] for unit in units for row in records(unit)] == [f"p{i}" for i in range(5)]
 
 
@@ -159,9 +178,8 @@ def test_images_may_be_structs_with_bytes(tmp_path: Path) -> None:
 def test_folders_are_read_in_the_order_of_names(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write_table(tmp_path / f"{name}.parquet", [record(name)])
-    units = list_units([str(tmp_path)])
+    units = list_photos([str(tmp_path)]).units
     assert [row["image_id"] for unit in units for row in records(unit)] == ["a", "b"]
-    assert len({unit.name for unit in units}) == 2
 
 
 def test_a_missing_column_is_named_with_what_was_expected(tmp_path: Path) -> None:
@@ -169,7 +187,7 @@ def test_a_missing_column_is_named_with_what_was_expected(tmp_path: Path) -> Non
     with pytest.raises(
         ConfigurationError, match=r"no column image_id .*its columns are id, image.*image_id: string"
     ):
-        list_units([str(tmp_path)])
+        list_photos([str(tmp_path)])
 
 
 @pytest.mark.parametrize(
@@ -180,17 +198,18 @@ def test_a_column_of_another_type_is_named(tmp_path: Path, column: str, values: 
     table = pa.table({"image_id": ["p"], "image": [b""], column: values})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ConfigurationError, match=f"column {column} of type"):
-        list_units([str(tmp_path)])
+        list_photos([str(tmp_path)])
 
 
 def test_what_is_not_a_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"--photos: no \.parquet file at .*nowhere"):
-        list_units([str(tmp_path / "nowhere")])
+    with pytest.raises(ConfigurationError, match=r"--photos.*nowhere"):
+        list_photos([str(tmp_path / "nowhere")])
     (tmp_path / "a.parquet").write_bytes(b"junk")
-    with pytest.raises(ConfigurationError, match=r"a\.parquet is not a parquet file"):
-        list_units([str(tmp_path)])
+    with pytest.raises(ConfigurationError, match=r"--photos.*a\.parquet"):
+        list_photos([str(tmp_path)])
+    table = write_table(tmp_path / "a.parquet", [record()])
     with pytest.raises(ConfigurationError, match="named twice"):
-        list_units([str(tmp_path / "a.parquet"), str(tmp_path)])
+        list_photos([str(table), str(tmp_path)])
     empty = write_table(tmp_path / "empty.parquet", [])
     with pytest.raises(ConfigurationError, match="no rows"):
-        list_units([str(empty)])
+        list_photos([str(empty)])
