@@ -2,7 +2,9 @@
 
 import copy
 import itertools
+import re
 import shlex
+import subprocess
 from typing import Any
 
 import jsonschema
@@ -108,3 +110,13 @@ def test_two_nights_never_overlap() -> None:
     cron = by_kind["CronJob"]["spec"]
     assert cron["schedule"].split()[2:] == ["*", "*", "*"]
     assert by_kind["RayJob"]["spec"]["activeDeadlineSeconds"] + cron["startingDeadlineSeconds"] < 24 * 3600
+
+
+def test_each_night_has_its_own_output() -> None:
+    """KubeRay hands the entrypoint to bash, which puts the date in."""
+    (job,) = [document for document in manifests(NIGHTLY) if document["kind"] == "RayJob"]
+    command = f"printf '%s\\n' {job['spec']['entrypoint']}"
+    words = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert re.fullmatch(r"s3://.+/\d{4}-\d\d-\d\d", words[words.index("--output") + 1])
