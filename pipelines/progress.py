@@ -27,6 +27,7 @@ class Progress:
         """Show nothing yet."""
         self._title, self._total, self._clock = title, total, clock
         self.done = self.failed = 0
+        self._told = -1  # rows done at the last line
         self._started = self._shown = clock()
         self._bar = tqdm(total=total, desc=title, unit="image", file=stream) if stream.isatty() else None
 
@@ -48,11 +49,11 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif kind is None:
+        elif kind is None and self.done != self._told:
             self._log()
 
     def _log(self) -> None:
-        self._shown = self._clock()
+        self._shown, self._told = self._clock(), self.done
         seconds = max(self._shown - self._started, 1e-9)
         rate = self.done / seconds
         left = f", {(self._total - self.done) / rate:.0f} s left" if 0 < self.done < self._total else ""

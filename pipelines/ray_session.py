@@ -5,9 +5,11 @@ noise.
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 # Read when Ray is imported or starts; whoever set them knows better. FATAL: Ray's C++ part writes warnings
 # about its own internals to the terminal; they stay in its log files.
@@ -44,12 +46,13 @@ def start() -> Cluster:
     global _ours
     _quieten()
     if not ray.is_initialized():
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS") or "local",
-            runtime_env={"env_vars": worker_environment(os.environ)},
-            log_to_driver=False,  # workers' errors come back as exceptions
-            logging_level=logging.WARNING,
-        )
+        address = os.environ.get("RAY_ADDRESS")
+        # Workers on this machine inherit the environment, and nobody looks at a dashboard of one machine.
+        settings: dict[str, Any] = {"address": "local", "include_dashboard": False}
+        if address:
+            settings = {"address": address, "runtime_env": {"env_vars": worker_environment(os.environ)}}
+        # Workers' errors come back as exceptions, so their logs stay in Ray's folder.
+        ray.init(**settings, log_to_driver=False, logging_level=logging.WARNING)
         _ours = True
     return cluster()
 
@@ -111,6 +114,9 @@ def _quieten() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if not isinstance(handler, logging.FileHandler) and handler.level < logging.WARNING:
             handler.setLevel(logging.WARNING)
+    # A small catalog has fewer blocks than a pool has actors; that is no reason to warn.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.issue_detectors_config.detectors = []  # they report the memory of imported libraries

@@ -32,6 +32,15 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(caplog: pytest.LogCap
     assert caplog.messages[1:] == ["correcting: 100 of 100 images, 8.0 images/s, 2 failed"]
 
 
+def test_the_last_line_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    with Progress("correcting", 10, io.StringIO(), clock) as progress:
+        clock.now += INTERVAL
+        progress.update(10)
+    assert len(caplog.messages) == 1
+
+
 def test_a_terminal_gets_a_bar(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     terminal = Terminal()
