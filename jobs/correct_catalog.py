@@ -163,7 +163,7 @@ def summary(
 ) -> str:
     """What a person wants to know at the end: counts, the table of FID, and where everything is."""
     rows = sum(statuses.values())
-    counts = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
+    counts = ", ".join(f"{statuses.get(status, 0)} {status}" for status in STATUSES)
     rate = rows / max(seconds["correct"], 1e-9)
     lines = [f"\n{rows} images: {counts}; {rate:.1f} images/s, {seconds['total']:.0f} s in all", ""]
     lines += [f"no FID: {fid_missing}"] if fid is None else _fid_table(fid)

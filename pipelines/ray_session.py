@@ -20,7 +20,7 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from model.errors import CatalogRepairError
+from model.errors import CatalogRepairError, RunError
 from pipelines import storage
 
 #: Where the job server puts the runtime environment that was given with the submission.
@@ -51,8 +51,13 @@ def start() -> Cluster:
         settings: dict[str, Any] = {"address": "local", "include_dashboard": False}
         if address:
             settings = {"address": address, "runtime_env": {"env_vars": worker_environment(os.environ)}}
-        # Workers' errors come back as exceptions, so their logs stay in Ray's folder.
-        ray.init(**settings, log_to_driver=False, logging_level=logging.WARNING)
+        try:
+            # Workers' errors come back as exceptions, so their logs stay in Ray's folder.
+            ray.init(**settings, log_to_driver=False, logging_level=logging.WARNING)
+        except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and plain Exception
+            ray.shutdown()  # what had started already
+            place = f"RAY_ADDRESS {address}" if address else "this machine"
+            raise RunError(f"Ray did not start on {place}: {error}") from error
         _ours = True
     return cluster()
 

@@ -1,0 +1,153 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import ray
+
+from jobs import command
+from jobs.correct_catalog import main, parser, summary
+from pipelines.label_map import LabelMap
+from tests.catalogs import rows, write_bundle, write_catalog
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(12))
+    write_bundle(tmp_path / "bundle")
+    places = {"--catalog": "catalog", "--output": "out", "--model": "bundle"}
+    return [text for flag, name in places.items() for text in (flag, str(tmp_path / name))] + ["--no-fid"]
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of the job as a process would have it."""
+    monkeypatch.setattr(sys, "argv", ["correct_catalog.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        command.run(main)
+    return int(caught.value.code or 0)
+
+
+def replaced(arguments: list[str], flag: str, value: str) -> list[str]:
+    index = arguments.index(flag)
+    return [*arguments[: index + 1], value, *arguments[index + 2 :]]
+
+
+def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
+    if case == "wrong flag":
+        return [*arguments, "--colour", "blue"]
+    if case == "wrong value":
+        return [*arguments, "--actors", "many"]
+    if case == "invalid label map":
+        (folder / "map.yaml").write_text("version: 1\ngroups: {background: zero}\n")
+        return [*arguments, "--label-map", str(folder / "map.yaml")]
+    if case == "missing catalog":
+        return replaced(arguments, "--catalog", str(folder / "gone"))
+    if case == "missing bundle":
+        return replaced(arguments, "--model", str(folder / "gone"))
+    if case == "bundle that does not fit":
+        (folder / "map.yaml").write_text(LabelMap.default().to_yaml().replace("watermark", "blur"))
+        return [*arguments, "--label-map", str(folder / "map.yaml")]
+    if case == "altered bundle":
+        (folder / "bundle" / "label_map.yaml").write_text("version: 1\n")
+        return arguments
+    (folder / "catalog" / "b.parquet").write_text("no parquet")
+    return arguments
+
+
+@pytest.mark.parametrize(
+    ("case", "named"),
+    [
+        ("wrong flag", "--colour"),
+        ("wrong value", "--actors"),
+        ("invalid label map", "map.yaml"),
+        ("missing catalog", "--catalog"),
+        ("missing bundle", "--model"),
+        ("bundle that does not fit", "'blur'"),
+        ("altered bundle", "label_map.yaml"),
+        ("broken catalog", "b.parquet"),
+    ],
+)
+def test_a_mistake_is_exit_code_2_one_message_and_no_traceback(
+    case: str,
+    named: str,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    assert run(prepare_wrong(case, arguments, tmp_path), monkeypatch) == command.EXIT_USAGE
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert text.count("error: ") == 1
+    assert named in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_prints_configuration_and_plan_without_ray_and_writes_nothing(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    assert main([*arguments, "--dry-run", "--limit", "7"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["model"] == str(tmp_path / "bundle")
+    assert shown["plan"]["rows"] == 7
+    assert shown["plan"]["rows_by_route"] == {
+        "watermark": 2,
+        "non_white_background": 2,
+        "clean": 1,
+        "wrong_angle": 2,
+    }
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.ray
+def test_a_gpu_that_was_asked_for_is_never_replaced_by_a_cpu(
+    ray_local: None,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run([*arguments, "--device", "cuda"], monkeypatch) == command.EXIT_USAGE
+    assert "--device cuda: the cluster has no GPU" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_relative_paths_become_absolute_for_workers_elsewhere(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = replaced(replaced(arguments, "--catalog", "catalog"), "--output", "out")
+    assert main([*relative, "--dry-run"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["catalog"], shown["output"]) == ([str(tmp_path / "catalog")], str(tmp_path / "out"))
+
+
+def test_the_help_explains_outputs_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "manifest" in text
+    assert "3 more images" in " ".join(text.split())
+
+
+def test_the_last_words_are_counts_a_table_and_places() -> None:
+    row = {
+        "n": 12,
+        "fid_before": 200.125,
+        "fid_after": None,
+        "kid_before": 0.25,
+        "kid_after": 0.0,
+        "note": "few images",
+    }
+    fid = {"defects": {"watermark": row, "wrong_angle": {**row, "n": 3}}}
+    statuses = {"corrected": 15, "failed": 1}
+    text = summary("/out", statuses, {"correct": 4.0, "total": 9.0}, fid, None)
+    assert "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed; 4.0 images/s, 9 s in all" in text
+    assert "watermark    12      200.12          -      0.2500     0.0000" in text
+    assert text.count("note: few images") == 1
+    assert "report    /out/report/index.html" in text
+    assert "no FID: because" in summary("/out", statuses, {"correct": 4.0, "total": 9.0}, None, "because")
