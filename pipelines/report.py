@@ -203,8 +203,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rate(value: float | None) -> str:
-    """Images per second: one decimal below 100."""
-    return format_number(value, 1 if value is not None and value < 100 else 0)
+    """Images per second with about three digits: '0.04', '9.8', '1,210'."""
+    return DASH if value is None else format_number(value, 2 if value < 1 else 1 if value < 100 else 0)
 
 
 def format_moment(moment: datetime) -> str:

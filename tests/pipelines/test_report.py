@@ -21,6 +21,7 @@ from pipelines.report import (
     format_duration,
     format_moment,
     format_number,
+    format_rate,
     format_share,
     render,
     shorten,
