@@ -327,3 +327,4 @@ def test_formats() -> None:
     assert (
         format_moment(datetime(2025, 1, 1, 3, tzinfo=timezone(timedelta(hours=2)))) == "2025-01-01 01:00 UTC"
     )
+    assert [format_rate(rate) for rate in (None, 0.042, 9.84, 1210.4)] == ["–", "0.04", "9.8", "1,210"]
