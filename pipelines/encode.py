@@ -16,8 +16,7 @@ def encode_image(image: np.ndarray, format: str = "jpeg", quality: int = 92) -> 
     """Encode `image`, uint8 (H,W,3) sRGB. The same pixels and settings give the same bytes with the same
     libraries.
 
-    format: a key of EXTENSIONS. JPEG is 4:4:4 (a watermark's coloured edge or a logo survives) with optimised
-    Huffman tables; WebP is lossy; PNG is lossless and ignores `quality`.
+    format: a key of EXTENSIONS. JPEG is 4:4:4 (a watermark's coloured edge or a logo survives); WebP is lossy; PNG is lossless and ignores `quality`.
     quality: 1..100.
 
     No EXIF, colour profile or thumbnail is written: readers take untagged pixels as sRGB, which they are.
@@ -28,7 +27,8 @@ def encode_image(image: np.ndarray, format: str = "jpeg", quality: int = 92) -> 
         raise ValueError(f"encode_image takes uint8 (H,W,3), not {image.dtype} {image.shape}")
     check_encoding(format, quality)
     options: dict[str, dict[str, Any]] = {
-        "jpeg": {"quality": quality, "subsampling": 0, "optimize": True},
+        # Without optimised Huffman tables: with them Pillow's buffer overflows on noise-like images and the save fails.
+        "jpeg": {"quality": quality, "subsampling": 0},
         "png": {"compress_level": 6},
         "webp": {"quality": quality, "method": 4},
     }

@@ -57,3 +57,10 @@ def test_other_arrays_are_refused() -> None:
     for wrong in (drawing().astype(np.float32), drawing()[..., 0], drawing()[None]):
         with pytest.raises(ValueError, match="uint8"):
             encode_image(wrong)
+
+
+@pytest.mark.parametrize("quality", [85, 100])
+def test_noise_can_be_encoded(quality: int) -> None:
+    """Pictures of gravel or lace come close to noise; an encoder that sizes its buffer by averages fails on them."""
+    noise = np.random.default_rng(1).integers(0, 256, (600, 500, 3), np.uint8)
+    assert decode_image(encode_image(noise, "jpeg", quality)).shape == noise.shape
