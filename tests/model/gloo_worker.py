@@ -1,0 +1,62 @@
+"""What each process of the data-parallel test runs; importable without pytest, as spawned processes need."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from model.objective import Batch, Networks, ObjectiveConfig
+from model.training_step import OptimizerConfig, TrainingStep, average_gradients
+from tests.model.builders import SMALL_CRITIC, part, small_batch, small_config
+
+WORKERS, SAMPLES, RATE = 2, 4, 1e-3
+#: The workers' halves differ in what they train: the first has no cycle and identity, the second one untrusted pair.
+MASKS = {"equal": ((1, 1, 1, 1), (1, 1, 1, 1)), "different": ((1, 1, 0, 1), (0, 0, 1, 1))}
+#: Without discriminators and reconstruction, the first half of "different" uses no parameter at all.
+OBJECTIVES = {
+    "equal": ObjectiveConfig(),
+    "different": ObjectiveConfig(),
+    "idle worker": ObjectiveConfig(adversarial=0, reconstruction=0),
+}
+
+
+def one_step(case: str, start: int, stop: int) -> dict[str, Tensor]:
+    """Gradients and parameters, by name, after one step on samples start..stop-1, from the same initial weights."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    objective = OBJECTIVES[case]
+    networks = Networks(small_config(), SMALL_CRITIC, objective)
+    batch: Batch = part(small_batch(*MASKS.get(case, MASKS["different"])), start, stop)
+    TrainingStep(networks, objective, OptimizerConfig(RATE))(batch, RATE)
+    named = dict(networks.named_parameters())
+    gradients = {f"gradient {name}": p.grad for name, p in named.items() if p.grad is not None}
+    return {**gradients, **{name: p.detach() for name, p in named.items()}}
+
+
+def averaged(rank: int) -> list[Tensor]:
+    """average_gradients of three parameters of which each rank has used two."""
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (1,))]
+    for index, parameter in enumerate(parameters):
+        if index != rank:
+            parameter.grad = torch.full_like(parameter, 10.0 * rank + index)
+    average_gradients(parameters)
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def run(rank: int, folder: str) -> None:
+    """One process of WORKERS; leaves its results in FOLDER/RANK.pt."""
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=WORKERS,
+        timeout=timedelta(seconds=60),
+    )
+    try:
+        share = SAMPLES // WORKERS
+        steps = {case: one_step(case, rank * share, (rank + 1) * share) for case in OBJECTIVES}
+        torch.save({"steps": steps, "averaged": averaged(rank)}, Path(folder) / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()

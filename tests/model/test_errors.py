@@ -1,0 +1,15 @@
+import inspect
+
+from model import errors
+from model.errors import BundleError, CatalogRepairError, ConfigurationError
+
+
+def test_one_base_class_catches_every_complaint() -> None:
+    classes = [value for value in vars(errors).values() if inspect.isclass(value)]
+    assert {ConfigurationError, BundleError} <= set(classes)
+    assert all(issubclass(value, CatalogRepairError) for value in classes)
+
+
+def test_a_bad_bundle_is_a_configuration_error() -> None:
+    """So that a job exits with 2, before it touches any image."""
+    assert issubclass(BundleError, ConfigurationError)

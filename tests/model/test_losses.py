@@ -1,0 +1,70 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.losses import discriminator_loss, generator_adversarial_loss, l1
+
+logit_lists = st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30)), min_size=1, max_size=6)
+
+
+def as_logits(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)[None, None, None]
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=logit_lists)
+def test_9_adversarial_losses_are_log_likelihoods_of_the_difference(pairs: list[tuple[float, float]]) -> None:
+    """Property 9: -log sigmoid(d) per patch, averaged; the generator's is the discriminator's at -d."""
+    real, fake = as_logits([pair[0] for pair in pairs]), as_logits([pair[1] for pair in pairs])
+    # torch's softplus(d) is d itself above 20: e^-20 short of the definition.
+    expected = -F.logsigmoid(real - fake).mean()
+    torch.testing.assert_close(discriminator_loss(real, fake)[0], expected, rtol=1e-9, atol=1e-15)
+    assert torch.equal(generator_adversarial_loss(real, fake), discriminator_loss(fake, real))
+
+
+@settings(max_examples=20, deadline=None)
+@given(value=st.floats(-100, 100))
+def test_9_a_tie_costs_ln_2(value: float) -> None:
+    """Property 9: d = 0."""
+    logits = as_logits([value])
+    for loss in (discriminator_loss, generator_adversarial_loss):
+        assert loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-15)
+
+
+@pytest.mark.parametrize("difference", [1e4, -1e4])
+@pytest.mark.parametrize("loss", [discriminator_loss, generator_adversarial_loss])
+def test_10_extreme_logits_stay_finite(loss: Callable[[Tensor, Tensor], Tensor], difference: float) -> None:
+    """Property 10, in float32, with the gradient."""
+    fake = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    value = loss(torch.full((1, 1, 2, 2), difference), fake)
+    value.sum().backward()
+    assert fake.grad is not None
+    assert value.isfinite().all()
+    assert fake.grad.isfinite().all()
+    # The side that is winning pays nothing, the other one linearly.
+    winning = (difference > 0) == (loss is discriminator_loss)
+    assert value.item() == pytest.approx(0 if winning else 1e4)
+
+
+def test_one_value_per_sample() -> None:
+    a = torch.zeros(2, 3, 4, 4)
+    b = torch.stack([torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), -1.0)])
+    assert l1(a, b).tolist() == [0.5, 1.0]
+    logits = torch.tensor([0.0, 5.0])[:, None, None, None].expand(2, 1, 3, 3)
+    assert discriminator_loss(logits, torch.zeros(2, 1, 3, 3)).tolist() == pytest.approx(
+        [math.log(2), math.log1p(math.exp(-5))]
+    )
+
+
+def test_l1_of_half_precision_is_computed_in_float32() -> None:
+    a = torch.full((1, 3, 64, 64), 1.0, dtype=torch.bfloat16)
+    b = torch.full((1, 3, 64, 64), 0.0, dtype=torch.bfloat16)
+    b[..., :1] = 0.5
+    assert l1(a, b).item() == pytest.approx(1 - 0.5 / 64, abs=1e-6)  # bfloat16 could only say 0.9922
+    assert l1(a, b).dtype == torch.float32

@@ -1,0 +1,206 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import Tensor
+
+from model.objective import Batch, Networks, ObjectiveConfig
+from model.precision import autocast
+from model.training_step import OptimizerConfig, TrainingStep, average_gradients
+from tests.model import gloo_worker
+from tests.model.builders import SMALL_CRITIC, images, small_batch, small_config
+
+RATE = 1e-3
+
+
+def step_of(objective: ObjectiveConfig = ObjectiveConfig(), **changes: Any) -> TrainingStep:  # noqa: B008 - frozen
+    return TrainingStep(
+        Networks(small_config(), SMALL_CRITIC, objective), objective, OptimizerConfig(), **changes
+    )
+
+
+def gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor | None]:
+    return [None if p.grad is None else p.grad.clone() for p in parameters]
+
+
+def weights(step: TrainingStep) -> dict[str, Tensor]:
+    return copy.deepcopy(step.networks.state_dict())
+
+
+def same(first: list[Tensor | None], second: list[Tensor | None]) -> bool:
+    return all(
+        a is b or (a is not None and b is not None and torch.equal(a, b))
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_11_neither_player_leaves_gradients_in_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Property 11, within the step: what each backward pass adds, seen just before its optimiser acts."""
+    step, batch = step_of(), small_batch((1, 0), (0, 1))
+    assert step.discriminator_optimizer is not None
+    seen: dict[str, list[list[Tensor | None]]] = {"generators": [], "discriminators": []}
+
+    def spy(optimizer: torch.optim.Optimizer) -> None:
+        original = optimizer.step
+
+        def observed() -> None:
+            seen["generators"].append(gradients(step.generator_parameters))
+            seen["discriminators"].append(gradients(step.discriminator_parameters))
+            original()
+
+        monkeypatch.setattr(optimizer, "step", observed)
+
+    spy(step.generator_optimizer)
+    spy(step.discriminator_optimizer)
+    for _ in range(2):
+        step(batch, RATE)
+    first_g, first_d, second_g, second_d = range(
+        4
+    )  # moments: the generators' update, the discriminators', twice
+    assert all(gradient is None for gradient in seen["discriminators"][first_g])
+    assert same(seen["discriminators"][first_d], seen["discriminators"][second_g])
+    assert same(seen["generators"][first_g], seen["generators"][first_d])
+    assert same(seen["generators"][second_g], seen["generators"][second_d])
+    assert not same(seen["generators"][first_g], seen["generators"][second_g])
+    assert not same(seen["discriminators"][first_d], seen["discriminators"][second_d])
+
+
+def test_both_players_move_and_losses_are_reported() -> None:
+    step = step_of()
+    before = weights(step)
+    values = step(small_batch((1, 0), (0, 1)), RATE)
+    assert set(values) == {"adversarial", "reconstruction", "cycle", "identity", "total", "discriminator"}
+    assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in values.values())
+    after = weights(step)
+    assert all(not torch.equal(before[name], after[name]) for name in before if name.endswith("weight"))
+
+
+def test_without_discriminators_there_is_no_discriminator_loss() -> None:
+    values = step_of(ObjectiveConfig(adversarial=0))(small_batch((1,), (1,)), RATE)
+    assert "discriminator" not in values
+    assert values["adversarial"] == 0
+
+
+def test_the_rate_is_the_one_of_the_call() -> None:
+    """Rate 0 moves nothing; Adam's first step moves every weight that has a gradient by the rate."""
+    step, batch = step_of(), small_batch((1, 0), (0, 1))
+    before = weights(step)
+    step(batch, 0.0)
+    assert all(torch.equal(before[name], value) for name, value in weights(step).items())
+    fresh = step_of()
+    before = weights(fresh)
+    fresh(batch, 0.01)
+    moved = torch.cat([(value - before[name]).abs().flatten() for name, value in weights(fresh).items()])
+    assert moved.max().item() == pytest.approx(0.01, rel=1e-3)
+    assert moved.median().item() == pytest.approx(0.01, rel=1e-2)
+
+
+def test_a_batch_that_no_term_uses_changes_nothing() -> None:
+    """Cycle and identity only, and no sample with u: there is nothing to learn, and nothing to stumble over."""
+    step = step_of(ObjectiveConfig(adversarial=0, reconstruction=0))
+    before = weights(step)
+    assert step(small_batch((1, 1), (0, 0)), RATE)["total"] == 0
+    assert all(torch.equal(before[name], value) for name, value in weights(step).items())
+
+
+def test_16_a_restored_state_continues_alike() -> None:
+    """Property 16's resume, for one process: weights and both optimisers' moments."""
+    batches = [small_batch((1, 0), (0, 1), seed) for seed in range(3)]
+    step, resumed = step_of(), step_of()
+    step(batches[0], RATE)
+    resumed.load_state(copy.deepcopy(step.state()))
+    for batch in batches[1:]:
+        first, second = step(batch, RATE), resumed(batch, RATE)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(value, weights(step)[name]) for name, value in weights(resumed).items())
+
+
+def test_bfloat16_computes_nearly_the_same_losses() -> None:
+    batch = small_batch((1, 0), (0, 1))
+    torch.manual_seed(3)
+    exact = step_of()(batch, RATE)
+    torch.manual_seed(3)
+    rounded = step_of(precision=autocast(torch.device("cpu"), torch.bfloat16))(batch, RATE)
+    for name, value in exact.items():
+        assert rounded[name].dtype == torch.float32
+        assert rounded[name].item() == pytest.approx(value.item(), rel=0.05), name
+
+
+def test_a_single_process_keeps_its_gradients() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))]
+    parameters[0].grad = torch.ones(2)
+    average_gradients(parameters)
+    assert parameters[0].grad.tolist() == [1, 1]
+    assert parameters[1].grad is None
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two processes on loopback got, by rank."""
+    folder = tmp_path_factory.mktemp("gloo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        torch.multiprocessing.spawn(gloo_worker.run, (str(folder),), nprocs=gloo_worker.WORKERS)
+    return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(gloo_worker.WORKERS)]
+
+
+@pytest.mark.parametrize("case", gloo_worker.OBJECTIVES)
+def test_two_workers_equal_one_with_twice_the_batch(workers: list[dict[str, Any]], case: str) -> None:
+    """Also where the workers' halves have different p and u, and where one worker's half trains nothing."""
+    single = gloo_worker.one_step(case, 0, gloo_worker.SAMPLES)
+    first, second = (worker["steps"][case] for worker in workers)
+    assert first.keys() == second.keys() == single.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)  # workers never drift apart
+    compared = 0
+    for name, gradient in single.items():
+        if not name.startswith("gradient "):
+            continue
+        largest = gradient.abs().max().item()
+        torch.testing.assert_close(first[name], gradient, rtol=1e-3, atol=1e-4 * largest + 2e-5, msg=name)
+        # Adam divides by the gradient's size, so where that is rounding noise only the noise would be compared.
+        clear = gradient.abs() > max(1e-2 * largest, 1e-3)
+        parameter = name.removeprefix("gradient ")
+        torch.testing.assert_close(
+            first[parameter][clear], single[parameter][clear], rtol=0, atol=0.05 * gloo_worker.RATE, msg=name
+        )
+        compared += int(clear.sum())
+    assert compared > 1000
+
+
+def test_parameters_that_one_worker_did_not_use_count_as_zero(workers: list[dict[str, Any]]) -> None:
+    """Gradients are 10 * rank + index; rank 0 lacks the first, rank 1 the second."""
+    for worker in workers:
+        assert [gradient.unique().tolist() for gradient in worker["averaged"]] == [[5.0], [0.5], [7.0]]
+        assert [tuple(gradient.shape) for gradient in worker["averaged"]] == [(2, 3), (4,), (1,)]
+
+
+def toy_batch(seed: int) -> Batch:
+    """Two tasks on the same smooth random images: type 0 paints them white, type 1 keeps them."""
+    coarse = images(8, 4, seed)
+    x = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")
+    type_ = torch.arange(8) % 2
+    y = torch.where(type_[:, None, None, None] == 0, torch.ones_like(x), x)
+    return Batch(x, y, torch.zeros_like(type_), type_, torch.ones(8), torch.zeros(8))
+
+
+def toy_error(n_types: int, seed: int) -> float:
+    """L1 on images not trained on, after fifty steps."""
+    torch.manual_seed(seed)
+    objective = ObjectiveConfig(adversarial=0, cycle=0, identity=0, directions="forward")
+    config = small_config(n_groups=0, n_types=n_types, width=8, n_blocks=0, n_before_eta=0)
+    step = TrainingStep(Networks(config, SMALL_CRITIC, objective), objective, OptimizerConfig(beta1=0.9))
+    for number in range(50):
+        step(toy_batch(1000 * seed + number), 2e-3)
+    held_back = toy_batch(1000 * seed + 999)
+    with torch.no_grad():
+        made = step.networks.g_xy(held_back.x, held_back.group, held_back.type_)
+    return (made - held_back.y).abs().mean().item()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_27_labels_help(seed: int) -> None:
+    """Property 27: fifty steps on two tasks that share their inputs beat the model without labels."""
+    assert toy_error(2, seed) < 0.75 * toy_error(0, seed)
