@@ -70,7 +70,7 @@ class GeometryHead(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             # Bounded, so that no map mirrors the product: the diagonal stays positive.
             offset = torch.tanh(self.linear(pooled.float().flatten(1)) * self.scale).view(-1, 2, 3)
-        return cast(Tensor, identity_theta(len(features), features.device) + offset)
+        return identity_theta(len(features), features.device) + offset
 
 
 class Generator(nn.Module):

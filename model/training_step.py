@@ -98,7 +98,7 @@ class TrainingStep:
         self.generator_optimizer.zero_grad(set_to_none=True)
         # A batch may hold nothing that the weights ask for, say no u where only cycle and identity count.
         if losses["total"].requires_grad:
-            losses["total"].backward()  # type: ignore[no-untyped-call]
+            losses["total"].backward()
         average_gradients(self.generator_parameters)
         self.generator_optimizer.step()
         if self.discriminator_optimizer is not None:
@@ -107,7 +107,7 @@ class TrainingStep:
             with self._autocast():
                 losses["discriminator"] = discriminator_losses(self.networks, fakes, batch)
             self.discriminator_optimizer.zero_grad(set_to_none=True)
-            losses["discriminator"].backward()  # type: ignore[no-untyped-call]
+            losses["discriminator"].backward()
             average_gradients(self.discriminator_parameters)
             self.discriminator_optimizer.step()
         return {name: value.detach() for name, value in losses.items()}
