@@ -109,6 +109,13 @@ def parser() -> argparse.ArgumentParser:
         help="how often samples/*.png are drawn",
     )
     machine.add_argument("--log-every", type=command.positive, default=20, metavar="STEPS")
+    machine.add_argument(
+        "--shuffle-rows",
+        type=command.positive,
+        default=512,
+        metavar="N",
+        help="decoded rows that each worker shuffles among; raise it where several --data are mixed",
+    )
     network = p.add_argument_group("network")
     network.add_argument(
         "--width",
@@ -224,6 +231,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource, steps: int) 
         precision=args.precision,
         cycle_groups=still,
         cropped_groups=still if args.crop else frozenset(),
+        shuffle_rows=args.shuffle_rows,
         log_every=args.log_every,
         checkpoint_every=args.checkpoint_every,
         grid_every=args.grid_every,
