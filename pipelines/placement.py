@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from model.errors import ConfigurationError
 from pipelines.ray_session import Cluster
 
-#: Shares of a CPU. Reading differs from decoding, or Ray Data would fuse the two, and a task that reads a
-#: large file would decode all of it alone. Together with an actor they stay within one CPU.
-_READ, _TASK, _ACTOR = 0.1, 0.125, 0.75
+#: Shares of a CPU: one task of each kind and an actor fit on one. Reading differs from decoding, or Ray Data
+#: would fuse the two, and a task that reads a large file would decode all of it alone.
+_READ, _TASK, _ACTOR = 0.05, 0.1, 0.75
 #: With a GPU the actors' work is not on the CPU, and decoding and writing claim what they use.
 _GPU_TASK, _GPU_ACTOR = 0.75, 0.2
 #: Rows in one call of a GPU actor, which cuts them into batches: enough for several batches.
@@ -27,20 +27,22 @@ _GPU_ROWS = 256
 
 @dataclass(frozen=True)
 class Placement:
-    """Device ('cpu' or 'cuda'), number of actors and their share of a GPU."""
+    """Device ('cpu' or 'cuda'), number of actors and their share of a GPU, and tasks of a step at once (0: any)."""
 
     device: str
     min_actors: int
     max_actors: int
     gpus_per_actor: float = 0.0
+    tasks_per_step: int = 0
 
     def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
         """`function` over the blocks of `source` in tasks that mostly wait for storage."""
-        return on_tasks(source, function, settings, _READ)
+        return on_tasks(source, function, settings, _READ, self.tasks_per_step)
 
     def tasks(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
         """`function` over the blocks of `source` in tasks that compute."""
-        return on_tasks(source, function, settings, _TASK if self.device == "cpu" else _GPU_TASK)
+        cpus = _TASK if self.device == "cpu" else _GPU_TASK
+        return on_tasks(source, function, settings, cpus, self.tasks_per_step)
 
     def actors(self, source: Dataset, kind: type, settings: Mapping[str, Any], batch_size: int) -> Dataset:
         """An instance of `kind` in every actor, over blocks of `source` (with GPUs: over several batches)."""
@@ -88,15 +90,22 @@ def place(
         )
     count = max(1, min(cpus, most))
     low, high = actors or (count, count)
-    return Placement("cpu", low, min(high, cpus))  # one more than CPUs could take what the tasks need
+    # One actor more than CPUs could take what the tasks need. Decoding and writing get half the cores each at
+    # most: a process more costs memory and adds nothing.
+    return Placement("cpu", low, min(high, cpus), tasks_per_step=-(-cpus // 2))
 
 
 def on_tasks(
-    source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any], cpus: float
+    source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any], cpus: float, most: int = 0
 ) -> Dataset:
-    """`function(table, **settings)` over the blocks of `source`, in tasks that claim `cpus`."""
+    """`function(table, **settings)` over the blocks of `source`, in at most `most` tasks (0: any) of `cpus`."""
     return source.map_batches(
-        function, fn_kwargs=dict(settings), batch_format="pyarrow", batch_size=None, num_cpus=cpus
+        function,
+        fn_kwargs=dict(settings),
+        batch_format="pyarrow",
+        batch_size=None,
+        compute=TaskPoolStrategy(size=most or None),
+        num_cpus=cpus,
     )
 
 

@@ -25,6 +25,8 @@ from pipelines import storage
 
 #: Where the job server puts the runtime environment that was given with the submission.
 _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+#: Where Ray Data begins to add advice of its own to an exception's message.
+_APPENDED = "\nFailed to apply UDF"
 
 _ours = False  # this process's Ray was started here
 
@@ -79,14 +81,15 @@ def cluster() -> Cluster:
 
 @contextmanager
 def our_errors() -> Iterator[None]:
-    """Exceptions of ours that were raised in a worker, as they were raised there; others stay Ray's."""
+    """Exceptions of ours come back from workers as they were raised there; others become RunError."""
     try:
         yield
     except RayError as error:
-        for cause in _causes(error):
-            if isinstance(cause, CatalogRepairError) and not isinstance(cause, RayError):
-                raise cause from error
-        raise
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, CatalogRepairError):
+            cause.args = tuple(str(argument).split(_APPENDED)[0] for argument in cause.args)
+            raise cause from error
+        raise RunError(f"a step of the run failed: {error}") from error
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -98,24 +101,12 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what lies under it: Ray wraps in `cause` (other processes) and in `__cause__`."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        found = waiting.pop()
-        if found is not None and id(found) not in seen:
-            seen.add(id(found))
-            yield found
-            waiting += [found.__cause__, found.__context__]
-            nested = getattr(found, "cause", None)
-            waiting.append(nested if isinstance(nested, BaseException) else None)
-
-
 def _quieten() -> None:
     """Leave warnings that a user can act upon; the rest is in Ray's log files."""
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they print what is raised as well
     for handler in logging.getLogger("ray.data").handlers:
         if not isinstance(handler, logging.FileHandler) and handler.level < logging.WARNING:
             handler.setLevel(logging.WARNING)
@@ -124,4 +115,5 @@ def _quieten() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # else `our_errors` would find text only
     context.issue_detectors_config.detectors = []  # they report the memory of imported libraries

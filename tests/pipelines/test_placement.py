@@ -9,9 +9,9 @@ GPUS = Cluster(cpus=16, gpus=4)
 
 
 def test_a_cpu_cluster_gets_an_actor_per_cpu_that_has_work() -> None:
-    assert place("auto", CPUS, None, None, most=100) == Placement("cpu", 4, 4)
-    assert place("cpu", GPUS, None, None, most=3) == Placement("cpu", 3, 3)
-    assert place("auto", CPUS, None, 0.0, most=0) == Placement("cpu", 1, 1)
+    assert place("auto", CPUS, None, None, most=100) == Placement("cpu", 4, 4, tasks_per_step=2)
+    assert place("cpu", GPUS, None, None, most=3) == Placement("cpu", 3, 3, tasks_per_step=8)
+    assert place("auto", CPUS, None, 0.0, most=0) == Placement("cpu", 1, 1, tasks_per_step=2)
 
 
 def test_a_gpu_cluster_scales_from_one_actor_to_its_gpus() -> None:
@@ -46,6 +46,6 @@ def test_more_actors_than_cpus_never_starve_the_tasks() -> None:
 
 
 def test_one_cpu_has_room_for_every_kind_of_step_at_once() -> None:
-    assert _READ + _TASK + _ACTOR <= 1
+    assert _READ + 2 * _TASK + _ACTOR <= 1
     assert _GPU_ACTOR + _GPU_TASK <= 1
     assert _READ not in (_TASK, _GPU_TASK)  # equal shares would be fused into one task

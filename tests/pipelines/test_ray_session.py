@@ -3,7 +3,7 @@ import json
 import pytest
 import ray
 
-from model.errors import ConfigurationError
+from model.errors import ConfigurationError, RunError
 from pipelines import ray_session
 
 
@@ -25,6 +25,8 @@ def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
 
 @pytest.mark.ray
 def test_errors_of_ours_come_back_from_workers_as_themselves(ray_local: None) -> None:
+    ray_session.start()
+
     def complain(table: object) -> object:
         raise ConfigurationError("--catalog: row 3")
 
@@ -34,10 +36,12 @@ def test_errors_of_ours_come_back_from_workers_as_themselves(ray_local: None) ->
 
 
 @pytest.mark.ray
-def test_other_errors_stay_as_they_are(ray_local: None) -> None:
+def test_other_errors_break_the_run_off_and_say_where(ray_local: None) -> None:
+    ray_session.start()
+
     def fail(table: object) -> object:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("of a step")
 
     source = ray.data.range(1).map_batches(fail, batch_format="pyarrow")
-    with pytest.raises(ray.exceptions.RayError), ray_session.our_errors():
+    with pytest.raises(RunError, match="ZeroDivisionError: of a step"), ray_session.our_errors():
         list(source.iter_batches())

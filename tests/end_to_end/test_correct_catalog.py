@@ -1,0 +1,151 @@
+"""The whole correction job in this process, on the session's Ray and local folders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs import command
+from jobs.correct_catalog import main
+from model.bundle import load_bundle
+from pipelines.decode import decode_image
+from pipelines.schemas import MANIFEST
+from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
+from tests.hostile_images import encode, hostile_images, odd_images
+
+pytestmark = pytest.mark.ray
+
+
+def correct(catalog: Path, output: Path, bundle: Path, *flags: str) -> int:
+    places = ["--catalog", str(catalog), "--output", str(output), "--model", str(bundle)]
+    return main([*places, "--device", "cpu", *flags])
+
+
+def manifest(output: Path) -> list[dict[str, Any]]:
+    found = read_parquet(output / "manifest")
+    assert all(list(one) == MANIFEST.names for one in found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose matte is 0 everywhere."""
+    return write_bundle(tmp_path_factory.mktemp("bundle"), content=0.5, matte=0)
+
+
+def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
+    ray_local: None, untouched: Path, tmp_path: Path
+) -> None:
+    odd, hostile = odd_images(), hostile_images()
+    (tmp_path / "there.png").write_bytes(encode(picture(1), "PNG"))
+    catalog = [
+        *(row(f"odd {name}", "watermark", image=data) for name, (data, _, _) in odd.items()),
+        *(row(f"hostile {name}", "watermark", image=data) for name, (data, _) in hostile.items()),
+        *(row(f"unlabelled {name}", image=data) for name, (data, _) in hostile.items()),
+        row("fetched", "watermark", uri=str(tmp_path / "there.png")),
+        row("missing", "watermark", uri=str(tmp_path / "gone.png")),
+        row("nothing", "watermark", uri=None),
+    ]
+    write_catalog(tmp_path / "catalog" / "a.parquet", catalog, row_group_size=9)
+    output = tmp_path / "out"
+    flags = ("--no-fid", "--format", "png", "--max-failed", "0.7")
+    assert correct(tmp_path / "catalog", output, untouched, *flags) == command.EXIT_OK
+
+    found = {one["image_id"]: one for one in manifest(output)}
+    assert len(found) == len(catalog)
+    for name, (_, expected, tolerance) in odd.items():
+        one = found[f"odd {name}"]
+        assert one["status"] == "corrected"
+        pixels = decode_image(Path(one["output_uri"]).read_bytes())
+        assert np.abs(pixels.astype(int) - expected).max() <= tolerance, name
+        assert (one["height"], one["width"]) == expected.shape[:2]
+    for name, (_, code) in hostile.items():
+        for kind in ("hostile", "unlabelled"):
+            one = found[f"{kind} {name}"]
+            assert (one["status"], one["error_code"], one["output_uri"]) == ("failed", code, None)
+            assert one["error_message"]
+    codes = {name: found[name]["error_code"] for name in ("fetched", "missing", "nothing")}
+    assert codes == {"fetched": None, "missing": "missing", "nothing": "no_image"}
+    np.testing.assert_array_equal(decode_image(Path(found["fetched"]["output_uri"]).read_bytes()), picture(1))
+
+    told = json.loads((output / "run.json").read_text())
+    failed = 2 * len(hostile) + 2
+    assert told["state"] == "complete"
+    assert told["counts"] == {"corrected": len(odd) + 1, "passthrough": 0, "rejected": 0, "failed": failed}
+    assert sum(error["count"] for error in told["errors"]) == failed
+    assert told["configuration"]["model_version"] == load_bundle(untouched).version
+    assert (output / "_SUCCESS").exists()
+    assert "truncated" in (output / "report" / "index.html").read_text()
+    assert not (output / ".samples").exists()
+
+
+def test_too_many_failures_are_exit_code_3_with_outputs_and_without_success(
+    ray_local: None, untouched: Path, tmp_path: Path
+) -> None:
+    catalog = [row("a", "watermark"), row("b", "clean"), row("c", "watermark", image=b"")]
+    write_catalog(tmp_path / "catalog" / "a.parquet", catalog)
+    output = tmp_path / "out"
+    assert correct(tmp_path / "catalog", output, untouched, "--no-fid") == command.EXIT_TOO_MANY_FAILED
+    assert [one["status"] for one in manifest(output)] == ["corrected", "passthrough", "failed"]
+    assert (output / "images" / "watermark" / "a.jpg").exists()
+    assert (output / "report" / "index.html").exists()
+    assert not (output / "_SUCCESS").exists()
+
+
+def test_runs_agree_whatever_their_parallelism(ray_local: None, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    for index in range(3):
+        catalog = rows(39)[index * 13 : index * 13 + 13]
+        write_catalog(tmp_path / "catalog" / f"{index}.parquet", catalog, row_group_size=5)
+    outputs = [tmp_path / "one", tmp_path / "other"]
+    for output, actors in zip(outputs, ("1:1", "3:3"), strict=True):
+        assert (
+            correct(tmp_path / "catalog", output, bundle, "--no-fid", "--actors", actors) == command.EXIT_OK
+        )
+    one, other = (tree(output / "images") for output in outputs)
+    assert len(one) == 39 - 7  # every fifth is clean
+    assert one == other
+    rest = [
+        [
+            {name: value for name, value in found.items() if name not in ("output_uri", "corrected_at")}
+            for found in manifest(output)
+        ]
+        for output in outputs
+    ]
+    assert rest[0] == rest[1]
+
+
+def test_fid_compares_with_the_catalogs_clean_images(
+    ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(25))
+    output = tmp_path / "out"
+    assert correct(tmp_path / "catalog", output, bundle, "--fid-samples", "3") == command.EXIT_OK
+    fid = json.loads((output / "report" / "fid.json").read_text())
+    assert set(fid["defects"]) == {"wrong_angle", "watermark", "non_white_background"}
+    for figures in fid["defects"].values():
+        assert figures["n"] == figures["n_reference"] == 3
+        assert figures["fid_before"] > 0
+        assert figures["fid_after"] > 0
+        assert "the catalog's own clean images" in figures["note"]
+    assert (output / "report" / "fid.csv").read_text().count("\n") == 4
+    shown = capsys.readouterr().out
+    assert "FID before" in shown
+    assert str(output / "report" / "index.html") in shown
+
+
+def test_a_used_output_is_replaced_only_when_asked(ray_local: None, untouched: Path, tmp_path: Path) -> None:
+    from model.errors import ConfigurationError
+
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(5))
+    output = tmp_path / "out"
+    assert correct(tmp_path / "catalog", output, untouched, "--no-fid", "--limit", "3") == command.EXIT_OK
+    before = tree(output)
+    with pytest.raises(ConfigurationError, match="--overwrite"):
+        correct(tmp_path / "catalog", output, untouched, "--no-fid")
+    assert tree(output) == before
+    assert correct(tmp_path / "catalog", output, untouched, "--no-fid", "--overwrite") == command.EXIT_OK
+    assert len(manifest(output)) == 5

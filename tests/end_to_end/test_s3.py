@@ -1,0 +1,70 @@
+"""Catalog, model and output of the correction job all on S3, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import storage
+from pipelines.decode import decode_image
+from tests.catalogs import picture, row, write_bundle, write_catalog
+from tests.hostile_images import encode
+
+pytestmark = pytest.mark.ray
+
+
+def upload(path: Path, uri: str) -> None:
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            storage.write_bytes(storage.join(uri, str(file.relative_to(path))), file.read_bytes())
+
+
+def test_everything_on_s3(s3_folder: str, tmp_path: Path, repository: Path) -> None:
+    catalog = [
+        row("shop/1", "watermark"),
+        row("clean", "clean"),
+        row("gone", "watermark", uri=f"{s3_folder}/gone.jpg"),
+    ]
+    catalog.append(row("fetched", "non_white_background", uri=f"{s3_folder}/photos/a b.png"))
+    storage.write_bytes(f"{s3_folder}/photos/a b.png", encode(picture(8), "PNG"))
+    write_catalog(tmp_path / "catalog" / "a.parquet", catalog)
+    write_bundle(tmp_path / "bundle", content=0.5, matte=0)
+    for name in ("catalog", "bundle"):
+        upload(tmp_path / name, f"{s3_folder}/{name}")
+    places = {"--catalog": "catalog", "--model": "bundle", "--output": "out"}
+    flags = [text for flag, name in places.items() for text in (flag, f"{s3_folder}/{name}")]
+    flags += ["--no-fid", "--format", "png", "--max-failed", "0.3", "--actors", "1:1"]
+    done = subprocess.run(
+        [sys.executable, "jobs/correct_catalog.py", *flags],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    parts = storage.list_files(f"{s3_folder}/out/manifest", ".parquet")
+    found = {one["image_id"]: one for part in parts for one in _rows(part)}
+    assert {name: one["status"] for name, one in found.items()} == {
+        "shop/1": "corrected",
+        "clean": "passthrough",
+        "gone": "failed",
+        "fetched": "corrected",
+    }
+    assert found["gone"]["error_code"] == "missing"
+    assert found["fetched"]["output_uri"] == f"{s3_folder}/out/images/non_white_background/fetched.png"
+    pixels = decode_image(storage.read_bytes(found["fetched"]["output_uri"]))
+    np.testing.assert_array_equal(pixels, picture(8))
+    for name in ("_SUCCESS", "run.json", "report/index.html", "images/watermark/shop~2F1.png"):
+        assert storage.exists(f"{s3_folder}/out/{name}"), name
+    assert f"{s3_folder}/out/report/index.html" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def _rows(uri: str) -> list[dict[str, object]]:
+    filesystem, path = storage.arrow_filesystem(uri)
+    return list(pq.read_table(path, filesystem=filesystem).to_pylist())
