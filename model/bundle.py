@@ -51,10 +51,10 @@ def save_bundle(
     }
     files = {WEIGHTS: save_tensors(tensors), LABEL_MAP: label_map.encode()}
     config = {
+        **details,
         "format": FORMAT,
         "generator": to_mapping(generator.config),
         "image_size": image_size,
-        **details,
         "sha256": {name: _sha256(data) for name, data in files.items()},
     }
     files[CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()

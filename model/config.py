@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 from model.errors import ConfigurationError
 
-Reduction = str
 REDUCTIONS = ("sum", "sqrt", "mean")
 INJECT_INITS = ("normal", "framework")
 HEADS = ("direct", "blend")

@@ -66,7 +66,7 @@ def shuffled(
             index = int(rng.integers(len(window)))
             window[index], window[-1] = window[-1], window[index]
             yield window.pop()
-    rng.shuffle(window)  # type: ignore[arg-type]
+    rng.shuffle(window)
     yield from window
 
 

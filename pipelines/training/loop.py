@@ -23,6 +23,9 @@ from pipelines.training.data import Sample, batches, collate, crop_row, semi_pai
 
 logger = logging.getLogger("train")
 
+#: Below, the deepest feature maps are smaller than the padding and the strides need.
+SMALLEST_SIDE = 32
+
 #: Decoded rows of an epoch, for one worker: what `data.decode_row` returns.
 EpochRows = Callable[[int], Iterable[dict[str, Any]]]
 Rows = list[dict[str, Any]]
@@ -73,8 +76,8 @@ class TrainSettings:
         ):
             require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
         require(
-            self.image_size % SIDE_MULTIPLE == 0,
-            f"--image-size {self.image_size}: the generator needs a multiple of {SIDE_MULTIPLE}",
+            self.image_size % SIDE_MULTIPLE == 0 and self.image_size >= SMALLEST_SIDE,
+            f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}, {SMALLEST_SIDE} or more",
         )
 
     @property

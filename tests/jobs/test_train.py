@@ -110,7 +110,7 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--geometry", "affine", "--geometric-groups", "size"], "--geometric-groups: size is no group"),
         (["--resume"], "--resume: no checkpoint"),
         (["--init-from", "/nowhere"], "no model bundle at /nowhere"),
-        (["--image-size", "30"], "multiple of 4"),
+        (["--image-size", "30"], "a multiple of 4"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_message(
