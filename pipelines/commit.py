@@ -21,7 +21,7 @@ import torch
 
 from model.errors import RunError
 from pipelines import storage
-from pipelines.correction_rows import to_table
+from pipelines.correction_rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
 from pipelines.decode import DecodeLimits, ImageError, decode_image
 from pipelines.edit_codec import apply_edits
 from pipelines.encode import EXTENSIONS, encode_image
@@ -30,24 +30,6 @@ from pipelines.resize import resize_bicubic
 from pipelines.schemas import MANIFEST
 from pipelines.totals import summarise
 
-IMAGES, MANIFEST_FOLDER = "images", "manifest"
-#: Material for FID and the report; removed when they are done.
-SAMPLES, STRIPS = ".samples/fid", ".samples/strips"
-
-#: Uploads and corrections for FID, PNG of FID_SIDE x FID_SIDE; `after` is null for clean images.
-SAMPLE = pa.schema(
-    [("image_id", pa.string()), ("route", pa.string()), ("before", pa.binary()), ("after", pa.binary())]
-)
-#: Before and after for people, JPEG.
-STRIP = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("route", pa.string()),
-        ("product_type", pa.string()),
-        ("before", pa.binary()),
-        ("after", pa.binary()),
-    ]
-)
 FID_SIDE = 256  # what the FID network's input is made from (method, section 6)
 STRIP_SIDE = 320  # the report shows pictures about half as large, on screens of double density
 STRIP_QUALITY = 85
@@ -137,8 +119,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
         elif defect:
             _correct(row, settings, done)
         elif row["sampled"]:
-            before = decode_image(row["upload"], settings.limits, max_side=4 * FID_SIDE)
-            done.sample = _sample(row, before, None)
+            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
     return done

@@ -25,20 +25,21 @@ from ray.data import Dataset
 from model.errors import RunError
 from model.precision import choose_precision
 from pipelines import ray_session, storage
-from pipelines.commit import MANIFEST_FOLDER, STRIPS, commit_block
+from pipelines.commit import commit_block
 from pipelines.correct import Corrector
 from pipelines.correction_config import Plan
+from pipelines.correction_rows import MANIFEST_FOLDER, STRIPS
 from pipelines.decode_rows import DecodeSettings, decode_rows
 from pipelines.fid_pass import FidSettings, compute_fid, write_fid
 from pipelines.label_map import LabelMap
-from pipelines.parquet_units import Listing, Unit
+from pipelines.parquet_units import Listing
 from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
-from pipelines.read_catalog import read_rows
+from pipelines.read_catalog import read_units
 from pipelines.report import RunSummary, Strip, write_report
 from pipelines.run_output import mark_success, prepare_output, remove_samples, write_run
 from pipelines.schemas import STATUSES
-from pipelines.survey import CLEAN, SURVEY_HERE, Survey, merge_partials, survey_here, survey_unit
+from pipelines.survey import CLEAN, SURVEY_HERE, Survey, merge_partials, survey_here, survey_units
 from pipelines.totals import Totals
 
 logger = logging.getLogger(__name__)
@@ -92,8 +93,8 @@ def run(plan: Plan) -> Run:
     started = time.perf_counter()
     cluster = ray_session.start()
     with ray_session.our_errors():
-        survey = take_survey(plan.listing, plan.label_map, plan.config.fid_samples)
         config = plan.config
+        survey = take_survey(plan.listing, plan.label_map, max(config.fid_samples, STRIPS_PER_DEFECT))
         busy = -(-plan.listing.rows // _BATCH_SIZE["cpu"])
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
         run = Run(plan, placement, datetime.now(timezone.utc), fid_missing=plan.fid_missing)
@@ -121,7 +122,7 @@ def take_survey(listing: Listing, label_map: LabelMap, sample_size: int) -> Surv
         return survey_here(listing.units, label_map, sample_size)
     units = ray.data.from_arrow([unit.table() for unit in listing.units])
     settings = {"label_map": label_map, "sample_size": sample_size}
-    partials = tables(on_tasks(units, _survey_units, settings, cpus=0.5))
+    partials = tables(on_tasks(units, survey_units, settings, cpus=0.5))
     return merge_partials(partials, sample_size, listing.units)
 
 
@@ -184,7 +185,7 @@ def _correct(run: Run, survey: Survey) -> None:
 def _summaries(run: Run, survey: Survey) -> Dataset:
     """The graph; nothing runs before it is iterated over."""
     plan, placement, config = run.plan, run.placement, run.plan.config
-    configure(_block_bytes(plan, placement), ["StorageWriteError"])
+    configure(_block_bytes(plan, placement), ["StorageReadError", "StorageWriteError"])
     defects = set(plan.label_map.defects)
     fid_sample = survey.sample(config.fid_samples)
     wanted = defects | ({CLEAN} if plan.reference.is_catalog else set())
@@ -204,7 +205,7 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
         "batch_size": _batch_size(run),
     }
     units = ray.data.from_arrow([unit.table() for unit in plan.listing.units])
-    catalog = placement.read(units, _read_units, {})
+    catalog = placement.read(units, read_units, {})
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
     edited = placement.actors(decoded, Corrector, corrector, _batch_size(run))
     return placement.tasks(edited, commit_block, {"settings": plan.commit_settings(_precision(run))})
@@ -215,16 +216,6 @@ def _block_bytes(plan: Plan, placement: Placement) -> int:
     decoded = plan.listing.stored_bytes + plan.listing.rows * 3 * plan.image_size**2
     share = decoded // (_BLOCKS_PER_ACTOR * placement.max_actors)
     return max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, share))
-
-
-def _read_units(table: pa.Table) -> Iterator[pa.Table]:
-    for unit in Unit.from_table(table):
-        yield from read_rows(unit)
-
-
-def _survey_units(table: pa.Table, label_map: LabelMap, sample_size: int) -> Iterator[pa.Table]:
-    for unit in Unit.from_table(table):
-        yield survey_unit(unit, label_map, sample_size)
 
 
 def _batch_size(run: Run) -> int:

@@ -3,6 +3,7 @@ types.
 
 catalog row -> decode -> DECODED -> generator -> EDITED -> commit -> one SUMMARY row per block, back to the
 driver.
+And names below the output folder. Imports no torch: tasks that only read start faster.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,25 @@ SUMMARY = pa.schema(
         ("decode_seconds", pa.float64()),
         ("generator_seconds", pa.float64()),
         ("commit_seconds", pa.float64()),
+    ]
+)
+
+IMAGES, MANIFEST_FOLDER = "images", "manifest"
+#: Material for FID and the report; removed when they are done.
+SAMPLES, STRIPS = ".samples/fid", ".samples/strips"
+
+#: Uploads and corrections for FID, PNG of one size; `after` is null for clean images.
+SAMPLE = pa.schema(
+    [("image_id", pa.string()), ("route", pa.string()), ("before", pa.binary()), ("after", pa.binary())]
+)
+#: Before and after for people, JPEG.
+STRIP = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("route", pa.string()),
+        ("product_type", pa.string()),
+        ("before", pa.binary()),
+        ("after", pa.binary()),
     ]
 )
 

@@ -4,39 +4,32 @@ defect.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 import torch
 
 from pipelines import storage
-from pipelines.commit import SAMPLES
+from pipelines.correction_rows import SAMPLES
 from pipelines.decode import ImageError, decode_image
 from pipelines.fid.inception import FEATURE_DIMENSION, describe, load_features
 from pipelines.fid.statistics import FeatureStatistics, Moments
 from pipelines.fid.summary import fid_csv, fid_row, fid_summary
 from pipelines.fid.weights import read_weights
-from pipelines.fid_reference import EVERY_DEFECT, Reference, read_images
-from pipelines.parquet_units import Unit
+from pipelines.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
+from pipelines.fid_reference import EVERY_DEFECT, Reference
 from pipelines.placement import Placement, tables
-from pipelines.survey import CLEAN
 
 logger = logging.getLogger(__name__)
 
-_IMAGES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("image", pa.binary())])
-_FEATURES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("features", pa.binary())])
-#: Where features come from: a part of samples, or a unit of the reference as JSON.
-_SOURCE = pa.schema([("sample_part", pa.string()), ("reference_unit", pa.string())])
+#: Reading tasks, where there are that many parts.
+_TASKS = 64
 
-_BEFORE, _AFTER, _REFERENCE = "before/", "after/", "reference/"
-#: Images in one call of the network's actor, which cuts them as its memory allows.
-_BATCH = 32
+_FEATURES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("features", pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -50,16 +43,14 @@ class FidSettings:
 
 
 def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
-    """The content of fid.json. Every image is read once; the driver keeps 8 KB of each, bounded by --fid-
-    samples.
-    """
+    """The content of fid.json. The driver keeps 8 KB of each image; --fid-samples bounds their number."""
     sets = _collect(settings, placement)
     features = describe(read_weights(settings.weights)) | {"reference": settings.reference.description}
     rows = {}
     for defect in settings.defects:
         reference = _reference(settings.reference, sets, defect)
         empty = FeatureStatistics(FEATURE_DIMENSION)
-        before, after = (sets.get(side + defect, empty) for side in (_BEFORE, _AFTER))
+        before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
         caveats = ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
         rows[defect] = fid_row(before, after, reference, caveats)
     return fid_summary(rows, features)
@@ -82,11 +73,11 @@ class FeatureActor:
         self._extract = load_features(Path(weights), device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """_IMAGES to _FEATURES; an image that cannot be decoded is left out."""
+        """IMAGES to _FEATURES; an image that cannot be decoded is left out."""
         kept, pixels = [], []
         for row in table.to_pylist():
             try:
-                pixels.append(decode_image(row["image"], max_side=1024))
+                pixels.append(decode_image(row["image"]))  # whole: all sets are resized in one step alike
                 kept.append(row)
             except ImageError as error:  # only a reference image: samples are our own files
                 logger.warning("reference image %s is left out: %s", row["image_id"], error)
@@ -102,48 +93,6 @@ class FeatureActor:
         )
 
 
-def read_source(table: pa.Table, reference: Reference) -> Iterator[pa.Table]:
-    """_IMAGES of rows of _SOURCE."""
-    for row in table.to_pylist():
-        if row["sample_part"] is not None:
-            images = _sample_images(row["sample_part"])
-        else:
-            unit = json.loads(row["reference_unit"])
-            unit["row_groups"] = tuple(unit["row_groups"])
-            images = (
-                (_REFERENCE + name, key, image)
-                for name, key, image in read_images(Unit(**unit), reference.sample)
-            )
-        yield from _batched(images)
-
-
-def _sample_images(uri: str) -> Iterator[tuple[str, str, bytes]]:
-    for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-        if row["route"] == CLEAN:
-            yield _REFERENCE + EVERY_DEFECT, row["image_id"], row["before"]
-        else:
-            yield _BEFORE + row["route"], row["image_id"], row["before"]
-            yield _AFTER + row["route"], row["image_id"], row["after"]
-
-
-def _batched(images: Iterator[tuple[str, str, bytes]]) -> Iterator[pa.Table]:
-    rows: list[tuple[str, str, bytes]] = []
-    for image in images:
-        rows.append(image)
-        if len(rows) == _BATCH:
-            yield _images_table(rows)
-            rows = []
-    if rows:
-        yield _images_table(rows)
-
-
-def _images_table(rows: Sequence[tuple[str, str, bytes]]) -> pa.Table:
-    columns = [
-        pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), _IMAGES, strict=True)
-    ]
-    return pa.table(columns, schema=_IMAGES)
-
-
 def _collect(settings: FidSettings, placement: Placement) -> dict[str, FeatureStatistics]:
     """Statistics of every set."""
     parts = storage.list_files(storage.join(settings.output, SAMPLES), ".parquet")
@@ -152,10 +101,13 @@ def _collect(settings: FidSettings, placement: Placement) -> dict[str, FeatureSt
     sets: dict[str, FeatureStatistics] = {}
     if not rows:
         return sets
-    source = ray.data.from_arrow([pa.Table.from_pylist([row], _SOURCE) for row in rows])
+    # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
+    step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
+    chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
+    source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
     images = placement.read(source, read_source, {"reference": settings.reference})
     features = placement.actors(
-        images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, _BATCH
+        images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, BATCH
     )
     for table in tables(features):
         names = np.array(table.column("set").to_pylist())
@@ -173,7 +125,7 @@ def _reference(
     """The defect's own reference images together with those that serve every defect."""
     if reference.moments:
         return reference.moments.get(defect)
-    found = [sets[name] for name in (_REFERENCE + EVERY_DEFECT, _REFERENCE + defect) if name in sets]
+    found = [sets[name] for name in (REFERENCE + EVERY_DEFECT, REFERENCE + defect) if name in sets]
     if not found:
         return None
     merged = FeatureStatistics(FEATURE_DIMENSION)

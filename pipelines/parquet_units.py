@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.errors import ConfigurationError
+from model.errors import ConfigurationError, RunError
 from pipelines import storage
 
 #: Bytes that one unit reads at most, unless a single row group is larger. Small enough that a few workers
@@ -26,6 +26,10 @@ _FOOTER_THREADS = 16
 UNIT = pa.schema(
     [("uri", pa.string()), ("row_groups", pa.list_(pa.int32())), ("first", pa.int64()), ("rows", pa.int64())]
 )
+
+
+class StorageReadError(RunError):
+    """A parquet file cannot be read any more. Not a row's failure: the task is tried again, then the job fails."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,15 @@ def list_units(
 def read_unit(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
     """Tables of at most READ_ROWS rows over `unit`, each with the number of its first row in the file.
 
-    Columns that the file lacks are left out.
+    Columns that the file lacks are left out. Raises StorageReadError.
     """
+    try:
+        yield from _read(unit, columns)
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
+
+
+def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
     filesystem, path = storage.arrow_filesystem(unit.uri)
     with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
         present = [name for name in columns if name in file.schema_arrow.names]

@@ -81,7 +81,9 @@ def cluster() -> Cluster:
 
 @contextmanager
 def our_errors() -> Iterator[None]:
-    """Exceptions of ours come back from workers as they were raised there; others become RunError."""
+    """Exceptions of ours come back from workers as they were raised there; Ray's and the storage's become
+    RunError.
+    """
     try:
         yield
     except RayError as error:
@@ -90,6 +92,8 @@ def our_errors() -> Iterator[None]:
             cause.args = tuple(str(argument).split(_APPENDED)[0] for argument in cause.args)
             raise cause from error
         raise RunError(f"a step of the run failed: {error}") from error
+    except storage.STORAGE_ERRORS as error:
+        raise RunError(f"the storage failed: {type(error).__name__}: {error}") from error
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:

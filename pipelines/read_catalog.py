@@ -70,6 +70,12 @@ def read_rows(unit: Unit) -> Iterator[pa.Table]:
         yield pa.table(columns, schema=CATALOG_ROW)
 
 
+def read_units(table: pa.Table) -> Iterator[pa.Table]:
+    """`read_rows` of every unit in a table of units."""
+    for unit in Unit.from_table(table):
+        yield from read_rows(unit)
+
+
 def read_label_rows(unit: Unit) -> Iterator[tuple[str | None, Labels, str | None]]:
     """(image_id, labels, product_type) of one unit's rows, without reading an image."""
     for _, table in read_unit(unit, LABEL_COLUMNS):

@@ -6,9 +6,11 @@ from typing import Any
 
 from model.errors import ConfigurationError
 from pipelines import storage
-from pipelines.commit import IMAGES, MANIFEST_FOLDER, SAMPLES, STRIPS
+from pipelines.correction_rows import IMAGES, MANIFEST_FOLDER, SAMPLES, STRIPS
 
 RUN, SUCCESS, REPORT = "run.json", "_SUCCESS", "report"
+#: What a run writes and --overwrite removes; nothing else in the folder is touched.
+OWNED = (SUCCESS, RUN, MANIFEST_FOLDER, IMAGES, REPORT)
 _FLAG = "--output"
 
 
@@ -23,6 +25,13 @@ def check_output(output: str, catalogs: tuple[str, ...], overwrite: bool) -> Non
             raise ConfigurationError(
                 f"{_FLAG} {output}: lies inside --catalog {catalog}, whose next reading would find the manifest; "
                 "choose a folder outside"
+            )
+    for name in OWNED:
+        place = storage.join(output, name) + "/"
+        if any(f"{catalog}/".startswith(place) for catalog in catalogs):
+            raise ConfigurationError(
+                f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {place}, where a --catalog "
+                "lies; choose another folder"
             )
     try:
         used = storage.list_files(storage.join(output, MANIFEST_FOLDER), ".parquet")
@@ -42,7 +51,7 @@ def prepare_output(output: str, overwrite: bool) -> None:
     """
     storage.check_writable(output, _FLAG)
     if overwrite:
-        for name in (SUCCESS, RUN, MANIFEST_FOLDER, IMAGES, REPORT):
+        for name in OWNED:
             _remove(storage.join(output, name))
     remove_samples(output)
 

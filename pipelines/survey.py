@@ -98,6 +98,12 @@ def survey_unit(unit: Unit, label_map: LabelMap, sample_size: int) -> pa.Table:
     return pa.Table.from_pylist(rows, PARTIAL)
 
 
+def survey_units(table: pa.Table, label_map: LabelMap, sample_size: int) -> Iterator[pa.Table]:
+    """`survey_unit` of every unit in a table of units."""
+    for unit in Unit.from_table(table):
+        yield survey_unit(unit, label_map, sample_size)
+
+
 def survey_here(units: Sequence[Unit], label_map: LabelMap, sample_size: int) -> Survey:
     """The survey of a catalog that is small enough to read in this process (SURVEY_HERE)."""
     partials = (survey_unit(unit, label_map, sample_size) for unit in units)

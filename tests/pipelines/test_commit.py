@@ -9,16 +9,8 @@ import torch
 
 from model.edits import Edit, identity_theta
 from pipelines import storage
-from pipelines.commit import (
-    FID_SIDE,
-    SAMPLES,
-    STRIP_SIDE,
-    STRIPS,
-    CommitSettings,
-    StorageWriteError,
-    commit_block,
-)
-from pipelines.correction_rows import EDITED, to_table
+from pipelines.commit import FID_SIDE, STRIP_SIDE, CommitSettings, StorageWriteError, commit_block
+from pipelines.correction_rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.decode import decode_image
 from pipelines.edit_codec import apply_edits, encode_edits
 from pipelines.resize import resize_bicubic

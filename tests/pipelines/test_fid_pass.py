@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import fid_pass
-from pipelines.commit import SAMPLE
-from pipelines.correction_rows import to_table
+from pipelines.correction_rows import SAMPLE, to_table
 from pipelines.fid.statistics import FeatureStatistics, Moments
 from pipelines.fid_pass import FeatureActor, read_source, write_fid
 from pipelines.fid_reference import Reference, read_reference

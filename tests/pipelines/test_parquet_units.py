@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
 from pipelines import parquet_units
-from pipelines.parquet_units import READ_ROWS, Unit, list_units, read_unit
+from pipelines.parquet_units import READ_ROWS, StorageReadError, Unit, list_units, read_unit
 
 
 def accept(schema: pa.Schema, uri: str) -> None:
@@ -86,6 +86,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match=r"--catalog: no .parquet file at .*empty"):
         list_units([str(tmp_path / "empty")], "--catalog", accept)
+
+
+def test_a_file_that_vanished_is_no_rows_failure(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.parquet", 0, 3)
+    (unit,) = list_units([str(file)], "--catalog", accept).units
+    file.unlink()
+    with pytest.raises(StorageReadError, match=r"cannot read .*a.parquet"):
+        list(read_unit(unit, ["n"]))
 
 
 def test_a_schema_that_does_not_serve_is_refused_before_reading(tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def test_an_output_inside_the_catalog_is_refused(tmp_path: Path, inside: str) ->
     check_output(str(tmp_path / "catalog-out"), (str(tmp_path / "catalog"),), overwrite=False)
 
 
+def test_a_catalog_that_would_be_overwritten_is_refused(tmp_path: Path) -> None:
+    for catalog in ("out/images", "out/images/x.parquet", "out/report"):
+        with pytest.raises(ConfigurationError, match="where a --catalog lies"):
+            check_output(str(tmp_path / "out"), (str(tmp_path / catalog),), overwrite=True)
+    check_output(str(tmp_path / "out"), (str(tmp_path / "out" / "catalog"),), overwrite=True)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigurationError, match="--output"):
