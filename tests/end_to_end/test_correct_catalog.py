@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jobs import command
 from jobs.correct_catalog import main
@@ -78,6 +79,8 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
     assert told["configuration"]["model_version"] == load_bundle(untouched).version
     assert (output / "_SUCCESS").exists()
     assert "truncated" in (output / "report" / "index.html").read_text()
+    with Image.open(output / "report" / "before_after.png") as sheet:
+        assert sheet.format == "PNG"
     assert not (output / ".samples").exists()
 
 
