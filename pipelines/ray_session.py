@@ -114,8 +114,8 @@ def _quieten() -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if not isinstance(handler, logging.FileHandler) and handler.level < logging.WARNING:
             handler.setLevel(logging.WARNING)
-    # A small catalog has fewer blocks than a pool has actors; that is no reason to warn.
-    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+    # A small catalog has fewer blocks than there are actors and tasks; that is no reason to warn.
+    warnings.filterwarnings("ignore", message="The (minimum|maximum) number of concurrent (actors|tasks)")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
