@@ -16,7 +16,8 @@ def encode_image(image: np.ndarray, format: str = "jpeg", quality: int = 92) -> 
     """Encode `image`, uint8 (H,W,3) sRGB. The same pixels and settings give the same bytes with the same
     libraries.
 
-    format: a key of EXTENSIONS. JPEG is 4:4:4 (a watermark's coloured edge or a logo survives); WebP is lossy; PNG is lossless and ignores `quality`.
+    format: a key of EXTENSIONS. JPEG is 4:4:4 (a watermark's coloured edge or a logo survives); WebP is lossy;
+    PNG is lossless and ignores `quality`.
     quality: 1..100.
 
     No EXIF, colour profile or thumbnail is written: readers take untagged pixels as sRGB, which they are.

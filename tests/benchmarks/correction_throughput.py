@@ -143,11 +143,11 @@ def main() -> None:
     core = {name: seconds / args.images * 1000 for name, seconds in run["core_seconds"].items()}
     print(
         f"{args.images} images at {side} pixels, {args.processes} processes, {run['placement']['precision']}"
-    )  # noqa: T201
-    print(f"bare loop            {bare:7.2f} images/s  ({before:.2f} before the job, {after:.2f} after)")  # noqa: T201
-    print(f"job, while correcting{steady:7.2f} images/s  ratio {steady / bare:.2f}")  # noqa: T201
-    print(f"job, whole stage     {stage:7.2f} images/s  ratio {stage / bare:.2f}")  # noqa: T201
-    print("core milliseconds per image:", {name: round(value, 1) for name, value in core.items()})  # noqa: T201
+    )
+    print(f"bare loop            {bare:7.2f} images/s  ({before:.2f} before the job, {after:.2f} after)")
+    print(f"job, while correcting{steady:7.2f} images/s  ratio {steady / bare:.2f}")
+    print(f"job, whole stage     {stage:7.2f} images/s  ratio {stage / bare:.2f}")
+    print("core milliseconds per image:", {name: round(value, 1) for name, value in core.items()})
 
 
 if __name__ == "__main__":

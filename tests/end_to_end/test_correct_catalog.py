@@ -126,7 +126,10 @@ def test_fid_compares_with_the_catalogs_clean_images(
     bundle = write_bundle(tmp_path / "bundle")
     write_catalog(tmp_path / "catalog" / "a.parquet", rows(25))
     output = tmp_path / "out"
-    assert correct(tmp_path / "catalog", output, bundle, "--fid-samples", "3", "--actors", "1:1") == command.EXIT_OK
+    assert (
+        correct(tmp_path / "catalog", output, bundle, "--fid-samples", "3", "--actors", "1:1")
+        == command.EXIT_OK
+    )
     fid = json.loads((output / "report" / "fid.json").read_text())
     assert set(fid["defects"]) == {"wrong_angle", "watermark", "non_white_background"}
     for figures in fid["defects"].values():

@@ -16,7 +16,7 @@ from model.errors import ConfigurationError
 from pipelines.training.job import worker_cpus
 from tests.training_data import write_dataset
 
-SMALL = "--image-size 32 --batch-size 2 --width 4 --blocks 1 --log-every 1".split()
+SMALL = ["--image-size", "32", "--batch-size", "2", "--width", "4", "--blocks", "1", "--log-every", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +39,34 @@ def check_outputs(output: Path, steps: int) -> None:
 
 
 def test_in_process(data: str, tmp_path: Path) -> None:
-    assert train.main(["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "3", *SMALL]) == 0
+    assert (
+        train.main(["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "3", *SMALL]) == 0
+    )
     check_outputs(tmp_path, 3)
 
 
 @pytest.mark.ray
 def test_two_workers_on_ray(data: str, tmp_path: Path, ray_local: None) -> None:
-    assert train.main(["--data", data, "--output", str(tmp_path), "--workers", "2", "--epochs", "1", *SMALL]) == 0
+    assert (
+        train.main(["--data", data, "--output", str(tmp_path), "--workers", "2", "--epochs", "1", *SMALL])
+        == 0
+    )
     check_outputs(tmp_path, 36 // 4)  # 36 training pairs, two workers of two
 
 
 def test_a_killed_training_goes_on_with_resume(data: str, tmp_path: Path, repository: Path) -> None:
     """SIGKILL right after a checkpoint exists; --resume ends at the asked step with an unbroken history."""
-    line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), "--workers", "0", *SMALL]
+    line = [
+        sys.executable,
+        "jobs/train.py",
+        "--data",
+        data,
+        "--output",
+        str(tmp_path),
+        "--workers",
+        "0",
+        *SMALL,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
     process = subprocess.Popen(
         [*line, "--steps", "100000", "--checkpoint-every", "2"],
@@ -76,7 +91,19 @@ def test_init_from_starts_with_the_bundles_weights(data: str, tmp_path: Path) ->
     first, second = tmp_path / "first", tmp_path / "second"
     common = ["--data", data, "--workers", "0", *SMALL]
     train.main([*common, "--output", str(first), "--steps", "2"])
-    train.main([*common, "--output", str(second), "--steps", "1", "--init-from", str(first / "bundle"), "--rate", "1e-12"])
+    train.main(
+        [
+            *common,
+            "--output",
+            str(second),
+            "--steps",
+            "1",
+            "--init-from",
+            str(first / "bundle"),
+            "--rate",
+            "1e-12",
+        ]
+    )
     before = load_bundle(first / "bundle").generator.state_dict()
     after = load_bundle(second / "bundle").generator.state_dict()
     for name, value in before.items():
@@ -118,12 +145,16 @@ def test_a_wrong_command_line_is_one_clear_message(
 ) -> None:
     line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), *flags]
     environment = {**os.environ, "PYTHONPATH": str(repository), "CUDA_VISIBLE_DEVICES": ""}
-    found = subprocess.run([*line, "--dry-run"], cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [*line, "--dry-run"], cwd=repository, env=environment, capture_output=True, text=True, check=False
+    )
     assert found.returncode == 2
     assert complaint in found.stderr
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize(("cpus", "workers", "each"), [(16, 4, 3), (2, 1, 1), (2, 2, 0.5), (1, 1, 0.5), (4, 3, 1)])
+@pytest.mark.parametrize(
+    ("cpus", "workers", "each"), [(16, 4, 3), (2, 1, 1), (2, 2, 0.5), (1, 1, 0.5), (4, 3, 1)]
+)
 def test_workers_leave_a_cpu_for_reading(cpus: float, workers: int, each: float) -> None:
     assert worker_cpus(cpus, workers) == each

@@ -97,7 +97,9 @@ def test_a_training_goes_on_from_its_checkpoint(source, tmp_path: Path) -> None:
     assert [record["step"] for record in again.history] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_checkpoint(source, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_checkpoint(
+    source, tmp_path: Path
+) -> None:
     training = Training(settings(tmp_path), source.label_map, None)
     with torch.no_grad():
         training.networks.g_xy.head.bias.fill_(float("nan"))
