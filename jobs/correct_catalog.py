@@ -119,7 +119,7 @@ def _add_resources(group: Any) -> None:
         "--batch-size",
         type=command.positive,
         metavar="B",
-        help="images in a pass of the generator (default: 4 on a CPU, 32 on a GPU)",
+        help="images in a pass of the generator (default: 32 on a GPU, 2 on a CPU, 8 where that computes in bfloat16)",
     )
     group.add_argument(
         "--precision",

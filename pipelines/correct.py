@@ -16,7 +16,7 @@ import torch
 
 from model.bundle import STARTER, Bundle, load_bundle
 from model.errors import BundleError
-from model.precision import autocast, choose_device, choose_precision
+from model.precision import autocast, choose_device, choose_precision, memory_format
 from pipelines import storage
 from pipelines.correction_rows import EDITED, EDITS
 from pipelines.edit_codec import apply_edits, encode_edits, to_tensor
@@ -71,9 +71,11 @@ class Corrector:
                 f"--model {model}: the bundle changed after the run began (version {bundle.version[:12]}, "
                 f"expected {version[:12]}); write new bundles to new folders"
             )
-        self._generator = bundle.generator.to(self._device).to(memory_format=torch.channels_last)
+        chosen = choose_precision(precision, self._device)
+        self._layout = memory_format(chosen)
+        self._generator = bundle.generator.to(self._device).to(memory_format=self._layout)
         self._side: int = bundle.config["image_size"]
-        self._autocast = autocast(self._device, choose_precision(precision, self._device))
+        self._autocast = autocast(self._device, chosen)
         self._conditions = dict(conditions)
         self._batch_size = batch_size
 
@@ -125,6 +127,7 @@ class Corrector:
         """One pass; None for an image whose edit is not finite."""
         full = batch + [batch[-1]] * (self._batch_size - len(batch))
         x = to_tensor(np.stack([task.image for task in full]), self._device)
+        x = x.contiguous(memory_format=self._layout)
         ids = torch.tensor([self._conditions[task.defect] for task in full], device=self._device)
         with self._autocast():
             edit = self._generator.edit(x, ids[:, 0], ids[:, 1])

@@ -52,8 +52,9 @@ STRIPS_PER_DEFECT = 12
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 1 << 20
 #: Blocks that each actor should get at least, or all wait for the one that got the last.
 _BLOCKS_PER_ACTOR = 6
-#: Images in a pass of the generator. A CPU core gains nothing from more; a GPU needs them to be filled.
-_BATCH_SIZE = {"cpu": 4, "cuda": 32}
+#: Images in a pass of the generator: a GPU and a CPU's matrix units need many to be filled. A core in float32 does
+#: not: at 256 pixels two took 400 ms each and eight 500, beyond its cache; at 128 pixels all took 90.
+_GPU_BATCH, _BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
 
 
 @dataclass
@@ -103,7 +104,7 @@ def run(plan: Plan) -> Run:
     with ray_session.our_errors():
         config = plan.config
         survey = take_survey(plan.listing, plan.label_map, max(config.fid_samples, STRIPS_PER_DEFECT))
-        busy = -(-plan.listing.rows // _BATCH_SIZE["cpu"])
+        busy = -(-plan.listing.rows // _BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
         run = Run(plan, placement, datetime.now(timezone.utc), fid_missing=plan.fid_missing)
         run.seconds["start"] = time.perf_counter() - started
@@ -234,7 +235,11 @@ def _block_bytes(plan: Plan, placement: Placement) -> int:
 
 
 def _batch_size(run: Run) -> int:
-    return run.plan.config.batch_size or _BATCH_SIZE[run.placement.device]
+    if run.plan.config.batch_size is not None:
+        return run.plan.config.batch_size
+    if run.placement.device == "cuda":
+        return _GPU_BATCH
+    return _BFLOAT16_BATCH if _precision(run) == "bfloat16" else _FLOAT32_BATCH
 
 
 def _precision(run: Run) -> str:
