@@ -170,8 +170,14 @@ class Training:
         report: Callable[[dict[str, float]], None],
         on_grid: Callable[["Training"], None],
     ) -> None:
-        """Train up to settings.steps. `report` gets a record every log_every steps, on every rank alike."""
+        """Train up to settings.steps. `report` gets a record every log_every steps, on every rank alike.
+
+        A record has the losses' means since the last one: single batches are of one task or another and say little.
+        """
         settings, clock, since = self.settings, time.monotonic(), self.step
+        sums: Counter[str] = (
+            Counter()
+        )  # of the losses since the last record; tensors, so that no step waits for a GPU
         while self.step < settings.steps:
             self.epoch += 1
             started = self.step
@@ -180,13 +186,16 @@ class Training:
                 epoch_batches(epoch_rows(self.epoch), self.label_map, settings, seed)
             ):
                 rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
-                losses = self.step_once(collate(samples, self.device, self.layout), rate)
+                for name, value in self.step_once(collate(samples, self.device, self.layout), rate).items():
+                    sums[name] = sums[name] + value if name in sums else value
                 self.step += 1
                 if self.step % settings.log_every == 0 or self.step == settings.steps:
                     now = time.monotonic()
-                    speed = (self.step - since) * settings.batch_size / (now - clock)
-                    self._record({name: float(value) for name, value in losses.items()}, rate, speed, report)
+                    made = self.step - since
+                    losses = {name: float(value) / made for name, value in sums.items()}
+                    self._record(losses, rate, made * settings.batch_size / (now - clock), report)
                     clock, since = now, self.step
+                    sums.clear()
                 if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
                     self.save()
                 if self.step % settings.grid_every == 0 or self.step == settings.steps:
