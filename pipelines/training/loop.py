@@ -175,9 +175,7 @@ class Training:
         A record has the losses' means since the last one: single batches are of one task or another and say little.
         """
         settings, clock, since = self.settings, time.monotonic(), self.step
-        sums: Counter[str] = (
-            Counter()
-        )  # of the losses since the last record; tensors, so that no step waits for a GPU
+        sums: dict[str, torch.Tensor] = {}  # since the last record, on the device: no step waits for a GPU
         while self.step < settings.steps:
             self.epoch += 1
             started = self.step
