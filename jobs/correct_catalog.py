@@ -71,7 +71,7 @@ def _add_data(group: Any) -> None:
     group.add_argument(
         "--max-failed",
         type=float,
-        default=0.05,
+        default=0.1,
         metavar="SHARE",
         help="tolerated share of failed images, 0 to 1; above it the exit code is 3",
     )

@@ -179,6 +179,13 @@ def parser() -> argparse.ArgumentParser:
         "--beta1", type=float, default=0.5, help="Adam's first beta; 0.9 suits --adversarial 0"
     )
     objective.add_argument(
+        "--repeat",
+        nargs="*",
+        default=[],
+        metavar="DEFECT=N",
+        help="use a defect's rows N times an epoch: for one that is harder or rarer than the others",
+    )
+    objective.add_argument(
         "--crop", action="store_true", help="random crops of images whose defect is not geometric"
     )
     return p
@@ -207,6 +214,19 @@ def generator_config(args: argparse.Namespace, label_map: LabelMap) -> Generator
     )
 
 
+def repeats(items: Sequence[str], label_map: LabelMap) -> tuple[tuple[str, int], ...]:
+    """--repeat as (defect, N). Raises ConfigurationError for anything else."""
+    found = []
+    for item in items:
+        defect, _, count = item.partition("=")
+        if defect not in label_map.defects or not count.isdecimal() or int(count) < 1:
+            raise ConfigurationError(
+                f"--repeat {item}: use DEFECT=N with N of 1 or more and one of {', '.join(label_map.defects)}"
+            )
+        found.append((defect, int(count)))
+    return tuple(found)
+
+
 def settings_from(args: argparse.Namespace, source: TrainingSource, steps: int) -> TrainSettings:
     """The resolved settings, without the task balance (which needs images)."""
     still = frozenset(source.label_map.groups) - frozenset(args.geometric_groups)
@@ -227,6 +247,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource, steps: int) 
         steps=steps,
         batch_size=args.batch_size,
         seed=args.seed,
+        repeat=repeats(args.repeat, source.label_map),
         device=args.device,
         precision=args.precision,
         cycle_groups=still,

@@ -53,7 +53,7 @@ class CorrectionConfig:
     limit: int | None = None
     format: str = "jpeg"
     quality: int = 92
-    max_failed: float = 0.05
+    max_failed: float = 0.1
     overwrite: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 

@@ -25,7 +25,7 @@ def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_dataset(folder: Path, photos: int = 16) -> Path:
-    """Write shards/, label_map.yaml and dataset.json below `folder`; every eighth background row is unpaired."""
+    """Write shards/, label_map.yaml and dataset.json below `folder`; every eighth background row has no target."""
     label_map, rows = LabelMap.default(), []
     for index in range(photos):
         photo, clean = picture(index)
@@ -33,7 +33,7 @@ def write_dataset(folder: Path, photos: int = 16) -> Path:
         marked[16:20, 8:24] = marked[16:20, 8:24] // 2 + 90
         sources = {"non_white_background": photo, "watermark": marked, "wrong_angle": np.rot90(clean, 2)}
         for defect, source in sources.items():
-            unpaired = defect == "non_white_background" and index % 8 == 7
+            unpaired = defect == "non_white_background" and index % 8 == 6
             rows.append(
                 {
                     "image_id": f"p{index}",

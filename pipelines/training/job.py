@@ -92,7 +92,7 @@ def train_in_process(plan: Plan) -> None:
     training = Training(settings, source.label_map, initial_weights(settings))
 
     def rows(epoch: int) -> Iterator[dict[str, Any]]:
-        return local_rows(source, epoch, settings.image_size, settings.cropped_groups, settings.uses_unpaired)
+        return local_rows(source, epoch, settings.image_size, settings.cropped_groups, settings.uses)
 
     def report(record: dict[str, float]) -> None:
         logger.info(progress_line(record, settings, workers=1))
@@ -108,7 +108,8 @@ def decode_table(table: pa.Table, settings: TrainSettings) -> pa.Table:
     """
     rows = []
     for row in table.to_pylist():
-        if row["split"] != "train" or not (settings.uses_unpaired or row["pairing"] == "paired"):
+        count = settings.uses(row) if row["split"] == "train" else 0
+        if not count:
             continue
         try:
             decoded = decode_row(row, settings.image_size, settings.cropped_groups)
@@ -117,7 +118,7 @@ def decode_table(table: pa.Table, settings: TrainSettings) -> pa.Table:
                 f"{row['image_id']} ({row['defect']}): {error}; prepare the data again"
             ) from error
         images = {k: decoded[k].tobytes() if decoded[k] is not None else None for k in ("source", "target")}
-        rows.append({**{name: row[name] for name in DECODED.names}, **images})
+        rows += [{**{name: row[name] for name in DECODED.names}, **images}] * count
     return pa.Table.from_pylist(rows, schema=DECODED)
 
 

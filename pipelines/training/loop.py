@@ -3,7 +3,7 @@
 import io
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,8 @@ class TrainSettings:
     cycle_groups: frozenset[str] = frozenset()
     # Groups cropped at random. Never a group whose defect is where things stand in the frame.
     cropped_groups: frozenset[str] = frozenset()
+    # (defect, N): its rows are used N times an epoch. For a defect that is harder than the others, or rarer.
+    repeat: tuple[tuple[str, int], ...] = ()
     # Decoded rows to shuffle among, per worker: 2 * 3 * image_size^2 bytes each. Raise it where shards are sorted.
     shuffle_rows: int = 512
     log_every: int = 20
@@ -79,6 +81,11 @@ class TrainSettings:
             self.image_size % SIDE_MULTIPLE == 0 and self.image_size >= SMALLEST_SIDE,
             f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}, {SMALLEST_SIDE} or more",
         )
+
+    def uses(self, row: Mapping[str, Any]) -> int:
+        """How often an epoch uses a training row: not at all where no term learns from it."""
+        wanted = self.uses_unpaired or row["pairing"] == "paired"
+        return dict(self.repeat).get(row["defect"], 1) if wanted else 0
 
     @property
     def uses_unpaired(self) -> bool:

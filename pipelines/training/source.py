@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -93,13 +93,18 @@ def train_pairs(source: TrainingSource) -> int:
 
 
 def local_rows(
-    source: TrainingSource, epoch: int, size: int, cropped: frozenset[str], unpaired: bool
+    source: TrainingSource,
+    epoch: int,
+    size: int,
+    cropped: frozenset[str],
+    uses: Callable[[Mapping[str, Any]], int],
 ) -> Iterator[dict[str, Any]]:
-    """Decoded training rows in process, shards in an order drawn from the epoch; `unpaired`: such rows too."""
+    """Decoded training rows in process, shards in an order drawn from the epoch; each row as often as `uses` says."""
     order = np.random.default_rng(epoch).permutation(len(source.shards))
     for row in shard_rows((source.shards[index] for index in order), "train"):
-        if unpaired or row["pairing"] == "paired":
-            yield decode_row(row, size, cropped)
+        count = uses(row)
+        if count:
+            yield from [decode_row(row, size, cropped)] * count
 
 
 def first_pairs(source: TrainingSource, split: str, per_defect: int, size: int) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The loop in process: it learns, it survives, it says what is wrong."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def run(training: Training, source) -> list[dict]:
     config = training.settings
 
     def rows(epoch: int):
-        return local_rows(source, epoch, SIZE, config.cropped_groups, config.uses_unpaired)
+        return local_rows(source, epoch, SIZE, config.cropped_groups, config.uses)
 
     training.run(rows, found.append, lambda _: None)
     return found
@@ -114,8 +115,8 @@ def test_too_little_data_for_one_batch_is_an_error_and_not_an_endless_loop(sourc
 
 
 def test_a_source_knows_its_pairs_and_splits(source) -> None:
-    # 16 photos, of which 4 are test; 3 tasks each; one training and one test background row have no target.
-    assert train_pairs(source) == 12 * 3
+    # 16 photos, of which 4 are test; 3 tasks each; two background rows of the training split have no target.
+    assert train_pairs(source) == 12 * 3 - 2
     assert len(list(shard_rows(source.shards, "train"))) == 36
     pairs = first_pairs(source, "test", 2, SIZE)
     assert sorted(row["defect"] for row in pairs) == sorted(2 * list(source.label_map.defects))
@@ -128,6 +129,13 @@ def test_the_task_balance_makes_doing_nothing_cost_one_in_every_task(source) -> 
     weights = task_weights(source.label_map, errors)
     for name, defect in source.label_map.defects.items():
         assert errors[name] * weights[defect.id] == pytest.approx(1)
+
+
+def test_rows_of_a_repeated_defect_come_more_often_and_useless_rows_never(source, tmp_path: Path) -> None:
+    only_pairs = ObjectiveConfig(adversarial=0, cycle=0, identity=0)
+    config = settings(tmp_path, objective=only_pairs, repeat=(("watermark", 3),))
+    counts = Counter(row["defect"] for row in local_rows(source, 1, SIZE, frozenset(), config.uses))
+    assert counts == {"non_white_background": 10, "watermark": 36, "wrong_angle": 12}
 
 
 def test_data_that_was_never_prepared_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
