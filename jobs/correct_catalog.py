@@ -27,11 +27,12 @@ from typing import Any
 
 from jobs import command
 from model.precision import DEVICES, PRECISIONS
-from pipelines import correction_job, ray_session, storage
-from pipelines.correction_config import CorrectionConfig, Plan, resolve
+from pipelines import ray_session, storage
+from pipelines.correction import job as correction_job
+from pipelines.correction.config import CorrectionConfig, Plan, resolve
+from pipelines.correction.survey import SURVEY_HERE, survey_here
 from pipelines.encode import EXTENSIONS
 from pipelines.schemas import STATUSES
-from pipelines.survey import SURVEY_HERE, survey_here
 
 logger = logging.getLogger("jobs.correct_catalog")
 

@@ -23,7 +23,7 @@ from jobs import command
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.progress import Progress
-from pipelines.sample_catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
+from pipelines.sample.catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
 
 logger = logging.getLogger("jobs.make_sample_catalog")
 

@@ -28,8 +28,8 @@ from typing import Any
 from jobs import command
 from model.errors import ConfigurationError
 from pipelines import ray_session, storage
-from pipelines.dataset import DEFECTS, PhotoSettings
-from pipelines.dataset_job import Outputs, Totals, last_catalog_hash, list_photos, prepare
+from pipelines.dataset.job import Outputs, Totals, last_catalog_hash, list_photos, prepare
+from pipelines.dataset.photos import DEFECTS, PhotoSettings
 from pipelines.label_map import LabelMap
 from pipelines.progress import Progress
 

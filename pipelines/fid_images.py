@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.fid_reference import EVERY_DEFECT, Reference, read_images
+from pipelines.correction.fid_reference import EVERY_DEFECT, Reference, read_images
+from pipelines.correction.survey import CLEAN
 from pipelines.parquet_units import Unit
-from pipelines.survey import CLEAN
 
 IMAGES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("image", pa.binary())])
 #: Where images come from: a part of samples, or a unit of the reference as JSON.

@@ -1,0 +1,1 @@
+"""The correction of a catalog: read, decode, route, correct, encode, commit, report."""

@@ -1,0 +1,203 @@
+"""Edits onto the uploads at full resolution, images and manifest to storage; one small summary row goes back.
+
+Every object's name comes from its rows: a task that is tried again writes the same bytes to the same keys.
+"""
+
+import hashlib
+import io
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from model.errors import RunError
+from pipelines import storage
+from pipelines.correction.edit_codec import apply_edits
+from pipelines.correction.keys import safe_name
+from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
+from pipelines.correction.totals import summarise
+from pipelines.decode import DecodeLimits, ImageError, decode_image
+from pipelines.encode import EXTENSIONS, encode_image
+from pipelines.resize import resize_bicubic
+from pipelines.schemas import MANIFEST
+
+FID_SIDE = 256  # what the FID network's input is made from (method, section 6)
+STRIP_SIDE = 320  # the report shows pictures about half as large, on screens of double density
+STRIP_QUALITY = 85
+
+#: Objects written at once by one task: each waits for storage, not for a CPU.
+_WRITE_THREADS = 8
+
+
+class StorageWriteError(RunError):
+    """The output storage refused an object. Not a row's failure: the task is tried again, then the job
+    fails.
+    """
+
+
+@dataclass(frozen=True)
+class CommitSettings:
+    """What committing needs to know; small, it travels with every task."""
+
+    output: str
+    model_version: str
+    config_hash: str
+    groups: Mapping[str, str]  # of each defect
+    format: str = "jpeg"
+    quality: int = 92
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+
+@dataclass
+class _Row:
+    """What becomes of one image."""
+
+    manifest: dict[str, Any]
+    encoded: bytes | None = None
+    sample: dict[str, Any] | None = None
+    strip: dict[str, Any] | None = None
+
+
+def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
+    """Commit a block of EDITED rows and return one row of SUMMARY. Raises StorageWriteError."""
+    torch.set_num_threads(1)  # as many tasks run as there are cores
+    started = time.perf_counter()
+    committed = []
+    with _writer() as write:
+        for row in table.to_pylist():
+            done = _commit_row(row, settings)
+            if done.encoded is not None:
+                write(done.manifest["output_uri"], done.encoded)
+            done.encoded = None  # written; a block of large images must not pile up
+            committed.append(done)
+    # The manifest names only what has been written.
+    _write_parts(committed, settings.output)
+    seconds = {name: pc.sum(table[name]).as_py() or 0.0 for name in ("decode_seconds", "generator_seconds")}
+    seconds["commit_seconds"] = time.perf_counter() - started
+    return summarise([done.manifest for done in committed], table.column("route").to_pylist(), seconds)
+
+
+def part_name(image_ids: list[str]) -> str:
+    """Name of the parquet file with these rows: the same rows, the same name."""
+    digest = hashlib.sha256()
+    for image_id in image_ids:
+        data = image_id.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return f"part-{digest.hexdigest()[:32]}.parquet"
+
+
+def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
+    defect = row["defects"][0] if row["defects"] else None
+    manifest = {
+        **{
+            name: row[name]
+            for name in ("image_id", "source_uri", "product_type", "defects", "width", "height")
+        },
+        "input_sha256": row["input_sha256"],
+        "status": "passthrough",
+        "group": settings.groups[defect] if defect else None,
+        "defect": defect,
+        "model_version": settings.model_version,
+        "config_hash": settings.config_hash,
+        "error_code": row["error_code"],
+        "error_message": row["error_message"],
+        "corrected_at": datetime.now(timezone.utc),
+    }
+    done = _Row(manifest)
+    try:
+        if row["error_code"] is not None:
+            manifest["status"] = "failed"
+        elif defect:
+            _correct(row, settings, done)
+        elif row["sampled"]:
+            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
+    except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
+        manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    return done
+
+
+def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
+    before = decode_image(row["upload"], settings.limits)
+    after = apply_edits(before, row["edits"])
+    encoded = encode_image(after, settings.format, settings.quality)
+    name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"
+    done.encoded = encoded
+    done.manifest |= {
+        "status": "corrected",
+        "output_uri": storage.join(settings.output, IMAGES, row["defects"][0], name),
+        "output_sha256": hashlib.sha256(encoded).hexdigest(),
+    }
+    if row["sampled"]:
+        done.sample = _sample(row, before, after)
+    if row["in_strip"]:
+        pictures = {"before": _picture(before), "after": _picture(after)}
+        done.strip = {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
+
+
+def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
+    pixels = {"before": before, "after": after}
+    return {
+        **{name: row[name] for name in ("image_id", "route")},
+        **{
+            name: None if image is None else encode_image(resize_bicubic(image, FID_SIDE, FID_SIDE), "png")
+            for name, image in pixels.items()
+        },
+    }
+
+
+def _picture(image: np.ndarray) -> bytes:
+    """JPEG with the longer side of at most STRIP_SIDE."""
+    height, width = image.shape[:2]
+    scale = min(1.0, STRIP_SIDE / max(height, width))
+    small = resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))
+    return encode_image(small, "jpeg", STRIP_QUALITY)
+
+
+def _write_parts(committed: list[_Row], output: str) -> None:
+    """The block's manifest part and, where it has any, samples and strips, each under the block's own name."""
+    name = part_name([done.manifest["image_id"] for done in committed])
+    parts = (
+        (MANIFEST_FOLDER, MANIFEST, [done.manifest for done in committed]),
+        (SAMPLES, SAMPLE, [done.sample for done in committed if done.sample]),
+        (STRIPS, STRIP, [done.strip for done in committed if done.strip]),
+    )
+    # Samples first: a manifest row means that everything of its image is there.
+    for folder, schema, rows in reversed(parts):
+        if rows:
+            buffer = io.BytesIO()
+            pq.write_table(to_table(rows, schema), buffer, compression="zstd")
+            _write(storage.join(output, folder, name), buffer.getvalue())
+
+
+@contextmanager
+def _writer() -> Iterator[Any]:
+    """A function like `_write` that returns at once; leaving the context waits and raises what a write
+    raised.
+    """
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(_WRITE_THREADS) as pool:
+
+        def write(uri: str, data: bytes) -> None:
+            pending.append(pool.submit(_write, uri, data))
+            if len(pending) >= 2 * _WRITE_THREADS:  # no more than these are held in memory
+                pending.pop(0).result()
+
+        yield write
+        for future in pending:
+            future.result()
+
+
+def _write(uri: str, data: bytes) -> None:
+    try:
+        storage.write_bytes(uri, data)
+    except storage.STORAGE_ERRORS as error:
+        raise StorageWriteError(f"cannot write {uri}: {type(error).__name__}: {error}") from error

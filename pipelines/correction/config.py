@@ -1,0 +1,190 @@
+"""Settings of a correction run, and their resolution into a plan: everything is checked before an image is
+read.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.bundle import Bundle
+from model.config import require, require_choice
+from model.errors import ConfigurationError
+from model.precision import DEVICES, PRECISIONS
+from pipelines import storage
+from pipelines.correction.commit import CommitSettings
+from pipelines.correction.correct import read_bundle
+from pipelines.correction.fid_reference import Reference, read_reference
+from pipelines.correction.read_catalog import list_catalog
+from pipelines.correction.run_output import check_output
+from pipelines.decode import DecodeLimits
+from pipelines.encode import check_encoding
+from pipelines.fid.weights import FidWeightsMissing, find_weights
+from pipelines.label_map import LabelMap
+from pipelines.parquet_units import Listing
+
+logger = logging.getLogger(__name__)
+
+#: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
+PIXEL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CorrectionConfig:
+    """What the command line says; validated at construction (ConfigurationError names the flag). URIs are
+    absolute.
+    """
+
+    catalog: tuple[str, ...]
+    output: str
+    model: str | None = None  # None: the starter bundle
+    label_map: str | None = None  # None: the bundle's own
+    reference: str | None = None  # None: the catalog's own clean images
+    fid: bool = True
+    fid_samples: int = 10_000
+    fid_weights: str | None = None
+    actors: tuple[int, int] | None = None
+    gpus_per_actor: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    limit: int | None = None
+    format: str = "jpeg"
+    quality: int = 92
+    max_failed: float = 0.1
+    overwrite: bool = False
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+    def __post_init__(self) -> None:
+        require(bool(self.catalog), "--catalog needs at least one URI")
+        require(self.fid_samples >= 2, f"--fid-samples {self.fid_samples}: at least 2 (or use --no-fid)")
+        require(
+            self.batch_size is None or self.batch_size >= 1, f"--batch-size {self.batch_size}: at least 1"
+        )
+        require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: at least 1")
+        require(0 <= self.max_failed <= 1, f"--max-failed {self.max_failed:g}: a share from 0 to 1")
+        if self.actors is not None:
+            low, high = self.actors
+            require(1 <= low <= high, f"--actors {low}:{high}: MIN must be at least 1 and MAX not below it")
+        share = self.gpus_per_actor
+        require(share is None or share >= 0, f"--gpus-per-actor {share}: not below 0")
+        require(
+            share is None or share <= 1 or share == int(share), f"--gpus-per-actor {share}: up to 1, or whole"
+        )
+        require_choice("--device", self.device, DEVICES)
+        require_choice("--precision", self.precision, PRECISIONS)
+        check_encoding(self.format, self.quality)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run of which everything is known but the cluster."""
+
+    config: CorrectionConfig
+    bundle: Bundle
+    label_map: LabelMap
+    listing: Listing
+    reference: Reference
+    fid_weights: Path | None
+    fid_missing: str | None  # why there will be no FID
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's input in pixels."""
+        return int(self.bundle.config["image_size"])
+
+    @property
+    def conditions(self) -> dict[str, tuple[int, int]]:
+        """Defect to the generator's (group id, type id)."""
+        label_map = self.label_map
+        return {
+            name: (label_map.groups[defect.group], defect.id) for name, defect in label_map.defects.items()
+        }
+
+    def commit_settings(self, precision: str) -> CommitSettings:
+        """For the committing tasks; `precision` is the one computed in."""
+        config = self.config
+        return CommitSettings(
+            output=config.output,
+            model_version=self.bundle.version,
+            config_hash=self.config_hash(precision),
+            groups={name: defect.group for name, defect in self.label_map.defects.items()},
+            format=config.format,
+            quality=config.quality,
+            limits=config.limits,
+        )
+
+    def config_hash(self, precision: str) -> str:
+        """SHA-256 of what decides an output's bytes besides the upload and the model.
+
+        The batch size is not part: it may change a pixel by one level, and re-runs must not depend on the
+        machine.
+        """
+        decides = {
+            "pixels": PIXEL_VERSION,
+            "label_map": self.label_map.to_yaml(),
+            "image_size": self.image_size,
+            "precision": precision,
+            "format": self.config.format,
+            "quality": None if self.config.format == "png" else self.config.quality,
+            "limits": asdict(self.config.limits),
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """The resolved configuration, for people and for run.json."""
+        return {
+            **{name: value for name, value in asdict(self.config).items() if name != "limits"},
+            "catalog": list(self.config.catalog),
+            "model": self.config.model or "starter",
+            "model_version": self.bundle.version,
+            "image_size": self.image_size,
+            "label_map": self.config.label_map or "the bundle's own",
+            "defects": list(self.label_map.defects),
+            "unknown_labels": self.label_map.unknown_labels,
+            "reference": self.reference.description if self.config.fid else None,
+            "fid_weights": None if self.fid_weights is None else str(self.fid_weights),
+            "fid_missing": self.fid_missing,
+            "limits": asdict(self.config.limits),
+        }
+
+
+def resolve(config: CorrectionConfig) -> Plan:
+    """Check everything that the run will rely on, cheapest first. Raises ConfigurationError; writes
+    nothing.
+    """
+    given = None if config.label_map is None else _read_label_map(config.label_map)
+    check_output(config.output, config.catalog, config.overwrite)
+    bundle = read_bundle(config.model)
+    trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
+    label_map = given or trained
+    label_map.check_bundle(trained)
+    listing = list_catalog(config.catalog, config.limit)
+    weights, missing = _find_weights(config)
+    reference = Reference("none")
+    if weights is not None:
+        reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
+    elif config.reference is not None:
+        storage.check_readable(config.reference, "--reference")
+    return Plan(config, bundle, label_map, listing, reference, weights, missing)
+
+
+def _read_label_map(uri: str) -> LabelMap:
+    storage.check_readable(uri, "--label-map")
+    try:
+        data = storage.read_bytes(uri)
+    except storage.STORAGE_ERRORS as error:
+        raise ConfigurationError(f"--label-map {uri}: cannot be read: {error}") from error
+    return LabelMap.parse(data, uri)
+
+
+def _find_weights(config: CorrectionConfig) -> tuple[Path | None, str | None]:
+    if not config.fid:
+        return None, "switched off (--no-fid)"
+    try:
+        return find_weights(config.fid_weights), None
+    except FidWeightsMissing as error:
+        logger.warning("%s", error)
+        return None, str(error)

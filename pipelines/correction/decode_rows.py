@@ -1,0 +1,99 @@
+"""Catalog rows to decoded rows: fetch, identify, route, decode, shrink to the model's input. Failures
+become columns.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.correction.rows import DECODED, to_table
+from pipelines.correction.sampling import Sample
+from pipelines.correction.survey import route_name
+from pipelines.decode import DecodeLimits, ImageError, decode_with_size
+from pipelines.fetch import read_image
+from pipelines.label_map import LabelMap, Route
+from pipelines.resize import resize_bicubic
+
+#: Rows held decoded at a time.
+_BATCH = 16
+#: Uploads fetched at once in one task: each waits for storage, not for a CPU.
+_FETCH_THREADS = 8
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """What decoding needs to know; small, it travels with every task.
+
+    sample, strips: who is kept for FID and for the report's pictures.
+    """
+
+    label_map: LabelMap
+    image_size: int  # side of the model's input
+    sample: Sample = field(default_factory=lambda: Sample({}))
+    strips: Sample = field(default_factory=lambda: Sample({}))
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+
+def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
+    """Tables of DECODED from a table of `read_catalog.CATALOG_ROW`; one row out for each row in."""
+    with ThreadPoolExecutor(_FETCH_THREADS) as pool:
+        for start in range(0, table.num_rows, _BATCH):
+            rows = table.slice(start, _BATCH).to_pylist()
+            uploads = pool.map(lambda row: _fetch(row, settings.limits), rows)
+            decoded = [_decode(row, upload, settings) for row, upload in zip(rows, uploads, strict=True)]
+            yield to_table(decoded, DECODED)
+
+
+def _fetch(row: dict[str, Any], limits: DecodeLimits) -> bytes | ImageError:
+    if row["image"] is not None:
+        return bytes(row["image"])
+    if not row["source_uri"]:
+        return ImageError("no_image", "the row has neither image bytes nor a uri")
+    try:
+        return read_image(row["source_uri"], limits.max_bytes)
+    except ImageError as error:
+        return error
+
+
+def _decode(row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSettings) -> dict[str, Any]:
+    """One row of DECODED."""
+    started = time.perf_counter()
+    labels = [(label["label"], label["score"]) for label in row["labels"] or ()]
+    route = settings.label_map.route(labels, row["product_type"])
+    name = route_name(route.defects, route.unknown)
+    decoded: dict[str, Any] = {
+        "image_id": row["image_id"],
+        "source_uri": row["source_uri"],
+        "product_type": row["product_type"],
+        "route": name,
+        "defects": list(route.defects),
+    }
+    try:
+        if isinstance(upload, ImageError):
+            raise upload
+        decoded["input_sha256"] = hashlib.sha256(upload).hexdigest()
+        _check_labels(route, settings.label_map)
+        side = settings.image_size
+        # Exactly as training makes its inputs (pipelines.training_data).
+        image, (width, height) = decode_with_size(upload, settings.limits, max_side=2 * side)
+        decoded |= {"width": width, "height": height}
+        decoded["sampled"] = settings.sample.has(name, row["image_id"])
+        decoded["in_strip"] = settings.strips.has(name, row["image_id"])
+        if route.defects:
+            decoded["model_input"] = resize_bicubic(image, side, side).tobytes()
+        if route.defects or decoded["sampled"]:
+            decoded["upload"] = upload
+    except ImageError as error:
+        decoded |= {"error_code": error.code, "error_message": error.message}
+    return {**decoded, "decode_seconds": time.perf_counter() - started}
+
+
+def _check_labels(route: Route, label_map: LabelMap) -> None:
+    if route.unknown and label_map.unknown_labels == "fail":
+        labels = ", ".join(repr(label) for label in route.unknown)
+        raise ImageError("unknown_label", f"no rule of the label map names {labels} (unknown_labels: fail)")

@@ -1,0 +1,134 @@
+"""The pass after correction: features of the sampled images, on the same cluster, and FID and KID per
+defect.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+import torch
+
+from pipelines import storage
+from pipelines.correction.fid_reference import EVERY_DEFECT, Reference
+from pipelines.correction.placement import Placement, tables
+from pipelines.correction.rows import SAMPLES
+from pipelines.decode import ImageError, decode_image
+from pipelines.fid.inception import FEATURE_DIMENSION, describe, load_features
+from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.summary import fid_csv, fid_row, fid_summary
+from pipelines.fid.weights import read_weights
+from pipelines.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
+
+logger = logging.getLogger(__name__)
+
+#: Reading tasks, where there are that many parts.
+_TASKS = 64
+
+_FEATURES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("features", pa.binary())])
+
+
+@dataclass(frozen=True)
+class FidSettings:
+    """What the pass needs to know."""
+
+    output: str
+    defects: tuple[str, ...]  # those that occur in the catalog
+    reference: Reference
+    weights: Path
+
+
+def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
+    """The content of fid.json. The driver keeps 8 KB of each image; --fid-samples bounds their number."""
+    sets = _collect(settings, placement)
+    features = describe(read_weights(settings.weights)) | {"reference": settings.reference.description}
+    rows = {}
+    for defect in settings.defects:
+        reference = _reference(settings.reference, sets, defect)
+        empty = FeatureStatistics(FEATURE_DIMENSION)
+        before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
+        caveats = ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
+        rows[defect] = fid_row(before, after, reference, caveats)
+    return fid_summary(rows, features)
+
+
+def write_fid(output: str, summary: dict[str, Any]) -> None:
+    """Write report/fid.json and report/fid.csv."""
+    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
+    storage.write_bytes(storage.join(output, "report", "fid.json"), text.encode())
+    storage.write_bytes(storage.join(output, "report", "fid.csv"), fid_csv(summary).encode())
+
+
+class FeatureActor:
+    """Features of encoded images. Runs in an actor that holds the FID network."""
+
+    def __init__(self, weights: str, device: str) -> None:
+        """Load the network from the weights' file onto `device` ('cpu' or 'cuda')."""
+        if device == "cpu":
+            torch.set_num_threads(1)  # actors share the cores between them
+        self._extract = load_features(Path(weights), device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """IMAGES to _FEATURES; an image that cannot be decoded is left out."""
+        kept, pixels = [], []
+        for row in table.to_pylist():
+            try:
+                pixels.append(decode_image(row["image"]))  # whole: all sets are resized in one step alike
+                kept.append(row)
+            except ImageError as error:  # only a reference image: samples are our own files
+                logger.warning("reference image %s is left out: %s", row["image_id"], error)
+        features = self._extract(pixels)
+        columns = [
+            [row["set"] for row in kept],
+            [row["image_id"] for row in kept],
+            [vector.tobytes() for vector in features],
+        ]
+        return pa.table(
+            [pa.array(column, field.type) for column, field in zip(columns, _FEATURES, strict=True)],
+            schema=_FEATURES,
+        )
+
+
+def _collect(settings: FidSettings, placement: Placement) -> dict[str, FeatureStatistics]:
+    """Statistics of every set."""
+    parts = storage.list_files(storage.join(settings.output, SAMPLES), ".parquet")
+    rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
+    rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
+    sets: dict[str, FeatureStatistics] = {}
+    if not rows:
+        return sets
+    # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
+    step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
+    chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
+    source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
+    images = placement.read(source, read_source, {"reference": settings.reference})
+    features = placement.actors(
+        images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, BATCH
+    )
+    for table in tables(features):
+        names = np.array(table.column("set").to_pylist())
+        for name in np.unique(names):
+            chosen = table.filter(pa.array(names == name))
+            vectors = np.frombuffer(b"".join(chosen.column("features").to_pylist()), np.float32)
+            statistics = sets.setdefault(str(name), FeatureStatistics(FEATURE_DIMENSION))
+            statistics.add(vectors.reshape(-1, FEATURE_DIMENSION), chosen.column("image_id").to_pylist())
+    return sets
+
+
+def _reference(
+    reference: Reference, sets: dict[str, FeatureStatistics], defect: str
+) -> FeatureStatistics | Moments | None:
+    """The defect's own reference images together with those that serve every defect."""
+    if reference.moments:
+        return reference.moments.get(defect)
+    found = [sets[name] for name in (REFERENCE + EVERY_DEFECT, REFERENCE + defect) if name in sets]
+    if not found:
+        return None
+    merged = FeatureStatistics(FEATURE_DIMENSION)
+    for statistics in found:
+        merged.merge(statistics)
+    return merged

@@ -1,0 +1,114 @@
+"""What FID compares with (flag --reference): clean images in parquet, statistics in `.npz`, or nothing
+given.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.correction.read_catalog import image_columns, is_image, is_text
+from pipelines.correction.sampling import Sample, Smallest, sample_hash
+from pipelines.fid.statistics import Moments
+from pipelines.parquet_units import Unit, list_units, read_unit
+
+FLAG = "--reference"
+#: The set of images that serve every defect.
+EVERY_DEFECT = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where reference statistics come from. `units` and `sample` or `moments` are empty; all are for the
+    catalog's own.
+
+    sample: its sets are defects, and EVERY_DEFECT. moments: by defect.
+    """
+
+    description: str
+    units: tuple[Unit, ...] = ()
+    sample: Sample = field(default_factory=lambda: Sample({}))
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+    @property
+    def is_catalog(self) -> bool:
+        """True where the catalog's own clean images are the reference."""
+        return not self.units and not self.moments
+
+
+def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) -> Reference:
+    """Check the reference and find its sample. Raises ConfigurationError naming --reference and the remedy.
+
+    uri: parquet (file or folder) with `image` and optionally `image_id` and `defect`; or a `.npz` that
+    serves every defect; or a folder of `<defect>.npz`; or None.
+    """
+    if uri is None:
+        return Reference("the catalog's own clean images")
+    storage.check_readable(uri, FLAG)
+    files = storage.list_files(uri, ".npz")
+    if files:
+        return Reference(f"statistics of {uri}", moments=_read_moments(uri, files, defects))
+    listing = list_units([uri], FLAG, _check)
+    smallest: dict[str, Smallest] = {}
+    for unit in listing.units:
+        for name, key, _ in _rows(unit, images=False):
+            smallest.setdefault(name, Smallest(sample_size)).add([sample_hash(key)])
+    thresholds = {name: found.threshold() for name, found in smallest.items()}
+    sample = Sample({name: threshold for name, threshold in thresholds.items() if threshold is not None})
+    return Reference(f"images of {uri}", listing.units, sample)
+
+
+def read_images(unit: Unit, sample: Sample) -> Iterator[tuple[str, str, bytes]]:
+    """(set, id, encoded image) of the sampled images of one unit; rows without an image are left out."""
+    for name, key, image in _rows(unit, images=True):
+        if image is not None and sample.has(name, key):
+            yield name, key, image
+
+
+def _rows(unit: Unit, images: bool) -> Iterator[tuple[str, str, bytes | None]]:
+    """(set, id, image) of every row. Without `image_id`, file and row number stand for it."""
+    columns = ("image_id", "defect", "image") if images else ("image_id", "defect")
+    # A file with neither id nor defect has nothing to read but the rows' number.
+    for first, table in read_unit(unit, columns):
+        encoded = image_columns(table)[0].to_pylist()
+        defects = _texts(table, "defect")
+        ids = _texts(table, "image_id")
+        for index in range(table.num_rows):
+            key = ids[index] or f"{storage.resolve(unit.uri)[1].rsplit('/', 1)[-1]}#{first + index}"
+            yield defects[index] or EVERY_DEFECT, key, encoded[index]
+
+
+def _texts(table: pa.Table, name: str) -> list[str | None]:
+    if name not in table.column_names:
+        return [None] * table.num_rows
+    return list(table.column(name).cast(pa.string()).to_pylist())
+
+
+def _check(schema: pa.Schema, uri: str) -> None:
+    if "image" not in schema.names or not is_image(schema.field("image").type):
+        raise ConfigurationError(
+            f"{FLAG} {uri}: needs a column 'image' of encoded bytes (binary or struct<bytes, path>); "
+            f"it has {', '.join(schema.names)}"
+        )
+    for name in {"image_id", "defect"} & set(schema.names):
+        if not is_text(schema.field(name).type):
+            raise ConfigurationError(
+                f"{FLAG} {uri}: column {name!r} is {schema.field(name).type}, not string"
+            )
+
+
+def _read_moments(uri: str, files: list[str], defects: Sequence[str]) -> dict[str, Moments]:
+    if uri.endswith(".npz"):
+        moments = Moments.from_npz(storage.read_bytes(files[0]), f"{FLAG} {uri}")
+        return dict.fromkeys(defects, moments)
+    by_name = {file.rsplit("/", 1)[-1].removesuffix(".npz"): file for file in files}
+    found = [defect for defect in defects if defect in by_name]
+    if not found:
+        raise ConfigurationError(
+            f"{FLAG} {uri}: none of its .npz files is named after a defect ({', '.join(defects)})"
+        )
+    return {
+        name: Moments.from_npz(storage.read_bytes(by_name[name]), f"{FLAG} {by_name[name]}") for name in found
+    }

@@ -1,0 +1,98 @@
+"""Counts of a run: one bounded row per block, and their sum on the driver."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.correction.rows import SUMMARY, to_table
+from pipelines.report import TopError
+from pipelines.schemas import STATUSES
+
+#: Rows of one error code that are named.
+EXAMPLES = 3
+#: Codes in the tables of errors.
+TOP_ERRORS = 20
+_STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
+
+
+def summarise(
+    manifest: Sequence[Mapping[str, Any]], routes: Sequence[str], seconds: Mapping[str, float]
+) -> pa.Table:
+    """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
+
+    routes: each row's route. seconds: of one core, by stage.
+    """
+    by_route: dict[str, Counter[str]] = {}
+    errors: dict[str, list[tuple[str, str]]] = {}
+    for row, route in zip(manifest, routes, strict=True):
+        by_route.setdefault(route, Counter())[row["status"]] += 1
+        if row["error_code"] is not None:
+            errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
+    summary = {
+        "rows": len(manifest),
+        **_counts(sum(by_route.values(), Counter())),
+        "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
+        "errors": [
+            {
+                "code": code,
+                "count": len(rows),
+                "examples": [_example(*row) for row in sorted(rows)[:EXAMPLES]],
+            }
+            for code, rows in sorted(errors.items())
+        ],
+        **seconds,
+    }
+    return to_table([summary], SUMMARY)
+
+
+@dataclass
+class Totals:
+    """Sums over the summaries of all blocks. Bounded by the numbers of defects and of error codes."""
+
+    rows: int = 0
+    blocks: int = 0  # that are not empty
+    statuses: Counter[str] = field(default_factory=Counter)
+    routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
+    seconds: Counter[str] = field(default_factory=Counter)  # of one core, by stage
+    _error_counts: Counter[str] = field(default_factory=Counter)
+    _examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def add(self, summary: Mapping[str, Any]) -> None:
+        """Add one row of SUMMARY; the order does not matter."""
+        self.rows += summary["rows"]
+        self.blocks += summary["rows"] > 0
+        self.statuses.update(_counts(summary))
+        for route in summary["routes"]:
+            self.routes.setdefault(route["route"], Counter()).update(_counts(route))
+        for error in summary["errors"]:
+            code = error["code"]
+            self._error_counts[code] += error["count"]
+            examples = [(example["image_id"], example["message"]) for example in error["examples"]]
+            self._examples[code] = sorted([*self._examples.get(code, []), *examples])[:EXAMPLES]
+        for name in _STAGES:
+            self.seconds[name] += summary[name]
+
+    @property
+    def top_errors(self) -> list[TopError]:
+        """The most frequent codes, with examples."""
+        ordered = sorted(self._error_counts, key=lambda code: (-self._error_counts[code], code))
+        return [
+            TopError(
+                code,
+                self._error_counts[code],
+                [image_id for image_id, _ in self._examples[code]],
+                self._examples[code][0][1],
+            )
+            for code in ordered[:TOP_ERRORS]
+        ]
+
+
+def _counts(counts: Mapping[str, int]) -> dict[str, int]:
+    return {status: counts[status] for status in STATUSES}
+
+
+def _example(image_id: str, message: str) -> dict[str, str]:
+    return {"image_id": image_id, "message": message}

@@ -1,0 +1,1 @@
+"""Training shards from photos with masks: defects made, masks judged, splits kept."""

@@ -1,0 +1,172 @@
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.edits import Edit, identity_theta
+from pipelines import storage
+from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, StorageWriteError, commit_block
+from pipelines.correction.edit_codec import apply_edits, encode_edits
+from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
+from pipelines.decode import decode_image
+from pipelines.resize import resize_bicubic
+from pipelines.schemas import MANIFEST
+from tests.catalogs import picture, read_parquet, tree
+from tests.hostile_images import encode
+
+GROUPS = {"watermark": "background", "wrong_angle": "angle"}
+#: Paints the left half grey.
+MATTE = torch.zeros(1, 1, 8, 8)
+MATTE[..., :4] = 1
+PAINT = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), MATTE))
+
+
+@pytest.fixture
+def commit_settings(tmp_path: Path) -> CommitSettings:
+    return CommitSettings(str(tmp_path / "out"), "m" * 64, "c" * 64, GROUPS, format="png")
+
+
+def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
+    upload = encode(picture(sum(image_id.encode())), "PNG") if defects else None
+    base = {
+        "image_id": image_id,
+        "defects": list(defects),
+        "upload": upload,
+        "edits": PAINT * len(defects) or None,
+    }
+    route = defects[0] if defects else "clean"
+    fixed = {
+        "route": route,
+        "sampled": False,
+        "in_strip": False,
+        "width": 60,
+        "height": 44,
+        "product_type": "mug",
+    }
+    return {**base, **fixed, "input_sha256": "i" * 64, "source_uri": f"s3://shop/{image_id}", **columns}
+
+
+def commit(
+    rows: list[dict[str, Any]], settings: CommitSettings
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    (summary,) = commit_block(to_table(rows, EDITED), settings).to_pylist()
+    return summary, read_parquet(Path(settings.output) / "manifest")
+
+
+def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
+    commit_settings: CommitSettings,
+) -> None:
+    one = edited("shop/1", "wrong_angle", "watermark")
+    summary, (row,) = commit([one], commit_settings)
+    path = Path(commit_settings.output) / "images" / "wrong_angle" / "shop~2F1.png"
+    data = path.read_bytes()
+    expected = apply_edits(decode_image(one["upload"]), PAINT * 2)
+    np.testing.assert_array_equal(decode_image(data), expected)
+    assert (expected[:, 36:] == decode_image(one["upload"])[:, 36:]).all()
+    assert list(row) == MANIFEST.names
+    told = {name: value for name, value in row.items() if name != "corrected_at"}
+    assert told == {
+        "image_id": "shop/1",
+        "source_uri": "s3://shop/shop/1",
+        "product_type": "mug",
+        "status": "corrected",
+        "defects": ["wrong_angle", "watermark"],
+        "group": "angle",
+        "defect": "wrong_angle",
+        "output_uri": str(path),
+        "width": 60,
+        "height": 44,
+        "input_sha256": "i" * 64,
+        "output_sha256": hashlib.sha256(data).hexdigest(),
+        "model_version": "m" * 64,
+        "config_hash": "c" * 64,
+        "error_code": None,
+        "error_message": None,
+    }
+    assert row["corrected_at"].utcoffset().total_seconds() == 0
+    assert (summary["rows"], summary["corrected"]) == (1, 1)
+
+
+def test_every_row_has_a_manifest_row_with_its_status(commit_settings: CommitSettings) -> None:
+    truncated = edited("d", "watermark", upload=encode(picture(1))[:-400])
+    failed = edited("c", "watermark", error_code="empty", error_message="no bytes", upload=None, edits=None)
+    summary, manifest = commit([edited("a", "watermark"), edited("b"), failed, truncated], commit_settings)
+    assert [row["status"] for row in manifest] == ["corrected", "passthrough", "failed", "failed"]
+    assert [row["error_code"] for row in manifest] == [None, None, "empty", "truncated"]
+    assert [row["output_uri"] is None for row in manifest] == [False, True, True, True]
+    assert [row["defect"] for row in manifest] == ["watermark", None, "watermark", "watermark"]
+    assert (summary["corrected"], summary["passthrough"], summary["failed"]) == (1, 1, 2)
+
+
+def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitSettings) -> None:
+    rows = [edited(name, "watermark", sampled=True, in_strip=True) for name in "abc"]
+    commit(rows, commit_settings)
+    first = tree(Path(commit_settings.output))
+    commit(rows, commit_settings)
+    second = tree(Path(commit_settings.output))
+    assert set(first) == set(second)
+    differing = {name for name in first if first[name] != second[name]}
+    assert all(name.startswith("manifest/") for name in differing)  # corrected_at
+
+
+@pytest.mark.parametrize(("format", "extension"), [("jpeg", "jpg"), ("png", "png"), ("webp", "webp")])
+def test_formats(commit_settings: CommitSettings, format: str, extension: str) -> None:
+    _, (row,) = commit([edited("a", "watermark")], dataclasses.replace(commit_settings, format=format))
+    assert row["output_uri"].endswith(f"/a.{extension}")
+    assert decode_image(storage.read_bytes(row["output_uri"])).shape == (44, 60, 3)
+
+
+def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSettings) -> None:
+    clean = edited("z", sampled=True, upload=encode(picture(7), "PNG"))
+    rows = [edited("a", "watermark", sampled=True), edited("b", "watermark"), clean]
+    commit(rows, commit_settings)
+    first, last = read_parquet(Path(commit_settings.output) / SAMPLES)
+    before = decode_image(rows[0]["upload"])
+    assert (first["route"], last["route"]) == ("watermark", "clean")
+    np.testing.assert_array_equal(decode_image(first["before"]), resize_bicubic(before, FID_SIDE, FID_SIDE))
+    after = resize_bicubic(apply_edits(before, PAINT), FID_SIDE, FID_SIDE)
+    np.testing.assert_array_equal(decode_image(first["after"]), after)
+    np.testing.assert_array_equal(
+        decode_image(last["before"]), resize_bicubic(picture(7), FID_SIDE, FID_SIDE)
+    )
+    assert last["after"] is None
+
+
+def test_strips_keep_the_aspect_ratio(commit_settings: CommitSettings) -> None:
+    wide = encode(picture(1, 800, 400), "PNG")
+    commit([edited("a", "watermark", in_strip=True, upload=wide)], commit_settings)
+    (strip,) = read_parquet(Path(commit_settings.output) / STRIPS)
+    assert decode_image(strip["before"]).shape == decode_image(strip["after"]).shape == (160, STRIP_SIDE, 3)
+    assert strip["product_type"] == "mug"
+
+
+def test_a_block_without_rows_writes_nothing(commit_settings: CommitSettings) -> None:
+    (summary,) = commit_block(to_table([], EDITED), commit_settings).to_pylist()
+    assert summary["rows"] == 0
+    assert not Path(commit_settings.output).exists()
+
+
+def test_a_storage_that_refuses_is_no_rows_failure(
+    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str, data: bytes) -> None:
+        raise PermissionError(13, "denied")
+
+    monkeypatch.setattr(storage, "write_bytes", refuse)
+    with pytest.raises(StorageWriteError, match=r"StorageWriteError|cannot write .*/images/watermark/a.png"):
+        commit([edited("a", "watermark")], commit_settings)
+
+
+def test_the_manifest_names_nothing_before_it_is_written(
+    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    write = storage.write_bytes
+    monkeypatch.setattr(storage, "write_bytes", lambda uri, data: (write(uri, data), order.append(uri))[0])
+    commit([edited(f"{n}", "watermark", sampled=True) for n in range(20)], commit_settings)
+    assert len(order) == 22
+    assert "/manifest/" in order[-1]

@@ -1,0 +1,127 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.errors import BundleError, ConfigurationError
+from pipelines.correction.config import CorrectionConfig, Plan, resolve
+from pipelines.label_map import LabelMap
+from tests.catalogs import rows, write_bundle, write_catalog
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CorrectionConfig:
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(12))
+    write_bundle(tmp_path / "bundle")
+    return CorrectionConfig(
+        (str(tmp_path / "catalog"),), str(tmp_path / "out"), model=str(tmp_path / "bundle"), fid=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "flag"),
+    [
+        ({"fid_samples": 1}, "--fid-samples"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"limit": 0}, "--limit"),
+        ({"max_failed": 1.5}, "--max-failed"),
+        ({"max_failed": float("nan")}, "--max-failed"),
+        ({"actors": (0, 2)}, "--actors"),
+        ({"actors": (3, 2)}, "--actors"),
+        ({"gpus_per_actor": -1.0}, "--gpus-per-actor"),
+        ({"gpus_per_actor": 1.5}, "--gpus-per-actor"),
+        ({"device": "tpu"}, "--device"),
+        ({"precision": "float16"}, "--precision"),
+        ({"quality": 101}, "quality"),
+        ({"format": "tiff"}, "format"),
+    ],
+)
+def test_a_wrong_setting_is_named_at_construction(change: dict[str, Any], flag: str) -> None:
+    with pytest.raises(ConfigurationError, match=flag):
+        CorrectionConfig(("a",), "b", **change)
+
+
+def test_a_plan_knows_everything_and_has_written_nothing(config: CorrectionConfig, tmp_path: Path) -> None:
+    plan = resolve(config)
+    assert plan.listing.rows == 12
+    assert plan.image_size == 32
+    assert plan.conditions == {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background": (0, 0)}
+    assert plan.fid_missing is not None
+    assert "--no-fid" in plan.fid_missing
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_map_may_name_fewer_defects_than_the_bundle(config: CorrectionConfig, tmp_path: Path) -> None:
+    text = LabelMap.default().to_yaml()
+    (tmp_path / "map.yaml").write_text(
+        "\n".join(line for line in text.splitlines() if "wrong_angle" not in line)
+    )
+    plan = resolve(dataclasses.replace(config, label_map=str(tmp_path / "map.yaml")))
+    assert set(plan.conditions) == {"watermark", "non_white_background"}
+
+
+def test_a_label_map_that_does_not_fit_the_bundle_is_refused(
+    config: CorrectionConfig, tmp_path: Path
+) -> None:
+    text = LabelMap.default().to_yaml().replace("id: 1", "id: 7")
+    (tmp_path / "map.yaml").write_text(text)
+    with pytest.raises(BundleError, match="'watermark' has id 7"):
+        resolve(dataclasses.replace(config, label_map=str(tmp_path / "map.yaml")))
+
+
+def test_an_altered_bundle_is_refused(config: CorrectionConfig, tmp_path: Path) -> None:
+    weights = tmp_path / "bundle" / "generator.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    with pytest.raises(BundleError, match="does not match its hash"):
+        resolve(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "flag"),
+    [
+        ("model", "--model"),
+        ("label_map", "--label-map"),
+        ("reference", "--reference"),
+        ("catalog", "--catalog"),
+    ],
+)
+@pytest.mark.parametrize("fid", [True, False])
+def test_what_is_not_there_is_named_by_its_flag(
+    config: CorrectionConfig, tmp_path: Path, field: str, flag: str, fid: bool
+) -> None:
+    gone = str(tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match=flag):
+        resolve(dataclasses.replace(config, fid=fid, **{field: (gone,) if field == "catalog" else gone}))
+
+
+def test_without_weights_there_is_a_reason_and_no_fid(
+    config: CorrectionConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipelines.fid.weights.PACKAGE", "no-such-package")
+    plan = resolve(dataclasses.replace(config, fid=True))
+    assert plan.fid_weights is None
+    assert plan.fid_missing is not None
+    assert "--fid-weights" in plan.fid_missing
+    assert "--fid-weights" in caplog.text
+
+
+def test_the_configs_hash_follows_what_decides_the_outputs_bytes(config: CorrectionConfig) -> None:
+    plan = resolve(config)
+
+    def hashed(**changes: Any) -> str:
+        return dataclasses.replace(plan, config=dataclasses.replace(config, **changes)).config_hash("float32")
+
+    base = hashed()
+    assert base == hashed(batch_size=9, output="elsewhere", limit=3, actors=(1, 2), fid=True)
+    assert len({base, hashed(quality=80), hashed(format="webp"), plan.config_hash("bfloat16")}) == 4
+    assert hashed(format="png", quality=80) == hashed(format="png", quality=90)
+    fewer = dataclasses.replace(plan.label_map, rules=plan.label_map.rules[:1])
+    assert dataclasses.replace(plan, label_map=fewer).config_hash("float32") != base
+
+
+def test_the_description_is_for_people_and_json(config: CorrectionConfig) -> None:
+    described = resolve(config).describe()
+    assert described["catalog"] == list(config.catalog)
+    assert described["defects"] == ["wrong_angle", "watermark", "non_white_background"]
+    assert isinstance(resolve(config), Plan)

@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.correction import fid_pass
+from pipelines.correction.fid_pass import FeatureActor, read_source, write_fid
+from pipelines.correction.fid_reference import Reference, read_reference
+from pipelines.correction.rows import SAMPLE, to_table
+from pipelines.fid.statistics import FeatureStatistics, Moments
+from tests.catalogs import picture
+from tests.hostile_images import encode
+
+SOURCE = pa.schema([("sample_part", pa.string()), ("reference_unit", pa.string())])
+
+
+def images(rows: list[dict[str, Any]], reference: Reference) -> list[tuple[str, str, bytes]]:
+    tables = read_source(pa.Table.from_pylist(rows, SOURCE), reference)
+    return [(row["set"], row["image_id"], row["image"]) for table in tables for row in table.to_pylist()]
+
+
+def test_samples_become_sets_before_and_after_and_the_clean_ones_the_reference(tmp_path: Path) -> None:
+    rows = [
+        {"image_id": "a", "route": "watermark", "before": b"1", "after": b"2"},
+        {"image_id": "b", "route": "clean", "before": b"3"},
+    ]
+    pq.write_table(to_table(rows, SAMPLE), tmp_path / "part.parquet")
+    found = images([{"sample_part": str(tmp_path / "part.parquet")}], read_reference(None, ("watermark",), 5))
+    assert found == [
+        ("before/watermark", "a", b"1"),
+        ("after/watermark", "a", b"2"),
+        ("reference/", "b", b"3"),
+    ]
+
+
+def test_reference_images_come_from_their_units(tmp_path: Path) -> None:
+    columns = {"image_id": ["a", "b"], "image": [b"1", b"2"], "defect": [None, "watermark"]}
+    pq.write_table(pa.table(columns), tmp_path / "r.parquet")
+    reference = read_reference(str(tmp_path), ("watermark",), 5)
+    rows = [{"reference_unit": json.dumps(vars(unit))} for unit in reference.units]
+    assert images(rows, reference) == [("reference/", "a", b"1"), ("reference/watermark", "b", b"2")]
+
+
+class Extractor:
+    """Features that tell which image it was."""
+
+    def __call__(self, pixels: list[np.ndarray]) -> np.ndarray:
+        means = [image.mean() for image in pixels]
+        return np.tile(np.array(means, np.float32).reshape(-1, 1), (1, 2048))
+
+
+@pytest.fixture
+def actor(monkeypatch: pytest.MonkeyPatch) -> FeatureActor:
+    monkeypatch.setattr(fid_pass, "load_features", lambda weights, device: Extractor())
+    return FeatureActor("weights", "cpu")
+
+
+def test_features_belong_to_their_images_and_a_broken_one_is_left_out(
+    actor: FeatureActor, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = [picture(1), picture(2)]
+    rows = [
+        ("s", "a", encode(pictures[0], "PNG")),
+        ("s", "x", b"broken"),
+        ("s", "b", encode(pictures[1], "PNG")),
+    ]
+    table = pa.table([list(column) for column in zip(*rows, strict=True)], names=["set", "image_id", "image"])
+    found = actor(table)
+    assert found.column("image_id").to_pylist() == ["a", "b"]
+    values = [np.frombuffer(data, np.float32) for data in found.column("features").to_pylist()]
+    assert [value[0] for value in values] == pytest.approx([one.mean() for one in pictures])
+    assert "reference image x is left out" in caplog.text
+
+
+def test_no_images_keep_their_types(actor: FeatureActor) -> None:
+    empty = pa.table(
+        [pa.array([], kind) for kind in (pa.string(), pa.string(), pa.binary())], ["set", "image_id", "image"]
+    )
+    assert actor(empty).schema == fid_pass._FEATURES
+
+
+def statistics(*values: float) -> FeatureStatistics:
+    found = FeatureStatistics(2048)
+    found.add(np.array([[value] * 2048 for value in values], np.float32), [f"{value}" for value in values])
+    return found
+
+
+def test_a_defects_reference_is_its_own_images_and_those_for_all() -> None:
+    sets = {"reference/": statistics(1, 2), "reference/watermark": statistics(3)}
+    reference = Reference("images", units=())
+    assert fid_pass._reference(reference, sets, "watermark").n == 3  # type: ignore[union-attr]
+    assert fid_pass._reference(reference, sets, "wrong_angle").n == 2  # type: ignore[union-attr]
+    assert fid_pass._reference(reference, {}, "wrong_angle") is None
+    moments = Moments(np.zeros(2048), np.eye(2048))
+    given = Reference("statistics", moments={"watermark": moments})
+    assert fid_pass._reference(given, sets, "watermark") is moments
+    assert fid_pass._reference(given, sets, "wrong_angle") is None
+
+
+def test_the_tables_are_written_beside_the_report(tmp_path: Path) -> None:
+    row = {
+        "n": 5,
+        "n_reference": 4,
+        "fid_before": 9.5,
+        "fid_after": 3.25,
+        "kid_before": 0.1,
+        "kid_after": 0.01,
+    }
+    summary = {
+        "defects": {"watermark": {**row, "kid_after_ci95": [0.0, 0.02], "note": "n"}},
+        "features": {"x": 1},
+    }
+    write_fid(str(tmp_path), summary)
+    assert json.loads((tmp_path / "report" / "fid.json").read_text()) == summary
+    assert (tmp_path / "report" / "fid.csv").read_text().splitlines()[1].startswith("watermark,5,4,9.5,3.25,")

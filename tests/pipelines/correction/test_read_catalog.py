@@ -1,0 +1,122 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.errors import ConfigurationError
+from pipelines.correction.read_catalog import (
+    CATALOG_ROW,
+    check_catalog,
+    list_catalog,
+    read_label_rows,
+    read_rows,
+)
+from pipelines.schemas import CATALOG
+
+LABEL = pa.struct([("label", pa.string()), ("score", pa.float64())])
+
+
+def read(tmp_path: Path, table: pa.Table) -> list[dict[str, Any]]:
+    pq.write_table(table, tmp_path / "catalog.parquet")
+    tables = [found for unit in list_catalog([str(tmp_path)]).units for found in read_rows(unit)]
+    assert all(found.schema == CATALOG_ROW for found in tables)
+    return [row for found in tables for row in found.to_pylist()]
+
+
+def test_image_bytes_and_labels(tmp_path: Path) -> None:
+    labels = [[{"label": "watermark", "score": 0.5}], None, []]
+    table = pa.table(
+        {
+            "image_id": ["a", "b", "c"],
+            "image": [b"1", b"2\0", None],
+            "labels": pa.array(labels, pa.list_(LABEL)),
+            "product_type": ["mug", None, "shoe"],
+            "colour": ["red", "red", "blue"],
+        }
+    )
+    first, second, third = read(tmp_path, table)
+    assert first == {
+        "image_id": "a",
+        "image": b"1",
+        "source_uri": None,
+        "labels": [{"label": "watermark", "score": 0.5}],
+        "product_type": "mug",
+    }
+    assert (second["image"], second["labels"], second["product_type"]) == (b"2\0", [], None)
+    assert (third["image"], third["labels"]) == (None, [])
+
+
+def test_image_structs_uris_and_a_plain_label(tmp_path: Path) -> None:
+    image = pa.array(
+        [{"bytes": b"1", "path": "p1"}, {"bytes": None, "path": "p2"}, None],
+        pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())]),
+    )
+    table = pa.table(
+        {
+            "image_id": pa.array(["a", "b", "c"], pa.large_string()),
+            "image": image,
+            "uri": [None, None, "s3://x/c.jpg"],
+            "label": pa.array(["watermark", None, "clean"]).dictionary_encode(),
+        }
+    )
+    found = [(row["image"], row["source_uri"], row["labels"]) for row in read(tmp_path, table)]
+    assert found == [
+        (b"1", "p1", [{"label": "watermark", "score": None}]),
+        (None, "p2", []),
+        (None, "s3://x/c.jpg", [{"label": "clean", "score": None}]),
+    ]
+
+
+def test_labels_are_read_without_images(tmp_path: Path) -> None:
+    labels = [[{"label": "watermark", "score": None}, None, {"label": None, "score": 1.0}]]
+    columns = {
+        "image_id": ["a"],
+        "uri": ["x"],
+        "labels": pa.array(labels, pa.list_(LABEL)),
+        "product_type": ["mug"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    (unit,) = list_catalog([str(tmp_path)]).units
+    assert list(read_label_rows(unit)) == [("a", [("watermark", None)], "mug")]
+
+
+def test_the_projects_own_schema_is_accepted() -> None:
+    check_catalog(CATALOG, "x")
+
+
+def test_columns_that_are_null_throughout_are_accepted(tmp_path: Path) -> None:
+    table = pa.table(
+        {"image_id": ["a"], "image": pa.nulls(1), "labels": pa.nulls(1), "product_type": pa.nulls(1)}
+    )
+    assert read(tmp_path, table)[0]["labels"] == []
+
+
+def test_all_complaints_come_at_once_with_file_and_column() -> None:
+    schema = pa.schema(
+        [("image_id", pa.int64()), ("picture", pa.binary()), ("labels", pa.list_(pa.string()))]
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        check_catalog(schema, "s3://shop/a.parquet")
+    text = str(caught.value)
+    assert text.startswith("--catalog s3://shop/a.parquet: ")
+    assert "column 'image_id' is int64, not string" in text
+    assert "column 'labels' is list<" in text
+    assert "neither 'image' (encoded bytes) nor 'uri'" in text
+
+
+def test_missing_id_and_labels_are_named() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"'image_id' \(string\) is missing.*neither 'labels'.*nor 'label'"
+    ):
+        check_catalog(pa.schema([("uri", pa.string())]), "x")
+
+
+def test_the_limit_takes_the_first_rows(tmp_path: Path) -> None:
+    table = pa.table({"image_id": [f"{n}" for n in range(40)], "uri": ["x"] * 40, "label": ["clean"] * 40})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    listing = list_catalog([str(tmp_path)], limit=10)
+    ids = [row[0] for unit in listing.units for row in read_label_rows(unit)]
+    assert ids == [f"{n}" for n in range(10)]
+    assert listing.rows == 10

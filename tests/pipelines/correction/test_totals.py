@@ -1,0 +1,65 @@
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.correction.rows import SUMMARY
+from pipelines.correction.totals import EXAMPLES, Totals, summarise
+
+SECONDS = {"decode_seconds": 1.0, "generator_seconds": 2.0, "commit_seconds": 0.5}
+
+
+def manifest(count: int, status: str, code: str | None = None, prefix: str = "i") -> list[dict[str, Any]]:
+    message = None if code is None else f"what {code} means"
+    ids = [f"{prefix}{number}" for number in range(count)]
+    return [
+        {
+            "image_id": name,
+            "status": status,
+            "error_code": code,
+            "error_message": message and f"{message}: {name}",
+        }
+        for name in ids
+    ]
+
+
+def one(rows: list[dict[str, Any]], route: str) -> dict[str, Any]:
+    table = summarise(rows, [route] * len(rows), SECONDS)
+    assert table.schema == SUMMARY
+    (found,) = table.to_pylist()
+    return found
+
+
+def test_a_blocks_summary_is_bounded_whatever_its_size() -> None:
+    summary = one(manifest(5000, "failed", "corrupt"), "watermark")
+    assert summary["rows"] == summary["failed"] == 5000
+    (error,) = summary["errors"]
+    assert (error["code"], error["count"], len(error["examples"])) == ("corrupt", 5000, EXAMPLES)
+
+
+def test_totals_add_up_in_any_order() -> None:
+    blocks = [
+        one(manifest(3, "corrected") + manifest(2, "failed", "corrupt", "x"), "watermark"),
+        one(manifest(4, "passthrough"), "clean"),
+        one(manifest(5, "failed", "empty") + manifest(2, "failed", "corrupt", "a"), "watermark"),
+        one([], "clean"),
+    ]
+    forward, backward = Totals(), Totals()
+    for block in blocks:
+        forward.add(block)
+    for block in reversed(blocks):
+        backward.add(block)
+    for totals in (forward, backward):
+        assert (totals.rows, totals.blocks) == (16, 3)
+        assert dict(totals.statuses) == {"corrected": 3, "passthrough": 4, "rejected": 0, "failed": 9}
+        assert totals.routes["watermark"]["failed"] == 9
+        assert [(error.code, error.count) for error in totals.top_errors] == [("empty", 5), ("corrupt", 4)]
+        assert totals.top_errors[1].example_ids == ["a0", "a1", "x0"]
+        assert totals.top_errors[1].example_message == "what corrupt means: a0"
+        assert totals.seconds["generator_seconds"] == 8.0
+
+
+def test_a_summary_without_errors_keeps_its_types() -> None:
+    table = pa.concat_tables(
+        [summarise([], [], SECONDS), summarise(manifest(1, "corrected"), ["watermark"], SECONDS)]
+    )
+    assert table.schema == SUMMARY
