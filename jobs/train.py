@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--resume",
         action="store_true",
-        help="continue from OUTPUT's checkpoint; --steps may be larger than before",
+        help="continue from OUTPUT's checkpoint, or start where there is none; --steps may change",
     )
     add(
         "--init-from",
@@ -279,10 +279,6 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainSettin
     if storage.exists(settings.checkpoint) and not (args.resume or args.overwrite):
         raise ConfigurationError(
             f"--output {args.output} holds a training already: --resume continues it, --overwrite replaces it"
-        )
-    if args.resume and not storage.exists(settings.checkpoint):
-        raise ConfigurationError(
-            f"--resume: no checkpoint at {settings.checkpoint}; leave the flag away to start"
         )
     return args, settings, source
 

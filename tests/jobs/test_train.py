@@ -87,6 +87,13 @@ def test_a_killed_training_goes_on_with_resume(data: str, tmp_path: Path, reposi
     check_outputs(tmp_path, 12)
 
 
+def test_resume_starts_where_there_is_no_checkpoint(data: str, tmp_path: Path) -> None:
+    """So that a cluster may start the same command again and again."""
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "1", *SMALL]
+    assert train.main([*line, "--resume"]) == 0
+    check_outputs(tmp_path, 1)
+
+
 def test_init_from_starts_with_the_bundles_weights(data: str, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     common = ["--data", data, "--workers", "0", *SMALL]
@@ -135,7 +142,6 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--device", "cuda", "--workers", "0"], "--device cuda was asked for"),
         (["--directions", "forward"], "cycle weight must be 0"),
         (["--geometry", "affine", "--geometric-groups", "size"], "--geometric-groups: size is no group"),
-        (["--resume"], "--resume: no checkpoint"),
         (["--repeat", "watermark=0"], "--repeat watermark=0: use DEFECT=N"),
         (["--init-from", "/nowhere"], "no model bundle at /nowhere"),
         (["--image-size", "30"], "a multiple of 4"),
