@@ -18,8 +18,9 @@ from model.bundle import STARTER, Bundle, load_bundle
 from model.errors import BundleError
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from pipelines import storage
-from pipelines.correction.edit_codec import apply_edits, encode_edits, to_tensor
+from pipelines.correction.edit_codec import apply_edits, encode_edits
 from pipelines.correction.rows import EDITED, EDITS
+from pipelines.pixels import to_tensor
 
 logger = logging.getLogger(__name__)
 

@@ -1,32 +1,17 @@
-"""Edits and images between uint8 arrays, which travel, and tensors, which compute."""
+"""Edits between bytes, which travel, and tensors, which compute."""
 
 from collections.abc import Mapping
 from math import isqrt
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from model.edits import Edit, apply_edit
-
-
-def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 (B,H,W,3), 0..255, to float32 (B,3,H,W), -1..1, channels last in memory."""
-    pixels = torch.from_numpy(images).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return pixels.float().div_(127.5).sub_(1.0)
-
-
-def to_uint8(images: Tensor) -> np.ndarray:
-    """float (B,C,H,W), -1..1 (what lies outside is clipped), to uint8 (B,H,W,C), 0..255.
-
-    The exact inverse of `to_tensor` on what it returns.
-    """
-    levels = images.float().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+from pipelines.pixels import to_tensor, to_uint8
 
 
 def encode_edits(edit: Edit) -> list[dict[str, bytes]]:
-    """An edit of B images as B values of `correction_rows.EDITS`.
+    """An edit of B images as B values of `rows.EDITS`.
 
     8 bits are what the output image has; a matte below 1/510 becomes 0, and the upload's pixel stays exact.
     """

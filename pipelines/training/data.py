@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model.objective import Batch
 from pipelines.decode import decode_image
 from pipelines.label_map import LabelMap
+from pipelines.pixels import to_tensor
 from pipelines.resize import resize_bicubic
 
 #: Images are loaded this much larger than they are trained on, then cropped at random (CycleGAN: 286 to 256 pixels).
@@ -110,21 +111,11 @@ def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
             batch = []
 
 
-def to_tensor(
-    images: Iterable[NDArray[np.uint8]],
-    device: torch.device,
-    layout: torch.memory_format = torch.contiguous_format,
-) -> torch.Tensor:
-    """uint8 (S, S, 3) images to one float32 tensor (B, 3, S, S) in [-1, 1] with the memory layout `layout`."""
-    stacked = torch.from_numpy(np.stack(list(images))).to(device).permute(0, 3, 1, 2)
-    return stacked.float().div_(127.5).sub_(1.0).contiguous(memory_format=layout)
-
-
 def collate(samples: list[Sample], device: torch.device, layout: torch.memory_format) -> Batch:
     """Stack samples into a training batch on `device`, images in the memory layout `layout`."""
     return Batch(
-        x=to_tensor([sample.x for sample in samples], device, layout),
-        y=to_tensor([sample.y for sample in samples], device, layout),
+        x=to_tensor(np.stack([sample.x for sample in samples]), device).contiguous(memory_format=layout),
+        y=to_tensor(np.stack([sample.y for sample in samples]), device).contiguous(memory_format=layout),
         group=torch.tensor([sample.group for sample in samples], device=device),
         type_=torch.tensor([sample.type for sample in samples], device=device),
         paired=torch.tensor([float(sample.paired) for sample in samples], device=device),

@@ -18,19 +18,13 @@ from model.bundle import save_bundle
 from model.generator import Generator, parameter_count
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.training.data import to_tensor
+from pipelines.pixels import to_tensor, to_uint8
 
 logger = logging.getLogger("train")
 
 #: Rows per defect in a sample grid.
 GRID_ROWS = 4
 Rows = list[dict[str, Any]]
-
-
-def to_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
-    """(B, 3, H, W) in [-1, 1] to uint8 (B, H, W, 3), rounded."""
-    scaled = (images.detach().float().clamp(-1, 1) + 1) * 127.5
-    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -43,7 +37,9 @@ def translate_rows(generator: Generator, label_map: LabelMap, rows: Rows) -> NDA
         defects = [label_map.defects[row["defect"]] for row in part]
         group = torch.tensor([label_map.groups[defect.group] for defect in defects], device=device)
         type_ = torch.tensor([defect.id for defect in defects], device=device)
-        outputs.append(to_uint8(generator(to_tensor([row["source"] for row in part], device), group, type_)))
+        outputs.append(
+            to_uint8(generator(to_tensor(np.stack([row["source"] for row in part]), device), group, type_))
+        )
     return np.concatenate(outputs)
 
 

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from model.edits import Edit, apply_edit, identity_theta
-from pipelines.correction.edit_codec import apply_edits, decode_edit, encode_edits, to_tensor, to_uint8
+from pipelines.correction.edit_codec import apply_edits, decode_edit, encode_edits
+from pipelines.pixels import to_tensor, to_uint8
 from tests.catalogs import picture
 
 images = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.just(3)))
