@@ -256,7 +256,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource, steps: int) 
         log_every=args.log_every,
         checkpoint_every=args.checkpoint_every,
         grid_every=args.grid_every,
-        init_from=args.init_from,
+        init_from=None if args.init_from is None else storage.absolute(args.init_from),
     )
 
 

@@ -79,7 +79,7 @@ def _decode(row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSet
         decoded["input_sha256"] = hashlib.sha256(upload).hexdigest()
         _check_labels(route, settings.label_map)
         side = settings.image_size
-        # Exactly as training makes its inputs (pipelines.training_data).
+        # Exactly as training makes its inputs (pipelines.training.data).
         image, (width, height) = decode_with_size(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         decoded["sampled"] = settings.sample.has(name, row["image_id"])

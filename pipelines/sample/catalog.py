@@ -41,8 +41,8 @@ TRUTH = pa.schema(
             pa.float32(),
         ),  # counter-clockwise about the centre; null where the product is upright
         ("product_type", pa.string()),
-        ("encoding", pa.string()),  # of sample_encoding.ENCODINGS; null for broken files
-        ("broken", pa.string()),  # of sample_encoding.BROKEN, or null
+        ("encoding", pa.string()),  # of sample.encoding.ENCODINGS; null for broken files
+        ("broken", pa.string()),  # of sample.encoding.BROKEN, or null
         ("label_error", pa.string()),  # 'missed', 'spurious' or null
     ]
 )
