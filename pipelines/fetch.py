@@ -6,13 +6,24 @@ from pathlib import Path
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.storage import error_code, is_local, read_bytes, resolve
 
+#: Where a catalog's images may be; "" is a local path.
+SCHEMES = ("", "file", "s3")
+
 
 def read_image(uri: str, max_bytes: int = DecodeLimits().max_bytes) -> bytes:
     """The encoded bytes at `uri`, at most `max_bytes`, in one request. Relative paths: the working directory.
 
-    Raises ImageError and nothing else: `missing`, `forbidden` (permissions or credentials), `too_large`, or
-    `unreadable` (the storage failed, a folder or a device stands there, or the scheme is unknown).
+    A catalog's URIs are sellers' text: only SCHEMES are opened, so that none reaches services of the cluster's
+    network or chains file systems.
+
+    Raises ImageError and nothing else: `scheme_not_allowed`, `missing`, `forbidden` (permissions or credentials),
+    `too_large`, or `unreadable` (the storage failed, or a folder or a device stands there).
     """
+    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
+    if "::" in uri or scheme not in SCHEMES:
+        raise ImageError(
+            "scheme_not_allowed", f"{uri[:200]}: a row's uri may be a local path, file:// or s3://"
+        )
     try:
         if is_local(uri) and not stat.S_ISREG(Path(resolve(uri)[1]).stat().st_mode):
             # Reading a pipe could wait for ever.

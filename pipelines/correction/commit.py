@@ -34,6 +34,8 @@ FID_SIDE = 256  # what the FID network's input is made from (method, section 6)
 STRIP_SIDE = 320  # the report shows pictures about half as large, on screens of double density
 STRIP_QUALITY = 85
 
+#: Error code of a row that broke in a way nobody foresaw; its message has the exception.
+UNEXPECTED = "unexpected"
 #: Objects written at once by one task: each waits for storage, not for a CPU.
 _WRITE_THREADS = 8
 
@@ -55,6 +57,8 @@ class CommitSettings:
     format: str = "jpeg"
     quality: int = 92
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    # When the run began, not when the row was written: a task that is tried again writes the same bytes.
+    corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
 @dataclass
@@ -110,7 +114,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
         "config_hash": settings.config_hash,
         "error_code": row["error_code"],
         "error_message": row["error_message"],
-        "corrected_at": datetime.now(timezone.utc),
+        "corrected_at": settings.corrected_at,
     }
     done = _Row(manifest)
     try:
@@ -122,6 +126,9 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
             done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
+        done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
+        done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
     return done
 
 
@@ -136,6 +143,10 @@ def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
         "output_uri": storage.join(settings.output, IMAGES, row["defects"][0], name),
         "output_sha256": hashlib.sha256(encoded).hexdigest(),
     }
+    if row["sampled"] or row["in_strip"]:
+        after = decode_image(
+            encoded
+        )  # measured and shown is what was delivered, the encoder's losses included
     if row["sampled"]:
         done.sample = _sample(row, before, after)
     if row["in_strip"]:

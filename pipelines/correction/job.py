@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,8 +21,9 @@ import ray
 import ray.data
 import torch
 from ray.data import Dataset
+from ray.exceptions import RayError
 
-from model.errors import RunError
+from model.errors import CatalogRepairError, RunError
 from model.precision import choose_precision
 from pipelines import ray_session, storage
 from pipelines.contact_sheet import contact_sheet
@@ -115,7 +116,12 @@ def run(plan: Plan) -> Run:
         check_conservation(plan.listing.rows, run.totals, config.output)
         if plan.fid_weights is not None:
             with run.stage("fid"):
-                run.fid = _fid(run, survey)
+                try:
+                    run.fid = _fid(run, survey)
+                except (CatalogRepairError, RayError) as error:
+                    # All images are corrected and committed: they are worth more than their measurement.
+                    run.fid_missing = f"FID could not be computed: {error}"
+                    logger.warning(run.fid_missing)
         run.seconds["total"] = time.perf_counter() - started
         _report(run)
         remove_samples(config.output)
@@ -205,6 +211,7 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
     defects = set(plan.label_map.defects)
     fid_sample = survey.sample(config.fid_samples)
     wanted = defects | ({CLEAN} if plan.reference.is_catalog else set())
+    commit = replace(plan.commit_settings(_precision(run)), corrected_at=run.started_at)
     decode = DecodeSettings(
         plan.label_map,
         plan.image_size,
@@ -224,7 +231,7 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
     catalog = placement.read(units, read_units, {})
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
     edited = placement.actors(decoded, Corrector, corrector, _batch_size(run))
-    return placement.tasks(edited, commit_block, {"settings": plan.commit_settings(_precision(run))})
+    return placement.tasks(edited, commit_block, {"settings": commit})
 
 
 def _block_bytes(plan: Plan, placement: Placement) -> int:

@@ -50,9 +50,17 @@ def test_no_connection_is_unreadable(s3_folder: str) -> None:
         assert code(s3_folder + "/a.jpg") == "unreadable"
 
 
-@pytest.mark.parametrize("uri", ["", "nosuchscheme://a/b.jpg", "s3://", "a\0b", "/"])
+@pytest.mark.parametrize("uri", ["", "s3://", "a\0b", "/"])
 def test_what_names_no_file_is_unreadable(uri: str, s3_server: str) -> None:
     assert code(uri) == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["nosuchscheme://a/b.jpg", "http://127.0.0.1/a.jpg", "simplecache::file:///etc/hostname", "memory://a"],
+)
+def test_a_row_cannot_name_other_services(uri: str) -> None:
+    assert code(uri) == "scheme_not_allowed"
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -102,6 +102,18 @@ def test_every_row_has_a_manifest_row_with_its_status(commit_settings: CommitSet
     assert (summary["corrected"], summary["passthrough"], summary["failed"]) == (1, 1, 2)
 
 
+def test_an_image_that_breaks_unforeseen_is_a_failed_row(
+    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("600 MB")
+
+    monkeypatch.setattr("pipelines.correction.commit.apply_edits", no_memory)
+    _, (row,) = commit([edited("a", "watermark")], commit_settings)
+    assert (row["status"], row["error_code"], row["output_uri"]) == ("failed", "unexpected", None)
+    assert row["error_message"] == "MemoryError: 600 MB"
+
+
 def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitSettings) -> None:
     rows = [edited(name, "watermark", sampled=True, in_strip=True) for name in "abc"]
     commit(rows, commit_settings)
