@@ -56,7 +56,8 @@ def _at_least(smallest: int, text: str) -> int:
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Run a job's `main(argv) -> exit code` as a process: our own errors become one line.
 
-    Exit code 2 for ConfigurationError, 1 for the others.
+    Exit code 2 for ConfigurationError, 1 for the others. An error that nobody foresaw is one line and exit
+    code 1 too; LOG_LEVEL=DEBUG adds its traceback.
     """
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"),
@@ -71,6 +72,15 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
+    except Exception as error:  # the last resort: a person reads this, not a program
+        logger.debug("unexpected", exc_info=True)
+        lines = str(error).strip().splitlines() or ["no message"]
+        sys.stderr.write(
+            # The last line: an error of a Ray task carries the worker's whole traceback before it.
+            f"error: unexpected {type(error).__name__}: {lines[-1]}; "
+            "run again with LOG_LEVEL=DEBUG for the traceback\n"
+        )
+        sys.exit(EXIT_BROKEN_OFF)
 
 
 def show_configuration(configuration: Mapping[str, Any]) -> None:

@@ -89,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.EXIT_OK
     _remove(arguments.output, occupied)
     counts = _draw(settings, arguments.output)
-    storage.write_bytes(storage.join(arguments.output, SUMMARY), summary(settings, counts).encode())
+    with storage.as_configuration_error(arguments.output, "--output", "write"):
+        storage.write_bytes(storage.join(arguments.output, SUMMARY), summary(settings, counts).encode())
     for kind in SCHEMAS:
         if counts[kind]:
             sys.stdout.write(f"{kind:<10}{counts[kind]:>9} rows  {storage.join(arguments.output, kind)}\n")
@@ -98,16 +99,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _occupied(output: str) -> list[str]:
     """What of a sample is at `output`: two catalogs must not mix, and nothing else there is touched."""
-    fs, path = storage.resolve(output)
-    if fs.isfile(path):
-        raise ConfigurationError(f"--output: {output} is a file; give a folder")
-    return [name for name in (*SCHEMAS, SUMMARY) if storage.exists(storage.join(output, name))]
+    with storage.as_configuration_error(output, "--output", "read"):
+        fs, path = storage.resolve(output)
+        if fs.isfile(path):
+            raise ConfigurationError(f"--output: {output} is a file; give a folder")
+        return [name for name in (*SCHEMAS, SUMMARY) if storage.exists(storage.join(output, name))]
 
 
 def _remove(output: str, names: Sequence[str]) -> None:
-    for name in names:
-        fs, path = storage.resolve(storage.join(output, name))
-        fs.rm(path, recursive=True)
+    with storage.as_configuration_error(output, "--output", "replace"):
+        for name in names:
+            fs, path = storage.resolve(storage.join(output, name))
+            fs.rm(path, recursive=True)
 
 
 def _draw(settings: SampleSettings, output: str) -> Counter[str]:

@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     listing = list_photos([storage.absolute(uri) for uri in arguments.photos], arguments.limit)
     owned = _owned(arguments.output, arguments.test_catalog)
     _check_apart([unit.uri for unit in listing.units], owned)
-    occupied = [uri for uri in owned if storage.list_files(uri)]
+    occupied = [uri for uri in owned if _is_occupied(uri)]
     configuration = {
         "photos": arguments.photos,
         "output": arguments.output,
@@ -167,10 +167,16 @@ def _check_apart(inputs: Sequence[str], owned: Sequence[str]) -> None:
             raise ConfigurationError(f"--photos: {uri} lies where this job writes; choose another --output")
 
 
+def _is_occupied(uri: str) -> bool:
+    with storage.as_configuration_error(uri, "--output", "read"):
+        return bool(storage.list_files(uri))
+
+
 def _remove(uris: Sequence[str]) -> None:
     for uri in uris:
-        fs, path = storage.resolve(uri)
-        fs.rm(path, recursive=True)
+        with storage.as_configuration_error(uri, "--overwrite", "replace"):
+            fs, path = storage.resolve(uri)
+            fs.rm(path, recursive=True)
 
 
 def _finish(
@@ -187,10 +193,10 @@ def _finish(
         "configuration": configuration,
         "seconds": round(seconds, 1),
     }
-    storage.write_bytes(storage.join(output, LABEL_MAP), label_map.encode())
-    storage.write_bytes(
-        storage.join(output, SUMMARY), (json.dumps(summary, indent=2, sort_keys=True) + "\n").encode()
-    )
+    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
+    with storage.as_configuration_error(output, "--output", "write"):
+        storage.write_bytes(storage.join(output, LABEL_MAP), label_map.encode())
+        storage.write_bytes(storage.join(output, SUMMARY), text.encode())
     logger.info("%s", json.dumps(summary["counts"], sort_keys=True))
     if not totals.counts["photos/read"]:
         raise ConfigurationError(

@@ -14,6 +14,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from jobs import command
 from model.config import GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS, DiscriminatorConfig, GeneratorConfig
@@ -31,6 +32,10 @@ from pipelines.training.source import TrainingSource, open_source, train_pairs
 logger = logging.getLogger("train")
 
 DEFAULT_STEPS = 20_000
+
+#: What a training leaves in OUTPUT, and so what --overwrite removes; the checkpoint last, because it is what
+#: tells that OUTPUT holds a training.
+OWNED = ("ray_train", "samples", "history.csv", "bundle", "checkpoint.pt")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -261,11 +266,12 @@ def settings_from(args: argparse.Namespace, source: TrainingSource, steps: int) 
 
 
 def length(args: argparse.Namespace, source: TrainingSource) -> int:
-    """Updates to make: --steps, or --epochs times the training pairs over all workers' batches."""
+    """Updates to make: --steps, or --epochs times the training pairs (as --repeat uses them) over all batches."""
     if args.epochs is None:
         return int(args.steps or DEFAULT_STEPS)
     batch = args.batch_size * max(args.workers, 1)
-    return max(1, args.epochs * train_pairs(source) // batch)
+    pairs = train_pairs(source, dict(repeats(args.repeat, source.label_map)))
+    return max(1, args.epochs * pairs // batch)
 
 
 def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainSettings, TrainingSource]:
@@ -276,11 +282,43 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, TrainSettin
     if args.workers == 0:  # with workers, their machines decide
         choose_precision(args.precision, choose_device(args.device))
     initial_weights(settings)
-    if storage.exists(settings.checkpoint) and not (args.resume or args.overwrite):
+    with storage.as_configuration_error(args.output, "--output", "read"):
+        occupied = storage.exists(settings.checkpoint)
+    if occupied and not (args.resume or args.overwrite):
         raise ConfigurationError(
             f"--output {args.output} holds a training already: --resume continues it, --overwrite replaces it"
         )
+    if args.overwrite:
+        _check_apart([*args.data, *([args.init_from] if args.init_from else [])], settings.output)
     return args, settings, source
+
+
+def _check_apart(inputs: Sequence[str], output: str) -> None:
+    """Raise ConfigurationError where --overwrite would remove an input."""
+    owned = tuple(storage.resolve(storage.join(output, name))[1] + "/" for name in OWNED)
+    for uri in inputs:
+        if f"{storage.resolve(uri)[1]}/".startswith(owned):
+            raise ConfigurationError(f"--overwrite would remove {uri}; choose another --output")
+
+
+def _remove_training(output: str) -> None:
+    with storage.as_configuration_error(output, "--overwrite", "replace"):
+        for name in OWNED:
+            fs, path = storage.resolve(storage.join(output, name))
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
+
+
+def portable_command(argv: Sequence[str], args: argparse.Namespace) -> str:
+    """The command line for the model card, which travels: of this machine's paths only their last part stays."""
+    given = [*args.data, args.output, *([args.init_from] if args.init_from else [])]
+    names = {uri: PurePath(storage.resolve(uri)[1]).name or uri for uri in given if storage.is_local(uri)}
+    words = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        is_assigned = bool(equals) and flag.startswith("--") and value in names
+        words.append(f"{flag}={names[value]}" if is_assigned else names.get(word, word))
+    return shlex.join(["python", "jobs/train.py", *words])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -295,10 +333,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
-    if args.overwrite and storage.exists(settings.checkpoint):
-        fs, path = storage.resolve(settings.checkpoint)
-        fs.rm_file(path)
-    command_line = shlex.join(["python", "jobs/train.py", *(argv if argv is not None else sys.argv[1:])])
+    if args.overwrite:
+        _remove_training(settings.output)
+    command_line = portable_command(sys.argv[1:] if argv is None else argv, args)
     plan = balanced(Plan(settings, source, command_line, args.workers))
     (train_on_ray if args.workers else train_in_process)(plan)
     logger.info("bundle: %s", storage.join(settings.output, "bundle"))

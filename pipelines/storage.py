@@ -176,9 +176,27 @@ def fetch_folder(uri: str, destination: Path) -> Path:
     return destination
 
 
+@contextlib.contextmanager
+def as_configuration_error(uri: str, flag: str, action: str) -> Iterator[None]:
+    """Turn what the storage raises inside the block into a ConfigurationError that names `flag` and the remedy.
+
+    action: what the block does with `uri`, as in "cannot read s3://…". A ValueError counts as the storage's
+    fault too, so keep blocks to reading and writing.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        if str(error).startswith(flag):
+            raise
+        raise ConfigurationError(f"{flag}: {error}") from error
+    except _CHECKED as error:
+        message = f"{flag}: cannot {action} {uri}: {_reason(error)}; {_remedy(error, uri)}"
+        raise ConfigurationError(message) from error
+
+
 def check_readable(uri: str, flag: str) -> None:
     """Raise ConfigurationError, naming `flag` and the remedy, unless the file or folder `uri` can be read."""
-    with _as_configuration_error(uri, flag, "read"):
+    with as_configuration_error(uri, flag, "read"):
         fs, path = resolve(uri)
         if fs.info(path)["type"] == "directory":
             fs.ls(path, detail=False)
@@ -193,7 +211,7 @@ def check_writable(uri: str, flag: str) -> None:
     Writes an empty object and removes it; a local folder is made.
     """
     probe = join(uri, ".write-check")
-    with _as_configuration_error(uri, flag, "write"):
+    with as_configuration_error(uri, flag, "write"):
         write_bytes(probe, b"")
         fs, path = resolve(probe)
         with contextlib.suppress(
@@ -230,17 +248,6 @@ def _files_below(fs: AbstractFileSystem, path: str) -> list[str]:
     return sorted(
         name for name, info in found.items() if info.get("type") != "directory" and not name.endswith("/")
     )
-
-
-@contextlib.contextmanager
-def _as_configuration_error(uri: str, flag: str, action: str) -> Iterator[None]:
-    try:
-        yield
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{flag}: {error}") from error
-    except _CHECKED as error:
-        message = f"{flag}: cannot {action} {uri}: {_reason(error)}; {_remedy(error, uri)}"
-        raise ConfigurationError(message) from error
 
 
 def _reason(error: Exception) -> str:

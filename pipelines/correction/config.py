@@ -165,7 +165,8 @@ def resolve(config: CorrectionConfig) -> Plan:
     weights, missing = _find_weights(config)
     reference = Reference("none")
     if weights is not None:
-        reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
+        with storage.as_configuration_error(config.reference or "", "--reference", "read"):
+            reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
     elif config.reference is not None:
         storage.check_readable(config.reference, "--reference")
     return Plan(config, bundle, label_map, listing, reference, weights, missing)

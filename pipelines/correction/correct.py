@@ -38,7 +38,9 @@ def read_bundle(uri: str | None) -> Bundle:
         return load_bundle(STARTER)
     storage.check_readable(uri, "--model")
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
-        return load_bundle(storage.fetch_folder(uri, Path(scratch) / "bundle"))
+        with storage.as_configuration_error(uri, "--model", "read"):
+            folder = storage.fetch_folder(uri, Path(scratch) / "bundle")
+        return load_bundle(folder)
 
 
 class Corrector:

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +29,8 @@ from pipelines.training.source import (
 
 if TYPE_CHECKING:
     from ray.util.queue import Queue
+
+    from pipelines.ray_session import Cluster
 
 logger = logging.getLogger("train")
 
@@ -76,7 +78,9 @@ def initial_weights(settings: TrainSettings) -> dict[str, torch.Tensor] | None:
     if settings.init_from is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        bundle = load_bundle(storage.fetch_folder(settings.init_from, Path(folder)))
+        with storage.as_configuration_error(settings.init_from, "--init-from", "read"):
+            local = storage.fetch_folder(settings.init_from, Path(folder))
+        bundle = load_bundle(local)
     if bundle.generator.config != settings.generator:
         raise ConfigurationError(
             f"--init-from {settings.init_from} has another architecture: {bundle.generator.config}, "
@@ -146,15 +150,16 @@ def train_on_ray(plan: Plan) -> None:
     from ray.util.queue import Queue
 
     settings = plan.settings
-    use_gpu = settings.device == "cuda" or (settings.device == "auto" and cluster.gpus >= plan.workers)
-    if use_gpu and cluster.gpus < plan.workers:
-        raise ConfigurationError(
-            f"--workers {plan.workers} with --device cuda needs {plan.workers} GPUs; this cluster has {cluster.gpus:g}"
-        )
+    use_gpu = choose_gpu(settings.device, plan.workers, cluster)
     plan = replace(plan, settings=replace(settings, device="cuda" if use_gpu else "cpu"))
     paths = [storage.arrow_filesystem(uri)[1] for uri in plan.source.shards]
     filesystem = storage.arrow_filesystem(plan.source.shards[0])[0]
-    rows = ray.data.read_parquet(paths, filesystem=filesystem).map_batches(
+    rows = ray.data.read_parquet(
+        paths,
+        filesystem=filesystem,
+        # Fits beside the workers of one CPU, and differs from decoding: equal shares would fuse into one task.
+        num_cpus=0.2,
+    ).map_batches(
         cast(Any, decode_table),  # pyarrow has no types, and so no function of its tables fits Ray's
         batch_size=DECODE_ROWS,
         batch_format="pyarrow",
@@ -162,7 +167,11 @@ def train_on_ray(plan: Plan) -> None:
         num_cpus=0.25,
     )
     runs, folder = storage.arrow_filesystem(storage.join(settings.output, "ray_train"))
-    cpus = worker_cpus(cluster.cpus, plan.workers)
+    cpus = worker_cpus(cluster.node_cpus, plan.workers)
+    if cluster.scales:
+        cpus = max(1.0, cpus)  # workers that find no room now get nodes
+    if use_gpu:
+        cpus = min(1.0, cpus)  # the node with the GPU may have few
     # Ray Train's controller is an actor of its own: what it or a worker logs does not reach this terminal.
     lines = Queue()
     trainer = TorchTrainer(
@@ -203,10 +212,39 @@ def _show(lines: "Queue") -> None:
         logger.info(line)
 
 
-def worker_cpus(cluster_cpus: float, workers: int) -> float:
-    """CPUs for each worker such that at least one stays free for Ray Data; whole ones where there are enough."""
-    share = max(cluster_cpus - 1, cluster_cpus / 2) / workers
-    return float(int(share)) if share >= 1 else round(share, 3)
+def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
+    """Whether the workers get a GPU each.
+
+    Raises ConfigurationError where GPUs are asked for that the cluster has not and no autoscaler may add.
+    """
+    enough = cluster.gpus >= workers
+    if device == "cuda" and not enough:
+        lack = (
+            f"--workers {workers} with --device cuda needs {workers} GPUs; this cluster has {cluster.gpus:g}"
+        )
+        if not cluster.scales:
+            raise ConfigurationError(lack)
+        logger.info("%s now; waiting for the autoscaler's nodes", lack)
+    elif device == "auto" and not enough and cluster.scales:
+        logger.warning(
+            "the cluster has %g GPUs now for --workers %d: using CPUs; --device cuda asks the autoscaler for GPUs",
+            cluster.gpus,
+            workers,
+        )
+    return device == "cuda" or (device == "auto" and enough)
+
+
+def worker_cpus(node_cpus: Sequence[float], workers: int) -> float:
+    """The most CPUs for each worker such that all fit on nodes with so many and Ray Data keeps one, or half of one.
+
+    Whole ones where there are enough; above 0 always.
+    """
+    nodes = sorted(node_cpus) or [1.0]
+    nodes[-1] = max(nodes[-1] - 1, nodes[-1] / 2)
+    whole = [float(count) for count in range(int(max(nodes)), 0, -1)]
+    parts = [1000 // count / 1000 for count in range(2, 2 * workers + 1)]
+    shares = whole + parts
+    return next((share for share in shares if sum(node // share for node in nodes) >= workers), shares[-1])
 
 
 def _root(error: BaseException) -> str:

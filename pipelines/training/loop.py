@@ -2,6 +2,8 @@
 
 import io
 import logging
+import pickle
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from model.config import SIDE_MULTIPLE, DiscriminatorConfig, GeneratorConfig, require
-from model.errors import CatalogRepairError
+from model.errors import CatalogRepairError, ConfigurationError
 from model.objective import Networks, ObjectiveConfig
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from model.schedule import step_rate
@@ -25,6 +27,18 @@ logger = logging.getLogger("train")
 
 #: Below, the deepest feature maps are smaller than the padding and the strides need.
 SMALLEST_SIDE = 32
+
+#: What torch raises, by the place of the damage, for a checkpoint that is no checkpoint of these networks.
+DAMAGED = (
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 
 #: Decoded rows of an epoch, for one worker: what `data.decode_row` returns.
 EpochRows = Callable[[int], Iterable[dict[str, Any]]]
@@ -148,13 +162,22 @@ class Training:
         self._restore()
 
     def _restore(self) -> None:
-        """Continue from the checkpoint of this output, where there is one."""
+        """Continue from the checkpoint of this output, where there is one.
+
+        Raises ConfigurationError for one that is damaged or of other networks.
+        """
         if not storage.exists(self.settings.checkpoint):
             return
         data = io.BytesIO(storage.read_bytes(self.settings.checkpoint))
-        saved = torch.load(data, map_location=self.device, weights_only=True)
-        self.step_once.load_state(saved["state"])
-        self.step, self.epoch, self.history = saved["step"], saved["epoch"], saved["history"]
+        try:
+            saved = torch.load(data, map_location=self.device, weights_only=True)
+            self.step_once.load_state(saved["state"])
+            self.step, self.epoch, self.history = saved["step"], saved["epoch"], saved["history"]
+        except DAMAGED as error:
+            raise ConfigurationError(
+                f"cannot continue from {self.settings.checkpoint}: it is damaged or of other networks; "
+                "--resume needs the same network flags; --overwrite starts anew"
+            ) from error
         logger.info("resumed at step %d of %d", self.step, self.settings.steps)
 
     def save(self) -> None:

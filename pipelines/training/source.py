@@ -39,21 +39,22 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
     maps: dict[str, LabelMap] = {}
     digest = sha256()
     for uri in uris:
-        found = storage.list_files(storage.join(uri, "shards"), ".parquet")
+        with storage.as_configuration_error(uri, "--data", "read"):
+            found = storage.list_files(storage.join(uri, "shards"), ".parquet")
         if not found:
             raise ConfigurationError(
                 f"--data {uri}: no shards/*.parquet there; make them with jobs/prepare_dataset.py"
             )
-        missing = set(SHARD.names) - set(
-            pq.read_schema(storage.resolve(found[0])[1], filesystem=storage.resolve(uri)[0]).names
-        )
+        with storage.as_configuration_error(found[0], "--data", "read"):
+            fs, path = storage.resolve(found[0])
+            missing = set(SHARD.names) - set(pq.read_schema(path, filesystem=fs).names)
         if missing:
             raise ConfigurationError(
                 f"--data {uri}: {found[0]} lacks the columns {', '.join(sorted(missing))}"
             )
         shards += found
         maps[uri] = LabelMap.parse(_read(uri, "label_map.yaml"), storage.join(uri, "label_map.yaml"))
-        digest.update(str(json.loads(_read(uri, "dataset.json"))["fingerprint"]).encode())
+        digest.update(_fingerprint(uri).encode())
     first, label_map = next(iter(maps.items()))
     for uri, other in maps.items():
         if (other.groups, other.defects) != (label_map.groups, label_map.defects):
@@ -63,10 +64,19 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
     return TrainingSource(tuple(shards), label_map, digest.hexdigest())
 
 
+def _fingerprint(uri: str) -> str:
+    try:
+        return str(json.loads(_read(uri, "dataset.json"))["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"--data {uri}: dataset.json is damaged or has no fingerprint; make it with jobs/prepare_dataset.py"
+        ) from error
+
+
 def _read(uri: str, name: str) -> bytes:
     try:
         return storage.read_bytes(storage.join(uri, name))
-    except OSError as error:
+    except storage.STORAGE_ERRORS as error:
         raise ConfigurationError(
             f"--data {uri}: cannot read {name} ({type(error).__name__}); make it with jobs/prepare_dataset.py"
         ) from error
@@ -81,14 +91,22 @@ def shard_rows(shards: Iterable[str], split: str) -> Iterator[dict[str, Any]]:
                 yield from (row for row in batch.to_pylist() if row["split"] == split)
 
 
-def train_pairs(source: TrainingSource) -> int:
-    """Number of trusted pairs in the training split, from two small columns."""
+def train_pairs(source: TrainingSource, repeat: Mapping[str, int]) -> int:
+    """Number of trusted pairs that an epoch uses of the training split, from small columns.
+
+    repeat: how often an epoch uses a defect's rows, where that is not once.
+    """
     total = 0
     for shard in source.shards:
-        fs, path = storage.resolve(shard)
-        with fs.open(path, "rb") as file:
-            columns = pq.read_table(file, columns=["pairing", "split"])
-        total += sum(row == {"pairing": "paired", "split": "train"} for row in columns.to_pylist())
+        with storage.as_configuration_error(shard, "--data", "read"):
+            fs, path = storage.resolve(shard)
+            with fs.open(path, "rb") as file:
+                rows = pq.read_table(file, columns=["pairing", "split", "defect"]).to_pylist()
+        total += sum(
+            repeat.get(row["defect"], 1)
+            for row in rows
+            if row["pairing"] == "paired" and row["split"] == "train"
+        )
     return total
 
 

@@ -66,3 +66,8 @@ def test_wrong_commands_are_refused_before_any_work(tmp_path: Path) -> None:
         main(["--images", "3"])
     assert caught.value.code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_storage_that_does_not_answer_is_one_message(dead_s3: None) -> None:
+    with pytest.raises(ConfigurationError, match="--output: cannot read s3://b/x"):
+        main(["--output", "s3://b/x", "--dry-run"])

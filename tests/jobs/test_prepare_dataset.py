@@ -127,3 +127,8 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.
         main(["--photos", "x", *arguments])
     assert caught.value.code == 2
     assert "--help" in capsys.readouterr().err
+
+
+def test_a_storage_that_does_not_answer_is_one_message(photos: Path, dead_s3: None) -> None:
+    with pytest.raises(ConfigurationError, match="--output: cannot read s3://b/x"):
+        main(["--photos", str(photos), "--output", "s3://b/x", "--dry-run"])

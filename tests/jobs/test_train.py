@@ -13,7 +13,9 @@ from PIL import Image
 from jobs import train
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
-from pipelines.training.job import worker_cpus
+from pipelines.ray_session import Cluster
+from pipelines.training.job import choose_gpu, worker_cpus
+from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
 SMALL = ["--image-size", "32", "--batch-size", "2", "--width", "4", "--blocks", "1", "--log-every", "1"]
@@ -122,7 +124,52 @@ def test_an_occupied_output_is_not_overwritten_unasked(data: str, tmp_path: Path
     train.main(line)
     with pytest.raises(ConfigurationError, match="--resume continues it, --overwrite replaces it"):
         train.main(line)
+    stale, foreign = tmp_path / "samples" / "step-000099.png", tmp_path / "notes.txt"
+    stale.write_bytes(b"")
+    foreign.write_text("mine")
+    with pytest.raises(ConfigurationError, match="--overwrite would remove"):
+        train.main([*line, "--overwrite", "--init-from", str(tmp_path / "bundle")])
     assert train.main([*line, "--overwrite"]) == 0
+    assert not stale.exists()
+    assert foreign.read_text() == "mine"
+    check_outputs(tmp_path, 1)
+    assert str(tmp_path) not in (tmp_path / "bundle" / "model_card.md").read_text()
+
+
+def test_the_cards_command_keeps_only_the_names_of_local_paths() -> None:
+    line = [
+        "--data",
+        "/home/me/first",
+        "s3://shop/second",
+        "--output=/home/me/run",
+        "--init-from",
+        "old/bundle",
+    ]
+    told = train.portable_command(line, train.parser().parse_args(line))
+    assert told == "python jobs/train.py --data first s3://shop/second --output=run --init-from bundle"
+
+
+def test_epochs_count_repeated_rows(data: str) -> None:
+    line = ["--data", data, "--output", "x", "--epochs", "2", "--batch-size", "2", "--workers", "0"]
+    args = train.parser().parse_args([*line, "--repeat", "watermark=3"])
+    assert train.length(args, open_source([data])) == 34 + 2 * 12
+
+
+def test_a_storage_that_does_not_answer_is_one_message(data: str, tmp_path: Path, dead_s3: None) -> None:
+    with pytest.raises(ConfigurationError, match="--data: cannot read s3://b/x"):
+        train.main(["--data", "s3://b/x", "--output", str(tmp_path), "--dry-run"])
+    line = ["--data", data, "--workers", "0", *SMALL, "--dry-run"]
+    with pytest.raises(ConfigurationError, match="--output: cannot read s3://b/x"):
+        train.main([*line, "--output", "s3://b/x"])
+    with pytest.raises(ConfigurationError, match="--init-from: cannot read s3://b/x"):
+        train.main([*line, "--output", str(tmp_path), "--init-from", "s3://b/x"])
+
+
+def test_a_damaged_dataset_is_named(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "set")
+    (folder / "dataset.json").write_text("{")
+    with pytest.raises(ConfigurationError, match=r"--data .*dataset\.json is damaged"):
+        open_source([str(folder)])
 
 
 def test_a_dry_run_prints_the_configuration_and_writes_nothing(
@@ -161,7 +208,32 @@ def test_a_wrong_command_line_is_one_clear_message(
 
 
 @pytest.mark.parametrize(
-    ("cpus", "workers", "each"), [(16, 4, 3), (2, 1, 1), (2, 2, 0.5), (1, 1, 0.5), (4, 3, 1)]
+    ("nodes", "workers", "each"),
+    [
+        ([16], 4, 3),
+        ([2], 1, 1),
+        ([2], 2, 0.5),
+        ([1], 1, 0.5),
+        ([1], 3, 0.166),
+        ([4], 3, 1),
+        ([4, 4, 4], 1, 4),
+        ([16, 2, 2], 2, 7),  # an even share of all CPUs would fit once
+        ([], 2, 0.25),
+    ],
 )
-def test_workers_leave_a_cpu_for_reading(cpus: float, workers: int, each: float) -> None:
-    assert worker_cpus(cpus, workers) == each
+def test_workers_leave_a_cpu_for_reading(nodes: list[float], workers: int, each: float) -> None:
+    assert worker_cpus(nodes, workers) == each
+
+
+def test_gpus_are_awaited_only_where_an_autoscaler_may_add_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "train")
+    fixed, scaling = Cluster(8, 1), Cluster(0, 0, scales=True)
+    with pytest.raises(ConfigurationError, match="needs 4 GPUs; this cluster has 1"):
+        choose_gpu("cuda", 4, fixed)
+    assert choose_gpu("auto", 1, fixed)
+    assert not choose_gpu("auto", 4, fixed)
+    assert not caplog.records
+    assert choose_gpu("cuda", 4, scaling)
+    assert "waiting for the autoscaler's nodes" in caplog.text
+    assert not choose_gpu("auto", 4, scaling)
+    assert "--device cuda asks the autoscaler" in caplog.text

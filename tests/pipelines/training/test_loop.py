@@ -11,6 +11,7 @@ from model.config import DiscriminatorConfig, GeneratorConfig
 from model.errors import ConfigurationError
 from model.objective import ObjectiveConfig
 from model.training_step import OptimizerConfig
+from pipelines.label_map import LabelMap
 from pipelines.training.loop import Training, TrainingError, TrainSettings
 from pipelines.training.source import (
     do_nothing_errors,
@@ -116,7 +117,8 @@ def test_too_little_data_for_one_batch_is_an_error_and_not_an_endless_loop(sourc
 
 def test_a_source_knows_its_pairs_and_splits(source) -> None:
     # 16 photos, of which 4 are test; 3 tasks each; two background rows of the training split have no target.
-    assert train_pairs(source) == 12 * 3 - 2
+    assert train_pairs(source, {}) == 12 * 3 - 2
+    assert train_pairs(source, {"watermark": 3}) == 12 * 5 - 2
     assert len(list(shard_rows(source.shards, "train"))) == 36
     pairs = first_pairs(source, "test", 2, SIZE)
     assert sorted(row["defect"] for row in pairs) == sorted(2 * list(source.label_map.defects))
@@ -141,3 +143,19 @@ def test_rows_of_a_repeated_defect_come_more_often_and_useless_rows_never(source
 def test_data_that_was_never_prepared_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"--data .*prepare_dataset"):
         open_source([str(tmp_path)])
+
+
+@pytest.mark.parametrize("damage", ["other networks", "half", "no checkpoint", "empty"])
+def test_an_unusable_checkpoint_is_named_with_the_remedy(damage: str, tmp_path: Path) -> None:
+    label_map = LabelMap.default()
+    Training(settings(tmp_path), label_map, None).save()
+    checkpoint = tmp_path / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    wider = GeneratorConfig(n_groups=2, n_types=3, width=8, n_blocks=1, n_before_eta=0)
+    changes = {"generator": wider} if damage == "other networks" else {}
+    content = {"half": whole[: len(whole) // 2], "no checkpoint": b"junk", "empty": b""}
+    checkpoint.write_bytes(content.get(damage, whole))
+    with pytest.raises(
+        ConfigurationError, match=r"checkpoint\.pt.*same network flags; --overwrite starts anew"
+    ):
+        Training(settings(tmp_path, **changes), label_map, None)
