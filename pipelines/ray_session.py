@@ -5,8 +5,9 @@ noise.
 import json
 import logging
 import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,10 @@ os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
 import ray.data
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.exceptions import RayError
+from ray.experimental.internal_kv import _internal_kv_get
 
 from model.errors import CatalogRepairError, RunError
 from pipelines import storage
@@ -28,15 +32,22 @@ _SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 #: Where Ray Data begins to add advice of its own to an exception's message.
 _APPENDED = "\nFailed to apply UDF"
 
+#: Where the first autoscaler, and a monitor without node types, write what they know.
+_AUTOSCALING_STATUS = b"__autoscaling_status"
+#: What Ray calls the type of a node that no autoscaler manages.
+_UNMANAGED = re.compile(r"node_[0-9a-f]+")
+
 _ours = False  # this process's Ray was started here
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the cluster has, or can have where it scales by itself."""
+    """What the cluster has now, in all and CPUs of each node; scales: an autoscaler may add nodes to it."""
 
     cpus: float
     gpus: float
+    scales: bool = False
+    node_cpus: tuple[float, ...] = ()
 
 
 def start() -> Cluster:
@@ -73,10 +84,27 @@ def stop() -> None:
 
 
 def cluster() -> Cluster:
-    """The running cluster, or the largest that its autoscaler may make of it."""
+    """The running cluster as it is now."""
     now = ray.cluster_resources()
-    largest = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return Cluster(*(max(now.get(name, 0), largest.get(name, 0)) for name in ("CPU", "GPU")))
+    nodes = (node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    return Cluster(now.get("CPU", 0.0), now.get("GPU", 0.0), _scales(), tuple(filter(None, nodes)))
+
+
+def managed(node_types: Iterable[str]) -> bool:
+    """Whether a node has a type of an autoscaler's configuration.
+
+    A fixed cluster runs Ray's monitor as well, which then names every node's type after the node.
+    """
+    return any(not _UNMANAGED.fullmatch(name) for name in node_types)
+
+
+def _scales() -> bool:
+    """Whether an autoscaler, of either generation, manages the running cluster."""
+    if is_autoscaler_v2(fetch_from_server=True):
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        return managed(node.ray_node_type_name for node in [*status.active_nodes, *status.idle_nodes])
+    report = json.loads(_internal_kv_get(_AUTOSCALING_STATUS) or b"{}").get("autoscaler_report") or {}
+    return managed(report.get("active_nodes") or {})
 
 
 @contextmanager

@@ -5,6 +5,7 @@ tasks that read, decode and write. Whole CPUs would not do: with one actor per C
 How much of a core a process really uses is the operating system's business.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,6 +16,8 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
 from model.errors import ConfigurationError
 from pipelines.ray_session import Cluster
+
+logger = logging.getLogger(__name__)
 
 #: Shares of a CPU: one task of each kind and an actor fit on one. Reading differs from decoding, or Ray Data
 #: would fuse the two, and a task that reads a large file would decode all of it alone.
@@ -65,34 +68,45 @@ def place(
     """Decide on `device` ('auto', 'cpu', 'cuda') and the actors.
 
     actors: asked for, (min, max). gpus_per_actor: asked for; above 0 asks for GPUs. most: actors that the
-    work can keep busy, where none were asked for. Raises ConfigurationError for a GPU that the cluster does
-    not have.
+    work can keep busy, where none were asked for. Raises ConfigurationError for what the cluster does not
+    have, unless it scales: its autoscaler adds nodes for what waits, and one line says so.
     """
     wants_gpu = device == "cuda" or bool(gpus_per_actor)
     if device == "cpu" and gpus_per_actor:
         raise ConfigurationError("--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them")
     if wants_gpu and not cluster.gpus:
         flag = "--device cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
-        raise ConfigurationError(
-            f"{flag}: the cluster has no GPU and no node type with one; use --device cpu"
-        )
+        _await_nodes(cluster, f"{flag}: the cluster has no GPU", "; use --device cpu")
     if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
         share = gpus_per_actor or 1.0
-        if share > cluster.gpus:
-            raise ConfigurationError(
-                f"--gpus-per-actor {share:g} is more than the cluster's {cluster.gpus:g} GPUs"
+        if cluster.gpus and share > cluster.gpus:
+            _await_nodes(
+                cluster, f"--gpus-per-actor {share:g} is more than the cluster's {cluster.gpus:g} GPUs"
             )
         return Placement("cuda", *(actors or (1, max(1, min(most, int(cluster.gpus / share))))), share)
+    if device == "auto" and cluster.scales and gpus_per_actor is None:
+        logger.warning("no node has a GPU now: using CPUs; --device cuda asks the autoscaler for GPUs")
     cpus = max(1, int(cluster.cpus))
     if actors and actors[0] > cpus:
-        raise ConfigurationError(
-            f"--actors {actors[0]}:{actors[1]}: the cluster has {cpus} CPUs, so at most {cpus} actors start"
+        _await_nodes(
+            cluster,
+            f"--actors {actors[0]}:{actors[1]}: the cluster has {cpus} CPUs",
+            f", so at most {cpus} actors start",
         )
+    if actors and cluster.scales:
+        cpus = max(cpus, actors[1])  # the nodes to come
     count = max(1, min(cpus, most))
     low, high = actors or (count, count)
     # One actor more than CPUs could take what the tasks need. Decoding and writing get half the cores each at
     # most: a process more costs memory and adds nothing.
     return Placement("cpu", low, min(high, cpus), tasks_per_step=-(-cpus // 2))
+
+
+def _await_nodes(cluster: Cluster, lack: str, otherwise: str = "") -> None:
+    """Log that nodes are awaited for `lack`; raise ConfigurationError where none can come."""
+    if not cluster.scales:
+        raise ConfigurationError(lack + otherwise)
+    logger.info("%s now; waiting for the autoscaler's nodes", lack)
 
 
 def on_tasks(

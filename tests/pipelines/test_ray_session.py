@@ -15,10 +15,26 @@ def test_workers_get_the_storage_settings_except_those_submitted_with_the_job() 
     assert ray_session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a"}
 
 
+def test_node_types_tell_an_autoscaler_from_the_monitor_of_a_fixed_cluster() -> None:
+    assert ray_session.managed(["headgroup", "node_0a1b"])
+    assert not ray_session.managed(["node_0a1b", "node_22ff"])
+    assert not ray_session.managed([])
+
+
+@pytest.mark.parametrize(("node_type", "scales"), [("headgroup", True), ("node_0a1b", False), (None, False)])
+def test_the_first_autoscaler_is_found_by_its_status(
+    node_type: str | None, scales: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = json.dumps({"autoscaler_report": {"active_nodes": {node_type: 1}}}).encode()
+    monkeypatch.setattr(ray_session, "is_autoscaler_v2", lambda fetch_from_server: False)
+    monkeypatch.setattr(ray_session, "_internal_kv_get", lambda key: status if node_type else None)
+    assert ray_session._scales() is scales
+
+
 @pytest.mark.ray
 def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
     found = ray_session.start()
-    assert found.cpus == 4
+    assert found == ray_session.Cluster(4, found.gpus, scales=False, node_cpus=(4,))
     ray_session.stop()
     assert ray.is_initialized()
 

@@ -6,6 +6,7 @@ from pipelines.ray_session import Cluster
 
 CPUS = Cluster(cpus=4, gpus=0)
 GPUS = Cluster(cpus=16, gpus=4)
+SCALING = Cluster(cpus=0, gpus=0, scales=True)
 
 
 def test_a_cpu_cluster_gets_an_actor_per_cpu_that_has_work() -> None:
@@ -39,6 +40,23 @@ def test_contradictions_are_named() -> None:
         place("cuda", GPUS, None, 8.0, most=10)
     with pytest.raises(ConfigurationError, match="--actors 5:9: the cluster has 4 CPUs"):
         place("cpu", CPUS, (5, 9), None, most=10)
+
+
+def test_a_scaling_cluster_takes_what_was_asked_for_and_says_that_it_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "pipelines.correction.placement")
+    assert place("cuda", SCALING, None, None, most=10) == Placement("cuda", 1, 1, 1.0)
+    assert place("auto", SCALING, (2, 3), 0.5, most=10) == Placement("cuda", 2, 3, 0.5)
+    assert place("cpu", SCALING, (4, 8), None, most=10) == Placement("cpu", 4, 8, tasks_per_step=4)
+    assert [record.message.count("waiting for the autoscaler") for record in caplog.records] == [1, 1, 1]
+
+
+def test_auto_on_a_scaling_cluster_without_gpus_says_that_it_uses_cpus(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert place("auto", SCALING, None, None, most=10).device == "cpu"
+    assert "--device cuda asks the autoscaler for GPUs" in caplog.text
 
 
 def test_more_actors_than_cpus_never_starve_the_tasks() -> None:
