@@ -69,7 +69,6 @@ class Run:
     fid: dict[str, Any] | None = None
     fid_missing: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    first_rows: int = 0  # in the block that came back first
 
     @property
     def too_many_failed(self) -> bool:
@@ -80,12 +79,6 @@ class Run:
     def images_per_second(self) -> float:
         """Rows over the wall time of the correcting stage."""
         return self.totals.rows / max(self.seconds["correct"], 1e-9)
-
-    @property
-    def images_per_second_steady(self) -> float | None:
-        """The same without the time to the first block and its rows: starting actors costs any catalog the same."""
-        rows = self.totals.rows - self.first_rows
-        return rows / (self.seconds["correct"] - self.seconds["first_block"]) if rows else None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -173,7 +166,6 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "seconds": run.seconds,
         "core_seconds": dict(totals.seconds),
         "images_per_second": run.images_per_second if "correct" in run.seconds else None,
-        "images_per_second_steady": run.images_per_second_steady if "correct" in run.seconds else None,
     }
 
 
@@ -191,16 +183,10 @@ def versions() -> dict[str, str]:
 
 def _correct(run: Run, survey: Survey) -> None:
     """Stream the catalog through the steps and add up what comes back."""
-    started = time.perf_counter()
     with Progress("correcting", run.plan.listing.rows, sys.stderr) as progress:
         for table in tables(_summaries(run, survey)):
             for summary in table.to_pylist():
                 run.totals.add(summary)
-                if not run.first_rows:
-                    run.first_rows, run.seconds["first_block"] = (
-                        run.totals.rows,
-                        time.perf_counter() - started,
-                    )
                 progress.update(summary["rows"], summary["failed"])
 
 
