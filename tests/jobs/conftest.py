@@ -1,18 +1,21 @@
 """A storage that is not there."""
 
+from collections.abc import Iterator
+
 import pytest
 import s3fs
 
+from tests.object_store import s3_environment
+
 
 @pytest.fixture
-def dead_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 at a port where nobody listens."""
-    for name, value in (
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "y"),
-        ("AWS_MAX_ATTEMPTS", "1"),
-    ):
-        monkeypatch.setenv(name, value)
+def dead_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """S3 at a port where nobody listens; clients that saw it are forgotten afterwards."""
     monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
-    s3fs.S3FileSystem.clear_instance_cache()
+    with s3_environment(
+        AWS_ENDPOINT_URL="http://127.0.0.1:9",
+        AWS_ACCESS_KEY_ID="x",
+        AWS_SECRET_ACCESS_KEY="y",
+        AWS_MAX_ATTEMPTS="1",
+    ):
+        yield

@@ -83,7 +83,14 @@ def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
             row("f", "watermark", uri="gopher://old/picture"),
         ]
     )
-    assert [one["error_code"] for one in found] == [None, None, "missing", "empty", "no_image", "unreadable"]
+    assert [one["error_code"] for one in found] == [
+        None,
+        None,
+        "missing",
+        "empty",
+        "no_image",
+        "scheme_not_allowed",
+    ]
     assert [one["upload"] for one in found[:2]] == [data, data]
     assert found[0]["source_uri"] == str(tmp_path / "there.jpg")
 
