@@ -1,5 +1,6 @@
 """The semi-paired objective of both generators and both discriminators (Li et al., 2022; method section 3)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,17 +123,23 @@ def identity_loss(networks: Networks, batch: Batch) -> Tensor:
     return _mean(values, batch.unpaired)
 
 
+def _games(
+    networks: Networks, fakes: Fakes, batch: Batch
+) -> Iterator[tuple[PatchDiscriminator, Tensor, Tensor]]:
+    """Each discriminator that exists, with the real and the generated images it compares (same index, one pair)."""
+    if networks.d_y is not None:
+        yield networks.d_y, batch.y, fakes.y
+    if networks.d_x is not None and fakes.x is not None:
+        yield networks.d_x, batch.x, fakes.x
+
+
 def adversarial_loss(networks: Networks, fakes: Fakes, batch: Batch) -> Tensor:
     """The generators' relativistic loss in both directions. Every sample enters; real logits are constants."""
     total = batch.x.new_zeros(())
-    for critic, real, fake in (
-        (networks.d_y, batch.y, fakes.y),
-        (networks.d_x, batch.x, fakes.x),
-    ):
-        if critic is not None and fake is not None:
-            with torch.no_grad():
-                real_logits = critic(real)
-            total = total + _mean(generator_adversarial_loss(real_logits, critic(fake)))
+    for critic, real, fake in _games(networks, fakes, batch):
+        with torch.no_grad():
+            real_logits = critic(real)
+        total = total + _mean(generator_adversarial_loss(real_logits, critic(fake)))
     return total
 
 
@@ -159,10 +166,6 @@ def generator_losses(
 def discriminator_losses(networks: Networks, fakes: Fakes, batch: Batch) -> Tensor:
     """Sum of both discriminators' relativistic losses; fakes are detached here, so no generator gets a gradient."""
     total = batch.x.new_zeros(())
-    for critic, real, fake in (
-        (networks.d_y, batch.y, fakes.y),
-        (networks.d_x, batch.x, fakes.x),
-    ):
-        if critic is not None and fake is not None:
-            total = total + _mean(discriminator_loss(critic(real), critic(fake.detach())))
+    for critic, real, fake in _games(networks, fakes, batch):
+        total = total + _mean(discriminator_loss(critic(real), critic(fake.detach())))
     return total

@@ -142,7 +142,7 @@ class Training:
         init: dict[str, torch.Tensor] | None,
         rank: int = 0,
     ) -> None:
-        """init: weights of a bundle to start both generators from, or None."""
+        """init: weights of a bundle to start G_XY from (a bundle holds no other), or None."""
         self.settings, self.label_map, self.rank = settings, label_map, rank
         self.device = choose_device(settings.device)
         torch.manual_seed(settings.seed)  # the same initial weights on every rank
