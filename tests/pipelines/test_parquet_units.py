@@ -32,19 +32,28 @@ def numbers(units: tuple[Unit, ...]) -> list[int]:
     sizes=st.lists(st.integers(0, 60), min_size=1, max_size=4),
     group=st.integers(1, 25),
     unit_bytes=st.integers(1, 5000),
+    unit_rows=st.integers(1, 40),
     limit=st.none() | st.integers(1, 150),
 )
 def test_units_are_every_row_once_in_order_up_to_the_limit(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], group: int, unit_bytes: int, limit: int | None
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    group: int,
+    unit_bytes: int,
+    unit_rows: int,
+    limit: int | None,
 ) -> None:
     folder = tmp_path_factory.mktemp("units")
     for index, size in enumerate(sizes):
         write(folder / f"{index}.parquet", sum(sizes[:index]), size, group)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet_units, "UNIT_BYTES", unit_bytes)
+        patch.setattr(parquet_units, "UNIT_ROWS", unit_rows)
         listing = list_units([str(folder)], "--catalog", accept, limit)
+        found = numbers(listing.units)
     expected = list(range(sum(sizes)))[:limit]
-    assert numbers(listing.units) == expected
+    assert found == expected
+    assert all(unit.rows <= unit_rows for unit in listing.units)
     assert listing.rows == sum(unit.rows for unit in listing.units) == len(expected)
 
 
@@ -60,6 +69,18 @@ def test_large_files_are_cut_and_know_their_rows_numbers(
     assert starts == values
 
 
+def test_rows_with_images_stay_together_where_those_that_name_images_are_cut(tmp_path: Path) -> None:
+    columns = {"uri": ["s3://a/b.jpg"] * 600, "image": [b"x" * parquet_units.SMALL_ROW_BYTES] * 600}
+    for name, kept in (("small", ["uri"]), ("large", ["uri", "image"])):
+        table = pa.table({column: columns[column] for column in kept})
+        pq.write_table(table, tmp_path / f"{name}.parquet", compression="none", use_dictionary=False)
+    small, large = (
+        list_units([str(tmp_path / f"{name}.parquet")], "--catalog", accept).units for name in ("small", "large")
+    )
+    assert [unit.rows for unit in small] == [256, 256, 88]
+    assert [unit.rows for unit in large] == [600]
+
+
 def test_tables_are_small(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", 0, 100, 100)
     (unit,) = list_units([str(file)], "--catalog", accept).units
@@ -73,7 +94,7 @@ def test_absent_columns_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_unit_travels_as_a_table() -> None:
-    units = [Unit("s3://a/b.parquet", (3, 4), 120, 55), Unit("c", (0,), 0, 1)]
+    units = [Unit("s3://a/b.parquet", (3, 4), 7, 120, 55), Unit("c", (0,), 0, 0, 1)]
     assert Unit.from_table(pa.concat_tables([unit.table() for unit in units])) == units
 
 
