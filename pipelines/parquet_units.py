@@ -103,7 +103,7 @@ def list_units(
 
 
 def read_unit(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Tables of at most READ_ROWS rows (small ones: UNIT_ROWS) over `unit`, each with the number of its first row in the file.
+    """Tables of at most READ_ROWS rows (small ones: UNIT_ROWS) over `unit`, each with the number of its first row.
 
     Columns that the file lacks are left out. Raises StorageReadError.
     """
@@ -122,6 +122,7 @@ def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         step = UNIT_ROWS if skip else READ_ROWS
         for batch in file.iter_batches(step, row_groups=list(unit.row_groups), columns=present):
             table = pa.Table.from_batches([batch.slice(skip, left)])
+            table.validate(full=True)  # text that is not UTF-8 is found here, where the file is named
             skip = max(0, skip - batch.num_rows)
             if table.num_rows:
                 yield row, table

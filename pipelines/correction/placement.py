@@ -79,11 +79,15 @@ def place(
         _await_nodes(cluster, f"{flag}: the cluster has no GPU", "; use --device cpu")
     if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
         share = gpus_per_actor or 1.0
-        if cluster.gpus and share > cluster.gpus:
+        low, high = actors or (1, max(1, min(most, int(cluster.gpus / share))))
+        if cluster.gpus and low * share > cluster.gpus:
+            asked = f"--actors {low}:{high} " if actors else ""
             _await_nodes(
-                cluster, f"--gpus-per-actor {share:g} is more than the cluster's {cluster.gpus:g} GPUs"
+                cluster,
+                f"{asked}--gpus-per-actor {share:g}: that takes {low * share:g} GPUs, the cluster has "
+                f"{cluster.gpus:g}",
             )
-        return Placement("cuda", *(actors or (1, max(1, min(most, int(cluster.gpus / share))))), share)
+        return Placement("cuda", low, high, share)
     if device == "auto" and cluster.scales and gpus_per_actor is None:
         logger.warning("no node has a GPU now: using CPUs; --device cuda asks the autoscaler for GPUs")
     cpus = max(1, int(cluster.cpus))

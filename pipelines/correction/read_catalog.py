@@ -147,7 +147,7 @@ def _is_labels(kind: pa.DataType) -> bool:
     return (
         "label" in fields
         and is_text(fields["label"])
-        and (pa.types.is_floating(score) or pa.types.is_null(score))
+        and (pa.types.is_floating(score) or pa.types.is_integer(score) or pa.types.is_null(score))
     )
 
 

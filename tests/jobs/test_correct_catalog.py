@@ -96,7 +96,7 @@ def test_a_dry_run_prints_configuration_and_plan_without_ray_and_writes_nothing(
     assert shown["plan"]["rows_by_route"] == {
         "watermark": 2,
         "non_white_background": 2,
-        "clean": 1,
+        "no defect": 1,
         "wrong_angle": 2,
     }
     assert not (tmp_path / "out").exists()

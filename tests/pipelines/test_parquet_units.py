@@ -75,7 +75,8 @@ def test_rows_with_images_stay_together_where_those_that_name_images_are_cut(tmp
         table = pa.table({column: columns[column] for column in kept})
         pq.write_table(table, tmp_path / f"{name}.parquet", compression="none", use_dictionary=False)
     small, large = (
-        list_units([str(tmp_path / f"{name}.parquet")], "--catalog", accept).units for name in ("small", "large")
+        list_units([str(tmp_path / f"{name}.parquet")], "--catalog", accept).units
+        for name in ("small", "large")
     )
     assert [unit.rows for unit in small] == [256, 256, 88]
     assert [unit.rows for unit in large] == [600]
@@ -114,6 +115,14 @@ def test_a_file_that_vanished_is_no_rows_failure(tmp_path: Path) -> None:
     (unit,) = list_units([str(file)], "--catalog", accept).units
     file.unlink()
     with pytest.raises(StorageReadError, match=r"cannot read .*a.parquet"):
+        list(read_unit(unit, ["n"]))
+
+
+def test_text_that_is_not_utf_8_is_reported_with_its_file(tmp_path: Path) -> None:
+    text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"], pa.binary()).buffers())
+    pq.write_table(pa.table({"n": text}), tmp_path / "latin.parquet")
+    (unit,) = list_units([str(tmp_path)], "--catalog", accept).units
+    with pytest.raises(StorageReadError, match=r"latin.parquet.*UTF"):
         list(read_unit(unit, ["n"]))
 
 
