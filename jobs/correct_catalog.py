@@ -166,7 +166,10 @@ def summary(
     rows = sum(statuses.values())
     counts = ", ".join(f"{statuses.get(status, 0)} {status}" for status in STATUSES)
     rate = rows / max(seconds["correct"], 1e-9)
-    lines = [f"\n{rows} images: {counts}; {rate:.1f} images/s, {seconds['total']:.0f} s in all", ""]
+    lines = [
+        f"\n{rows} images: {counts}; {rate:.1f} images/s while correcting, {seconds['total']:.0f} s in all",
+        "",
+    ]
     lines += [f"no FID: {fid_missing}"] if fid is None else _fid_table(fid)
     lines += [
         "",

@@ -23,7 +23,7 @@ import torch
 from ray.data import Dataset
 from ray.exceptions import RayError
 
-from model.errors import CatalogRepairError, RunError
+from model.errors import CatalogRepairError, ConfigurationError, RunError
 from model.precision import choose_precision
 from pipelines import ray_session, storage
 from pipelines.contact_sheet import contact_sheet
@@ -104,7 +104,7 @@ def run(plan: Plan) -> Run:
         run.seconds["start"] = time.perf_counter() - started
         prepare_output(config.output, config.overwrite)
         write_run(config.output, describe(run, "running"))
-        with run.stage("correct"):
+        with run.stage("correct"), _underway(), ray_session.our_errors():
             _correct(run, survey)
         check_conservation(plan.listing.rows, run.totals, config.output)
         if plan.fid_weights is not None:
@@ -190,6 +190,17 @@ def _correct(run: Run, survey: Survey) -> None:
                 progress.update(summary["rows"], summary["failed"])
 
 
+@contextmanager
+def _underway() -> Iterator[None]:
+    """An actor may find a bundle that changed meanwhile, or no GPU: by now images may have been written, so it is not
+    the refusal of a wrong command line that its exit code would tell.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        raise RunError(f"the run broke off: {error}") from error
+
+
 def _summaries(run: Run, survey: Survey) -> Dataset:
     """The graph; nothing runs before it is iterated over."""
     plan, placement, config = run.plan, run.placement, run.plan.config
@@ -247,7 +258,11 @@ def _fid(run: Run, survey: Survey) -> dict[str, Any]:
         raise ValueError("FID needs weights")
     logger.info("computing FID and KID against %s", plan.reference.description)
     defects = tuple(defect for defect in plan.label_map.defects if survey.rows[defect])
-    settings = FidSettings(plan.config.output, defects, plan.reference, plan.fid_weights)
+    samples = {route: min(rows, plan.config.fid_samples) for route, rows in survey.rows.items()}
+    images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
+    if plan.reference.is_catalog:
+        images += samples.get(CLEAN, 0)
+    settings = FidSettings(plan.config.output, defects, plan.reference, plan.fid_weights, images)
     summary = compute_fid(settings, run.placement)
     write_fid(plan.config.output, summary)
     return summary

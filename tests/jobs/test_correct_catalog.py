@@ -146,7 +146,8 @@ def test_the_last_words_are_counts_a_table_and_places() -> None:
     fid = {"defects": {"watermark": row, "wrong_angle": {**row, "n": 3}}}
     statuses = {"corrected": 15, "failed": 1}
     text = summary("/out", statuses, {"correct": 4.0, "total": 9.0}, fid, None)
-    assert "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed; 4.0 images/s, 9 s in all" in text
+    counts = "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed"
+    assert f"{counts}; 4.0 images/s while correcting, 9 s in all" in text
     assert "watermark    12      200.12          -      0.2500     0.0000" in text
     assert text.count("note: few images") == 1
     assert "report    /out/report/index.html" in text
