@@ -18,7 +18,8 @@ from model.bundle import STARTER, Bundle, load_bundle
 from model.errors import BundleError, CatalogRepairError
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from pipelines import storage
-from pipelines.correction.edit_codec import apply_edits, encode_edits
+from pipelines.correction.edit_codec import encode_edits
+from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import EDITED, EDITS
 from pipelines.pixels import to_tensor
 
