@@ -1,4 +1,4 @@
-"""The losses of the semi-paired objective, one value per sample (Li et al., 2022, equations 1-2 and the objective).
+"""Losses of images and logits, one value per sample.
 
 Per-sample values let a mask per sample decide which terms it enters, and make a batch exactly the mean of its samples.
 """
@@ -12,7 +12,7 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
     return (a.float() - b.float()).abs().flatten(1).mean(dim=1)
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+def relativistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Relativistic discriminator loss per sample: mean softplus(-(C(y) - C(y'))) over patches.
 
     real, fake: logits (B, 1, h, w) of same-index pairs. Equals -log sigmoid of the difference; ln 2 where they tie.
@@ -20,7 +20,7 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(fake - real).flatten(1).mean(dim=1)
 
 
-def generator_adversarial_loss(real: Tensor, fake: Tensor) -> Tensor:
+def relativistic_generator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """The generator's side of the same game: mean softplus(C(y) - C(y')) over patches, per sample.
 
     `real` is a constant here: detach it, so that no gradient is spent on the discriminator.

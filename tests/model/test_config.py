@@ -17,7 +17,7 @@ from model.config import (
     to_mapping,
 )
 from model.errors import ConfigurationError
-from model.objective import ObjectiveConfig
+from model.semi_paired import SemiPairedObjective
 from model.training_step import OptimizerConfig
 
 NAN = float("nan")
@@ -47,13 +47,13 @@ BAD: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (DiscriminatorConfig, {"width": 0}, "width is 0"),
     (DiscriminatorConfig, {"n_layers": 0}, "n_layers is 0"),
     *[
-        (ObjectiveConfig, {name: value}, name)
+        (SemiPairedObjective, {name: value}, name)
         for name in ("adversarial", "reconstruction", "cycle", "identity")
         for value in (-1e-9, NAN)
     ],
-    (ObjectiveConfig, {"directions": "backward"}, "directions is 'backward'"),
-    (ObjectiveConfig, {"task_balance": "equal"}, "task_balance is 'equal'"),
-    (ObjectiveConfig, {"directions": "forward"}, "cycle weight must be 0"),
+    (SemiPairedObjective, {"directions": "backward"}, "directions is 'backward'"),
+    (SemiPairedObjective, {"task_balance": "equal"}, "task_balance is 'equal'"),
+    (SemiPairedObjective, {"directions": "forward"}, "cycle weight must be 0"),
     (OptimizerConfig, {"rate": 0.0}, "rate is 0"),
     (OptimizerConfig, {"rate": NAN}, "rate is nan"),
     (OptimizerConfig, {"beta1": 1.0}, "beta"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.losses import discriminator_loss, generator_adversarial_loss, l1
+from model.losses import l1, relativistic_discriminator_loss, relativistic_generator_loss
 
 logit_lists = st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30)), min_size=1, max_size=6)
 
@@ -24,8 +24,10 @@ def test_9_adversarial_losses_are_log_likelihoods_of_the_difference(pairs: list[
     real, fake = as_logits([pair[0] for pair in pairs]), as_logits([pair[1] for pair in pairs])
     # torch's softplus(d) is d itself above 20: e^-20 short of the definition.
     expected = -F.logsigmoid(real - fake).mean()
-    torch.testing.assert_close(discriminator_loss(real, fake)[0], expected, rtol=1e-9, atol=1e-15)
-    assert torch.equal(generator_adversarial_loss(real, fake), discriminator_loss(fake, real))
+    torch.testing.assert_close(
+        relativistic_discriminator_loss(real, fake)[0], expected, rtol=1e-9, atol=1e-15
+    )
+    assert torch.equal(relativistic_generator_loss(real, fake), relativistic_discriminator_loss(fake, real))
 
 
 @settings(max_examples=20, deadline=None)
@@ -33,12 +35,12 @@ def test_9_adversarial_losses_are_log_likelihoods_of_the_difference(pairs: list[
 def test_9_a_tie_costs_ln_2(value: float) -> None:
     """Property 9: d = 0."""
     logits = as_logits([value])
-    for loss in (discriminator_loss, generator_adversarial_loss):
+    for loss in (relativistic_discriminator_loss, relativistic_generator_loss):
         assert loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-15)
 
 
 @pytest.mark.parametrize("difference", [1e4, -1e4])
-@pytest.mark.parametrize("loss", [discriminator_loss, generator_adversarial_loss])
+@pytest.mark.parametrize("loss", [relativistic_discriminator_loss, relativistic_generator_loss])
 def test_10_extreme_logits_stay_finite(loss: Callable[[Tensor, Tensor], Tensor], difference: float) -> None:
     """Property 10, in float32, with the gradient."""
     fake = torch.zeros(1, 1, 2, 2, requires_grad=True)
@@ -48,7 +50,7 @@ def test_10_extreme_logits_stay_finite(loss: Callable[[Tensor, Tensor], Tensor],
     assert value.isfinite().all()
     assert fake.grad.isfinite().all()
     # The side that is winning pays nothing, the other one linearly.
-    winning = (difference > 0) == (loss is discriminator_loss)
+    winning = (difference > 0) == (loss is relativistic_discriminator_loss)
     assert value.item() == pytest.approx(0 if winning else 1e4)
 
 
@@ -57,7 +59,7 @@ def test_one_value_per_sample() -> None:
     b = torch.stack([torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), -1.0)])
     assert l1(a, b).tolist() == [0.5, 1.0]
     logits = torch.tensor([0.0, 5.0])[:, None, None, None].expand(2, 1, 3, 3)
-    assert discriminator_loss(logits, torch.zeros(2, 1, 3, 3)).tolist() == pytest.approx(
+    assert relativistic_discriminator_loss(logits, torch.zeros(2, 1, 3, 3)).tolist() == pytest.approx(
         [math.log(2), math.log1p(math.exp(-5))]
     )
 

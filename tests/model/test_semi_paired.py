@@ -6,34 +6,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from model.objective import (
-    Batch,
-    Fakes,
-    Networks,
-    ObjectiveConfig,
-    adversarial_loss,
-    discriminator_losses,
-    generator_losses,
-    reconstruction_loss,
-    translate,
-)
+from model.layers import ImageGenerator
+from model.method import Batch, Fakes, Method
+from model.semi_paired import SemiPaired, SemiPairedObjective
 from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_config
 
 TERMS = ("adversarial", "reconstruction", "cycle", "identity")
-FORWARD = ObjectiveConfig(cycle=0, directions="forward")
+FORWARD: dict[str, Any] = {"cycle": 0, "directions": "forward"}
 #: 0 or 1 for p and u of each sample.
 masks = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=4)
 
 
-def networks(config: ObjectiveConfig = ObjectiveConfig()) -> Networks:  # noqa: B008 - frozen
-    return Networks(small_config(), SMALL_CRITIC, config)
+def method(**objective: Any) -> SemiPaired:
+    return SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective(**objective))
 
 
-def losses(nets: Networks, batch: Batch, config: ObjectiveConfig = ObjectiveConfig()) -> dict[str, Tensor]:  # noqa: B008
-    return generator_losses(nets, translate(nets, batch), batch, config)
+def losses(of: Method, batch: Batch) -> dict[str, Tensor]:
+    return of.generator_losses(batch)[0]
 
 
-class Returns(nn.Module):
+def critics_loss(of: Method, batch: Batch) -> Tensor:
+    """What the discriminators lose against what the generators make of the batch now."""
+    return of.discriminator_losses(of.generator_losses(batch)[1], batch)
+
+
+class Returns(ImageGenerator):
     """A generator that returns its input, plus a constant; it counts how often it is asked."""
 
     def __init__(self, offset: float = 0.0) -> None:
@@ -45,14 +42,14 @@ class Returns(nn.Module):
         return image + self.offset
 
 
-def returning(forward: float = 0.0, back: float = 0.0) -> Networks:
-    """Networks whose generators add constants, without discriminators."""
-    nets = networks(ObjectiveConfig(adversarial=0))
-    nets.g_xy, nets.g_yx = cast("nn.Module", Returns(forward)), cast("nn.Module", Returns(back))  # type: ignore[assignment]
-    return nets
+def returning(forward: float = 0.0, back: float = 0.0) -> SemiPaired:
+    """A method whose generators add constants, without discriminators."""
+    found = method(adversarial=0)
+    found.generator, found.generator_back = Returns(forward), Returns(back)
+    return found
 
 
-NO_CRITICS = ObjectiveConfig(adversarial=0)
+NO_CRITICS: dict[str, Any] = {"adversarial": 0}
 
 
 @settings(max_examples=5, deadline=None)
@@ -61,7 +58,7 @@ NO_CRITICS = ObjectiveConfig(adversarial=0)
 def test_12_a_batch_is_the_mean_of_its_samples(samples: list[tuple[int, int]], seed: int) -> None:
     """Property 12: every term and the total, of both players, under mixed masks."""
     torch.manual_seed(seed)
-    nets = networks()
+    nets = method()
     batch = small_batch(tuple(p for p, _ in samples), tuple(u for _, u in samples), seed % 1000)
     whole = losses(nets, batch)
     singles = [part(batch, i, i + 1) for i in range(len(samples))]
@@ -69,13 +66,8 @@ def test_12_a_batch_is_the_mean_of_its_samples(samples: list[tuple[int, int]], s
     for name in (*TERMS, "total"):
         mean = torch.stack([value[name] for value in parts]).mean()
         torch.testing.assert_close(whole[name], mean, rtol=1e-4, atol=1e-5, msg=name)
-    critics = [discriminator_losses(nets, translate(nets, single), single) for single in singles]
-    torch.testing.assert_close(
-        discriminator_losses(nets, translate(nets, batch), batch),
-        torch.stack(critics).mean(),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    critics = [critics_loss(nets, single) for single in singles]
+    torch.testing.assert_close(critics_loss(nets, batch), torch.stack(critics).mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_12_terms_by_hand() -> None:
@@ -83,7 +75,7 @@ def test_12_terms_by_hand() -> None:
     batch = small_batch((1, 1, 0, 0), (1, 0, 1, 0))
     x = batch.x * 0.25
     batch = batch._replace(x=x, y=x + 0.5)
-    values = losses(returning(0.1, 0.2), batch, NO_CRITICS)
+    values = losses(returning(0.1, 0.2), batch)
     # |x + .1 - y| + |y + .2 - x| for half of the samples, |.2 + .1| twice for half, |.2| + |.1| for half.
     assert values["reconstruction"].item() == pytest.approx((0.4 + 0.7) * 2 / 4, abs=1e-5)
     assert values["cycle"].item() == pytest.approx((0.3 + 0.3) * 2 / 4, abs=1e-5)
@@ -93,7 +85,7 @@ def test_12_terms_by_hand() -> None:
 @torch.no_grad()
 def test_13_without_p_the_target_is_not_compared() -> None:
     """Property 13: an untrusted y may change without changing the reconstruction; a trusted one may not."""
-    nets, batch = networks(), small_batch((1, 0), (0, 1))
+    nets, batch = method(), small_batch((1, 0), (0, 1))
     usual = losses(nets, batch)["reconstruction"]
     for sample, unchanged in ((1, True), (0, False)):
         y = batch.y.clone()
@@ -107,13 +99,13 @@ def test_13_without_p_the_target_is_not_compared() -> None:
 def test_13_without_u_cycle_and_identity_are_exactly_zero_and_not_computed() -> None:
     """Property 13."""
     nets, batch = returning(0.1, 0.2), small_batch((1, 1), (0, 0))
-    values = losses(nets, batch, NO_CRITICS)
+    values = losses(nets, batch)
     assert values["cycle"].item() == values["identity"].item() == 0.0
-    assert [cast(Returns, g).calls for g in nets.generators()] == [1, 1]
+    assert [cast(Returns, g).calls for g in (nets.generator, nets.generator_back)] == [1, 1]
     # With u on one sample only, the other one's images do not enter.
     half = batch._replace(unpaired=torch.tensor([0.0, 1.0]))
     other = half._replace(x=torch.cat([images(1, seed=5), half.x[1:]]))
-    real = networks()
+    real = method()
     for name in ("cycle", "identity"):
         torch.testing.assert_close(losses(real, half)[name], losses(real, other)[name], rtol=1e-5, atol=1e-7)
         assert losses(real, half)[name] > 0
@@ -123,7 +115,7 @@ def test_13_without_u_cycle_and_identity_are_exactly_zero_and_not_computed() -> 
 def test_14_generators_that_return_their_input() -> None:
     """Property 14: cycle and identity are 0, reconstruction is 2 mean|x - y|."""
     batch = small_batch((1, 1, 1), (1, 1, 1))
-    values = losses(returning(), batch, NO_CRITICS)
+    values = losses(returning(), batch)
     assert values["cycle"].item() == values["identity"].item() == 0.0
     assert values["reconstruction"].item() == pytest.approx(
         2 * (batch.x - batch.y).abs().mean().item(), rel=1e-5
@@ -135,27 +127,28 @@ def test_14_generators_that_return_their_input() -> None:
 @torch.no_grad()
 def test_15_weights_enter_linearly(weights: list[float]) -> None:
     """Property 15: the total is the weighted sum of the same terms."""
-    nets = networks()
+    nets = method()
     batch = small_batch((1, 0), (0, 1))
     usual = losses(nets, batch)
     scaled: dict[str, Any] = dict(zip(TERMS, weights, strict=True))
-    weighted = losses(nets, batch, ObjectiveConfig(**scaled))
+    nets.objective = SemiPairedObjective(**scaled)
+    weighted = losses(nets, batch)
     expected = sum(weight * usual[name].item() for weight, name in zip(weights, TERMS, strict=True))
     assert weighted["total"].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_the_papers_weights_are_the_default() -> None:
-    config = ObjectiveConfig()
+    config = SemiPairedObjective()
     assert [getattr(config, name) for name in TERMS] == [1, 150, 10, 10]
 
 
 def test_11_real_logits_are_constants_to_the_generators() -> None:
     """Property 11: no gradient runs from the generators' loss into the real images through the critic."""
-    nets = networks(FORWARD)
+    nets = method(**FORWARD)
     batch = small_batch((1,), (0,))
     batch.y.requires_grad_()
     batch.x.requires_grad_()
-    adversarial_loss(nets, translate(nets, batch), batch).backward()
+    nets.adversarial_loss(nets.translate(batch), batch).backward()
     assert batch.y.grad is None
     assert batch.x.grad is not None
     assert batch.x.grad.any()
@@ -163,28 +156,23 @@ def test_11_real_logits_are_constants_to_the_generators() -> None:
 
 def test_11_the_discriminators_loss_reaches_no_generator() -> None:
     """Property 11: fakes are detached in the discriminators' step."""
-    nets, batch = networks(), small_batch((1, 0), (0, 1))
-    discriminator_losses(nets, translate(nets, batch), batch).backward()
-    assert all(p.grad is None for g in nets.generators() for p in g.parameters())
-    assert all(
-        p.grad is not None and p.grad.any()
-        for d in nets.discriminators()
-        for p in d.parameters()
-        if p.ndim > 1
-    )
+    nets, batch = method(), small_batch((1, 0), (0, 1))
+    critics_loss(nets, batch).backward()
+    assert all(p.grad is None for p in nets.generator_parameters())
+    assert all(p.grad is not None and p.grad.any() for p in nets.discriminator_parameters() if p.ndim > 1)
 
 
 @torch.no_grad()
 def test_each_critic_compares_images_of_its_own_domain() -> None:
     """D_Y sees y and G_XY(x), D_X sees x and G_YX(y)."""
-    nets, batch = networks(), small_batch((1,), (1,))
+    nets, batch = method(), small_batch((1,), (1,))
     seen: dict[str, list[Tensor]] = {"d_y": [], "d_x": []}
     for name, images_seen in seen.items():
         getattr(nets, name).register_forward_pre_hook(
             lambda _, arguments, to=images_seen: to.append(arguments[0])
         )
-    fakes = translate(nets, batch)
-    discriminator_losses(nets, fakes, batch)
+    fakes = nets.translate(batch)
+    nets.discriminator_losses(fakes, batch)
     assert fakes.x is not None
     for name, real, fake in (("d_y", batch.y, fakes.y), ("d_x", batch.x, fakes.x)):
         assert torch.equal(seen[name][0], real)
@@ -193,35 +181,39 @@ def test_each_critic_compares_images_of_its_own_domain() -> None:
 
 @torch.no_grad()
 def test_a_better_fake_costs_the_generator_less_and_the_critic_more() -> None:
-    nets, batch = networks(FORWARD), small_batch((1,), (0,))
+    nets, batch = method(**FORWARD), small_batch((1,), (0,))
     critic = nn.AvgPool2d(4)  # finds bright images real
     nets.d_y = cast("nn.Module", critic)  # type: ignore[assignment]
     worse, better = Fakes(batch.y - 0.5, None), Fakes(batch.y + 0.5, None)
-    assert adversarial_loss(nets, better, batch) < adversarial_loss(nets, worse, batch)
-    assert discriminator_losses(nets, better, batch) > discriminator_losses(nets, worse, batch)
+    assert nets.adversarial_loss(better, batch) < nets.adversarial_loss(worse, batch)
+    assert nets.discriminator_losses(better, batch) > nets.discriminator_losses(worse, batch)
 
 
 @torch.no_grad()
 def test_task_weights_scale_each_samples_reconstruction() -> None:
     batch = small_batch((1, 1, 0), (0, 0, 0))
     fakes = Fakes(batch.y + torch.tensor([0.1, 0.2, 0.4])[:, None, None, None], None)
-    weighted = reconstruction_loss(fakes, batch, torch.tensor([2.0, 5.0, 1.0]))
+    weights = torch.tensor([2.0, 5.0, 1.0])
+    balanced = SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective(**FORWARD), weights)
+    weighted = balanced.reconstruction_loss(fakes, batch)
     assert weighted.item() == pytest.approx((0.1 * 2 + 0.2 * 5) / 3, rel=1e-5)
 
 
 def test_only_what_is_trained_exists() -> None:
-    both, forward = networks(), networks(FORWARD)
-    assert len(both.generators()) == len(both.discriminators()) == 2
-    assert forward.generators() == [forward.g_xy]
-    assert forward.discriminators() == [forward.d_y]
-    assert networks(NO_CRITICS).discriminators() == []
+    both, forward = method(), method(**FORWARD)
+    assert len(list(both.children())) == 4
+    assert [name for name, _ in forward.named_children()] == ["generator", "d_y"]
+    assert method(**NO_CRITICS).discriminator_parameters() == []
+    for found in (both, forward):
+        parts = found.generator_parameters() + found.discriminator_parameters()
+        assert {id(p) for p in parts} == {id(p) for p in found.parameters()}
 
 
 @torch.no_grad()
 def test_forward_only_has_the_forward_half_of_each_term() -> None:
-    nets, batch = networks(FORWARD), small_batch((1, 1), (1, 1))
-    nets.g_xy = cast("nn.Module", Returns(0.1))  # type: ignore[assignment]
-    values = losses(nets, batch, FORWARD)
+    nets, batch = method(**FORWARD), small_batch((1, 1), (1, 1))
+    nets.generator = Returns(0.1)
+    values = losses(nets, batch)
     assert values["reconstruction"].item() == pytest.approx(
         (batch.x + 0.1 - batch.y).abs().mean().item(), rel=1e-5
     )
