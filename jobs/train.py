@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from jobs import command
-from model.config import GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS, DiscriminatorConfig, GeneratorConfig
+from model.config import GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
 from model.errors import ConfigurationError
-from model.objective import DIRECTIONS, TASK_BALANCES, ObjectiveConfig
 from model.precision import DEVICES, PRECISIONS, choose_device, choose_precision
+from model.recipes import MethodConfig, method_config
+from model.semi_paired import DIRECTIONS, TASK_BALANCES
 from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.label_map import LabelMap
@@ -196,26 +197,32 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def generator_config(args: argparse.Namespace, label_map: LabelMap) -> GeneratorConfig:
-    """The architecture that the flags and the label map ask for."""
+def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfig:
+    """The networks and losses that the flags and the label map ask for."""
     unknown = sorted(set(args.geometric_groups) - set(label_map.groups))
     if unknown and args.geometry != "none":
         raise ConfigurationError(
             f"--geometric-groups: {', '.join(unknown)} is no group of the label map ({', '.join(label_map.groups)})"
         )
     geometric = sorted(label_map.groups[name] for name in args.geometric_groups if name in label_map.groups)
-    before = args.blocks_before_type if args.blocks_before_type is not None else round(args.blocks * 4 / 9)
-    return GeneratorConfig(
+    generator = {
+        "width": args.width,
+        "n_blocks": args.blocks,
+        "reduce": args.reduce,
+        "inject_init": args.inject_init,
+        "head": args.head,
+        "geometry": args.geometry,
+        "geometric_groups": tuple(geometric) if args.geometry != "none" else (),
+    }
+    if args.blocks_before_type is not None:
+        generator["n_before_eta"] = args.blocks_before_type
+    losses = ("adversarial", "reconstruction", "cycle", "identity", "directions", "task_balance")
+    return method_config(
+        args.recipe,
         n_groups=1 + max(label_map.groups.values()),
         n_types=1 + max(defect.id for defect in label_map.defects.values()),
-        width=args.width,
-        n_blocks=args.blocks,
-        n_before_eta=before,
-        reduce=args.reduce,
-        inject_init=args.inject_init,
-        head=args.head,
-        geometry=args.geometry,
-        geometric_groups=tuple(geometric) if args.geometry != "none" else (),
+        generator=generator,
+        objective={name: getattr(args, name) for name in losses},
     )
 
 
@@ -237,16 +244,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource, steps: int) 
     still = frozenset(source.label_map.groups) - frozenset(args.geometric_groups)
     return TrainSettings(
         output=storage.absolute(args.output),
-        generator=generator_config(args, source.label_map),
-        discriminator=DiscriminatorConfig(width=args.width),
-        objective=ObjectiveConfig(
-            args.adversarial,
-            args.reconstruction,
-            args.cycle,
-            args.identity,
-            args.directions,
-            args.task_balance,
-        ),
+        method=resolve_method(args, source.label_map),
         optimizer=OptimizerConfig(args.rate, args.beta1),
         image_size=args.image_size,
         steps=steps,

@@ -19,7 +19,8 @@ from safetensors.torch import save as save_tensors
 
 from model.config import GeneratorConfig, from_mapping, to_mapping
 from model.errors import BundleError, ConfigurationError
-from model.generator import Generator
+from model.generator import build_generator
+from model.layers import ImageGenerator
 
 CONFIG, WEIGHTS, LABEL_MAP, CARD = "config.json", "generator.safetensors", "label_map.yaml", "model_card.md"
 FORMAT = 1
@@ -31,14 +32,19 @@ STARTER = Path(__file__).parent / "starter"
 class Bundle:
     """A loaded bundle. generator: in eval mode, float32, on the CPU. version: 64 hex digits, hash of the contents."""
 
-    generator: Generator
+    generator: ImageGenerator
     config: dict[str, Any]
     label_map: str
     version: str
 
 
 def save_bundle(
-    folder: Path, generator: Generator, label_map: str, image_size: int, card: str, details: Mapping[str, Any]
+    folder: Path,
+    generator: ImageGenerator,
+    label_map: str,
+    image_size: int,
+    card: str,
+    details: Mapping[str, Any],
 ) -> str:
     """Write a bundle into `folder` (made if absent) and return its version.
 
@@ -80,7 +86,7 @@ def load_bundle(folder: Path) -> Bundle:
                 raise BundleError(
                     f"{folder / name} does not match its hash in {CONFIG}: copy the bundle again, whole"
                 )
-        generator = Generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
+        generator = build_generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
         generator.load_state_dict(load_tensors(data[WEIGHTS]))
         label_map = data[LABEL_MAP].decode()
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -7,44 +7,13 @@ from torch import Tensor, nn
 
 from model.config import SIDE_MULTIPLE, GeneratorConfig
 from model.edits import Edit, blend, identity_theta, warp
-from model.errors import ConfigurationError
 from model.injection import AttentionInjection
+from model.layers import ImageGenerator, ResidualBlock, convolution, initialise, normalised, require_sides
+from model.resnet_blur import BlurGenerator
+from model.unet import UNetGenerator
 
 #: Side of the pooled grid on which the geometry head decides. Global pooling would lose orientation.
 GEOMETRY_GRID = 8
-
-
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the size (divided by the stride); reflect padding at stride 1, as in CycleGAN."""
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        stride=stride,
-        padding=kernel // 2,
-        padding_mode="reflect" if stride == 1 else "zeros",
-    )
-
-
-def normalised(layer: nn.Module, channels: int) -> list[nn.Module]:
-    """The layer, instance normalisation (non-affine, no running statistics, eps 1e-5) and ReLU."""
-    return [layer, nn.InstanceNorm2d(channels), nn.ReLU()]
-
-
-class ResidualBlock(nn.Module):
-    """h + IN(conv3(ReLU(IN(conv3(h))))) with reflect padding and no dropout."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            *normalised(convolution(channels, channels, 3), channels),
-            convolution(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, c, h, w) to the same shape."""
-        return cast(Tensor, features + self.body(features))
 
 
 class GeometryHead(nn.Module):
@@ -73,15 +42,14 @@ class GeometryHead(nn.Module):
         return identity_theta(len(features), features.device) + offset
 
 
-class Generator(nn.Module):
+class Generator(ImageGenerator):
     """G(x, g, eta): image to image under a group label g and a type label eta (Li et al., 2022).
 
     `forward` returns the translated image; `edit` returns the same answer in a form that applies at any resolution.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width, deep = config.width, config.width * 4
         self.encoder = nn.Sequential(
             *normalised(convolution(3, width, 7), width),
@@ -118,13 +86,8 @@ class Generator(nn.Module):
             id(layer) for part in (self.inject_group, self.inject_type) if part for layer in part.modules()
         }
         for layer in self.modules():
-            if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                continue
-            if id(layer) in injections and self.config.inject_init == "framework":
-                continue
-            nn.init.normal_(layer.weight, 0.0, 0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            if id(layer) not in injections or self.config.inject_init == "normal":
+                initialise(layer)
         if self.geometry is not None:
             nn.init.zeros_(self.geometry.linear.weight)
 
@@ -132,10 +95,7 @@ class Generator(nn.Module):
         self, image: Tensor, group: Tensor, type_: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """content (B, 3, S, S) in [-1, 1], matte (B, 1, S, S) or None, theta (B, 2, 3) or None."""
-        if image.shape[-1] % SIDE_MULTIPLE or image.shape[-2] % SIDE_MULTIPLE:
-            raise ConfigurationError(
-                f"image sides {tuple(image.shape[-2:])} must be multiples of {SIDE_MULTIPLE}"
-            )
+        require_sides(image, SIDE_MULTIPLE)
         features = self.encoder(image)
         if self.inject_group is not None:
             features = self.inject_group(features, group)
@@ -178,6 +138,16 @@ class Generator(nn.Module):
         if theta is None:
             theta = identity_theta(len(image), image.device)
         return Edit(theta, content, matte)
+
+
+def build_generator(config: GeneratorConfig) -> ImageGenerator:
+    """A generator of the configured architecture, freshly initialised."""
+    kinds: dict[str, type[ImageGenerator]] = {
+        "resnet": Generator,
+        "unet": UNetGenerator,
+        "resnet_blur": BlurGenerator,
+    }
+    return kinds[config.architecture](config)
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,21 +1,18 @@
 """One step of training in plain torch: generators, then discriminators, on any number of processes."""
 
-from collections.abc import Callable, Iterable
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from model.config import require
-from model.objective import (
-    Batch,
-    Networks,
-    ObjectiveConfig,
-    discriminator_losses,
-    generator_losses,
-    translate,
-)
+from model.layers import ImageGenerator
+from model.method import Batch, Method
 
 
 @dataclass(frozen=True)
@@ -52,78 +49,131 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(piece.view_as(gradient))
 
 
+class MovingAverage:
+    """An exponential moving average of a generator's weights, whose samples are steadier than the last weights'."""
+
+    def __init__(self, generator: ImageGenerator, decay: float) -> None:
+        self.source, self.decay, self.updates = generator, decay, 0
+        self.generator = copy.deepcopy(generator).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the source; at first faster than `decay`, or the random start would linger."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for average, value in zip(self.generator.parameters(), self.source.parameters(), strict=True):
+            average.lerp_(value, 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `load_state` needs."""
+        return {"updates": self.updates, "generator": self.generator.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`."""
+        self.updates = state["updates"]
+        self.generator.load_state_dict(state["generator"])
+
+
 class TrainingStep:
-    """Networks, their two optimisers, and `__call__(batch, rate)` that updates them once."""
+    """A method, its two optimisers, and `__call__(batches, rate)` that updates them once."""
 
     def __init__(
         self,
-        networks: Networks,
-        objective: ObjectiveConfig,
+        method: Method,
         optimizer: OptimizerConfig,
-        task_weight: Tensor | None = None,
         precision: Callable[[], torch.autocast] | None = None,
+        ema: float = 0.0,
     ) -> None:
-        """task_weight: (n_types,) factors of the reconstruction term; precision: makes autocast contexts, or None."""
-        self.networks, self.objective = networks, objective
-        self.task_weight, self.precision = task_weight, precision
+        """precision: makes autocast contexts, or None for the weights' own.
+
+        ema: decay per update of a running average of G_XY, which starts from the weights that `method` has now;
+        0 keeps none. .999 suits some ten thousand updates; nearer to 1 where there are more.
+        """
+        require(0 <= ema < 1, f"ema is {ema}; use 0 for none, or a decay below 1")
+        self.method, self.precision = method, precision
         betas = (optimizer.beta1, optimizer.beta2)
-        self.generator_parameters = [p for g in networks.generators() for p in g.parameters()]
-        self.discriminator_parameters = [p for d in networks.discriminators() for p in d.parameters()]
+        self.generator_parameters = method.generator_parameters()
+        self.discriminator_parameters = method.discriminator_parameters()
         self.generator_optimizer = torch.optim.Adam(self.generator_parameters, optimizer.rate, betas)
         self.discriminator_optimizer = (
             torch.optim.Adam(self.discriminator_parameters, optimizer.rate, betas)
             if self.discriminator_parameters
             else None
         )
+        self._average = MovingAverage(method.generator, ema) if ema else None
+
+    @property
+    def generator(self) -> ImageGenerator:
+        """G_XY as it should be used: its running average where there is one."""
+        return self._average.generator if self._average is not None else self.method.generator
 
     def _autocast(self) -> torch.autocast:
         if self.precision is not None:
             return self.precision()
         return torch.autocast("cpu", enabled=False)
 
-    def __call__(self, batch: Batch, rate: float) -> dict[str, Tensor]:
+    def __call__(self, batches: Batch | Sequence[Batch], rate: float) -> dict[str, Tensor]:
         """Update the generators, then the discriminators, at learning rate `rate`; returns detached scalar losses.
 
-        Keys: adversarial, reconstruction, cycle, identity, total and, with discriminators, discriminator.
+        Several batches make one update, equal to that of their concatenation at a fraction of its memory (but for
+        what is drawn at random, and for terms that couple samples). Keys: the method's terms, total and, with
+        discriminators, discriminator.
         """
+        parts = [batches] if isinstance(batches, Batch) else list(batches)
+        samples = sum(len(part.x) for part in parts)
+        shares = [len(part.x) / samples for part in parts]
         for optimizer in filter(None, (self.generator_optimizer, self.discriminator_optimizer)):
             for group in optimizer.param_groups:
                 group["lr"] = rate
+        sums: dict[str, Tensor] = defaultdict(lambda: parts[0].x.new_zeros((), dtype=torch.float32))
         # Frozen, so that the generators' step spends nothing on the discriminators' gradients.
-        for parameter in self.discriminator_parameters:
-            parameter.requires_grad_(False)
-        with self._autocast():
-            fakes = translate(self.networks, batch)
-            losses = generator_losses(self.networks, fakes, batch, self.objective, self.task_weight)
+        self._freeze_discriminators(True)
         self.generator_optimizer.zero_grad(set_to_none=True)
-        # A batch may hold nothing that the weights ask for, say no u where only cycle and identity count.
-        if losses["total"].requires_grad:
-            losses["total"].backward()
+        fakes = []
+        for part, share in zip(parts, shares, strict=True):
+            with self._autocast():
+                losses, made = self.method.generator_losses(part)
+            # A batch may hold nothing that the weights ask for, say no u where only cycle and identity count.
+            if losses["total"].requires_grad:
+                (losses["total"] * share).backward()
+            fakes.append(made)
+            for name, value in losses.items():
+                sums[name] = sums[name] + value.detach() * share
         average_gradients(self.generator_parameters)
         self.generator_optimizer.step()
+        if self._average is not None:
+            self._average.update()
         if self.discriminator_optimizer is not None:
-            for parameter in self.discriminator_parameters:
-                parameter.requires_grad_(True)
-            with self._autocast():
-                losses["discriminator"] = discriminator_losses(self.networks, fakes, batch)
+            self._freeze_discriminators(False)
             self.discriminator_optimizer.zero_grad(set_to_none=True)
-            losses["discriminator"].backward()
+            for part, made, share in zip(parts, fakes, shares, strict=True):
+                with self._autocast():
+                    loss = self.method.discriminator_losses(made, part)
+                (loss * share).backward()
+                sums["discriminator"] = sums["discriminator"] + loss.detach() * share
             average_gradients(self.discriminator_parameters)
             self.discriminator_optimizer.step()
-        return {name: value.detach() for name, value in losses.items()}
+        return dict(sums)
+
+    def _freeze_discriminators(self, frozen: bool) -> None:
+        for parameter in self.discriminator_parameters:
+            parameter.requires_grad_(not frozen)
 
     def state(self) -> dict[str, object]:
         """Everything a resumed training needs, as tensors and plain values."""
         discriminator = self.discriminator_optimizer
         return {
-            "networks": self.networks.state_dict(),
+            "method": self.method.state_dict(),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": discriminator.state_dict() if discriminator is not None else None,
+            "average": self._average.state() if self._average is not None else None,
         }
 
-    def load_state(self, state: dict[str, object]) -> None:
-        """Continue from `state()`."""
-        self.networks.load_state_dict(state["networks"])  # type: ignore[arg-type]
-        self.generator_optimizer.load_state_dict(state["generator_optimizer"])  # type: ignore[arg-type]
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state()` of a step of the same configuration."""
+        self.method.load_state_dict(state["method"])
+        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         if self.discriminator_optimizer is not None:
-            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])  # type: ignore[arg-type]
+            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        if self._average is not None:
+            self._average.load_state(state["average"])

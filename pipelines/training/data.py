@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.objective import Batch
+from model.method import Batch
 from pipelines.decode import decode_image
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor

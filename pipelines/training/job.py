@@ -65,7 +65,7 @@ class Plan:
 def balanced(plan: Plan) -> Plan:
     """The plan with the task balance measured, where it asks for one."""
     settings = plan.settings
-    if settings.objective.task_balance != "baseline":
+    if not settings.method.balances_tasks:
         return plan
     pairs = first_pairs(plan.source, "train", BALANCE_PAIRS, settings.image_size)
     errors = do_nothing_errors(pairs)
@@ -81,10 +81,10 @@ def initial_weights(settings: TrainSettings) -> dict[str, torch.Tensor] | None:
         with storage.as_configuration_error(settings.init_from, "--init-from", "read"):
             local = storage.fetch_folder(settings.init_from, Path(folder))
         bundle = load_bundle(local)
-    if bundle.generator.config != settings.generator:
+    if bundle.generator.config != settings.method.generator:
         raise ConfigurationError(
             f"--init-from {settings.init_from} has another architecture: {bundle.generator.config}, "
-            f"not {settings.generator}; give the same --width, --blocks, --head and --geometry"
+            f"not {settings.method.generator}; give the same --width, --blocks, --head and --geometry"
         )
     return dict(bundle.generator.state_dict())
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from model.config import SIDE_MULTIPLE, DiscriminatorConfig, GeneratorConfig, require
+from model.config import SIDE_MULTIPLE, require
 from model.errors import CatalogRepairError, ConfigurationError
-from model.objective import Networks, ObjectiveConfig
 from model.precision import autocast, choose_device, choose_precision, memory_format
+from model.recipes import MethodConfig, build_method
 from model.schedule import step_rate
 from model.training_step import OptimizerConfig, TrainingStep
 from pipelines import storage
@@ -54,9 +54,7 @@ class TrainSettings:
     """Everything that decides a training's result, besides the data. Plain values: it travels to workers as it is."""
 
     output: str
-    generator: GeneratorConfig
-    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    method: MethodConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     image_size: int = 256
     steps: int = 1000
@@ -98,13 +96,8 @@ class TrainSettings:
 
     def uses(self, row: Mapping[str, Any]) -> int:
         """How often an epoch uses a training row: not at all where no term learns from it."""
-        wanted = self.uses_unpaired or row["pairing"] == "paired"
+        wanted = self.method.uses_unpaired or row["pairing"] == "paired"
         return dict(self.repeat).get(row["defect"], 1) if wanted else 0
-
-    @property
-    def uses_unpaired(self) -> bool:
-        """Whether any term learns from samples that are not trusted pairs."""
-        return self.objective.adversarial > 0 or self.objective.cycle > 0 or self.objective.identity > 0
 
     @property
     def checkpoint(self) -> str:
@@ -118,7 +111,7 @@ def epoch_batches(
     """One epoch's batches from decoded rows; `seed` fixes order, crops and which unpaired images meet."""
     rng = np.random.default_rng(seed)
     cropped = (crop_row(row, settings.image_size, rng) for row in shuffled(rows, settings.shuffle_rows, rng))
-    samples = semi_paired(cropped, label_map, settings.cycle_groups, settings.uses_unpaired, rng)
+    samples = semi_paired(cropped, label_map, settings.cycle_groups, settings.method.uses_unpaired, rng)
     return batches(samples, settings.batch_size)
 
 
@@ -146,17 +139,14 @@ class Training:
         self.settings, self.label_map, self.rank = settings, label_map, rank
         self.device = choose_device(settings.device)
         torch.manual_seed(settings.seed)  # the same initial weights on every rank
-        networks = Networks(settings.generator, settings.discriminator, settings.objective)
+        weight = torch.tensor(settings.task_weight) if settings.task_weight else None
+        method = build_method(settings.method, weight)
         if init is not None:
-            networks.g_xy.load_state_dict(init)
+            method.generator.load_state_dict(init)
         precision = choose_precision(settings.precision, self.device)
         self.layout = memory_format(precision)
-        networks = networks.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
-        weight = torch.tensor(settings.task_weight, device=self.device) if settings.task_weight else None
-        self.step_once = TrainingStep(
-            networks, settings.objective, settings.optimizer, weight, autocast(self.device, precision)
-        )
-        self.networks = networks
+        method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.step_once = TrainingStep(method, settings.optimizer, autocast(self.device, precision))
         self.step, self.epoch = 0, 0
         self.history: list[dict[str, float]] = []
         self._restore()

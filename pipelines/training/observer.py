@@ -32,7 +32,7 @@ class Observer:
         if self.rank:
             return
         if self.held_back:
-            png = grid_png(training.networks.g_xy, self.source.label_map, self.held_back)
+            png = grid_png(training.step_once.generator, self.source.label_map, self.held_back)
             name = f"step-{training.step:06d}.png"
             storage.write_bytes(storage.join(self.settings.output, "samples", name), png)
         if training.history:
@@ -43,10 +43,10 @@ class Observer:
         """Score on held-back pairs and write the bundle."""
         if self.rank:
             return
-        generator = training.networks.g_xy.eval()
+        generator = training.step_once.generator.eval()
         settings, label_map = self.settings, self.source.label_map
         details = {
-            "recipe": "proposed",
+            "recipe": settings.method.recipe,
             "conditions": {
                 "groups": label_map.groups,
                 "types": {name: defect.id for name, defect in label_map.defects.items()},

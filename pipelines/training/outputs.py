@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.bundle import save_bundle
-from model.generator import Generator, parameter_count
+from model.generator import parameter_count
+from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor, to_uint8
@@ -28,7 +29,7 @@ Rows = list[dict[str, Any]]
 
 
 @torch.inference_mode()
-def translate_rows(generator: Generator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
+def translate_rows(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
     """G_XY of the rows' decoded sources, uint8 (N, S, S, 3), in batches of 8."""
     device = next(generator.parameters()).device
     outputs = []
@@ -43,7 +44,7 @@ def translate_rows(generator: Generator, label_map: LabelMap, rows: Rows) -> NDA
     return np.concatenate(outputs)
 
 
-def grid_png(generator: Generator, label_map: LabelMap, rows: Rows) -> bytes:
+def grid_png(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> bytes:
     """A PNG with a row per sample and the columns x, G(x), y; at most GRID_ROWS samples of each defect."""
     chosen: dict[str, Rows] = defaultdict(list)
     for row in rows:
@@ -66,7 +67,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
-def scores(generator: Generator, label_map: LabelMap, rows: Rows) -> dict[str, dict[str, float]]:
+def scores(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> dict[str, dict[str, float]]:
     """Per defect on held-back pairs: n, and the mean PSNR in dB to the target before and after correction."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     if rows:
@@ -104,7 +105,7 @@ def curves_png(history: Iterable[Mapping[str, float]]) -> bytes:
     return buffer.getvalue()
 
 
-def model_card(command: str, details: Mapping[str, Any], generator: Generator, history: Rows) -> str:
+def model_card(command: str, details: Mapping[str, Any], generator: ImageGenerator, history: Rows) -> str:
     """The bundle's model card in Markdown: what it is, how it was trained, what it scored, its curves."""
     table = ["| defect | held-back pairs | PSNR before (dB) | PSNR after (dB) |", "| --- | --- | --- | --- |"]
     table += [
@@ -150,7 +151,7 @@ def model_card(command: str, details: Mapping[str, Any], generator: Generator, h
 
 def write_bundle(
     output: str,
-    generator: Generator,
+    generator: ImageGenerator,
     label_map: LabelMap,
     image_size: int,
     command: str,

@@ -8,7 +8,7 @@ from torch import Tensor
 from model.config import DiscriminatorConfig, GeneratorConfig
 from model.edits import identity_theta
 from model.generator import Generator
-from model.objective import Batch
+from model.method import Batch
 
 #: 16 and 32 pixels leave 4 and 8 after the encoder: enough for reflect padding and for every head.
 SIDE = 16

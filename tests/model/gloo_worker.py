@@ -7,7 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.objective import Batch, Networks, ObjectiveConfig
+from model.method import Batch
+from model.semi_paired import SemiPaired, SemiPairedObjective
 from model.training_step import OptimizerConfig, TrainingStep, average_gradients
 from tests.model.builders import SMALL_CRITIC, part, small_batch, small_config
 
@@ -16,9 +17,9 @@ WORKERS, SAMPLES, RATE = 2, 4, 1e-3
 MASKS = {"equal": ((1, 1, 1, 1), (1, 1, 1, 1)), "different": ((1, 1, 0, 1), (0, 0, 1, 1))}
 #: Without discriminators and reconstruction, the first half of "different" uses no parameter at all.
 OBJECTIVES = {
-    "equal": ObjectiveConfig(),
-    "different": ObjectiveConfig(),
-    "idle worker": ObjectiveConfig(adversarial=0, reconstruction=0),
+    "equal": SemiPairedObjective(),
+    "different": SemiPairedObjective(),
+    "idle worker": SemiPairedObjective(adversarial=0, reconstruction=0),
 }
 
 
@@ -26,11 +27,10 @@ def one_step(case: str, start: int, stop: int) -> dict[str, Tensor]:
     """Gradients and parameters, by name, after one step on samples start..stop-1, from the same initial weights."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    objective = OBJECTIVES[case]
-    networks = Networks(small_config(), SMALL_CRITIC, objective)
+    method = SemiPaired(small_config(), SMALL_CRITIC, OBJECTIVES[case])
     batch: Batch = part(small_batch(*MASKS.get(case, MASKS["different"])), start, stop)
-    TrainingStep(networks, objective, OptimizerConfig(RATE))(batch, RATE)
-    named = dict(networks.named_parameters())
+    TrainingStep(method, OptimizerConfig(RATE))(batch, RATE)
+    named = dict(method.named_parameters())
     gradients = {f"gradient {name}": p.grad for name, p in named.items() if p.grad is not None}
     return {**gradients, **{name: p.detach() for name, p in named.items()}}
 

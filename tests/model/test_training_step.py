@@ -1,4 +1,5 @@
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -7,19 +8,19 @@ import torch
 import torch.multiprocessing
 from torch import Tensor
 
-from model.objective import Batch, Networks, ObjectiveConfig
+from model.errors import ConfigurationError
+from model.method import Batch
 from model.precision import autocast
+from model.semi_paired import SemiPaired, SemiPairedObjective
 from model.training_step import OptimizerConfig, TrainingStep, average_gradients
 from tests.model import gloo_worker
-from tests.model.builders import SMALL_CRITIC, images, small_batch, small_config
+from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_config
 
 RATE = 1e-3
 
 
-def step_of(objective: ObjectiveConfig = ObjectiveConfig(), **changes: Any) -> TrainingStep:  # noqa: B008 - frozen
-    return TrainingStep(
-        Networks(small_config(), SMALL_CRITIC, objective), objective, OptimizerConfig(), **changes
-    )
+def step_of(objective: SemiPairedObjective = SemiPairedObjective(), **changes: Any) -> TrainingStep:  # noqa: B008 - frozen
+    return TrainingStep(SemiPaired(small_config(), SMALL_CRITIC, objective), OptimizerConfig(), **changes)
 
 
 def gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor | None]:
@@ -27,7 +28,7 @@ def gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor | None]:
 
 
 def weights(step: TrainingStep) -> dict[str, Tensor]:
-    return copy.deepcopy(step.networks.state_dict())
+    return copy.deepcopy(step.method.state_dict())
 
 
 def same(first: list[Tensor | None], second: list[Tensor | None]) -> bool:
@@ -79,7 +80,7 @@ def test_both_players_move_and_losses_are_reported() -> None:
 
 
 def test_without_discriminators_there_is_no_discriminator_loss() -> None:
-    values = step_of(ObjectiveConfig(adversarial=0))(small_batch((1,), (1,)), RATE)
+    values = step_of(SemiPairedObjective(adversarial=0))(small_batch((1,), (1,)), RATE)
     assert "discriminator" not in values
     assert values["adversarial"] == 0
 
@@ -100,7 +101,7 @@ def test_the_rate_is_the_one_of_the_call() -> None:
 
 def test_a_batch_that_no_term_uses_changes_nothing() -> None:
     """Cycle and identity only, and no sample with u: there is nothing to learn, and nothing to stumble over."""
-    step = step_of(ObjectiveConfig(adversarial=0, reconstruction=0))
+    step = step_of(SemiPairedObjective(adversarial=0, reconstruction=0))
     before = weights(step)
     assert step(small_batch((1, 1), (0, 0)), RATE)["total"] == 0
     assert all(torch.equal(before[name], value) for name, value in weights(step).items())
@@ -116,6 +117,68 @@ def test_16_a_restored_state_continues_alike() -> None:
         first, second = step(batch, RATE), resumed(batch, RATE)
         assert all(torch.equal(first[name], second[name]) for name in first)
     assert all(torch.equal(value, weights(step)[name]) for name, value in weights(resumed).items())
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (1, 3), (2, 2)])
+def test_accumulated_batches_equal_their_concatenation(sizes: tuple[int, ...]) -> None:
+    """Gradients of both players and reported losses, under mixed masks and parts of unequal size."""
+    batch = small_batch((1, 0, 1, 1), (0, 1, 1, 0))
+    edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
+    parts = [part(batch, start, stop) for start, stop in itertools.pairwise(edges)]
+    torch.manual_seed(3)
+    whole, split = step_of(), step_of()
+    split.load_state(copy.deepcopy(whole.state()))
+    expected, found = whole(batch, 0.0), split(parts, 0.0)  # a rate of 0 leaves only gradients to compare
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-4), name
+    for (name, one), two in zip(whole.method.named_parameters(), split.method.parameters(), strict=True):
+        assert one.grad is not None
+        assert two.grad is not None
+        largest = one.grad.abs().max().item()
+        torch.testing.assert_close(two.grad, one.grad, rtol=1e-3, atol=1e-3 * largest + 2e-5, msg=name)
+
+
+def test_the_average_follows_the_generator_slowly() -> None:
+    """After updates that move every weight by the rate, the average is between the start and the last weights."""
+    step, batch = step_of(ema=0.9), small_batch((1, 0), (0, 1))
+    start = weights(step)
+    assert step.generator is not step.method.generator
+    expected = {name: value.clone() for name, value in step.generator.named_parameters()}
+    for update in range(1, 6):
+        step(batch, RATE)
+        decay = min(0.9, (1 + update) / (10 + update))
+        for name, value in step.method.generator.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * value.detach()
+    for name, value in step.generator.named_parameters():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
+        assert not value.requires_grad
+    moved = step.generator.head.weight
+    assert not torch.equal(moved, start["generator.head.weight"])
+    assert not torch.equal(moved, step.method.generator.head.weight)
+
+
+def test_without_an_average_the_generator_is_the_trained_one() -> None:
+    step = step_of()
+    assert step.generator is step.method.generator
+
+
+@pytest.mark.parametrize("ema", [-0.1, 1.0, float("nan")])
+def test_a_decay_that_is_none_is_refused(ema: float) -> None:
+    with pytest.raises(ConfigurationError, match="ema"):
+        step_of(ema=ema)
+
+
+def test_the_average_is_restored() -> None:
+    batches = [small_batch((1, 0), (0, 1), seed) for seed in range(3)]
+    step, resumed = step_of(ema=0.5), step_of(ema=0.5)
+    step(batches[0], RATE)
+    resumed.load_state(copy.deepcopy(step.state()))
+    for batch in batches[1:]:
+        step(batch, RATE)
+        resumed(batch, RATE)
+    for one, two in zip(step.generator.parameters(), resumed.generator.parameters(), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_bfloat16_computes_nearly_the_same_losses() -> None:
@@ -189,14 +252,14 @@ def toy_batch(seed: int) -> Batch:
 def toy_error(n_types: int, seed: int) -> float:
     """L1 on images not trained on, after fifty steps."""
     torch.manual_seed(seed)
-    objective = ObjectiveConfig(adversarial=0, cycle=0, identity=0, directions="forward")
+    objective = SemiPairedObjective(adversarial=0, cycle=0, identity=0, directions="forward")
     config = small_config(n_groups=0, n_types=n_types, width=8, n_blocks=0, n_before_eta=0)
-    step = TrainingStep(Networks(config, SMALL_CRITIC, objective), objective, OptimizerConfig(beta1=0.9))
+    step = TrainingStep(SemiPaired(config, SMALL_CRITIC, objective), OptimizerConfig(beta1=0.9))
     for number in range(50):
         step(toy_batch(1000 * seed + number), 2e-3)
     held_back = toy_batch(1000 * seed + 999)
     with torch.no_grad():
-        made = step.networks.g_xy(held_back.x, held_back.group, held_back.type_)
+        made = step.generator(held_back.x, held_back.group, held_back.type_)
     return (made - held_back.y).abs().mean().item()
 
 

@@ -9,7 +9,8 @@ import torch
 
 from model.config import DiscriminatorConfig, GeneratorConfig
 from model.errors import ConfigurationError
-from model.objective import ObjectiveConfig
+from model.recipes import MethodConfig
+from model.semi_paired import SemiPairedObjective
 from model.training_step import OptimizerConfig
 from pipelines.label_map import LabelMap
 from pipelines.training.loop import Training, TrainingError, TrainSettings
@@ -33,11 +34,18 @@ def source(tmp_path_factory: pytest.TempPathFactory):
     return open_source([str(write_dataset(tmp_path_factory.mktemp("data") / "set"))])
 
 
+SMALL = MethodConfig(
+    "proposed",
+    GeneratorConfig(n_groups=2, n_types=3, width=4, n_blocks=1, n_before_eta=0),
+    DiscriminatorConfig(width=4, n_layers=1),
+    SemiPairedObjective(),
+)
+
+
 def settings(output: Path, **changes) -> TrainSettings:
     base = TrainSettings(
         output=str(output),
-        generator=GeneratorConfig(n_groups=2, n_types=3, width=4, n_blocks=1, n_before_eta=0),
-        discriminator=DiscriminatorConfig(width=4, n_layers=1),
+        method=SMALL,
         image_size=SIZE,
         steps=6,
         batch_size=2,
@@ -69,8 +77,13 @@ def test_the_whole_objective_trains_and_records_every_term(source, tmp_path: Pat
 def test_reconstruction_alone_learns_the_tasks(source, tmp_path: Path) -> None:
     config = settings(
         tmp_path,
-        generator=GeneratorConfig(n_groups=2, n_types=3, width=8, n_blocks=1, n_before_eta=0, head="blend"),
-        objective=ObjectiveConfig(adversarial=0, reconstruction=1, cycle=0, identity=0, directions="forward"),
+        method=replace(
+            SMALL,
+            generator=replace(SMALL.generator, width=8, head="blend"),
+            objective=SemiPairedObjective(
+                adversarial=0, reconstruction=1, cycle=0, identity=0, directions="forward"
+            ),
+        ),
         optimizer=OptimizerConfig(rate=3e-3, beta1=0.9),
         steps=120,
     )
@@ -93,8 +106,8 @@ def test_a_training_goes_on_from_its_checkpoint(source, tmp_path: Path) -> None:
     run(first, source)
     again = Training(settings(tmp_path, steps=6), source.label_map, None)
     assert again.step == 4
-    for name, value in first.networks.state_dict().items():
-        torch.testing.assert_close(again.networks.state_dict()[name], value, rtol=0, atol=0)
+    for name, value in first.step_once.method.state_dict().items():
+        torch.testing.assert_close(again.step_once.method.state_dict()[name], value, rtol=0, atol=0)
     assert [record["step"] for record in run(again, source)] == [5, 6]
     assert [record["step"] for record in again.history] == [1, 2, 3, 4, 5, 6]
 
@@ -104,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_checkpoint(
 ) -> None:
     training = Training(settings(tmp_path), source.label_map, None)
     with torch.no_grad():
-        training.networks.g_xy.head.bias.fill_(float("nan"))
+        training.step_once.generator.head.bias.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"step 1; .*checkpoint\.pt"):
         run(training, source)
 
@@ -134,8 +147,8 @@ def test_the_task_balance_makes_doing_nothing_cost_one_in_every_task(source) -> 
 
 
 def test_rows_of_a_repeated_defect_come_more_often_and_useless_rows_never(source, tmp_path: Path) -> None:
-    only_pairs = ObjectiveConfig(adversarial=0, cycle=0, identity=0)
-    config = settings(tmp_path, objective=only_pairs, repeat=(("watermark", 3),))
+    only_pairs = replace(SMALL, objective=SemiPairedObjective(adversarial=0, cycle=0, identity=0))
+    config = settings(tmp_path, method=only_pairs, repeat=(("watermark", 3),))
     counts = Counter(row["defect"] for row in local_rows(source, 1, SIZE, frozenset(), config.uses))
     assert counts == {"non_white_background": 10, "watermark": 36, "wrong_angle": 12}
 
@@ -151,8 +164,8 @@ def test_an_unusable_checkpoint_is_named_with_the_remedy(damage: str, tmp_path: 
     Training(settings(tmp_path), label_map, None).save()
     checkpoint = tmp_path / "checkpoint.pt"
     whole = checkpoint.read_bytes()
-    wider = GeneratorConfig(n_groups=2, n_types=3, width=8, n_blocks=1, n_before_eta=0)
-    changes = {"generator": wider} if damage == "other networks" else {}
+    wider = replace(SMALL, generator=replace(SMALL.generator, width=8))
+    changes = {"method": wider} if damage == "other networks" else {}
     content = {"half": whole[: len(whole) // 2], "no checkpoint": b"junk", "empty": b""}
     checkpoint.write_bytes(content.get(damage, whole))
     with pytest.raises(

@@ -1,0 +1,81 @@
+"""What every recipe has in common: the batch it learns from, and the losses that a training step asks it for."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from model.layers import ImageGenerator
+
+
+class Batch(NamedTuple):
+    """Training samples. x, y: (B, 3, S, S) float RGB in [-1, 1]; group, type_: (B,) int64.
+
+    paired (p) and unpaired (u): (B,) float 0 or 1. p: x and y are a trusted pair and enter the reconstruction term;
+    u: the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same task.
+    """
+
+    x: Tensor
+    y: Tensor
+    group: Tensor
+    type_: Tensor
+    paired: Tensor
+    unpaired: Tensor
+
+
+class Fakes(NamedTuple):
+    """What the generators made of a batch, each (B, 3, S, S) in [-1, 1]; None where the method makes no such image.
+
+    y = G_XY(x), x = G_YX(y), back_x = G_YX(G_XY(x)).
+    """
+
+    y: Tensor
+    x: Tensor | None = None
+    back_x: Tensor | None = None
+
+    def detach(self) -> "Fakes":
+        """The same images without the graph that made them: what discriminators learn from."""
+        return Fakes(*(None if image is None else image.detach() for image in self))  # type: ignore[arg-type]
+
+
+class Method(nn.Module):
+    """What one recipe trains: its networks, and the losses of its two players.
+
+    `state_dict` holds everything that a resumed training needs, besides the optimisers' moments and the random number
+    generators of the CPU and of the device.
+    """
+
+    #: G_XY, the network that goes into a bundle.
+    generator: ImageGenerator
+    #: Whether any term learns from trusted pairs, and whether any learns from other samples: data need not hold
+    #: what no term uses, and a sample of such a kind must not be fed.
+    uses_pairs: bool
+    uses_unpaired: bool
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """What the generators' optimiser updates."""
+        raise NotImplementedError
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """What the discriminators' optimiser updates; empty where there is no adversarial term."""
+        raise NotImplementedError
+
+    def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
+        """Unweighted scalar terms by name and their weighted sum `total`; and the fakes, detached.
+
+        Everything is a mean over the batch's samples.
+        """
+        raise NotImplementedError
+
+    def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
+        """The discriminators' scalar loss on the fakes that `generator_losses` returned for this batch."""
+        raise NotImplementedError
+
+
+def parameters_of(*networks: nn.Module | None) -> list[nn.Parameter]:
+    """The parameters of the networks that exist."""
+    return [p for network in networks if network is not None for p in network.parameters()]
+
+
+def mean_over_samples(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(1/B) sum of mask * value (B,): divided by B, not by the mask's sum, so that a batch is its samples' mean."""
+    return values.mean() if mask is None else (values * mask).sum() / len(values)

@@ -1,0 +1,197 @@
+"""The semi-paired method: two conditional generators, two relativistic discriminators (Li et al., 2022)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.config import DiscriminatorConfig, GeneratorConfig, require, require_choice
+from model.discriminator import PatchDiscriminator
+from model.generator import build_generator
+from model.losses import (
+    average_discriminator_loss,
+    average_generator_loss,
+    l1,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
+from model.method import Batch, Fakes, Method, mean_over_samples, parameters_of
+
+DIRECTIONS = ("both", "forward")
+TASK_BALANCES = ("none", "baseline")
+DX_FAKES = ("mirror", "cycle", "both")
+
+_Loss = Callable[[Tensor, Tensor], Tensor]
+#: By name: the discriminator's and the generator's loss of real and generated logits.
+RELATIVISTIC: dict[str, tuple[_Loss, _Loss]] = {
+    "pairwise": (relativistic_discriminator_loss, relativistic_generator_loss),
+    "average": (average_discriminator_loss, average_generator_loss),
+}
+
+
+@dataclass(frozen=True)
+class SemiPairedObjective:
+    """Weights of the terms; the defaults are the paper's."""
+
+    adversarial: float = 1.0  # lambda 1; 0 drops the discriminators: a start on a small machine
+    reconstruction: float = 150.0  # lambda 2
+    cycle: float = 10.0  # lambda 3
+    identity: float = 10.0  # lambda 4
+    # `forward` trains G_XY alone: a fraction of the cost, for when there is no cycle to close.
+    directions: str = "both"
+    # `baseline` divides each sample's reconstruction by its task's do-nothing L1, so that faint defects count.
+    task_balance: str = "none"
+    # Which generated images D_X compares with x. `mirror`: G_YX(y), as the equations' symmetry has it. `cycle`:
+    # G_YX(G_XY(x)), as the paper's text has it, for tasks whose y says too little of x to invent one. `both`: half
+    # each. The latter two translate every sample forth and back, also those without u.
+    dx_fake: str = "mirror"
+    # `pairwise` is the paper's. `average` compares with the other side's mean: steadier from batches of 8 on, where
+    # real and generated images of one index have little in common; it couples a batch's samples (see the loss).
+    relativistic: str = "pairwise"
+    # False is the ablation "w/o unpaired": u counts as 0 everywhere, and samples that are no trusted pair stay out.
+    use_unpaired: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("adversarial", "reconstruction", "cycle", "identity"):
+            require(getattr(self, name) >= 0, f"loss weight {name} must not be negative")
+        require_choice("directions", self.directions, DIRECTIONS)
+        require_choice("task_balance", self.task_balance, TASK_BALANCES)
+        require_choice("dx_fake", self.dx_fake, DX_FAKES)
+        require_choice("relativistic", self.relativistic, tuple(RELATIVISTIC))
+        require(
+            self.directions == "both" or self.cycle == 0,
+            "directions='forward' trains no generator back, so the cycle weight must be 0",
+        )
+        require(
+            self.dx_fake == "mirror" or (self.directions == "both" and self.adversarial > 0),
+            f"dx_fake={self.dx_fake!r} needs D_X: directions='both' and an adversarial weight",
+        )
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether any term learns from trusted pairs."""
+        return self.reconstruction > 0 or self._uses_any()
+
+    @property
+    def uses_unpaired(self) -> bool:
+        """Whether any term learns from samples that are no trusted pairs."""
+        return self.use_unpaired and self._uses_any()
+
+    def _uses_any(self) -> bool:
+        return self.adversarial > 0 or self.cycle > 0 or self.identity > 0
+
+
+class SemiPaired(Method):
+    """G_XY (`generator`), G_YX, D_X and D_Y; with directions='forward' only G_XY and D_Y; D only where it is used."""
+
+    task_weight: Tensor | None
+
+    def __init__(
+        self,
+        generator: GeneratorConfig,
+        discriminator: DiscriminatorConfig,
+        objective: SemiPairedObjective,
+        task_weight: Tensor | None = None,
+    ) -> None:
+        """task_weight: (n_types,) factors of the reconstruction term, or None."""
+        super().__init__()
+        self.objective = objective
+        self.uses_pairs, self.uses_unpaired = objective.uses_pairs, objective.uses_unpaired
+        both, adversarial = objective.directions == "both", objective.adversarial > 0
+        self.generator = build_generator(generator)
+        self.generator_back = build_generator(generator) if both else None
+        # The type determines the group, so it alone conditions a discriminator.
+        self.d_y = PatchDiscriminator(discriminator, generator.n_types) if adversarial else None
+        self.d_x = PatchDiscriminator(discriminator, generator.n_types) if adversarial and both else None
+        self._discriminator_loss, self._generator_loss = RELATIVISTIC[objective.relativistic]
+        # Measured from the data anew by every training, so no part of the state.
+        self.register_buffer("task_weight", task_weight, persistent=False)
+
+    def generator_parameters(self) -> list[torch.nn.Parameter]:
+        """Both generators'."""
+        return parameters_of(self.generator, self.generator_back)
+
+    def discriminator_parameters(self) -> list[torch.nn.Parameter]:
+        """Those of the discriminators that exist."""
+        return parameters_of(self.d_y, self.d_x)
+
+    def translate(self, batch: Batch) -> Fakes:
+        """Run the generators once each on the batch; the fakes keep their graph."""
+        fake_y = self.generator(batch.x, batch.group, batch.type_)
+        if self.generator_back is None:
+            return Fakes(fake_y)
+        fake_x = self.generator_back(batch.y, batch.group, batch.type_)
+        if self.objective.dx_fake == "mirror":
+            return Fakes(fake_y, fake_x)
+        return Fakes(fake_y, fake_x, self.generator_back(fake_y, batch.group, batch.type_))
+
+    def reconstruction_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
+        """|G_XY(x) - y| + |G_YX(y) - x| over trusted pairs, times the task's weight where there is one."""
+        values = l1(fakes.y, batch.y)
+        if fakes.x is not None:
+            values = values + l1(fakes.x, batch.x)
+        if self.task_weight is not None:
+            values = values * self.task_weight[batch.type_]
+        return mean_over_samples(values, batch.paired)
+
+    def cycle_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
+        """|G_YX(G_XY(x)) - x| + |G_XY(G_YX(y)) - y| over samples with u set."""
+        if self.generator_back is None or fakes.x is None:
+            return batch.x.new_zeros(())
+        back_x = fakes.back_x
+        if back_x is None:
+            back_x = self.generator_back(fakes.y, batch.group, batch.type_)
+        back_y = self.generator(fakes.x, batch.group, batch.type_)
+        return mean_over_samples(l1(back_x, batch.x) + l1(back_y, batch.y), batch.unpaired)
+
+    def identity_loss(self, batch: Batch) -> Tensor:
+        """|G_XY(y) - y| + |G_YX(x) - x| over samples with u set: what is clean already is returned unchanged."""
+        values = l1(self.generator(batch.y, batch.group, batch.type_), batch.y)
+        if self.generator_back is not None:
+            values = values + l1(self.generator_back(batch.x, batch.group, batch.type_), batch.x)
+        return mean_over_samples(values, batch.unpaired)
+
+    def _games(self, fakes: Fakes, batch: Batch) -> Iterator[tuple[PatchDiscriminator, Tensor, list[Tensor]]]:
+        """Each discriminator with the real images, and the generated ones that it compares them with by index."""
+        if self.d_y is not None:
+            yield self.d_y, batch.y, [fakes.y]
+        if self.d_x is not None:
+            candidates = {"mirror": (fakes.x,), "cycle": (fakes.back_x,), "both": (fakes.x, fakes.back_x)}
+            chosen = candidates[self.objective.dx_fake]
+            yield self.d_x, batch.x, [fake for fake in chosen if fake is not None]
+
+    def adversarial_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
+        """The generators' relativistic loss in both directions. Every sample enters; real logits are constants."""
+        total = batch.x.new_zeros(())
+        for critic, real, made in self._games(fakes, batch):
+            with torch.no_grad():
+                real_logits = critic(real, batch.type_)
+            for fake in made:
+                values = self._generator_loss(real_logits, critic(fake, batch.type_))
+                total = total + mean_over_samples(values) / len(made)
+        return total
+
+    def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
+        """Terms adversarial, reconstruction, cycle, identity and `total`; passes that nothing needs are skipped."""
+        weights, zero = self.objective, batch.x.new_zeros(())
+        fakes = self.translate(batch)
+        cyclic = weights.use_unpaired and bool(batch.unpaired.any())
+        terms = {
+            "adversarial": self.adversarial_loss(fakes, batch) if weights.adversarial else zero,
+            "reconstruction": self.reconstruction_loss(fakes, batch) if weights.reconstruction else zero,
+            "cycle": self.cycle_loss(fakes, batch) if cyclic and weights.cycle else zero,
+            "identity": self.identity_loss(batch) if cyclic and weights.identity else zero,
+        }
+        total = sum((getattr(weights, name) * value for name, value in terms.items()), zero)
+        return {**terms, "total": total}, fakes.detach()
+
+    def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
+        """Sum of both discriminators' relativistic losses."""
+        total = batch.x.new_zeros(())
+        for critic, real, made in self._games(fakes, batch):
+            real_logits = critic(real, batch.type_)
+            for fake in made:
+                values = self._discriminator_loss(real_logits, critic(fake, batch.type_))
+                total = total + mean_over_samples(values) / len(made)
+        return total
