@@ -26,7 +26,7 @@ DEFINITIONS = {
     "fid_ci95": "95% interval by the jackknife over groups of photos, each left out of all sets at once: the chance "
     "in which photos were drawn, at this n; not the bias",
     "kid": "unbiased kernel distance, mean over 100 subsets of at most 1,000 images. Unbiased for sets of different "
-    "photos; where both sides show the same photos it is too low by about 1/n, even negative, for all rows alike",
+    "photos; where both sides show the same photos it comes out lower, even negative, the more the fewer they are",
     "kid_sd": "standard deviation between those subsets, as published tables have it; no error bar, and 0 where a "
     "subset is the whole set",
     "kid_ci95": "95% interval by the two-sample jackknife over images; wider than need be where both sides show the "
