@@ -74,11 +74,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Reduction:
-    """How far `name` lowers FID from where `against` has it: the mean over `defects` of each one's share."""
+    """How far `name` lowers FID from where `against` has it: the mean of each defect's own share."""
 
     name: str
     against: str
-    defects: tuple[str, ...]  # those that both correct; the mean is over these alone
+    by_defect: dict[str, float]  # those that both correct; the mean is over these alone
     reduction: float
     ci95: Interval
 
@@ -87,7 +87,7 @@ class Reduction:
         return {
             "name": self.name,
             "against": self.against,
-            "defects": list(self.defects),
+            "by_defect": {defect: _round(share, "reduction") for defect, share in self.by_defect.items()},
             "relative_reduction": _round(self.reduction, "reduction"),
             "ci95": _round_both(self.ci95, "reduction"),
         }
@@ -149,7 +149,10 @@ def reductions(rows: Sequence[Score], names: Sequence[str]) -> list[Reduction]:
                 [fids[against, defect] for defect in shared], [fids[name, defect] for defect in shared]
             )
             if np.isfinite(estimates[0]):
-                found.append(Reduction(name, against, shared, float(estimates[0]), jackknife_ci95(estimates)))
+                shares = {
+                    defect: float(1 - fids[name, defect][0] / fids[against, defect][0]) for defect in shared
+                }
+                found.append(Reduction(name, against, shares, float(estimates[0]), jackknife_ci95(estimates)))
     return found
 
 

@@ -117,7 +117,7 @@ def _reductions(scores: Scores, contestants: Sequence[Contestant]) -> list[str]:
         if one is None:
             return "–"
         interval = "" if one["ci95"] is None else f" ({one['ci95'][0]:.1%} to {one['ci95'][1]:.1%})"
-        return f"{one['relative_reduction']:.1%}{interval}, {len(one['defects'])} defects"
+        return f"{one['relative_reduction']:.1%}{interval}, {len(one['by_defect'])} defects"
 
     table = _table(
         ("mean relative reduction of FID", *(f"against {name}" for name in baselines)),

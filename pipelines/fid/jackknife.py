@@ -45,7 +45,11 @@ def left_out(features: np.ndarray, groups: np.ndarray, count: int) -> list[Gauss
 
 
 def distances(a: list[Gaussian | None], b: list[Gaussian | None]) -> np.ndarray:
-    """FID of two sets, then that without each group: float64 (1+groups,). NaN where there is none."""
+    """FID of two sets, then that without each group: float64 (1+groups,). NaN where there is none.
+
+    Milliseconds each below some hundred images; above 2,048 each takes the singular values of a 2048x2048 matrix:
+    on one core about 10 s, so two minutes for all.
+    """
     return np.array(
         [np.nan if x is None or y is None else gaussian_distance(x, y) for x, y in zip(a, b, strict=True)]
     )

@@ -84,7 +84,7 @@ def test_the_headline_gain_is_the_mean_of_each_defects_own_reduction_over_those_
     found = {(one.name, one.against): one for one in reductions(rows, ["one", "two"])}
     assert found["one", NOTHING].reduction == pytest.approx((0.1 + 0.6 - 0.1) / 3)
     assert found["two", NOTHING].reduction == pytest.approx((0.55 + 0.8) / 2)
-    assert found["two", NOTHING].defects == ("a", "b")
+    assert found["two", NOTHING].by_defect == pytest.approx({"a": 0.55, "b": 0.8})
     assert found["two", "one"].reduction == pytest.approx(0.5)
     assert found["two", "one"].ci95 == pytest.approx((0.5, 0.5))
 
