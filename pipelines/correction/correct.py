@@ -30,16 +30,16 @@ logger = logging.getLogger(__name__)
 NOT_FINITE = "not_finite"
 
 
-def read_bundle(uri: str | None) -> Bundle:
+def read_bundle(uri: str | None, flag: str = "--model") -> Bundle:
     """The bundle at `uri`, fetched where it is remote; None: the starter, wherever this machine has it.
 
-    Raises ConfigurationError naming the flag --model.
+    Raises ConfigurationError naming the flag.
     """
     if uri is None:
         return load_bundle(STARTER)
-    storage.check_readable(uri, "--model")
+    storage.check_readable(uri, flag)
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
-        with storage.as_configuration_error(uri, "--model", "read"):
+        with storage.as_configuration_error(uri, flag, "read"):
             folder = storage.fetch_folder(uri, Path(scratch) / "bundle")
         return load_bundle(folder)
 
