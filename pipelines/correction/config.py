@@ -14,8 +14,8 @@ from model.config import require, require_choice
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
 from pipelines import storage
+from pipelines.bundles import read_bundle
 from pipelines.correction.commit import CommitSettings
-from pipelines.correction.correct import read_bundle
 from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.run_output import check_output

@@ -3,21 +3,18 @@ resolution.
 """
 
 import logging
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from model.bundle import STARTER, Bundle, load_bundle
 from model.errors import BundleError, CatalogRepairError
 from model.precision import autocast, choose_device, choose_precision, memory_format
-from pipelines import storage
+from pipelines.bundles import read_bundle
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import EDITED, EDITS
@@ -28,20 +25,6 @@ logger = logging.getLogger(__name__)
 #: Error code of a row whose edit holds NaN or infinity: a generator that diverged, or an overflow in
 #: bfloat16.
 NOT_FINITE = "not_finite"
-
-
-def read_bundle(uri: str | None, flag: str = "--model") -> Bundle:
-    """The bundle at `uri`, fetched where it is remote; None: the starter, wherever this machine has it.
-
-    Raises ConfigurationError naming the flag.
-    """
-    if uri is None:
-        return load_bundle(STARTER)
-    storage.check_readable(uri, flag)
-    with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
-        with storage.as_configuration_error(uri, flag, "read"):
-            folder = storage.fetch_folder(uri, Path(scratch) / "bundle")
-        return load_bundle(folder)
 
 
 class Corrector:

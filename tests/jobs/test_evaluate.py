@@ -71,7 +71,7 @@ def test_without_ray_it_runs_where_ray_is_not_installed(
     [
         (["--data", "{small}"], "--data: no row has split 'test'"),
         (["--data", "{out}"], "--data {out}: no shards/*.parquet there"),
-        (["--bundle", "{set}"], "--bundle: no model bundle at {set}: cannot read config.json"),
+        (["--bundle", "{set}"], "--bundle {set}: no model bundle at {set}: cannot read config.json"),
         (["--bundle", "{out}"], "--bundle: cannot read {out}: it does not exist; check the path"),
         (["--bundle", "{other}"], "--bundle {other} is named twice"),
         (["--output", "{done}"], "--output {done} holds table.md of an earlier evaluation"),

@@ -39,9 +39,11 @@ def test_a_bundle_that_cannot_be_read_names_the_flag(tmp_path: Path) -> None:
         read_contestants([str(tmp_path / "nowhere")])
     (folder / "generator.safetensors").write_bytes(b"short")
     with pytest.raises(
-        ConfigurationError, match=r"--bundle: .*does not match its hash.*copy the bundle again"
+        ConfigurationError, match=r"--bundle .*: .*does not match its hash.*copy the bundle again"
     ):
         read_contestants([str(folder)])
     (folder / "config.json").unlink()
-    with pytest.raises(ConfigurationError, match=r"--bundle: no model bundle at .*a bundle is a folder with"):
+    with pytest.raises(
+        ConfigurationError, match=r"--bundle .*: no model bundle at .*a bundle is a folder with"
+    ):
         read_contestants([str(folder)])
