@@ -138,10 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.show_configuration({**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
     command.show_configuration(plan.describe())
-    try:
+    with ray_session.stopped_afterwards():
         run = correction_job.run(plan)
-    finally:
-        ray_session.stop()
     sys.stdout.write(
         summary(run.plan.config.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing)
     )

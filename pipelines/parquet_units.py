@@ -122,13 +122,24 @@ def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         step = UNIT_ROWS if skip else READ_ROWS
         for batch in file.iter_batches(step, row_groups=list(unit.row_groups), columns=present):
             table = pa.Table.from_batches([batch.slice(skip, left)])
-            table.validate(full=True)  # text that is not UTF-8 is found here, where the file is named
+            _check_text(table, unit.uri, row)
             skip = max(0, skip - batch.num_rows)
             if table.num_rows:
                 yield row, table
             row, left = row + table.num_rows, left - table.num_rows
             if not left:
                 return
+
+
+def _check_text(table: pa.Table, uri: str, first: int) -> None:
+    """Raise ConfigurationError where text is not UTF-8: found later, it would end the run in Python's decoder."""
+    for name in table.column_names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ConfigurationError(
+                f"{uri}: column {name!r} in rows {first} to {first + table.num_rows - 1}: {error}; write text as UTF-8"
+            ) from error
 
 
 def _files(uri: str, flag: str) -> list[str]:

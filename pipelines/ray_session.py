@@ -81,6 +81,21 @@ def stop() -> None:
         _ours = False
 
 
+@contextmanager
+def stopped_afterwards() -> Iterator[None]:
+    """`stop` on the way out; not when interrupted, because Ray's threads are in the midst of their work then, and the
+    process ends anyway.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        stop()
+        raise
+    stop()
+
+
 def cluster() -> Cluster:
     """The running cluster as it is now."""
     now = ray.cluster_resources()

@@ -74,6 +74,10 @@ class CorrectionConfig:
             share is None or share <= 1 or share == int(share), f"--gpus-per-actor {share}: up to 1, or whole"
         )
         require_choice("--device", self.device, DEVICES)
+        require(
+            self.device != "cpu" or not share,
+            "--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them",
+        )
         require_choice("--precision", self.precision, PRECISIONS)
         check_encoding(self.format, self.quality)
 

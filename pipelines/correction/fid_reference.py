@@ -58,6 +58,8 @@ def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) ->
             smallest.setdefault(name, Smallest(sample_size)).add([sample_hash(key)])
     thresholds = {name: found.threshold() for name, found in smallest.items()}
     sample = Sample({name: threshold for name, threshold in thresholds.items() if threshold is not None})
+    if not listing.rows:
+        raise ConfigurationError(f"{FLAG} {uri}: has no rows; give clean images, or leave the flag out")
     images = sum(len(found.values) for found in smallest.values())
     return Reference(f"images of {uri}", listing.units, sample, images=images)
 

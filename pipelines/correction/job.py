@@ -94,9 +94,10 @@ def run(plan: Plan) -> Run:
     Starts or joins Ray; the caller shuts it down.
     """
     started = time.perf_counter()
+    config = plan.config
+    storage.check_writable(config.output, "--output")  # before Ray takes its time to start
     cluster = ray_session.start()
     with ray_session.our_errors():
-        config = plan.config
         survey = take_survey(plan.listing, plan.label_map, max(config.fid_samples, STRIPS_PER_DEFECT))
         busy = -(-plan.listing.rows // _BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
@@ -275,6 +276,7 @@ def _report(run: Run) -> None:
         counts_by_status={status: totals.statuses[status] for status in STATUSES},
         counts_by_defect={defect: totals.routes[defect] for defect in defects},
         duration_seconds=run.seconds["total"],
+        correcting_seconds=run.seconds["correct"],
         started_at=run.started_at,
         model_version=plan.bundle.version,
         configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},

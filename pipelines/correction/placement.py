@@ -72,8 +72,6 @@ def place(
     have, unless it scales: its autoscaler adds nodes for what waits, and one line says so.
     """
     wants_gpu = device == "cuda" or bool(gpus_per_actor)
-    if device == "cpu" and gpus_per_actor:
-        raise ConfigurationError("--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them")
     if wants_gpu and not cluster.gpus:
         flag = "--device cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
         _await_nodes(cluster, f"{flag}: the cluster has no GPU", "; use --device cpu")

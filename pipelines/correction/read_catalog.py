@@ -43,7 +43,12 @@ def check_catalog(schema: pa.Schema, uri: str) -> None:
     complaints = [
         f"column {name!r} is {schema.field(name).type}, not {wanted}"
         for name, (accepts, wanted) in _TYPES.items()
-        if name in names and not accepts(schema.field(name).type)
+        if schema.names.count(name) == 1 and not accepts(schema.field(name).type)
+    ]
+    complaints += [
+        f"there are {schema.names.count(name)} columns {name!r}"
+        for name in ALL_COLUMNS
+        if schema.names.count(name) > 1
     ]
     if "image_id" not in names:
         complaints.append("column 'image_id' (string) is missing")

@@ -122,7 +122,7 @@ def test_text_that_is_not_utf_8_is_reported_with_its_file(tmp_path: Path) -> Non
     text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"], pa.binary()).buffers())
     pq.write_table(pa.table({"n": text}), tmp_path / "latin.parquet")
     (unit,) = list_units([str(tmp_path)], "--catalog", accept).units
-    with pytest.raises(StorageReadError, match=r"latin.parquet.*UTF"):
+    with pytest.raises(ConfigurationError, match=r"latin.parquet: column 'n' in rows 0 to 0: .*UTF-8"):
         list(read_unit(unit, ["n"]))
 
 

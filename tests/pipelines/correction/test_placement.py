@@ -34,8 +34,6 @@ def test_a_gpu_that_was_asked_for_and_is_missing_is_an_error(
 
 
 def test_contradictions_are_named() -> None:
-    with pytest.raises(ConfigurationError, match="drop one"):
-        place("cpu", GPUS, None, 1.0, most=10)
     with pytest.raises(ConfigurationError, match="--gpus-per-actor 8: that takes 8 GPUs, the cluster has 4"):
         place("cuda", GPUS, None, 8.0, most=10)
     with pytest.raises(ConfigurationError, match="--actors 5:9: the cluster has 4 CPUs"):
