@@ -9,9 +9,13 @@ REDUCTIONS = ("sum", "sqrt", "mean")
 INJECT_INITS = ("normal", "framework")
 HEADS = ("direct", "blend")
 GEOMETRIES = ("none", "affine")
+ARCHITECTURES = ("resnet", "unet", "resnet_blur")
+CONDITIONS = ("none", "concat", "projection")
 
-#: The generator halves its input twice, so sides must be multiples of this.
+#: The ResNet generators halve their input twice, so sides must be multiples of this.
 SIDE_MULTIPLE = 4
+#: The U-Net halves images at least this often, and at most so often: at 256 pixels its bottleneck is one pixel.
+SMALLEST_UNET, LARGEST_UNET = 5, 8
 
 
 def require(condition: bool, message: str) -> None:
@@ -27,9 +31,10 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Architecture of one conditional generator (method: Li et al., 2022; ResNet of CycleGAN).
+    """Architecture of one generator (`resnet`: Li et al., 2022, on the ResNet of CycleGAN).
 
     n_groups, n_types: sizes of the two label vocabularies; 0 removes that injection (ablations "w/o g", "w/o g, eta").
+    Only `resnet` takes labels, heads and geometry.
     """
 
     n_groups: int
@@ -50,6 +55,12 @@ class GeneratorConfig:
     geometry: str = "none"
     # Group ids whose defects are geometric; the transform is the identity for the others.
     geometric_groups: tuple[int, ...] = ()
+    # `unet` is Pix2Pix's, `resnet_blur` MoNCE's (antialiased resampling). Their recipes choose them.
+    architecture: str = "resnet"
+    # unet: how often the image is halved; 2^n must divide its sides. 8 is Pix2Pix's at 256 pixels (see unet_depth).
+    n_downsamplings: int = LARGEST_UNET
+    # unet: share of features dropped while training, in the innermost wide layers. 0 where the data are many.
+    dropout: float = 0.5
 
     def __post_init__(self) -> None:
         require(self.n_groups >= 0 and self.n_types >= 0, "n_groups and n_types must not be negative")
@@ -62,6 +73,9 @@ class GeneratorConfig:
         require_choice("reduce", self.reduce, REDUCTIONS)
         require_choice("inject_init", self.inject_init, INJECT_INITS)
         require_choice("head", self.head, HEADS)
+        require_choice("architecture", self.architecture, ARCHITECTURES)
+        require(self.n_downsamplings >= 2, f"n_downsamplings is {self.n_downsamplings}; use 2 or more")
+        require(0 <= self.dropout < 1, f"dropout is {self.dropout}; use 0 or more, below 1")
         require_choice("geometry", self.geometry, GEOMETRIES)
         object.__setattr__(self, "geometric_groups", tuple(self.geometric_groups))
         require(
@@ -72,6 +86,24 @@ class GeneratorConfig:
             (self.geometry == "none") == (not self.geometric_groups),
             "geometry='affine' needs geometric_groups, and geometry='none' must have none",
         )
+        if self.architecture != "resnet":
+            require(
+                self.n_groups == self.n_types == 0 and self.head == "direct" and self.geometry == "none",
+                f"architecture {self.architecture!r} takes no labels, and has neither another head nor a geometry",
+            )
+
+
+def unet_depth(image_size: int) -> int:
+    """How often the U-Net halves images of this side: as often as it goes, at most 8 times.
+
+    Raises ConfigurationError for sides that cannot be halved five times.
+    """
+    depth = next((n for n in range(LARGEST_UNET, 0, -1) if image_size % 2**n == 0), 0)
+    require(
+        depth >= SMALLEST_UNET,
+        f"image size {image_size}: a U-Net needs a multiple of {2**SMALLEST_UNET}; or choose architecture 'resnet'",
+    )
+    return depth
 
 
 @dataclass(frozen=True)
@@ -81,10 +113,15 @@ class DiscriminatorConfig:
     width: int = 64
     # Strided convolutions. 3 sees 70x70 pixels; 2 (34x34) suits images of 64 pixels and below.
     n_layers: int = 3
+    # Whether D sees the type label. `none` is the paper's, and enough where real images come from the fake's own task.
+    # `concat` (planes beside the image) or `projection` (Miyato and Koyama, 2018) where realistic images of the wrong
+    # task slip through.
+    condition: str = "none"
 
     def __post_init__(self) -> None:
         require(self.width >= 1, f"discriminator width is {self.width}; use 1 or more")
         require(self.n_layers >= 1, f"discriminator n_layers is {self.n_layers}; use 1 or more")
+        require_choice("condition", self.condition, CONDITIONS)
 
 
 Config = TypeVar("Config")

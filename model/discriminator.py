@@ -2,12 +2,17 @@
 
 from typing import cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import DiscriminatorConfig
+from model.config import DiscriminatorConfig, require
+from model.layers import initialise
 
 #: Channels stop doubling here.
 MAX_WIDTH_FACTOR = 8
+#: Side of the last convolution's window.
+LAST_KERNEL = 4
 
 
 class PatchDiscriminator(nn.Module):
@@ -17,11 +22,23 @@ class PatchDiscriminator(nn.Module):
     conditioned on labels, as in the paper: real images must therefore be drawn from the same task as the fakes.
     """
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, n_labels: int = 0, inputs: int = 3) -> None:
+        """n_labels: size of the vocabulary for `config.condition`; inputs: channels of what is judged.
+
+        Raises ConfigurationError where the configuration conditions on labels and there are none.
+        """
         super().__init__()
-        self.config = config
+        require(
+            config.condition == "none" or n_labels > 0,
+            f"discriminator condition {config.condition!r} needs labels, and this method has none",
+        )
+        self.config, self.n_labels = config, n_labels
         channels = config.width
-        layers: list[nn.Module] = [nn.Conv2d(3, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        planes = n_labels if config.condition == "concat" else 0
+        layers: list[nn.Module] = [
+            nn.Conv2d(inputs + planes, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+        ]
         for index in range(1, config.n_layers + 1):
             wider = config.width * min(2**index, MAX_WIDTH_FACTOR)
             stride = 2 if index < config.n_layers else 1
@@ -31,13 +48,27 @@ class PatchDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2),
             ]
             channels = wider
-        layers.append(nn.Conv2d(channels, 1, 4, stride=1, padding=1))
-        self.layers = nn.Sequential(*layers)
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, 0.0, 0.02)
-                nn.init.zeros_(cast(Tensor, layer.bias))
+        self.features = nn.Sequential(*layers)
+        self.last = nn.Conv2d(channels, 1, LAST_KERNEL, stride=1, padding=1)
+        # As a linear layer without bias, whose columns are the labels' embeddings.
+        self.projection = (
+            nn.Linear(n_labels, channels, bias=False) if config.condition == "projection" else None
+        )
+        self.apply(initialise)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, 1, h, w) float32 of image (B, 3, H, W) in [-1, 1]; higher means more real."""
-        return cast(Tensor, self.layers(image)).float()
+    def forward(self, image: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (B, 1, h, w) float32 of image (B, 3, H, W) in [-1, 1]; higher means more real.
+
+        labels: (B,) int64 in 0..n_labels-1, needed where the configuration conditions on them and ignored elsewhere.
+        """
+        if self.config.condition == "concat":
+            planes = F.one_hot(cast(Tensor, labels), self.n_labels).to(image.dtype)[:, :, None, None]
+            image = torch.cat([image, planes.expand(-1, -1, *image.shape[-2:])], dim=1)
+        features = self.features(image)
+        logits = cast(Tensor, self.last(features)).float()
+        if self.projection is not None:
+            # The features' mean over the window that the last convolution sees, so that both have one value per patch.
+            pooled = F.avg_pool2d(features.float(), LAST_KERNEL, stride=1, padding=1)
+            embedded = self.projection.weight.t()[labels]  # (B, c)
+            logits = logits + (pooled * embedded[:, :, None, None]).sum(dim=1, keepdim=True)
+        return logits

@@ -9,6 +9,8 @@ from model.config import SIDE_MULTIPLE, GeneratorConfig
 from model.edits import Edit, blend, identity_theta, warp
 from model.injection import AttentionInjection
 from model.layers import ImageGenerator, ResidualBlock, convolution, initialise, normalised, require_sides
+from model.resnet_blur import BlurGenerator
+from model.unet import UNetGenerator
 
 #: Side of the pooled grid on which the geometry head decides. Global pooling would lose orientation.
 GEOMETRY_GRID = 8
@@ -47,8 +49,7 @@ class Generator(ImageGenerator):
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width, deep = config.width, config.width * 4
         self.encoder = nn.Sequential(
             *normalised(convolution(3, width, 7), width),
@@ -141,7 +142,12 @@ class Generator(ImageGenerator):
 
 def build_generator(config: GeneratorConfig) -> ImageGenerator:
     """A generator of the configured architecture, freshly initialised."""
-    return Generator(config)
+    kinds: dict[str, type[ImageGenerator]] = {
+        "resnet": Generator,
+        "unet": UNetGenerator,
+        "resnet_blur": BlurGenerator,
+    }
+    return kinds[config.architecture](config)
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -16,7 +16,9 @@ INITIAL_DEVIATION = 0.02
 class ImageGenerator(nn.Module):
     """A network that translates images. Architectures without labels ignore them."""
 
-    config: GeneratorConfig
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
 
     def forward(self, image: Tensor, group: Tensor, type_: Tensor) -> Tensor:
         """Translate image (B, 3, S, S) RGB in [-1, 1] under group and type labels (B,) int64; same shape, float32.

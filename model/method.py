@@ -40,8 +40,8 @@ class Fakes(NamedTuple):
 class Method(nn.Module):
     """What one recipe trains: its networks, and the losses of its two players.
 
-    Direct children are whole networks. `state_dict` holds everything that a resumed training needs, besides the
-    optimisers' moments and the random number generator.
+    `state_dict` holds everything that a resumed training needs, besides the optimisers' moments and the random number
+    generators of the CPU and of the device.
     """
 
     #: G_XY, the network that goes into a bundle.

@@ -1,72 +1,82 @@
 """Methods by name: each recipe's networks, losses and constants, and what of them may be overridden."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import Tensor
 
-from model.config import DiscriminatorConfig, GeneratorConfig, require, require_choice
+from model.config import DiscriminatorConfig, GeneratorConfig, require, require_choice, unet_depth
+from model.cyclegan import CycleGAN, CycleGANObjective
 from model.method import Method
+from model.monce import MoNCE, MoNCEObjective
+from model.pix2pix import Pix2Pix, Pix2PixObjective
 from model.semi_paired import SemiPaired, SemiPairedObjective
 
-Objective = SemiPairedObjective
-
-
-@dataclass(frozen=True)
-class Family:
-    """Recipes that share a method class, and the settings that it knows."""
-
-    method: type[Method]
-    objective: type[Objective]
-    generator: frozenset[str]
-    discriminator: frozenset[str]
-    losses: frozenset[str]
-
-
-_RESNET = frozenset({"width", "n_blocks", "head"})
-_TYPE_LABELS = frozenset({"n_before_eta", "reduce", "inject_init"})
-_GROUP_LABELS = frozenset({"geometry", "geometric_groups"})
-_PATCHES = frozenset({"width", "n_layers"})
-
-_SEMI_PAIRED = Family(
-    SemiPaired,
-    SemiPairedObjective,
-    _RESNET | _TYPE_LABELS | _GROUP_LABELS,
-    _PATCHES,
-    frozenset({"adversarial", "reconstruction", "cycle", "identity", "directions", "task_balance"}),
-)
+Objective = SemiPairedObjective | Pix2PixObjective | CycleGANObjective | MoNCEObjective
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One name of RECIPES. group_labels, type_labels: which conditions the networks see.
+    """One name of RECIPES: its method, its own constants, and what of them may be overridden.
 
-    constants: by part (generator, discriminator, objective), what differs from the dataclasses' defaults.
-    fixed: settings of the family that would turn this recipe into another, or that it has no use for.
+    group_labels, type_labels: which conditions the networks see. architectures: the first is the recipe's own.
+    constants: of the objective, where they differ from its defaults. fixed: settings of the objective that would
+    turn this recipe into another.
     """
 
-    family: Family
+    method: type[SemiPaired] | type[Pix2Pix] | type[CycleGAN] | type[MoNCE]
+    objective: type[Objective]
     group_labels: bool = False
     type_labels: bool = False
-    constants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    architectures: tuple[str, ...] = ("resnet",)
+    constants: Mapping[str, Any] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()
 
+    def knows(self, architecture: str) -> dict[str, set[str]]:
+        """The settings that have an effect, by part, with this generator architecture."""
+        generator = set(_ARCHITECTURE_SETTINGS[architecture])
+        if len(self.architectures) > 1:
+            generator.add("architecture")
+        if self.type_labels:
+            generator |= {"n_before_eta", "reduce", "inject_init"}
+        if self.group_labels:
+            generator |= {"geometry", "geometric_groups"}
+        discriminator = {"width", "n_layers"} | ({"condition"} if self.type_labels else set())
+        objective = {setting.name for setting in fields(self.objective)} - self.fixed
+        return {"generator": generator, "discriminator": discriminator, "objective": objective}
+
+
+_ARCHITECTURE_SETTINGS: dict[str, frozenset[str]] = {
+    "resnet": frozenset({"width", "n_blocks", "head"}),
+    "unet": frozenset({"width", "n_downsamplings", "dropout"}),
+    "resnet_blur": frozenset({"width", "n_blocks"}),
+}
 
 _RECIPES: dict[str, Recipe] = {
-    "proposed": Recipe(_SEMI_PAIRED, group_labels=True, type_labels=True),
-    # "w/o g".
-    "no_group": Recipe(_SEMI_PAIRED, type_labels=True, fixed=_GROUP_LABELS),
-    # "w/o g, eta", which the paper also calls WS-I2I.
-    "no_labels": Recipe(_SEMI_PAIRED, fixed=_GROUP_LABELS | _TYPE_LABELS),
-    # "w/o unpaired": u is 0 everywhere.
-    "paired_only": Recipe(
-        _SEMI_PAIRED,
+    "proposed": Recipe(
+        SemiPaired,
+        SemiPairedObjective,
         group_labels=True,
         type_labels=True,
-        constants={"objective": {"cycle": 0.0, "identity": 0.0, "use_unpaired": False}},
-        fixed=frozenset({"cycle", "identity"}),
+        fixed=frozenset({"use_unpaired"}),
     ),
+    # "w/o g".
+    "no_group": Recipe(SemiPaired, SemiPairedObjective, type_labels=True, fixed=frozenset({"use_unpaired"})),
+    # "w/o g, eta", which the paper also calls WS-I2I.
+    "no_labels": Recipe(SemiPaired, SemiPairedObjective, fixed=frozenset({"use_unpaired"})),
+    # "w/o unpaired": u is 0 everywhere, so that nothing is left of cycle and identity.
+    "paired_only": Recipe(
+        SemiPaired,
+        SemiPairedObjective,
+        group_labels=True,
+        type_labels=True,
+        constants={"cycle": 0.0, "identity": 0.0, "use_unpaired": False},
+        fixed=frozenset({"cycle", "identity", "use_unpaired"}),
+    ),
+    "pix2pix": Recipe(Pix2Pix, Pix2PixObjective, architectures=("unet", "resnet")),
+    "cyclegan": Recipe(CycleGAN, CycleGANObjective),
+    "monce": Recipe(MoNCE, MoNCEObjective, architectures=("resnet_blur",)),
 }
 
 RECIPES: tuple[str, ...] = tuple(_RECIPES)
@@ -83,7 +93,7 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         require_choice("recipe", self.recipe, RECIPES)
-        expected = _RECIPES[self.recipe].family.objective
+        expected = _RECIPES[self.recipe].objective
         require(
             isinstance(self.objective, expected),
             f"recipe {self.recipe} needs a {expected.__name__}, not a {type(self.objective).__name__}",
@@ -110,43 +120,45 @@ def method_config(
     *,
     n_groups: int,
     n_types: int,
+    image_size: int = 256,
     generator: Mapping[str, Any] | None = None,
     discriminator: Mapping[str, Any] | None = None,
     objective: Mapping[str, Any] | None = None,
 ) -> MethodConfig:
     """The recipe's own constants, with overrides by field name.
 
-    n_groups, n_types: sizes of the label map's vocabularies; recipes without labels ignore them. What is not
-    overridden follows what is: the type's injection stands after 4/9 of the blocks, and the discriminators are as
-    wide as the generators. Raises ConfigurationError for an override that the recipe has no use for, or out of range.
+    n_groups, n_types: sizes of the label map's vocabularies; recipes without labels ignore them. image_size: side in
+    pixels, on which a U-Net's depth depends. What is not overridden follows what is: the type's injection stands
+    after 4/9 of the blocks, and the discriminators are as wide as the generators. Raises ConfigurationError for an
+    override that the recipe has no use for, or that is out of range.
     """
     require_choice("recipe", recipe, RECIPES)
     known = _RECIPES[recipe]
-    family, constants = known.family, known.constants
-    parts = {
-        "generator": (family.generator, dict(generator or {})),
-        "discriminator": (family.discriminator, dict(discriminator or {})),
-        "objective": (family.losses, dict(objective or {})),
-    }
-    for part, (allowed, given) in parts.items():
-        useful = allowed - (known.fixed if part != "discriminator" else frozenset())
-        useless = sorted(set(given) - useful)
+    network, critic, losses = dict(generator or {}), dict(discriminator or {}), dict(objective or {})
+    architecture = network.setdefault("architecture", known.architectures[0])
+    require_choice(f"recipe {recipe}: architecture", architecture, known.architectures)
+    useful = known.knows(architecture)
+    for part, given in (("generator", generator), ("discriminator", discriminator), ("objective", objective)):
+        useless = sorted(set(given or {}) - useful[part])
         require(
             not useless,
-            f"recipe {recipe} has no use for {', '.join(useless)} ({part}); it knows {', '.join(sorted(useful))}",
+            f"recipe {recipe} has no use for {', '.join(useless)} ({part}); "
+            f"it knows {', '.join(sorted(useful[part]))}",
         )
-    settings = {part: {**constants.get(part, {}), **given} for part, (_, given) in parts.items()}
-    network = settings["generator"]
+    if architecture == "unet":
+        network.setdefault("n_downsamplings", unet_depth(image_size))
     network.setdefault("n_before_eta", round(network.get("n_blocks", GeneratorConfig.n_blocks) * 4 / 9))
-    network["n_groups"] = n_groups if known.group_labels else 0
-    network["n_types"] = n_types if known.type_labels else 0
     if "width" in network:
-        settings["discriminator"].setdefault("width", network["width"])
+        critic.setdefault("width", network["width"])
     return MethodConfig(
         recipe,
-        GeneratorConfig(**network),
-        DiscriminatorConfig(**settings["discriminator"]),
-        family.objective(**settings["objective"]),
+        GeneratorConfig(
+            n_groups=n_groups if known.group_labels else 0,
+            n_types=n_types if known.type_labels else 0,
+            **network,
+        ),
+        DiscriminatorConfig(**critic),
+        known.objective(**{**known.constants, **losses}),
     )
 
 
@@ -155,4 +167,8 @@ def build_method(config: MethodConfig, task_weight: Tensor | None = None) -> Met
 
     task_weight: (n_types,) factors of each task's reconstruction term, where `config.balances_tasks`.
     """
-    return SemiPaired(config.generator, config.discriminator, config.objective, task_weight)
+    kind = _RECIPES[config.recipe].method
+    parts = (config.generator, config.discriminator, config.objective)
+    if issubclass(kind, SemiPaired):
+        return kind(*parts, task_weight=task_weight)  # type: ignore[arg-type]  # checked by MethodConfig
+    return kind(*parts)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """The semi-paired method: two conditional generators, two relativistic discriminators (Li et al., 2022)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,11 +9,25 @@ from torch import Tensor
 from model.config import DiscriminatorConfig, GeneratorConfig, require, require_choice
 from model.discriminator import PatchDiscriminator
 from model.generator import build_generator
-from model.losses import l1, relativistic_discriminator_loss, relativistic_generator_loss
+from model.losses import (
+    average_discriminator_loss,
+    average_generator_loss,
+    l1,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
 from model.method import Batch, Fakes, Method, mean_over_samples, parameters_of
 
 DIRECTIONS = ("both", "forward")
 TASK_BALANCES = ("none", "baseline")
+DX_FAKES = ("mirror", "cycle", "both")
+
+_Loss = Callable[[Tensor, Tensor], Tensor]
+#: By name: the discriminator's and the generator's loss of real and generated logits.
+RELATIVISTIC: dict[str, tuple[_Loss, _Loss]] = {
+    "pairwise": (relativistic_discriminator_loss, relativistic_generator_loss),
+    "average": (average_discriminator_loss, average_generator_loss),
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,13 @@ class SemiPairedObjective:
     directions: str = "both"
     # `baseline` divides each sample's reconstruction by its task's do-nothing L1, so that faint defects count.
     task_balance: str = "none"
+    # Which generated images D_X compares with x. `mirror`: G_YX(y), as the equations' symmetry has it. `cycle`:
+    # G_YX(G_XY(x)), as the paper's text has it, for tasks whose y says too little of x to invent one. `both`: half
+    # each. The latter two translate every sample forth and back, also those without u.
+    dx_fake: str = "mirror"
+    # `pairwise` is the paper's. `average` compares with the other side's mean: steadier from batches of 8 on, where
+    # real and generated images of one index have little in common; it couples a batch's samples (see the loss).
+    relativistic: str = "pairwise"
     # False is the ablation "w/o unpaired": u counts as 0 everywhere, and samples that are no trusted pair stay out.
     use_unpaired: bool = True
 
@@ -36,9 +57,15 @@ class SemiPairedObjective:
             require(getattr(self, name) >= 0, f"loss weight {name} must not be negative")
         require_choice("directions", self.directions, DIRECTIONS)
         require_choice("task_balance", self.task_balance, TASK_BALANCES)
+        require_choice("dx_fake", self.dx_fake, DX_FAKES)
+        require_choice("relativistic", self.relativistic, tuple(RELATIVISTIC))
         require(
             self.directions == "both" or self.cycle == 0,
             "directions='forward' trains no generator back, so the cycle weight must be 0",
+        )
+        require(
+            self.dx_fake == "mirror" or (self.directions == "both" and self.adversarial > 0),
+            f"dx_fake={self.dx_fake!r} needs D_X: directions='both' and an adversarial weight",
         )
 
     @property
@@ -74,8 +101,10 @@ class SemiPaired(Method):
         both, adversarial = objective.directions == "both", objective.adversarial > 0
         self.generator = build_generator(generator)
         self.generator_back = build_generator(generator) if both else None
-        self.d_y = PatchDiscriminator(discriminator) if adversarial else None
-        self.d_x = PatchDiscriminator(discriminator) if adversarial and both else None
+        # The type determines the group, so it alone conditions a discriminator.
+        self.d_y = PatchDiscriminator(discriminator, generator.n_types) if adversarial else None
+        self.d_x = PatchDiscriminator(discriminator, generator.n_types) if adversarial and both else None
+        self._discriminator_loss, self._generator_loss = RELATIVISTIC[objective.relativistic]
         # Measured from the data anew by every training, so no part of the state.
         self.register_buffer("task_weight", task_weight, persistent=False)
 
@@ -89,11 +118,13 @@ class SemiPaired(Method):
 
     def translate(self, batch: Batch) -> Fakes:
         """Run the generators once each on the batch; the fakes keep their graph."""
-        back = self.generator_back
-        return Fakes(
-            self.generator(batch.x, batch.group, batch.type_),
-            back(batch.y, batch.group, batch.type_) if back is not None else None,
-        )
+        fake_y = self.generator(batch.x, batch.group, batch.type_)
+        if self.generator_back is None:
+            return Fakes(fake_y)
+        fake_x = self.generator_back(batch.y, batch.group, batch.type_)
+        if self.objective.dx_fake == "mirror":
+            return Fakes(fake_y, fake_x)
+        return Fakes(fake_y, fake_x, self.generator_back(fake_y, batch.group, batch.type_))
 
     def reconstruction_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
         """|G_XY(x) - y| + |G_YX(y) - x| over trusted pairs, times the task's weight where there is one."""
@@ -108,7 +139,9 @@ class SemiPaired(Method):
         """|G_YX(G_XY(x)) - x| + |G_XY(G_YX(y)) - y| over samples with u set."""
         if self.generator_back is None or fakes.x is None:
             return batch.x.new_zeros(())
-        back_x = self.generator_back(fakes.y, batch.group, batch.type_)
+        back_x = fakes.back_x
+        if back_x is None:
+            back_x = self.generator_back(fakes.y, batch.group, batch.type_)
         back_y = self.generator(fakes.x, batch.group, batch.type_)
         return mean_over_samples(l1(back_x, batch.x) + l1(back_y, batch.y), batch.unpaired)
 
@@ -119,20 +152,24 @@ class SemiPaired(Method):
             values = values + l1(self.generator_back(batch.x, batch.group, batch.type_), batch.x)
         return mean_over_samples(values, batch.unpaired)
 
-    def _games(self, fakes: Fakes, batch: Batch) -> Iterator[tuple[PatchDiscriminator, Tensor, Tensor]]:
-        """Each discriminator with the real and the generated images it compares (same index, one pair)."""
+    def _games(self, fakes: Fakes, batch: Batch) -> Iterator[tuple[PatchDiscriminator, Tensor, list[Tensor]]]:
+        """Each discriminator with the real images, and the generated ones that it compares them with by index."""
         if self.d_y is not None:
-            yield self.d_y, batch.y, fakes.y
-        if self.d_x is not None and fakes.x is not None:
-            yield self.d_x, batch.x, fakes.x
+            yield self.d_y, batch.y, [fakes.y]
+        if self.d_x is not None:
+            candidates = {"mirror": (fakes.x,), "cycle": (fakes.back_x,), "both": (fakes.x, fakes.back_x)}
+            chosen = candidates[self.objective.dx_fake]
+            yield self.d_x, batch.x, [fake for fake in chosen if fake is not None]
 
     def adversarial_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
         """The generators' relativistic loss in both directions. Every sample enters; real logits are constants."""
         total = batch.x.new_zeros(())
-        for critic, real, fake in self._games(fakes, batch):
+        for critic, real, made in self._games(fakes, batch):
             with torch.no_grad():
-                real_logits = critic(real)
-            total = total + mean_over_samples(relativistic_generator_loss(real_logits, critic(fake)))
+                real_logits = critic(real, batch.type_)
+            for fake in made:
+                values = self._generator_loss(real_logits, critic(fake, batch.type_))
+                total = total + mean_over_samples(values) / len(made)
         return total
 
     def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
@@ -152,6 +189,9 @@ class SemiPaired(Method):
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
         """Sum of both discriminators' relativistic losses."""
         total = batch.x.new_zeros(())
-        for critic, real, fake in self._games(fakes, batch):
-            total = total + mean_over_samples(relativistic_discriminator_loss(critic(real), critic(fake)))
+        for critic, real, made in self._games(fakes, batch):
+            real_logits = critic(real, batch.type_)
+            for fake in made:
+                values = self._discriminator_loss(real_logits, critic(fake, batch.type_))
+                total = total + mean_over_samples(values) / len(made)
         return total

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from model.config import DiscriminatorConfig
+from model.config import CONDITIONS, DiscriminatorConfig
 from model.discriminator import PatchDiscriminator
+from model.errors import ConfigurationError
 from model.generator import parameter_count
-from tests.model.builders import images
+from tests.model.builders import images, labels
 
 
 @pytest.mark.parametrize(("side", "patches"), [(64, 6), (256, 30)])
@@ -25,11 +26,11 @@ def test_2_parameter_count() -> None:
 def test_a_logit_sees_its_patch_and_nothing_else(layers: int, sees: int) -> None:
     """The receptive field: the pixels with a gradient, once nothing normalises over the whole image."""
     critic = PatchDiscriminator(DiscriminatorConfig(width=2, n_layers=layers)).double()
-    for index, layer in enumerate(critic.layers):
+    for index, layer in enumerate(critic.features):
         if isinstance(layer, torch.nn.InstanceNorm2d):
-            critic.layers[index] = torch.nn.Identity()
+            critic.features[index] = torch.nn.Identity()
     image = images(1, 128).double().requires_grad_()
-    logits = critic.layers(image)
+    logits = critic.last(critic.features(image))
     middle = logits.shape[-1] // 2
     logits[0, 0, middle, middle].backward()
     assert image.grad is not None
@@ -44,3 +45,33 @@ def test_6_a_batch_equals_its_samples() -> None:
     torch.testing.assert_close(
         critic(batch), torch.cat([critic(image[None]) for image in batch]), rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@torch.no_grad()
+def test_the_label_matters_where_it_is_a_condition_and_only_there(condition: str) -> None:
+    critic = PatchDiscriminator(DiscriminatorConfig(width=4, n_layers=2, condition=condition), n_labels=3)
+    batch = images(2, 32)
+    first, second = critic(batch, labels(0, 1)), critic(batch, labels(0, 2))
+    assert first.shape == (2, 1, 6, 6)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1]) == (condition == "none")
+
+
+@torch.no_grad()
+def test_the_projection_adds_the_embeddings_product_with_the_features() -> None:
+    """By hand: a constant feature map makes every window's mean that constant, but for the padding at the border."""
+    critic = PatchDiscriminator(DiscriminatorConfig(width=2, n_layers=1, condition="projection"), n_labels=2)
+    critic.features = torch.nn.Identity()
+    critic.projection = torch.nn.Linear(2, 2, bias=False)
+    critic.projection.weight.copy_(torch.tensor([[1.0, 10.0], [2.0, 20.0]]))
+    critic.last = torch.nn.Conv2d(2, 1, 4, padding=1)
+    features = torch.tensor([3.0, 4.0])[None, :, None, None].expand(1, 2, 6, 6)
+    difference = critic(features, labels(1)) - critic(features, labels(0))
+    torch.testing.assert_close(difference[0, 0, 2, 2], torch.tensor(30.0 + 80 - 3 - 8))
+
+
+@pytest.mark.parametrize("condition", ["concat", "projection"])
+def test_a_condition_without_labels_is_refused(condition: str) -> None:
+    with pytest.raises(ConfigurationError, match="needs labels"):
+        PatchDiscriminator(DiscriminatorConfig(condition=condition))

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.losses import l1, relativistic_discriminator_loss, relativistic_generator_loss
+from model.losses import (
+    average_discriminator_loss,
+    average_generator_loss,
+    cross_entropy,
+    l1,
+    least_squares,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
 
 logit_lists = st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30)), min_size=1, max_size=6)
 
@@ -70,3 +78,43 @@ def test_l1_of_half_precision_is_computed_in_float32() -> None:
     b[..., :1] = 0.5
     assert l1(a, b).item() == pytest.approx(1 - 0.5 / 64, abs=1e-6)  # bfloat16 could only say 0.9922
     assert l1(a, b).dtype == torch.float32
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=logit_lists, more=logit_lists)
+def test_the_average_game_compares_with_the_other_sides_mean(
+    pairs: list[tuple[float, float]], more: list[tuple[float, float]]
+) -> None:
+    """Jolicoeur-Martineau's definition over a batch of two, halved; each player's loss is the other's, exchanged."""
+    size = min(len(pairs), len(more))
+    rows = (pairs[:size], more[:size])
+    real, fake = (torch.cat([as_logits([pair[side] for pair in row]) for row in rows]) for side in (0, 1))
+    expected = -(F.logsigmoid(real - fake.mean()) + F.logsigmoid(-(fake - real.mean()))).mean() / 2
+    torch.testing.assert_close(average_discriminator_loss(real, fake).mean(), expected, rtol=1e-8, atol=1e-14)
+    assert torch.equal(average_generator_loss(real, fake), average_discriminator_loss(fake, real))
+    assert average_discriminator_loss(real, fake).shape == (2,)
+
+
+def test_the_average_game_ties_at_ln_2_and_stays_finite() -> None:
+    tie = torch.full((1, 1, 2, 2), 3.0)
+    torch.testing.assert_close(average_discriminator_loss(tie, tie), torch.tensor([math.log(2)]))
+    far = torch.full((1, 1, 1, 1), 1e4)
+    assert average_discriminator_loss(-far, far).isfinite().all()
+    assert average_discriminator_loss(far, -far).item() == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=logit_lists)
+def test_cross_entropy_and_least_squares_by_definition(pairs: list[tuple[float, float]]) -> None:
+    logits = as_logits([pair[0] for pair in pairs])
+    for real in (True, False):
+        target = torch.full_like(logits, float(real))
+        torch.testing.assert_close(
+            cross_entropy(logits, real)[0],
+            F.binary_cross_entropy_with_logits(logits, target),
+            rtol=1e-8,
+            atol=1e-12,
+        )
+        torch.testing.assert_close(
+            least_squares(logits, float(real))[0], F.mse_loss(logits, target), rtol=1e-9, atol=1e-12
+        )

@@ -1,14 +1,27 @@
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from model.bundle import load_bundle, save_bundle
 from model.config import DiscriminatorConfig, GeneratorConfig
+from model.edits import apply_edit
 from model.errors import ConfigurationError
 from model.recipes import RECIPES, MethodConfig, build_method, method_config
 from model.semi_paired import SemiPairedObjective
+from model.training_step import OptimizerConfig, TrainingStep
 from tests.model.builders import small_batch
 
 SMALL = {"width": 4, "n_blocks": 2}
+#: Networks for images of 16 pixels, by recipe where they differ from SMALL.
+SMALL_OF: dict[str, dict[str, Any]] = {"pix2pix": {"width": 4, "n_downsamplings": 4}}
+
+
+def small(recipe: str, **parts: Any) -> MethodConfig:
+    """The recipe with networks small enough for images of 16 pixels."""
+    return config(recipe, generator=SMALL_OF.get(recipe, SMALL), discriminator={"n_layers": 1}, **parts)
 
 
 def config(recipe: str, **parts: Any) -> MethodConfig:
@@ -17,7 +30,7 @@ def config(recipe: str, **parts: Any) -> MethodConfig:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_builds_and_has_losses_of_its_own(recipe: str) -> None:
-    found = config(recipe, generator=SMALL, discriminator={"n_layers": 1})
+    found = small(recipe)
     method = build_method(found)
     batch = small_batch((1, 1), (1, 1))
     losses, fakes = method.generator_losses(batch)
@@ -31,7 +44,7 @@ def test_every_recipe_builds_and_has_losses_of_its_own(recipe: str) -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "groups", "types"),
-    [("proposed", 2, 3), ("no_group", 0, 3), ("no_labels", 0, 0), ("paired_only", 2, 3)],
+    [("cyclegan", 0, 0), ("proposed", 2, 3), ("no_group", 0, 3), ("no_labels", 0, 0), ("paired_only", 2, 3)],
 )
 def test_ablations_remove_labels(recipe: str, groups: int, types: int) -> None:
     found = config(recipe)
@@ -42,7 +55,7 @@ def test_ablations_remove_labels(recipe: str, groups: int, types: int) -> None:
 
 def test_paired_only_learns_from_pairs_alone_and_closes_no_cycle() -> None:
     """ "w/o unpaired": u counts as 0 also where a batch sets it."""
-    found = config("paired_only", generator=SMALL, discriminator={"n_layers": 1})
+    found = small("paired_only")
     assert (found.uses_pairs, found.uses_unpaired) == (True, False)
     assert config("proposed").uses_unpaired
     losses, _ = build_method(found).generator_losses(small_batch((1, 1), (1, 1)))
@@ -67,6 +80,16 @@ def test_what_is_not_overridden_follows_what_is() -> None:
         ("proposed", {"objective": {"use_unpaired": False}}, "has no use for use_unpaired"),
         ("proposed", {"discriminator": {"depth": 3}}, "has no use for depth"),
         ("proposed", {"objective": {"cycle": -1.0}}, "cycle must not be negative"),
+        ("proposed", {"generator": {"architecture": "unet"}}, "recipe proposed: architecture is 'unet'"),
+        ("no_labels", {"discriminator": {"condition": "concat"}}, "no_labels has no use for condition"),
+        ("pix2pix", {"generator": {"n_blocks": 6}}, "pix2pix has no use for n_blocks"),
+        ("pix2pix", {"objective": {"cycle": 1.0}}, "pix2pix has no use for cycle"),
+        ("pix2pix", {"objective": {"adversarial": 0.0}}, "pix2pix is adversarial"),
+        ("pix2pix", {"image_size": 100}, "image size 100: a U-Net needs a multiple of 32"),
+        ("cyclegan", {"generator": {"n_before_eta": 2}}, "cyclegan has no use for n_before_eta"),
+        ("cyclegan", {"objective": {"reconstruction": 1.0}}, "cyclegan has no use for reconstruction"),
+        ("monce", {"generator": {"head": "blend"}}, "monce has no use for head"),
+        ("monce", {"objective": {"weighting": "soft"}}, "weighting is 'soft'"),
         ("prposed", {}, "recipe is 'prposed'; use one of proposed"),
     ],
 )
@@ -75,6 +98,69 @@ def test_an_override_without_effect_or_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match=named):
         config(recipe, **parts)
+
+
+def test_pix2pix_follows_the_image_size_and_may_use_the_resnet() -> None:
+    depths = {
+        size: config("pix2pix", image_size=size).generator.n_downsamplings for size in (32, 64, 256, 512, 96)
+    }
+    assert depths == {32: 5, 64: 6, 256: 8, 512: 8, 96: 5}
+    resnet = config("pix2pix", image_size=100, generator={"architecture": "resnet", "n_blocks": 2}).generator
+    assert (resnet.architecture, resnet.n_blocks) == ("resnet", 2)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_resumed_method_continues_alike(recipe: str) -> None:
+    """The state, pools included, restores everything but the random number generators."""
+    batches = [small_batch((1, 1), (1, 1), seed) for seed in range(3)]
+    overrides = {"objective": {"pool_size": 3}} if recipe == "cyclegan" else {}
+    first, second = (
+        TrainingStep(build_method(small(recipe, **overrides)), OptimizerConfig()) for _ in range(2)
+    )
+    for batch in batches[:2]:
+        first(batch, 1e-3)
+    buffer = io.BytesIO()
+    torch.save(first.state(), buffer)
+    buffer.seek(0)
+    second.load_state(torch.load(buffer, weights_only=True))
+    found = []
+    for step in (first, second):
+        torch.manual_seed(5)
+        found.append(step(batches[2], 1e-3))
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_player_owns_its_parameters_and_all_of_them_learn(recipe: str) -> None:
+    """Property 7 for every recipe: finite gradients for all, of each player's own loss only."""
+    torch.manual_seed(11)
+    method = build_method(small(recipe))
+    makers, critics = method.generator_parameters(), method.discriminator_parameters()
+    assert {id(p) for p in makers + critics} == {id(p) for p in method.parameters()}
+    assert len(makers) + len(critics) == len(list(method.parameters()))
+    batch = small_batch((1, 1, 1), (1, 1, 1))
+    losses, fakes = method.generator_losses(batch)
+    losses["total"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in makers)
+    method.zero_grad(set_to_none=True)
+    method.discriminator_losses(fakes, batch).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in critics)
+    assert all(p.grad is None for p in makers)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipes_generator_ships_as_a_bundle(recipe: str, tmp_path: Path) -> None:
+    generator = build_method(small(recipe)).generator.eval()
+    save_bundle(tmp_path, generator, "", 16, "", {})
+    loaded = load_bundle(tmp_path).generator
+    assert loaded.config == generator.config
+    batch = small_batch((1, 1), (1, 1))
+    arguments = (batch.x, batch.group, batch.type_)
+    with torch.no_grad():
+        expected = generator(*arguments)
+        assert torch.equal(loaded(*arguments), expected)
+        torch.testing.assert_close(apply_edit(batch.x, loaded.edit(*arguments)), expected)
 
 
 def test_task_weights_are_asked_for_where_tasks_are_balanced() -> None:

@@ -6,9 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from model.config import DiscriminatorConfig
+from model.discriminator import PatchDiscriminator
+from model.errors import ConfigurationError
 from model.layers import ImageGenerator
+from model.losses import (
+    average_discriminator_loss,
+    average_generator_loss,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
 from model.method import Batch, Fakes, Method
-from model.semi_paired import SemiPaired, SemiPairedObjective
+from model.semi_paired import DX_FAKES, SemiPaired, SemiPairedObjective
 from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_config
 
 TERMS = ("adversarial", "reconstruction", "cycle", "identity")
@@ -34,12 +43,19 @@ class Returns(ImageGenerator):
     """A generator that returns its input, plus a constant; it counts how often it is asked."""
 
     def __init__(self, offset: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(small_config())
         self.offset, self.calls = offset, 0
 
     def forward(self, image: Tensor, group: Tensor, type_: Tensor) -> Tensor:
         self.calls += 1
         return image + self.offset
+
+
+class Brightness(nn.Module):
+    """A discriminator that finds bright patches real."""
+
+    def forward(self, image: Tensor, labels: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(image, 4)
 
 
 def returning(forward: float = 0.0, back: float = 0.0) -> SemiPaired:
@@ -182,8 +198,7 @@ def test_each_critic_compares_images_of_its_own_domain() -> None:
 @torch.no_grad()
 def test_a_better_fake_costs_the_generator_less_and_the_critic_more() -> None:
     nets, batch = method(**FORWARD), small_batch((1,), (0,))
-    critic = nn.AvgPool2d(4)  # finds bright images real
-    nets.d_y = cast("nn.Module", critic)  # type: ignore[assignment]
+    nets.d_y = cast(PatchDiscriminator, Brightness())
     worse, better = Fakes(batch.y - 0.5, None), Fakes(batch.y + 0.5, None)
     assert nets.adversarial_loss(better, batch) < nets.adversarial_loss(worse, batch)
     assert nets.discriminator_losses(better, batch) > nets.discriminator_losses(worse, batch)
@@ -220,3 +235,72 @@ def test_forward_only_has_the_forward_half_of_each_term() -> None:
     assert values["identity"].item() == pytest.approx(0.1, rel=1e-4)
     assert values["cycle"].item() == 0.0
     assert values["total"].isfinite()
+
+
+@pytest.mark.parametrize("dx_fake", DX_FAKES)
+@torch.no_grad()
+def test_dx_fake_decides_what_d_x_compares_with_x(dx_fake: str) -> None:
+    """The critic sees G_YX(y), G_YX(G_XY(x)) or both; with both, half of each game's loss."""
+    nets, batch = method(dx_fake=dx_fake), small_batch((1, 1), (1, 1))
+    seen: list[Tensor] = []
+    assert nets.d_x is not None
+    assert nets.generator_back is not None
+    nets.d_x.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    labels = (batch.group, batch.type_)
+    mirror = nets.generator_back(batch.y, *labels)
+    cycle = nets.generator_back(nets.generator(batch.x, *labels), *labels)
+    expected = {"mirror": [mirror], "cycle": [cycle], "both": [mirror, cycle]}[dx_fake]
+    values, fakes = nets.generator_losses(batch)
+    assert all(torch.equal(a, b) for a, b in zip(seen, [batch.x, *expected], strict=True))
+    games = [relativistic_generator_loss(nets.d_x(batch.x), nets.d_x(fake)).mean() for fake in expected]
+    d_y = cast(PatchDiscriminator, nets.d_y)
+    forward = relativistic_generator_loss(d_y(batch.y), d_y(nets.generator(batch.x, *labels))).mean()
+    torch.testing.assert_close(values["adversarial"], forward + torch.stack(games).mean())
+    critics = [relativistic_discriminator_loss(nets.d_x(batch.x), nets.d_x(fake)).mean() for fake in expected]
+    forward = relativistic_discriminator_loss(d_y(batch.y), d_y(fakes.y)).mean()
+    torch.testing.assert_close(nets.discriminator_losses(fakes, batch), forward + torch.stack(critics).mean())
+
+
+@pytest.mark.parametrize(
+    ("dx_fake", "unpaired", "passes"),
+    [
+        ("mirror", (0, 0), (1, 1)),
+        ("mirror", (0, 1), (3, 3)),
+        ("cycle", (0, 0), (1, 2)),
+        ("cycle", (0, 1), (3, 3)),
+    ],
+)
+@torch.no_grad()
+def test_options_that_are_off_translate_nothing_more(
+    dx_fake: str, unpaired: tuple[int, ...], passes: tuple[int, int]
+) -> None:
+    """Forward and backward translations of a generators' step; a cycled image is made once for critic and cycle."""
+    nets = method(dx_fake=dx_fake)
+    nets.generator, nets.generator_back = Returns(0.1), Returns(0.2)
+    losses(nets, small_batch((1, 1), unpaired))
+    assert (cast(Returns, nets.generator).calls, cast(Returns, nets.generator_back).calls) == passes
+
+
+@torch.no_grad()
+def test_the_average_game_replaces_both_players_losses() -> None:
+    nets, batch = method(relativistic="average", **FORWARD), small_batch((1, 1, 1), (0, 0, 0))
+    d_y = cast(PatchDiscriminator, nets.d_y)
+    values, fakes = nets.generator_losses(batch)
+    real, fake = d_y(batch.y), d_y(fakes.y)
+    torch.testing.assert_close(values["adversarial"], average_generator_loss(real, fake).mean())
+    torch.testing.assert_close(
+        nets.discriminator_losses(fakes, batch), average_discriminator_loss(real, fake).mean()
+    )
+
+
+@pytest.mark.parametrize("condition", ["concat", "projection"])
+@torch.no_grad()
+def test_conditioned_critics_judge_the_type_too(condition: str) -> None:
+    critic = DiscriminatorConfig(width=4, n_layers=1, condition=condition)
+    nets = SemiPaired(small_config(), critic, SemiPairedObjective())
+    batch = small_batch((1, 1), (1, 1))
+    fakes = nets.generator_losses(batch)[1]
+    usual = nets.discriminator_losses(fakes, batch)
+    assert nets.discriminator_losses(fakes, batch._replace(type_=(batch.type_ + 1) % 3)) != usual
+    with pytest.raises(ConfigurationError, match="needs labels"):
+        SemiPaired(small_config(n_types=0), critic, SemiPairedObjective())

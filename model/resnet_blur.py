@@ -1,0 +1,110 @@
+"""MoNCE's generator: a ResNet with antialiased resampling whose inner features can be tapped, without labels."""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import SIDE_MULTIPLE, GeneratorConfig
+from model.layers import ImageGenerator, ResidualBlock, convolution, require_sides
+
+#: The residual blocks whose outputs are tapped, counted from 1; the last one is nearer where there are fewer blocks.
+TAPPED_BLOCKS = (1, 5)
+#: Of Xavier's initial weights.
+GAIN = 0.02
+
+
+def initialise_xavier(layer: nn.Module) -> None:
+    """For `Module.apply`: Xavier weights with gain 0.02, and zero biases, of a convolution or a linear layer."""
+    if isinstance(layer, nn.Conv2d | nn.Linear):
+        nn.init.xavier_normal_(layer.weight, gain=GAIN)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+class BlurDownsample(nn.Module):
+    """Halve (B, c, h, w) after smoothing with the 3-tap filter [1, 2, 1] / 4 (Zhang, 2019)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer(
+            "filter", torch.outer(taps, taps).expand(channels, 1, 3, 3).contiguous(), persistent=False
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c, h, w) to (B, c, h/2, w/2)."""
+        padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
+        kernel = cast(Tensor, self.filter).to(features.dtype)
+        return F.conv2d(padded, kernel, stride=2, groups=features.shape[1])
+
+
+class BlurUpsample(nn.Module):
+    """Double (B, c, h, w) with the 4-tap filter [1, 3, 3, 1] / 4, which is bilinear interpolation."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c, h, w) to (B, c, 2h, 2w)."""
+        return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class BlurGenerator(ImageGenerator):
+    """ResNet with blurred resampling after stride-1 convolutions, as in the CUT part of MoNCE (Zhan et al., 2022)."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__(config)
+        width, deep = config.width, config.width * 4
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 7), nn.InstanceNorm2d(width), nn.ReLU())
+        self.down = nn.ModuleList(
+            nn.Conv2d(width * scale, width * scale * 2, 3, padding=1) for scale in (1, 2)
+        )
+        self.after_down = nn.ModuleList(
+            nn.Sequential(nn.InstanceNorm2d(channels), nn.ReLU(), BlurDownsample(channels))
+            for channels in (width * 2, deep)
+        )
+        self.blocks = nn.ModuleList(ResidualBlock(deep) for _ in range(config.n_blocks))
+        self.tapped_blocks = sorted({min(block, config.n_blocks) for block in TAPPED_BLOCKS} - {0})
+        #: Channels of each tap.
+        self.tap_channels = [3, width * 2, deep, *(deep for _ in self.tapped_blocks)]
+        up: list[nn.Module] = []
+        for scale in (4, 2):
+            narrower = width * scale // 2
+            up += [BlurUpsample(), nn.Conv2d(width * scale, narrower, 3, padding=1)]
+            up += [nn.InstanceNorm2d(narrower), nn.ReLU()]
+        self.decoder = nn.Sequential(*up, convolution(width, 3, 7))
+        self.apply(initialise_xavier)
+
+    def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The taps, and the features behind the last tapped block."""
+        require_sides(image, SIDE_MULTIPLE)
+        padded = F.pad(image, (3, 3, 3, 3), mode="reflect")
+        taps = [padded]
+        features = self.stem(padded)
+        for down, after in zip(self.down, self.after_down, strict=True):
+            taps.append(down(features))
+            features = after(taps[-1])
+        for number, block in enumerate(self.blocks[: max(self.tapped_blocks, default=0)], 1):
+            features = block(features)
+            if number in self.tapped_blocks:
+                taps.append(features)
+        return taps, features
+
+    def taps(self, image: Tensor) -> list[Tensor]:
+        """Features (B, c, h, w) of image (B, 3, S, S): the padded image itself, both downsampling convolutions before
+        normalisation, and the outputs of the tapped residual blocks. What lies behind the last one is not computed.
+        """
+        return self._encode(image)[0]
+
+    def translate(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The translated image (B, 3, S, S) in [-1, 1], float32, and the taps of the input, in one pass."""
+        taps, features = self._encode(image)
+        for block in self.blocks[max(self.tapped_blocks, default=0) :]:
+            features = block(features)
+        return torch.tanh(self.decoder(features).float()), taps
+
+    def forward(self, image: Tensor, group: Tensor, type_: Tensor) -> Tensor:
+        """Translate image (B, 3, S, S) RGB in [-1, 1]; same shape, float32. The labels are ignored.
+
+        Raises ConfigurationError for sides that are not multiples of 4.
+        """
+        return self.translate(image)[0]

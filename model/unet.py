@@ -1,0 +1,59 @@
+"""The U-Net generator of Pix2Pix (Isola et al., 2017), without labels."""
+
+import torch
+from torch import Tensor, nn
+
+from model.config import SMALLEST_UNET, GeneratorConfig
+from model.layers import ImageGenerator, initialise, require_sides
+
+#: Channels stop doubling here.
+MAX_WIDTH_FACTOR = 8
+
+
+class UNetGenerator(ImageGenerator):
+    """Halve the image `n_downsamplings` times, double it as often; each scale also sees its counterpart's features.
+
+    Instance normalisation in place of Pix2Pix's batch normalisation: at Pix2Pix's batch size of 1 they are the same
+    but for the affine part, and samples of larger batches stay independent. Dropout acts while training only, so
+    that a bundle gives one image one answer.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__(config)
+        depth = config.n_downsamplings
+        widths = [config.width * min(2**index, MAX_WIDTH_FACTOR) for index in range(depth)]
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()  # innermost last, as `down`
+        for index, width in enumerate(widths):
+            outermost, innermost = index == 0, index == depth - 1
+            inputs = 3 if outermost else widths[index - 1]
+            down: list[nn.Module] = [] if outermost else [nn.LeakyReLU(0.2)]
+            down.append(nn.Conv2d(inputs, width, 4, stride=2, padding=1))
+            # The innermost features may be one pixel, of which nothing is left after normalisation.
+            down += [] if outermost or innermost else [nn.InstanceNorm2d(width)]
+            self.down.append(nn.Sequential(*down))
+            arriving = width if innermost else 2 * width
+            up: list[nn.Module] = [nn.ReLU(), nn.ConvTranspose2d(arriving, inputs, 4, stride=2, padding=1)]
+            up += [] if outermost else [nn.InstanceNorm2d(inputs)]
+            # Pix2Pix drops in the wide layers between the innermost and the four outer ones: three at 256 pixels.
+            if SMALLEST_UNET - 1 <= index < depth - 1:
+                up.append(nn.Dropout(config.dropout))
+            self.up.append(nn.Sequential(*up))
+        self.apply(initialise)
+
+    def forward(self, image: Tensor, group: Tensor, type_: Tensor) -> Tensor:
+        """Translate image (B, 3, S, S) RGB in [-1, 1]; same shape, float32. The labels are ignored.
+
+        Raises ConfigurationError for sides that cannot be halved `n_downsamplings` times.
+        """
+        require_sides(image, 2**self.config.n_downsamplings)
+        features, skipped = image, []
+        for down in self.down:
+            features = down(features)
+            skipped.append(features)
+        features = skipped.pop()
+        for up in reversed(self.up):
+            features = up(features)
+            if skipped:
+                features = torch.cat([skipped.pop(), features], dim=1)
+        return torch.tanh(features.float())
