@@ -26,11 +26,13 @@ from model.precision import choose_device, choose_precision
 from model.recipes import MethodConfig, method_config
 from model.training_step import OptimizerConfig
 from pipelines import storage
+from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.index import Index, rows_by_defect
-from pipelines.training.job import Plan, balanced, initial_weights, inspect, train_in_process
+from pipelines.training.job import train_in_process
 from pipelines.training.order import epoch_draws
+from pipelines.training.plan import Plan, balanced, initial_weights, inspect
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.source import TrainingSource, open_source
@@ -55,7 +57,7 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
             f"--geometric-groups: {', '.join(unknown)} is no group of the label map ({', '.join(label_map.groups)})"
         )
     geometric = sorted(label_map.groups[name] for name in args.geometric_groups if name in label_map.groups)
-    given = {
+    given: dict[str, dict[str, Any]] = {
         "generator": {
             "width": args.width,
             "n_blocks": args.blocks,
@@ -75,10 +77,8 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
         args.recipe,
         n_groups=1 + max(label_map.groups.values()),
         n_types=1 + max(defect.id for defect in label_map.defects.values()),
-        **{
-            part: {name: value for name, value in values.items() if value is not None}
-            for part, values in given.items()
-        },
+        image_size=args.image_size,
+        **{part: {k: v for k, v in values.items() if v is not None} for part, values in given.items()},
     )
 
 
@@ -168,6 +168,15 @@ def epoch_steps(settings: TrainSettings, index: Index, label_map: LabelMap, work
     return steps
 
 
+def check_fid_weights(settings: TrainSettings) -> None:
+    """Say where validation will have no FID. Raises ConfigurationError for --fid-weights that are none."""
+    if settings.validate_every:
+        try:
+            find_weights(settings.fid_weights)
+        except FidWeightsMissing as error:
+            logger.warning("validation measures L1 and PSNR only: %s", error)
+
+
 def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     """Parse and validate everything that needs no training."""
     argv = sys.argv[1:] if argv is None else argv
@@ -176,7 +185,12 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     settings = settings_from(args, source)
     if args.workers[1] == 0:  # with workers, their machines decide
         choose_precision(args.precision, choose_device(args.device))
-    init = initial_weights(storage.absolute(args.init_from), settings) if args.init_from else None
+    init = (
+        initial_weights(storage.absolute(args.init_from), settings, source.label_map)
+        if args.init_from
+        else None
+    )
+    check_fid_weights(settings)
     with storage.as_configuration_error(args.output, "--output", "read"):
         occupied = bool(Checkpoints(settings.checkpoints, settings.keep).steps())
     if occupied and not (args.resume or args.overwrite):

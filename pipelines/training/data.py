@@ -1,4 +1,4 @@
-"""From drawn rows to a batch: decode, crop, mirror, stack."""
+"""From decoded rows to a batch: crop, mirror, stack."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,12 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.method import Batch
-from pipelines.decode import decode_image
 from pipelines.pixels import to_tensor
-from pipelines.resize import resize_bicubic
 
-#: Images are loaded this much larger than they are trained on, then cropped at random (CycleGAN: 286 to 256 pixels).
-CROP_MARGIN = 286 / 256
 #: A decoded row with its label columns.
 Rows = list[dict[str, Any]]
 
@@ -27,24 +23,6 @@ class Sample(NamedTuple):
     type: int
     paired: bool
     unpaired: bool
-
-
-def load_size(size: int, group: str, cropped_groups: frozenset[str]) -> int:
-    """Side in pixels at which a group's images are loaded: larger than `size` where they will be cropped."""
-    return round(size * CROP_MARGIN) if group in cropped_groups else size
-
-
-def decode_square(data: bytes | None, size: int) -> NDArray[np.uint8] | None:
-    """Decode to uint8 (size, size, 3), the aspect ratio given up (the paper's literal resize); None stays None."""
-    return None if data is None else resize_bicubic(decode_image(data, max_side=2 * size), size, size)
-
-
-def decode_row(
-    row: dict[str, Any], size: int, cropped_groups: frozenset[str] = frozenset()
-) -> dict[str, Any]:
-    """A shard's row with `source` and `target` decoded to uint8 squares of `load_size` pixels, or None."""
-    side = load_size(size, row["group"], cropped_groups)
-    return {**row, "source": decode_square(row["source"], side), "target": decode_square(row["target"], side)}
 
 
 def augment(

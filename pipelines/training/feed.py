@@ -8,78 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, count, groupby, islice
+from itertools import chain, count, islice
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from model.errors import ConfigurationError, RunError
-from pipelines import storage
-from pipelines.decode import ImageError
-from pipelines.training.data import decode_row
+from model.errors import ConfigurationError
+from pipelines.training.decoding import Decoded, Order
 from pipelines.training.index import Index
 from pipelines.training.order import Draw, Part, Row, WorkerEpoch
-
-#: Rows read from a shard at a time.
-READ_ROWS = 16
-_COLUMNS = ["image_id", "source", "target", "group", "defect"]
-
-#: source and target of one row, uint8 (side, side, 3) or None.
-Decoded = tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
-
-
-class TrainingError(RunError):
-    """Training cannot go on: the message names the step and the last good checkpoint, or the row."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice."""
-
-    file: str
-    row_group: int
-    rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """At which size rows are decoded."""
-
-    image_size: int
-    cropped_groups: frozenset[str] = frozenset()
-
-    def __call__(self, order: Order) -> Iterator[Decoded]:
-        """The order's rows, few in memory at a time.
-
-        Raises TrainingError naming the row whose image cannot be decoded or the shard that cannot be read.
-        """
-        try:
-            yield from self._read(order)
-        except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
-            raise TrainingError(f"cannot read {order.file}: {type(error).__name__}: {error}") from error
-
-    def _read(self, order: Order) -> Iterator[Decoded]:
-        filesystem, path = storage.arrow_filesystem(order.file)
-        wanted = [(place, len(list(same))) for place, same in groupby(order.rows)]
-        with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
-            first = 0
-            for batch in file.iter_batches(READ_ROWS, row_groups=[order.row_group], columns=_COLUMNS):
-                while wanted and wanted[0][0] < first + batch.num_rows:
-                    place, times = wanted.pop(0)
-                    row = batch.slice(place - first, 1).to_pylist()[0]
-                    try:
-                        found = decode_row(row, self.image_size, self.cropped_groups)
-                    except ImageError as error:
-                        raise TrainingError(
-                            f"{row['image_id']} ({row['defect']}) in {order.file}: {error}; prepare the data again"
-                        ) from error
-                    yield from [(found["source"], found["target"])] * times
-                if not wanted:
-                    return
-                first += batch.num_rows
-
 
 #: Decoded rows for orders: one for each of their rows, in order.
 Load = Callable[[Iterator[Order]], Iterator[Decoded]]

@@ -18,7 +18,8 @@ from model.training_step import TrainingStep
 from pipelines.label_map import Defect, LabelMap
 from pipelines.training.checkpoints import DAMAGED, Checkpoints
 from pipelines.training.data import Sample, augment, collate
-from pipelines.training.feed import Batch, Load, TrainingError, batches
+from pipelines.training.decoding import TrainingError
+from pipelines.training.feed import Batch, Load, batches
 from pipelines.training.index import Index
 from pipelines.training.order import Draw, WorkerEpoch
 from pipelines.training.settings import TrainSettings
@@ -81,6 +82,9 @@ class Training:
         self.step_once = TrainingStep(
             self.method, settings.optimizer, autocast(self.device, precision), settings.ema
         )
+        if settings.compile:  # after the running average was copied: it is not trained
+            for network in self.method.children():
+                network.compile()
         self.defects: dict[int, Defect] = {defect.id: defect for defect in label_map.defects.values()}
         self.step, self.epoch, self.taken = 0, 1, 0
         self.history: list[Record] = []
@@ -161,6 +165,8 @@ class Training:
 
         if self.step >= settings.steps:
             return
+        if self.step and self._validates():
+            follower.validate(self)  # again, where death came before its result
         for batch in batches(epoch_of, load, settings.update_size, self.epoch, self.taken):
             rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
             losses = self._update(batch, rate)
@@ -182,7 +188,9 @@ class Training:
                 follower.record(self, record)
             if self._due(settings.grid_every):
                 follower.grid(self)
-            if self._due(settings.checkpoint_every):
+            if self._validates():
+                follower.validate(self)
+            if self._due(settings.checkpoint_every) or self._validates():
                 self.save()
                 follower.saved(self)
             if self.step >= settings.steps:
@@ -190,6 +198,10 @@ class Training:
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps
+
+    def _validates(self) -> bool:
+        every = self.settings.validate_every
+        return every > 0 and self.step % every == 0
 
     def _update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
         # All randomness inside a step follows from its number, so that a resumed training has the same.

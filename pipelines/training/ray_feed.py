@@ -14,14 +14,14 @@ import pyarrow as pa
 import ray.data
 from ray.data import DataContext, ExecutionResources
 
-from pipelines.training.feed import Decoded, Decoding, Order
+from pipelines.training.decoding import Decoded, Decoding, Order
 
 #: Decoded rows in a block, and handed to the worker at a time: small, because each holds two images.
 BLOCK_ROWS = 32
 #: Orders executed together, at first and at most. An execution takes about a second to begin, so they grow; the
 #: first are few, so that a short training does not decode what it never uses.
 FIRST_ORDERS, MOST_ORDERS = 16, 1024
-#: Share of a CPU that a decoding task claims: it fits beside the workers even where all have one CPU together.
+#: Share of a CPU that a decoding task claims at least: it fits beside the workers even where all share one CPU.
 TASK_CPUS = 0.25
 #: Decoded rows that may wait for each worker, in bytes.
 WAITING_BYTES = 1 << 30
@@ -31,11 +31,12 @@ _DECODED = pa.schema([("source", pa.binary()), ("target", pa.binary())])
 
 
 def load_on_ray(orders: Iterator[Order], decode: Decoding, cpus: float) -> Iterator[Decoded]:
-    """Rows of the orders, decoded by tasks that take at most `cpus` CPUs together."""
+    """Rows of the orders, decoded by tasks that take at most `cpus` CPUs together, a whole one each where they can."""
+    each = max(TASK_CPUS, min(1.0, cpus))
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(
-        cpu=max(TASK_CPUS, cpus), object_store_memory=WAITING_BYTES
+        cpu=max(each, cpus), object_store_memory=WAITING_BYTES
     )
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -49,7 +50,7 @@ def load_on_ray(orders: Iterator[Order], decode: Decoding, cpus: float) -> Itera
             batch_size=None,
             batch_format="pyarrow",
             fn_kwargs={"decode": decode},
-            num_cpus=TASK_CPUS,
+            num_cpus=each,
         )
         for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
             yield from unpack(table)

@@ -1,9 +1,11 @@
 """Wires a training into Ray Train: workers that each decode through Ray Data and average their gradients."""
 
+import copy
 import logging
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from model.errors import ConfigurationError
+from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.decoding import TrainingError
 from pipelines.training.display import Display
-from pipelines.training.feed import TrainingError
-from pipelines.training.job import Plan
 from pipelines.training.loop import DivergedError, Record, Training
 from pipelines.training.observer import Observer
+from pipelines.training.plan import Plan
+from pipelines.training.validation import Evaluate, Measurement, Validator
 
 if TYPE_CHECKING:
     from ray.util.queue import Queue
@@ -29,6 +33,8 @@ logger = logging.getLogger("train")
 #: How often a failed worker group is restarted from the last checkpoint before the job gives up. Lost nodes
 #: (preemptions) do not count.
 MAX_FAILURES = 3
+#: Share of a CPU that validation claims: beside the decoding tasks in what the workers leave of a single CPU.
+VALIDATION_CPUS = 0.2
 
 
 def train_on_ray(plan: Plan) -> None:
@@ -97,14 +103,16 @@ def train_on_ray(plan: Plan) -> None:
 
 
 def _show(lines: "Queue", plan: Plan, troubles: list[str]) -> None:
-    """Show what the workers send until the driver sends None. A record is a dict; a line says why all stopped."""
+    """Show what the workers send until the driver sends None: records, lines, and the error that stopped all."""
     update_size = plan.settings.update_size * plan.workers[1]
     with Display(plan.settings.steps, update_size, sys.stderr) as display:
         while (item := lines.get()) is not None:
             if isinstance(item, dict):
                 display(item)
+            elif isinstance(item, str):
+                display.line(item)
             else:
-                troubles.append(item)
+                troubles.append(item[1])
 
 
 def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
@@ -168,13 +176,36 @@ def run_worker(config: dict[str, Any]) -> None:
             config["lines"].put(record)
         train.report(record)
 
-    observer = Observer(settings, plan.source, plan.index, plan.command_line, report, rank)
+    def tell(line: str) -> None:
+        config["lines"].put(line)
+
+    evaluate = measure_in_actor(plan) if rank == 0 and settings.validate_every else None
+    observer = Observer(plan, report, tell, evaluate, rank, training.step)
     load = partial(load_on_ray, decode=settings.decoding, cpus=config["feeding"])
     try:
         training.run(plan.index, load, observer)
     except DivergedError as error:
         # An exception would make Ray Train start over, three times, to the same end: all workers just stop.
         if error.here:
-            config["lines"].put(str(error))
+            config["lines"].put(("stopped", str(error)))
         return
     observer.finish(training)
+
+
+def measure_in_actor(plan: Plan) -> Evaluate:
+    """Measuring in an actor of its own: the workers go on meanwhile."""
+    import ray
+
+    validator = (
+        ray.remote(Validator)
+        # SPREAD: not inside the workers' own reservation, which has no room for it.
+        .options(num_cpus=VALIDATION_CPUS, scheduling_strategy="SPREAD")
+        .remote(plan.settings, plan.source, plan.index, threads=1)
+    )
+
+    def evaluate(step: int, generator: ImageGenerator) -> "Future[list[Measurement]]":
+        return validator.measure.remote(  # type: ignore[attr-defined]
+            step, copy.deepcopy(generator).cpu()
+        ).future()
+
+    return evaluate

@@ -9,7 +9,7 @@ from model.recipes import MethodConfig
 from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.training.feed import Decoding
+from pipelines.training.decoding import Decoding
 from pipelines.training.order import SamplingConfig
 
 #: Below, the deepest feature maps are smaller than the padding and the strides need.

@@ -14,8 +14,9 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.training.data import Rows
-from pipelines.training.feed import Decoding, orders_of
-from pipelines.training.index import Index
+from pipelines.training.decoding import Decoding
+from pipelines.training.feed import orders_of
+from pipelines.training.index import PAIRED, Index
 
 #: Neighbours taken together where some rows stand for all: a row group that is read anyway serves several.
 RUN = 8
@@ -82,7 +83,7 @@ def some_rows(
     """Up to `per_defect` decoded rows of every defect, in short runs spread over the data: the same set every time.
 
     bits: what a row must have (see `pipelines.training.index`); split: 0 or TEST. Only the row groups with these rows
-    are read. Keys of a row: defect, source, target.
+    are read. Keys of a row: defect, paired, source, target.
     """
     numbers: list[NDArray[np.int64]] = []
     defects: dict[int, str] = {}
@@ -95,7 +96,8 @@ def some_rows(
     rows = []
     pixels = (pair for order in orders_of(index, ordered) for pair in decode(order))
     for number, (x, y) in zip(ordered.tolist(), pixels, strict=True):
-        rows.append({"defect": defects[number], "source": x, "target": y})
+        paired = bool(index.kinds[number] & PAIRED)
+        rows.append({"defect": defects[number], "paired": paired, "source": x, "target": y})
     return rows
 
 

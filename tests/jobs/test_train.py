@@ -18,7 +18,20 @@ from pipelines.training.ray_job import choose_gpu, worker_cpus
 from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
-SMALL = ["--image-size", "32", "--batch-size", "2", "--width", "4", "--blocks", "1", "--log-every", "1"]
+SMALL = [
+    "--image-size",
+    "32",
+    "--batch-size",
+    "2",
+    "--width",
+    "4",
+    "--blocks",
+    "1",
+    "--log-every",
+    "1",
+    "--validate-every",
+    "0",
+]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.encode import encode_image
-from pipelines.training.data import Sample, augment, collate, decode_row, load_size
+from pipelines.training.data import Sample, augment, collate
+from pipelines.training.decoding import decode_row, load_size
 
 SIZE = 16
 CHANCE = st.lists(st.floats(0, 1, exclude_max=True), min_size=3, max_size=3).map(np.array)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.training.feed import Batch, Decoding, Order, TrainingError, batches, load_here
+from pipelines.training.decoding import Decoding, Order, TrainingError
+from pipelines.training.feed import Batch, batches, load_here
 from pipelines.training.index import Index, build_index
 from pipelines.training.order import SamplingConfig, WorkerEpoch
 from pipelines.training.source import TrainingSource, open_source

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.training.feed import Decoding
+from pipelines.training.decoding import Decoding
 from pipelines.training.index import PAIRED, SOURCE, TEST, build_index
 from pipelines.training.source import do_nothing_errors, open_source, some_rows, task_weights
 from tests.training_data import write_dataset
