@@ -226,15 +226,28 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
     ],
 )
 def test_a_wrong_command_line_is_one_clear_message(
-    flags: list[str], complaint: str, data: str, tmp_path: Path, repository: Path
+    flags: list[str],
+    complaint: str,
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(repository), "CUDA_VISIBLE_DEVICES": ""}
-    found = subprocess.run(
-        [*line, "--dry-run"], cwd=repository, env=environment, capture_output=True, text=True, check=False
-    )
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises((ConfigurationError, SystemExit)) as raised:
+        train.main(["--data", data, "--output", str(tmp_path), *flags, "--dry-run"])
+    assert getattr(raised.value, "code", 2) == 2
+    assert complaint in capsys.readouterr().err + str(raised.value)
+
+
+def test_a_complaint_leaves_the_process_with_code_2_and_no_traceback(
+    data: str, tmp_path: Path, repository: Path
+) -> None:
+    line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), "--image-size", "30"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    found = subprocess.run(line, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 2
-    assert complaint in found.stderr
+    assert found.stderr.startswith("error: --image-size 30: use a multiple of 4")
     assert "Traceback" not in found.stderr
 
 
