@@ -46,6 +46,10 @@ BAD: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (generator, {"n_groups": 0, "geometry": "affine", "geometric_groups": (0,)}, "geometric_groups"),
     (DiscriminatorConfig, {"width": 0}, "width is 0"),
     (DiscriminatorConfig, {"n_layers": 0}, "n_layers is 0"),
+    (DiscriminatorConfig, {"condition": "both"}, "condition is 'both'; use one of none, concat, projection"),
+    (generator, {"architecture": "vit"}, "architecture is 'vit'; use one of resnet, unet, resnet_blur"),
+    (generator, {"dropout": 1.0}, "dropout is 1.0"),
+    (generator, {"n_downsamplings": 1}, "n_downsamplings is 1"),
     *[
         (SemiPairedObjective, {name: value}, name)
         for name in ("adversarial", "reconstruction", "cycle", "identity")
@@ -54,6 +58,10 @@ BAD: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (SemiPairedObjective, {"directions": "backward"}, "directions is 'backward'"),
     (SemiPairedObjective, {"task_balance": "equal"}, "task_balance is 'equal'"),
     (SemiPairedObjective, {"directions": "forward"}, "cycle weight must be 0"),
+    (SemiPairedObjective, {"dx_fake": "none"}, "dx_fake is 'none'; use one of mirror, cycle, both"),
+    (SemiPairedObjective, {"dx_fake": "cycle", "adversarial": 0.0}, "needs D_X"),
+    (SemiPairedObjective, {"dx_fake": "both", "cycle": 0.0, "directions": "forward"}, "needs D_X"),
+    (SemiPairedObjective, {"relativistic": "mean"}, "relativistic is 'mean'; use one of pairwise, average"),
     (OptimizerConfig, {"rate": 0.0}, "rate is 0"),
     (OptimizerConfig, {"rate": NAN}, "rate is nan"),
     (OptimizerConfig, {"beta1": 1.0}, "beta"),
