@@ -1,128 +1,60 @@
-"""The training loop: the same in process and in every Ray Train worker. Knows rows, storage and the model, not Ray."""
+"""The training loop: the same in process and in every Ray Train worker. Knows draws, storage and the model, not Ray."""
 
-import io
 import logging
-import pickle
-import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from model.config import SIDE_MULTIPLE, require
-from model.errors import CatalogRepairError, ConfigurationError
+from model.errors import ConfigurationError
+from model.layers import ImageGenerator
 from model.precision import autocast, choose_device, choose_precision, memory_format
-from model.recipes import MethodConfig, build_method
+from model.recipes import build_method
 from model.schedule import step_rate
-from model.training_step import OptimizerConfig, TrainingStep
-from pipelines import storage
-from pipelines.label_map import LabelMap
-from pipelines.training.data import Sample, batches, collate, crop_row, semi_paired, shuffled
+from model.training_step import TrainingStep
+from pipelines.label_map import Defect, LabelMap
+from pipelines.training.checkpoints import DAMAGED, Checkpoints
+from pipelines.training.data import Sample, augment, collate
+from pipelines.training.decoding import TrainingError
+from pipelines.training.feed import Batch, Load, batches
+from pipelines.training.index import Index
+from pipelines.training.order import Draw, WorkerEpoch
+from pipelines.training.settings import TrainSettings
+from pipelines.training.watch import Trouble, Watch
 
 logger = logging.getLogger("train")
 
-#: Below, the deepest feature maps are smaller than the padding and the strides need.
-SMALLEST_SIDE = 32
-
-#: What torch raises, by the place of the damage, for a checkpoint that is no checkpoint of these networks.
-DAMAGED = (
-    RuntimeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    EOFError,
-    pickle.UnpicklingError,
-    struct.error,
-)
-
-#: Decoded rows of an epoch, for one worker: what `data.decode_row` returns.
-EpochRows = Callable[[int], Iterable[dict[str, Any]]]
-Rows = list[dict[str, Any]]
+Record = dict[str, float]
 
 
-class TrainingError(CatalogRepairError):
-    """Training cannot go on: the message names the step and the last good checkpoint."""
+class DivergedError(TrainingError):
+    """The losses stopped making sense. Raised in every worker at the same step: to go on as before would be in vain.
+
+    here: this worker saw it itself.
+    """
+
+    def __init__(self, message: str, here: bool) -> None:
+        super().__init__(message)
+        self.here = here
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides a training's result, besides the data. Plain values: it travels to workers as it is."""
+class Follower(Protocol):
+    """Who looks at a training while it runs. Called in every worker alike."""
 
-    output: str
-    method: MethodConfig
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    image_size: int = 256
-    steps: int = 1000
-    batch_size: int = 1  # per worker
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    # Groups whose samples also enter cycle and identity (u); the paper leaves the angle group out.
-    cycle_groups: frozenset[str] = frozenset()
-    # Groups cropped at random. Never a group whose defect is where things stand in the frame.
-    cropped_groups: frozenset[str] = frozenset()
-    # (defect, N): its rows are used N times an epoch. For a defect that is harder than the others, or rarer.
-    repeat: tuple[tuple[str, int], ...] = ()
-    # Decoded rows to shuffle among, per worker: 2 * 3 * image_size^2 bytes each. Raise it where shards are sorted.
-    shuffle_rows: int = 512
-    log_every: int = 20
-    checkpoint_every: int = 500
-    grid_every: int = 500
-    # Factors of the reconstruction term by type id; empty for none.
-    task_weight: tuple[float, ...] = ()
-    # A bundle's folder to start from, or none.
-    init_from: str | None = None
+    def record(self, training: "Training", record: Record) -> None:
+        """Every log_every steps."""
 
-    def __post_init__(self) -> None:
-        for name in (
-            "image_size",
-            "steps",
-            "batch_size",
-            "shuffle_rows",
-            "log_every",
-            "checkpoint_every",
-            "grid_every",
-        ):
-            require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
-        require(
-            self.image_size % SIDE_MULTIPLE == 0 and self.image_size >= SMALLEST_SIDE,
-            f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}, {SMALLEST_SIDE} or more",
-        )
+    def saved(self, training: "Training") -> None:
+        """After every checkpoint."""
 
-    def uses(self, row: Mapping[str, Any]) -> int:
-        """How often an epoch uses a training row: not at all where no term learns from it."""
-        wanted = self.method.uses_unpaired or row["pairing"] == "paired"
-        return dict(self.repeat).get(row["defect"], 1) if wanted else 0
+    def grid(self, training: "Training") -> None:
+        """Every grid_every steps."""
 
-    @property
-    def checkpoint(self) -> str:
-        """Where this training keeps its state."""
-        return storage.join(self.output, "checkpoint.pt")
-
-
-def epoch_batches(
-    rows: Iterable[dict[str, Any]], label_map: LabelMap, settings: TrainSettings, seed: tuple[int, ...]
-) -> Iterator[list[Sample]]:
-    """One epoch's batches from decoded rows; `seed` fixes order, crops and which unpaired images meet."""
-    rng = np.random.default_rng(seed)
-    cropped = (crop_row(row, settings.image_size, rng) for row in shuffled(rows, settings.shuffle_rows, rng))
-    samples = semi_paired(cropped, label_map, settings.cycle_groups, settings.method.uses_unpaired, rng)
-    return batches(samples, settings.batch_size)
-
-
-def everywhere(condition: bool) -> bool:
-    """True where `condition` holds in every process: workers must end an epoch together, or one waits for ever."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return condition
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    flag = torch.tensor([int(condition)], device=device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
-    return bool(flag.item())
+    def validate(self, training: "Training") -> None:
+        """Every validate_every steps, before the checkpoint."""
 
 
 class Training:
@@ -132,11 +64,12 @@ class Training:
         self,
         settings: TrainSettings,
         label_map: LabelMap,
-        init: dict[str, torch.Tensor] | None,
+        init: Mapping[str, torch.Tensor] | None = None,
         rank: int = 0,
+        workers: int = 1,
     ) -> None:
         """init: weights of a bundle to start G_XY from (a bundle holds no other), or None."""
-        self.settings, self.label_map, self.rank = settings, label_map, rank
+        self.settings, self.label_map, self.rank, self.workers = settings, label_map, rank, workers
         self.device = choose_device(settings.device)
         torch.manual_seed(settings.seed)  # the same initial weights on every rank
         weight = torch.tensor(settings.task_weight) if settings.task_weight else None
@@ -145,105 +78,183 @@ class Training:
             method.generator.load_state_dict(init)
         precision = choose_precision(settings.precision, self.device)
         self.layout = memory_format(precision)
-        method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
-        self.step_once = TrainingStep(method, settings.optimizer, autocast(self.device, precision))
-        self.step, self.epoch = 0, 0
-        self.history: list[dict[str, float]] = []
+        self.method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.step_once = TrainingStep(
+            self.method, settings.optimizer, autocast(self.device, precision), settings.ema
+        )
+        if settings.compile:  # after the running average was copied: it is not trained
+            for network in self.method.children():
+                network.compile()
+        self.defects: dict[int, Defect] = {defect.id: defect for defect in label_map.defects.values()}
+        self.step, self.epoch, self.taken = 0, 1, 0
+        self.history: list[Record] = []
+        self.checkpoints = Checkpoints(settings.checkpoints, settings.keep)
         self._restore()
 
-    def _restore(self) -> None:
-        """Continue from the checkpoint of this output, where there is one.
+    @property
+    def generator(self) -> ImageGenerator:
+        """G_XY as a bundle gets it."""
+        return self.step_once.generator
 
-        Raises ConfigurationError for one that is damaged or of other networks.
+    def _restore(self) -> None:
+        """Continue from the newest good checkpoint of this output, where there is one.
+
+        Raises ConfigurationError for one of other networks.
         """
-        if not storage.exists(self.settings.checkpoint):
+        found = self.checkpoints.load(self.device)
+        if found is None:
             return
-        data = io.BytesIO(storage.read_bytes(self.settings.checkpoint))
+        _, saved = found
         try:
-            saved = torch.load(data, map_location=self.device, weights_only=True)
             self.step_once.load_state(saved["state"])
-            self.step, self.epoch, self.history = saved["step"], saved["epoch"], saved["history"]
+            self.step, self.history = int(saved["step"]), list(saved["history"])
+            self.epoch, self.taken = self._position(saved["position"])
         except DAMAGED as error:
             raise ConfigurationError(
-                f"cannot continue from {self.settings.checkpoint}: it is damaged or of other networks; "
+                f"cannot continue from {self.checkpoints.newest()}: it is of other networks; "
                 "--resume needs the same network flags; --overwrite starts anew"
             ) from error
-        logger.info("resumed at step %d of %d", self.step, self.settings.steps)
+        if self.rank == 0:
+            logger.info("resumed at step %d of %d", self.step, self.settings.steps)
+
+    def _position(self, saved: dict[str, int]) -> tuple[int, int]:
+        """Epoch and batches taken of it. With other workers or batches: as many samples into it, rounded down."""
+        drawn, now = saved["workers"] * saved["size"], self.workers * self.settings.update_size
+        if drawn != now and self.rank == 0:
+            logger.warning(
+                "%d samples an update now and %d before: the epoch goes on with other samples than it would have",
+                *(now, drawn),
+            )
+        return saved["epoch"], saved["taken"] * drawn // now
 
     def save(self) -> None:
-        """Write the checkpoint (rank 0): whole or not at all."""
+        """Write the checkpoint (rank 0): whole or not at all.
+
+        Raises DivergedError in every worker where a weight is not finite: the checkpoints before are good.
+        """
+        bad = [name for name, value in self.method.named_parameters() if not torch.isfinite(value).all()]
+        if bad:
+            raise self._diverged(Trouble(self.step, f"the weights {bad[0]} are not finite"))
         if self.rank:
             return
-        buffer = io.BytesIO()
-        state = {
-            "state": self.step_once.state(),
-            "step": self.step,
+        position = {
             "epoch": self.epoch,
-            "history": self.history,
+            "taken": self.taken,
+            "workers": self.workers,
+            "size": self.settings.update_size,
         }
-        torch.save(state, buffer)
-        storage.write_bytes(self.settings.checkpoint, buffer.getvalue())
+        state = {
+            "step": self.step,
+            "position": position,
+            "history": self.history,
+            "state": self.step_once.state(),
+        }
+        self.checkpoints.save(self.step, state)
 
-    def run(
-        self,
-        epoch_rows: EpochRows,
-        report: Callable[[dict[str, float]], None],
-        on_grid: Callable[["Training"], None],
-    ) -> None:
-        """Train up to settings.steps. `report` gets a record every log_every steps, on every rank alike.
+    def run(self, index: Index, load: Load, follower: Follower) -> None:
+        """Train up to settings.steps.
 
-        A record has the losses' means since the last one: single batches are of one task or another and say little.
+        A record has the losses' means since the last one. Raises DivergedError and what reading and decoding raise.
         """
-        settings, clock, since = self.settings, time.monotonic(), self.step
-        sums: dict[str, torch.Tensor] = {}  # since the last record, on the device: no step waits for a GPU
-        while self.step < settings.steps:
-            self.epoch += 1
-            started = self.step
-            seed = (settings.seed, self.epoch, self.rank)
-            for samples in self._together(
-                epoch_batches(epoch_rows(self.epoch), self.label_map, settings, seed)
-            ):
-                rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
-                for name, value in self.step_once(collate(samples, self.device, self.layout), rate).items():
-                    sums[name] = sums[name] + value if name in sums else value
-                self.step += 1
-                if self.step % settings.log_every == 0 or self.step == settings.steps:
-                    now = time.monotonic()
-                    made = self.step - since
-                    losses = {name: float(value) / made for name, value in sums.items()}
-                    self._record(losses, rate, made * settings.batch_size / (now - clock), report)
-                    clock, since = now, self.step
-                    sums.clear()
-                if self.step % settings.checkpoint_every == 0 or self.step == settings.steps:
-                    self.save()
-                if self.step % settings.grid_every == 0 or self.step == settings.steps:
-                    on_grid(self)
-                if self.step == settings.steps:
-                    return
-            require(
-                self.step > started,
-                f"an epoch holds fewer usable samples than one batch of {settings.batch_size}: "
-                "use a smaller --batch-size, fewer --workers or more data",
-            )
+        settings, watch = self.settings, Watch()
+        clock, since = time.monotonic(), self.step
+        sampling = settings.sampling(self.label_map)
 
-    def _together(self, found: Iterator[list[Sample]]) -> Iterator[list[Sample]]:
-        """The batches for as long as every worker has one."""
-        while True:
-            samples = next(found, None)
-            if not everywhere(samples is not None):
+        def epoch_of(epoch: int) -> WorkerEpoch:
+            return WorkerEpoch(index, sampling, settings.seed, epoch, self.rank, self.workers)
+
+        if self.step >= settings.steps:
+            return
+        if self.step and self._validates():
+            follower.validate(self)  # again, where death came before its result
+        for batch in batches(epoch_of, load, settings.update_size, self.epoch, self.taken):
+            rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
+            losses = self._update(batch, rate)
+            self.step, self.epoch, self.taken = self.step + 1, batch.epoch, batch.taken
+            watch.add(self.step, losses, [self.defects[draw.source.type].name for draw in batch.draws])
+            if self._due(settings.log_every):
+                means = self._checked(watch)
+                now, made = time.monotonic(), self.step - since
+                speed = made * settings.update_size * self.workers / (now - clock)
+                record = {
+                    "step": self.step,
+                    "epoch": self.epoch,
+                    "rate": rate,
+                    "images_per_second": speed,
+                    **means,
+                }
+                clock, since = now, self.step
+                self.history.append(record)
+                follower.record(self, record)
+            if self._due(settings.grid_every):
+                follower.grid(self)
+            if self._validates():
+                follower.validate(self)
+            if self._due(settings.checkpoint_every) or self._validates():
+                self.save()
+                follower.saved(self)
+            if self.step >= settings.steps:
                 return
-            if samples is not None:
-                yield samples
 
-    def _record(
-        self, losses: dict[str, float], rate: float, speed: float, report: Callable[[dict[str, float]], None]
-    ) -> None:
-        if not np.isfinite(losses["total"]):
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.settings.steps
+
+    def _validates(self) -> bool:
+        every = self.settings.validate_every
+        return every > 0 and self.step % every == 0
+
+    def _update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
+        # All randomness inside a step follows from its number, so that a resumed training has the same.
+        seed = np.random.SeedSequence((self.settings.seed, self.step, self.rank)).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+        samples = [self._sample(draw) for draw in batch.draws]
+        size = self.settings.batch_size
+        parts = [
+            collate(samples[start : start + size], self.device, self.layout)
+            for start in range(0, len(samples), size)
+        ]
+        return self.step_once(parts, rate)
+
+    def _sample(self, draw: Draw) -> Sample:
+        """The draw's pixels, augmented, with its labels and masks."""
+        defect, settings = self.defects[draw.source.type], self.settings
+        x, y = draw.source.source, draw.target.target
+        if x is None or y is None:
             raise TrainingError(
-                f"the loss is {losses['total']} at step {self.step}; the last good state is "
-                f"{self.settings.checkpoint}. "
-                "Lower --rate, or use --precision float32"
+                f"row {draw.source.number} ({defect.name}) lacks an image; prepare the data again"
             )
-        record = {"step": self.step, "epoch": self.epoch, "rate": rate, "images_per_second": speed, **losses}
-        self.history.append(record)
-        report(record)
+        flip = defect.name in settings.flipped_defects
+        return Sample(
+            augment(x, settings.image_size, draw.chance[0], flip),
+            augment(y, settings.image_size, draw.chance[1], flip),
+            self.label_map.groups[defect.group],
+            defect.id,
+            draw.paired,
+            not draw.paired or defect.group in settings.cycle_groups,
+        )
+
+    def _checked(self, watch: Watch) -> Record:
+        """The mean losses. Raises DivergedError in every worker where one has trouble."""
+        means, trouble = watch.collect()
+        if anywhere(trouble is not None):
+            raise self._diverged(trouble)
+        return means
+
+    def _diverged(self, trouble: Trouble | None) -> DivergedError:
+        here = trouble is not None
+        trouble = trouble or Trouble(self.step, "another worker's losses stopped making sense")
+        return DivergedError(
+            f"stopped at step {trouble.step}: {trouble.reason}. The last good checkpoint is "
+            f"{self.checkpoints.newest()}: lower --rate or use --precision float32, and go on with --resume",
+            here,
+        )
+
+
+def anywhere(condition: bool) -> bool:
+    """True where `condition` holds in some process: what one worker stops for must stop all, or they wait for ever."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return condition
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    flag = torch.tensor([int(condition)], device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())

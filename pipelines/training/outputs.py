@@ -5,7 +5,7 @@ import json
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,20 @@ from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor, to_uint8
+from pipelines.training.data import Rows
 
 logger = logging.getLogger("train")
 
 #: Rows per defect in a sample grid.
 GRID_ROWS = 4
-Rows = list[dict[str, Any]]
 
 
 @torch.inference_mode()
 def translate_rows(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
     """G_XY of the rows' decoded sources, uint8 (N, S, S, 3), in batches of 8."""
     device = next(generator.parameters()).device
+    training = generator.training
+    generator.eval()
     outputs = []
     for start in range(0, len(rows), 8):
         part = rows[start : start + 8]
@@ -41,11 +43,12 @@ def translate_rows(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -
         outputs.append(
             to_uint8(generator(to_tensor(np.stack([row["source"] for row in part]), device), group, type_))
         )
+    generator.train(training)
     return np.concatenate(outputs)
 
 
-def grid_png(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> bytes:
-    """A PNG with a row per sample and the columns x, G(x), y; at most GRID_ROWS samples of each defect."""
+def grid_image(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
+    """A row per sample with the columns x, G(x), y, uint8; at most GRID_ROWS samples of each defect."""
     chosen: dict[str, Rows] = defaultdict(list)
     for row in rows:
         if len(chosen[row["defect"]]) < GRID_ROWS:
@@ -56,8 +59,13 @@ def grid_png(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> byte
         np.concatenate([row["source"], out, row["target"]], axis=1)
         for row, out in zip(shown, outputs, strict=True)
     ]
+    return np.concatenate(lines)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8 (H, W, 3) as PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(lines)).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -105,7 +113,12 @@ def curves_png(history: Iterable[Mapping[str, float]]) -> bytes:
     return buffer.getvalue()
 
 
-def model_card(command: str, details: Mapping[str, Any], generator: ImageGenerator, history: Rows) -> str:
+def model_card(
+    command: str,
+    details: Mapping[str, Any],
+    generator: ImageGenerator,
+    history: Sequence[Mapping[str, float]],
+) -> str:
     """The bundle's model card in Markdown: what it is, how it was trained, what it scored, its curves."""
     table = ["| defect | held-back pairs | PSNR before (dB) | PSNR after (dB) |", "| --- | --- | --- | --- |"]
     table += [
@@ -150,20 +163,18 @@ def model_card(command: str, details: Mapping[str, Any], generator: ImageGenerat
 
 
 def write_bundle(
-    output: str,
+    target: str,
     generator: ImageGenerator,
     label_map: LabelMap,
     image_size: int,
     command: str,
     details: Mapping[str, Any],
-    history: Rows,
-) -> str:
-    """Write OUTPUT/bundle and return its URI."""
-    target = storage.join(output, "bundle")
+    history: Sequence[Mapping[str, float]],
+) -> None:
+    """Write a bundle to the folder `target`."""
     card = model_card(command, {**details, "image_size": image_size}, generator, history)
     with tempfile.TemporaryDirectory() as folder:
         save_bundle(Path(folder), generator, label_map.to_yaml(), image_size, card, details)
         (Path(folder) / "curves.png").write_bytes(curves_png(history))
         for file in sorted(Path(folder).iterdir()):
             storage.write_bytes(storage.join(target, file.name), file.read_bytes())
-    return target

@@ -1,23 +1,25 @@
-"""Prepared datasets as a training reads them: where the shards are, their rows, and what a do-nothing model scores."""
+"""Prepared datasets as a training reads them: their shards, some of their rows, what doing nothing scores on these."""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.schemas import SHARD
-from pipelines.training.data import decode_row
+from pipelines.training.data import Rows
+from pipelines.training.decoding import Decoding
+from pipelines.training.feed import orders_of
+from pipelines.training.index import PAIRED, Index
 
-#: Rows read from a shard at a time.
-READ_ROWS = 64
+#: Neighbours taken together where some rows stand for all: a row group that is read anyway serves several.
+RUN = 8
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,6 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
         if not found:
             raise ConfigurationError(
                 f"--data {uri}: no shards/*.parquet there; make them with jobs/prepare_dataset.py"
-            )
-        with storage.as_configuration_error(found[0], "--data", "read"):
-            fs, path = storage.resolve(found[0])
-            missing = set(SHARD.names) - set(pq.read_schema(path, filesystem=fs).names)
-        if missing:
-            raise ConfigurationError(
-                f"--data {uri}: {found[0]} lacks the columns {', '.join(sorted(missing))}"
             )
         shards += found
         maps[uri] = LabelMap.parse(_read(uri, "label_map.yaml"), storage.join(uri, "label_map.yaml"))
@@ -82,61 +77,37 @@ def _read(uri: str, name: str) -> bytes:
         ) from error
 
 
-def shard_rows(shards: Iterable[str], split: str) -> Iterator[dict[str, Any]]:
-    """Rows of one split, images still encoded, shard after shard; one small batch in memory at a time."""
-    for shard in shards:
-        fs, path = storage.resolve(shard)
-        with fs.open(path, "rb") as file:
-            for batch in pq.ParquetFile(file).iter_batches(READ_ROWS, columns=SHARD.names):
-                yield from (row for row in batch.to_pylist() if row["split"] == split)
+def some_rows(
+    source: TrainingSource, index: Index, bits: int, split: int, per_defect: int, decode: Decoding
+) -> Rows:
+    """Up to `per_defect` decoded rows of every defect, in short runs spread over the data: the same set every time.
 
-
-def train_pairs(source: TrainingSource, repeat: Mapping[str, int]) -> int:
-    """Number of trusted pairs that an epoch uses of the training split, from small columns.
-
-    repeat: how often an epoch uses a defect's rows, where that is not once.
+    bits: what a row must have (see `pipelines.training.index`); split: 0 or TEST. Only the row groups with these rows
+    are read. Keys of a row: defect, paired, source, target.
     """
-    total = 0
-    for shard in source.shards:
-        with storage.as_configuration_error(shard, "--data", "read"):
-            fs, path = storage.resolve(shard)
-            with fs.open(path, "rb") as file:
-                rows = pq.read_table(file, columns=["pairing", "split", "defect"]).to_pylist()
-        total += sum(
-            repeat.get(row["defect"], 1)
-            for row in rows
-            if row["pairing"] == "paired" and row["split"] == "train"
-        )
-    return total
+    numbers: list[NDArray[np.int64]] = []
+    defects: dict[int, str] = {}
+    for name, defect in source.label_map.defects.items():
+        found = np.flatnonzero(index.having(defect.id, bits, split))
+        chosen = found[_spread(len(found), per_defect)]
+        numbers.append(chosen)
+        defects.update(dict.fromkeys(chosen.tolist(), name))
+    ordered = np.sort(np.concatenate(numbers))
+    rows = []
+    pixels = (pair for order in orders_of(index, ordered) for pair in decode(order))
+    for number, (x, y) in zip(ordered.tolist(), pixels, strict=True):
+        paired = bool(index.kinds[number] & PAIRED)
+        rows.append({"defect": defects[number], "paired": paired, "source": x, "target": y})
+    return rows
 
 
-def local_rows(
-    source: TrainingSource,
-    epoch: int,
-    size: int,
-    cropped: frozenset[str],
-    uses: Callable[[Mapping[str, Any]], int],
-) -> Iterator[dict[str, Any]]:
-    """Decoded training rows in process, shards in an order drawn from the epoch; each row as often as `uses` says."""
-    order = np.random.default_rng(epoch).permutation(len(source.shards))
-    for row in shard_rows((source.shards[index] for index in order), "train"):
-        count = uses(row)
-        if count:
-            yield from [decode_row(row, size, cropped)] * count
-
-
-def first_pairs(source: TrainingSource, split: str, per_defect: int, size: int) -> list[dict[str, Any]]:
-    """Up to `per_defect` decoded trusted pairs of every defect: a fixed set to look at and to score."""
-    taken: dict[str, int] = defaultdict(int)
-    chosen = []
-    wanted = per_defect * len(source.label_map.defects)
-    for row in shard_rows(source.shards, split):
-        if row["pairing"] == "paired" and taken[row["defect"]] < per_defect:
-            taken[row["defect"]] += 1
-            chosen.append(decode_row(row, size))
-        if len(chosen) == wanted:
-            break
-    return chosen
+def _spread(count: int, wanted: int) -> NDArray[np.int64]:
+    """`wanted` of the numbers below `count` as evenly spaced runs of RUN; the first where there are hardly more."""
+    runs = -(-wanted // RUN)
+    if count < runs * RUN:
+        return np.arange(min(count, wanted))
+    starts = np.arange(runs) * count // runs
+    return (starts[:, None] + np.arange(RUN)).ravel()[:wanted]
 
 
 def do_nothing_errors(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:

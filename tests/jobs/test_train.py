@@ -6,19 +6,32 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs import train
+from jobs import train, train_flags
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
 from pipelines.ray_session import Cluster
-from pipelines.training.job import choose_gpu, worker_cpus
+from pipelines.training.ray_job import choose_gpu, worker_cpus
 from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
-SMALL = ["--image-size", "32", "--batch-size", "2", "--width", "4", "--blocks", "1", "--log-every", "1"]
+SMALL = [
+    "--image-size",
+    "32",
+    "--batch-size",
+    "2",
+    "--width",
+    "4",
+    "--blocks",
+    "1",
+    "--log-every",
+    "1",
+    "--validate-every",
+    "0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +47,10 @@ def check_outputs(output: Path, steps: int) -> None:
     card = (output / "bundle" / "model_card.md").read_text()
     assert "jobs/train.py --data" in card
     assert (output / "bundle" / "curves.png").exists()
-    history = pyarrow.csv.read_csv(output / "history.csv")
+    history = pq.read_table(output / "history.parquet")
     assert history["step"].to_pylist() == list(range(1, steps + 1))
+    assert list((output / "tensorboard").glob("events.out.tfevents.*"))
+    assert (output / "checkpoints" / f"step-{steps:08d}.pt").exists()
     with Image.open(output / "samples" / f"step-{steps:06d}.png") as grid:
         assert grid.width == 3 * 32  # input, output, target
 
@@ -53,7 +68,7 @@ def test_two_workers_on_ray(data: str, tmp_path: Path, ray_local: None) -> None:
         train.main(["--data", data, "--output", str(tmp_path), "--workers", "2", "--epochs", "1", *SMALL])
         == 0
     )
-    check_outputs(tmp_path, 34 // 4)  # 34 training pairs, two workers of two
+    check_outputs(tmp_path, 36 // 4)  # 36 training rows, two workers of two
 
 
 def test_a_killed_training_goes_on_with_resume(data: str, tmp_path: Path, repository: Path) -> None:
@@ -80,7 +95,7 @@ def test_a_killed_training_goes_on_with_resume(data: str, tmp_path: Path, reposi
     )
     assert process.stderr is not None
     for text in process.stderr:
-        if "step 5/" in text:
+        if "step 5/" in text:  # a line of a log, not of a bar: standard error is a pipe
             break
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -145,14 +160,24 @@ def test_the_cards_command_keeps_only_the_names_of_local_paths() -> None:
         "--init-from",
         "old/bundle",
     ]
-    told = train.portable_command(line, train.parser().parse_args(line))
+    told = train.portable_command(line, train_flags.parser(None).parse_args(line))
     assert told == "python jobs/train.py --data first s3://shop/second --output=run --init-from bundle"
 
 
-def test_epochs_count_repeated_rows(data: str) -> None:
+def test_epochs_count_what_an_epoch_draws(data: str) -> None:
     line = ["--data", data, "--output", "x", "--epochs", "2", "--batch-size", "2", "--workers", "0"]
-    args = train.parser().parse_args([*line, "--repeat", "watermark=3"])
-    assert train.length(args, open_source([data])) == 34 + 2 * 12
+    _, plan = train.resolve([*line, "--repeat", "watermark=3", "--accumulate", "3"])
+    assert plan.settings.steps == 2 * ((36 + 2 * 12) // 6)
+    assert train.resolve([*line, "--sampler", "balanced"])[1].settings.steps == 36
+
+
+def test_recipes_have_their_own_constants_and_take_overrides(data: str) -> None:
+    line = ["--data", data, "--output", "x", "--workers", "2:4", "--recipe"]
+    method = train.resolve([*line, "paired_only"])[1].settings.method
+    assert (method.objective.cycle, method.objective.reconstruction) == (0, 150)
+    args, plan = train.resolve([*line, "proposed", "--cycle", "3", "--set", "discriminator.n_layers=2"])
+    assert (plan.settings.method.objective.cycle, plan.settings.method.discriminator.n_layers) == (3, 2)
+    assert plan.workers == args.workers == (2, 4)
 
 
 def test_a_storage_that_does_not_answer_is_one_message(data: str, tmp_path: Path, dead_s3: None) -> None:
@@ -192,18 +217,37 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--repeat", "watermark=0"], "--repeat watermark=0: use DEFECT=N"),
         (["--init-from", "/nowhere"], "no model bundle at /nowhere"),
         (["--image-size", "30"], "a multiple of 4"),
+        (["--workers", "4:2"], "argument --workers"),
+        (["--recipe", "no_labels", "--geometry", "affine"], "recipe no_labels has no use for"),
+        (["--set", "width=3"], "--set width=3: use PART.NAME=VALUE"),
+        (["--flip", "wrong_angle"], "--flip wrong_angle: its group is in --geometric-groups"),
+        (["--batch-size", "99"], "fewer than one update of 1 x 99"),
+        (["--ema", "1.5"], "ema is 1.5"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_message(
-    flags: list[str], complaint: str, data: str, tmp_path: Path, repository: Path
+    flags: list[str],
+    complaint: str,
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), *flags]
-    environment = {**os.environ, "PYTHONPATH": str(repository), "CUDA_VISIBLE_DEVICES": ""}
-    found = subprocess.run(
-        [*line, "--dry-run"], cwd=repository, env=environment, capture_output=True, text=True, check=False
-    )
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises((ConfigurationError, SystemExit)) as raised:
+        train.main(["--data", data, "--output", str(tmp_path), *flags, "--dry-run"])
+    assert getattr(raised.value, "code", 2) == 2
+    assert complaint in capsys.readouterr().err + str(raised.value)
+
+
+def test_a_complaint_leaves_the_process_with_code_2_and_no_traceback(
+    data: str, tmp_path: Path, repository: Path
+) -> None:
+    line = [sys.executable, "jobs/train.py", "--data", data, "--output", str(tmp_path), "--image-size", "30"]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    found = subprocess.run(line, cwd=repository, env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 2
-    assert complaint in found.stderr
+    assert found.stderr.startswith("error: --image-size 30: use a multiple of 4")
     assert "Traceback" not in found.stderr
 
 

@@ -1,0 +1,262 @@
+"""The command line of jobs/train.py."""
+
+import argparse
+
+from jobs import command
+from model.config import GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
+from model.precision import DEVICES, PRECISIONS
+from model.recipes import RECIPES
+from model.semi_paired import DIRECTIONS, TASK_BALANCES
+from pipelines.training.order import SAMPLERS
+
+DEFAULT_STEPS = 20_000
+
+
+def parser(description: str | None) -> command.Parser:
+    """The command line."""
+    p = command.Parser("train.py", description=description, formatter_class=command.HelpFormatter)
+    _add_what(p)
+    _add_data(p.add_argument_group("data"))
+    _add_machine(p.add_argument_group("machine"))
+    _add_records(p.add_argument_group("records"))
+    _add_method(
+        p.add_argument_group("method", "each recipe has its own defaults, and knows only some of these")
+    )
+    return p
+
+
+def _add_what(p: argparse.ArgumentParser) -> None:
+    add = p.add_argument
+    add(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="URI",
+        help="what jobs/prepare_dataset.py wrote; several are mixed",
+    )
+    add(
+        "--output",
+        required=True,
+        metavar="URI",
+        help="folder for the bundle, checkpoints, history and sample grids",
+    )
+    add("--recipe", choices=RECIPES, default="proposed", help="which method to train")
+    length = p.add_mutually_exclusive_group()
+    length.add_argument(
+        "--steps", type=command.positive, metavar="N", help="length in updates (default: 20,000)"
+    )
+    length.add_argument(
+        "--epochs", type=command.positive, metavar="N", help="length in passes over what the data draws"
+    )
+    add(
+        "--image-size",
+        type=command.positive,
+        default=256,
+        help="training resolution in pixels; a multiple of 4",
+    )
+    add(
+        "--batch-size",
+        type=command.positive,
+        default=1,
+        help="samples per worker and pass through the networks",
+    )
+    add(
+        "--accumulate",
+        type=command.positive,
+        default=1,
+        metavar="N",
+        help="passes per update: for a batch that does not fit into memory",
+    )
+    add(
+        "--rate",
+        type=float,
+        default=2e-4,
+        help="learning rate, constant for half the length, then falling to zero",
+    )
+    add("--beta1", type=float, default=0.5, help="Adam's first beta; 0.9 suits --adversarial 0")
+    add(
+        "--ema",
+        type=float,
+        default=0.0,
+        metavar="DECAY",
+        help="keep a running average of the generator (0.999), which is then validated and shipped; 0 keeps none",
+    )
+    add("--seed", type=int, default=0)
+    add(
+        "--resume",
+        action="store_true",
+        help="continue from OUTPUT's newest good checkpoint, or start where there is none; --steps may change",
+    )
+    add("--init-from", metavar="BUNDLE", help="start from this bundle's weights")
+    add("--overwrite", action="store_true", help="replace an earlier training in OUTPUT")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="inspect the data, print the resolved configuration, and do nothing",
+    )
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--sampler",
+        choices=SAMPLERS,
+        default="proportional",
+        help="balanced draws every task equally often: where one has a hundred times another's photos",
+    )
+    add(
+        "--repeat",
+        nargs="*",
+        default=[],
+        metavar="DEFECT=N",
+        help="draw a defect's rows N times an epoch: for one that is harder or rarer than the others",
+    )
+    add(
+        "--shuffle-rows",
+        type=command.positive,
+        default=512,
+        metavar="N",
+        help="decoded rows that each worker shuffles among",
+    )
+    add("--crop", action="store_true", help="random crops of images whose defect is not geometric")
+    add(
+        "--flip",
+        nargs="*",
+        default=[],
+        metavar="DEFECT",
+        help="mirror these defects' images at random; never one of text or orientation",
+    )
+    add(
+        "--allow-missing",
+        action="store_true",
+        help="train although the data lacks some of the label map's defects",
+    )
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--workers",
+        type=_workers,
+        default=(1, 1),
+        metavar="N|MIN:MAX",
+        help="Ray Train workers; MIN:MAX goes on with fewer when nodes are lost and takes more when they come; "
+        "0 trains in this process, without Ray (default: 1)",
+    )
+    add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto is bfloat16 where the hardware has units for it",
+    )
+    add(
+        "--compile",
+        action="store_true",
+        help="torch.compile the networks: minutes to begin, faster steps on GPUs",
+    )
+
+
+def _add_records(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--log-every", type=command.positive, default=20, metavar="STEPS")
+    add(
+        "--grid-every",
+        type=command.positive,
+        default=500,
+        metavar="STEPS",
+        help="how often samples/*.png are drawn",
+    )
+    add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
+    add(
+        "--keep",
+        type=command.positive,
+        default=2,
+        metavar="N",
+        help="newest checkpoints that stay, besides the best one by validation",
+    )
+    add(
+        "--validate-every",
+        type=command.not_negative,
+        default=2000,
+        metavar="STEPS",
+        help="how often FID, KID, L1 and PSNR are measured on the test split; 0 never",
+    )
+    add(
+        "--validation-images",
+        type=command.positive,
+        default=200,
+        metavar="N",
+        help="images per defect and side for that; more are steadier and slower",
+    )
+    add("--fid-weights", metavar="PATH", help="Inception weights, where the extra 'fid' is not installed")
+
+
+def _add_method(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--width",
+        type=command.positive,
+        help="channels after the first convolution; 32 suits CPUs (default: 64)",
+    )
+    add(
+        "--blocks",
+        type=command.not_negative,
+        help="residual blocks; 6 is usual below 256 pixels (default: 9)",
+    )
+    add(
+        "--blocks-before-type",
+        type=command.not_negative,
+        help="of these, before the type is injected (default: 4/9)",
+    )
+    add(
+        "--reduce",
+        choices=REDUCTIONS,
+        help="how the attention map is summed; sum, the default, is the paper's",
+    )
+    add("--inject-init", choices=INJECT_INITS, help="initial weights of the injections (default: normal)")
+    add(
+        "--head",
+        choices=HEADS,
+        help="direct, the default, is the paper's; blend keeps untouched pixels exactly",
+    )
+    add(
+        "--geometry", choices=GEOMETRIES, help="affine lets --geometric-groups turn the image (default: none)"
+    )
+    add(
+        "--geometric-groups",
+        nargs="*",
+        default=["angle"],
+        metavar="GROUP",
+        help="groups whose defect is where the product stands: never cropped, no cycle, moved by --geometry",
+    )
+    add("--adversarial", type=float, metavar="WEIGHT", help="0 trains without discriminators (default: 1)")
+    add("--reconstruction", type=float, metavar="WEIGHT", help="(default: 150)")
+    add("--cycle", type=float, metavar="WEIGHT", help="(default: 10)")
+    add("--identity", type=float, metavar="WEIGHT", help="(default: 10)")
+    add("--directions", choices=DIRECTIONS, help="forward trains no generator back: cheaper, needs --cycle 0")
+    add(
+        "--task-balance",
+        choices=TASK_BALANCES,
+        help="baseline lets faint defects count as much as large ones",
+    )
+    add(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="PART.NAME=VALUE",
+        help="any other setting of the recipe, as --dry-run shows them: PART is generator, discriminator or objective",
+    )
+
+
+def _workers(text: str) -> tuple[int, int]:
+    low, separator, high = text.partition(":")
+    try:
+        found = int(low), int(high) if separator else int(low)
+    except ValueError:
+        found = (-1, -1)
+    if not (0 <= found[0] <= found[1]) or (separator and found[0] == 0):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of workers such as 4, or MIN:MAX such as 2:8"
+        )
+    return found

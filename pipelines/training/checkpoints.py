@@ -1,0 +1,146 @@
+"""Checkpoints of a training: committed whole, pruned only when newer ones stand, the best one kept."""
+
+import contextlib
+import io
+import json
+import logging
+import pickle
+import struct
+import uuid
+import zipfile
+from typing import Any
+
+import torch
+
+from model.errors import ConfigurationError
+from pipelines import storage
+
+logger = logging.getLogger("train")
+
+#: What torch raises, by the place of the damage, for a file that is no checkpoint.
+DAMAGED = (
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+_BEST = "best.json"
+
+
+class Checkpoints:
+    """step-N.pt files in a folder, and best.json: which of them validation scored best.
+
+    keep: newest ones that pruning leaves; the best one and those in `pending` (steps whose validation is under way)
+    stay besides.
+    """
+
+    def __init__(self, folder: str, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self.pending: set[int] = set()
+
+    def uri(self, step: int) -> str:
+        """Where the checkpoint of a step is."""
+        return storage.join(self.folder, f"step-{step:08d}.pt")
+
+    def steps(self) -> list[int]:
+        """Steps of the committed checkpoints, ascending."""
+        names = (uri.rsplit("/", 1)[-1] for uri in storage.list_files(self.folder, ".pt"))
+        return sorted(
+            int(name[5:-3]) for name in names if name.startswith("step-") and name[5:-3].isdecimal()
+        )
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write under a temporary name, commit by renaming, then prune. Raises one of storage.STORAGE_ERRORS."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        temporary = storage.join(self.folder, f".step-{step:08d}-{uuid.uuid4().hex}.part")
+        storage.write_bytes(temporary, buffer.getvalue())
+        filesystem, source = storage.resolve(temporary)
+        filesystem.mv(source, storage.resolve(self.uri(step))[1])
+        self.prune(newest=step)
+
+    def load(self, device: torch.device | str = "cpu") -> tuple[int, dict[str, Any]] | None:
+        """The newest checkpoint that can be read, with its step; None where there is none at all.
+
+        A damaged one is passed over with a warning. Raises ConfigurationError where all are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            content = storage.read_bytes(self.uri(step))
+            try:
+                _check_sums(content)
+                state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+                if not isinstance(state, dict) or state.get("step") != step:
+                    raise ValueError(f"it does not hold the state of step {step}")
+            except DAMAGED as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                logger.warning("%s is damaged (%s): going back to the one before", self.uri(step), reason)
+                continue
+            return step, state
+        if steps:
+            raise ConfigurationError(
+                f"all {len(steps)} checkpoints in {self.folder} are damaged; --overwrite starts anew"
+            )
+        return None
+
+    def newest(self) -> str:
+        """The last good checkpoint, for messages."""
+        with contextlib.suppress(*storage.STORAGE_ERRORS):
+            if steps := self.steps():
+                return self.uri(steps[-1])
+        return f"none yet in {self.folder}"
+
+    def best(self) -> dict[str, Any] | None:
+        """step, metric and score of the best validation so far."""
+        try:
+            found = json.loads(storage.read_bytes(storage.join(self.folder, _BEST)))
+            return {
+                "step": int(found["step"]),
+                "metric": str(found["metric"]),
+                "score": float(found["score"]),
+            }
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            logger.warning(
+                "%s is damaged: the next validation counts as the best", storage.join(self.folder, _BEST)
+            )
+            return None
+
+    def judge(self, step: int, metric: str, score: float) -> bool:
+        """Whether `score` (lower is better) of the checkpoint of `step` is the best so far; it is then remembered."""
+        self.pending.discard(step)
+        best = self.best()
+        if best is not None and best["metric"] == metric and best["score"] <= score:
+            return False
+        content = {"step": step, "metric": metric, "score": score}
+        storage.write_bytes(storage.join(self.folder, _BEST), json.dumps(content).encode())
+        return True
+
+    def prune(self, newest: int) -> None:
+        """Remove what is older than the `keep` newest up to step `newest`, which must stand; and unfinished writes."""
+        steps = self.steps()
+        if newest not in steps:
+            return
+        best = self.best()
+        kept = {*steps[-self.keep :], newest, *self.pending, *([best["step"]] if best else [])}
+        filesystem, folder = storage.resolve(self.folder)
+        files = [storage.resolve(self.uri(step))[1] for step in steps if step not in kept]
+        found = filesystem.ls(folder, detail=False)
+        files += [str(name) for name in found if str(name).endswith(".part")]
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm_file(file)
+
+
+def _check_sums(content: bytes) -> None:
+    """Raise ValueError or BadZipFile unless every part has its checksum: torch itself does not look at them."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        bad = archive.testzip()
+    if bad is not None:
+        raise ValueError(f"{bad} does not match its checksum")

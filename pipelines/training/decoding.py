@@ -1,0 +1,94 @@
+"""Rows of shards to pixels. Imports no torch: the processes that decode start faster and smaller without."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from model.errors import RunError
+from pipelines import storage
+from pipelines.decode import ImageError, decode_image
+from pipelines.resize import resize_bicubic
+
+#: Images are loaded this much larger than they are trained on, then cropped at random (CycleGAN: 286 to 256 pixels).
+CROP_MARGIN = 286 / 256
+#: Rows read from a shard at a time.
+READ_ROWS = 16
+_COLUMNS = ["image_id", "source", "target", "group", "defect"]
+
+#: source and target of one row, uint8 (side, side, 3) or None.
+Decoded = tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
+
+
+class TrainingError(RunError):
+    """Training cannot go on: the message names the step and the last good checkpoint, or the row."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice."""
+
+    file: str
+    row_group: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """At which size rows are decoded."""
+
+    image_size: int
+    cropped_groups: frozenset[str] = frozenset()
+
+    def __call__(self, order: Order) -> Iterator[Decoded]:
+        """The order's rows, few in memory at a time.
+
+        Raises TrainingError naming the row whose image cannot be decoded or the shard that cannot be read.
+        """
+        try:
+            yield from self._read(order)
+        except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+            raise TrainingError(f"cannot read {order.file}: {type(error).__name__}: {error}") from error
+
+    def _read(self, order: Order) -> Iterator[Decoded]:
+        filesystem, path = storage.arrow_filesystem(order.file)
+        wanted = [(place, len(list(same))) for place, same in groupby(order.rows)]
+        with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
+            first = 0
+            for batch in file.iter_batches(READ_ROWS, row_groups=[order.row_group], columns=_COLUMNS):
+                while wanted and wanted[0][0] < first + batch.num_rows:
+                    place, times = wanted.pop(0)
+                    row = batch.slice(place - first, 1).to_pylist()[0]
+                    try:
+                        found = decode_row(row, self.image_size, self.cropped_groups)
+                    except ImageError as error:
+                        raise TrainingError(
+                            f"{row['image_id']} ({row['defect']}) in {order.file}: {error}; prepare the data again"
+                        ) from error
+                    yield from [(found["source"], found["target"])] * times
+                if not wanted:
+                    return
+                first += batch.num_rows
+
+
+def load_size(size: int, group: str, cropped_groups: frozenset[str]) -> int:
+    """Side in pixels at which a group's images are loaded: larger than `size` where they will be cropped."""
+    return round(size * CROP_MARGIN) if group in cropped_groups else size
+
+
+def decode_square(data: bytes | None, size: int) -> NDArray[np.uint8] | None:
+    """Decode to uint8 (size, size, 3), the aspect ratio given up (the paper's literal resize); None stays None."""
+    return None if data is None else resize_bicubic(decode_image(data, max_side=2 * size), size, size)
+
+
+def decode_row(
+    row: dict[str, Any], size: int, cropped_groups: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """A shard's row with `source` and `target` decoded to uint8 squares of `load_size` pixels, or None."""
+    side = load_size(size, row["group"], cropped_groups)
+    return {**row, "source": decode_square(row["source"], side), "target": decode_square(row["target"], side)}

@@ -1,0 +1,69 @@
+"""What a person at the terminal sees of a training: a bar there, plain lines everywhere else."""
+
+import logging
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+logger = logging.getLogger("train")
+
+#: Keys of a record that are no losses.
+NO_LOSSES = ("step", "epoch", "rate", "images_per_second")
+
+
+class Display:
+    """Shows records of a training of `steps` updates with `update_size` samples each over all workers.
+
+    Use as a context manager. stream: where the bar goes if it is a terminal; otherwise each record is a logged line.
+    """
+
+    def __init__(self, steps: int, update_size: int, stream: TextIO) -> None:
+        self._steps, self._update_size = steps, update_size
+        self._bar = tqdm(total=steps, desc="training", unit="step", file=stream) if stream.isatty() else None
+
+    def __call__(self, record: Mapping[str, float]) -> None:
+        """Show one record."""
+        if self._bar is None:
+            logger.info(progress_line(record, self._steps, self._update_size))
+            return
+        self._bar.n = int(record["step"])
+        self._bar.set_postfix_str(
+            f"{record['images_per_second']:.1f} images/s  {losses_of(record)}", refresh=False
+        )
+        self._bar.refresh()
+
+    def line(self, text: str) -> None:
+        """Show a line that is no record; a bar stays below it."""
+        if self._bar is None:
+            logger.info(text)
+        else:
+            self._bar.write(text)
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def progress_line(record: Mapping[str, float], steps: int, update_size: int) -> str:
+    """One line for a person: step, epoch, images/s over all workers, minutes left, losses that are in use."""
+    speed = record["images_per_second"]
+    left = (steps - record["step"]) * update_size / max(speed, 1e-9)
+    return (
+        f"step {record['step']:.0f}/{steps}  epoch {record['epoch']:.0f}  {speed:.1f} images/s  "
+        f"{left / 60:.0f} min left  {losses_of(record)}"
+    )
+
+
+def losses_of(record: Mapping[str, float]) -> str:
+    """The losses that are in use, the total first."""
+    names = sorted(
+        (name for name in record if name not in NO_LOSSES and record[name]), key=lambda n: (n != "total", n)
+    )
+    return "  ".join(f"{name} {record[name]:.4f}" for name in names)

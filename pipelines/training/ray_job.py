@@ -1,0 +1,211 @@
+"""Wires a training into Ray Train: workers that each decode through Ray Data and average their gradients."""
+
+import copy
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from model.errors import ConfigurationError
+from model.layers import ImageGenerator
+from pipelines import storage
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.decoding import TrainingError
+from pipelines.training.display import Display
+from pipelines.training.loop import DivergedError, Record, Training
+from pipelines.training.observer import Observer
+from pipelines.training.plan import Plan
+from pipelines.training.validation import Evaluate, Measurement, Validator
+
+if TYPE_CHECKING:
+    from ray.util.queue import Queue
+
+    from pipelines.ray_session import Cluster
+
+logger = logging.getLogger("train")
+
+#: How often a failed worker group is restarted from the last checkpoint before the job gives up. Lost nodes
+#: (preemptions) do not count.
+MAX_FAILURES = 3
+#: Share of a CPU that validation claims: beside the decoding tasks in what the workers leave of a single CPU.
+VALIDATION_CPUS = 0.2
+
+
+def train_on_ray(plan: Plan) -> None:
+    """Train with Ray Train on plan.workers workers.
+
+    Raises TrainingError when a worker keeps failing or the losses diverge.
+    """
+    from pipelines import ray_session  # first: it sets what Ray reads at import
+
+    cluster = ray_session.start()
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.util.queue import Queue
+
+    settings, (fewest, most) = plan.settings, plan.workers
+    use_gpu = choose_gpu(settings.device, fewest, cluster)
+    plan = replace(plan, settings=replace(settings, device="cuda" if use_gpu else "cpu"))
+    runs, folder = storage.arrow_filesystem(storage.join(settings.output, "ray_train"))
+    cpus = worker_cpus(cluster.node_cpus, most)
+    if cluster.scales:
+        cpus = max(1.0, cpus)  # workers that find no room now get nodes
+    if use_gpu:
+        cpus = min(1.0, cpus)  # the node with the GPU may have few
+    # Ray Train's controller is an actor of its own: what it or a worker logs does not reach this terminal.
+    lines = Queue()
+    feeding = max(0.0, cluster.cpus - most * cpus) / most
+    trainer = TorchTrainer(
+        run_worker,
+        # The plan holds the data's index and perhaps weights: it travels once, by the object store.
+        train_loop_config={"plan": ray.put(plan), "cpus": cpus, "feeding": feeding, "lines": lines},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type] # its types lag
+            use_gpu=use_gpu,
+            # Workers that take every CPU would starve the tasks that feed them: Ray Data then stalls for ever.
+            resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)},
+        ),
+        run_config=RunConfig(
+            name="run",
+            storage_path=folder,
+            storage_filesystem=runs,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    troubles: list[str] = []
+    listener = threading.Thread(target=_show, args=(lines, plan, troubles), daemon=True)
+    listener.start()
+    failure: Exception | None = None
+    try:
+        trainer.fit()
+    except Exception as error:  # noqa: BLE001 (Ray wraps whatever a worker raised in a class of its own)
+        failure = error
+    finally:
+        lines.put(None)
+        listener.join()
+        lines.shutdown()
+    if troubles:
+        raise TrainingError(min(troubles))
+    if failure is not None:
+        checkpoints = Checkpoints(settings.checkpoints, settings.keep)
+        raise TrainingError(
+            f"training failed: {_root(failure)}; the last good checkpoint is {checkpoints.newest()}: "
+            "go on with --resume"
+        ) from failure
+
+
+def _show(lines: "Queue", plan: Plan, troubles: list[str]) -> None:
+    """Show what the workers send until the driver sends None: records, lines, and the error that stopped all."""
+    update_size = plan.settings.update_size * plan.workers[1]
+    with Display(plan.settings.steps, update_size, sys.stderr) as display:
+        while (item := lines.get()) is not None:
+            if isinstance(item, dict):
+                display(item)
+            elif isinstance(item, str):
+                display.line(item)
+            else:
+                troubles.append(item[1])
+
+
+def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
+    """Whether the workers get a GPU each.
+
+    Raises ConfigurationError where GPUs are asked for that the cluster has not and no autoscaler may add.
+    """
+    enough = cluster.gpus >= workers
+    if device == "cuda" and not enough:
+        lack = (
+            f"--workers {workers} with --device cuda needs {workers} GPUs; this cluster has {cluster.gpus:g}"
+        )
+        if not cluster.scales:
+            raise ConfigurationError(lack)
+        logger.info("%s now; waiting for the autoscaler's nodes", lack)
+    elif device == "auto" and not enough and cluster.scales:
+        logger.warning(
+            "the cluster has %g GPUs now for --workers %d: using CPUs; --device cuda asks the autoscaler for GPUs",
+            cluster.gpus,
+            workers,
+        )
+    return device == "cuda" or (device == "auto" and enough)
+
+
+def worker_cpus(node_cpus: Sequence[float], workers: int) -> float:
+    """The most CPUs for each worker such that all fit on nodes with so many and Ray Data keeps one, or half of one.
+
+    Whole ones where there are enough; above 0 always.
+    """
+    nodes = sorted(node_cpus) or [1.0]
+    nodes[-1] = max(nodes[-1] - 1, nodes[-1] / 2)
+    whole = [float(count) for count in range(int(max(nodes)), 0, -1)]
+    parts = [1000 // count / 1000 for count in range(2, 2 * workers + 1)]
+    shares = whole + parts
+    return next((share for share in shares if sum(node // share for node in nodes) >= workers), shares[-1])
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+def run_worker(config: dict[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    import ray
+    from ray import train
+
+    from pipelines.training.ray_feed import load_on_ray
+
+    plan: Plan = ray.get(config["plan"])
+    settings, context = plan.settings, train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    logging.getLogger("train").setLevel(logging.INFO)
+    torch.set_num_threads(max(1, int(config["cpus"])))
+    training = Training(settings, plan.source.label_map, plan.init, rank, workers)
+
+    def report(record: Record) -> None:
+        if rank == 0:
+            config["lines"].put(record)
+        train.report(record)
+
+    def tell(line: str) -> None:
+        config["lines"].put(line)
+
+    evaluate = measure_in_actor(plan) if rank == 0 and settings.validate_every else None
+    observer = Observer(plan, report, tell, evaluate, rank, training.step)
+    load = partial(load_on_ray, decode=settings.decoding, cpus=config["feeding"])
+    try:
+        training.run(plan.index, load, observer)
+    except DivergedError as error:
+        # An exception would make Ray Train start over, three times, to the same end: all workers just stop.
+        if error.here:
+            config["lines"].put(("stopped", str(error)))
+        return
+    observer.finish(training)
+
+
+def measure_in_actor(plan: Plan) -> Evaluate:
+    """Measuring in an actor of its own: the workers go on meanwhile."""
+    import ray
+
+    validator = (
+        ray.remote(Validator)
+        # SPREAD: not inside the workers' own reservation, which has no room for it.
+        .options(num_cpus=VALIDATION_CPUS, scheduling_strategy="SPREAD")
+        .remote(plan.settings, plan.source, plan.index, threads=1)
+    )
+
+    def evaluate(step: int, generator: ImageGenerator) -> "Future[list[Measurement]]":
+        return validator.measure.remote(  # type: ignore[attr-defined]
+            step, copy.deepcopy(generator).cpu()
+        ).future()
+
+    return evaluate

@@ -1,0 +1,123 @@
+"""Everything that decides a training's result, besides the data."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from model.config import SIDE_MULTIPLE, require
+from model.recipes import MethodConfig
+from model.training_step import OptimizerConfig
+from pipelines import storage
+from pipelines.label_map import LabelMap
+from pipelines.training.decoding import Decoding
+from pipelines.training.order import SamplingConfig
+
+#: Below, the deepest feature maps are smaller than the padding and the strides need.
+SMALLEST_SIDE = 32
+_COUNTS = (
+    *(
+        "image_size",
+        "steps",
+        "batch_size",
+        "accumulate",
+        "shuffle_rows",
+        "log_every",
+        "checkpoint_every",
+        "keep",
+    ),
+    *("grid_every", "validation_images"),
+)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Plain values: it travels to workers as it is."""
+
+    output: str
+    method: MethodConfig
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    image_size: int = 256
+    steps: int = 1000
+    batch_size: int = 1  # per worker
+    # Batches per update. Raise it where the batch that trains well does not fit into memory.
+    accumulate: int = 1
+    # Decay per update of a running average of the generator, which is then what validation and the bundle get; 0: none.
+    ema: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    # torch.compile the networks. Takes minutes to begin: for long trainings on GPUs.
+    compile: bool = False
+    # Groups whose samples also enter cycle and identity (u); the paper leaves the angle group out.
+    cycle_groups: frozenset[str] = frozenset()
+    # Groups cropped at random. Never a group whose defect is where things stand in the frame.
+    cropped_groups: frozenset[str] = frozenset()
+    # Defects whose images are mirrored at random. Never one of orientation or text.
+    flipped_defects: frozenset[str] = frozenset()
+    # (defect, N): its rows are drawn N times an epoch. For a defect that is harder than the others, or rarer.
+    repeat: tuple[tuple[str, int], ...] = ()
+    # `balanced` draws every task equally often: for when one has a hundred times another's photos.
+    sampler: str = "proportional"
+    # Decoded rows to shuffle among, per worker: 2 * 3 * image_size^2 bytes each.
+    shuffle_rows: int = 512
+    log_every: int = 20
+    checkpoint_every: int = 500
+    # Checkpoints kept, besides the best one by validation. Raise it to go further back than the last few.
+    keep: int = 2
+    grid_every: int = 500
+    # Steps between measurements on the test split; 0: never.
+    validate_every: int = 0
+    # Images per defect and side for these. More are steadier and slower.
+    validation_images: int = 200
+    # Inception weights, where the extra `fid` is not installed.
+    fid_weights: str | None = None
+    # Factors of the reconstruction term by type id; empty for none.
+    task_weight: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(0 <= self.ema < 1, f"ema is {self.ema}; use 0 for none, or a decay below 1")
+        for name in _COUNTS:
+            require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
+        require(
+            self.image_size % SIDE_MULTIPLE == 0 and self.image_size >= SMALLEST_SIDE,
+            f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}, {SMALLEST_SIDE} or more",
+        )
+
+    def sampling(self, label_map: LabelMap) -> SamplingConfig:
+        """How often an epoch draws which rows."""
+        return SamplingConfig(
+            sampler=self.sampler,
+            repeat=tuple((label_map.defects[defect].id, times) for defect, times in self.repeat),
+            shuffle_rows=self.shuffle_rows,
+            pairs=self.method.uses_pairs,
+            unpaired=self.method.uses_unpaired,
+        )
+
+    @property
+    def decoding(self) -> Decoding:
+        """At which size rows are decoded."""
+        return Decoding(self.image_size, self.cropped_groups)
+
+    @property
+    def validation_decoding(self) -> Decoding:
+        """Whole images, at the training resolution."""
+        return Decoding(self.image_size)
+
+    @property
+    def update_size(self) -> int:
+        """Samples of one worker in one update."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of this training's checkpoints."""
+        return storage.join(self.output, "checkpoints")
+
+
+def describe(settings: TrainSettings) -> Mapping[str, Any]:
+    """The settings as JSON values, without where things lie on this machine."""
+    return {
+        name: sorted(value) if isinstance(value, frozenset) else value
+        for name, value in asdict(settings).items()
+        if name not in ("output", "fid_weights")
+    }

@@ -1,0 +1,92 @@
+"""Losses as they come: their means for the record, and the moment when they stop making sense."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: Steps whose mean loss is compared; single batches are of one task or another and say little.
+WINDOW = 100
+#: A window whose mean is this many times the best one, and worse than at the beginning, has diverged. Generous:
+#: adversarial losses swing by a factor of a few.
+DIVERGED = 10.0
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """At `step` the losses stopped making sense: `reason` names what and, as far as it is known, the task."""
+
+    step: int
+    reason: str
+
+
+class Watch:
+    """Collects losses on their device, so that no step waits for a GPU; `collect` looks at them."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, dict[str, Tensor], tuple[str, ...]]] = []
+        self._window: list[tuple[float, tuple[str, ...]]] = []
+        self._first: float | None = None
+        self._best: dict[str, float] = {}
+
+    def add(self, step: int, losses: dict[str, Tensor], defects: Sequence[str]) -> None:
+        """One step's losses, scalars, and the defects in its batch."""
+        self._steps.append((step, losses, tuple(sorted(set(defects)))))
+
+    def collect(self) -> tuple[dict[str, float], Trouble | None]:
+        """Means of all losses since the last call, and what is wrong with them, if anything."""
+        if not self._steps:
+            return {}, None
+        names = sorted({name for _, losses, _ in self._steps for name in losses})
+        zero = torch.zeros((), device=next(iter(self._steps[0][1].values())).device)
+        table = torch.stack(
+            [torch.stack([losses.get(name, zero).float() for name in names]) for _, losses, _ in self._steps]
+        ).cpu()
+        means = {name: float(value) for name, value in zip(names, table.double().mean(0), strict=True)}
+        trouble = self._not_finite(names, table) or self._diverging(table[:, names.index("total")])
+        self._steps = []
+        return means, trouble
+
+    def _not_finite(self, names: list[str], table: Tensor) -> Trouble | None:
+        bad = ~torch.isfinite(table)
+        if not bad.any():
+            return None
+        row = int(bad.any(1).nonzero()[0])
+        step, _, defects = self._steps[row]
+        name = names[int(bad[row].nonzero()[0])]
+        value = float(table[row, names.index(name)])
+        return Trouble(step, f"the loss {name} is {value} in a batch of {', '.join(defects)}")
+
+    def _diverging(self, totals: Tensor) -> Trouble | None:
+        for (step, _, defects), total in zip(self._steps, totals.tolist(), strict=True):
+            self._window.append((total, defects))
+            if len(self._window) < WINDOW:
+                continue
+            mean = math.fsum(value for value, _ in self._window) / WINDOW
+            by_task = self._by_task()
+            self._window = []
+            if self._first is None:
+                self._first = mean
+            best = self._best.get("", mean)
+            if mean > DIVERGED * best and mean > self._first:
+                worst = max(
+                    by_task, key=lambda task: by_task[task] / max(self._best.get(task, by_task[task]), 1e-12)
+                )
+                return Trouble(
+                    step,
+                    f"the loss diverges: {mean:.4g} on average over the last {WINDOW} steps, {best:.4g} at its best; "
+                    f"it grew most in batches of {worst} ({by_task[worst]:.4g})",
+                )
+            for task, value in {"": mean, **by_task}.items():
+                self._best[task] = min(value, self._best.get(task, value))
+        return None
+
+    def _by_task(self) -> dict[str, float]:
+        found: dict[str, list[float]] = defaultdict(list)
+        for value, defects in self._window:
+            for defect in defects:
+                found[defect].append(value)
+        return {defect: math.fsum(values) / len(values) for defect, values in found.items()}

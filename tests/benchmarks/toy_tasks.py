@@ -1,0 +1,35 @@
+"""Drawn toy photos for the benchmarks of methods: a disc on a smooth coloured ground, made on the fly from a seed."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SIDE = 32
+
+
+def scenes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """photo (count, 3, SIDE, SIDE) in [-1, 1] and the disc's mask (count, 1, SIDE, SIDE), 0 or 1."""
+    coarse = torch.rand(count, 3, 3, 3, generator=generator) * 1.4 - 0.9
+    ground = F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=True)
+    colour = torch.rand(count, 3, 1, 1, generator=generator) * 1.6 - 1
+    centre = torch.rand(count, 2, 1, 1, generator=generator) * 12 + 10
+    radius = torch.rand(count, 1, 1, generator=generator) * 3 + 5
+    row, column = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    inside = (row - centre[:, 0]) ** 2 + (column - centre[:, 1]) ** 2 < radius**2
+    mask = inside[:, None].float()
+    return mask * colour + (1 - mask) * ground, mask
+
+
+def on_white(photo: Tensor, mask: Tensor) -> Tensor:
+    """The disc on white: what a background repair should give."""
+    return mask * photo + (1 - mask)
+
+
+def in_grey(photo: Tensor) -> Tensor:
+    """The photo without its colours: another repair of the very same inputs."""
+    return photo.mean(dim=1, keepdim=True).expand_as(photo)
+
+
+def mean_l1(a: Tensor, b: Tensor) -> float:
+    """Mean absolute difference of images in [-1, 1]."""
+    return (a - b).abs().mean().item()

@@ -1,0 +1,69 @@
+"""A small training in process, for several test modules."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from model.config import DiscriminatorConfig, GeneratorConfig
+from model.recipes import MethodConfig
+from model.semi_paired import SemiPairedObjective
+from pipelines.training.feed import load_here
+from pipelines.training.index import build_index
+from pipelines.training.loop import Record, Training
+from pipelines.training.settings import TrainSettings
+from pipelines.training.source import TrainingSource
+
+SIZE = 32
+SMALL = MethodConfig(
+    "proposed",
+    GeneratorConfig(n_groups=2, n_types=3, width=4, n_blocks=1, n_before_eta=0),
+    DiscriminatorConfig(width=4, n_layers=1),
+    SemiPairedObjective(),
+)
+
+
+def settings(output: Path, **changes: Any) -> TrainSettings:
+    """Six updates of two samples."""
+    base = TrainSettings(
+        output=str(output),
+        method=SMALL,
+        image_size=SIZE,
+        steps=6,
+        batch_size=2,
+        cycle_groups=frozenset({"background"}),
+        log_every=1,
+        shuffle_rows=8,
+    )
+    return replace(base, **changes)
+
+
+class Recorder:
+    """A follower that keeps the records and may break off."""
+
+    def __init__(self, on_record: Callable[[Training], None] | None = None) -> None:
+        self.records: list[Record] = []
+        self.on_record = on_record
+
+    def record(self, training: Training, record: Record) -> None:
+        self.records.append(record)
+        if self.on_record is not None:
+            self.on_record(training)
+
+    def saved(self, training: Training) -> None:
+        pass
+
+    def grid(self, training: Training) -> None:
+        pass
+
+    def validate(self, training: Training) -> None:
+        pass
+
+
+def run(training: Training, source: TrainingSource, follower: Recorder | None = None) -> list[Record]:
+    """The records of a run to its end."""
+    follower = follower or Recorder()
+    load = partial(load_here, decode=training.settings.decoding)
+    training.run(build_index(source.shards, source.label_map), load, follower)
+    return follower.records

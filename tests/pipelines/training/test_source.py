@@ -1,0 +1,42 @@
+"""Finding datasets, and fixed sets of their rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.errors import ConfigurationError
+from pipelines.training.decoding import Decoding
+from pipelines.training.index import PAIRED, SOURCE, TEST, build_index
+from pipelines.training.source import do_nothing_errors, open_source, some_rows, task_weights
+from tests.training_data import write_dataset
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory):
+    return open_source([str(write_dataset(tmp_path_factory.mktemp("data") / "set"))])
+
+
+def test_some_rows_are_a_fixed_set_of_what_was_asked(source) -> None:
+    index = build_index(source.shards, source.label_map)
+    rows = some_rows(source, index, PAIRED, TEST, 2, Decoding(32))
+    assert sorted(row["defect"] for row in rows) == sorted(2 * list(source.label_map.defects))
+    assert all(row["source"].shape == row["target"].shape == (32, 32, 3) for row in rows)
+    again = some_rows(source, index, PAIRED, TEST, 2, Decoding(32))
+    np.testing.assert_array_equal([row["source"] for row in rows], [row["source"] for row in again])
+    everything = some_rows(source, index, SOURCE, 0, 1000, Decoding(32))
+    assert len(everything) == 36
+    assert sum(row["target"] is None for row in everything) == 2
+
+
+def test_the_task_balance_makes_doing_nothing_cost_one_in_every_task(source) -> None:
+    index = build_index(source.shards, source.label_map)
+    errors = do_nothing_errors(some_rows(source, index, PAIRED, 0, 8, Decoding(32)))
+    weights = task_weights(source.label_map, errors)
+    for name, defect in source.label_map.defects.items():
+        assert errors[name] * weights[defect.id] == pytest.approx(1)
+
+
+def test_data_that_was_never_prepared_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"--data .*prepare_dataset"):
+        open_source([str(tmp_path)])

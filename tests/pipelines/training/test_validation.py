@@ -1,0 +1,155 @@
+"""Figures on the test split, the best checkpoint, and what happens without weights or after a failure."""
+
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.bundle import load_bundle
+from model.layers import ImageGenerator
+from pipelines.training import validation
+from pipelines.training.feed import load_here
+from pipelines.training.index import build_index
+from pipelines.training.loop import Training
+from pipelines.training.observer import Observer, read_table
+from pipelines.training.plan import Plan
+from pipelines.training.source import open_source
+from pipelines.training.validation import Validator, measure_here, score
+from tests.pipelines.training.builders import SMALL, settings
+from tests.training_data import write_dataset
+
+
+class Identity(ImageGenerator):
+    """Returns its input."""
+
+    def __init__(self) -> None:
+        super().__init__(SMALL.generator)
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, image: torch.Tensor, group: torch.Tensor, type_: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+class FakeFeatures:
+    """Features of 2048 numbers that are quick: the mean colour, repeated with weights."""
+
+    def __call__(self, images) -> np.ndarray:
+        means = np.array([image.mean() / 255 for image in images], np.float32)
+        return means[:, None] * np.linspace(0, 1, 2048, dtype=np.float32)[None]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory):
+    return open_source([str(write_dataset(tmp_path_factory.mktemp("data") / "set"))])
+
+
+@pytest.fixture
+def quick_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "find_weights", lambda path: Path("weights"))
+    monkeypatch.setattr(validation, "load_features", lambda path, device: FakeFeatures())
+
+
+def plan_of(source, output: Path, **changes) -> Plan:
+    return Plan(settings(output, **changes), source, build_index(source.shards, source.label_map), "train")
+
+
+def follow(plan: Plan, evaluate, told: list[str]) -> Training:
+    training = Training(plan.settings, plan.source.label_map)
+    observer = Observer(plan, lambda record: None, told.append, evaluate, resumed_at=training.step)
+    training.run(plan.index, partial(load_here, decode=plan.settings.decoding), observer)
+    observer.finish(training)
+    return training
+
+
+def test_a_generator_that_does_nothing_scores_what_the_test_split_says(
+    source, tmp_path: Path, quick_features: None
+) -> None:
+    plan = plan_of(source, tmp_path, validation_images=3)
+    found = {
+        one["defect"]: one for one in Validator(plan.settings, source, plan.index).measure(7, Identity())
+    }
+    assert set(found) == set(source.label_map.defects)
+    for one in found.values():
+        assert (one["step"], one["n"], one["n_reference"]) == (7, 3, 3)
+        assert one["fid"] >= 0
+    # A product on its head is drawn with the same colours, so that only L1 sees it.
+    assert found["wrong_angle"]["fid"] < 1e-6 < found["non_white_background"]["fid"]
+    assert found["wrong_angle"]["l1"] > 0.1
+    assert found["watermark"]["psnr"] > found["non_white_background"]["psnr"]
+
+
+def test_without_weights_there_are_l1_and_psnr(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(path: object) -> Path:
+        raise validation.FidWeightsMissing("none")
+
+    monkeypatch.setattr(validation, "find_weights", missing)
+    plan = plan_of(source, tmp_path)
+    found = Validator(plan.settings, source, plan.index).measure(1, Identity())
+    assert all("fid" not in one and one["l1"] > 0 for one in found)
+    assert score(found) == ("l1", pytest.approx(np.mean([one["l1"] for one in found])))
+
+
+def test_the_best_step_is_kept_as_checkpoint_and_bundle(source, tmp_path: Path, quick_features: None) -> None:
+    plan = plan_of(source, tmp_path, validate_every=2, checkpoint_every=6, keep=1, steps=6)
+    fids, told = {2: 9.0, 4: 3.0, 6: 5.0}, []
+    validator = Validator(plan.settings, source, plan.index)
+
+    def evaluate(step: int, generator: ImageGenerator) -> Future:
+        found = validator.measure(step, generator)
+        return measure_here(
+            type("V", (), {"measure": lambda *_: [{**one, "fid": fids[step]} for one in found]})()
+        )(step, generator)
+
+    training = follow(plan, evaluate, told)
+    assert [text.split(":")[0] for text in told] == [f"validation at step {step}" for step in (2, 4, 6)]
+    assert training.checkpoints.steps() == [4, 6]
+    assert training.checkpoints.best()["step"] == 4
+    best = load_bundle(tmp_path / "best")
+    assert best.config["step"] == 4
+    assert best.config["validation"]["watermark"]["fid"] == 3.0
+    assert load_bundle(tmp_path / "bundle").config["validation"]["watermark"]["fid"] == 5.0
+    steps = [row["step"] for row in read_table(str(tmp_path / "validation.parquet"))]
+    assert steps == [2, 2, 2, 4, 4, 4, 6, 6, 6]
+
+
+def test_a_validation_that_fails_or_lags_is_told_and_the_training_goes_on(source, tmp_path: Path) -> None:
+    told: list[str] = []
+    late: Future = Future()
+
+    def evaluate(step: int, generator: ImageGenerator) -> Future:
+        if step == 2:
+            failed: Future = Future()
+            failed.set_exception(MemoryError("no room"))
+            return failed
+        return late
+
+    plan = plan_of(source, tmp_path, validate_every=2, checkpoint_every=100, keep=1, steps=7, log_every=7)
+    training = Training(plan.settings, source.label_map)
+    observer = Observer(plan, lambda record: late.set_result([]), told.append, evaluate)
+    training.run(plan.index, partial(load_here, decode=plan.settings.decoding), observer)
+    observer.finish(training)
+    assert told[0] == "validation at step 2 failed: no room"
+    assert told[1].startswith("step 6 is not validated: that of step 4 is still running")
+    assert training.checkpoints.steps() == [7]
+
+
+def test_a_resumed_training_measures_what_death_left_unmeasured(source, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def evaluate(step: int, generator: ImageGenerator) -> Future:
+        asked.append(step)
+        done: Future = Future()
+        done.set_result([{"step": step, "defect": "watermark", "n": 1, "l1": 1.0}])
+        return done
+
+    plan = plan_of(source, tmp_path, validate_every=2, steps=2)
+    follow(plan, None, [])
+    follow(replace(plan, settings=replace(plan.settings, steps=4)), evaluate, [])
+    follow(replace(plan, settings=replace(plan.settings, steps=5)), evaluate, [])
+    assert asked == [2, 4]
