@@ -89,13 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(plan.preview())
     if arguments.dry_run:
         return command.EXIT_OK
-    try:
-        scores = evaluation_job.run(plan)
-    finally:
-        if plan.config.workers != 0:
-            from pipelines import ray_session
-
-            ray_session.stop()
+    scores = evaluation_job.run(plan)
     output = plan.config.output
     sys.stdout.write(
         f"\n{summary(scores, plan.contestants, plan.fid_missing)}\n"

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(plan: Plan) -> Scores:
-    """Measure, score and write everything. The caller stops Ray.
+    """Measure, score and write everything.
 
     Raises ConfigurationError before anything is written, RunError and others after.
     """
@@ -42,7 +42,7 @@ def run(plan: Plan) -> Scores:
         from pipelines import ray_session  # importing Ray takes seconds, and a machine may not have it
         from pipelines.evaluation.on_ray import measure_on_ray, place_actors
 
-        with ray_session.our_errors():
+        with ray_session.stopped_afterwards(), ray_session.our_errors():
             placement = place_actors(plan)
             prepare_output(plan.config)
             collection = collect(plan, measure_on_ray(plan, placement))
