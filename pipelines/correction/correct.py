@@ -40,7 +40,10 @@ def read_bundle(uri: str | None, flag: str = "--model") -> Bundle:
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         with storage.as_configuration_error(uri, flag, "read"):
             folder = storage.fetch_folder(uri, Path(scratch) / "bundle")
-        return load_bundle(folder)
+        try:
+            return load_bundle(folder)
+        except BundleError as error:
+            raise BundleError(f"{flag}: {error}") from error
 
 
 class Corrector:

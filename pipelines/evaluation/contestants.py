@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.bundle import Bundle
-from model.errors import BundleError, ConfigurationError
+from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.correct import read_bundle
 from pipelines.label_map import LabelMap
@@ -29,14 +28,6 @@ def read_contestants(uris: Sequence[str]) -> tuple[Contestant, ...]:
     """Read and verify every bundle. Raises ConfigurationError naming --bundle and the remedy."""
     names = short_names(uris)
     return tuple(_contestant(name, uri) for name, uri in zip(names, uris, strict=True))
-
-
-def load(uri: str) -> Bundle:
-    """The bundle at `uri` with its weights. Raises ConfigurationError naming --bundle."""
-    try:
-        return read_bundle(uri, FLAG)
-    except BundleError as error:
-        raise BundleError(f"{FLAG}: {error}") from error
 
 
 def short_names(uris: Sequence[str]) -> list[str]:
@@ -72,7 +63,7 @@ def _parts(uri: str) -> list[str]:
 
 
 def _contestant(name: str, uri: str) -> Contestant:
-    bundle = load(uri)
+    bundle = read_bundle(uri, FLAG)
     label_map = LabelMap.parse(bundle.label_map, f"{FLAG} {uri}: label_map.yaml")
     conditions = {
         defect.name: (label_map.groups[defect.group], defect.id) for defect in label_map.defects.values()

@@ -12,7 +12,8 @@ import torch
 
 from model.errors import BundleError
 from model.precision import autocast, choose_device, choose_precision, memory_format
-from pipelines.evaluation.contestants import Contestant, load
+from pipelines.correction.correct import read_bundle
+from pipelines.evaluation.contestants import FLAG, Contestant
 from pipelines.evaluation.rows import COMPARED_SIDE, png, square
 from pipelines.fid.inception import load_features
 from pipelines.pixels import to_tensor, to_uint8
@@ -155,7 +156,7 @@ class Translator:
 
     def __init__(self, contestant: Contestant, device: torch.device, precision: str) -> None:
         """Load the generator. Raises BundleError where the bundle is not of the contestant's version."""
-        bundle = load(contestant.uri)
+        bundle = read_bundle(contestant.uri, FLAG)
         if bundle.version != contestant.version:
             raise BundleError(
                 f"--bundle {contestant.uri}: the bundle changed after the run began (version {bundle.version[:12]}, "

@@ -17,8 +17,8 @@ COLUMNS = (
 )
 #: What every figure is; a reader of any of the three files finds it there or in the Markdown.
 DEFINITIONS = {
-    "answers": "what a bundle makes of an upload at its own size, brought to 256x256 for all figures. A bundle of fewer "
-    "pixels pays for its blur here; correction applies the edits of a blend head to the upload at full size",
+    "answers": "what a bundle makes of an upload at its own size, brought to 256x256 for all figures. A bundle of "
+    "fewer pixels pays for its blur here; correction applies the edits of a blend head to the upload at full size",
     NOTHING: "the uploads as they are",
     FLOOR: "targets of the training split against those of the test split: what other photos of perfectly corrected "
     "products score. Uploads and answers show the very photos of the targets, so they may lie below it",
