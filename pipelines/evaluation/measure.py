@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from model.edits import apply_edit
 from model.errors import BundleError
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from pipelines.bundles import read_bundle
@@ -17,7 +18,6 @@ from pipelines.evaluation.contestants import FLAG, Contestant
 from pipelines.evaluation.rows import COMPARED_SIDE, png, square
 from pipelines.fid.inception import load_features
 from pipelines.pixels import to_tensor, to_uint8
-from pipelines.resize import resize_bicubic
 from pipelines.splits import TEST
 from pipelines.training.outputs import psnr
 
@@ -87,10 +87,11 @@ class Measurer:
         measures, images = self._stored_images(rows)
         for index, contestant in enumerate(self._contestants):
             known = [row for row in rows if row["sources"] and row["defect"] in contestant.conditions]
-            size = self._sides.index(contestant.image_size)
+            size, compared = (self._sides.index(side) for side in (contestant.image_size, COMPARED_SIDE))
             inputs = [square(row["sources"][size]) for row in known]
+            uploads = [square(row["sources"][compared]) for row in known]
             conditions = [contestant.conditions[row["defect"]] for row in known]
-            for row, answer in zip(known, self._translators[index](inputs, conditions), strict=True):
+            for row, answer in zip(known, self._translators[index](inputs, uploads, conditions), strict=True):
                 measures.append(self._measure(row, ANSWER, answer, index))
                 if answer is not None:
                     images.append(answer)
@@ -123,12 +124,11 @@ class Measurer:
         found |= {"kind": kind, "bundle": bundle, "problem": None if image is not None else "not finite"}
         if image is None:
             return found
-        small = resize_bicubic(image, COMPARED_SIDE, COMPARED_SIDE)
         if row["paired"] and row["target"] is not None and kind in (UPLOAD, ANSWER):
             target = square(row["target"])
-            found |= {"psnr": psnr(small, target), "l1": l1(small, target)}
+            found |= {"psnr": psnr(image, target), "l1": l1(image, target)}
         if row["shown"]:
-            found["picture"] = png(small)
+            found["picture"] = png(image)
         return found
 
     def _features(self, images: list[np.ndarray]) -> list[bytes | None]:
@@ -148,8 +148,9 @@ class Measurer:
 
 
 class Translator:
-    """A bundle's generator at its own size, in passes that are always full.
+    """A bundle's generator at its own size, and its edits on the upload at COMPARED_SIDE, as correction applies them.
 
+    Passes are always full.
     Convolutions choose their algorithm by the batch's size: with passes of one size an image's answer does
     not depend on its neighbours, and is the same on Ray and in one process.
     """
@@ -164,17 +165,21 @@ class Translator:
             )
         chosen = choose_precision(precision, device)
         self._device, self._layout = device, memory_format(chosen)
-        self._generator: Callable[..., torch.Tensor] = bundle.generator.to(device).to(
-            memory_format=self._layout
-        )
+        self._generator = bundle.generator.to(device).to(memory_format=self._layout)
         self._autocast = autocast(device, chosen)
         self._pass = _PASS[device.type]
 
     @torch.inference_mode()
     def __call__(
-        self, images: Sequence[np.ndarray], conditions: Sequence[tuple[int, int]]
+        self,
+        images: Sequence[np.ndarray],
+        uploads: Sequence[np.ndarray],
+        conditions: Sequence[tuple[int, int]],
     ) -> list[np.ndarray | None]:
-        """The answers, uint8 (S,S,3), to uint8 (S,S,3) under (group id, type id); None for one not finite."""
+        """The answers under (group id, type id), uint8 of the uploads' size; None for one not finite.
+
+        images, uploads: uint8 (S,S,3) and (COMPARED_SIDE,COMPARED_SIDE,3) of the same photos.
+        """
         answers: list[np.ndarray | None] = []
         for start in range(0, len(images), self._pass):
             part = list(range(start, min(start + self._pass, len(images))))
@@ -182,8 +187,11 @@ class Translator:
             x = to_tensor(np.stack([images[index] for index in full]), self._device)
             ids = torch.tensor([conditions[index] for index in full], device=self._device)
             with self._autocast():
-                y = self._generator(x.contiguous(memory_format=self._layout), ids[:, 0], ids[:, 1])
-            finite = y.flatten(1).isfinite().all(dim=1).tolist()
-            pixels = to_uint8(torch.nan_to_num(y))
+                edit = self._generator.edit(x.contiguous(memory_format=self._layout), ids[:, 0], ids[:, 1])
+            finite = (
+                torch.stack([value.flatten(1).isfinite().all(dim=1) for value in edit]).all(dim=0).tolist()
+            )
+            originals = to_tensor(np.stack([uploads[index] for index in full]), self._device)
+            pixels = to_uint8(torch.nan_to_num(apply_edit(originals, edit)))
             answers += [pixels[place] if finite[place] else None for place in range(len(part))]
         return answers

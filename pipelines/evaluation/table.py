@@ -17,6 +17,8 @@ COLUMNS = (
 )
 #: What every figure is; a reader of any of the three files finds it there or in the Markdown.
 DEFINITIONS = {
+    "answers": "a bundle's edits, made at its own size and applied to the upload at 256x256, as correction applies "
+    "them at full size",
     NOTHING: "the uploads as they are",
     FLOOR: "targets of the training split against those of the test split: what other photos of perfectly corrected "
     "products score. Uploads and answers show the very photos of the targets, so they may lie below it",
