@@ -29,9 +29,9 @@ SCORE_PAIRS = 60
 
 
 class Observer:
-    """Follows a training (see `loop.Follower`) in rank 0; in other ranks only `report` is called.
+    """Follows a training (see `loop.Follower`) in rank 0; in other ranks nothing happens.
 
-    report: gets every record, on every rank alike. tell: shows a line. evaluate: starts a measurement on the test
+    report: shows a record. tell: shows a line. evaluate: starts a measurement on the test
     split, or None. resumed_at: the step that the training goes on from.
     """
 
@@ -62,8 +62,8 @@ class Observer:
 
     def record(self, training: Training, record: Record) -> None:
         """Show the record, and log it for TensorBoard."""
-        self.report(record)
         if self.rank == 0:
+            self.report(record)
             for name, value in record.items():
                 if name != "step":
                     self._tensorboard.add_scalar(f"training/{name}", value, int(record["step"]))

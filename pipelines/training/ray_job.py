@@ -172,9 +172,7 @@ def run_worker(config: dict[str, Any]) -> None:
     training = Training(settings, plan.source.label_map, plan.init, rank, workers)
 
     def report(record: Record) -> None:
-        if rank == 0:
-            config["lines"].put(record)
-        train.report(record)
+        config["lines"].put(record)
 
     def tell(line: str) -> None:
         config["lines"].put(line)

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from model.layers import ImageGenerator
-from pipelines.fid.distance import frechet_distance
-from pipelines.fid.inception import FEATURE_DIMENSION, FeatureExtractor, load_features
-from pipelines.fid.kid import kernel_inception_distance
-from pipelines.fid.statistics import FeatureStatistics
-from pipelines.fid.weights import FidWeightsMissing, find_weights
+from pipelines.fid.weights import FidWeightsMissing
 from pipelines.training.data import Rows
 from pipelines.training.index import SOURCE, TARGET, TEST, Index
 from pipelines.training.outputs import psnr, translate_rows
@@ -42,8 +39,7 @@ class Validator:
         if threads is not None:
             torch.set_num_threads(threads)
         self._rows: Rows | None = None
-        self._extract: FeatureExtractor | None = None
-        self._real: dict[str, FeatureStatistics] = {}
+        self._distances: Callable[[str, NDArray[np.uint8]], dict[str, float]] | None = None
 
     def measure(self, step: int, generator: ImageGenerator) -> list[Measurement]:
         """The figures of one generator, a measurement per defect with test images, sorted by defect.
@@ -63,7 +59,7 @@ class Validator:
                     np.mean([np.abs(a.astype(np.float64) - b).mean() / 127.5 for a, b in pairs])
                 )
                 one["psnr"] = float(np.mean([psnr(a, b) for a, b in pairs]))
-            found.append(one | self._distances(defect, outputs))
+            found.append(one | (self._distances(defect, outputs) if self._distances is not None else {}))
         return found
 
     def _load(self, device: torch.device) -> Rows:
@@ -72,27 +68,15 @@ class Validator:
             return self._rows
         settings, count = self._settings, self._settings.validation_images
         decoding = settings.validation_decoding
+        from pipelines.training.distances import Distances
+
+        real = some_rows(self._source, self._index, TARGET, TEST, count, decoding)
         try:
-            self._extract = load_features(find_weights(settings.fid_weights), device)
+            self._distances = Distances(settings.fid_weights, device, real)
         except FidWeightsMissing:
             logger.info("validation without FID and KID")
-        else:
-            for row in some_rows(self._source, self._index, TARGET, TEST, count, decoding):
-                statistics = self._real.setdefault(row["defect"], FeatureStatistics(FEATURE_DIMENSION))
-                statistics.add(self._extract([row["target"]]))
         self._rows = some_rows(self._source, self._index, SOURCE, TEST, count, decoding)
         return self._rows
-
-    def _distances(self, defect: str, outputs: "np.ndarray[Any, Any]") -> Measurement:
-        real = self._real.get(defect)
-        if self._extract is None or real is None:
-            return {}
-        made = FeatureStatistics(FEATURE_DIMENSION)
-        made.add(self._extract(list(outputs)))
-        if min(made.n, real.n) < 2:
-            return {"n_reference": real.n}
-        kid = kernel_inception_distance(made.features, real.features)
-        return {"n_reference": real.n, "fid": frechet_distance(made, real), "kid": kid.mean, "kid_sd": kid.sd}
 
 
 def score(measurements: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:

@@ -11,7 +11,8 @@ import torch
 
 from model.bundle import load_bundle
 from model.layers import ImageGenerator
-from pipelines.training import validation
+from pipelines.fid.weights import FidWeightsMissing
+from pipelines.training import distances
 from pipelines.training.feed import load_here
 from pipelines.training.index import build_index
 from pipelines.training.loop import Training
@@ -49,8 +50,8 @@ def source(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture
 def quick_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "find_weights", lambda path: Path("weights"))
-    monkeypatch.setattr(validation, "load_features", lambda path, device: FakeFeatures())
+    monkeypatch.setattr(distances, "find_weights", lambda path: Path("weights"))
+    monkeypatch.setattr(distances, "load_features", lambda path, device: FakeFeatures())
 
 
 def plan_of(source, output: Path, **changes) -> Plan:
@@ -86,9 +87,9 @@ def test_without_weights_there_are_l1_and_psnr(
     source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(path: object) -> Path:
-        raise validation.FidWeightsMissing("none")
+        raise FidWeightsMissing("none")
 
-    monkeypatch.setattr(validation, "find_weights", missing)
+    monkeypatch.setattr(distances, "find_weights", missing)
     plan = plan_of(source, tmp_path)
     found = Validator(plan.settings, source, plan.index).measure(1, Identity())
     assert all("fid" not in one and one["l1"] > 0 for one in found)
