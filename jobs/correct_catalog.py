@@ -53,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_data(group: Any) -> None:
     group.add_argument(
-        "--catalog", nargs="+", required=True, metavar="URI", help="parquet files or folders with them"
+        "--catalog",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="URI",
+        help="parquet files or folders with them",
     )
     group.add_argument("--output", required=True, metavar="URI", help="folder for everything that is written")
     group.add_argument("--model", metavar="URI", help="model bundle (default: the starter in model/starter)")

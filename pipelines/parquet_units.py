@@ -18,11 +18,12 @@ from pipelines import storage
 #: Bytes that one unit reads at most, unless a single row group is larger. Small enough that a few workers
 #: share a small catalog, large enough that starting tasks costs nothing beside it.
 UNIT_BYTES = 32 << 20
-#: Rows that one unit has at most where they hold no image bytes but say where the images are. Such a file may have a
-#: million rows in one row group, each of which costs a fetch and a decode. Cutting a row group means reading its
-#: beginning again for every piece: nothing beside the images, as long as its rows are small.
+#: Rows that one unit should have at most where they hold no image bytes but say where the images are: each of them
+#: costs a fetch and a decode. Such a file may have a million rows in one row group. Every piece of a row group reads
+#: the whole of it, so it has no more than MOST_PIECES: little beside the images, as long as its rows are small.
 UNIT_ROWS = 256
 SMALL_ROW_BYTES = 4096
+MOST_PIECES = 64
 #: Rows decoded from parquet at a time: bounds memory at this many uploads.
 READ_ROWS = 16
 #: Footers read at once: each waits for storage, not for a CPU.
@@ -165,31 +166,47 @@ def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
         raise ConfigurationError(f"{flag} {uri}: not a readable parquet file: {error}") from error
 
 
+def joined(units: Sequence[Unit], rows: int) -> Iterator[Unit]:
+    """The same rows in fewer units: neighbours of one file together, of up to `rows` rows. For who reads no images."""
+    last: Unit | None = None
+    for unit in units:
+        if last is None or unit.uri != last.uri or last.rows + unit.rows > rows:
+            if last is not None:
+                yield last
+            last = unit
+        else:
+            groups = tuple(dict.fromkeys([*last.row_groups, *unit.row_groups]))
+            last = replace(last, row_groups=groups, rows=last.rows + unit.rows)
+    if last is not None:
+        yield last
+
+
 def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:
-    """Cut the first `wanted` rows of a file into units of consecutive row groups, and those where rows are many."""
+    """Cut the first `wanted` rows of a file into units of consecutive row groups, or of parts of one."""
     groups: list[int] = []
     first = rows = size = 0
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        if not group.num_rows:
-            continue
-        if groups and size + group.total_byte_size > UNIT_BYTES:
-            yield from _pieces(Unit(uri, tuple(groups), 0, first, rows), size)
-            groups, first, rows, size = [], first + rows, 0, 0
         taken = min(group.num_rows, wanted - first - rows)
-        if not taken:
-            break
+        if taken <= 0:
+            continue
+        is_small = group.total_byte_size <= SMALL_ROW_BYTES * group.num_rows
+        full = size + group.total_byte_size > UNIT_BYTES or (is_small and rows + taken > UNIT_ROWS)
+        if groups and full:
+            yield Unit(uri, tuple(groups), 0, first, rows)
+            groups, first, rows, size = [], first + rows, 0, 0
+        if is_small and taken > UNIT_ROWS:
+            yield from _pieces(uri, index, first, taken, group.num_rows)
+            first += taken
+            continue
         groups.append(index)
         rows, size = rows + taken, size + group.total_byte_size
     if groups:
-        yield from _pieces(Unit(uri, tuple(groups), 0, first, rows), size)
+        yield Unit(uri, tuple(groups), 0, first, rows)
 
 
-def _pieces(unit: Unit, size: int) -> list[Unit]:
-    """The unit of `size` bytes, or where its rows are small and many, pieces of UNIT_ROWS rows."""
-    if size > SMALL_ROW_BYTES * unit.rows:
-        return [unit]
-    return [
-        replace(unit, skip=start, first=unit.first + start, rows=min(UNIT_ROWS, unit.rows - start))
-        for start in range(0, unit.rows, UNIT_ROWS)
-    ]
+def _pieces(uri: str, group: int, first: int, taken: int, rows: int) -> Iterator[Unit]:
+    """The first `taken` of a row group's `rows` rows as pieces of that row group."""
+    step = max(UNIT_ROWS, -(-rows // MOST_PIECES))
+    for start in range(0, taken, step):
+        yield Unit(uri, (group,), start, first + start, min(step, taken - start))

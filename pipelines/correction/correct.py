@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from model.errors import BundleError, CatalogRepairError
+from model.errors import BundleError
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from pipelines.bundles import read_bundle
 from pipelines.correction.edit_codec import encode_edits
@@ -46,19 +46,11 @@ class Corrector:
         """Load the generator.
 
         model: URI of the bundle, None for the starter. version: what the bundle must be. conditions: defect
-        to (group id, type id). device, precision: as `model.precision` takes them. The first call raises
-        BundleError where the bundle is not of that version any more, ConfigurationError for an absent GPU.
+        to (group id, type id). device, precision: as `model.precision` takes them. Raises BundleError where
+        the bundle is not of that version any more, ConfigurationError for an absent GPU.
         """
         self._conditions = dict(conditions)
         self._batch_size = batch_size
-        # Ray makes an actor again, and again, whose constructor raises; what a call raises ends the run.
-        self._unusable: CatalogRepairError | None = None
-        try:
-            self._load(model, version, device, precision)
-        except CatalogRepairError as error:
-            self._unusable = error
-
-    def _load(self, model: str | None, version: str, device: str, precision: str) -> None:
         self._device = choose_device(device)
         if self._device.type == "cpu":
             torch.set_num_threads(1)  # actors share the cores between them
@@ -78,8 +70,6 @@ class Corrector:
         """DECODED rows to EDITED rows, in the same order; failed rows and rows without defects pass
         through.
         """
-        if self._unusable is not None:
-            raise self._unusable
         started = time.perf_counter()
         defects: list[list[str]] = table.column("defects").to_pylist()
         inputs = [value.as_buffer() for value in table.column("model_input")]  # None for a null

@@ -4,6 +4,7 @@ defect.
 
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,9 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
         empty = FeatureStatistics(FEATURE_DIMENSION)
         before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
         caveats = ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
-        if left_out:
-            caveats.append(f"{left_out} reference images cannot be decoded and are left out")
+        broken = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
+        if broken:
+            caveats.append(f"{broken} reference images cannot be decoded and are left out")
         rows[defect] = fid_row(before, after, reference, caveats)
     return fid_summary(rows, features)
 
@@ -94,13 +96,15 @@ def _decoded(image: bytes) -> np.ndarray | None:
         return None
 
 
-def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, FeatureStatistics], int]:
-    """Statistics of every set, and how many images could not be decoded."""
+def _collect(
+    settings: FidSettings, placement: Placement
+) -> tuple[dict[str, FeatureStatistics], Counter[str]]:
+    """Statistics of every set, and how many of its images could not be decoded."""
     parts = storage.list_files(storage.join(settings.output, SAMPLES), ".parquet")
     rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
     rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
     sets: dict[str, FeatureStatistics] = {}
-    left_out = 0
+    left_out: Counter[str] = Counter()
     if not rows:
         return sets, left_out
     # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
@@ -114,7 +118,7 @@ def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, Fea
     with Progress("measuring", settings.images, sys.stderr) as progress:
         for table in tables(features):
             known = table.filter(table.column("features").is_valid())
-            left_out += table.num_rows - known.num_rows
+            left_out.update(table.filter(table.column("features").is_null()).column("set").to_pylist())
             _add(known, sets)
             progress.update(table.num_rows, table.num_rows - known.num_rows)
     return sets, left_out

@@ -23,7 +23,7 @@ import torch
 from ray.data import Dataset
 from ray.exceptions import RayError
 
-from model.errors import CatalogRepairError, ConfigurationError, RunError
+from model.errors import CatalogRepairError, RunError, underway
 from model.precision import choose_precision
 from pipelines import ray_session, storage
 from pipelines.contact_sheet import contact_sheet
@@ -39,13 +39,15 @@ from pipelines.correction.run_output import mark_success, prepare_output, remove
 from pipelines.correction.survey import CLEAN, SURVEY_HERE, Survey, merge_partials, survey_here, survey_units
 from pipelines.correction.totals import Totals
 from pipelines.label_map import LabelMap
-from pipelines.parquet_units import Listing
+from pipelines.parquet_units import Listing, joined
 from pipelines.progress import Progress
 from pipelines.report import RunSummary, Strip, write_report
 from pipelines.schemas import STATUSES
 
 logger = logging.getLogger(__name__)
 
+#: Rows whose labels one task of the survey reads.
+SURVEY_ROWS = 100_000
 #: Pictures per defect in the report.
 STRIPS_PER_DEFECT = 12
 #: Bytes per block. Every block costs the engine's one scheduler tens of milliseconds, so not small; every
@@ -105,7 +107,7 @@ def run(plan: Plan) -> Run:
         run.seconds["start"] = time.perf_counter() - started
         prepare_output(config.output, config.overwrite)
         write_run(config.output, describe(run, "running"))
-        with run.stage("correct"), _underway(), ray_session.our_errors():
+        with run.stage("correct"), underway(), ray_session.our_errors():
             _correct(run, survey)
         check_conservation(plan.listing.rows, run.totals, config.output)
         if plan.fid_weights is not None:
@@ -127,12 +129,13 @@ def run(plan: Plan) -> Run:
 
 def take_survey(listing: Listing, label_map: LabelMap, sample_size: int) -> Survey:
     """Count routes and find sampling thresholds; with Ray where the catalog is large."""
+    wholes = tuple(joined(listing.units, SURVEY_ROWS))
     if listing.rows <= SURVEY_HERE:
-        return survey_here(listing.units, label_map, sample_size)
-    units = ray.data.from_arrow([unit.table() for unit in listing.units])
+        return survey_here(wholes, label_map, sample_size)
+    units = ray.data.from_arrow([unit.table() for unit in wholes])
     settings = {"label_map": label_map, "sample_size": sample_size}
     partials = tables(on_tasks(units, survey_units, settings, cpus=0.5))
-    return merge_partials(partials, sample_size, listing.units)
+    return merge_partials(partials, sample_size, wholes)
 
 
 def check_conservation(rows_in: int, totals: Totals, output: str) -> None:
@@ -189,17 +192,6 @@ def _correct(run: Run, survey: Survey) -> None:
             for summary in table.to_pylist():
                 run.totals.add(summary)
                 progress.update(summary["rows"], summary["failed"])
-
-
-@contextmanager
-def _underway() -> Iterator[None]:
-    """An actor may find a bundle that changed meanwhile, or no GPU: by now images may have been written, so it is not
-    the refusal of a wrong command line that its exit code would tell.
-    """
-    try:
-        yield
-    except ConfigurationError as error:
-        raise RunError(f"the run broke off: {error}") from error
 
 
 def _summaries(run: Run, survey: Survey) -> Dataset:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from model.errors import underway
 from model.precision import choose_device
 from pipelines import storage
 from pipelines.evaluation.collect import Collection
@@ -36,8 +37,10 @@ def run(plan: Plan) -> Scores:
     for name, missing in plan.preview()["plan"]["defects_unknown_to"].items():
         logger.warning("%s does not know %s: dashes in the table", name, ", ".join(missing))
     if plan.config.workers == 0:
+        measurer = Measurer(**measurer_settings(plan, choose_device(plan.config.device).type))
         prepare_output(plan.config)
-        collection = collect(plan, measure_here(plan))
+        with underway():
+            collection = collect(plan, measure_here(plan, measurer))
     else:
         from pipelines import ray_session  # importing Ray takes seconds, and a machine may not have it
         from pipelines.evaluation.on_ray import measure_on_ray, place_actors
@@ -45,16 +48,16 @@ def run(plan: Plan) -> Scores:
         with ray_session.stopped_afterwards(), ray_session.our_errors():
             placement = place_actors(plan)
             prepare_output(plan.config)
-            collection = collect(plan, measure_on_ray(plan, placement))
+            with underway(), ray_session.our_errors():
+                collection = collect(plan, measure_on_ray(plan, placement))
     logger.info("measured; computing figures")
     scores = score(collection, plan.contestants, plan.defects)
     write(plan, scores, collection)
     return scores
 
 
-def measure_here(plan: Plan) -> Iterator[pa.Table]:
+def measure_here(plan: Plan, measurer: Measurer) -> Iterator[pa.Table]:
     """Tables of MEASURES, made in this process."""
-    measurer = Measurer(**measurer_settings(plan, choose_device(plan.config.device).type))
     sample = plan.survey.sample(floor=plan.weights is not None)
     for unit in plan.units:
         for sampled in read_rows(unit.table(), sample):

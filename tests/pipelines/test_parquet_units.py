@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
 from pipelines import parquet_units
-from pipelines.parquet_units import READ_ROWS, StorageReadError, Unit, list_units, read_unit
+from pipelines.parquet_units import READ_ROWS, StorageReadError, Unit, joined, list_units, read_unit
 
 
 def accept(schema: pa.Schema, uri: str) -> None:
@@ -30,9 +30,11 @@ def numbers(units: tuple[Unit, ...]) -> list[int]:
 @settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 60), min_size=1, max_size=4),
-    group=st.integers(1, 25),
+    group=st.integers(1, 60),
     unit_bytes=st.integers(1, 5000),
     unit_rows=st.integers(1, 40),
+    most_pieces=st.integers(1, 9),
+    join=st.integers(1, 100),
     limit=st.none() | st.integers(1, 150),
 )
 def test_units_are_every_row_once_in_order_up_to_the_limit(
@@ -41,6 +43,8 @@ def test_units_are_every_row_once_in_order_up_to_the_limit(
     group: int,
     unit_bytes: int,
     unit_rows: int,
+    most_pieces: int,
+    join: int,
     limit: int | None,
 ) -> None:
     folder = tmp_path_factory.mktemp("units")
@@ -49,11 +53,17 @@ def test_units_are_every_row_once_in_order_up_to_the_limit(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet_units, "UNIT_BYTES", unit_bytes)
         patch.setattr(parquet_units, "UNIT_ROWS", unit_rows)
+        patch.setattr(parquet_units, "MOST_PIECES", most_pieces)
         listing = list_units([str(folder)], "--catalog", accept, limit)
         found = numbers(listing.units)
+        wholes = tuple(joined(listing.units, join))
+        found_again = numbers(wholes)
     expected = list(range(sum(sizes)))[:limit]
-    assert found == expected
-    assert all(unit.rows <= unit_rows for unit in listing.units)
+    assert found == found_again == expected
+    # These rows are small.
+    assert all(unit.rows <= max(unit_rows, -(-group // most_pieces)) for unit in listing.units)
+    assert all(len(unit.row_groups) == 1 for unit in listing.units if unit.skip)
+    assert all(unit.rows <= max(join, unit_rows, group) for unit in wholes)
     assert listing.rows == sum(unit.rows for unit in listing.units) == len(expected)
 
 
@@ -80,6 +90,16 @@ def test_rows_with_images_stay_together_where_those_that_name_images_are_cut(tmp
     )
     assert [unit.rows for unit in small] == [256, 256, 88]
     assert [unit.rows for unit in large] == [600]
+    limited = list_units([str(tmp_path / "small.parquet")], "--catalog", accept, limit=300).units
+    assert [unit.rows for unit in limited] == [256, 44]
+
+
+def test_a_piece_reads_its_own_row_group_only(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.parquet", 0, 2000, row_group_size=300)
+    units = list_units([str(file)], "--catalog", accept).units
+    assert {unit.row_groups for unit in units} == {(index,) for index in range(7)}
+    many = write(tmp_path / "b.parquet", 0, 2000, row_group_size=64)
+    assert [unit.rows for unit in list_units([str(many)], "--catalog", accept).units] == [256] * 7 + [208]
 
 
 def test_tables_are_small(tmp_path: Path) -> None:
