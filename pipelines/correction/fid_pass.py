@@ -17,13 +17,13 @@ import torch
 from pipelines import storage
 from pipelines.correction.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
 from pipelines.correction.fid_reference import EVERY_DEFECT, Reference
-from pipelines.correction.placement import Placement, tables
 from pipelines.correction.rows import SAMPLES
 from pipelines.decode import ImageError, decode_image
 from pipelines.fid.inception import FEATURE_DIMENSION, describe, load_features
 from pipelines.fid.statistics import FeatureStatistics, Moments
 from pipelines.fid.summary import fid_csv, fid_row, fid_summary
 from pipelines.fid.weights import read_weights
+from pipelines.placement import Placement, tables
 from pipelines.progress import Progress
 
 #: Reading tasks, where there are that many parts.

@@ -10,9 +10,9 @@ import pyarrow as pa
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.read_catalog import image_columns, is_image, is_text
-from pipelines.correction.sampling import Sample, Smallest, sample_hash
 from pipelines.fid.statistics import Moments
 from pipelines.parquet_units import Unit, list_units, read_unit
+from pipelines.sampling import Sample, Smallest, sample_hash
 
 FLAG = "--reference"
 #: The set of images that serve every defect.

@@ -32,7 +32,6 @@ from pipelines.correction.config import Plan
 from pipelines.correction.correct import Corrector
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
-from pipelines.correction.placement import Placement, configure, on_tasks, place, tables
 from pipelines.correction.read_catalog import read_units
 from pipelines.correction.rows import MANIFEST_FOLDER, STRIPS
 from pipelines.correction.run_output import mark_success, prepare_output, remove_samples, write_run
@@ -40,6 +39,7 @@ from pipelines.correction.survey import CLEAN, SURVEY_HERE, Survey, merge_partia
 from pipelines.correction.totals import Totals
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Listing, joined
+from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
 from pipelines.report import RunSummary, Strip, write_report
 from pipelines.schemas import STATUSES

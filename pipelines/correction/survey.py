@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from model.errors import ConfigurationError
 from pipelines.correction.read_catalog import read_label_rows
-from pipelines.correction.sampling import Sample, Smallest, sample_hash
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Unit
+from pipelines.sampling import Sample, Smallest, sample_hash
 
 #: Routes beside the defects, whose names have no blanks. CLEAN: the detector finds nothing wrong, or says nothing;
 #: UNKNOWN: there is a label that no rule names, and no defect.

@@ -6,11 +6,11 @@ import pyarrow as pa
 import ray.data
 
 from pipelines import ray_session, storage
-from pipelines.correction.placement import Placement, configure, place, tables
 from pipelines.evaluation.config import Plan
 from pipelines.evaluation.job import measurer_settings
 from pipelines.evaluation.measure import Measurer
 from pipelines.evaluation.rows import BATCH, decode_rows, read_rows
+from pipelines.placement import Placement, configure, place, tables
 
 #: Bytes per block: a few tables of decoded rows. Small, so that a small test split keeps all actors busy.
 _BLOCK = 8 << 20

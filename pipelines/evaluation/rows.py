@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines.correction.sampling import Sample
 from pipelines.decode import ImageError, decode_image
 from pipelines.evaluation.survey import grid_set, is_compared
 from pipelines.parquet_units import Unit, read_unit
 from pipelines.resize import resize_bicubic
+from pipelines.sampling import Sample
 from pipelines.schemas import SHARD
 from pipelines.splits import TEST
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from model.errors import ConfigurationError
-from pipelines.correction.sampling import Sample, Smallest, sample_hash
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Unit, list_units, read_unit
+from pipelines.sampling import Sample, Smallest, sample_hash
 from pipelines.schemas import SHARD
 from pipelines.splits import TEST, TRAIN
 

@@ -1,9 +1,12 @@
 """Ctrl-C while images are being corrected."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +19,17 @@ from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
 PATIENCE = 180
 
 
+def processes_that_name(folder: str) -> list[str]:
+    """Command lines of processes in which `folder` occurs."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if folder in line:
+                found.append(line[:200])
+    return found
+
+
 @pytest.mark.ray
 def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     tmp_path: Path, repository: Path
@@ -25,7 +39,9 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     output = tmp_path / "out"
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(tmp_path / "catalog"), "--no-fid"]
     line += ["--model", str(bundle), "--output", str(output), "--device", "cpu", "--actors", "1:1"]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    # A folder of its own, so that this Ray's processes can be told from others'; short, because sockets lie in it.
+    ray_folder = tempfile.mkdtemp(prefix="ray-")
+    environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
     with subprocess.Popen(
         line, cwd=repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -38,6 +54,10 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     assert process.returncode == command.EXIT_INTERRUPTED
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors
+    while processes_that_name(ray_folder):
+        assert time.monotonic() < deadline, f"left behind: {processes_that_name(ray_folder)}"
+        time.sleep(0.2)
+    shutil.rmtree(ray_folder)
     assert not (output / "_SUCCESS").exists()
     written = read_parquet(output / "manifest")
     assert 0 < len(written) < 400

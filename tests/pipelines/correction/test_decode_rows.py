@@ -10,10 +10,10 @@ import pytest
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.read_catalog import CATALOG_ROW
 from pipelines.correction.rows import DECODED
-from pipelines.correction.sampling import Sample, sample_hash
 from pipelines.correction.survey import CLEAN
 from pipelines.label_map import LabelMap
 from pipelines.resize import resize_bicubic
+from pipelines.sampling import Sample, sample_hash
 from tests.catalogs import picture, row
 from tests.hostile_images import encode, hostile_images
 

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.correction.sampling import sample_hash
 from pipelines.evaluation.survey import GRID_ROWS, Survey, grid_set, is_compared, list_shards, take_survey
 from pipelines.label_map import LabelMap
+from pipelines.sampling import sample_hash
 from pipelines.schemas import SHARD
 
 MAP = LabelMap.default()

@@ -1,7 +1,7 @@
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.correction.placement import _ACTOR, _GPU_ACTOR, _GPU_TASK, _READ, _TASK, Placement, place
+from pipelines.placement import _ACTOR, _GPU_ACTOR, _GPU_TASK, _READ, _TASK, Placement, place
 from pipelines.ray_session import Cluster
 
 CPUS = Cluster(cpus=4, gpus=0)
@@ -43,7 +43,7 @@ def test_contradictions_are_named() -> None:
 def test_a_scaling_cluster_takes_what_was_asked_for_and_says_that_it_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "pipelines.correction.placement")
+    caplog.set_level("INFO", "pipelines.placement")
     assert place("cuda", SCALING, None, None, most=10) == Placement("cuda", 1, 1, 1.0)
     assert place("auto", SCALING, (2, 3), 0.5, most=10) == Placement("cuda", 2, 3, 0.5)
     assert place("cpu", SCALING, (4, 8), None, most=10) == Placement("cpu", 4, 8, tasks_per_step=4)
