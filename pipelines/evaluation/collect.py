@@ -84,10 +84,16 @@ class Collection:
                 rows.setdefault(one["row"], {})[name] = Picture(one["picture"], one["width"], one["height"])
         return len(set(table.column("row").to_pylist()))
 
-    def photos(self, kinds: tuple[str, ...]) -> set[str]:
-        """The photos of all sets of these kinds."""
+    def photos(self, kinds: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], tuple[SetName, ...]]]:
+        """The photos of all sets of these kinds, each with its defects and its sets, both sorted."""
+        found: dict[str, set[SetName]] = {}
+        for name, images in self._images.items():
+            if name.kind in kinds:
+                for image in images:
+                    found.setdefault(image.photo, set()).add(name)
         return {
-            image.photo for name, images in self._images.items() if name.kind in kinds for image in images
+            photo: (tuple(sorted({name.defect for name in names})), tuple(sorted(names)))
+            for photo, names in found.items()
         }
 
     def set(self, name: SetName) -> ImageSet:
