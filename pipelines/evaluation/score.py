@@ -104,6 +104,31 @@ class Scores:
     reductions: list[Reduction] = field(default_factory=list)
 
 
+def empty_rows(scores: Scores, contestants: Sequence[Contestant], collection: Collection) -> list[str]:
+    """What left a row without any image, with the remedy: data that cannot be decoded, or a bundle that diverged.
+
+    A defect without uploads in the data is no failure, nor is one that a bundle does not know.
+    """
+    uploads = {row.defect: row.n for row in scores.rows if row.name == NOTHING}
+    lost = {name.defect for name, _ in collection.problems if name.kind == UPLOAD}
+    found = [
+        f"--data: none of the test images of {defect} can be decoded; prepare the data again"
+        for defect, n in uploads.items()
+        if n == 0 and defect in lost
+    ]
+    for one in contestants:
+        answers = {row.defect: row.n for row in scores.rows if row.name == one.name}
+        silent = [
+            defect for defect, n in uploads.items() if n and defect in one.conditions and not answers[defect]
+        ]
+        if silent:
+            found.append(
+                f"--bundle {one.uri}: no finite answer for {', '.join(silent)}; its training has diverged: take an "
+                "earlier checkpoint, or leave the bundle out"
+            )
+    return found
+
+
 class Groups:
     """The jackknife's groups of photos; the test split alone decides how many, in both splits."""
 
