@@ -12,10 +12,13 @@ with the test split's targets, beside the uploads as they are and beside the tra
     python jobs/evaluate.py --data s3://shop/train --bundle s3://shop/runs/{1,2}/bundle --output s3://shop/compared/2
 
 Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine; with --workers 0 in this
-process, without Ray. The same data, bundles and --samples give the same table. An image costs about a quarter of
-a second on a CPU core for FID, besides the generators' own time; all bundles share the uploads and targets.
+process, without Ray. The same data, bundles and --samples give the same table: byte for byte in this process, to
+the third significant digit on Ray, where images meet in other batches. An image costs about a quarter of a second
+on a CPU core for FID, besides the generators' own time; all bundles share the uploads and targets.
 
-Exit codes: 0 done; 1 the run broke off; 2 wrong command line or input, nothing was written.
+Exit codes: 0 done; 1 the run broke off, or (tables, but no _SUCCESS) a bundle gave no finite answer for a defect it
+knows, or none of a defect's test images could be decoded; 2 wrong command line or input, nothing was written;
+130 interrupted (Ctrl-C).
 """
 
 import argparse
@@ -37,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--data",
         nargs="+",
+        action="extend",
         required=True,
         metavar="URI",
         help="what jobs/prepare_dataset.py wrote; several are taken together",

@@ -64,11 +64,13 @@ class Collection:
     pictures: dict[str, dict[str, dict[SetName, Picture]]] = field(default_factory=dict)
     _images: dict[SetName, list[_Image]] = field(default_factory=dict)
 
-    def add(self, table: pa.Table) -> int:
-        """Add measures; returns how many rows of the shards they are of."""
+    def add(self, table: pa.Table) -> tuple[int, int]:
+        """Add measures; returns how many rows of the shards they are of, and in how many of these an image failed."""
+        failed = set()
         for one in table.to_pylist():
             name = SetName(one["kind"], one["bundle"], one["defect"])
             if one["problem"] is not None:
+                failed.add(one["row"])
                 self.problems[name, one["problem"]] += 1
                 if sum(self.problems.values()) <= _NAMED:
                     logger.warning(
@@ -82,12 +84,18 @@ class Collection:
             if one["picture"] is not None:
                 rows = self.pictures.setdefault(one["defect"], {})
                 rows.setdefault(one["row"], {})[name] = Picture(one["picture"], one["width"], one["height"])
-        return len(set(table.column("row").to_pylist()))
+        return len(set(table.column("row").to_pylist())), len(failed)
 
-    def photos(self, kinds: tuple[str, ...]) -> set[str]:
-        """The photos of all sets of these kinds."""
+    def photos(self, kinds: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], tuple[SetName, ...]]]:
+        """The photos of all sets of these kinds, each with its defects and its sets, both sorted."""
+        found: dict[str, set[SetName]] = {}
+        for name, images in self._images.items():
+            if name.kind in kinds:
+                for image in images:
+                    found.setdefault(image.photo, set()).add(name)
         return {
-            image.photo for name, images in self._images.items() if name.kind in kinds for image in images
+            photo: (tuple(sorted({name.defect for name in names})), tuple(sorted(names)))
+            for photo, names in found.items()
         }
 
     def set(self, name: SetName) -> ImageSet:

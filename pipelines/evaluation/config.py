@@ -129,13 +129,20 @@ def resolve(config: EvaluationConfig) -> Plan:
 
 
 def check_output(config: EvaluationConfig) -> None:
-    """Raise ConfigurationError where --output holds an evaluation that may not be replaced, or an input."""
+    """Raise ConfigurationError where --output holds an evaluation that may not be replaced, another job's output
+    or an input.
+    """
     output = config.output
     with storage.as_configuration_error(output, "--output", "read"):
         fs, path = storage.resolve(output)
         if fs.isfile(path):
             raise ConfigurationError(f"--output {output} is a file; give a folder")
         found = [name for name in OWNED if storage.exists(storage.join(output, name))]
+    if SUCCESS in found and not {MARKDOWN, JSON} & set(found):  # written last, so an evaluation's has tables
+        raise ConfigurationError(
+            f"--output {output} holds another job's output ({SUCCESS} without {MARKDOWN} and {JSON}), which "
+            "--overwrite does not replace; choose another folder"
+        )
     if found and not config.overwrite:
         raise ConfigurationError(
             f"--output {output} holds {', '.join(found)} of an earlier evaluation; choose another folder, or "

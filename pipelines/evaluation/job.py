@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from model.errors import underway
+from model.errors import RunError, underway
 from model.precision import choose_device
 from pipelines import storage
 from pipelines.evaluation.collect import Collection
@@ -18,7 +18,7 @@ from pipelines.evaluation.config import CSV, GRIDS, JSON, MARKDOWN, SUCCESS, Pla
 from pipelines.evaluation.grid import comparison_grid
 from pipelines.evaluation.measure import Measurer
 from pipelines.evaluation.rows import decode_rows, read_rows
-from pipelines.evaluation.score import Scores, score
+from pipelines.evaluation.score import Scores, empty_rows, score
 from pipelines.evaluation.table import to_csv, to_json, to_markdown
 from pipelines.fid.inception import describe
 from pipelines.fid.weights import read_weights
@@ -82,12 +82,15 @@ def collect(plan: Plan, measures: Iterator[pa.Table]) -> Collection:
     total = plan.survey.sampled_rows(floor=plan.weights is not None)
     with Progress("evaluating", total, sys.stderr) as progress:
         for table in measures:
-            progress.update(collection.add(table))
+            progress.update(*collection.add(table))
     return collection
 
 
 def write(plan: Plan, scores: Scores, collection: Collection) -> None:
-    """Write grids, tables and, last, _SUCCESS."""
+    """Write grids, tables and, last, _SUCCESS.
+
+    Raises RunError in place of _SUCCESS where a row is empty that should not be.
+    """
     output = plan.config.output
     grids = {
         defect: grid
@@ -105,4 +108,8 @@ def write(plan: Plan, scores: Scores, collection: Collection) -> None:
     }
     for name, text in texts.items():
         storage.write_bytes(storage.join(output, name), text.encode())
+    if empty := empty_rows(scores, plan.contestants, collection):
+        raise RunError(
+            f"{'; '.join(empty)}. The tables in {output} have dashes there, and there is no {SUCCESS}"
+        )
     storage.write_bytes(storage.join(output, SUCCESS), b"")

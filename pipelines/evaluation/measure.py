@@ -15,11 +15,11 @@ from model.errors import BundleError
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from pipelines.bundles import read_bundle
 from pipelines.evaluation.contestants import FLAG, Contestant
-from pipelines.evaluation.rows import COMPARED_SIDE, png, square
+from pipelines.evaluation.rows import COMPARED_SIDE, square
 from pipelines.fid.inception import load_features
 from pipelines.pixels import to_tensor, to_uint8
 from pipelines.splits import TEST
-from pipelines.training.outputs import psnr
+from pipelines.training.outputs import l1, png, psnr
 
 #: What an image is: an upload, a bundle's answer, a target of the test or of the training split.
 UPLOAD, ANSWER, TARGET, TRAIN_TARGET = "upload", "answer", "target", "train_target"
@@ -47,11 +47,6 @@ MEASURES = pa.schema(
         ("problem", pa.string()),
     ]
 )
-
-
-def l1(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute difference of two uint8 images of one shape, on the model's scale of -1 to 1."""
-    return float(np.abs(a.astype(np.float64) - b).mean()) / 127.5
 
 
 class Measurer:

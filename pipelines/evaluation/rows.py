@@ -1,12 +1,10 @@
 """Rows of shards on their way to the networks: sampled, decoded, resized. Plain functions over tables."""
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from pipelines.decode import ImageError, decode_image
 from pipelines.evaluation.survey import grid_set, is_compared
@@ -78,13 +76,6 @@ def square(pixels: bytes) -> np.ndarray:
     """Raw pixels of a square image as uint8 (side,side,3)."""
     side = round((len(pixels) / 3) ** 0.5)
     return np.frombuffer(pixels, np.uint8).reshape(side, side, 3)
-
-
-def png(image: np.ndarray) -> bytes:
-    """uint8 (H,W,3) as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _sampled(row: dict[str, Any], name: str, sample: Sample) -> dict[str, Any]:

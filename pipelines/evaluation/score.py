@@ -1,5 +1,6 @@
 """From sets of measured images to the figures of the table, and from those to relative reductions."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from pipelines.fid.inception import FEATURE_DIMENSION
 from pipelines.fid.jackknife import GROUPS, distances, jackknife_ci95, left_out, photo_groups
 from pipelines.fid.kid import kernel_inception_distance
 from pipelines.fid.summary import mean_relative_reduction
+
+logger = logging.getLogger(__name__)
 
 #: Names of the rows that are no bundle's.
 NOTHING, FLOOR = "do nothing", "train targets (floor)"
@@ -101,26 +104,56 @@ class Scores:
     reductions: list[Reduction] = field(default_factory=list)
 
 
-class Groups:
-    """The jackknife's groups of photos, as many in the test split as in the training split."""
+def empty_rows(scores: Scores, contestants: Sequence[Contestant], collection: Collection) -> list[str]:
+    """What left a row without any image, with the remedy: data that cannot be decoded, or a bundle that diverged.
 
-    def __init__(self, test: set[str], train: set[str]) -> None:
-        self.count = min(GROUPS, len(test), len(train) or GROUPS)
+    A defect without uploads in the data is no failure, nor is one that a bundle does not know.
+    """
+    uploads = {row.defect: row.n for row in scores.rows if row.name == NOTHING}
+    lost = {name.defect for name, _ in collection.problems if name.kind == UPLOAD}
+    found = [
+        f"--data: none of the test images of {defect} can be decoded; prepare the data again"
+        for defect, n in uploads.items()
+        if n == 0 and defect in lost
+    ]
+    for one in contestants:
+        answers = {row.defect: row.n for row in scores.rows if row.name == one.name}
+        silent = [
+            defect for defect, n in uploads.items() if n and defect in one.conditions and not answers[defect]
+        ]
+        if silent:
+            found.append(
+                f"--bundle {one.uri}: no finite answer for {', '.join(silent)}; its training has diverged: take an "
+                "earlier checkpoint, or leave the bundle out"
+            )
+    return found
+
+
+class Groups:
+    """The jackknife's groups of photos; the test split alone decides how many, in both splits."""
+
+    def __init__(self, collection: Collection) -> None:
+        test, train = collection.photos((UPLOAD, ANSWER, TARGET)), collection.photos((TRAIN_TARGET,))
+        self.count = min(GROUPS, len(test))
         self._test, self._train = (photo_groups(photos, max(self.count, 1)) for photos in (test, train))
 
     def left_out(self, images: ImageSet, kind: str) -> list[Gaussian | None] | None:
-        """See `jackknife.left_out`; None without features."""
+        """See `jackknife.left_out`; None without features.
+
+        Training targets of fewer photos than groups stand for themselves alone, and their row has no interval.
+        """
         if images.features is None:
             return None
         groups = self._train if kind == TRAIN_TARGET else self._test
-        return left_out(
-            images.features, np.array([groups[photo] for photo in images.photos], int), self.count
-        )
+        numbers = np.array([groups[photo] for photo in images.photos], int)
+        if kind == TRAIN_TARGET and len(np.unique(numbers)) < self.count:
+            return [*left_out(images.features, numbers, 0), *[None] * self.count]
+        return left_out(images.features, numbers, self.count)
 
 
 def score(collection: Collection, contestants: Sequence[Contestant], defects: Sequence[str]) -> Scores:
     """Score every defect: nothing done, each bundle, the floor; then each bundle against the others."""
-    groups = Groups(collection.photos((UPLOAD, ANSWER, TARGET)), collection.photos((TRAIN_TARGET,)))
+    groups = Groups(collection)
     scores = Scores()
     for defect in defects:
         scores.rows += _score_defect(collection, contestants, defect, groups)
@@ -172,32 +205,33 @@ def _score_defect(
     defect: str,
     groups: Groups,
 ) -> list[Score]:
-    target = _Reference(collection.set(SetName(TARGET, -1, defect)), groups)
-    rows = [target.score(NOTHING, collection, SetName(UPLOAD, -1, defect))]
+    target = _Reference(defect, collection, groups)
+    rows = [target.score(NOTHING, UPLOAD)]
     for index, contestant in enumerate(contestants):
         if defect in contestant.conditions:
-            rows.append(target.score(contestant.name, collection, SetName(ANSWER, index, defect)))
+            rows.append(target.score(contestant.name, ANSWER, index))
         else:
             known = ", ".join(contestant.conditions)
             note = f"the bundle does not know this defect (it knows {known})"
             rows.append(Score(defect, contestant.name, 0, len(target.images.photos), (note,)))
-    floor = SetName(TRAIN_TARGET, -1, defect)
-    if collection.set(floor).photos:
-        rows.append(target.score(FLOOR, collection, floor))
-    return rows
+    floor = target.score(FLOOR, TRAIN_TARGET)
+    return [*rows, floor] if floor.n else rows
 
 
 class _Reference:
     """A defect's test targets, with what every row is compared with computed once."""
 
-    def __init__(self, images: ImageSet, groups: Groups) -> None:
-        self.images = images
-        self._groups = groups
-        self._gaussians = groups.left_out(images, TARGET)
+    def __init__(self, defect: str, collection: Collection, groups: Groups) -> None:
+        self.images = collection.set(SetName(TARGET, -1, defect))
+        self._defect, self._collection, self._groups = defect, collection, groups
+        self._gaussians = groups.left_out(self.images, TARGET)
 
-    def score(self, name: str, collection: Collection, of: SetName) -> Score:
+    def score(self, name: str, kind: str, bundle: int = -1) -> Score:
         """The row of one set."""
-        images = collection.set(of)
+        of = SetName(kind, bundle, self._defect)
+        images = self._collection.set(of)
+        # Above some thousand images a row takes minutes: say which one.
+        logger.info("%s: figures of %s, %d images", self._defect, name, len(images.photos))
         found = _pair_errors(images)
         gaussians = self._groups.left_out(images, of.kind)
         if self._gaussians is not None and gaussians is not None:
@@ -205,8 +239,8 @@ class _Reference:
             if min(len(images.photos), len(self.images.photos)) > 1:
                 kid = kernel_inception_distance(np.asarray(images.features), np.asarray(self.images.features))
                 found |= {"kid": kid.mean, "kid_sd": kid.sd, "kid_ci95": kid.ci95}
-        notes = (*self._caveats(images), *_problem_notes(collection.problems, of))
-        return Score(of.defect, name, len(images.photos), len(self.images.photos), notes, **found)
+        notes = (*self._caveats(images), *_problem_notes(self._collection.problems, of))
+        return Score(self._defect, name, len(images.photos), len(self.images.photos), notes, **found)
 
     def _caveats(self, images: ImageSet) -> list[str]:
         counts = {"images": len(images.photos), "targets": len(self.images.photos)}

@@ -3,17 +3,19 @@
 A bootstrap would not do. Its resamples repeat images, which lowers the rank of a small set's covariance: with
 fewer images than dimensions every resample's FID lies above the set's own. Leaving images out repeats none.
 
-The photos are divided into `GROUPS` groups of equal size by a hash of their ids, and every figure is computed
-again without each group. All sets leave out the same photos at once (an upload, its corrections by every
-model, its target), so that what they share is accounted for, and a difference or ratio of two models' figures
-has an interval of its own, often much narrower than theirs.
+The photos are divided into `GROUPS` groups by a hash of their ids, spread evenly over every set: FID's bias
+depends on the number of images, and where that varied from group to group it would pass for chance. Every
+figure is computed again without each group. All sets leave out the same photos at once (an upload, its
+corrections by every model, its target), so that what they share is accounted for, and a difference or ratio of
+two models' figures has an interval of its own, often much narrower than theirs.
 
 What it covers: the chance in which photos were drawn, at this number of them; by Efron and Stein (1981) the
 variance errs upward. What it does not: FID's bias, which depends on the number of images and which all rows of
 one table share.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -25,12 +27,14 @@ from pipelines.splits import hash_number
 GROUPS = 10
 
 
-def photo_groups(photos: Iterable[str], groups: int = GROUPS) -> dict[str, int]:
-    """Each photo's group, 0 to groups-1, whatever the order of `photos`; sizes differ by one at most.
+def photo_groups(photos: Mapping[str, tuple[Any, ...]], groups: int = GROUPS) -> dict[str, int]:
+    """Each photo's group, 0 to groups-1, whatever the order of `photos`.
 
-    Give no more groups than photos: an empty group would make the interval too wide.
+    photos: each with its stratum, such as the defects that it shows; strata can be sorted. Sizes differ by one at
+    most, in all and within every stratum. Give no more groups than photos: an empty group would make the interval
+    too wide.
     """
-    ordered = sorted(set(photos), key=lambda photo: (hash_number("jackknife", photo), photo))
+    ordered = sorted(photos, key=lambda photo: (photos[photo], hash_number("jackknife", photo), photo))
     return {photo: rank % groups for rank, photo in enumerate(ordered)}
 
 

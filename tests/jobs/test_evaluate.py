@@ -69,7 +69,7 @@ def test_without_ray_it_runs_where_ray_is_not_installed(
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--data", "{small}"], "--data: no row has split 'test'"),
+        (["--data", "{set}/"], "--data {set} is named twice; name each dataset once"),
         (["--data", "{out}"], "--data {out}: no shards/*.parquet there"),
         (["--bundle", "{set}"], "--bundle {set}: no model bundle at {set}: cannot read config.json"),
         (["--bundle", "{out}"], "--bundle: cannot read {out}: it does not exist; check the path"),
@@ -86,6 +86,21 @@ def test_a_wrong_input_is_one_clear_message(
     with pytest.raises(ConfigurationError) as found:
         evaluate.main([*line(places), "--no-fid", *given, "--dry-run"])
     assert complaint.format(**places) in str(found.value)
+
+
+def test_data_without_a_test_split_is_one_clear_message(places: dict[str, str]) -> None:
+    given = ["--data", places["small"], "--bundle", places["other"], "--output", places["out"], "--no-fid"]
+    with pytest.raises(ConfigurationError, match="--data: no row has split 'test'"):
+        evaluate.main([*given, "--dry-run"])
+
+
+def test_data_may_be_named_in_one_flag_or_in_several(
+    places: dict[str, str], capsys: pytest.CaptureFixture
+) -> None:
+    evaluate.main(line(places, "--data", places["small"], "--no-fid", "--dry-run"))
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["data"] == [places["set"], places["small"]]
+    assert shown["plan"]["rows"]["watermark"] == {"test": 4, "test_pairs": 4, "train": 15}
 
 
 @pytest.mark.parametrize("flags", [["--samples", "0"], ["--workers", "-1"], ["--device", "tpu"]])

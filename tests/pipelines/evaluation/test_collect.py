@@ -26,12 +26,18 @@ def test_rows_are_counted_once_and_problems_count_nowhere_else(caplog: pytest.Lo
         measure(1, UPLOAD, [1, 2]),
         measure(1, TARGET, [1, 2], picture=b"png", width=3, height=4),
         measure(2, UPLOAD, problem="truncated"),
+        measure(3, UPLOAD, [1, 2]),
+        measure(3, ANSWER, bundle=0, problem="not finite"),
+        measure(3, ANSWER, bundle=1, problem="not finite"),
     ]
     collection = Collection()
-    assert collection.add(pa.Table.from_pylist(rows, MEASURES)) == 2
+    assert collection.add(pa.Table.from_pylist(rows, MEASURES)) == (3, 2)
     uploads = SetName(UPLOAD, -1, "watermark")
-    assert collection.problems == {(uploads, "truncated"): 1}
-    assert collection.set(uploads).photos == ["p1"]
+    assert collection.problems == {
+        (uploads, "truncated"): 1,
+        **{(SetName(ANSWER, bundle, "watermark"), "not finite"): 1 for bundle in (0, 1)},
+    }
+    assert collection.set(uploads).photos == ["p1", "p3"]
     assert collection.pictures == {
         "watermark": {"part#000000001": {SetName(TARGET, -1, "watermark"): Picture(b"png", 3, 4)}}
     }

@@ -39,6 +39,22 @@ def test_an_earlier_evaluation_is_replaced_only_when_asked_and_nothing_else_is_t
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_another_jobs_output_is_never_replaced(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "_SUCCESS").write_bytes(b"")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"--output .* holds another job's output .* another folder"):
+        check_output(config(tmp_path, overwrite=overwrite))
+
+
+def test_a_complete_evaluation_is_recognised_by_its_tables(tmp_path: Path) -> None:
+    for name in ("_SUCCESS", "table.json"):
+        (tmp_path / name).write_bytes(b"")
+    check_output(config(tmp_path, overwrite=True))
+    with pytest.raises(ConfigurationError, match="an earlier evaluation"):
+        check_output(config(tmp_path))
+
+
 def test_a_file_or_an_input_in_the_outputs_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigurationError, match=r"--output .* is a file; give a folder"):

@@ -8,7 +8,7 @@ from pipelines.contact_sheet import CELL, GAP, GROUND
 from pipelines.evaluation.collect import Collection
 from pipelines.evaluation.grid import comparison_grid
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, UPLOAD
-from pipelines.evaluation.rows import png
+from pipelines.training.outputs import png
 from tests.evaluation_data import contestant, measure
 
 BUNDLES = (

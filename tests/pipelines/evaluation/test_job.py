@@ -6,17 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from model.bundle import save_bundle
 from model.config import GeneratorConfig
+from model.errors import RunError
 from model.generator import Generator
 from pipelines.evaluation import config as evaluation_config
 from pipelines.evaluation import job, measure
 from pipelines.evaluation.config import EvaluationConfig, resolve
 from pipelines.fid.weights import FidWeightsMissing
 from pipelines.label_map import Defect, LabelMap, Rule
+from pipelines.schemas import SHARD
 from tests.catalogs import tree, write_bundle
 from tests.evaluation_data import Extractor
 from tests.training_data import write_dataset
@@ -127,6 +131,37 @@ def test_without_weights_there_is_a_table_without_fid_and_one_clear_line(
     assert {row["fid"] for row in table["rows"]} == {None}
     assert all(row["psnr"] is not None for row in table["rows"])  # no floor: it would have no figure
     assert "No FID and KID: no weights are installed" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_bundle_that_diverged_is_an_error_after_the_tables(
+    data: Path, tmp_path: Path, extractor: Extractor
+) -> None:
+    good = write_bundle(tmp_path / "good")
+    lost = write_bundle(tmp_path / "lost", content=float("nan"), matte=1)
+    with pytest.raises(
+        RunError, match=r"--bundle .*/lost: no finite answer for .*watermark.*; .*no _SUCCESS"
+    ):
+        evaluate(data, tmp_path / "out", good, lost)
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    found = figures(json.loads((tmp_path / "out" / "table.json").read_text()))
+    assert (found["watermark", "good"]["n"], found["watermark", "lost"]["n"]) == (10, 0)
+    assert found["watermark", "lost"]["note"].endswith("10 left out (not finite)")
+    assert (tmp_path / "out" / "table.md").exists()
+
+
+def test_data_of_which_no_image_decodes_is_an_error_after_the_tables(
+    tmp_path: Path, extractor: Extractor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = write_dataset(tmp_path / "set", photos=8)
+    for shard in (folder / "shards").iterdir():
+        rows = [{**row, "source": b"no image"} for row in pq.read_table(shard).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows, SHARD), shard)
+    with pytest.raises(RunError, match="--data: none of the test images of watermark can be decoded"):
+        evaluate(folder, tmp_path / "out", write_bundle(tmp_path / "one"))
+    assert (tmp_path / "out" / "table.json").exists()
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    assert "images/s, 6 failed" in caplog.text  # the test split's: of training rows only targets are read
 
 
 def test_success_is_written_last(

@@ -12,11 +12,11 @@ from model.errors import BundleError
 from pipelines.decode import decode_image
 from pipelines.evaluation import measure
 from pipelines.evaluation.contestants import Contestant, read_contestants
-from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, TRAIN_TARGET, UPLOAD, Measurer, l1
+from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, TRAIN_TARGET, UPLOAD, Measurer
 from pipelines.evaluation.rows import DECODED
 from pipelines.pixels import to_tensor, to_uint8
 from pipelines.resize import resize_bicubic
-from pipelines.training.outputs import psnr
+from pipelines.training.outputs import l1, psnr
 from tests.catalogs import picture, write_bundle
 from tests.evaluation_data import Extractor
 

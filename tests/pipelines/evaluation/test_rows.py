@@ -3,14 +3,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.decode import decode_image
 from pipelines.evaluation.rows import (
     BATCH,
     COMPARED_SIDE,
     DECODED,
     SAMPLED,
     decode_rows,
-    png,
     read_rows,
     square,
 )
@@ -70,7 +68,3 @@ def test_of_a_row_that_cannot_be_decoded_neither_image_counts() -> None:
     broken, whole = found.to_pylist()
     assert (broken["problem"], broken["sources"], broken["target"]) == ("unknown_format", None, None)
     assert whole["problem"] is None
-
-
-def test_png_keeps_every_pixel() -> None:
-    np.testing.assert_array_equal(decode_image(png(picture(3))), picture(3))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.evaluation.collect import Collection, SetName
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, TRAIN_TARGET, UPLOAD
-from pipelines.evaluation.score import FLOOR, NOTHING, Score, Scores, mean_ci95, reductions, score
+from pipelines.evaluation.score import FLOOR, NOTHING, Groups, Score, Scores, mean_ci95, reductions, score
 from pipelines.fid.distance import frechet_distance
 from pipelines.fid.kid import kernel_inception_distance
 from pipelines.fid.statistics import FeatureStatistics
@@ -109,6 +109,36 @@ def test_without_weights_there_are_pairs_only() -> None:
     assert [row.to_json()["fid"] for row in found.rows] == [None] * 3
     assert found.rows[1].psnr == pytest.approx(29.5)
     assert found.reductions == []
+
+
+def test_every_replicate_leaves_out_as_many_of_a_defects_photos() -> None:
+    """FID's bias depends on the number of images: groups of unequal size would pass it for chance."""
+    rows = measures(photos=47).to_pylist()
+    rows += [
+        {**row, "defect": "wrong_angle", "image_id": f"q{row['image_id']}"}
+        for row in measures(photos=25, train=33).to_pylist()
+    ]
+    rng = np.random.default_rng(0)  # more dimensions than photos: a factor has a row per image
+    rows = [{**row, "features": rng.standard_normal(64).astype(np.float32).tobytes()} for row in rows]
+    collection = collected(pa.Table.from_pylist(rows, MEASURES))
+    groups = Groups(collection)
+    for defect in ("watermark", "wrong_angle"):
+        for kind, bundle in ((UPLOAD, -1), (ANSWER, 0), (TARGET, -1), (TRAIN_TARGET, -1)):
+            images = collection.set(SetName(kind, bundle, defect))
+            whole, *rest = [len(one.factor) for one in groups.left_out(images, kind)]  # type: ignore[union-attr]
+            assert whole == len(images.photos)
+            assert len(rest) == 10
+            assert max(rest) - min(rest) <= 1
+
+
+@pytest.mark.parametrize("train", [1, 2, 9])
+def test_a_small_training_split_takes_the_floors_interval_and_no_others(train: int, scores: Scores) -> None:
+    found = score(collected(measures(bundles=(0.5, 2.0), train=train)), BUNDLES, ["watermark"])
+    for row, same in zip(found.rows[:3], scores.rows[:3], strict=True):
+        assert row.to_json() == same.to_json()
+    floor = found.rows[3].to_json()
+    assert (floor["fid"] is None) == (train == 1)
+    assert floor["fid_ci95"] is None
 
 
 @pytest.mark.parametrize("photos", [1, 2, 3])

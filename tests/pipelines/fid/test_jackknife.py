@@ -19,16 +19,24 @@ def fid(a: np.ndarray, b: np.ndarray) -> float:
     return frechet_distance(*sets)
 
 
-@given(st.sets(st.text(max_size=4), min_size=1, max_size=50), st.integers(1, 7), st.randoms())
-def test_groups_are_of_equal_size_and_do_not_depend_on_the_order(
-    photos: set[str], groups: int, random: object
+@given(
+    st.dictionaries(
+        st.text("abc", max_size=4), st.sampled_from([("a",), ("a", "b"), ("b",)]), min_size=1, max_size=50
+    ),
+    st.integers(1, 7),
+    st.randoms(),
+)
+def test_groups_are_of_equal_size_within_each_defect_too_and_do_not_depend_on_the_order(
+    photos: dict[str, tuple[str, ...]], groups: int, random: object
 ) -> None:
     shuffled = list(photos)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    found = photo_groups(shuffled, groups)
-    assert found == photo_groups(sorted(photos), groups)
-    sizes = np.bincount(list(found.values()), minlength=groups)
-    assert sizes.max() - sizes.min() <= 1
+    found = photo_groups({photo: photos[photo] for photo in shuffled}, groups)
+    assert found == photo_groups(photos, groups)
+    for defects in (set("ab"), {"a"}, {"b"}):
+        some = [found[photo] for photo in photos if defects & set(photos[photo])]
+        sizes = np.bincount(some, minlength=groups)
+        assert sizes.max() - sizes.min() <= 1
 
 
 def test_each_estimate_is_the_fid_without_one_group() -> None:
