@@ -5,6 +5,7 @@ within a window. Nothing here touches pixels, so a resumed training computes whe
 what is still to come.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ SAMPLERS = ("proportional", "balanced")
 TARGET_POOL = 64
 #: Of these, so many are there before an epoch's first row: a rare task's sources would else find nobody to meet.
 PREFILL = 16
+#: Rows remembered after they were drawn: at the end of an epoch nothing else can stand in for a broken one.
+RECENT = 8
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class WorkerEpoch:
         self._entries = self._permuted(shared)
         self._prefill = self._drawn_targets()
         self.window: list[Row] = []
+        self.recent: deque[Row] = deque(maxlen=RECENT)
         self.pools: dict[int, list[Row]] = {}
 
     def _types_with_unpaired(self, uses: NDArray[np.int64]) -> list[int]:
@@ -224,10 +228,33 @@ class WorkerEpoch:
 
     def live(self) -> list[Row]:
         """Rows read so far that later draws may need."""
-        found = {
-            id(row): row for row in (*self.window, *(row for pool in self.pools.values() for row in pool))
-        }
+        pooled = (row for pool in self.pools.values() for row in pool)
+        found = {id(row): row for row in (*self.window, *self.recent, *pooled)}
         return sorted(found.values(), key=lambda row: row.number)
+
+    def mended(self, draw: Draw) -> Draw | None:
+        """The draw just made, once pixels are there: without images that could not be decoded.
+
+        Another row at hand stands in, of the same task and kind where there is one. What comes later stays as it is,
+        and the choice follows from `live` alone, so a resumed epoch makes the same. None where nothing can stand in.
+        """
+        if draw.source.source is not None and draw.target.target is not None:
+            return draw
+        kinds = self.index.kinds
+
+        def differs(row: Row) -> tuple[bool, bool]:
+            mine, other = (bool(kinds[one.number] & PAIRED) for one in (draw.source, row))
+            return row.type != draw.source.type, mine != other
+
+        at_hand = [*self.window, *self.recent]
+        for source in [draw.source, *sorted(at_hand, key=differs)]:
+            paired = self.config.pairs and bool(kinds[source.number] & PAIRED)
+            met = [source] if paired else [draw.target, *self.pools.get(source.type, [])]
+            for target in met:
+                found = source.source is not None and target.target is not None
+                if found and target.type == source.type:
+                    return Draw(source, target, paired, draw.chance[[0, 0]] if paired else draw.chance)
+        return None
 
     def _keep(self, row: Row) -> None:
         """Remember a real target; in a full pool it takes a random one's place."""
@@ -241,6 +268,7 @@ class WorkerEpoch:
         place = int(self.rng.integers(len(self.window)))
         self.window[place], self.window[-1] = self.window[-1], self.window[place]
         row = self.window.pop()
+        self.recent.append(row)
         chance = self.rng.random((2, 3))
         if self.config.pairs and self.index.kinds[row.number] & PAIRED:
             chance[1] = chance[0]
