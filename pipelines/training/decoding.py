@@ -1,7 +1,9 @@
 """Rows of shards to pixels. Imports no torch: the processes that decode start faster and smaller without."""
 
+import logging
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -15,14 +17,20 @@ from pipelines import storage
 from pipelines.decode import ImageError, decode_image
 from pipelines.resize import resize_bicubic
 
+logger = logging.getLogger("train")
+
 #: Images are loaded this much larger than they are trained on, then cropped at random (CycleGAN: 286 to 256 pixels).
 CROP_MARGIN = 286 / 256
 #: Rows read from a shard at a time.
 READ_ROWS = 16
+#: Seconds to wait before reading again what storage did not give: a training outlives a short outage.
+RETRY_AFTER = (0.5, 2.0, 5.0)
 _COLUMNS = ["image_id", "source", "target", "group", "defect"]
 
-#: source and target of one row, uint8 (side, side, 3) or None.
+#: source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
 Decoded = tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
+#: What a row of which an image cannot be decoded becomes: who asked for it decides what to do without.
+BROKEN: Decoded = (None, None)
 
 
 class TrainingError(RunError):
@@ -46,34 +54,64 @@ class Decoding:
     cropped_groups: frozenset[str] = frozenset()
 
     def __call__(self, order: Order) -> Iterator[Decoded]:
-        """The order's rows, few in memory at a time.
+        """One entry for each of the order's rows, few in memory at a time; BROKEN for one that cannot be decoded.
 
-        Raises TrainingError naming the row whose image cannot be decoded or the shard that cannot be read.
+        Raises TrainingError naming the shard that cannot be read, also after RETRY_AFTER.
         """
-        try:
-            yield from self._read(order)
-        except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
-            raise TrainingError(f"cannot read {order.file}: {type(error).__name__}: {error}") from error
+        for row, times in read_rows(order):
+            try:
+                found = decode_row(row, self.image_size, self.cropped_groups)
+                yield from [(found["source"], found["target"])] * times
+            except ImageError:
+                yield from [BROKEN] * times
 
-    def _read(self, order: Order) -> Iterator[Decoded]:
-        filesystem, path = storage.arrow_filesystem(order.file)
-        wanted = [(place, len(list(same))) for place, same in groupby(order.rows)]
-        with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
-            first = 0
-            for batch in file.iter_batches(READ_ROWS, row_groups=[order.row_group], columns=_COLUMNS):
-                while wanted and wanted[0][0] < first + batch.num_rows:
-                    place, times = wanted.pop(0)
-                    row = batch.slice(place - first, 1).to_pylist()[0]
-                    try:
-                        found = decode_row(row, self.image_size, self.cropped_groups)
-                    except ImageError as error:
-                        raise TrainingError(
-                            f"{row['image_id']} ({row['defect']}) in {order.file}: {error}; prepare the data again"
-                        ) from error
-                    yield from [(found["source"], found["target"])] * times
-                if not wanted:
-                    return
-                first += batch.num_rows
+
+def read_rows(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
+    """The order's rows as the shard has them, each once, with how often the order asks for it.
+
+    Reads again where storage fails for a while. Raises TrainingError naming the shard that cannot be read.
+    """
+    waits = iter(RETRY_AFTER)
+    done = 0
+    while True:
+        try:
+            for row, times in _read(replace(order, rows=order.rows[done:])):
+                yield row, times
+                done += times
+            return
+        except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+            wait = next(waits, None)
+            # What is gone or is no Parquet will be so in a second, too.
+            if wait is None or isinstance(error, (pa.ArrowException, FileNotFoundError)):
+                raise TrainingError(f"cannot read {order.file}: {type(error).__name__}: {error}") from error
+            logger.warning("cannot read %s, trying again in %g s: %s", order.file, wait, error)
+            time.sleep(wait)
+
+
+def _read(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
+    filesystem, path = storage.arrow_filesystem(order.file)
+    wanted = [(place, len(list(same))) for place, same in groupby(order.rows)]
+    with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
+        first = 0
+        for batch in file.iter_batches(READ_ROWS, row_groups=[order.row_group], columns=_COLUMNS):
+            while wanted and wanted[0][0] < first + batch.num_rows:
+                place, times = wanted.pop(0)
+                yield batch.slice(place - first, 1).to_pylist()[0], times
+            if not wanted:
+                return
+            first += batch.num_rows
+
+
+def what_is_broken(order: Order) -> str:
+    """Why the order's only row became BROKEN: its id, defect, shard, and the error's code and text."""
+    [(row, _)] = read_rows(order)
+    for side in ("source", "target"):
+        try:
+            if row[side] is not None:
+                decode_image(row[side])
+        except ImageError as error:
+            return f"{side} of {row['image_id']} ({row['defect']}) in {order.file}: {error.code}: {error}"
+    return f"{row['image_id']} ({row['defect']}) in {order.file}: no images"
 
 
 def load_size(size: int, group: str, cropped_groups: frozenset[str]) -> int:

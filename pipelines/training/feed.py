@@ -4,20 +4,26 @@ Whoever decodes (a thread here, Ray Data's tasks elsewhere: `ray_feed`) gets an 
 back decoded rows one by one in the same order. So both run through the same code, and neither decides anything.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, count, islice
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
-from pipelines.training.decoding import Decoded, Order
+from pipelines.training.decoding import Decoded, Order, TrainingError, what_is_broken
 from pipelines.training.index import Index
 from pipelines.training.order import Draw, Part, Row, WorkerEpoch
 
+logger = logging.getLogger("train")
+
+#: A training goes on while at most TOLERATED of a worker's last WATCHED rows cannot be decoded.
+WATCHED, TOLERATED = 200, 0.05
 #: Decoded rows for orders: one for each of their rows, in order.
 Load = Callable[[Iterator[Order]], Iterator[Decoded]]
 
@@ -49,7 +55,8 @@ def batches(
     """Batches of `size` draws without end, from behind the first `taken` ones of `epoch`.
 
     What is left of an epoch after its last whole batch is dropped; the next epoch draws it elsewhere. Raises
-    ConfigurationError where an epoch holds less than one batch.
+    ConfigurationError where an epoch holds less than one batch, TrainingError where too many rows cannot be decoded.
+    Others stand in for a few such (see `WorkerEpoch.mended`).
     """
     current = epoch_of(epoch)
     if current.size < size:
@@ -57,7 +64,15 @@ def batches(
             f"an epoch holds {current.size} samples for each worker, fewer than one batch of {size}: "
             "use a smaller --batch-size, fewer --workers or more data"
         )
-    rows = _Rows(current)
+    if taken > current.size // size:
+        logger.warning(
+            "epoch %d has %d batches now, and %d were taken: going on with epoch %d",
+            *(epoch, current.size // size, taken, epoch + 1),
+        )
+        epoch, taken = epoch + 1, 0
+        current = epoch_of(epoch)
+    health = _Health(current.index)
+    rows = _Rows(current, health)
     draws = current.draws(rows)
     for _ in range(taken * size):  # without pixels
         next(draws)
@@ -67,24 +82,57 @@ def batches(
     later = chain.from_iterable(epoch_of(number).parts() for number in count(epoch + 1))
     pixels = load(_orders(current.index, chain(left, later)))
     for row in live:
-        row.source, row.target = next(pixels)
+        health.fill(row, next(pixels))
     while True:
         rows.pixels = pixels
         for number in range(taken, current.size // size):
-            yield Batch(list(islice(draws, size)), epoch, number + 1)
+            mended = [health.checked(current.mended(draw)) for draw in islice(draws, size)]
+            yield Batch(mended, epoch, number + 1)
         for _ in draws:  # its rows are on their way
             pass
         epoch, taken = epoch + 1, 0
         current = epoch_of(epoch)
-        rows = _Rows(current)
+        rows = _Rows(current, health)
         draws = current.draws(rows)
+
+
+class _Health:
+    """How many of the rows read lately could not be decoded, and which."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._last: deque[bool] = deque(maxlen=WATCHED)
+        self._examples: deque[str] = deque(maxlen=3)
+        self._reported: set[int] = set()
+
+    def fill(self, row: Row, decoded: Decoded) -> None:
+        """Give the row its pixels. Raises TrainingError where too many rows had none."""
+        row.source, row.target = decoded
+        broken = decoded[0] is None and decoded[1] is None
+        self._last.append(broken)
+        if not broken:
+            return
+        if row.number not in self._reported:
+            self._reported.add(row.number)
+            [order] = orders_of(self._index, np.array([row.number]))
+            self._examples.append(what_is_broken(order))
+            logger.warning("left out: %s", self._examples[-1])
+        if sum(self._last) > TOLERATED * WATCHED:
+            self._stop(f"{sum(self._last)} of the last {len(self._last)} rows cannot be decoded")
+
+    def checked(self, draw: Draw | None) -> Draw:
+        """The draw. Raises TrainingError where there is none."""
+        return draw or self._stop("no row at hand can stand in for one that cannot be decoded")
+
+    def _stop(self, reason: str) -> NoReturn:
+        raise TrainingError(f"{reason}, as {'; '.join(self._examples)}: prepare the data again")
 
 
 class _Rows:
     """The rows of an epoch's parts in order; with pixels once `pixels` is set."""
 
-    def __init__(self, epoch: WorkerEpoch) -> None:
-        self._types = epoch.index.types
+    def __init__(self, epoch: WorkerEpoch, health: _Health) -> None:
+        self._types, self._health = epoch.index.types, health
         self._numbers = chain.from_iterable(part.rows for part in epoch.parts())
         self.pixels: Iterator[Decoded] | None = None
         self.pulled = 0
@@ -97,7 +145,7 @@ class _Rows:
         self.pulled += 1
         row = Row(number, int(self._types[number]))
         if self.pixels is not None:
-            row.source, row.target = next(self.pixels)
+            self._health.fill(row, next(self.pixels))
         return row
 
 

@@ -5,6 +5,7 @@ within a window. Nothing here touches pixels, so a resumed training computes whe
 what is still to come.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ SAMPLERS = ("proportional", "balanced")
 TARGET_POOL = 64
 #: Of these, so many are there before an epoch's first row: a rare task's sources would else find nobody to meet.
 PREFILL = 16
+#: Rows remembered after they were drawn: at the end of an epoch nothing else can stand in for a broken one.
+RECENT = 8
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def drawable(index: Index, config: SamplingConfig) -> NDArray[np.bool_]:
     return found
 
 
-def row_uses(index: Index, config: SamplingConfig, rng: np.random.Generator) -> NDArray[np.int64]:
+def row_uses(index: Index, config: SamplingConfig, rng: np.random.Generator) -> NDArray[np.int32]:
     """(N,): how often an epoch draws each row. The sum does not depend on the rng, which spreads fractions of a draw.
 
     A task with more unpaired targets than sources draws its sources more often, so that an epoch is max(|X|, |Y|).
@@ -107,7 +110,7 @@ def row_uses(index: Index, config: SamplingConfig, rng: np.random.Generator) -> 
         totals[type_] = [(pairs, times), (sources, times * each)]
     sizes = {type_: sum(len(rows) * each for rows, each in kinds) for type_, kinds in totals.items()}
     most = max(sizes.values(), default=0.0)
-    uses = np.zeros(len(index.types), np.int64)
+    uses = np.zeros(len(index.types), np.int32)
     for type_, kinds in totals.items():
         scale = most / sizes[type_] if config.sampler == "balanced" else 1.0
         for rows, each in kinds:
@@ -140,9 +143,10 @@ class WorkerEpoch:
         self._entries = self._permuted(shared)
         self._prefill = self._drawn_targets()
         self.window: list[Row] = []
+        self.recent: deque[Row] = deque(maxlen=RECENT)
         self.pools: dict[int, list[Row]] = {}
 
-    def _types_with_unpaired(self, uses: NDArray[np.int64]) -> list[int]:
+    def _types_with_unpaired(self, uses: NDArray[np.int32]) -> list[int]:
         """Tasks of which a sample needs a target of another row."""
         if not self.config.unpaired:
             return []
@@ -161,28 +165,35 @@ class WorkerEpoch:
 
         Passes of one unit lie anywhere in the epoch, so a row that is drawn often is drawn throughout.
         """
-        starts = self.index.starts[:-1]
-        filled = np.flatnonzero(np.diff(self.index.starts) > 0)
-        entries, counts = [], []
-        for turn in range(max(1, int(self._uses.max(initial=0)))):
-            drawn = self._uses > turn
-            read = drawn | self._kept() if turn == 0 else drawn
-            per_unit = np.add.reduceat(read, starts[filled], dtype=np.int64) if len(filled) else filled
-            units = filled[per_unit > 0]
+        read = np.flatnonzero((self._uses > 0) | self._kept())
+        uses, unit_of = self._uses[read], self._units_of(read)
+        units = np.unique(unit_of)
+        # Rows without a draw of their own belong to pass 0 and count for nothing there.
+        entries = [np.stack([units, np.zeros_like(units)], axis=1)]
+        counts = [np.bincount(unit_of[uses > 0], minlength=len(self.index.units))[units]]
+        turn = 1
+        # Each pass looks at its own rows only: a rare task may be drawn thousands of times beside a large one.
+        while (again := uses > turn).any():
+            uses, unit_of = uses[again], unit_of[again]
+            units, found = np.unique(unit_of, return_counts=True)
             entries.append(np.stack([units, np.full_like(units, turn)], axis=1))
-            found = np.add.reduceat(drawn, starts[filled], dtype=np.int64) if len(filled) else filled
-            counts.append(found[per_unit > 0])
+            counts.append(found)
+            turn += 1
         table, sizes = np.concatenate(entries), np.concatenate(counts)
         order = rng.permutation(len(table))
         before = np.concatenate([[0], np.cumsum(sizes[order])])[:-1] if len(order) else sizes
         return np.column_stack([table[order], before])
+
+    def _units_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row group of each row."""
+        return np.searchsorted(self.index.starts, rows, side="right") - 1
 
     def _drawn_targets(self) -> list[Part]:
         """Parts with a few real targets of each task that needs some, from as few row groups as hold them."""
         found = []
         for type_ in self.unpaired_types:
             rows = np.flatnonzero(self.index.having(type_, TARGET))
-            units = np.searchsorted(self.index.starts, rows, side="right") - 1
+            units = self._units_of(rows)
             left = PREFILL
             for unit in self.rng.permutation(np.unique(units)):
                 chosen = self.rng.permutation(rows[units == unit])[:left]
@@ -224,10 +235,33 @@ class WorkerEpoch:
 
     def live(self) -> list[Row]:
         """Rows read so far that later draws may need."""
-        found = {
-            id(row): row for row in (*self.window, *(row for pool in self.pools.values() for row in pool))
-        }
+        pooled = (row for pool in self.pools.values() for row in pool)
+        found = {id(row): row for row in (*self.window, *self.recent, *pooled)}
         return sorted(found.values(), key=lambda row: row.number)
+
+    def mended(self, draw: Draw) -> Draw | None:
+        """The draw just made, once pixels are there: without images that could not be decoded.
+
+        Another row at hand stands in, of the same task and kind where there is one. What comes later stays as it is,
+        and the choice follows from `live` alone, so a resumed epoch makes the same. None where nothing can stand in.
+        """
+        if draw.source.source is not None and draw.target.target is not None:
+            return draw
+        kinds = self.index.kinds
+
+        def differs(row: Row) -> tuple[bool, bool]:
+            mine, other = (bool(kinds[one.number] & PAIRED) for one in (draw.source, row))
+            return row.type != draw.source.type, mine != other
+
+        at_hand = [*self.window, *self.recent]
+        for source in [draw.source, *sorted(at_hand, key=differs)]:
+            paired = self.config.pairs and bool(kinds[source.number] & PAIRED)
+            met = [source] if paired else [draw.target, *self.pools.get(source.type, [])]
+            for target in met:
+                found = source.source is not None and target.target is not None
+                if found and target.type == source.type:
+                    return Draw(source, target, paired, draw.chance[[0, 0]] if paired else draw.chance)
+        return None
 
     def _keep(self, row: Row) -> None:
         """Remember a real target; in a full pool it takes a random one's place."""
@@ -241,6 +275,7 @@ class WorkerEpoch:
         place = int(self.rng.integers(len(self.window)))
         self.window[place], self.window[-1] = self.window[-1], self.window[place]
         row = self.window.pop()
+        self.recent.append(row)
         chance = self.rng.random((2, 3))
         if self.config.pairs and self.index.kinds[row.number] & PAIRED:
             chance[1] = chance[0]

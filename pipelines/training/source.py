@@ -1,6 +1,7 @@
 """Prepared datasets as a training reads them: their shards, some of their rows, what doing nothing scores on these."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pipelines.training.data import Rows
 from pipelines.training.decoding import Decoding
 from pipelines.training.feed import orders_of
 from pipelines.training.index import PAIRED, Index
+
+logger = logging.getLogger("train")
 
 #: Neighbours taken together where some rows stand for all: a row group that is read anyway serves several.
 RUN = 8
@@ -90,7 +93,7 @@ def some_rows(
     """Up to `per_defect` decoded rows of every defect, in short runs spread over the data: the same set every time.
 
     bits: what a row must have (see `pipelines.training.index`); split: 0 or TEST. Only the row groups with these rows
-    are read. Keys of a row: defect, paired, source, target.
+    are read; a row that cannot be decoded is left out. Keys of a row: defect, paired, source, target.
     """
     numbers: list[NDArray[np.int64]] = []
     defects: dict[int, str] = {}
@@ -103,6 +106,9 @@ def some_rows(
     rows = []
     pixels = (pair for order in orders_of(index, ordered) for pair in decode(order))
     for number, (x, y) in zip(ordered.tolist(), pixels, strict=True):
+        if x is None and y is None:
+            logger.warning("row %d (%s) of --data cannot be decoded and is left out", number, defects[number])
+            continue
         paired = bool(index.kinds[number] & PAIRED)
         rows.append({"defect": defects[number], "paired": paired, "source": x, "target": y})
     return rows

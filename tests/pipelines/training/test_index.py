@@ -68,6 +68,29 @@ def test_shards_without_statistics_are_read_instead(tmp_path: Path) -> None:
     np.testing.assert_array_equal(index_of(uri).kinds, expected.kinds)
 
 
+def test_a_pair_without_a_target_is_found_beside_an_unpaired_row_that_has_one(tmp_path: Path) -> None:
+    """As many nulls as unpaired rows, but in other rows."""
+
+    def change(rows: Rows) -> Rows:
+        rows[0] = {**rows[0], "target": None}
+        rows[1] = {**rows[1], "pairing": "unpaired"}
+        return rows
+
+    with pytest.raises(ConfigurationError, match="1 rows lack an image"):
+        index_of(dataset(tmp_path, change))
+
+
+def test_a_row_group_of_sources_alone_has_no_targets(tmp_path: Path) -> None:
+    def change(rows: Rows) -> Rows:
+        return [
+            {**row, "pairing": "unpaired", "target": None} if n < 8 else row for n, row in enumerate(rows)
+        ]
+
+    kinds = index_of(dataset(tmp_path, change)).kinds
+    assert (kinds[:8] & (SOURCE | TARGET) == SOURCE).all()
+    assert (kinds[8:16] & TARGET > 0).all()
+
+
 def tiny(rows: Rows) -> Rows:
     return [{**rows[0], "source": encode_image(np.zeros((1, 1, 3), np.uint8), "png")}, *rows[1:]]
 

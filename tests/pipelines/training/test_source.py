@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines.schemas import SHARD
 from pipelines.training.decoding import Decoding
 from pipelines.training.index import PAIRED, SOURCE, TEST, build_index
 from pipelines.training.source import do_nothing_errors, open_source, some_rows, task_weights
@@ -27,6 +30,18 @@ def test_some_rows_are_a_fixed_set_of_what_was_asked(source) -> None:
     everything = some_rows(source, index, SOURCE, 0, 1000, Decoding(32))
     assert len(everything) == 36
     assert sum(row["target"] is None for row in everything) == 2
+
+
+def test_some_rows_leave_out_what_cannot_be_decoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = open_source([str(write_dataset(tmp_path / "set"))])
+    rows = pq.read_table(data.shards[0]).to_pylist()
+    rows[12]["source"] = rows[12]["source"][:60]
+    pq.write_table(pa.Table.from_pylist(rows, SHARD), data.shards[0])
+    index = build_index(data.shards, data.label_map)
+    found = some_rows(data, index, SOURCE, 0, 1000, Decoding(32))
+    assert len(found) == 35
+    assert all(row["source"] is not None for row in found)
+    assert "row 12 (non_white_background)" in caplog.text
 
 
 def test_the_task_balance_makes_doing_nothing_cost_one_in_every_task(source) -> None:
