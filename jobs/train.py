@@ -17,6 +17,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -247,10 +248,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
-    if args.overwrite:
-        _remove_training(plan.settings.output)
+    storage.check_writable(plan.settings.output, "--output")
     plan = balanced(plan)
-    (train_on_ray if args.workers[1] else train_in_process)(plan)
+    # The earlier training stays until nothing is left to find wrong with this one.
+    before = partial(_remove_training, plan.settings.output) if args.overwrite else None
+    (train_on_ray if args.workers[1] else train_in_process)(plan, before)
     logger.info("bundle: %s", storage.join(plan.settings.output, "bundle"))
     return command.EXIT_OK
 

@@ -14,7 +14,8 @@ from jobs import train, train_flags
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
 from pipelines.ray_session import Cluster
-from pipelines.training.ray_job import choose_gpu, worker_cpus
+from pipelines.training.plan import Plan
+from pipelines.training.ray_job import choose_gpu, feeding_cpus, worker_cpus
 from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
@@ -60,6 +61,35 @@ def test_in_process(data: str, tmp_path: Path) -> None:
         train.main(["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "3", *SMALL]) == 0
     )
     check_outputs(tmp_path, 3)
+
+
+@pytest.mark.ray
+def test_one_worker_with_validation_fits_on_two_cpus(data: str, tmp_path: Path, repository: Path) -> None:
+    """The worker takes one CPU and its decoding task the other: validation must do without one of its own."""
+    flags = [*SMALL, "--validate-every", "2", "--validation-images", "2", "--steps", "4"]
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "1", *flags]
+    script = (
+        "import ray\n"
+        "ray.init(address='local', num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
+        "from jobs import train\n"
+        f"raise SystemExit(train.main({line!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    measured = pq.read_table(tmp_path / "validation.parquet").to_pylist()
+    # One measurement at a time: the second may be left out while the first still runs, but never all of them.
+    assert {"non_white_background", "watermark", "wrong_angle"} == {row["defect"] for row in measured}
+    assert {row["step"] for row in measured} <= {2, 4}
+    check_outputs(tmp_path, 4)
 
 
 @pytest.mark.ray
@@ -149,6 +179,28 @@ def test_an_occupied_output_is_not_overwritten_unasked(data: str, tmp_path: Path
     assert foreign.read_text() == "mine"
     check_outputs(tmp_path, 1)
     assert str(tmp_path) not in (tmp_path / "bundle" / "model_card.md").read_text()
+
+
+def test_overwrite_keeps_the_earlier_training_until_nothing_is_wrong(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "1", *SMALL]
+    train.main(line)
+    kept = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+
+    def refuse(plan: Plan) -> Plan:
+        raise ConfigurationError("sources equal targets")
+
+    monkeypatch.setattr(train, "balanced", refuse)
+    with pytest.raises(ConfigurationError, match="sources equal targets"):
+        train.main([*line, "--overwrite"])
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
+
+
+def test_an_output_that_cannot_be_written_is_named(data: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="--output: cannot write"):
+        train.main(["--data", data, "--output", str(tmp_path / "file"), "--workers", "0", *SMALL])
 
 
 def test_the_cards_command_keeps_only_the_names_of_local_paths() -> None:
@@ -267,6 +319,14 @@ def test_a_complaint_leaves_the_process_with_code_2_and_no_traceback(
 )
 def test_workers_leave_a_cpu_for_reading(nodes: list[float], workers: int, each: float) -> None:
     assert worker_cpus(nodes, workers) == each
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "each", "left"),
+    [(2, 1, 1, 1), (16, 4, 3, 1), (8, 4, 2, 0), (1, 2, 1, 0), (9, 2, 1, 3.5)],
+)
+def test_decoding_gets_what_the_workers_leave(cpus: float, workers: int, each: float, left: float) -> None:
+    assert feeding_cpus(cpus, workers, each) == left
 
 
 def test_gpus_are_awaited_only_where_an_autoscaler_may_add_them(caplog: pytest.LogCaptureFixture) -> None:
