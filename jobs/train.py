@@ -13,13 +13,14 @@ Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing)
 import argparse
 import json
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, get_type_hints
 
 from jobs import command, train_flags
 from model.errors import ConfigurationError
@@ -33,7 +34,7 @@ from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.index import Index, rows_by_defect
 from pipelines.training.job import train_in_process
 from pipelines.training.order import epoch_draws
-from pipelines.training.plan import Plan, balanced, initial_weights, inspect
+from pipelines.training.plan import Plan, balanced, check_networks, initial_weights, inspect
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.source import TrainingSource, open_source
@@ -41,6 +42,9 @@ from pipelines.training.source import TrainingSource, open_source
 logger = logging.getLogger("train")
 
 LOSS_FLAGS = ("adversarial", "reconstruction", "cycle", "identity", "directions", "task_balance")
+
+#: What --set sets.
+PARTS = ("generator", "discriminator", "objective")
 
 #: What a training leaves in OUTPUT, and so what --overwrite removes; the checkpoints last, because they are what
 #: tells that OUTPUT holds a training.
@@ -72,7 +76,12 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
         "discriminator": {},
         "objective": {name: getattr(args, name) for name in LOSS_FLAGS},
     }
-    for part, name, value in map(_setting, args.set):
+    kinds = _setting_types(args.recipe)
+    for item in args.set:
+        part, name, value = _setting(item)
+        kind = kinds[part].get(name)
+        if kind is not None and not _fits(value, kind):
+            raise ConfigurationError(f"--set {item}: {part}.{name} takes {_KINDS[kind]}")
         given[part][name] = value
     return method_config(
         args.recipe,
@@ -83,14 +92,37 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
     )
 
 
+#: The types that settings have, in words.
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word",
+    tuple[int, ...]: "a list of whole numbers, as [0, 2]",
+}
+
+
+def _setting_types(recipe: str) -> dict[str, dict[str, Any]]:
+    """The type of each setting by part and name."""
+    own = method_config(recipe, n_groups=1, n_types=1)
+    return {part: get_type_hints(type(getattr(own, part))) for part in PARTS}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether what JSON made of a setting's text is of its type; a whole number also stands for a number."""
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if kind == tuple[int, ...]:
+        return isinstance(value, tuple) and all(type(item) is int for item in value)
+    return type(value) is kind
+
+
 def _setting(item: str) -> tuple[str, str, Any]:
     """--set PART.NAME=VALUE. Raises ConfigurationError for anything else."""
     place, equals, text = item.partition("=")
     part, dot, name = place.partition(".")
-    if not (equals and dot and name) or part not in ("generator", "discriminator", "objective"):
-        raise ConfigurationError(
-            f"--set {item}: use PART.NAME=VALUE, PART one of generator, discriminator, objective"
-        )
+    if not (equals and dot and name) or part not in PARTS:
+        raise ConfigurationError(f"--set {item}: use PART.NAME=VALUE, PART one of {', '.join(PARTS)}")
     try:
         value = json.loads(text)
     except ValueError:
@@ -186,6 +218,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     settings = settings_from(args, source)
     if args.workers[1] == 0:  # with workers, their machines decide
         choose_precision(args.precision, choose_device(args.device))
+    check_networks(settings)
     init = (
         initial_weights(storage.absolute(args.init_from), settings, source.label_map)
         if args.init_from

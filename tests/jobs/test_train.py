@@ -13,6 +13,7 @@ from PIL import Image
 from jobs import train, train_flags
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
+from model.recipes import RECIPES
 from pipelines.ray_session import Cluster
 from pipelines.training.plan import Plan
 from pipelines.training.ray_job import choose_gpu, feeding_cpus, worker_cpus
@@ -232,6 +233,18 @@ def test_recipes_have_their_own_constants_and_take_overrides(data: str) -> None:
     assert plan.workers == args.workers == (2, 4)
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_passes_its_trial_on_one_image(recipe: str, data: str) -> None:
+    small = ["--image-size", "32", "--width", "4", "--workers", "0"]
+    method = train.resolve(["--data", data, "--output", "x", "--recipe", recipe, *small])[1].settings.method
+    assert (method.recipe, method.generator.width) == (recipe, 4)
+
+
+def test_deep_discriminators_do_not_matter_where_there_are_none(data: str) -> None:
+    line = ["--data", data, "--output", "x", "--image-size", "32", "--adversarial", "0"]
+    train.resolve([*line, "--set", "discriminator.n_layers=6", "objective.cycle=3"])
+
+
 def test_a_storage_that_does_not_answer_is_one_message(data: str, tmp_path: Path, dead_s3: None) -> None:
     with pytest.raises(ConfigurationError, match="--data: cannot read s3://b/x"):
         train.main(["--data", "s3://b/x", "--output", str(tmp_path), "--dry-run"])
@@ -272,6 +285,19 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--workers", "4:2"], "argument --workers"),
         (["--recipe", "no_labels", "--geometry", "affine"], "recipe no_labels has no use for"),
         (["--set", "width=3"], "--set width=3: use PART.NAME=VALUE"),
+        (["--set", "objective.cycle=abc"], "--set objective.cycle=abc: objective.cycle takes a number"),
+        (["--set", "objective.cycle=Infinity"], "objective.cycle takes a number"),
+        (["--set", "objective.cycle=null"], "objective.cycle takes a number"),
+        (["--set", "discriminator.width=1.5"], "discriminator.width takes a whole number"),
+        (["--set", "discriminator.width=true"], "discriminator.width takes a whole number"),
+        (["--set", "generator.head=2"], "generator.head takes a word"),
+        (["--set", 'generator.geometric_groups=["a"]'], "generator.geometric_groups takes a list of whole"),
+        (["--set", "generator.depth=2"], "no use for depth (generator)"),
+        (["--image-size", "32", "--set", "discriminator.n_layers=6"], "a discriminator with n_layers 6"),
+        (
+            ["--image-size", "32", "--recipe", "pix2pix", "--set", "generator.n_downsamplings=6"],
+            "a generator with n_downsamplings 6",
+        ),
         (["--flip", "wrong_angle"], "--flip wrong_angle: its group is in --geometric-groups"),
         (["--batch-size", "99"], "fewer than one update of 1 x 99"),
         (["--ema", "1.5"], "ema is 1.5"),
