@@ -30,6 +30,7 @@ from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
+from pipelines.training import started
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.index import Index, rows_by_defect
 from pipelines.training.job import train_in_process
@@ -231,6 +232,9 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
         raise ConfigurationError(
             f"--output {args.output} holds a training already: --resume continues it, --overwrite replaces it"
         )
+    if occupied and args.resume and not args.overwrite:
+        with storage.as_configuration_error(args.output, "--resume", "read"):
+            started.check_same(settings, source)
     if args.overwrite:
         _check_apart([*args.data, *([args.init_from] if args.init_from else [])], settings.output)
     index = inspect(source, settings, args.allow_missing)
@@ -246,6 +250,13 @@ def _check_apart(inputs: Sequence[str], output: str) -> None:
     for uri in inputs:
         if f"{storage.resolve(uri)[1]}/".startswith(owned):
             raise ConfigurationError(f"--overwrite would remove {uri}; choose another --output")
+
+
+def _begin(plan: Plan, overwrite: bool) -> None:
+    if overwrite:
+        _remove_training(plan.settings.output)
+    with storage.as_configuration_error(plan.settings.output, "--output", "write"):
+        started.remember(plan.settings, plan.source)
 
 
 def _remove_training(output: str) -> None:
@@ -284,8 +295,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.check_writable(plan.settings.output, "--output")
     plan = balanced(plan)
     # The earlier training stays until nothing is left to find wrong with this one.
-    before = partial(_remove_training, plan.settings.output) if args.overwrite else None
-    (train_on_ray if args.workers[1] else train_in_process)(plan, before)
+    begin = partial(_begin, plan, args.overwrite)
+    (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
     logger.info("bundle: %s", storage.join(plan.settings.output, "bundle"))
     return command.EXIT_OK
 

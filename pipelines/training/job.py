@@ -12,14 +12,13 @@ from pipelines.training.plan import Plan
 from pipelines.training.validation import Validator, measure_here
 
 
-def train_in_process(plan: Plan, before: Callable[[], None] | None = None) -> None:
+def train_in_process(plan: Plan, begin: Callable[[], None]) -> None:
     """The whole training here, without Ray: for a person debugging, and for a machine that has a GPU but no Ray.
 
-    before: called when nothing is left to check and the training begins.
+    begin: called when nothing is left to check and the training begins.
     """
     settings = plan.settings
-    if before is not None:
-        before()
+    begin()
     training = Training(settings, plan.source.label_map, plan.init)
     with Display(settings.steps, settings.update_size, sys.stderr) as display:
         evaluate = measure_here(Validator(settings, plan.source, plan.index))

@@ -38,10 +38,10 @@ MAX_FAILURES = 3
 LAST_LINES = 30
 
 
-def train_on_ray(plan: Plan, before: Callable[[], None] | None = None) -> None:
+def train_on_ray(plan: Plan, begin: Callable[[], None]) -> None:
     """Train with Ray Train on plan.workers workers.
 
-    before: called when nothing is left to check and the training begins. Raises TrainingError when a worker keeps
+    begin: called when nothing is left to check and the training begins. Raises TrainingError when a worker keeps
     failing or the losses diverge.
     """
     from pipelines import ray_session  # first: it sets what Ray reads at import
@@ -85,8 +85,7 @@ def train_on_ray(plan: Plan, before: Callable[[], None] | None = None) -> None:
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
-    if before is not None:
-        before()
+    begin()
     troubles: list[str] = []
     listener = threading.Thread(target=_show, args=(lines, plan, troubles), daemon=True)
     listener.start()

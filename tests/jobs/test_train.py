@@ -1,5 +1,6 @@
 """jobs/train.py as a user runs it: in process, on Ray Train, dry, wrong, killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -140,6 +141,27 @@ def test_resume_starts_where_there_is_no_checkpoint(data: str, tmp_path: Path) -
     line = ["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "1", *SMALL]
     assert train.main([*line, "--resume"]) == 0
     check_outputs(tmp_path, 1)
+
+
+def test_resume_tells_what_is_different(data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "0", *SMALL]
+    train.main([*line, "--steps", "1"])
+    caplog.set_level("WARNING", "train")
+    train.resolve([*line, "--steps", "2", "--resume", "--log-every", "7", "--compile"])
+    assert not [message for message in caplog.messages if message.startswith("--resume")]
+    other = write_dataset(tmp_path / "other")
+    (other / "dataset.json").write_text(json.dumps({"fingerprint": "e" * 64}))
+    train.resolve([*line[2:], "--data", str(other), "--resume", "--rate", "1e-5", "--cycle", "3"])
+    told = "\n".join(caplog.messages)
+    assert "--resume: method.objective.cycle is 3.0 now, and was 10.0" in told
+    assert "--resume: optimizer.rate is 1e-05 now, and was 0.0002" in told
+    assert "--resume: data.fingerprint is " in told
+    assert "steps" not in told
+    with pytest.raises(ConfigurationError, match="is of recipe proposed, not no_group"):
+        train.resolve([*line, "--resume", "--recipe", "no_group"])
+    (tmp_path / "checkpoints" / "started.json").write_text("{")
+    train.resolve([*line, "--resume"])
+    assert "started.json is damaged" in caplog.text
 
 
 def test_init_from_starts_with_the_bundles_weights(data: str, tmp_path: Path) -> None:
