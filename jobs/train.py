@@ -13,12 +13,14 @@ Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing)
 import argparse
 import json
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
-from typing import Any
+from typing import Any, get_type_hints
 
 from jobs import command, train_flags
 from model.errors import ConfigurationError
@@ -28,11 +30,12 @@ from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
+from pipelines.training import started
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.index import Index, rows_by_defect
 from pipelines.training.job import train_in_process
 from pipelines.training.order import epoch_draws
-from pipelines.training.plan import Plan, balanced, initial_weights, inspect
+from pipelines.training.plan import Plan, balanced, check_networks, initial_weights, inspect
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.source import TrainingSource, open_source
@@ -40,6 +43,9 @@ from pipelines.training.source import TrainingSource, open_source
 logger = logging.getLogger("train")
 
 LOSS_FLAGS = ("adversarial", "reconstruction", "cycle", "identity", "directions", "task_balance")
+
+#: What --set sets.
+PARTS = ("generator", "discriminator", "objective")
 
 #: What a training leaves in OUTPUT, and so what --overwrite removes; the checkpoints last, because they are what
 #: tells that OUTPUT holds a training.
@@ -71,7 +77,12 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
         "discriminator": {},
         "objective": {name: getattr(args, name) for name in LOSS_FLAGS},
     }
-    for part, name, value in map(_setting, args.set):
+    kinds = _setting_types(args.recipe)
+    for item in args.set:
+        part, name, value = _setting(item)
+        kind = kinds[part].get(name)
+        if kind is not None and not _fits(value, kind):
+            raise ConfigurationError(f"--set {item}: {part}.{name} takes {_KINDS[kind]}")
         given[part][name] = value
     return method_config(
         args.recipe,
@@ -82,14 +93,37 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
     )
 
 
+#: The types that settings have, in words.
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word",
+    tuple[int, ...]: "a list of whole numbers, as [0, 2]",
+}
+
+
+def _setting_types(recipe: str) -> dict[str, dict[str, Any]]:
+    """The type of each setting by part and name."""
+    own = method_config(recipe, n_groups=1, n_types=1)
+    return {part: get_type_hints(type(getattr(own, part))) for part in PARTS}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether what JSON made of a setting's text is of its type; a whole number also stands for a number."""
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if kind == tuple[int, ...]:
+        return isinstance(value, tuple) and all(type(item) is int for item in value)
+    return type(value) is kind
+
+
 def _setting(item: str) -> tuple[str, str, Any]:
     """--set PART.NAME=VALUE. Raises ConfigurationError for anything else."""
     place, equals, text = item.partition("=")
     part, dot, name = place.partition(".")
-    if not (equals and dot and name) or part not in ("generator", "discriminator", "objective"):
-        raise ConfigurationError(
-            f"--set {item}: use PART.NAME=VALUE, PART one of generator, discriminator, objective"
-        )
+    if not (equals and dot and name) or part not in PARTS:
+        raise ConfigurationError(f"--set {item}: use PART.NAME=VALUE, PART one of {', '.join(PARTS)}")
     try:
         value = json.loads(text)
     except ValueError:
@@ -185,6 +219,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     settings = settings_from(args, source)
     if args.workers[1] == 0:  # with workers, their machines decide
         choose_precision(args.precision, choose_device(args.device))
+    check_networks(settings)
     init = (
         initial_weights(storage.absolute(args.init_from), settings, source.label_map)
         if args.init_from
@@ -197,6 +232,9 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
         raise ConfigurationError(
             f"--output {args.output} holds a training already: --resume continues it, --overwrite replaces it"
         )
+    if occupied and args.resume and not args.overwrite:
+        with storage.as_configuration_error(args.output, "--resume", "read"):
+            started.check_same(settings, source)
     if args.overwrite:
         _check_apart([*args.data, *([args.init_from] if args.init_from else [])], settings.output)
     index = inspect(source, settings, args.allow_missing)
@@ -212,6 +250,13 @@ def _check_apart(inputs: Sequence[str], output: str) -> None:
     for uri in inputs:
         if f"{storage.resolve(uri)[1]}/".startswith(owned):
             raise ConfigurationError(f"--overwrite would remove {uri}; choose another --output")
+
+
+def _begin(plan: Plan, overwrite: bool) -> None:
+    if overwrite:
+        _remove_training(plan.settings.output)
+    with storage.as_configuration_error(plan.settings.output, "--output", "write"):
+        started.remember(plan.settings, plan.source)
 
 
 def _remove_training(output: str) -> None:
@@ -247,10 +292,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
-    if args.overwrite:
-        _remove_training(plan.settings.output)
+    storage.check_writable(plan.settings.output, "--output")
     plan = balanced(plan)
-    (train_on_ray if args.workers[1] else train_in_process)(plan)
+    # The earlier training stays until nothing is left to find wrong with this one.
+    begin = partial(_begin, plan, args.overwrite)
+    (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
     logger.info("bundle: %s", storage.join(plan.settings.output, "bundle"))
     return command.EXIT_OK
 

@@ -47,7 +47,11 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         "--steps", type=command.positive, metavar="N", help="length in updates (default: 20,000)"
     )
     length.add_argument(
-        "--epochs", type=command.positive, metavar="N", help="length in passes over what the data draws"
+        "--epochs",
+        type=command.positive,
+        metavar="N",
+        help="length in passes over what the data draws; --workers MIN:MAX counts them with MAX: fewer workers make as "
+        "many updates, of fewer samples",
     )
     add(
         "--image-size",
@@ -125,7 +129,8 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         nargs="*",
         default=[],
         metavar="DEFECT",
-        help="mirror these defects' images at random; never one of text or orientation",
+        help="mirror these defects' images at random; never one of orientation, and none where text may stand in the "
+        "image: a watermark, a label, which are not looked for",
     )
     add(
         "--allow-missing",

@@ -10,11 +10,13 @@ from tqdm import tqdm
 logger = logging.getLogger("train")
 
 #: Keys of a record that are no losses.
-NO_LOSSES = ("step", "epoch", "rate", "images_per_second")
+NO_LOSSES = ("step", "epoch", "rate", "images_per_second", "workers")
 
 
 class Display:
-    """Shows records of a training of `steps` updates with `update_size` samples each over all workers.
+    """Shows records of a training of `steps` updates with `update_size` samples each, from every worker.
+
+    A record's "workers" says how many there are now; without it, one.
 
     Use as a context manager. stream: where the bar goes if it is a terminal; otherwise each record is a logged line.
     """
@@ -54,7 +56,7 @@ class Display:
 def progress_line(record: Mapping[str, float], steps: int, update_size: int) -> str:
     """One line for a person: step, epoch, images/s over all workers, minutes left, losses that are in use."""
     speed = record["images_per_second"]
-    left = (steps - record["step"]) * update_size / max(speed, 1e-9)
+    left = (steps - record["step"]) * update_size * record.get("workers", 1) / max(speed, 1e-9)
     return (
         f"step {record['step']:.0f}/{steps}  epoch {record['epoch']:.0f}  {speed:.1f} images/s  "
         f"{left / 60:.0f} min left  {losses_of(record)}"

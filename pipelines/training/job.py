@@ -1,6 +1,7 @@
 """Runs a training in this process. On Ray Train's workers: `ray_job`."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 
 from pipelines.training.display import Display
@@ -11,9 +12,13 @@ from pipelines.training.plan import Plan
 from pipelines.training.validation import Validator, measure_here
 
 
-def train_in_process(plan: Plan) -> None:
-    """The whole training here, without Ray: for a person debugging, and for a machine that has a GPU but no Ray."""
+def train_in_process(plan: Plan, begin: Callable[[], None]) -> None:
+    """The whole training here, without Ray: for a person debugging, and for a machine that has a GPU but no Ray.
+
+    begin: called when nothing is left to check and the training begins.
+    """
     settings = plan.settings
+    begin()
     training = Training(settings, plan.source.label_map, plan.init)
     with Display(settings.steps, settings.update_size, sys.stderr) as display:
         evaluate = measure_here(Validator(settings, plan.source, plan.index))

@@ -1,14 +1,18 @@
 """A training, resolved: what the command line and the data say, checked before anything starts."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from model.discriminator import PatchDiscriminator
 from model.errors import BundleError, ConfigurationError
 from model.generator import build_generator
+from model.method import Batch
+from model.recipes import build_method
 from model.transfer import transfer_generator
 from pipelines.bundles import read_bundle
 from pipelines.label_map import LabelMap
@@ -20,6 +24,8 @@ logger = logging.getLogger("train")
 
 #: Trusted pairs per defect that fix the task balance.
 BALANCE_PAIRS = 128
+#: Channels of the networks that are tried on one image before anything starts.
+PROBE_WIDTH = 2
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,44 @@ def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool
         allow_missing=allow_missing,
     )
     return index
+
+
+def check_networks(settings: TrainSettings) -> None:
+    """Raise ConfigurationError for networks that cannot take images of the training's size.
+
+    They translate and judge one black image here, with few channels, which decide nothing about sides.
+    """
+    method, side = settings.method, settings.image_size
+    narrow = replace(
+        method,
+        generator=replace(method.generator, width=min(method.generator.width, PROBE_WIDTH)),
+        discriminator=replace(method.discriminator, width=min(method.discriminator.width, PROBE_WIDTH)),
+    )
+    networks = build_method(narrow, torch.ones(method.generator.n_types) if method.balances_tasks else None)
+    image, label = torch.zeros(1, 3, side, side), torch.zeros(1, dtype=torch.long)
+    paired, unpaired = (torch.full((1,), float(used)) for used in (method.uses_pairs, method.uses_unpaired))
+    with torch.no_grad():
+        depth = method.generator.n_downsamplings if method.generator.architecture == "unet" else None
+        with _blamed(
+            side, "the generator" if depth is None else f"a generator with n_downsamplings {depth}; use fewer"
+        ):
+            networks.generator(image, label, label)
+        if networks.discriminator_parameters():
+            with _blamed(side, f"a discriminator with n_layers {method.discriminator.n_layers}; use fewer"):
+                PatchDiscriminator(replace(narrow.discriminator, condition="none"))(image)
+        with _blamed(side, f"the losses of recipe {method.recipe}"):
+            batch = Batch(image, image, label, label, paired, unpaired)
+            _, fakes = networks.generator_losses(batch)
+            if networks.discriminator_parameters():
+                networks.discriminator_losses(fakes, batch)
+
+
+@contextmanager
+def _blamed(side: int, part: str) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, ConfigurationError) as error:  # torch's, for sides it cannot convolve
+        raise ConfigurationError(f"--image-size {side} does not suit {part} ({error})") from error
 
 
 def balanced(plan: Plan) -> Plan:

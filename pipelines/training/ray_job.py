@@ -1,10 +1,11 @@
 """Wires a training into Ray Train: workers that each decode through Ray Data and average their gradients."""
 
+import contextlib
 import copy
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -33,22 +34,25 @@ logger = logging.getLogger("train")
 #: How often a failed worker group is restarted from the last checkpoint before the job gives up. Lost nodes
 #: (preemptions) do not count.
 MAX_FAILURES = 3
-#: Share of a CPU that validation claims: beside the decoding tasks in what the workers leave of a single CPU.
-VALIDATION_CPUS = 0.2
+#: Seconds that the last lines of a training that has ended get to be shown.
+LAST_LINES = 30
 
 
-def train_on_ray(plan: Plan) -> None:
+def train_on_ray(plan: Plan, begin: Callable[[], None]) -> None:
     """Train with Ray Train on plan.workers workers.
 
-    Raises TrainingError when a worker keeps failing or the losses diverge.
+    begin: called when nothing is left to check and the training begins. Raises TrainingError when a worker keeps
+    failing or the losses diverge.
     """
     from pipelines import ray_session  # first: it sets what Ray reads at import
 
     cluster = ray_session.start()
     import ray
+    from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     settings, (fewest, most) = plan.settings, plan.workers
     use_gpu = choose_gpu(settings.device, fewest, cluster)
@@ -59,13 +63,14 @@ def train_on_ray(plan: Plan) -> None:
         cpus = max(1.0, cpus)  # workers that find no room now get nodes
     if use_gpu:
         cpus = min(1.0, cpus)  # the node with the GPU may have few
-    # Ray Train's controller is an actor of its own: what it or a worker logs does not reach this terminal.
-    lines = Queue()
-    feeding = max(0.0, cluster.cpus - most * cpus) / most
+    # Ray Train's controller is an actor of its own: what it or a worker logs does not reach this terminal. The queue
+    # stays on this node, or the loss of another one would end the training for the sake of its log.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = TorchTrainer(
         run_worker,
         # The plan holds the data's index and perhaps weights: it travels once, by the object store.
-        train_loop_config={"plan": ray.put(plan), "cpus": cpus, "feeding": feeding, "lines": lines},
+        train_loop_config={"plan": ray.put(plan), "cpus": cpus, "lines": lines},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type] # its types lag
@@ -80,6 +85,7 @@ def train_on_ray(plan: Plan) -> None:
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
+    begin()
     troubles: list[str] = []
     listener = threading.Thread(target=_show, args=(lines, plan, troubles), daemon=True)
     listener.start()
@@ -89,9 +95,10 @@ def train_on_ray(plan: Plan) -> None:
     except Exception as error:  # noqa: BLE001 (Ray wraps whatever a worker raised in a class of its own)
         failure = error
     finally:
-        lines.put(None)
-        listener.join()
-        lines.shutdown()
+        with contextlib.suppress(RayError):  # a lost log must not hide how the training ended
+            lines.put(None)
+            listener.join(LAST_LINES)
+            lines.shutdown()
     if troubles:
         raise TrainingError(min(troubles))
     if failure is not None:
@@ -104,15 +111,19 @@ def train_on_ray(plan: Plan) -> None:
 
 def _show(lines: "Queue", plan: Plan, troubles: list[str]) -> None:
     """Show what the workers send until the driver sends None: records, lines, and the error that stopped all."""
-    update_size = plan.settings.update_size * plan.workers[1]
-    with Display(plan.settings.steps, update_size, sys.stderr) as display:
-        while (item := lines.get()) is not None:
-            if isinstance(item, dict):
-                display(item)
-            elif isinstance(item, str):
-                display.line(item)
-            else:
-                troubles.append(item[1])
+    from ray.exceptions import RayError
+
+    with Display(plan.settings.steps, plan.settings.update_size, sys.stderr) as display:
+        try:
+            while (item := lines.get()) is not None:
+                if isinstance(item, dict):
+                    display(item)
+                elif isinstance(item, str):
+                    display.line(item)
+                else:
+                    troubles.append(item[1])
+        except RayError as error:
+            display.line(f"what the workers report is no longer shown here: {_root(error)}")
 
 
 def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
@@ -150,6 +161,11 @@ def worker_cpus(node_cpus: Sequence[float], workers: int) -> float:
     return next((share for share in shares if sum(node // share for node in nodes) >= workers), shares[-1])
 
 
+def feeding_cpus(cluster_cpus: float, workers: int, each: float) -> float:
+    """CPUs that `workers` with `each` leave for every one's decoding tasks, in a cluster of so many; 0 or more."""
+    return max(0.0, cluster_cpus - workers * each) / workers
+
+
 def _root(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -161,6 +177,7 @@ def run_worker(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray
     from ray import train
+    from ray.exceptions import RayError
 
     from pipelines.training.ray_feed import load_on_ray
 
@@ -171,20 +188,23 @@ def run_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config["cpus"])))
     training = Training(settings, plan.source.label_map, plan.init, rank, workers)
 
-    def report(record: Record) -> None:
-        config["lines"].put(record)
+    def tell(line: Record | str) -> None:
+        with contextlib.suppress(RayError):  # a line that nobody sees is no reason to stop
+            config["lines"].put(line)
 
-    def tell(line: str) -> None:
-        config["lines"].put(line)
+    def report(record: Record) -> None:
+        tell({**record, "workers": workers})
 
     evaluate = measure_in_actor(plan) if rank == 0 and settings.validate_every else None
     observer = Observer(plan, report, tell, evaluate, rank, training.step)
-    load = partial(load_on_ray, decode=settings.decoding, cpus=config["feeding"])
+    # As the cluster is now: workers start again whenever nodes come or go.
+    feeding = feeding_cpus(ray.cluster_resources().get("CPU", 0.0), workers, config["cpus"])
+    load = partial(load_on_ray, decode=settings.decoding, cpus=feeding)
     try:
         training.run(plan.index, load, observer)
     except DivergedError as error:
         # An exception would make Ray Train start over, three times, to the same end: all workers just stop.
-        if error.here:
+        if error.here:  # not `tell`: if this is lost, the training must not count as done
             config["lines"].put(("stopped", str(error)))
         return
     observer.finish(training)
@@ -196,8 +216,9 @@ def measure_in_actor(plan: Plan) -> Evaluate:
 
     validator = (
         ray.remote(Validator)
-        # SPREAD: not inside the workers' own reservation, which has no room for it.
-        .options(num_cpus=VALIDATION_CPUS, scheduling_strategy="SPREAD")
+        # No CPUs: it works now and then, and a share kept for good would, on a small node, leave none for a decoding
+        # task. SPREAD: not inside the workers' own reservation. Restarts: its node may be lost before the worker's.
+        .options(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")
         .remote(plan.settings, plan.source, plan.index, threads=1)
     )
 

@@ -1,5 +1,6 @@
 """jobs/train.py as a user runs it: in process, on Ray Train, dry, wrong, killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from PIL import Image
 from jobs import train, train_flags
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
+from model.recipes import RECIPES
 from pipelines.ray_session import Cluster
-from pipelines.training.ray_job import choose_gpu, worker_cpus
+from pipelines.training.plan import Plan
+from pipelines.training.ray_job import choose_gpu, feeding_cpus, worker_cpus
 from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
@@ -60,6 +63,35 @@ def test_in_process(data: str, tmp_path: Path) -> None:
         train.main(["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "3", *SMALL]) == 0
     )
     check_outputs(tmp_path, 3)
+
+
+@pytest.mark.ray
+def test_one_worker_with_validation_fits_on_two_cpus(data: str, tmp_path: Path, repository: Path) -> None:
+    """The worker takes one CPU and its decoding task the other: validation must do without one of its own."""
+    flags = [*SMALL, "--validate-every", "2", "--validation-images", "2", "--steps", "4"]
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "1", *flags]
+    script = (
+        "import ray\n"
+        "ray.init(address='local', num_cpus=2, include_dashboard=False, log_to_driver=False)\n"
+        "from jobs import train\n"
+        f"raise SystemExit(train.main({line!r}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+    measured = pq.read_table(tmp_path / "validation.parquet").to_pylist()
+    # One measurement at a time: the second may be left out while the first still runs, but never all of them.
+    assert {"non_white_background", "watermark", "wrong_angle"} == {row["defect"] for row in measured}
+    assert {row["step"] for row in measured} <= {2, 4}
+    check_outputs(tmp_path, 4)
 
 
 @pytest.mark.ray
@@ -111,6 +143,27 @@ def test_resume_starts_where_there_is_no_checkpoint(data: str, tmp_path: Path) -
     check_outputs(tmp_path, 1)
 
 
+def test_resume_tells_what_is_different(data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "0", *SMALL]
+    train.main([*line, "--steps", "1"])
+    caplog.set_level("WARNING", "train")
+    train.resolve([*line, "--steps", "2", "--resume", "--log-every", "7", "--compile"])
+    assert not [message for message in caplog.messages if message.startswith("--resume")]
+    other = write_dataset(tmp_path / "other")
+    (other / "dataset.json").write_text(json.dumps({"fingerprint": "e" * 64}))
+    train.resolve([*line[2:], "--data", str(other), "--resume", "--rate", "1e-5", "--cycle", "3"])
+    told = "\n".join(caplog.messages)
+    assert "--resume: method.objective.cycle is 3.0 now, and was 10.0" in told
+    assert "--resume: optimizer.rate is 1e-05 now, and was 0.0002" in told
+    assert "--resume: data.fingerprint is " in told
+    assert "steps" not in told
+    with pytest.raises(ConfigurationError, match="is of recipe proposed, not no_group"):
+        train.resolve([*line, "--resume", "--recipe", "no_group"])
+    (tmp_path / "checkpoints" / "started.json").write_text("{")
+    train.resolve([*line, "--resume"])
+    assert "started.json is damaged" in caplog.text
+
+
 def test_init_from_starts_with_the_bundles_weights(data: str, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     common = ["--data", data, "--workers", "0", *SMALL]
@@ -151,6 +204,28 @@ def test_an_occupied_output_is_not_overwritten_unasked(data: str, tmp_path: Path
     assert str(tmp_path) not in (tmp_path / "bundle" / "model_card.md").read_text()
 
 
+def test_overwrite_keeps_the_earlier_training_until_nothing_is_wrong(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["--data", data, "--output", str(tmp_path), "--workers", "0", "--steps", "1", *SMALL]
+    train.main(line)
+    kept = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+
+    def refuse(plan: Plan) -> Plan:
+        raise ConfigurationError("sources equal targets")
+
+    monkeypatch.setattr(train, "balanced", refuse)
+    with pytest.raises(ConfigurationError, match="sources equal targets"):
+        train.main([*line, "--overwrite"])
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == kept
+
+
+def test_an_output_that_cannot_be_written_is_named(data: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="--output: cannot write"):
+        train.main(["--data", data, "--output", str(tmp_path / "file"), "--workers", "0", *SMALL])
+
+
 def test_the_cards_command_keeps_only_the_names_of_local_paths() -> None:
     line = [
         "--data",
@@ -178,6 +253,18 @@ def test_recipes_have_their_own_constants_and_take_overrides(data: str) -> None:
     args, plan = train.resolve([*line, "proposed", "--cycle", "3", "--set", "discriminator.n_layers=2"])
     assert (plan.settings.method.objective.cycle, plan.settings.method.discriminator.n_layers) == (3, 2)
     assert plan.workers == args.workers == (2, 4)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_passes_its_trial_on_one_image(recipe: str, data: str) -> None:
+    small = ["--image-size", "32", "--width", "4", "--workers", "0"]
+    method = train.resolve(["--data", data, "--output", "x", "--recipe", recipe, *small])[1].settings.method
+    assert (method.recipe, method.generator.width) == (recipe, 4)
+
+
+def test_deep_discriminators_do_not_matter_where_there_are_none(data: str) -> None:
+    line = ["--data", data, "--output", "x", "--image-size", "32", "--adversarial", "0"]
+    train.resolve([*line, "--set", "discriminator.n_layers=6", "objective.cycle=3"])
 
 
 def test_a_storage_that_does_not_answer_is_one_message(data: str, tmp_path: Path, dead_s3: None) -> None:
@@ -220,6 +307,19 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--workers", "4:2"], "argument --workers"),
         (["--recipe", "no_labels", "--geometry", "affine"], "recipe no_labels has no use for"),
         (["--set", "width=3"], "--set width=3: use PART.NAME=VALUE"),
+        (["--set", "objective.cycle=abc"], "--set objective.cycle=abc: objective.cycle takes a number"),
+        (["--set", "objective.cycle=Infinity"], "objective.cycle takes a number"),
+        (["--set", "objective.cycle=null"], "objective.cycle takes a number"),
+        (["--set", "discriminator.width=1.5"], "discriminator.width takes a whole number"),
+        (["--set", "discriminator.width=true"], "discriminator.width takes a whole number"),
+        (["--set", "generator.head=2"], "generator.head takes a word"),
+        (["--set", 'generator.geometric_groups=["a"]'], "generator.geometric_groups takes a list of whole"),
+        (["--set", "generator.depth=2"], "no use for depth (generator)"),
+        (["--image-size", "32", "--set", "discriminator.n_layers=6"], "a discriminator with n_layers 6"),
+        (
+            ["--image-size", "32", "--recipe", "pix2pix", "--set", "generator.n_downsamplings=6"],
+            "a generator with n_downsamplings 6",
+        ),
         (["--flip", "wrong_angle"], "--flip wrong_angle: its group is in --geometric-groups"),
         (["--batch-size", "99"], "fewer than one update of 1 x 99"),
         (["--ema", "1.5"], "ema is 1.5"),
@@ -267,6 +367,14 @@ def test_a_complaint_leaves_the_process_with_code_2_and_no_traceback(
 )
 def test_workers_leave_a_cpu_for_reading(nodes: list[float], workers: int, each: float) -> None:
     assert worker_cpus(nodes, workers) == each
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "each", "left"),
+    [(2, 1, 1, 1), (16, 4, 3, 1), (8, 4, 2, 0), (1, 2, 1, 0), (9, 2, 1, 3.5)],
+)
+def test_decoding_gets_what_the_workers_leave(cpus: float, workers: int, each: float, left: float) -> None:
+    assert feeding_cpus(cpus, workers, each) == left
 
 
 def test_gpus_are_awaited_only_where_an_autoscaler_may_add_them(caplog: pytest.LogCaptureFixture) -> None:
