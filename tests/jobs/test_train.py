@@ -83,7 +83,7 @@ def test_one_worker_with_validation_fits_on_two_cpus(data: str, tmp_path: Path, 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
         check=False,
     )
     assert found.returncode == 0, found.stderr[-2000:]
