@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench bench-training clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,11 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed  ## images/s of the correction job against a bare loop over the same generator
 	$(BIN)/python -m tests.benchmarks.correction_throughput
+
+bench-training: $(VENV)/installed  ## training images/s against a plain loop; what labels and unpaired images are worth
+	$(BIN)/python -m tests.benchmarks.training_throughput
+	$(BIN)/python -m tests.benchmarks.labels_matter
+	$(BIN)/python -m tests.benchmarks.corrupted_pairs
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)

@@ -14,6 +14,7 @@ EXIT_OK = 0
 EXIT_BROKEN_OFF = 1
 EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same code
 EXIT_TOO_MANY_FAILED = 3  # outputs are kept
+EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 
 logger = logging.getLogger("jobs")
 
@@ -57,7 +58,7 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Run a job's `main(argv) -> exit code` as a process: our own errors become one line.
 
     Exit code 2 for ConfigurationError, 1 for the others. An error that nobody foresaw is one line and exit
-    code 1 too; LOG_LEVEL=DEBUG adds its traceback.
+    code 1 too; LOG_LEVEL=DEBUG adds its traceback. Exit code 130 after Ctrl-C.
     """
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"),
@@ -71,7 +72,11 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         sys.exit(EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_BROKEN_OFF)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # At once: while Python tidies up, Ray's threads report errors of all kinds, and one starts Ray anew. Ray's own
+        # processes end with this one.
+        os._exit(EXIT_INTERRUPTED)
     except Exception as error:  # the last resort: a person reads this, not a program
         logger.debug("unexpected", exc_info=True)
         lines = str(error).strip().splitlines() or ["no message"]

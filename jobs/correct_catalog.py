@@ -53,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_data(group: Any) -> None:
     group.add_argument(
-        "--catalog", nargs="+", required=True, metavar="URI", help="parquet files or folders with them"
+        "--catalog",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="URI",
+        help="parquet files or folders with them",
     )
     group.add_argument("--output", required=True, metavar="URI", help="folder for everything that is written")
     group.add_argument("--model", metavar="URI", help="model bundle (default: the starter in model/starter)")
@@ -138,10 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.show_configuration({**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
     command.show_configuration(plan.describe())
-    try:
+    with ray_session.stopped_afterwards():
         run = correction_job.run(plan)
-    finally:
-        ray_session.stop()
     sys.stdout.write(
         summary(run.plan.config.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing)
     )
@@ -166,7 +169,10 @@ def summary(
     rows = sum(statuses.values())
     counts = ", ".join(f"{statuses.get(status, 0)} {status}" for status in STATUSES)
     rate = rows / max(seconds["correct"], 1e-9)
-    lines = [f"\n{rows} images: {counts}; {rate:.1f} images/s, {seconds['total']:.0f} s in all", ""]
+    lines = [
+        f"\n{rows} images: {counts}; {rate:.1f} images/s while correcting, {seconds['total']:.0f} s in all",
+        "",
+    ]
     lines += [f"no FID: {fid_missing}"] if fid is None else _fid_table(fid)
     lines += [
         "",

@@ -42,7 +42,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("prepare_dataset.py", description=__doc__, formatter_class=command.HelpFormatter)
     p.add_argument(
-        "--photos", nargs="+", required=True, metavar="URI", help="parquet tables of photos: files or folders"
+        "--photos",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="URI",
+        help="parquet tables of photos: files or folders",
     )
     p.add_argument(
         "--output", required=True, metavar="URI", help="folder for shards/, label_map.yaml and dataset.json"

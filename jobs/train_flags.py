@@ -30,6 +30,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     add(
         "--data",
         nargs="+",
+        action="extend",
         required=True,
         metavar="URI",
         help="what jobs/prepare_dataset.py wrote; several are mixed",

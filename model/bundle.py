@@ -109,7 +109,7 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except OSError as error:
         raise BundleError(
-            f"no model bundle at {folder}: cannot read {name} ({error.strerror}); --model takes a folder with "
+            f"no model bundle at {folder}: cannot read {name} ({error.strerror}); a bundle is a folder with "
             f"{CONFIG}, {WEIGHTS} and {LABEL_MAP}, as jobs/train.py writes it"
         ) from error
 

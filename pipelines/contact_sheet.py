@@ -13,11 +13,13 @@ CELL, GAP = 200, 8
 GROUND = (226, 228, 232)
 
 
-def contact_sheet(strips: Mapping[str, Sequence[Strip]], per_defect: int = 2) -> bytes | None:
-    """A PNG with one column per strip, the upload above the correction; `per_defect` columns of every defect.
+def contact_sheet(strips: Mapping[str, Sequence[Strip]], columns: int = 6) -> bytes | None:
+    """A PNG with one column per strip, the upload above the correction: of every defect as many as share `columns`, and
+    two at least.
 
     Pictures keep their aspect ratio on white cells. None where there is no strip.
     """
+    per_defect = max(2, columns // max(1, len(strips)))
     chosen = [strip for found in strips.values() for strip in found[:per_defect]]
     if not chosen:
         return None

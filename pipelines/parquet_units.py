@@ -7,7 +7,7 @@ claim what they need, and since a unit names its rows, limits are exact and outp
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,13 +18,25 @@ from pipelines import storage
 #: Bytes that one unit reads at most, unless a single row group is larger. Small enough that a few workers
 #: share a small catalog, large enough that starting tasks costs nothing beside it.
 UNIT_BYTES = 32 << 20
+#: Rows that one unit should have at most where they hold no image bytes but say where the images are: each of them
+#: costs a fetch and a decode. Such a file may have a million rows in one row group. Every piece of a row group reads
+#: the whole of it, so it has no more than MOST_PIECES: little beside the images, as long as its rows are small.
+UNIT_ROWS = 256
+SMALL_ROW_BYTES = 4096
+MOST_PIECES = 64
 #: Rows decoded from parquet at a time: bounds memory at this many uploads.
 READ_ROWS = 16
 #: Footers read at once: each waits for storage, not for a CPU.
 _FOOTER_THREADS = 16
 
 UNIT = pa.schema(
-    [("uri", pa.string()), ("row_groups", pa.list_(pa.int32())), ("first", pa.int64()), ("rows", pa.int64())]
+    [
+        ("uri", pa.string()),
+        ("row_groups", pa.list_(pa.int32())),
+        ("skip", pa.int64()),
+        ("first", pa.int64()),
+        ("rows", pa.int64()),
+    ]
 )
 
 
@@ -34,19 +46,19 @@ class StorageReadError(RunError):
 
 @dataclass(frozen=True)
 class Unit:
-    """`rows` rows from the start of `row_groups` of file `uri`; `first` is the number of the first one in
-    the file.
+    """`rows` rows of file `uri`: those of `row_groups` after the first `skip`. `first` is the number of the first one
+    in the file.
     """
 
     uri: str
     row_groups: tuple[int, ...]
+    skip: int
     first: int
     rows: int
 
     def table(self) -> pa.Table:
         """As one row of schema UNIT, for a Ray Data source."""
-        row = {"uri": self.uri, "row_groups": self.row_groups, "first": self.first, "rows": self.rows}
-        return pa.Table.from_pylist([row], UNIT)
+        return pa.Table.from_pylist([asdict(self)], UNIT)
 
     @staticmethod
     def from_table(table: pa.Table) -> "list[Unit]":
@@ -92,7 +104,7 @@ def list_units(
 
 
 def read_unit(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Tables of at most READ_ROWS rows over `unit`, each with the number of its first row in the file.
+    """Tables of at most READ_ROWS rows (small ones: UNIT_ROWS) over `unit`, each with the number of its first row.
 
     Columns that the file lacks are left out. Raises StorageReadError.
     """
@@ -106,13 +118,29 @@ def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
     filesystem, path = storage.arrow_filesystem(unit.uri)
     with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
         present = [name for name in columns if name in file.schema_arrow.names]
-        row, left = unit.first, unit.rows
-        for batch in file.iter_batches(READ_ROWS, row_groups=list(unit.row_groups), columns=present):
-            table = pa.Table.from_batches([batch.slice(0, left)])
-            yield row, table
+        row, skip, left = unit.first, unit.skip, unit.rows
+        # A piece of a row group has small rows (`_pieces`): the ones before it are passed in larger steps.
+        step = UNIT_ROWS if skip else READ_ROWS
+        for batch in file.iter_batches(step, row_groups=list(unit.row_groups), columns=present):
+            table = pa.Table.from_batches([batch.slice(skip, left)])
+            _check_text(table, unit.uri, row)
+            skip = max(0, skip - batch.num_rows)
+            if table.num_rows:
+                yield row, table
             row, left = row + table.num_rows, left - table.num_rows
             if not left:
                 return
+
+
+def _check_text(table: pa.Table, uri: str, first: int) -> None:
+    """Raise ConfigurationError where text is not UTF-8: found later, it would end the run in Python's decoder."""
+    for name in table.column_names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ConfigurationError(
+                f"{uri}: column {name!r} in rows {first} to {first + table.num_rows - 1}: {error}; write text as UTF-8"
+            ) from error
 
 
 def _files(uri: str, flag: str) -> list[str]:
@@ -138,21 +166,47 @@ def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
         raise ConfigurationError(f"{flag} {uri}: not a readable parquet file: {error}") from error
 
 
+def joined(units: Sequence[Unit], rows: int) -> Iterator[Unit]:
+    """The same rows in fewer units: neighbours of one file together, of up to `rows` rows. For who reads no images."""
+    last: Unit | None = None
+    for unit in units:
+        if last is None or unit.uri != last.uri or last.rows + unit.rows > rows:
+            if last is not None:
+                yield last
+            last = unit
+        else:
+            groups = tuple(dict.fromkeys([*last.row_groups, *unit.row_groups]))
+            last = replace(last, row_groups=groups, rows=last.rows + unit.rows)
+    if last is not None:
+        yield last
+
+
 def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:
-    """Cut the first `wanted` rows of a file into units of consecutive row groups."""
+    """Cut the first `wanted` rows of a file into units of consecutive row groups, or of parts of one."""
     groups: list[int] = []
     first = rows = size = 0
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        if not group.num_rows:
-            continue
-        if groups and size + group.total_byte_size > UNIT_BYTES:
-            yield Unit(uri, tuple(groups), first, rows)
-            groups, first, rows, size = [], first + rows, 0, 0
         taken = min(group.num_rows, wanted - first - rows)
-        if not taken:
-            break
+        if taken <= 0:
+            continue
+        is_small = group.total_byte_size <= SMALL_ROW_BYTES * group.num_rows
+        full = size + group.total_byte_size > UNIT_BYTES or (is_small and rows + taken > UNIT_ROWS)
+        if groups and full:
+            yield Unit(uri, tuple(groups), 0, first, rows)
+            groups, first, rows, size = [], first + rows, 0, 0
+        if is_small and taken > UNIT_ROWS:
+            yield from _pieces(uri, index, first, taken, group.num_rows)
+            first += taken
+            continue
         groups.append(index)
         rows, size = rows + taken, size + group.total_byte_size
     if groups:
-        yield Unit(uri, tuple(groups), first, rows)
+        yield Unit(uri, tuple(groups), 0, first, rows)
+
+
+def _pieces(uri: str, group: int, first: int, taken: int, rows: int) -> Iterator[Unit]:
+    """The first `taken` of a row group's `rows` rows as pieces of that row group."""
+    step = max(UNIT_ROWS, -(-rows // MOST_PIECES))
+    for start in range(0, taken, step):
+        yield Unit(uri, (group,), start, first + start, min(step, taken - start))

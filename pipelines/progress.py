@@ -29,12 +29,15 @@ class Progress:
         self.done = self.failed = 0
         self._told = -1  # rows done at the last line
         self._started = self._shown = clock()
+        self._first: tuple[float, int] | None = None  # when the first rows were done, and how many
         self._bar = tqdm(total=total, desc=title, unit="image", file=stream) if stream.isatty() else None
 
     def update(self, rows: int, failed: int = 0) -> None:
         """Add `rows` that are done, `failed` of them failures."""
         self.done += rows
         self.failed += failed
+        if self._first is None:
+            self._first = self._clock(), self.done
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self.failed} failed", refresh=False)
             self._bar.update(rows)
@@ -54,10 +57,15 @@ class Progress:
 
     def _log(self) -> None:
         self._shown, self._told = self._clock(), self.done
-        seconds = max(self._shown - self._started, 1e-9)
-        rate = self.done / seconds
-        left = f", {(self._total - self.done) / rate:.0f} s left" if 0 < self.done < self._total else ""
+        rate = self.done / max(self._shown - self._started, 1e-9)
         logger.info(
             "%s: %d of %d images, %.1f images/s, %d failed%s",
-            *(self._title, self.done, self._total, rate, self.failed, left),
+            *(self._title, self.done, self._total, rate, self.failed, self._left()),
         )
+
+    def _left(self) -> str:
+        """Time left, from the pace since the first rows: before them everything had to start."""
+        begun, before = self._first or (self._shown, self.done)
+        if self.done == before or self.done >= self._total:
+            return ""
+        return f", {(self._total - self.done) * (self._shown - begun) / (self.done - before):.0f} s left"

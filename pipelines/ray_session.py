@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-# Read when Ray is imported or starts; whoever set them knows better. FATAL: Ray's C++ part writes warnings
-# about its own internals to the terminal; they stay in its log files.
+# Read when Ray is imported or starts; whoever set it knows better.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
 import ray.data
@@ -81,6 +79,21 @@ def stop() -> None:
     if _ours:
         ray.shutdown()
         _ours = False
+
+
+@contextmanager
+def stopped_afterwards() -> Iterator[None]:
+    """`stop` on the way out; not when interrupted, because Ray's threads are in the midst of their work then, and the
+    process ends anyway.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        stop()
+        raise
+    stop()
 
 
 def cluster() -> Cluster:

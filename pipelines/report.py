@@ -61,12 +61,13 @@ class RunSummary:
     `errors`: the most frequent first.
     `fid`: the structure of `fid.json`, or None where it was not computed; `fid_missing` then says why.
     `strips`: defect -> a few corrected images; defects are shown in this order.
-    `duration_seconds`: wall time of the run; throughput is all rows divided by it.
+    `duration_seconds`: wall time of the run; `correcting_seconds`: of its longest stage, which throughput is about.
     """
 
     counts_by_status: Mapping[str, int]
     counts_by_defect: Mapping[str, Mapping[str, int]]
     duration_seconds: float
+    correcting_seconds: float
     started_at: datetime
     model_version: str
     configuration: Mapping[str, Any]
@@ -82,8 +83,8 @@ class RunSummary:
 
     @property
     def images_per_second(self) -> float | None:
-        """All rows over the wall time, whatever their status; None for a run without a duration."""
-        return self.total / self.duration_seconds if self.duration_seconds > 0 else None
+        """All rows, whatever their status, over the time of correcting; None where that is unknown."""
+        return self.total / self.correcting_seconds if self.correcting_seconds > 0 else None
 
 
 def write_report(output_uri: str, summary: RunSummary) -> str:

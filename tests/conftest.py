@@ -4,10 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.object_store import s3_folder, s3_server  # noqa: F401 (fixtures for every test)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# A build must not fail by the luck of a draw: the same examples every time. `pytest --hypothesis-profile=explore` looks
+# for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", max_examples=500)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ import torch
 
 from model.errors import RunError
 from pipelines import storage
-from pipelines.correction.edit_codec import apply_edits
+from pipelines.correction.full_size import apply_edits
 from pipelines.correction.keys import safe_name
 from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
 from pipelines.correction.totals import summarise

@@ -14,8 +14,8 @@ from model.config import require, require_choice
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
 from pipelines import storage
+from pipelines.bundles import read_bundle
 from pipelines.correction.commit import CommitSettings
-from pipelines.correction.correct import read_bundle
 from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.run_output import check_output
@@ -28,7 +28,7 @@ from pipelines.parquet_units import Listing
 logger = logging.getLogger(__name__)
 
 #: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
-PIXEL_VERSION = 1
+PIXEL_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,10 @@ class CorrectionConfig:
             share is None or share <= 1 or share == int(share), f"--gpus-per-actor {share}: up to 1, or whole"
         )
         require_choice("--device", self.device, DEVICES)
+        require(
+            self.device != "cpu" or not share,
+            "--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them",
+        )
         require_choice("--precision", self.precision, PRECISIONS)
         check_encoding(self.format, self.quality)
 

@@ -3,22 +3,20 @@ resolution.
 """
 
 import logging
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from model.bundle import STARTER, Bundle, load_bundle
 from model.errors import BundleError
 from model.precision import autocast, choose_device, choose_precision, memory_format
-from pipelines import storage
-from pipelines.correction.edit_codec import apply_edits, encode_edits
+from pipelines.bundles import read_bundle
+from pipelines.correction.edit_codec import encode_edits
+from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import EDITED, EDITS
 from pipelines.pixels import to_tensor
 
@@ -27,20 +25,6 @@ logger = logging.getLogger(__name__)
 #: Error code of a row whose edit holds NaN or infinity: a generator that diverged, or an overflow in
 #: bfloat16.
 NOT_FINITE = "not_finite"
-
-
-def read_bundle(uri: str | None) -> Bundle:
-    """The bundle at `uri`, fetched where it is remote; None: the starter, wherever this machine has it.
-
-    Raises ConfigurationError naming the flag --model.
-    """
-    if uri is None:
-        return load_bundle(STARTER)
-    storage.check_readable(uri, "--model")
-    with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
-        with storage.as_configuration_error(uri, "--model", "read"):
-            folder = storage.fetch_folder(uri, Path(scratch) / "bundle")
-        return load_bundle(folder)
 
 
 class Corrector:
@@ -65,6 +49,8 @@ class Corrector:
         to (group id, type id). device, precision: as `model.precision` takes them. Raises BundleError where
         the bundle is not of that version any more, ConfigurationError for an absent GPU.
         """
+        self._conditions = dict(conditions)
+        self._batch_size = batch_size
         self._device = choose_device(device)
         if self._device.type == "cpu":
             torch.set_num_threads(1)  # actors share the cores between them
@@ -79,8 +65,6 @@ class Corrector:
         self._generator = bundle.generator.to(self._device).to(memory_format=self._layout)
         self._side: int = bundle.config["image_size"]
         self._autocast = autocast(self._device, chosen)
-        self._conditions = dict(conditions)
-        self._batch_size = batch_size
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """DECODED rows to EDITED rows, in the same order; failed rows and rows without defects pass

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.correction.rows import DECODED, to_table
-from pipelines.correction.sampling import Sample
 from pipelines.correction.survey import route_name
 from pipelines.decode import DecodeLimits, ImageError, decode_with_size
 from pipelines.fetch import read_image
 from pipelines.label_map import LabelMap, Route
 from pipelines.resize import resize_bicubic
+from pipelines.sampling import Sample
 
 #: Rows held decoded at a time.
 _BATCH = 16

@@ -6,7 +6,7 @@ from math import isqrt
 import numpy as np
 import torch
 
-from model.edits import Edit, apply_edit
+from model.edits import Edit
 from pipelines.pixels import to_tensor, to_uint8
 
 
@@ -30,15 +30,3 @@ def decode_edit(value: Mapping[str, bytes]) -> Edit:
     content = np.frombuffer(value["content"], np.uint8).reshape(1, side, side, 3)
     matte = np.frombuffer(value["matte"], np.uint8).reshape(1, side, side, 1)
     return Edit(torch.from_numpy(theta), to_tensor(content.copy()), (to_tensor(matte.copy()) + 1.0) / 2.0)
-
-
-@torch.inference_mode()
-def apply_edits(image: np.ndarray, edits: list[Mapping[str, bytes]]) -> np.ndarray:
-    """`image` uint8 (H,W,3) of any size after `edits` in their order: uint8 (H,W,3).
-
-    Computed in float32 throughout: several edits round once.
-    """
-    pixels = to_tensor(image[None])
-    for edit in edits:
-        pixels = apply_edit(pixels, decode_edit(edit))
-    return to_uint8(pixels)[0]

@@ -3,7 +3,8 @@ defect.
 """
 
 import json
-import logging
+import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,19 @@ import torch
 from pipelines import storage
 from pipelines.correction.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
 from pipelines.correction.fid_reference import EVERY_DEFECT, Reference
-from pipelines.correction.placement import Placement, tables
 from pipelines.correction.rows import SAMPLES
 from pipelines.decode import ImageError, decode_image
 from pipelines.fid.inception import FEATURE_DIMENSION, describe, load_features
 from pipelines.fid.statistics import FeatureStatistics, Moments
 from pipelines.fid.summary import fid_csv, fid_row, fid_summary
 from pipelines.fid.weights import read_weights
-
-logger = logging.getLogger(__name__)
+from pipelines.placement import Placement, tables
+from pipelines.progress import Progress
 
 #: Reading tasks, where there are that many parts.
 _TASKS = 64
 
+#: features: float32 (FEATURE_DIMENSION,), little-endian; null for an image that cannot be decoded.
 _FEATURES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("features", pa.binary())])
 
 
@@ -40,11 +41,12 @@ class FidSettings:
     defects: tuple[str, ...]  # those that occur in the catalog
     reference: Reference
     weights: Path
+    images: int  # about as many as there will be, for the progress line
 
 
 def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
     """The content of fid.json. The driver keeps 8 KB of each image; --fid-samples bounds their number."""
-    sets = _collect(settings, placement)
+    sets, left_out = _collect(settings, placement)
     features = describe(read_weights(settings.weights)) | {"reference": settings.reference.description}
     rows = {}
     for defect in settings.defects:
@@ -52,6 +54,9 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
         empty = FeatureStatistics(FEATURE_DIMENSION)
         before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
         caveats = ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
+        broken = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
+        if broken:
+            caveats.append(f"{broken} reference images cannot be decoded and are left out")
         rows[defect] = fid_row(before, after, reference, caveats)
     return fid_summary(rows, features)
 
@@ -73,34 +78,35 @@ class FeatureActor:
         self._extract = load_features(Path(weights), device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """IMAGES to _FEATURES; an image that cannot be decoded is left out."""
-        kept, pixels = [], []
-        for row in table.to_pylist():
-            try:
-                pixels.append(decode_image(row["image"]))  # whole: all sets are resized in one step alike
-                kept.append(row)
-            except ImageError as error:  # only a reference image: samples are our own files
-                logger.warning("reference image %s is left out: %s", row["image_id"], error)
-        features = self._extract(pixels)
-        columns = [
-            [row["set"] for row in kept],
-            [row["image_id"] for row in kept],
-            [vector.tobytes() for vector in features],
-        ]
+        """IMAGES to _FEATURES, row by row."""
+        # Whole, not shrunk while decoding: all sets are resized in one step alike.
+        pixels = [_decoded(image) for image in table.column("image").to_pylist()]
+        features = iter(self._extract([image for image in pixels if image is not None]))
+        column = [None if image is None else next(features).tobytes() for image in pixels]
         return pa.table(
-            [pa.array(column, field.type) for column, field in zip(columns, _FEATURES, strict=True)],
-            schema=_FEATURES,
+            [table.column("set"), table.column("image_id"), pa.array(column, pa.binary())], schema=_FEATURES
         )
 
 
-def _collect(settings: FidSettings, placement: Placement) -> dict[str, FeatureStatistics]:
-    """Statistics of every set."""
+def _decoded(image: bytes) -> np.ndarray | None:
+    """None where it is no image, which only a reference's can be: samples are our own files."""
+    try:
+        return decode_image(image)
+    except ImageError:
+        return None
+
+
+def _collect(
+    settings: FidSettings, placement: Placement
+) -> tuple[dict[str, FeatureStatistics], Counter[str]]:
+    """Statistics of every set, and how many of its images could not be decoded."""
     parts = storage.list_files(storage.join(settings.output, SAMPLES), ".parquet")
     rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
     rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
     sets: dict[str, FeatureStatistics] = {}
+    left_out: Counter[str] = Counter()
     if not rows:
-        return sets
+        return sets, left_out
     # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
     step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
@@ -109,14 +115,23 @@ def _collect(settings: FidSettings, placement: Placement) -> dict[str, FeatureSt
     features = placement.actors(
         images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, BATCH
     )
-    for table in tables(features):
-        names = np.array(table.column("set").to_pylist())
-        for name in np.unique(names):
-            chosen = table.filter(pa.array(names == name))
-            vectors = np.frombuffer(b"".join(chosen.column("features").to_pylist()), np.float32)
-            statistics = sets.setdefault(str(name), FeatureStatistics(FEATURE_DIMENSION))
-            statistics.add(vectors.reshape(-1, FEATURE_DIMENSION), chosen.column("image_id").to_pylist())
-    return sets
+    with Progress("measuring", settings.images, sys.stderr) as progress:
+        for table in tables(features):
+            known = table.filter(table.column("features").is_valid())
+            left_out.update(table.filter(table.column("features").is_null()).column("set").to_pylist())
+            _add(known, sets)
+            progress.update(table.num_rows, table.num_rows - known.num_rows)
+    return sets, left_out
+
+
+def _add(table: pa.Table, sets: dict[str, FeatureStatistics]) -> None:
+    """Add rows of _FEATURES, none of them null, to their sets."""
+    names = np.array(table.column("set").to_pylist())
+    for name in np.unique(names):
+        chosen = table.filter(pa.array(names == name))
+        vectors = np.frombuffer(b"".join(chosen.column("features").to_pylist()), np.float32)
+        statistics = sets.setdefault(str(name), FeatureStatistics(FEATURE_DIMENSION))
+        statistics.add(vectors.reshape(-1, FEATURE_DIMENSION), chosen.column("image_id").to_pylist())
 
 
 def _reference(

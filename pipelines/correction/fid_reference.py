@@ -10,9 +10,9 @@ import pyarrow as pa
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.read_catalog import image_columns, is_image, is_text
-from pipelines.correction.sampling import Sample, Smallest, sample_hash
 from pipelines.fid.statistics import Moments
 from pipelines.parquet_units import Unit, list_units, read_unit
+from pipelines.sampling import Sample, Smallest, sample_hash
 
 FLAG = "--reference"
 #: The set of images that serve every defect.
@@ -31,6 +31,7 @@ class Reference:
     units: tuple[Unit, ...] = ()
     sample: Sample = field(default_factory=lambda: Sample({}))
     moments: dict[str, Moments] = field(default_factory=dict)
+    images: int = 0  # in the sample
 
     @property
     def is_catalog(self) -> bool:
@@ -57,7 +58,10 @@ def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) ->
             smallest.setdefault(name, Smallest(sample_size)).add([sample_hash(key)])
     thresholds = {name: found.threshold() for name, found in smallest.items()}
     sample = Sample({name: threshold for name, threshold in thresholds.items() if threshold is not None})
-    return Reference(f"images of {uri}", listing.units, sample)
+    if not listing.rows:
+        raise ConfigurationError(f"{FLAG} {uri}: has no rows; give clean images, or leave the flag out")
+    images = sum(len(found.values) for found in smallest.values())
+    return Reference(f"images of {uri}", listing.units, sample, images=images)
 
 
 def read_images(unit: Unit, sample: Sample) -> Iterator[tuple[str, str, bytes]]:

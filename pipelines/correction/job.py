@@ -23,7 +23,7 @@ import torch
 from ray.data import Dataset
 from ray.exceptions import RayError
 
-from model.errors import CatalogRepairError, RunError
+from model.errors import CatalogRepairError, RunError, underway
 from model.precision import choose_precision
 from pipelines import ray_session, storage
 from pipelines.contact_sheet import contact_sheet
@@ -32,20 +32,22 @@ from pipelines.correction.config import Plan
 from pipelines.correction.correct import Corrector
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
-from pipelines.correction.placement import Placement, configure, on_tasks, place, tables
 from pipelines.correction.read_catalog import read_units
 from pipelines.correction.rows import MANIFEST_FOLDER, STRIPS
 from pipelines.correction.run_output import mark_success, prepare_output, remove_samples, write_run
 from pipelines.correction.survey import CLEAN, SURVEY_HERE, Survey, merge_partials, survey_here, survey_units
 from pipelines.correction.totals import Totals
 from pipelines.label_map import LabelMap
-from pipelines.parquet_units import Listing
+from pipelines.parquet_units import Listing, joined
+from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
 from pipelines.report import RunSummary, Strip, write_report
 from pipelines.schemas import STATUSES
 
 logger = logging.getLogger(__name__)
 
+#: Rows whose labels one task of the survey reads.
+SURVEY_ROWS = 100_000
 #: Pictures per defect in the report.
 STRIPS_PER_DEFECT = 12
 #: Bytes per block. Every block costs the engine's one scheduler tens of milliseconds, so not small; every
@@ -94,9 +96,10 @@ def run(plan: Plan) -> Run:
     Starts or joins Ray; the caller shuts it down.
     """
     started = time.perf_counter()
+    config = plan.config
+    storage.check_writable(config.output, "--output")  # before Ray takes its time to start
     cluster = ray_session.start()
     with ray_session.our_errors():
-        config = plan.config
         survey = take_survey(plan.listing, plan.label_map, max(config.fid_samples, STRIPS_PER_DEFECT))
         busy = -(-plan.listing.rows // _BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
@@ -104,7 +107,7 @@ def run(plan: Plan) -> Run:
         run.seconds["start"] = time.perf_counter() - started
         prepare_output(config.output, config.overwrite)
         write_run(config.output, describe(run, "running"))
-        with run.stage("correct"):
+        with run.stage("correct"), underway(), ray_session.our_errors():
             _correct(run, survey)
         check_conservation(plan.listing.rows, run.totals, config.output)
         if plan.fid_weights is not None:
@@ -126,12 +129,13 @@ def run(plan: Plan) -> Run:
 
 def take_survey(listing: Listing, label_map: LabelMap, sample_size: int) -> Survey:
     """Count routes and find sampling thresholds; with Ray where the catalog is large."""
+    wholes = tuple(joined(listing.units, SURVEY_ROWS))
     if listing.rows <= SURVEY_HERE:
-        return survey_here(listing.units, label_map, sample_size)
-    units = ray.data.from_arrow([unit.table() for unit in listing.units])
+        return survey_here(wholes, label_map, sample_size)
+    units = ray.data.from_arrow([unit.table() for unit in wholes])
     settings = {"label_map": label_map, "sample_size": sample_size}
     partials = tables(on_tasks(units, survey_units, settings, cpus=0.5))
-    return merge_partials(partials, sample_size, listing.units)
+    return merge_partials(partials, sample_size, wholes)
 
 
 def check_conservation(rows_in: int, totals: Totals, output: str) -> None:
@@ -247,7 +251,11 @@ def _fid(run: Run, survey: Survey) -> dict[str, Any]:
         raise ValueError("FID needs weights")
     logger.info("computing FID and KID against %s", plan.reference.description)
     defects = tuple(defect for defect in plan.label_map.defects if survey.rows[defect])
-    settings = FidSettings(plan.config.output, defects, plan.reference, plan.fid_weights)
+    samples = {route: min(rows, plan.config.fid_samples) for route, rows in survey.rows.items()}
+    images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
+    if plan.reference.is_catalog:
+        images += samples.get(CLEAN, 0)
+    settings = FidSettings(plan.config.output, defects, plan.reference, plan.fid_weights, images)
     summary = compute_fid(settings, run.placement)
     write_fid(plan.config.output, summary)
     return summary
@@ -260,6 +268,7 @@ def _report(run: Run) -> None:
         counts_by_status={status: totals.statuses[status] for status in STATUSES},
         counts_by_defect={defect: totals.routes[defect] for defect in defects},
         duration_seconds=run.seconds["total"],
+        correcting_seconds=run.seconds["correct"],
         started_at=run.started_at,
         model_version=plan.bundle.version,
         configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},

@@ -43,7 +43,12 @@ def check_catalog(schema: pa.Schema, uri: str) -> None:
     complaints = [
         f"column {name!r} is {schema.field(name).type}, not {wanted}"
         for name, (accepts, wanted) in _TYPES.items()
-        if name in names and not accepts(schema.field(name).type)
+        if schema.names.count(name) == 1 and not accepts(schema.field(name).type)
+    ]
+    complaints += [
+        f"there are {schema.names.count(name)} columns {name!r}"
+        for name in ALL_COLUMNS
+        if schema.names.count(name) > 1
     ]
     if "image_id" not in names:
         complaints.append("column 'image_id' (string) is missing")
@@ -147,7 +152,7 @@ def _is_labels(kind: pa.DataType) -> bool:
     return (
         "label" in fields
         and is_text(fields["label"])
-        and (pa.types.is_floating(score) or pa.types.is_null(score))
+        and (pa.types.is_floating(score) or pa.types.is_integer(score) or pa.types.is_null(score))
     )
 
 

@@ -33,7 +33,10 @@ def check_output(output: str, catalogs: tuple[str, ...], overwrite: bool) -> Non
                 f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {place}, where a --catalog "
                 "lies; choose another folder"
             )
+    fs, path = storage.resolve(output)
     try:
+        if fs.isfile(path):
+            raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
         used = storage.list_files(storage.join(output, MANIFEST_FOLDER), ".parquet")
     except storage.STORAGE_ERRORS as error:
         raise ConfigurationError(f"{_FLAG} {output}: cannot be listed: {error}") from error
@@ -45,11 +48,7 @@ def check_output(output: str, catalogs: tuple[str, ...], overwrite: bool) -> Non
 
 
 def prepare_output(output: str, overwrite: bool) -> None:
-    """Make sure that `output` can be written, and remove an earlier run where it may be replaced.
-
-    Raises ConfigurationError.
-    """
-    storage.check_writable(output, _FLAG)
+    """Remove an earlier run where it may be replaced, and what an interrupted one left behind."""
     if overwrite:
         for name in OWNED:
             _remove(storage.join(output, name))

@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from model.errors import ConfigurationError
 from pipelines.correction.read_catalog import read_label_rows
-from pipelines.correction.sampling import Sample, Smallest, sample_hash
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Unit
+from pipelines.sampling import Sample, Smallest, sample_hash
 
-#: Routes beside the defects. CLEAN is what the detector knows and finds nothing wrong with; UNKNOWN has
-#: labels that no rule names and no defect.
-CLEAN, UNKNOWN = "clean", "unknown labels"
+#: Routes beside the defects, whose names have no blanks. CLEAN: the detector finds nothing wrong, or says nothing;
+#: UNKNOWN: there is a label that no rule names, and no defect.
+CLEAN, UNKNOWN = "no defect", "unknown labels"
 _EVERY_ROW = "every row"
 #: Hashes of all rows that are compared to find ids that occur twice. Complete up to this many rows; above, it
 #: still finds a file that was given twice.

@@ -30,16 +30,22 @@ def gaussian(statistics: FeatureStatistics | Moments) -> Gaussian:
     exact also for n < d. Else F comes from the covariance's eigenvectors. Raises ValueError for fewer than
     two samples.
     """
-    mean = statistics.mean()
     if isinstance(statistics, FeatureStatistics) and statistics.complete:
-        if statistics.n < 2:
-            raise ValueError("a covariance needs at least two samples")
-        centred = (statistics.features - mean) / np.sqrt(statistics.n - 1)
-        tall = statistics.n > statistics.dimension
-        return Gaussian(mean, np.asarray(np.linalg.qr(centred, mode="r")) if tall else centred)
+        return gaussian_of(statistics.features)
+    mean = statistics.mean()
     values, vectors = np.linalg.eigh(statistics.covariance())  # ascending
     kept = values > EIGENVALUE_FLOOR * max(values[-1], 0.0)
     return Gaussian(mean, np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
+
+
+def gaussian_of(features: np.ndarray) -> Gaussian:
+    """The same from all features of a set, float (n,d). Raises ValueError for fewer than two."""
+    n, dimension = features.shape
+    if n < 2:
+        raise ValueError("a covariance needs at least two samples")
+    mean = np.asarray(features.mean(axis=0, dtype=np.float64))
+    centred = (features - mean) / np.sqrt(n - 1)
+    return Gaussian(mean, np.asarray(np.linalg.qr(centred, mode="r")) if n > dimension else centred)
 
 
 def gaussian_distance(a: Gaussian, b: Gaussian) -> float:

@@ -127,13 +127,13 @@ def _caveats(
     elif isinstance(reference, Moments):
         found.append("the reference is a .npz without images: no KID, and its count is unknown")
     small = [
-        f"{name} {count:.0f}"
+        name
         for name, count in (("n", after.n), ("n_reference", 0 if reference is None else _count(reference)))
         if 2 <= count < dimension
     ]
     if small:
         sizes = " and ".join(small)
-        found.append(f"FID is biased upward ({sizes} below the {dimension} feature dimensions): lean on KID")
+        found.append(f"FID is biased upward: {sizes} below the {dimension} feature dimensions; lean on KID")
     sampled = [
         statistics.cap
         for statistics in (before, after, reference)

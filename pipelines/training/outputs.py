@@ -69,6 +69,11 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def l1(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Mean absolute difference of two uint8 images of one shape, on the model's scale of -1 to 1."""
+    return float(np.abs(a.astype(np.float64) - b).mean()) / 127.5
+
+
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB of two uint8 images of one shape; 99 where they are equal."""
     error = float(np.mean((a.astype(np.float64) - b) ** 2))

@@ -1,19 +1,16 @@
 """A training, resolved: what the command line and the data say, checked before anything starts."""
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from model.bundle import load_bundle
 from model.errors import BundleError, ConfigurationError
 from model.generator import build_generator
 from model.transfer import transfer_generator
-from pipelines import storage
+from pipelines.bundles import read_bundle
 from pipelines.label_map import LabelMap
 from pipelines.training.index import PAIRED, Index, build_index, check_tasks
 from pipelines.training.settings import TrainSettings
@@ -72,10 +69,7 @@ def initial_weights(uri: str, settings: TrainSettings, label_map: LabelMap) -> M
     Groups and defects keep what was learned for their names; new ones start afresh. Raises ConfigurationError where
     the architecture differs.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        with storage.as_configuration_error(uri, "--init-from", "read"):
-            local = storage.fetch_folder(uri, Path(folder))
-        bundle = load_bundle(local)
+    bundle = read_bundle(uri, "--init-from")
     old = LabelMap.parse(bundle.label_map, f"label map of {uri}")
     torch.manual_seed(settings.seed)  # new labels start alike in every run
     generator = build_generator(settings.method.generator)

@@ -36,7 +36,14 @@ class TrainingSource:
 
 
 def open_source(uris: Sequence[str]) -> TrainingSource:
-    """Find shards, label map and fingerprint below each --data URI. Raises ConfigurationError for what is missing."""
+    """Find shards, label map and fingerprint below each --data URI.
+
+    Raises ConfigurationError for what is missing, and for a place named twice: its images would count double.
+    """
+    places = [storage.absolute(uri).rstrip("/") for uri in uris]
+    for uri, place in zip(uris, places, strict=True):
+        if places.count(place) > 1:
+            raise ConfigurationError(f"--data {uri} is named twice; name each dataset once")
     shards: list[str] = []
     maps: dict[str, LabelMap] = {}
     digest = sha256()

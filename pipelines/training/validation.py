@@ -13,7 +13,7 @@ from model.layers import ImageGenerator
 from pipelines.fid.weights import FidWeightsMissing
 from pipelines.training.data import Rows
 from pipelines.training.index import SOURCE, TARGET, TEST, Index
-from pipelines.training.outputs import psnr, translate_rows
+from pipelines.training.outputs import l1, psnr, translate_rows
 from pipelines.training.settings import TrainSettings
 from pipelines.training.source import TrainingSource, some_rows
 
@@ -55,9 +55,7 @@ class Validator:
             pairs = [(out, row["target"]) for out, row in zip(outputs, mine, strict=True) if row["paired"]]
             one: Measurement = {"step": step, "defect": defect, "n": len(mine), "n_reference": 0}
             if pairs:
-                one["l1"] = float(
-                    np.mean([np.abs(a.astype(np.float64) - b).mean() / 127.5 for a, b in pairs])
-                )
+                one["l1"] = float(np.mean([l1(a, b) for a, b in pairs]))
                 one["psnr"] = float(np.mean([psnr(a, b) for a, b in pairs]))
             found.append(one | (self._distances(defect, outputs) if self._distances is not None else {}))
         return found

@@ -3,9 +3,12 @@
     make bench
 
 Both use the starter bundle, the same drawn images (one defect each, so one pass of the generator each), the same
-precision, batch size and number of processes. The bare loop starts from decoded uint8 squares in memory and throws its
-answers away: nothing but the generator. The job does everything but FID: it reads parquet, decodes, routes, corrects,
-applies edits at full size, encodes, and writes images and manifest.
+precision, batch size and number of generator processes. The bare loop starts from decoded uint8 squares in memory and
+throws its answers away: nothing but the generator. The job does everything but FID: it reads parquet, decodes, routes,
+corrects, applies edits at full size, encodes, and writes images and manifest.
+
+It is measured with one generator process, where the other cores read, decode and write (what a machine with a GPU has),
+and with one on every core, where those steps take their time from the generators.
 
 Two ratios are printed. `whole stage` has the start of Ray's actors and the loading of the model, which take the same
 seconds for any catalog; `marginal` leaves them out: the job runs on a quarter of the images as well, and the difference
@@ -40,8 +43,6 @@ from pipelines.schemas import CATALOG
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Distinct pictures; larger catalogs repeat them under other ids.
 PICTURES = 48
-#: Images in a pass, in both.
-BATCH_SIZE = 4
 
 
 def write_catalog(path: Path, images: int) -> list[bytes]:
@@ -61,8 +62,8 @@ def write_catalog(path: Path, images: int) -> list[bytes]:
     return photos
 
 
-def bare_worker(squares: np.ndarray, passes: int, connection: Connection) -> None:
-    """Time `passes` images through the generator, one thread, after a warm-up; sends the seconds."""
+def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: Connection) -> None:
+    """Time `images` images through the generator, one thread, after a warm-up; sends the seconds."""
     torch.set_num_threads(1)
     bundle = load_bundle(STARTER)
     device = torch.device("cpu")
@@ -70,11 +71,15 @@ def bare_worker(squares: np.ndarray, passes: int, connection: Connection) -> Non
     layout = memory_format(precision)
     generator = bundle.generator.to(memory_format=layout)
     context = autocast(device, precision)
-    types = torch.arange(BATCH_SIZE) % generator.config.n_types
-    groups = (types == 2).long()
+    label_map = LabelMap.parse(bundle.label_map, "starter")
+    defects = [
+        defect for defect, _ in zip(cycle(label_map.defects.values()), range(batch_size), strict=False)
+    ]
+    types = torch.tensor([defect.id for defect in defects])
+    groups = torch.tensor([label_map.groups[defect.group] for defect in defects])
 
     def forward(start: int) -> None:
-        batch = torch.from_numpy(squares[np.arange(start, start + BATCH_SIZE) % len(squares)])
+        batch = torch.from_numpy(squares[np.arange(start, start + batch_size) % len(squares)])
         x = batch.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=layout)
         with torch.inference_mode(), context():
             edit = generator.edit(x, groups, types)
@@ -84,19 +89,19 @@ def bare_worker(squares: np.ndarray, passes: int, connection: Connection) -> Non
     connection.send("ready")
     connection.recv()
     started = time.perf_counter()
-    for start in range(0, passes, BATCH_SIZE):
+    for start in range(0, images, batch_size):
         forward(start)
     connection.send(time.perf_counter() - started)
 
 
-def bare_loop(squares: np.ndarray, processes: int, passes: int) -> float:
+def bare_loop(squares: np.ndarray, processes: int, images: int, batch_size: int) -> float:
     """Images/s of `processes` bare loops that start together; the slowest counts."""
     spawn = multiprocessing.get_context("spawn")
-    each = max(BATCH_SIZE, passes // processes // BATCH_SIZE * BATCH_SIZE)
+    each = max(batch_size, images // processes // batch_size * batch_size)
     connections, workers = [], []
     for _ in range(processes):
         here, there = spawn.Pipe()
-        worker = spawn.Process(target=bare_worker, args=(squares, each, there))
+        worker = spawn.Process(target=bare_worker, args=(squares, each, batch_size, there))
         worker.start()
         connections.append(here)
         workers.append(worker)
@@ -113,9 +118,37 @@ def bare_loop(squares: np.ndarray, processes: int, passes: int) -> float:
 def job(catalog: Path, output: Path, processes: int) -> dict:
     """Run the job without FID; its run.json."""
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(catalog), "--output", str(output)]
-    line += ["--no-fid", "--actors", f"{processes}:{processes}", "--batch-size", str(BATCH_SIZE)]
-    subprocess.run(line, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+    line += ["--no-fid", "--device", "cpu", "--actors", f"{processes}:{processes}"]
+    subprocess.run(line, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return json.loads((output / "run.json").read_text())
+
+
+def compare(images: int, processes: int) -> None:
+    """Measure and print one number of generator processes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        photos = write_catalog(folder / "large.parquet", images)
+        write_catalog(folder / "small.parquet", images // 4)
+        side = load_bundle(STARTER).config["image_size"]
+        squares = np.stack([resize_bicubic(decode_image(photo), side, side) for photo in photos])
+        small = job(folder / "small.parquet", folder / "small", processes)
+        batch_size = small["placement"]["batch_size"]
+        before = bare_loop(squares, processes, images, batch_size)
+        large = job(folder / "large.parquet", folder / "large", processes)
+        after = bare_loop(squares, processes, images, batch_size)
+    bare = (before + after) / 2  # a shared machine drifts: measured on both sides of the job
+    more = large["rows_in"] - small["rows_in"]
+    marginal = more / (large["seconds"]["correct"] - small["seconds"]["correct"])
+    stage = large["images_per_second"]
+    core = {name: seconds / images * 1000 for name, seconds in large["core_seconds"].items()}
+    print(
+        f"\n{images} images at {side} pixels, generator processes: {processes} of {multiprocessing.cpu_count()} cores, "
+        f"{large['placement']['precision']}, batch {batch_size}"
+    )
+    print(f"bare loop            {bare:7.2f} images/s  ({before:.2f} before the job, {after:.2f} after)")
+    print(f"job, marginal        {marginal:7.2f} images/s  ratio {marginal / bare:.2f}")
+    print(f"job, whole stage     {stage:7.2f} images/s  ratio {stage / bare:.2f}")
+    print("milliseconds per image in each step:", {name: round(value, 1) for name, value in core.items()})
 
 
 def main() -> None:
@@ -127,33 +160,13 @@ def main() -> None:
     parser.add_argument(
         "--processes",
         type=int,
-        default=multiprocessing.cpu_count(),
+        nargs="+",
+        default=sorted({1, multiprocessing.cpu_count()}),
         help="generator processes, one thread each",
     )
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        catalog = Path(folder) / "catalog.parquet"
-        photos = write_catalog(catalog, args.images)
-        side = load_bundle(STARTER).config["image_size"]
-        squares = np.stack([resize_bicubic(decode_image(photo), side, side) for photo in photos])
-        before = bare_loop(squares, args.processes, args.images)
-        run = job(catalog, Path(folder) / "out", args.processes)
-        small = Path(folder) / "small.parquet"
-        write_catalog(small, args.images // 4)
-        short = job(small, Path(folder) / "small", args.processes)
-        after = bare_loop(squares, args.processes, args.images)
-    bare = (before + after) / 2  # a shared machine drifts: measured on both sides of the job
-    more = run["rows_in"] - short["rows_in"]
-    marginal = more / (run["seconds"]["correct"] - short["seconds"]["correct"])
-    stage = run["images_per_second"]
-    core = {name: seconds / args.images * 1000 for name, seconds in run["core_seconds"].items()}
-    print(
-        f"{args.images} images at {side} pixels, {args.processes} processes, {run['placement']['precision']}"
-    )
-    print(f"bare loop            {bare:7.2f} images/s  ({before:.2f} before the job, {after:.2f} after)")
-    print(f"job, marginal        {marginal:7.2f} images/s  ratio {marginal / bare:.2f}")
-    print(f"job, whole stage     {stage:7.2f} images/s  ratio {stage / bare:.2f}")
-    print("core milliseconds per image:", {name: round(value, 1) for name, value in core.items()})
+    for processes in args.processes:
+        compare(args.images, processes)
 
 
 if __name__ == "__main__":

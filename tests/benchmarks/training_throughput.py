@@ -5,8 +5,8 @@
 
 The plain loop below is what one writes from the paper without any of this project's code: the same networks and widths,
 losses, image pools, Adam, batch and precision. Both repeat on the same images in memory, so nothing is read or decoded.
-Short rounds of one and the other alternate, and medians are compared. On a CPU everything runs in one thread and time is
-the process's own, so that others on the machine count for little.
+Short rounds of one and the other alternate, and medians are compared. On a CPU everything runs in one thread and time
+is the process's own, so that others on the machine count for little.
 Then the same in bfloat16 under autocast with images and weights in channels-last layout. A CPU without units for
 bfloat16 emulates it: there the factor is far below 1, and `--precision auto` of the training job stays with float32.
 """

@@ -2,6 +2,8 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 
@@ -32,11 +34,24 @@ def replaced(arguments: list[str], flag: str, value: str) -> list[str]:
     return [*arguments[: index + 1], value, *arguments[index + 2 :]]
 
 
+WRONG_FLAGS = {
+    "wrong flag": ["--colour", "blue"],
+    "wrong value": ["--actors", "many"],
+    "contradiction": ["--device", "cpu", "--gpus-per-actor", "1"],
+}
+
+
 def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
-    if case == "wrong flag":
-        return [*arguments, "--colour", "blue"]
-    if case == "wrong value":
-        return [*arguments, "--actors", "many"]
+    if case in WRONG_FLAGS:
+        return [*arguments, *WRONG_FLAGS[case]]
+    if case == "output is a file":
+        (folder / "file").touch()
+        return replaced(arguments, "--output", str(folder / "file"))
+    if case == "two columns of one name":
+        columns = [["a"], ["x"], ["x"], ["watermark"]]
+        table = pa.table([pa.array(column) for column in columns], ["image_id", "uri", "uri", "label"])
+        pq.write_table(table, folder / "catalog" / "b.parquet")
+        return arguments
     if case == "invalid label map":
         (folder / "map.yaml").write_text("version: 1\ngroups: {background: zero}\n")
         return [*arguments, "--label-map", str(folder / "map.yaml")]
@@ -59,6 +74,9 @@ def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
     [
         ("wrong flag", "--colour"),
         ("wrong value", "--actors"),
+        ("contradiction", "--gpus-per-actor"),
+        ("output is a file", "--output"),
+        ("two columns of one name", "2 columns 'uri'"),
         ("invalid label map", "map.yaml"),
         ("missing catalog", "--catalog"),
         ("missing bundle", "--model"),
@@ -96,7 +114,7 @@ def test_a_dry_run_prints_configuration_and_plan_without_ray_and_writes_nothing(
     assert shown["plan"]["rows_by_route"] == {
         "watermark": 2,
         "non_white_background": 2,
-        "clean": 1,
+        "no defect": 1,
         "wrong_angle": 2,
     }
     assert not (tmp_path / "out").exists()
@@ -112,7 +130,7 @@ def test_a_gpu_that_was_asked_for_is_never_replaced_by_a_cpu(
 ) -> None:
     assert run([*arguments, "--device", "cuda"], monkeypatch) == command.EXIT_USAGE
     assert "--device cuda: the cluster has no GPU" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").rglob("*"))
 
 
 def test_relative_paths_become_absolute_for_workers_elsewhere(
@@ -146,7 +164,8 @@ def test_the_last_words_are_counts_a_table_and_places() -> None:
     fid = {"defects": {"watermark": row, "wrong_angle": {**row, "n": 3}}}
     statuses = {"corrected": 15, "failed": 1}
     text = summary("/out", statuses, {"correct": 4.0, "total": 9.0}, fid, None)
-    assert "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed; 4.0 images/s, 9 s in all" in text
+    counts = "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed"
+    assert f"{counts}; 4.0 images/s while correcting, 9 s in all" in text
     assert "watermark    12      200.12          -      0.2500     0.0000" in text
     assert text.count("note: few images") == 1
     assert "report    /out/report/index.html" in text

@@ -215,7 +215,7 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--directions", "forward"], "cycle weight must be 0"),
         (["--geometry", "affine", "--geometric-groups", "size"], "--geometric-groups: size is no group"),
         (["--repeat", "watermark=0"], "--repeat watermark=0: use DEFECT=N"),
-        (["--init-from", "/nowhere"], "no model bundle at /nowhere"),
+        (["--init-from", "/nowhere"], "--init-from: cannot read /nowhere: it does not exist"),
         (["--image-size", "30"], "a multiple of 4"),
         (["--workers", "4:2"], "argument --workers"),
         (["--recipe", "no_labels", "--geometry", "affine"], "recipe no_labels has no use for"),

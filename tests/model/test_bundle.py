@@ -112,7 +112,7 @@ def test_a_truncated_file_is_noticed(folder: Path, name: str, keep: float) -> No
 @pytest.mark.parametrize("name", VERIFIED)
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(BundleError, match=rf"{folder}: cannot read {name}.*--model"):
+    with pytest.raises(BundleError, match=rf"{folder}: cannot read {name}.*as jobs/train.py writes it"):
         load_bundle(folder)
 
 

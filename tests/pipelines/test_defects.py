@@ -84,7 +84,8 @@ def test_a_turn_by_a_known_angle_is_undone_by_its_opposite(degrees: float, heigh
     image = smooth_picture(height, width)
     back = rotate(rotate(image, degrees), -degrees)
     inner = slice(20, -20)
-    assert np.abs(back[inner, inner].astype(int) - image[inner, inner]).max() <= 4
+    # Two interpolations and two roundings: 5 at worst over angles in steps of half a degree. One degree amiss gives 7.
+    assert np.abs(back[inner, inner].astype(int) - image[inner, inner]).max() <= 6
 
 
 def test_rotation_is_counter_clockwise_about_the_centre_and_white_outside() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
 from pipelines import parquet_units
-from pipelines.parquet_units import READ_ROWS, StorageReadError, Unit, list_units, read_unit
+from pipelines.parquet_units import READ_ROWS, StorageReadError, Unit, joined, list_units, read_unit
 
 
 def accept(schema: pa.Schema, uri: str) -> None:
@@ -30,21 +30,40 @@ def numbers(units: tuple[Unit, ...]) -> list[int]:
 @settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 60), min_size=1, max_size=4),
-    group=st.integers(1, 25),
+    group=st.integers(1, 60),
     unit_bytes=st.integers(1, 5000),
+    unit_rows=st.integers(1, 40),
+    most_pieces=st.integers(1, 9),
+    join=st.integers(1, 100),
     limit=st.none() | st.integers(1, 150),
 )
 def test_units_are_every_row_once_in_order_up_to_the_limit(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], group: int, unit_bytes: int, limit: int | None
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    group: int,
+    unit_bytes: int,
+    unit_rows: int,
+    most_pieces: int,
+    join: int,
+    limit: int | None,
 ) -> None:
     folder = tmp_path_factory.mktemp("units")
     for index, size in enumerate(sizes):
         write(folder / f"{index}.parquet", sum(sizes[:index]), size, group)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet_units, "UNIT_BYTES", unit_bytes)
+        patch.setattr(parquet_units, "UNIT_ROWS", unit_rows)
+        patch.setattr(parquet_units, "MOST_PIECES", most_pieces)
         listing = list_units([str(folder)], "--catalog", accept, limit)
+        found = numbers(listing.units)
+        wholes = tuple(joined(listing.units, join))
+        found_again = numbers(wholes)
     expected = list(range(sum(sizes)))[:limit]
-    assert numbers(listing.units) == expected
+    assert found == found_again == expected
+    # These rows are small.
+    assert all(unit.rows <= max(unit_rows, -(-group // most_pieces)) for unit in listing.units)
+    assert all(len(unit.row_groups) == 1 for unit in listing.units if unit.skip)
+    assert all(unit.rows <= max(join, unit_rows, group) for unit in wholes)
     assert listing.rows == sum(unit.rows for unit in listing.units) == len(expected)
 
 
@@ -60,6 +79,29 @@ def test_large_files_are_cut_and_know_their_rows_numbers(
     assert starts == values
 
 
+def test_rows_with_images_stay_together_where_those_that_name_images_are_cut(tmp_path: Path) -> None:
+    columns = {"uri": ["s3://a/b.jpg"] * 600, "image": [b"x" * parquet_units.SMALL_ROW_BYTES] * 600}
+    for name, kept in (("small", ["uri"]), ("large", ["uri", "image"])):
+        table = pa.table({column: columns[column] for column in kept})
+        pq.write_table(table, tmp_path / f"{name}.parquet", compression="none", use_dictionary=False)
+    small, large = (
+        list_units([str(tmp_path / f"{name}.parquet")], "--catalog", accept).units
+        for name in ("small", "large")
+    )
+    assert [unit.rows for unit in small] == [256, 256, 88]
+    assert [unit.rows for unit in large] == [600]
+    limited = list_units([str(tmp_path / "small.parquet")], "--catalog", accept, limit=300).units
+    assert [unit.rows for unit in limited] == [256, 44]
+
+
+def test_a_piece_reads_its_own_row_group_only(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.parquet", 0, 2000, row_group_size=300)
+    units = list_units([str(file)], "--catalog", accept).units
+    assert {unit.row_groups for unit in units} == {(index,) for index in range(7)}
+    many = write(tmp_path / "b.parquet", 0, 2000, row_group_size=64)
+    assert [unit.rows for unit in list_units([str(many)], "--catalog", accept).units] == [256] * 7 + [208]
+
+
 def test_tables_are_small(tmp_path: Path) -> None:
     file = write(tmp_path / "a.parquet", 0, 100, 100)
     (unit,) = list_units([str(file)], "--catalog", accept).units
@@ -73,7 +115,7 @@ def test_absent_columns_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_unit_travels_as_a_table() -> None:
-    units = [Unit("s3://a/b.parquet", (3, 4), 120, 55), Unit("c", (0,), 0, 1)]
+    units = [Unit("s3://a/b.parquet", (3, 4), 7, 120, 55), Unit("c", (0,), 0, 0, 1)]
     assert Unit.from_table(pa.concat_tables([unit.table() for unit in units])) == units
 
 
@@ -93,6 +135,14 @@ def test_a_file_that_vanished_is_no_rows_failure(tmp_path: Path) -> None:
     (unit,) = list_units([str(file)], "--catalog", accept).units
     file.unlink()
     with pytest.raises(StorageReadError, match=r"cannot read .*a.parquet"):
+        list(read_unit(unit, ["n"]))
+
+
+def test_text_that_is_not_utf_8_is_reported_with_its_file(tmp_path: Path) -> None:
+    text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"], pa.binary()).buffers())
+    pq.write_table(pa.table({"n": text}), tmp_path / "latin.parquet")
+    (unit,) = list_units([str(tmp_path)], "--catalog", accept).units
+    with pytest.raises(ConfigurationError, match=r"latin.parquet: column 'n' in rows 0 to 0: .*UTF-8"):
         list(read_unit(unit, ["n"]))
 
 

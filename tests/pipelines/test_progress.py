@@ -22,14 +22,25 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(caplog: pytest.LogCap
     caplog.set_level(logging.INFO)
     clock = Clock()
     with Progress("correcting", 100, io.StringIO(), clock) as progress:
+        clock.now += INTERVAL / 2
         progress.update(10)
         assert not caplog.messages
-        clock.now += INTERVAL
+        clock.now += INTERVAL / 2
         progress.update(30, failed=2)
-        assert caplog.messages == ["correcting: 40 of 100 images, 4.0 images/s, 2 failed, 15 s left"]
+        # 30 images took 5 s; the 5 s before the first ones were start-up.
+        assert caplog.messages == ["correcting: 40 of 100 images, 4.0 images/s, 2 failed, 10 s left"]
         clock.now += 2.5
         progress.update(60)
     assert caplog.messages[1:] == ["correcting: 100 of 100 images, 8.0 images/s, 2 failed"]
+
+
+def test_the_first_images_say_nothing_about_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    with Progress("correcting", 100, io.StringIO(), clock) as progress:
+        clock.now += INTERVAL
+        progress.update(10)
+    assert caplog.messages[0] == "correcting: 10 of 100 images, 1.0 images/s, 0 failed"
 
 
 def test_the_last_line_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None:

@@ -107,6 +107,7 @@ def summary(text: str = "shirt-17", **changes: Any) -> RunSummary:
         counts_by_status={"corrected": 12_431, "passthrough": 6_984, "rejected": 212, "failed": 373},
         counts_by_defect={text: {"corrected": 9_820, "failed": 12}},
         duration_seconds=1422.3,
+        correcting_seconds=1200.0,
         started_at=datetime(2025, 11, 22, 2, 0, tzinfo=timezone.utc),
         model_version="9f3c5e01" * 8,
         configuration={"catalog": [text], "fid": {"samples": 10_000, "label": text}},
@@ -215,13 +216,15 @@ def test_pictures_have_texts_and_columns_have_headers() -> None:
 def test_headline_adds_up() -> None:
     text = Page(render(summary())).text
     assert "12,431 of 20,000 images corrected" in text
-    for expected in ("6,984 34.9%", "212 1.1%", "373 1.9%", "14.1", "23 min 42 s", "2025-11-22 02:00 UTC"):
+    for expected in ("6,984 34.9%", "212 1.1%", "373 1.9%", "16.7", "23 min 42 s", "2025-11-22 02:00 UTC"):
         assert expected in text
     assert "9,832" in text  # all rows of the one defect
 
 
 def test_a_run_of_nothing_is_a_page_too() -> None:
-    nothing = RunSummary({}, {}, 0.0, datetime(2025, 1, 1), "0" * 64, {}, fid={"defects": {}, "features": {}})
+    nothing = RunSummary(
+        {}, {}, 0.0, 0.0, datetime(2025, 1, 1), "0" * 64, {}, fid={"defects": {}, "features": {}}
+    )
     page = Page(render(nothing))
     assert "0 of 0 images corrected" in page.text
     assert "nothing to measure" in page.text

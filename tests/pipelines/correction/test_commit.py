@@ -10,7 +10,8 @@ import torch
 from model.edits import Edit, identity_theta
 from pipelines import storage
 from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, StorageWriteError, commit_block
-from pipelines.correction.edit_codec import apply_edits, encode_edits
+from pipelines.correction.edit_codec import encode_edits
+from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.decode import decode_image
 from pipelines.resize import resize_bicubic

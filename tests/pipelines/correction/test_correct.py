@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.bundle import STARTER, load_bundle
+from model.bundle import load_bundle
 from model.edits import Edit, identity_theta
 from model.errors import BundleError, ConfigurationError
-from pipelines.correction.correct import NOT_FINITE, Corrector, read_bundle
+from pipelines.correction.correct import NOT_FINITE, Corrector
 from pipelines.correction.edit_codec import decode_edit
 from pipelines.correction.rows import DECODED, EDITED, to_table
 from tests.catalogs import DEFECTS, SIDE, picture, write_bundle
@@ -158,18 +158,3 @@ def test_a_gpu_that_is_not_there_is_an_error(bundle: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigurationError, match="no GPU"):
         corrector(bundle, device="cuda")
-
-
-def test_bundles_come_from_any_storage_and_by_default_from_the_project(
-    bundle: Path, s3_folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pipelines import storage
-
-    for file in bundle.iterdir():
-        storage.write_bytes(storage.join(s3_folder, file.name), file.read_bytes())
-    assert read_bundle(s3_folder).version == load_bundle(bundle).version
-    monkeypatch.setattr("pipelines.correction.correct.STARTER", bundle)
-    assert read_bundle(None).version == load_bundle(bundle).version
-    assert STARTER.name == "starter"
-    with pytest.raises(ConfigurationError, match="--model"):
-        read_bundle(s3_folder + "/nowhere")

@@ -10,9 +10,10 @@ import pytest
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.read_catalog import CATALOG_ROW
 from pipelines.correction.rows import DECODED
-from pipelines.correction.sampling import Sample, sample_hash
+from pipelines.correction.survey import CLEAN
 from pipelines.label_map import LabelMap
 from pipelines.resize import resize_bicubic
+from pipelines.sampling import Sample, sample_hash
 from tests.catalogs import picture, row
 from tests.hostile_images import encode, hostile_images
 
@@ -50,7 +51,7 @@ def test_the_size_is_the_uploads_though_it_is_decoded_smaller() -> None:
 
 
 def test_a_clean_image_carries_nothing_on_unless_it_is_sampled() -> None:
-    keep = Sample({"clean": sample_hash("b")})
+    keep = Sample({CLEAN: sample_hash("b")})
     plain = decode([row("a", "clean")])[0]
     sampled = decode([row("b", "clean")], dataclasses.replace(SETTINGS, sample=keep))[0]
     assert (plain["upload"], plain["model_input"], plain["sampled"]) == (None, None, False)

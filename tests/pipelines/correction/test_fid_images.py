@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from pipelines.correction.fid_images import BATCH, SOURCE, read_source
 from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.rows import SAMPLE, to_table
+from pipelines.correction.survey import CLEAN
 
 
 def images(rows: list[dict[str, Any]], reference: Reference) -> list[tuple[str, str, bytes]]:
@@ -18,7 +19,7 @@ def images(rows: list[dict[str, Any]], reference: Reference) -> list[tuple[str, 
 def test_samples_become_sets_before_and_after_and_the_clean_ones_the_reference(tmp_path: Path) -> None:
     rows = [
         {"image_id": "a", "route": "watermark", "before": b"1", "after": b"2"},
-        {"image_id": "b", "route": "clean", "before": b"3"},
+        {"image_id": "b", "route": CLEAN, "before": b"3"},
     ]
     pq.write_table(to_table(rows, SAMPLE), tmp_path / "part.parquet")
     found = images([{"sample_part": str(tmp_path / "part.parquet")}], read_reference(None, ("watermark",), 5))

@@ -9,7 +9,7 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.correction.fid_reference import EVERY_DEFECT, Reference, read_images, read_reference
-from pipelines.correction.sampling import sample_hash
+from pipelines.sampling import sample_hash
 
 DEFECTS = ("watermark", "wrong_angle")
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,20 @@ def test_a_storage_that_fails_while_writing_fails_the_run_with_our_message(
         correction_job.run(resolve(config))
     assert "_SUCCESS" not in tree(tmp_path / "out")
     assert ray.is_initialized()
+
+
+@pytest.mark.ray
+def test_a_bundle_that_changes_while_the_run_goes_is_no_wrong_command_line(
+    ray_local: None, tmp_path: Path
+) -> None:
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(2))
+    bundle = str(write_bundle(tmp_path / "bundle"))
+    plan = resolve(
+        CorrectionConfig((str(tmp_path / "catalog"),), str(tmp_path / "out"), model=bundle, fid=False)
+    )
+    changed = replace(plan, bundle=replace(plan.bundle, version="0" * 64))
+    with pytest.raises(
+        RunError, match=r"^the run broke off: --model .*the bundle changed after the run began"
+    ):
+        correction_job.run(changed)
+    assert "_SUCCESS" not in tree(tmp_path / "out")

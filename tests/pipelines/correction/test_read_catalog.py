@@ -86,6 +86,15 @@ def test_the_projects_own_schema_is_accepted() -> None:
     check_catalog(CATALOG, "x")
 
 
+def test_scores_may_be_whole_numbers(tmp_path: Path) -> None:
+    labels = pa.array(
+        [[{"label": "watermark", "score": 1}]],
+        pa.list_(pa.struct([("label", pa.string()), ("score", pa.int8())])),
+    )
+    table = pa.table({"image_id": ["a"], "uri": ["x"], "labels": labels})
+    assert read(tmp_path, table)[0]["labels"] == [{"label": "watermark", "score": 1.0}]
+
+
 def test_columns_that_are_null_throughout_are_accepted(tmp_path: Path) -> None:
     table = pa.table(
         {"image_id": ["a"], "image": pa.nulls(1), "labels": pa.nulls(1), "product_type": pa.nulls(1)}

@@ -67,10 +67,10 @@ def test_a_catalog_that_would_be_overwritten_is_refused(tmp_path: Path) -> None:
     check_output(str(tmp_path / "out"), (str(tmp_path / "out" / "catalog"),), overwrite=True)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_file_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigurationError, match="--output"):
-        prepare_output(str(tmp_path / "file" / "out"), overwrite=False)
+    with pytest.raises(ConfigurationError, match=r"--output .*file: is a file; give a folder"):
+        check_output(str(tmp_path / "file"), (), overwrite=True)
 
 
 def test_on_s3_as_on_a_disk(s3_folder: str) -> None:

@@ -4,9 +4,9 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.correction.read_catalog import list_catalog
-from pipelines.correction.sampling import sample_hash
 from pipelines.correction.survey import CLEAN, UNKNOWN, merge_partials, survey_here, survey_unit
 from pipelines.label_map import LabelMap
+from pipelines.sampling import sample_hash
 from tests.catalogs import row, rows, write_catalog
 
 MAP = LabelMap.default()

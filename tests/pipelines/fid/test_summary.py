@@ -40,11 +40,11 @@ def test_a_row_holds_the_distances_to_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "reference", "named"), [(5, 30, "n 5"), (20, 6, "n_reference 6"), (7, 5, "n 7 and n_reference 5")]
+    ("n", "reference", "named"), [(5, 30, "n"), (20, 6, "n_reference"), (7, 5, "n and n_reference")]
 )
 def test_fewer_images_than_dimensions_are_said_to_bias_fid(n: int, reference: int, named: str) -> None:
     row = fid_row(collect(n), collect(n), collect(reference))
-    assert f"biased upward ({named} below the 8 feature dimensions)" in row["note"]
+    assert f"biased upward: {named} below the 8 feature dimensions" in row["note"]
     assert None not in row.values()
 
 

@@ -37,6 +37,19 @@ def test_the_task_balance_makes_doing_nothing_cost_one_in_every_task(source) -> 
         assert errors[name] * weights[defect.id] == pytest.approx(1)
 
 
+def test_a_dataset_named_twice_is_refused_and_two_datasets_are_taken_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (str(write_dataset(tmp_path / name, photos=2)) for name in ("one", "two"))
+    assert len(open_source([one, two]).shards) == 4
+    monkeypatch.chdir(tmp_path)
+    for again in (one, f"{one}/", f"file://{one}", "one"):
+        with pytest.raises(
+            ConfigurationError, match=f"--data {again} is named twice; name each dataset once"
+        ):
+            open_source([again, two, one])
+
+
 def test_data_that_was_never_prepared_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"--data .*prepare_dataset"):
         open_source([str(tmp_path)])

@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from model.errors import ConfigurationError
+from model.errors import CatalogRepairError, ConfigurationError
 from pipelines.ray_session import Cluster
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ class Placement:
         """An instance of `kind` in every actor, over blocks of `source` (with GPUs: over several batches)."""
         on_gpu = self.device == "cuda"
         return source.map_batches(
-            kind,
-            fn_constructor_kwargs=dict(settings),
+            Instance,
+            fn_constructor_kwargs={"kind": kind, "settings": dict(settings)},
             batch_format="pyarrow",
             # A whole block: its last batch is the only one that may not be full.
             batch_size=max(batch_size, _GPU_ROWS) if on_gpu else None,
@@ -60,6 +60,27 @@ class Placement:
             num_cpus=_GPU_ACTOR if on_gpu else _ACTOR,
             num_gpus=self.gpus_per_actor if on_gpu else None,
         )
+
+
+class Instance:
+    """An object of `kind` in an actor. What its constructor complains of is raised by the first call.
+
+    Ray tells of a constructor that failed by the text of a traceback, and the exception is lost.
+    """
+
+    def __init__(
+        self, kind: Callable[..., Callable[[pa.Table], pa.Table]], settings: Mapping[str, Any]
+    ) -> None:
+        self._complaint: CatalogRepairError | None = None
+        try:
+            self._call = kind(**settings)
+        except CatalogRepairError as error:
+            self._complaint = error
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self._complaint is not None:
+            raise self._complaint
+        return self._call(table)
 
 
 def place(
@@ -72,18 +93,20 @@ def place(
     have, unless it scales: its autoscaler adds nodes for what waits, and one line says so.
     """
     wants_gpu = device == "cuda" or bool(gpus_per_actor)
-    if device == "cpu" and gpus_per_actor:
-        raise ConfigurationError("--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them")
     if wants_gpu and not cluster.gpus:
         flag = "--device cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
         _await_nodes(cluster, f"{flag}: the cluster has no GPU", "; use --device cpu")
     if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
         share = gpus_per_actor or 1.0
-        if cluster.gpus and share > cluster.gpus:
+        low, high = actors or (1, max(1, min(most, int(cluster.gpus / share))))
+        if cluster.gpus and low * share > cluster.gpus:
+            asked = f"--actors {low}:{high} " if actors else ""
             _await_nodes(
-                cluster, f"--gpus-per-actor {share:g} is more than the cluster's {cluster.gpus:g} GPUs"
+                cluster,
+                f"{asked}--gpus-per-actor {share:g}: that takes {low * share:g} GPUs, the cluster has "
+                f"{cluster.gpus:g}",
             )
-        return Placement("cuda", *(actors or (1, max(1, min(most, int(cluster.gpus / share))))), share)
+        return Placement("cuda", low, high, share)
     if device == "auto" and cluster.scales and gpus_per_actor is None:
         logger.warning("no node has a GPU now: using CPUs; --device cuda asks the autoscaler for GPUs")
     cpus = max(1, int(cluster.cpus))

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.correction.sampling import Sample, Smallest, sample_hash
+from pipelines.sampling import Sample, Smallest, sample_hash
 from pipelines.splits import split_of
 
 numbers = st.integers(0, 2**64 - 1)

@@ -1,7 +1,7 @@
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.correction.placement import _ACTOR, _GPU_ACTOR, _GPU_TASK, _READ, _TASK, Placement, place
+from pipelines.placement import _ACTOR, _GPU_ACTOR, _GPU_TASK, _READ, _TASK, Placement, place
 from pipelines.ray_session import Cluster
 
 CPUS = Cluster(cpus=4, gpus=0)
@@ -34,9 +34,7 @@ def test_a_gpu_that_was_asked_for_and_is_missing_is_an_error(
 
 
 def test_contradictions_are_named() -> None:
-    with pytest.raises(ConfigurationError, match="drop one"):
-        place("cpu", GPUS, None, 1.0, most=10)
-    with pytest.raises(ConfigurationError, match="--gpus-per-actor 8 is more than the cluster's 4"):
+    with pytest.raises(ConfigurationError, match="--gpus-per-actor 8: that takes 8 GPUs, the cluster has 4"):
         place("cuda", GPUS, None, 8.0, most=10)
     with pytest.raises(ConfigurationError, match="--actors 5:9: the cluster has 4 CPUs"):
         place("cpu", CPUS, (5, 9), None, most=10)
@@ -45,7 +43,7 @@ def test_contradictions_are_named() -> None:
 def test_a_scaling_cluster_takes_what_was_asked_for_and_says_that_it_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "pipelines.correction.placement")
+    caplog.set_level("INFO", "pipelines.placement")
     assert place("cuda", SCALING, None, None, most=10) == Placement("cuda", 1, 1, 1.0)
     assert place("auto", SCALING, (2, 3), 0.5, most=10) == Placement("cuda", 2, 3, 0.5)
     assert place("cpu", SCALING, (4, 8), None, most=10) == Placement("cpu", 4, 8, tasks_per_step=4)
@@ -57,6 +55,12 @@ def test_auto_on_a_scaling_cluster_without_gpus_says_that_it_uses_cpus(
 ) -> None:
     assert place("auto", SCALING, None, None, most=10).device == "cpu"
     assert "--device cuda asks the autoscaler for GPUs" in caplog.text
+
+
+def test_the_least_number_of_gpu_actors_must_fit_as_well() -> None:
+    with pytest.raises(ConfigurationError, match=r"--actors 5:6 --gpus-per-actor 1: that takes 5 GPUs"):
+        place("cuda", GPUS, (5, 6), 1.0, most=1000)
+    assert place("cuda", GPUS, (4, 9), 1.0, most=1000).max_actors == 9
 
 
 def test_more_actors_than_cpus_never_starve_the_tasks() -> None:

@@ -1,0 +1,120 @@
+"""Compare model bundles on the test split of prepared shards: FID and KID per defect, PSNR, L1, pictures.
+
+Every bundle looks at the same held-back rows at its own size and corrects them at 256 pixels. Its answers are compared
+with the test split's targets, beside the uploads as they are and beside the training split's targets (the floor).
+
+    OUTPUT/table.md              the page to look at: reductions, a table per defect, what the figures are
+    OUTPUT/table.csv, .json      the same rows for programs
+    OUTPUT/grids/<defect>.png    upload, each bundle's answer, target
+    OUTPUT/_SUCCESS              written last
+
+    python jobs/evaluate.py --data shards --bundle run/bundle model/starter --output compared
+    python jobs/evaluate.py --data s3://shop/train --bundle s3://shop/runs/{1,2}/bundle --output s3://shop/compared/2
+
+Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine; with --workers 0 in this
+process, without Ray. The same data, bundles and --samples give the same table: byte for byte in this process, to
+the third significant digit on Ray, where images meet in other batches. An image costs about a quarter of a second
+on a CPU core for FID, besides the generators' own time; all bundles share the uploads and targets.
+
+Exit codes: 0 done; 1 the run broke off, or (tables, but no _SUCCESS) a bundle gave no finite answer for a defect it
+knows, or none of a defect's test images could be decoded; 2 wrong command line or input, nothing was written;
+130 interrupted (Ctrl-C).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jobs import command
+from model.precision import DEVICES, PRECISIONS
+from pipelines import storage
+from pipelines.evaluation import job as evaluation_job
+from pipelines.evaluation.config import GRIDS, MARKDOWN, EvaluationConfig, resolve
+from pipelines.evaluation.table import summary
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = command.Parser("evaluate.py", description=__doc__, formatter_class=command.HelpFormatter)
+    add = p.add_argument
+    add(
+        "--data",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="URI",
+        help="what jobs/prepare_dataset.py wrote; several are taken together",
+    )
+    add(
+        "--bundle",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="URI",
+        help="model bundles, as jobs/train.py writes them; a defect that one does not know is a dash",
+    )
+    add("--output", required=True, metavar="URI", help="folder for the tables and pictures")
+    add(
+        "--samples",
+        type=command.positive,
+        default=EvaluationConfig.samples,
+        metavar="N",
+        help="test rows per defect, chosen by hash, the same for every bundle, and as many training targets for the "
+        "floor; this process keeps 8 KB of each image and set",
+    )
+    add("--no-fid", action="store_true", help="skip FID and KID: PSNR, L1 and pictures only")
+    add("--fid-weights", metavar="PATH", help="Inception weights (default: those of the extra 'fid')")
+    add(
+        "--workers",
+        type=command.not_negative,
+        metavar="N",
+        help="Ray actors at most (default: one per CPU or GPU); 0 evaluates in this process, without Ray",
+    )
+    add("--device", choices=DEVICES, default="auto", help="auto takes GPUs where there are any")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default=EvaluationConfig.precision,
+        help="of the generators; float32 compares across machines, auto is what correction uses",
+    )
+    add("--overwrite", action="store_true", help="replace the evaluation that OUTPUT holds")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="check everything, print the resolved configuration and the plan, and do nothing",
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare bundles; returns the exit code. Raises CatalogRepairError for what the caller must change."""
+    arguments = parser().parse_args(argv)
+    plan = resolve(_config(arguments))
+    command.show_configuration(plan.preview())
+    if arguments.dry_run:
+        return command.EXIT_OK
+    scores = evaluation_job.run(plan)
+    output = plan.config.output
+    sys.stdout.write(
+        f"\n{summary(scores, plan.contestants, plan.fid_missing)}\n"
+        f"tables    {storage.join(output, MARKDOWN)} (.csv, .json)\n"
+        f"pictures  {storage.join(output, GRIDS)}\n"
+    )
+    return command.EXIT_OK
+
+
+def _config(arguments: argparse.Namespace) -> EvaluationConfig:
+    return EvaluationConfig(
+        data=tuple(storage.absolute(uri) for uri in arguments.data),
+        bundles=tuple(storage.absolute(uri) for uri in arguments.bundle),
+        output=storage.absolute(arguments.output),
+        fid=not arguments.no_fid,
+        **{
+            name: getattr(arguments, name)
+            for name in ("samples", "fid_weights", "device", "precision", "workers", "overwrite")
+        },
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

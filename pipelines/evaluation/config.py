@@ -1,0 +1,179 @@
+"""An evaluation's settings, and the plan that they resolve to before any image is read."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.config import require, require_choice
+from model.errors import ConfigurationError
+from model.precision import DEVICES, PRECISIONS, choose_device
+from pipelines import storage
+from pipelines.evaluation.contestants import Contestant, read_contestants
+from pipelines.evaluation.rows import COMPARED_SIDE
+from pipelines.evaluation.survey import Survey, list_shards, take_survey
+from pipelines.fid.weights import FidWeightsMissing, find_weights
+from pipelines.parquet_units import Unit
+from pipelines.splits import TEST, TRAIN
+from pipelines.training.source import TrainingSource, open_source
+
+MARKDOWN, CSV, JSON, GRIDS, SUCCESS = "table.md", "table.csv", "table.json", "grids", "_SUCCESS"
+#: What an evaluation writes and --overwrite removes; nothing else in the folder is touched.
+OWNED = (SUCCESS, MARKDOWN, CSV, JSON, GRIDS)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What the command line says; URIs absolute."""
+
+    data: tuple[str, ...]
+    bundles: tuple[str, ...]
+    output: str
+    samples: int = (
+        10_000  # test rows per defect, and training targets of the floor; lower it for a quick look
+    )
+    fid: bool = True
+    fid_weights: str | None = None  # None: those of the extra `fid`
+    device: str = "auto"
+    precision: str = "float32"  # bfloat16 where the bundles are to be judged as a GPU runs them
+    workers: int | None = (
+        None  # Ray actors at most, None: as many as are of use; 0: this process, without Ray
+    )
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for a value out of range."""
+        require(len(self.bundles) > 0, "--bundle: name at least one model bundle")
+        require(self.samples >= 1, f"--samples must be 1 or more, got {self.samples}")
+        require_choice("--device", self.device, DEVICES)
+        require_choice("--precision", self.precision, PRECISIONS)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation, resolved. weights: None without FID, and then `fid_missing` says why."""
+
+    config: EvaluationConfig
+    source: TrainingSource
+    contestants: tuple[Contestant, ...]
+    units: tuple[Unit, ...]
+    survey: Survey
+    weights: Path | None
+    fid_missing: str | None
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """Those of the data's label map that have test rows, in its order."""
+        return tuple(name for name in self.source.label_map.defects if self.survey.rows(TEST, name))
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sizes at which uploads are needed, in pixels: for comparing, and for every bundle."""
+        return tuple(sorted({COMPARED_SIDE, *(one.image_size for one in self.contestants)}))
+
+    def rows(self) -> dict[str, dict[str, int]]:
+        """Of each defect the rows of either split and, of the test split, the exact pairs."""
+        counts = self.survey.counts
+        return {
+            defect: {
+                "test": self.survey.rows(TEST, defect),
+                "test_pairs": counts[TEST, defect, "paired"],
+                "train": self.survey.rows(TRAIN, defect),
+            }
+            for defect in self.source.label_map.defects
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the figures."""
+        return {
+            "data": list(self.config.data),
+            "dataset": self.source.describe(),
+            "samples": self.config.samples,
+            "precision": self.config.precision,
+            "fid_missing": self.fid_missing,
+        }
+
+    def preview(self) -> dict[str, Any]:
+        """The resolved configuration and what a run would do."""
+        return {
+            **asdict(self.config),
+            "bundles": {
+                one.name: {"uri": one.uri, "version": one.version, "image_size": one.image_size}
+                for one in self.contestants
+            },
+            "fid_weights": None if self.weights is None else str(self.weights),
+            "fid_missing": self.fid_missing,
+            "plan": {
+                "rows": self.rows(),
+                "rows_read": self.survey.sampled_rows(floor=self.weights is not None),
+                "defects_unknown_to": {
+                    one.name: missing
+                    for one in self.contestants
+                    if (missing := [name for name in self.defects if name not in one.conditions])
+                },
+            },
+        }
+
+
+def resolve(config: EvaluationConfig) -> Plan:
+    """Check everything that needs no image. Raises ConfigurationError naming the flag and the remedy."""
+    source = open_source(config.data)
+    contestants = read_contestants(config.bundles)
+    check_output(config)
+    weights, missing = _weights(config)
+    if config.workers == 0:  # with workers, their machines decide
+        choose_device(config.device)
+    units = list_shards(source.shards)
+    survey = take_survey(units, config.samples, source.label_map)
+    return Plan(config, source, contestants, units, survey, weights, missing)
+
+
+def check_output(config: EvaluationConfig) -> None:
+    """Raise ConfigurationError where --output holds an evaluation that may not be replaced, another job's output
+    or an input.
+    """
+    output = config.output
+    with storage.as_configuration_error(output, "--output", "read"):
+        fs, path = storage.resolve(output)
+        if fs.isfile(path):
+            raise ConfigurationError(f"--output {output} is a file; give a folder")
+        found = [name for name in OWNED if storage.exists(storage.join(output, name))]
+    if SUCCESS in found and not {MARKDOWN, JSON} & set(found):  # written last, so an evaluation's has tables
+        raise ConfigurationError(
+            f"--output {output} holds another job's output ({SUCCESS} without {MARKDOWN} and {JSON}), which "
+            "--overwrite does not replace; choose another folder"
+        )
+    if found and not config.overwrite:
+        raise ConfigurationError(
+            f"--output {output} holds {', '.join(found)} of an earlier evaluation; choose another folder, or "
+            "replace that with --overwrite"
+        )
+    _check_apart([*config.data, *config.bundles], output)
+
+
+def prepare_output(config: EvaluationConfig) -> None:
+    """Make sure that --output can be written, and remove an earlier evaluation. Raises ConfigurationError."""
+    storage.check_writable(config.output, "--output")
+    with storage.as_configuration_error(config.output, "--overwrite", "replace"):
+        for name in OWNED:
+            fs, path = storage.resolve(storage.join(config.output, name))
+            if fs.exists(path):
+                fs.rm(path, recursive=True)
+
+
+def _check_apart(inputs: Sequence[str], output: str) -> None:
+    owned = tuple(storage.resolve(storage.join(output, name))[1] + "/" for name in OWNED)
+    for uri in inputs:
+        if f"{storage.resolve(uri)[1]}/".startswith(owned):
+            raise ConfigurationError(
+                f"--output {output}: the evaluation writes where {uri} lies; choose another folder"
+            )
+
+
+def _weights(config: EvaluationConfig) -> tuple[Path | None, str | None]:
+    if not config.fid:
+        return None, "No FID and KID: --no-fid."
+    try:
+        return find_weights(config.fid_weights), None
+    except FidWeightsMissing as error:
+        return None, f"No FID and KID: {error}."

@@ -1,0 +1,72 @@
+"""The bundles that are compared: what each is called, and which defects it knows by which ids."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.bundles import read_bundle
+from pipelines.label_map import LabelMap
+
+FLAG = "--bundle"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A bundle without its weights. conditions: defect -> (group id, type id), by the bundle's own label map."""
+
+    name: str
+    uri: str
+    version: str
+    recipe: str
+    image_size: int
+    conditions: dict[str, tuple[int, int]]
+
+
+def read_contestants(uris: Sequence[str]) -> tuple[Contestant, ...]:
+    """Read and verify every bundle. Raises ConfigurationError naming --bundle and the remedy."""
+    names = short_names(uris)
+    return tuple(_contestant(name, uri) for name, uri in zip(names, uris, strict=True))
+
+
+def short_names(uris: Sequence[str]) -> list[str]:
+    """What tables and pictures call the bundles: the last folder's name, with those before it where it takes
+    them to tell two apart.
+
+    The `bundle` in which a training ends says nothing: `runs/a/bundle` is `a`. Raises ConfigurationError where
+    a bundle is named twice.
+    """
+    paths = [_parts(uri) for uri in uris]
+    places = [storage.absolute(uri).rstrip("/") for uri in uris]
+    twice = [uri for uri, place in zip(uris, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise ConfigurationError(f"{FLAG} {twice[0]} is named twice; name each bundle once")
+    taken = [1] * len(paths)
+    while True:
+        names = ["/".join(path[-count:]) for path, count in zip(paths, taken, strict=True)]
+        counts = Counter(names)
+        longer = [
+            count + 1 if counts[name] > 1 and count < len(path) else count
+            for name, path, count in zip(names, paths, taken, strict=True)
+        ]
+        if longer == taken:  # a name may still be taken twice: the same path in two storages
+            return [name if counts[name] == 1 else uri for name, uri in zip(names, uris, strict=True)]
+        taken = longer
+
+
+def _parts(uri: str) -> list[str]:
+    """The folders of `uri`, without the `bundle` at its end."""
+    parts = [part for part in storage.resolve(uri)[1].split("/") if part]
+    kept = parts[:-1] if len(parts) > 1 and parts[-1] == "bundle" else parts
+    return kept or [uri]
+
+
+def _contestant(name: str, uri: str) -> Contestant:
+    bundle = read_bundle(uri, FLAG)
+    label_map = LabelMap.parse(bundle.label_map, f"{FLAG} {uri}: label_map.yaml")
+    conditions = {
+        defect.name: (label_map.groups[defect.group], defect.id) for defect in label_map.defects.values()
+    }
+    recipe = str(bundle.config.get("recipe", "unknown"))
+    return Contestant(name, uri, bundle.version, recipe, bundle.config["image_size"], conditions)

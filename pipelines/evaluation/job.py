@@ -1,0 +1,115 @@
+"""An evaluation from its plan to _SUCCESS: the steps are elsewhere, and run here or on Ray Data.
+
+read -> decode -> generators and FID network -> one row per image -> driver: sets, figures, pictures
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from model.errors import RunError, underway
+from model.precision import choose_device
+from pipelines import storage
+from pipelines.evaluation.collect import Collection
+from pipelines.evaluation.config import CSV, GRIDS, JSON, MARKDOWN, SUCCESS, Plan, prepare_output
+from pipelines.evaluation.grid import comparison_grid
+from pipelines.evaluation.measure import Measurer
+from pipelines.evaluation.rows import decode_rows, read_rows
+from pipelines.evaluation.score import Scores, empty_rows, score
+from pipelines.evaluation.table import to_csv, to_json, to_markdown
+from pipelines.fid.inception import describe
+from pipelines.fid.weights import read_weights
+from pipelines.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+def run(plan: Plan) -> Scores:
+    """Measure, score and write everything.
+
+    Raises ConfigurationError before anything is written, RunError and others after.
+    """
+    if plan.fid_missing:
+        logger.warning(plan.fid_missing)
+    for name, missing in plan.preview()["plan"]["defects_unknown_to"].items():
+        logger.warning("%s does not know %s: dashes in the table", name, ", ".join(missing))
+    if plan.config.workers == 0:
+        measurer = Measurer(**measurer_settings(plan, choose_device(plan.config.device).type))
+        prepare_output(plan.config)
+        with underway():
+            collection = collect(plan, measure_here(plan, measurer))
+    else:
+        from pipelines import ray_session  # importing Ray takes seconds, and a machine may not have it
+        from pipelines.evaluation.on_ray import measure_on_ray, place_actors
+
+        with ray_session.stopped_afterwards(), ray_session.our_errors():
+            placement = place_actors(plan)
+            prepare_output(plan.config)
+            with underway(), ray_session.our_errors():
+                collection = collect(plan, measure_on_ray(plan, placement))
+    logger.info("measured; computing figures")
+    scores = score(collection, plan.contestants, plan.defects)
+    write(plan, scores, collection)
+    return scores
+
+
+def measure_here(plan: Plan, measurer: Measurer) -> Iterator[pa.Table]:
+    """Tables of MEASURES, made in this process."""
+    sample = plan.survey.sample(floor=plan.weights is not None)
+    for unit in plan.units:
+        for sampled in read_rows(unit.table(), sample):
+            for decoded in decode_rows(sampled, plan.sides):
+                yield measurer(decoded)
+
+
+def measurer_settings(plan: Plan, device: str) -> dict[str, Any]:
+    """What a Measurer is made with."""
+    return {
+        "contestants": plan.contestants,
+        "sides": plan.sides,
+        "weights": None if plan.weights is None else str(plan.weights),
+        "device": device,
+        "precision": plan.config.precision,
+    }
+
+
+def collect(plan: Plan, measures: Iterator[pa.Table]) -> Collection:
+    """Add up all measures, with progress on the terminal."""
+    collection = Collection()
+    total = plan.survey.sampled_rows(floor=plan.weights is not None)
+    with Progress("evaluating", total, sys.stderr) as progress:
+        for table in measures:
+            progress.update(*collection.add(table))
+    return collection
+
+
+def write(plan: Plan, scores: Scores, collection: Collection) -> None:
+    """Write grids, tables and, last, _SUCCESS.
+
+    Raises RunError in place of _SUCCESS where a row is empty that should not be.
+    """
+    output = plan.config.output
+    grids = {
+        defect: grid
+        for defect in plan.defects
+        if (grid := comparison_grid(collection, plan.contestants, defect)) is not None
+    }
+    for defect, grid in grids.items():
+        storage.write_bytes(storage.join(output, GRIDS, f"{defect}.png"), grid)
+    features = None if plan.weights is None else describe(read_weights(plan.weights))
+    details = {**plan.describe(), "features": features}
+    texts = {
+        CSV: to_csv(scores),
+        JSON: to_json(scores, plan.contestants, plan.rows(), details),
+        MARKDOWN: to_markdown(scores, plan.contestants, plan.fid_missing, grids),
+    }
+    for name, text in texts.items():
+        storage.write_bytes(storage.join(output, name), text.encode())
+    if empty := empty_rows(scores, plan.contestants, collection):
+        raise RunError(
+            f"{'; '.join(empty)}. The tables in {output} have dashes there, and there is no {SUCCESS}"
+        )
+    storage.write_bytes(storage.join(output, SUCCESS), b"")

@@ -1,0 +1,192 @@
+"""The networks over decoded rows: every bundle's answer, features of all images, errors of exact pairs."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from model.edits import apply_edit
+from model.errors import BundleError
+from model.precision import autocast, choose_device, choose_precision, memory_format
+from pipelines.bundles import read_bundle
+from pipelines.evaluation.contestants import FLAG, Contestant
+from pipelines.evaluation.rows import COMPARED_SIDE, square
+from pipelines.fid.inception import load_features
+from pipelines.pixels import to_tensor, to_uint8
+from pipelines.splits import TEST
+from pipelines.training.outputs import l1, png, psnr
+
+#: What an image is: an upload, a bundle's answer, a target of the test or of the training split.
+UPLOAD, ANSWER, TARGET, TRAIN_TARGET = "upload", "answer", "target", "train_target"
+#: Images in a pass of a generator: a GPU needs many to be filled, a core works best within its cache.
+_PASS = {"cuda": 32, "cpu": 2}
+#: Images whose features are remembered, 8 KB each: one photo's defects share their target and follow each other.
+_REMEMBERED = 512
+
+#: One image that was measured. bundle: its place on the command line, -1 for none. features: float32, null
+#: without FID weights. psnr, l1: null unless the row is an exact pair. picture: PNG, null unless it is shown.
+#: problem: null, or why the image counts nowhere.
+MEASURES = pa.schema(
+    [
+        ("row", pa.string()),
+        ("image_id", pa.string()),
+        ("defect", pa.string()),
+        ("kind", pa.string()),
+        ("bundle", pa.int32()),
+        ("features", pa.binary()),
+        ("psnr", pa.float64()),
+        ("l1", pa.float64()),
+        ("picture", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("problem", pa.string()),
+    ]
+)
+
+
+class Measurer:
+    """A callable from tables of `rows.DECODED` to tables of MEASURES. Holds all generators and the FID network."""
+
+    def __init__(
+        self,
+        contestants: Sequence[Contestant],
+        sides: Sequence[int],
+        weights: str | None,
+        device: str,
+        precision: str,
+        threads: int | None = None,
+    ) -> None:
+        """Load everything.
+
+        sides: of the tables' `sources`. weights: the FID network's file, None: no features. device, precision:
+        as `model.precision` takes them. threads: for torch; None leaves them as they are. Raises BundleError
+        where a bundle is not of its version any more.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._device = choose_device(device)
+        self._sides = list(sides)
+        self._contestants = list(contestants)
+        self._translators = [Translator(one, self._device, precision) for one in contestants]
+        self._extract = None if weights is None else load_features(Path(weights), self._device)
+        self._remembered: OrderedDict[bytes, np.ndarray] = OrderedDict()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """One row of MEASURES for each image of the table's rows, the bundles' answers included."""
+        rows = table.to_pylist()
+        measures, images = self._stored_images(rows)
+        for index, contestant in enumerate(self._contestants):
+            known = [row for row in rows if row["sources"] and row["defect"] in contestant.conditions]
+            size, compared = (self._sides.index(side) for side in (contestant.image_size, COMPARED_SIDE))
+            inputs = [square(row["sources"][size]) for row in known]
+            uploads = [square(row["sources"][compared]) for row in known]
+            conditions = [contestant.conditions[row["defect"]] for row in known]
+            for row, answer in zip(known, self._translators[index](inputs, uploads, conditions), strict=True):
+                measures.append(self._measure(row, ANSWER, answer, index))
+                if answer is not None:
+                    images.append(answer)
+        features = iter(self._features(images))
+        for measure in measures:
+            measure["features"] = next(features) if measure["problem"] is None else None
+        return pa.Table.from_pylist(measures, MEASURES)
+
+    def _stored_images(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+        """Measures of uploads and targets, and the images of those without a problem."""
+        measures, images = [], []
+        for row in rows:
+            if row["problem"] is not None:
+                kind = UPLOAD if row["split"] == TEST else TRAIN_TARGET
+                measures.append(self._measure(row, kind, None) | {"problem": row["problem"]})
+            if row["target"] is not None:
+                images.append(square(row["target"]))
+                kind = TARGET if row["split"] == TEST else TRAIN_TARGET
+                measures.append(self._measure(row, kind, images[-1]))
+            if row["sources"]:
+                images.append(square(row["sources"][self._sides.index(COMPARED_SIDE)]))
+                measures.append(self._measure(row, UPLOAD, images[-1]))
+        return measures, images
+
+    def _measure(
+        self, row: dict[str, Any], kind: str, image: np.ndarray | None, bundle: int = -1
+    ) -> dict[str, Any]:
+        """A row of MEASURES without features; `image` None: the bundle's answer was not finite."""
+        found = {name: row.get(name) for name in MEASURES.names}
+        found |= {"kind": kind, "bundle": bundle, "problem": None if image is not None else "not finite"}
+        if image is None:
+            return found
+        if row["paired"] and row["target"] is not None and kind in (UPLOAD, ANSWER):
+            target = square(row["target"])
+            found |= {"psnr": psnr(image, target), "l1": l1(image, target)}
+        if row["shown"]:
+            found["picture"] = png(image)
+        return found
+
+    def _features(self, images: list[np.ndarray]) -> list[bytes | None]:
+        """float32 bytes of each image's features; an image seen a moment ago is not computed again."""
+        if self._extract is None:
+            return [None] * len(images)
+        keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        fresh = {key: image for key, image in zip(keys, images, strict=True) if key not in self._remembered}
+        known = {key: self._remembered[key] for key in keys if key not in fresh}
+        known |= zip(fresh, self._extract(list(fresh.values())), strict=True)
+        for key in keys:
+            self._remembered[key] = known[key]
+            self._remembered.move_to_end(key)
+        while len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
+        return [known[key].astype(np.float32).tobytes() for key in keys]
+
+
+class Translator:
+    """A bundle's generator at its own size, and its edits on the upload at COMPARED_SIDE, as correction applies them.
+
+    Passes are always full.
+    Convolutions choose their algorithm by the batch's size: with passes of one size an image's answer does
+    not depend on its neighbours, and is the same on Ray and in one process.
+    """
+
+    def __init__(self, contestant: Contestant, device: torch.device, precision: str) -> None:
+        """Load the generator. Raises BundleError where the bundle is not of the contestant's version."""
+        bundle = read_bundle(contestant.uri, FLAG)
+        if bundle.version != contestant.version:
+            raise BundleError(
+                f"--bundle {contestant.uri}: the bundle changed after the run began (version {bundle.version[:12]}, "
+                f"expected {contestant.version[:12]}); write new bundles to new folders"
+            )
+        chosen = choose_precision(precision, device)
+        self._device, self._layout = device, memory_format(chosen)
+        self._generator = bundle.generator.to(device).to(memory_format=self._layout)
+        self._autocast = autocast(device, chosen)
+        self._pass = _PASS[device.type]
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        uploads: Sequence[np.ndarray],
+        conditions: Sequence[tuple[int, int]],
+    ) -> list[np.ndarray | None]:
+        """The answers under (group id, type id), uint8 of the uploads' size; None for one not finite.
+
+        images, uploads: uint8 (S,S,3) and (COMPARED_SIDE,COMPARED_SIDE,3) of the same photos.
+        """
+        answers: list[np.ndarray | None] = []
+        for start in range(0, len(images), self._pass):
+            part = list(range(start, min(start + self._pass, len(images))))
+            full = part + [part[-1]] * (self._pass - len(part))
+            x = to_tensor(np.stack([images[index] for index in full]), self._device)
+            ids = torch.tensor([conditions[index] for index in full], device=self._device)
+            with self._autocast():
+                edit = self._generator.edit(x.contiguous(memory_format=self._layout), ids[:, 0], ids[:, 1])
+            finite = (
+                torch.stack([value.flatten(1).isfinite().all(dim=1) for value in edit]).all(dim=0).tolist()
+            )
+            originals = to_tensor(np.stack([uploads[index] for index in full]), self._device)
+            pixels = to_uint8(torch.nan_to_num(apply_edit(originals, edit)))
+            answers += [pixels[place] if finite[place] else None for place in range(len(part))]
+        return answers

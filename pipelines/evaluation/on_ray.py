@@ -1,0 +1,40 @@
+"""The same steps on Ray Data: reading and decoding in tasks, the networks in actors."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import ray.data
+
+from pipelines import ray_session, storage
+from pipelines.evaluation.config import Plan
+from pipelines.evaluation.job import measurer_settings
+from pipelines.evaluation.measure import Measurer
+from pipelines.evaluation.rows import BATCH, decode_rows, read_rows
+from pipelines.placement import Placement, configure, place, tables
+
+#: Bytes per block: a few tables of decoded rows. Small, so that a small test split keeps all actors busy.
+_BLOCK = 8 << 20
+
+
+def place_actors(plan: Plan) -> Placement:
+    """Start or join Ray and decide where the networks run. Raises ConfigurationError for an absent GPU."""
+    storage.check_writable(plan.config.output, "--output")  # before Ray takes its time to start
+    cluster = ray_session.start()
+    rows = plan.survey.sampled_rows(floor=plan.weights is not None)
+    busy = -(-rows // BATCH)
+    if plan.config.workers is not None:
+        busy = min(busy, plan.config.workers)
+    return place(plan.config.device, cluster, None, None, busy)
+
+
+def measure_on_ray(plan: Plan, placement: Placement) -> Iterator[pa.Table]:
+    """Tables of MEASURES, in whatever order they are made."""
+    configure(_BLOCK, ["StorageReadError"])
+    sample = plan.survey.sample(floor=plan.weights is not None)
+    settings = measurer_settings(plan, placement.device)
+    if placement.device == "cpu":
+        settings["threads"] = 1  # actors share the cores between them
+    units = ray.data.from_arrow([unit.table() for unit in plan.units])
+    sampled = placement.read(units, read_rows, {"sample": sample})
+    decoded = placement.tasks(sampled, decode_rows, {"sides": plan.sides})
+    return tables(placement.actors(decoded, Measurer, settings, BATCH))

@@ -1,0 +1,109 @@
+"""Rows of shards on their way to the networks: sampled, decoded, resized. Plain functions over tables."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.decode import ImageError, decode_image
+from pipelines.evaluation.survey import grid_set, is_compared
+from pipelines.parquet_units import Unit, read_unit
+from pipelines.resize import resize_bicubic
+from pipelines.sampling import Sample
+from pipelines.schemas import SHARD
+from pipelines.splits import TEST
+
+#: Side at which images are compared, whatever a bundle's own: that of FID (method, section 6).
+COMPARED_SIDE = 256
+#: Rows in a table, decoded 0.4 MB each and more with bundles of other sizes than 256.
+BATCH = 16
+
+#: A sampled row. `row` tells it from every other, `shown`: it is in its defect's picture. Training rows have
+#: no source.
+SAMPLED = pa.schema(
+    [
+        ("row", pa.string()),
+        ("image_id", pa.string()),
+        ("defect", pa.string()),
+        ("split", pa.string()),
+        ("paired", pa.bool_()),
+        ("shown", pa.bool_()),
+        ("source", pa.binary()),
+        ("target", pa.binary()),
+    ]
+)
+#: The same with pixels, raw uint8 (side,side,3): `sources` at every side that is asked for, `target` at
+#: COMPARED_SIDE. width, height: of the image as stored, for its picture. problem: `ImageError.code`.
+DECODED = pa.schema(
+    [
+        *(field for field in SAMPLED if field.name not in ("source", "target")),
+        ("sources", pa.list_(pa.binary())),
+        ("target", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("problem", pa.string()),
+    ]
+)
+
+
+def read_rows(table: pa.Table, sample: Sample) -> Iterator[pa.Table]:
+    """Tables of SAMPLED, at most BATCH rows each, from a table of `parquet_units.UNIT`."""
+    batch: list[dict[str, Any]] = []
+    for unit in Unit.from_table(table):
+        for first, part in read_unit(unit, SHARD.names):
+            for number, row in enumerate(part.to_pylist(), first):
+                if is_compared(sample, row):
+                    batch.append(_sampled(row, f"{unit.uri}#{number:09}", sample))
+                if len(batch) == BATCH:
+                    yield pa.Table.from_pylist(batch, SAMPLED)
+                    batch = []
+    if batch:
+        yield pa.Table.from_pylist(batch, SAMPLED)
+
+
+def decode_rows(table: pa.Table, sides: Sequence[int]) -> Iterator[pa.Table]:
+    """Tables of DECODED from one of SAMPLED, a row for each row; images become squares of `sides`.
+
+    The aspect ratio is given up, as in training, and every size comes straight from the stored pixels.
+    """
+    for start in range(0, table.num_rows, BATCH):
+        rows = table.slice(start, BATCH).to_pylist()
+        yield pa.Table.from_pylist([_decoded(row, sides) for row in rows], DECODED)
+
+
+def square(pixels: bytes) -> np.ndarray:
+    """Raw pixels of a square image as uint8 (side,side,3)."""
+    side = round((len(pixels) / 3) ** 0.5)
+    return np.frombuffer(pixels, np.uint8).reshape(side, side, 3)
+
+
+def _sampled(row: dict[str, Any], name: str, sample: Sample) -> dict[str, Any]:
+    is_test = row["split"] == TEST
+    return {
+        "row": name,
+        "image_id": row["image_id"],
+        "defect": row["defect"],
+        "split": row["split"],
+        "paired": row["pairing"] == "paired",
+        "shown": is_test and sample.has(grid_set(row["defect"], row["pairing"]), row["image_id"]),
+        "source": row["source"] if is_test else None,
+        "target": row["target"],
+    }
+
+
+def _decoded(row: dict[str, Any], sides: Sequence[int]) -> dict[str, Any]:
+    found: dict[str, Any] = {name: row[name] for name in SAMPLED.names if name in DECODED.names}
+    found |= {"sources": None, "target": None, "width": None, "height": None, "problem": None}
+    try:
+        if row["target"] is not None:
+            image = decode_image(row["target"])
+            found["height"], found["width"] = image.shape[:2]
+            found["target"] = resize_bicubic(image, COMPARED_SIDE, COMPARED_SIDE).tobytes()
+        if row["source"] is not None:
+            image = decode_image(row["source"])
+            found["height"], found["width"] = image.shape[:2]
+            found["sources"] = [resize_bicubic(image, side, side).tobytes() for side in sides]
+    except ImageError as error:  # neither image counts: all sets stay of the same photos
+        found |= {"sources": None, "target": None, "problem": error.code}
+    return found

@@ -1,0 +1,137 @@
+"""Which rows of the shards are compared: counts from small columns, and a sample by hash.
+
+Every bundle sees the same rows, in any order, on any number of machines, in every run.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from model.errors import ConfigurationError
+from pipelines.label_map import LabelMap
+from pipelines.parquet_units import Unit, list_units, read_unit
+from pipelines.sampling import Sample, Smallest, sample_hash
+from pipelines.schemas import SHARD
+from pipelines.splits import TEST, TRAIN
+
+FLAG = "--data"
+#: Rows of each defect's comparison picture.
+GRID_ROWS = 6
+#: Sets of rows, each followed by a defect's name. Pictures show pairs where there are any.
+TEST_SET, TRAIN_SET, GRID_SET = "test/", "train/", "grid/"
+#: Units whose small columns are read at once: each waits for storage, not for a CPU.
+_THREADS = 16
+_KEYS = ("image_id", "defect", "split", "pairing")
+
+
+@dataclass
+class Survey:
+    """counts: rows by (split, defect, pairing). smallest: the hashes of each set's sample."""
+
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    smallest: dict[str, Smallest] = field(default_factory=dict)
+
+    def rows(self, split: str, defect: str) -> int:
+        """Rows of a defect in a split, whether they are compared or not."""
+        return sum(n for (found, name, _), n in self.counts.items() if (found, name) == (split, defect))
+
+    def sample(self, floor: bool) -> Sample:
+        """Who is compared; with `floor` also whose targets the train-versus-test floor is made of."""
+        thresholds = {name: found.threshold() for name, found in self.smallest.items()}
+        return Sample(
+            {
+                name: threshold
+                for name, threshold in thresholds.items()
+                if threshold is not None and (floor or not name.startswith(TRAIN_SET))
+            }
+        )
+
+    def sampled_rows(self, floor: bool) -> int:
+        """How many rows are read for the comparison (a little more where ids repeat)."""
+        wanted = (TEST_SET, TRAIN_SET) if floor else (TEST_SET,)
+        return sum(len(found.values) for name, found in self.smallest.items() if name.startswith(wanted))
+
+
+def list_shards(shards: Sequence[str]) -> tuple[Unit, ...]:
+    """Units of the shards. Raises ConfigurationError where one cannot be read or lacks a column."""
+
+    def check(schema: pa.Schema, uri: str) -> None:
+        missing = sorted(set(SHARD.names) - set(schema.names))
+        if missing:
+            raise ConfigurationError(f"{FLAG}: {uri} lacks the columns {', '.join(missing)}")
+
+    return list_units(shards, FLAG, check).units
+
+
+def take_survey(units: Sequence[Unit], samples: int, label_map: LabelMap) -> Survey:
+    """Count rows and find the sample: `samples` rows per defect and split, GRID_ROWS pairs for its picture.
+
+    Reads the small columns alone; memory is bounded by `samples`, whatever the shards' size. Raises
+    ConfigurationError where there is no test row, or a row's defect is not in the label map.
+    """
+    total = Survey()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for step in range(0, len(units), _THREADS):  # not all at once: results would pile up
+            for part in pool.map(lambda unit: _survey_unit(unit, samples), units[step : step + _THREADS]):
+                _merge(total, part, samples)
+    for defect in label_map.defects:
+        if grid_set(defect, "paired") in total.smallest:
+            total.smallest.pop(grid_set(defect, "unpaired"), None)
+    unknown = sorted({defect for _, defect, _ in total.counts} - set(label_map.defects))
+    if unknown:
+        raise ConfigurationError(
+            f"{FLAG}: rows of {', '.join(map(repr, unknown))}, which its label map does not have "
+            f"({', '.join(label_map.defects)}); prepare the data again"
+        )
+    if not any(total.rows(TEST, defect) for defect in label_map.defects):
+        raise ConfigurationError(
+            f"{FLAG}: no row has split 'test' ({sum(total.counts.values())} rows in all); one photo in five is held "
+            "back by hash of its id, so a few photos may have none: prepare more"
+        )
+    return total
+
+
+def _size(name: str, samples: int) -> int:
+    return min(GRID_ROWS, samples) if name.startswith(GRID_SET) else samples
+
+
+def _survey_unit(unit: Unit, samples: int) -> Survey:
+    found = Survey()
+    hashes: dict[str, list[int]] = {}
+    for _, table in read_unit(unit, _KEYS):
+        for row in table.to_pylist():
+            found.counts[row["split"], row["defect"], row["pairing"]] += 1
+            for name in _sets_of(row["split"], row["defect"], row["pairing"]):
+                hashes.setdefault(name, []).append(sample_hash(row["image_id"]))
+    for name, numbers in hashes.items():
+        found.smallest.setdefault(name, Smallest(_size(name, samples))).add(numbers)
+    return found
+
+
+def _sets_of(split: str, defect: str, pairing: str) -> Iterator[str]:
+    """The sets that a row may be sampled for."""
+    if split == TRAIN:
+        yield TRAIN_SET + defect
+    elif split == TEST:
+        yield TEST_SET + defect
+        yield grid_set(defect, pairing)
+
+
+def grid_set(defect: str, pairing: str) -> str:
+    """The set from which the defect's picture takes rows of this pairing."""
+    return f"{GRID_SET}{pairing}/{defect}"
+
+
+def _merge(total: Survey, part: Survey, samples: int) -> None:
+    total.counts.update(part.counts)
+    for name, found in part.smallest.items():
+        total.smallest.setdefault(name, Smallest(_size(name, samples))).add(found.values)
+
+
+def is_compared(sample: Sample, row: Mapping[str, str]) -> bool:
+    """Whether a row of `image_id`, `defect`, `split` is read for the comparison."""
+    kind = {TEST: TEST_SET, TRAIN: TRAIN_SET}.get(row["split"])
+    return kind is not None and sample.has(kind + row["defect"], row["image_id"])

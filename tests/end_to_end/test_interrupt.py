@@ -1,0 +1,64 @@
+"""Ctrl-C while images are being corrected."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import command
+from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
+
+#: Seconds within which Ray starts and the first images are written, on a machine that is busy.
+PATIENCE = 180
+
+
+def processes_that_name(folder: str) -> list[str]:
+    """Command lines of processes in which `folder` occurs."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if folder in line:
+                found.append(line[:200])
+    return found
+
+
+@pytest.mark.ray
+def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
+    tmp_path: Path, repository: Path
+) -> None:
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(400), row_group_size=20)
+    bundle = write_bundle(tmp_path / "bundle")
+    output = tmp_path / "out"
+    line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(tmp_path / "catalog"), "--no-fid"]
+    line += ["--model", str(bundle), "--output", str(output), "--device", "cpu", "--actors", "1:1"]
+    # A folder of its own, so that this Ray's processes can be told from others'; short, because sockets lie in it.
+    ray_folder = tempfile.mkdtemp(prefix="ray-")
+    environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
+    with subprocess.Popen(
+        line, cwd=repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + PATIENCE
+        while not list(output.glob("manifest/*.parquet")):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline, "no image was corrected"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == command.EXIT_INTERRUPTED
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    while processes_that_name(ray_folder):
+        assert time.monotonic() < deadline, f"left behind: {processes_that_name(ray_folder)}"
+        time.sleep(0.2)
+    shutil.rmtree(ray_folder)
+    assert not (output / "_SUCCESS").exists()
+    written = read_parquet(output / "manifest")
+    assert 0 < len(written) < 400
+    assert all(Path(row["output_uri"]).exists() for row in written if row["status"] == "corrected")
