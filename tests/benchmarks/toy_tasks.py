@@ -4,17 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 32
 
+def scenes(
+    count: int, side: int, generator: torch.Generator, brightness: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """photo (count, 3, side, side) in [-1, 1] and the disc's mask (count, 1, side, side), 0 or 1.
 
-def scenes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """photo (count, 3, SIDE, SIDE) in [-1, 1] and the disc's mask (count, 1, SIDE, SIDE), 0 or 1."""
+    brightness: what is added to a ground of -0.9 to 0.5, (count, 1, 1, 1) or one number.
+    """
     coarse = torch.rand(count, 3, 3, 3, generator=generator) * 1.4 - 0.9
-    ground = F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=True)
+    ground = F.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=True)
+    ground = (ground + brightness).clamp(-1, 0.9)
     colour = torch.rand(count, 3, 1, 1, generator=generator) * 1.6 - 1
-    centre = torch.rand(count, 2, 1, 1, generator=generator) * 12 + 10
-    radius = torch.rand(count, 1, 1, generator=generator) * 3 + 5
-    row, column = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    centre = (torch.rand(count, 2, 1, 1, generator=generator) * 0.375 + 0.3125) * side
+    radius = (torch.rand(count, 1, 1, generator=generator) * 0.1 + 0.155) * side
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     inside = (row - centre[:, 0]) ** 2 + (column - centre[:, 1]) ** 2 < radius**2
     mask = inside[:, None].float()
     return mask * colour + (1 - mask) * ground, mask

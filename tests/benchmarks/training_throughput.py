@@ -3,7 +3,7 @@
     python -m tests.benchmarks.training_throughput
     python -m tests.benchmarks.training_throughput --width 64 --blocks 9 --image-size 256     # on a GPU
 
-The plain loop below is what one writes from the paper without any of this project's code: the same networks and widths,
+The plain loop below is what one writes from the paper, without this project's code: the same networks and widths,
 losses, image pools, Adam, batch and precision. Both repeat on the same images in memory, so nothing is read or decoded.
 Short rounds of one and the other alternate, and medians are compared. On a CPU everything runs in one thread and time
 is the process's own, so that others on the machine count for little.
