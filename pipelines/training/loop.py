@@ -1,5 +1,6 @@
 """The training loop: the same in process and in every Ray Train worker. Knows draws, storage and the model, not Ray."""
 
+import copy
 import logging
 import time
 from collections.abc import Mapping
@@ -54,7 +55,10 @@ class Follower(Protocol):
         """Every grid_every steps."""
 
     def validate(self, training: "Training") -> None:
-        """Every validate_every steps, before the checkpoint."""
+        """Every validate_every steps and at the last one, before the checkpoint."""
+
+    def resumed(self, training: "Training") -> None:
+        """Once, where the training goes on from a checkpoint."""
 
 
 class Training:
@@ -95,6 +99,23 @@ class Training:
     def generator(self) -> ImageGenerator:
         """G_XY as a bundle gets it."""
         return self.step_once.generator
+
+    def generator_at(self, step: int) -> ImageGenerator | None:
+        """`generator` as the checkpoint of `step` has it, in eval mode; None where that cannot be read."""
+        generator = copy.deepcopy(self.generator).eval()
+        try:
+            state = self.checkpoints.load_step(step, self.device)["state"]
+            weights = state["average"]["generator"] if state["average"] else None
+            if weights is None:
+                weights = {
+                    name.removeprefix("generator."): value
+                    for name, value in state["method"].items()
+                    if name.startswith("generator.")
+                }
+            generator.load_state_dict(weights)
+        except (FileNotFoundError, *DAMAGED):
+            return None
+        return generator
 
     def _restore(self) -> None:
         """Continue from the newest good checkpoint of this output, where there is one.
@@ -163,10 +184,10 @@ class Training:
         def epoch_of(epoch: int) -> WorkerEpoch:
             return WorkerEpoch(index, sampling, settings.seed, epoch, self.rank, self.workers)
 
+        if self.step:
+            follower.resumed(self)
         if self.step >= settings.steps:
             return
-        if self.step and self._validates():
-            follower.validate(self)  # again, where death came before its result
         for batch in batches(epoch_of, load, settings.update_size, self.epoch, self.taken):
             rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
             losses = self._update(batch, rate)
@@ -188,9 +209,9 @@ class Training:
                 follower.record(self, record)
             if self._due(settings.grid_every):
                 follower.grid(self)
-            if self._validates():
+            if self.validates:
                 follower.validate(self)
-            if self._due(settings.checkpoint_every) or self._validates():
+            if self._due(settings.checkpoint_every) or self.validates:
                 self.save()
                 follower.saved(self)
             if self.step >= settings.steps:
@@ -199,9 +220,10 @@ class Training:
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps
 
-    def _validates(self) -> bool:
-        every = self.settings.validate_every
-        return every > 0 and self.step % every == 0
+    @property
+    def validates(self) -> bool:
+        """Whether this step is measured on the test split."""
+        return self.settings.validate_every > 0 and self._due(self.settings.validate_every)
 
     def _update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
         # All randomness inside a step follows from its number, so that a resumed training has the same.

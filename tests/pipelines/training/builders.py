@@ -60,6 +60,9 @@ class Recorder:
     def validate(self, training: Training) -> None:
         pass
 
+    def resumed(self, training: Training) -> None:
+        pass
+
 
 def run(training: Training, source: TrainingSource, follower: Recorder | None = None) -> list[Record]:
     """The records of a run to its end."""
