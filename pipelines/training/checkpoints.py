@@ -92,11 +92,17 @@ class Checkpoints:
             raise ValueError(f"it does not hold the state of step {step}")
         return state
 
-    def newest(self) -> str:
-        """The last good checkpoint, for messages."""
+    def newest(self, until: int | None = None) -> str:
+        """The last checkpoint, of a step up to `until`, for messages; with later ones, which --resume would take."""
         with contextlib.suppress(*storage.STORAGE_ERRORS):
-            if steps := self.steps():
-                return self.uri(steps[-1])
+            steps = self.steps()
+            good = [step for step in steps if until is None or step <= until]
+            late = [self.uri(step).rsplit("/", 1)[-1] for step in steps if step not in good]
+            remedy = f" (first remove what came after it: {', '.join(late)})" if late else ""
+            if good:
+                return self.uri(good[-1]) + remedy
+            if late:
+                return f"gone from {self.folder}{remedy}; a larger --keep leaves more of them"
         return f"none yet in {self.folder}"
 
     def best(self) -> dict[str, Any] | None:

@@ -91,6 +91,14 @@ def test_the_best_one_stays_and_so_do_those_under_validation(tmp_path: Path) -> 
     assert checkpoints.steps() == [10, 12]
 
 
+def test_the_newest_up_to_a_step_is_named_with_those_that_resume_would_prefer(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, [1500, 2000])
+    assert checkpoints.newest().endswith("step-00002000.pt")
+    assert "step-00001500.pt (first remove what came after it: step-00002000.pt)" in checkpoints.newest(1900)
+    assert checkpoints.newest(1000).startswith("gone from")
+    assert Checkpoints(str(tmp_path / "none"), 1).newest(5).startswith("none yet")
+
+
 @pytest.mark.parametrize("score", [math.nan, math.inf])
 def test_a_score_that_is_not_finite_is_never_the_best(score: float, tmp_path: Path) -> None:
     checkpoints = Checkpoints(str(tmp_path), 1)
