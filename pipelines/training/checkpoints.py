@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import pickle
 import struct
 import uuid
@@ -71,28 +72,37 @@ class Checkpoints:
         """
         steps = self.steps()
         for step in reversed(steps):
-            content = storage.read_bytes(self.uri(step))
             try:
-                _check_sums(content)
-                state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-                if not isinstance(state, dict) or state.get("step") != step:
-                    raise ValueError(f"it does not hold the state of step {step}")
+                return step, self.load_step(step, device)
             except DAMAGED as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 logger.warning("%s is damaged (%s): going back to the one before", self.uri(step), reason)
-                continue
-            return step, state
         if steps:
             raise ConfigurationError(
                 f"all {len(steps)} checkpoints in {self.folder} are damaged; --overwrite starts anew"
             )
         return None
 
-    def newest(self) -> str:
-        """The last good checkpoint, for messages."""
+    def load_step(self, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """The checkpoint of one step. Raises one of DAMAGED where it is, and of storage.STORAGE_ERRORS."""
+        content = storage.read_bytes(self.uri(step))
+        _check_sums(content)
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        if not isinstance(state, dict) or state.get("step") != step:
+            raise ValueError(f"it does not hold the state of step {step}")
+        return state
+
+    def newest(self, until: int | None = None) -> str:
+        """The last checkpoint, of a step up to `until`, for messages; with later ones, which --resume would take."""
         with contextlib.suppress(*storage.STORAGE_ERRORS):
-            if steps := self.steps():
-                return self.uri(steps[-1])
+            steps = self.steps()
+            good = [step for step in steps if until is None or step <= until]
+            late = [self.uri(step).rsplit("/", 1)[-1] for step in steps if step not in good]
+            remedy = f" (first remove what came after it: {', '.join(late)})" if late else ""
+            if good:
+                return self.uri(good[-1]) + remedy
+            if late:
+                return f"gone from {self.folder}{remedy}; a larger --keep leaves more of them"
         return f"none yet in {self.folder}"
 
     def best(self) -> dict[str, Any] | None:
@@ -112,15 +122,23 @@ class Checkpoints:
             )
             return None
 
-    def judge(self, step: int, metric: str, score: float) -> bool:
-        """Whether `score` (lower is better) of the checkpoint of `step` is the best so far; it is then remembered."""
-        self.pending.discard(step)
-        best = self.best()
-        if best is not None and best["metric"] == metric and best["score"] <= score:
+    def would_be_best(self, step: int, metric: str, score: float) -> bool:
+        """Whether `score` (lower is better) of the checkpoint of `step` is the best so far; the best's own is."""
+        if not math.isfinite(score):
             return False
+        best = self.best()
+        return best is None or best["metric"] != metric or score < best["score"] or step == best["step"]
+
+    def remember_best(self, step: int, metric: str, score: float) -> None:
+        """Make the checkpoint of `step` the best one. Raises one of storage.STORAGE_ERRORS."""
         content = {"step": step, "metric": metric, "score": score}
         storage.write_bytes(storage.join(self.folder, _BEST), json.dumps(content).encode())
-        return True
+
+    def forget_best(self) -> None:
+        """Have no best one. Raises one of storage.STORAGE_ERRORS."""
+        filesystem, path = storage.resolve(storage.join(self.folder, _BEST))
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.rm_file(path)
 
     def prune(self, newest: int) -> None:
         """Remove what is older than the `keep` newest up to step `newest`, which must stand; and unfinished writes."""

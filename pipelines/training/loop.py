@@ -1,18 +1,22 @@
 """The training loop: the same in process and in every Ray Train worker. Knows draws, storage and the model, not Ray."""
 
+import copy
+import json
 import logging
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from model.discriminator import PatchDiscriminator
 from model.errors import ConfigurationError
 from model.layers import ImageGenerator
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from model.recipes import build_method
+from model.resnet_blur import BlurGenerator
 from model.schedule import step_rate
 from model.training_step import TrainingStep
 from pipelines.label_map import Defect, LabelMap
@@ -22,12 +26,15 @@ from pipelines.training.decoding import TrainingError
 from pipelines.training.feed import Batch, Load, batches
 from pipelines.training.index import Index
 from pipelines.training.order import Draw, WorkerEpoch
-from pipelines.training.settings import TrainSettings
+from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.watch import Trouble, Watch
 
 logger = logging.getLogger("train")
 
 Record = dict[str, float]
+
+#: Settings (see `described`) that a resumed training cannot change: other networks, or another method on the same ones.
+NETWORK_SETTINGS = ("method.recipe", "method.generator.", "method.discriminator.")
 
 
 class DivergedError(TrainingError):
@@ -48,13 +55,16 @@ class Follower(Protocol):
         """Every log_every steps."""
 
     def saved(self, training: "Training") -> None:
-        """After every checkpoint."""
+        """After every checkpoint, and where the losses stop making sense."""
 
     def grid(self, training: "Training") -> None:
         """Every grid_every steps."""
 
     def validate(self, training: "Training") -> None:
-        """Every validate_every steps, before the checkpoint."""
+        """Every validate_every steps and at the last one, before the checkpoint."""
+
+    def resumed(self, training: "Training") -> None:
+        """Once, where the training goes on from a checkpoint."""
 
 
 class Training:
@@ -83,8 +93,7 @@ class Training:
             self.method, settings.optimizer, autocast(self.device, precision), settings.ema
         )
         if settings.compile:  # after the running average was copied: it is not trained
-            for network in self.method.children():
-                network.compile()
+            self._compile()
         self.defects: dict[int, Defect] = {defect.id: defect for defect in label_map.defects.values()}
         self.step, self.epoch, self.taken = 0, 1, 0
         self.history: list[Record] = []
@@ -96,15 +105,56 @@ class Training:
         """G_XY as a bundle gets it."""
         return self.step_once.generator
 
+    def _compile(self) -> None:
+        """Compile the networks that are called as such, in place; pools and loss networks gain nothing."""
+        for network in self.method.children():
+            if isinstance(network, BlurGenerator):  # called by its parts only, which the wrapper does not see
+                if self.rank == 0:
+                    logger.info("--compile: the generator of %s is not compiled", self.settings.method.recipe)
+            elif isinstance(network, (ImageGenerator, PatchDiscriminator)):
+                network.compile()
+
+    def generator_at(self, step: int) -> ImageGenerator | None:
+        """`generator` as the checkpoint of `step` has it, in eval mode; None where that cannot be read."""
+        generator = copy.deepcopy(self.generator).eval()
+        try:
+            state = self.checkpoints.load_step(step, self.device)["state"]
+            weights = state["average"]["generator"] if state["average"] else None
+            if weights is None:
+                weights = {
+                    name.removeprefix("generator."): value
+                    for name, value in state["method"].items()
+                    if name.startswith("generator.")
+                }
+            generator.load_state_dict(weights)
+        except (FileNotFoundError, *DAMAGED):
+            return None
+        return generator
+
     def _restore(self) -> None:
         """Continue from the newest good checkpoint of this output, where there is one.
 
-        Raises ConfigurationError for one of other networks.
+        Raises ConfigurationError for one of another recipe or other networks, and where workers find different ones.
         """
         found = self.checkpoints.load(self.device)
-        if found is None:
-            return
-        _, saved = found
+        if found is not None:
+            self._continue(found[1])
+        if not everywhere_alike((self.step, self.epoch, self.taken)):
+            raise ConfigurationError(
+                f"--output {self.settings.output} must be storage that all nodes see: "
+                f"its checkpoints are not the same on all of them (step {self.step} on this one)"
+            )
+
+    def _continue(self, saved: dict[str, Any]) -> None:
+        if changed := _changed(saved.get("settings"), described(self.settings)):
+            other = [name for name in changed if name.startswith(NETWORK_SETTINGS)]
+            if other:
+                raise ConfigurationError(
+                    f"cannot continue from {self.checkpoints.newest()}: it was trained with another "
+                    f"{', '.join(other)}; --resume needs the same network flags; --overwrite starts anew"
+                )
+            if self.rank == 0:
+                logger.warning("--resume with other settings than before: %s", "; ".join(changed.values()))
         try:
             self.step_once.load_state(saved["state"])
             self.step, self.history = int(saved["step"]), list(saved["history"])
@@ -134,7 +184,7 @@ class Training:
         """
         bad = [name for name, value in self.method.named_parameters() if not torch.isfinite(value).all()]
         if bad:
-            raise self._diverged(Trouble(self.step, f"the weights {bad[0]} are not finite"))
+            raise self._diverged(Trouble(self.step, f"the weights {bad[0]} are not finite", self.step - 1))
         if self.rank:
             return
         position = {
@@ -147,6 +197,7 @@ class Training:
             "step": self.step,
             "position": position,
             "history": self.history,
+            "settings": described(self.settings),
             "state": self.step_once.state(),
         }
         self.checkpoints.save(self.step, state)
@@ -154,8 +205,16 @@ class Training:
     def run(self, index: Index, load: Load, follower: Follower) -> None:
         """Train up to settings.steps.
 
-        A record has the losses' means since the last one. Raises DivergedError and what reading and decoding raise.
+        A record has the losses' means since the last one. Raises DivergedError, after the last record, and what reading
+        and decoding raise.
         """
+        try:
+            self._run(index, load, follower)
+        except DivergedError:
+            follower.saved(self)
+            raise
+
+    def _run(self, index: Index, load: Load, follower: Follower) -> None:
         settings, watch = self.settings, Watch()
         clock, since = time.monotonic(), self.step
         sampling = settings.sampling(self.label_map)
@@ -163,17 +222,17 @@ class Training:
         def epoch_of(epoch: int) -> WorkerEpoch:
             return WorkerEpoch(index, sampling, settings.seed, epoch, self.rank, self.workers)
 
+        if self.step:
+            follower.resumed(self)
         if self.step >= settings.steps:
             return
-        if self.step and self._validates():
-            follower.validate(self)  # again, where death came before its result
         for batch in batches(epoch_of, load, settings.update_size, self.epoch, self.taken):
             rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
             losses = self._update(batch, rate)
             self.step, self.epoch, self.taken = self.step + 1, batch.epoch, batch.taken
             watch.add(self.step, losses, [self.defects[draw.source.type].name for draw in batch.draws])
             if self._due(settings.log_every):
-                means = self._checked(watch)
+                means, trouble = watch.collect()
                 now, made = time.monotonic(), self.step - since
                 speed = made * settings.update_size * self.workers / (now - clock)
                 record = {
@@ -186,11 +245,12 @@ class Training:
                 clock, since = now, self.step
                 self.history.append(record)
                 follower.record(self, record)
+                self._stop_for(trouble)
             if self._due(settings.grid_every):
                 follower.grid(self)
-            if self._validates():
+            if self.validates:
                 follower.validate(self)
-            if self._due(settings.checkpoint_every) or self._validates():
+            if self._due(settings.checkpoint_every) or self.validates:
                 self.save()
                 follower.saved(self)
             if self.step >= settings.steps:
@@ -199,9 +259,10 @@ class Training:
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps
 
-    def _validates(self) -> bool:
-        every = self.settings.validate_every
-        return every > 0 and self.step % every == 0
+    @property
+    def validates(self) -> bool:
+        """Whether this step is measured on the test split."""
+        return self.settings.validate_every > 0 and self._due(self.settings.validate_every)
 
     def _update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
         # All randomness inside a step follows from its number, so that a resumed training has the same.
@@ -233,21 +294,55 @@ class Training:
             not draw.paired or defect.group in settings.cycle_groups,
         )
 
-    def _checked(self, watch: Watch) -> Record:
-        """The mean losses. Raises DivergedError in every worker where one has trouble."""
-        means, trouble = watch.collect()
+    def _stop_for(self, trouble: Trouble | None) -> None:
+        """Raise DivergedError in every worker where one has trouble."""
         if anywhere(trouble is not None):
             raise self._diverged(trouble)
-        return means
 
     def _diverged(self, trouble: Trouble | None) -> DivergedError:
         here = trouble is not None
-        trouble = trouble or Trouble(self.step, "another worker's losses stopped making sense")
+        trouble = trouble or Trouble(self.step, "another worker's losses stopped making sense", self.step)
         return DivergedError(
             f"stopped at step {trouble.step}: {trouble.reason}. The last good checkpoint is "
-            f"{self.checkpoints.newest()}: lower --rate or use --precision float32, and go on with --resume",
+            f"{self.checkpoints.newest(trouble.good)}: lower --rate or use --precision float32, "
+            "and go on with --resume",
             here,
         )
+
+
+def described(settings: TrainSettings) -> dict[str, Any]:
+    """`describe(settings)` as it comes back from JSON, flat: objective weights are under method.objective.NAME."""
+    flat: dict[str, Any] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{name}.{key}" if name else key, inner)
+        else:
+            flat[name] = value
+
+    add("", json.loads(json.dumps(describe(settings))))
+    return flat
+
+
+def _changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str, str]:
+    """By name, a line on every setting that both have and that differs, but for how long the training takes."""
+    return {
+        name: f"{name} {value} (was {before[name]})"
+        for name, value in now.items()
+        if before is not None and name in before and before[name] != value and name != "steps"
+    }
+
+
+def everywhere_alike(numbers: tuple[int, ...]) -> bool:
+    """True where every process has the same numbers."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return True
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    mine = torch.tensor(numbers, device=device)
+    all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(all_of_them, mine)
+    return all(torch.equal(one, mine) for one in all_of_them)
 
 
 def anywhere(condition: bool) -> bool:

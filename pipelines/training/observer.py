@@ -1,9 +1,10 @@
 """What a training leaves for people: records, curves, sample grids, validation, the bundle."""
 
+import contextlib
 import copy
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 
+from model.errors import ConfigurationError
 from model.layers import ImageGenerator
 from pipelines import storage
+from pipelines.bundles import read_bundle
 from pipelines.training.index import PAIRED, TEST
 from pipelines.training.loop import Record, Training
-from pipelines.training.outputs import grid_image, png, scores, write_bundle
+from pipelines.training.outputs import Scores, grid_image, png, scores, write_bundle
 from pipelines.training.plan import Plan
 from pipelines.training.settings import describe
 from pipelines.training.source import some_rows
-from pipelines.training.validation import Evaluate, Measurement, line, score
+from pipelines.training.validation import Evaluate, Measurement, line, score, scores_of
 
 logger = logging.getLogger("train")
 
@@ -32,7 +35,8 @@ class Observer:
     """Follows a training (see `loop.Follower`) in rank 0; in other ranks nothing happens.
 
     report: shows a record. tell: shows a line. evaluate: starts a measurement on the test
-    split, or None. resumed_at: the step that the training goes on from.
+    split, or None. resumed_at: the step that the training goes on from. Only the final bundle raises what the storage
+    raises: everything else is worth a line, and not the training.
     """
 
     def __init__(
@@ -69,40 +73,50 @@ class Observer:
                     self._tensorboard.add_scalar(f"training/{name}", value, int(record["step"]))
             self._collect(training)
 
+    @contextlib.contextmanager
+    def _spared(self, what: str) -> Iterator[None]:
+        """Tell of what the storage raises inside the block."""
+        try:
+            yield
+        except storage.STORAGE_ERRORS as error:
+            self.tell(f"warning: cannot write {what}, the training goes on: {_reason(error)}")
+
     def grid(self, training: Training) -> None:
         """Write samples/step-N.png: rows of input, output, target."""
         if self.rank or not self.held_back:
             return
         pixels = grid_image(training.generator, self.plan.source.label_map, self.held_back)
-        storage.write_bytes(self._at("samples", f"step-{training.step:06d}.png"), png(pixels))
-        self._tensorboard.add_image("samples", pixels, training.step, dataformats="HWC")
+        uri = self._at("samples", f"step-{training.step:06d}.png")
+        with self._spared(uri):
+            storage.write_bytes(uri, png(pixels))
 
     def saved(self, training: Training) -> None:
         """Write history.parquet, and copy TensorBoard's files up."""
         if self.rank:
             return
         if training.history:
-            write_table(self._at("history.parquet"), training.history)
-        self._tensorboard.flush()
-        for file in sorted(Path(self._logs.name).iterdir()):
-            storage.write_bytes(self._at("tensorboard", file.name), file.read_bytes())
+            with self._spared(self._at("history.parquet")):
+                write_table(self._at("history.parquet"), training.history)
+        # Whole each time, since an object cannot grow: so it holds scalars only, and the grids are in samples/.
+        with self._spared(self._at("tensorboard")):
+            self._tensorboard.flush()
+            for file in sorted(Path(self._logs.name).iterdir()):
+                storage.write_bytes(self._at("tensorboard", file.name), file.read_bytes())
 
     def validate(self, training: Training) -> None:
         """Start measuring a copy of the generator, unless this step is measured or the one before still is."""
         step = training.step
         if self.rank or self.evaluate is None or any(row["step"] == step for row in self._measured):
             return
-        self._collect(training)
-        if self._running is not None:
+        # The last one is what ships: it is always measured.
+        self._collect(training, wait=step == self.settings.steps)
+        if self._running is not None and self._running[0] != step:
             self.tell(
                 f"step {step} is not validated: that of step {self._running[0]} is still running; "
                 "raise --validate-every or lower --validation-images"
             )
-            return
-        generator = copy.deepcopy(training.generator).eval()
-        training.checkpoints.pending.add(step)
-        self._running = (step, generator, self.evaluate(step, generator))
-        self._collect(training)
+        elif self._running is None:
+            self._start(training, step, copy.deepcopy(training.generator).eval())
 
     def _collect(self, training: Training, wait: bool = False) -> None:
         """Take a measurement's result, where there is one: table, curves, the best so far."""
@@ -114,33 +128,78 @@ class Observer:
             found = future.result()
         except Exception as error:  # noqa: BLE001 (whatever a measurement raises, the training goes on)
             training.checkpoints.pending.discard(step)
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            self.tell(f"validation at step {step} failed: {reason}")
+            self.tell(f"validation at step {step} failed: {_reason(error)}")
             return
-        self._measured += found
-        write_table(self._at("validation.parquet"), self._measured)
+        self._measured = [row for row in self._measured if row["step"] != step] + found
         for one in found:
             for name in ("fid", "kid", "psnr", "l1"):
                 if one.get(name) is not None:
                     self._tensorboard.add_scalar(f"{name}/{one['defect']}", one[name], step)
         self.tell(line(found))
-        judged = score(found)
-        if judged is None:
-            training.checkpoints.pending.discard(step)
-        elif training.checkpoints.judge(step, *judged):
-            self._write("best", generator, training, step, found)
+        # The table comes last: a step that it holds is not measured again (see `resumed`).
+        self._keep_best(generator, training, step, found)
+        with self._spared(self._at("validation.parquet")):
+            write_table(self._at("validation.parquet"), self._measured)
+
+    def _keep_best(
+        self, generator: ImageGenerator, training: Training, step: int, found: Sequence[Measurement]
+    ) -> None:
+        """Write best/, and then best.json, where no generator before scored better."""
+        judged, checkpoints = score(found), training.checkpoints
+        with self._spared(self._at("best")):
+            if judged is not None and checkpoints.would_be_best(step, *judged):
+                # No pass over the held-back pairs: all workers wait for this.
+                self._write("best", generator, training, step, found, scores_of(found))
+                checkpoints.remember_best(step, *judged)
+        checkpoints.pending.discard(step)
+
+    def resumed(self, training: Training) -> None:
+        """Measure again what death left without a result: the best checkpoint, and the one that was loaded."""
+        self._mend_best(training)
+        if training.validates:
+            self.validate(training)
+
+    def _mend_best(self, training: Training) -> None:
+        """Write best/ again, by a measurement, where it does not hold the best checkpoint's generator."""
+        if self.rank or self.evaluate is None:
+            return
+        with self._spared(self._at("best")):
+            best = training.checkpoints.best()
+            if best is None or self._best_is_whole(best["step"]):
+                return
+            generator = training.generator_at(best["step"])
+            if generator is None:  # then the next validation counts as the best
+                training.checkpoints.forget_best()
+            else:
+                self.tell(f"{self._at('best')} is not whole: measuring step {best['step']} again")
+                self._start(training, best["step"], generator)
+
+    def _best_is_whole(self, step: int) -> bool:
+        try:
+            return bool(read_bundle(self._at("best"), "--output").config.get("step") == step)
+        except ConfigurationError:  # a BundleError is one
+            return False
+
+    def _start(self, training: Training, step: int, generator: ImageGenerator) -> None:
+        assert self.evaluate is not None  # the callers looked
+        training.checkpoints.pending.add(step)
+        self._running = (step, generator, self.evaluate(step, generator))
+        self._collect(training)
 
     def finish(self, training: Training) -> None:
         """Wait for a measurement under way, score on held-back pairs and write the bundle."""
         if self.rank:
             return
         self._collect(training, wait=True)
-        training.checkpoints.prune(training.step)
+        with self._spared(training.checkpoints.folder):
+            training.checkpoints.prune(training.step)
         self.saved(training)
         self._tensorboard.close()
         self._logs.cleanup()
         found = [row for row in self._measured if row["step"] == training.step]
-        self._write("bundle", training.generator.eval(), training, training.step, found)
+        generator = training.generator.eval()
+        on_pairs = scores(generator, self.plan.source.label_map, self.held_back)
+        self._write("bundle", generator, training, training.step, found, on_pairs)
 
     def _write(
         self,
@@ -149,6 +208,7 @@ class Observer:
         training: Training,
         step: int,
         measured: Sequence[Measurement],
+        on_pairs: Scores,
     ) -> None:
         settings, source = self.settings, self.plan.source
         label_map = source.label_map
@@ -159,7 +219,7 @@ class Observer:
                 "types": {name: defect.id for name, defect in label_map.defects.items()},
             },
             "dataset": source.describe(),
-            "scores": scores(generator, label_map, self.held_back),
+            "scores": on_pairs,
             "training": describe(settings),
             "step": step,
             "validation": {
@@ -177,6 +237,10 @@ class Observer:
             details,
             history,
         )
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def write_table(uri: str, records: Sequence[Mapping[str, Any]]) -> None:

@@ -14,16 +14,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.bundle import save_bundle
+from model.bundle import CONFIG, save_bundle
 from model.generator import parameter_count
 from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor, to_uint8
 from pipelines.training.data import Rows
+from pipelines.training.display import NO_LOSSES
 
 logger = logging.getLogger("train")
 
+#: Per defect: n pairs, and their mean PSNR in dB to the target before and after correction, psnr_before and psnr_after.
+Scores = dict[str, dict[str, float]]
 #: Rows per defect in a sample grid.
 GRID_ROWS = 4
 
@@ -80,7 +83,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return 99.0 if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
-def scores(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> dict[str, dict[str, float]]:
+def scores(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> Scores:
     """Per defect on held-back pairs: n, and the mean PSNR in dB to the target before and after correction."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     if rows:
@@ -105,7 +108,8 @@ def curves_png(history: Iterable[Mapping[str, float]]) -> bytes:
     axes = figure.subplots()
     steps = np.array([record["step"] for record in records])
     window = max(1, len(records) // 40)
-    for name in ("reconstruction", "adversarial", "cycle", "identity", "discriminator"):
+    # Every method has terms of its own; the total is weighted.
+    for name in sorted({name for record in records for name in record} - {*NO_LOSSES, "total"}):
         values = np.array([record.get(name, 0.0) for record in records])
         if values.any():
             smooth = np.convolve(values, np.ones(window) / window, mode="valid")
@@ -176,10 +180,10 @@ def write_bundle(
     details: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
 ) -> None:
-    """Write a bundle to the folder `target`."""
+    """Write a bundle to the folder `target`; config.json last: its hashes fit a whole bundle only."""
     card = model_card(command, {**details, "image_size": image_size}, generator, history)
     with tempfile.TemporaryDirectory() as folder:
         save_bundle(Path(folder), generator, label_map.to_yaml(), image_size, card, details)
         (Path(folder) / "curves.png").write_bytes(curves_png(history))
-        for file in sorted(Path(folder).iterdir()):
+        for file in sorted(Path(folder).iterdir(), key=lambda file: (file.name == CONFIG, file.name)):
             storage.write_bytes(storage.join(target, file.name), file.read_bytes())

@@ -13,13 +13,14 @@ from model.layers import ImageGenerator
 from pipelines.fid.weights import FidWeightsMissing
 from pipelines.training.data import Rows
 from pipelines.training.index import SOURCE, TARGET, TEST, Index
-from pipelines.training.outputs import l1, psnr, translate_rows
+from pipelines.training.outputs import Scores, l1, psnr, translate_rows
 from pipelines.training.settings import TrainSettings
 from pipelines.training.source import TrainingSource, some_rows
 
 logger = logging.getLogger("train")
 
-#: One measurement: step, defect, n, n_reference, and l1, psnr, fid, kid, kid_sd where they can be had.
+#: One measurement: step, defect, n, n_reference, and where they can be had l1, psnr and psnr_before (of the n_pairs
+#: sources themselves), fid, kid, kid_sd.
 Measurement = dict[str, Any]
 #: Starts measuring a generator at a step.
 Evaluate = Callable[[int, ImageGenerator], "Future[list[Measurement]]"]
@@ -52,11 +53,13 @@ class Validator:
         for defect in sorted({row["defect"] for row in rows}):
             mine = [row for row in rows if row["defect"] == defect]
             outputs = translate_rows(generator, self._source.label_map, mine)
-            pairs = [(out, row["target"]) for out, row in zip(outputs, mine, strict=True) if row["paired"]]
+            pairs = [(out, row) for out, row in zip(outputs, mine, strict=True) if row["paired"]]
             one: Measurement = {"step": step, "defect": defect, "n": len(mine), "n_reference": 0}
             if pairs:
-                one["l1"] = float(np.mean([l1(a, b) for a, b in pairs]))
-                one["psnr"] = float(np.mean([psnr(a, b) for a, b in pairs]))
+                one["n_pairs"] = len(pairs)
+                one["l1"] = float(np.mean([l1(out, row["target"]) for out, row in pairs]))
+                one["psnr_before"] = float(np.mean([psnr(row["source"], row["target"]) for _, row in pairs]))
+                one["psnr"] = float(np.mean([psnr(out, row["target"]) for out, row in pairs]))
             found.append(one | (self._distances(defect, outputs) if self._distances is not None else {}))
         return found
 
@@ -84,6 +87,19 @@ def score(measurements: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None
         if values:
             return metric, float(np.mean(values))
     return None
+
+
+def scores_of(measurements: Sequence[Mapping[str, Any]]) -> Scores:
+    """What the measurements say of pairs, as a model card shows it."""
+    return {
+        one["defect"]: {
+            "n": one["n_pairs"],
+            "psnr_before": round(one["psnr_before"], 2),
+            "psnr_after": round(one["psnr"], 2),
+        }
+        for one in measurements
+        if one.get("psnr_before") is not None
+    }
 
 
 def measure_here(validator: Validator) -> Evaluate:

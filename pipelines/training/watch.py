@@ -17,10 +17,14 @@ DIVERGED = 10.0
 
 @dataclass(frozen=True)
 class Trouble:
-    """At `step` the losses stopped making sense: `reason` names what and, as far as it is known, the task."""
+    """At `step` the losses stopped making sense: `reason` names what and, as far as it is known, the task.
+
+    good: checkpoints up to this step are from before it began.
+    """
 
     step: int
     reason: str
+    good: int
 
 
 class Watch:
@@ -29,6 +33,8 @@ class Watch:
     def __init__(self) -> None:
         self._steps: list[tuple[int, dict[str, Tensor], tuple[str, ...]]] = []
         self._window: list[tuple[float, tuple[str, ...]]] = []
+        # Behind which step the window that is being filled begins, and the one before it.
+        self._begin = self._begin_before = 0
         self._first: float | None = None
         self._best: dict[str, float] = {}
 
@@ -58,10 +64,12 @@ class Watch:
         step, _, defects = self._steps[row]
         name = names[int(bad[row].nonzero()[0])]
         value = float(table[row, names.index(name)])
-        return Trouble(step, f"the loss {name} is {value} in a batch of {', '.join(defects)}")
+        return Trouble(step, f"the loss {name} is {value} in a batch of {', '.join(defects)}", step - 1)
 
     def _diverging(self, totals: Tensor) -> Trouble | None:
         for (step, _, defects), total in zip(self._steps, totals.tolist(), strict=True):
+            if not self._window:
+                self._begin_before, self._begin = (step - 1 if self._first is None else self._begin), step - 1
             self._window.append((total, defects))
             if len(self._window) < WINDOW:
                 continue
@@ -79,6 +87,8 @@ class Watch:
                     step,
                     f"the loss diverges: {mean:.4g} on average over the last {WINDOW} steps, {best:.4g} at its best; "
                     f"it grew most in batches of {worst} ({by_task[worst]:.4g})",
+                    # It may have begun late in the window before, whose mean then hardly shows it.
+                    self._begin_before,
                 )
             for task, value in {"": mean, **by_task}.items():
                 self._best[task] = min(value, self._best.get(task, value))

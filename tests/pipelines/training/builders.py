@@ -44,6 +44,7 @@ class Recorder:
 
     def __init__(self, on_record: Callable[[Training], None] | None = None) -> None:
         self.records: list[Record] = []
+        self.saves: list[int] = []
         self.on_record = on_record
 
     def record(self, training: Training, record: Record) -> None:
@@ -52,12 +53,15 @@ class Recorder:
             self.on_record(training)
 
     def saved(self, training: Training) -> None:
-        pass
+        self.saves.append(training.step)
 
     def grid(self, training: Training) -> None:
         pass
 
     def validate(self, training: Training) -> None:
+        pass
+
+    def resumed(self, training: Training) -> None:
         pass
 
 

@@ -1,13 +1,17 @@
 """The loop in process: it learns, it survives, it says what is wrong."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from model.config import GeneratorConfig
 from model.errors import ConfigurationError
+from model.method import Batch
+from model.recipes import method_config
 from model.semi_paired import SemiPairedObjective
 from model.training_step import OptimizerConfig
 from pipelines.label_map import LabelMap
@@ -123,10 +127,13 @@ def test_a_loss_that_is_not_finite_names_step_task_and_checkpoint(
 
     training = Training(settings(tmp_path, batch_size=1, checkpoint_every=2), source.label_map)
     tasks = "(non_white_background|watermark|wrong_angle)"
+    follower = Recorder(poison)
     with pytest.raises(
         DivergedError, match=rf"step 4: the loss \w+ is nan in a batch of {tasks}\. .*step-00000002\.pt"
     ):
-        run(training, source, Recorder(poison))
+        run(training, source, follower)
+    assert [record["step"] for record in follower.records] == [1, 2, 3, 4]
+    assert follower.saves[-1] == 4  # the history with the bad record
 
 
 def test_weights_that_are_not_finite_never_become_a_checkpoint(
@@ -160,6 +167,78 @@ def test_a_checkpoint_of_other_networks_is_named_with_the_remedy(tmp_path: Path)
 
 
 def test_images_have_the_asked_size(source: TrainingSource, tmp_path: Path) -> None:
-    config = settings(tmp_path, steps=1, cropped_groups=frozenset({"background"}))
-    assert config.decoding.image_size == SIZE
-    run(Training(config, source.label_map), source)
+    side = SIZE + 4
+    config = settings(tmp_path, image_size=side, steps=1, cropped_groups=frozenset({"background"}))
+    training, shapes = Training(config, source.label_map), []
+    update = training.step_once
+
+    def spy(parts: list[Batch], rate: float) -> dict[str, torch.Tensor]:
+        shapes.extend((part.x.shape, part.y.shape) for part in parts)
+        return update(parts, rate)
+
+    training.step_once = spy
+    training.save = lambda: None
+    run(training, source)
+    assert shapes == [((2, 3, side, side), (2, 3, side, side))]
+
+
+def test_another_recipe_of_the_same_networks_is_refused_and_other_settings_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    label_map = LabelMap.default()
+    Training(settings(tmp_path), label_map).save()
+    with pytest.raises(ConfigurationError, match=r"another method\.recipe; .*--overwrite"):
+        Training(settings(tmp_path, method=replace(SMALL, recipe="paired_only")), label_map)
+    Training(settings(tmp_path, steps=99), label_map)
+    assert "other settings" not in caplog.text
+    Training(settings(tmp_path, sampler="balanced"), label_map)
+    assert "other settings than before: sampler balanced (was proportional)" in caplog.text
+
+
+def resume_alone(rank: int, folder: str) -> None:
+    """Rank 0 finds a checkpoint in its --output, rank 1 does not in its own."""
+    output = Path(folder) / str(rank)
+    if rank == 0:
+        first = Training(settings(output), LabelMap.default())
+        first.step = 5
+        first.save()
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=120),
+    )
+    try:
+        Training(settings(output), LabelMap.default(), None, rank, 2)
+    except ConfigurationError as error:
+        (Path(folder) / f"error-{rank}").write_text(str(error))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_workers_that_find_different_checkpoints_stop(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(resume_alone, (str(tmp_path),), 2)
+    for rank in (0, 1):
+        assert "--output" in (tmp_path / f"error-{rank}").read_text()
+        assert "must be storage that all nodes see" in (tmp_path / f"error-{rank}").read_text()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "compiled"),
+    [("cyclegan", ["Generator"] * 2 + ["PatchDiscriminator"] * 2), ("monce", ["PatchDiscriminator"])],
+)
+def test_only_networks_that_are_called_as_such_are_compiled(
+    recipe: str,
+    compiled: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: found.append(type(self).__name__))
+    caplog.set_level("INFO")
+    method = method_config(recipe, n_groups=2, n_types=3, generator={"width": 4, "n_blocks": 1})
+    Training(settings(tmp_path, method=method, compile=True), LabelMap.default())
+    assert sorted(found) == sorted(compiled)
+    assert ("generator of monce is not compiled" in caplog.text) == (recipe == "monce")

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from botocore.exceptions import EndpointConnectionError
 
 from model.bundle import load_bundle
 from model.layers import ImageGenerator
+from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing
-from pipelines.training import distances
+from pipelines.training import distances, observer
 from pipelines.training.feed import load_here
 from pipelines.training.index import build_index
 from pipelines.training.loop import Training
@@ -60,9 +62,9 @@ def plan_of(source, output: Path, **changes) -> Plan:
 
 def follow(plan: Plan, evaluate, told: list[str]) -> Training:
     training = Training(plan.settings, plan.source.label_map)
-    observer = Observer(plan, lambda record: None, told.append, evaluate, resumed_at=training.step)
-    training.run(plan.index, partial(load_here, decode=plan.settings.decoding), observer)
-    observer.finish(training)
+    follower = Observer(plan, lambda record: None, told.append, evaluate, resumed_at=training.step)
+    training.run(plan.index, partial(load_here, decode=plan.settings.decoding), follower)
+    follower.finish(training)
     return training
 
 
@@ -132,9 +134,9 @@ def test_a_validation_that_fails_or_lags_is_told_and_the_training_goes_on(source
 
     plan = plan_of(source, tmp_path, validate_every=2, checkpoint_every=100, keep=1, steps=7, log_every=7)
     training = Training(plan.settings, source.label_map)
-    observer = Observer(plan, lambda record: late.set_result([]), told.append, evaluate)
-    training.run(plan.index, partial(load_here, decode=plan.settings.decoding), observer)
-    observer.finish(training)
+    follower = Observer(plan, lambda record: late.set_result([]), told.append, evaluate)
+    training.run(plan.index, partial(load_here, decode=plan.settings.decoding), follower)
+    follower.finish(training)
     assert told[0] == "validation at step 2 failed: no room"
     assert told[1].startswith("step 6 is not validated: that of step 4 is still running")
     assert training.checkpoints.steps() == [7]
@@ -153,4 +155,114 @@ def test_a_resumed_training_measures_what_death_left_unmeasured(source, tmp_path
     follow(plan, None, [])
     follow(replace(plan, settings=replace(plan.settings, steps=4)), evaluate, [])
     follow(replace(plan, settings=replace(plan.settings, steps=5)), evaluate, [])
+    assert asked == [2, 4, 5]  # 5 is no multiple of 2, but what ships
+
+
+def fake_measure(asked: list[int]):
+    """An Evaluate whose L1 gets better with every step."""
+
+    def evaluate(step: int, generator: ImageGenerator) -> Future:
+        asked.append(step)
+        done: Future = Future()
+        pairs = {"l1": 1 / step, "n_pairs": 7, "psnr": 20.0 + step, "psnr_before": 20.0}
+        done.set_result([{"step": step, "defect": "watermark", "n": 9, **pairs}])
+        return done
+
+    return evaluate
+
+
+def test_the_last_step_is_measured_after_the_one_before(source, tmp_path: Path) -> None:
+    class Late(Future):
+        """Done when somebody waits for it."""
+
+        def result(self, timeout: float | None = None) -> list:
+            return self.found
+
+    def evaluate(step: int, generator: ImageGenerator) -> Future:
+        late = Late()
+        late.found = fake_measure([])(step, generator).result()
+        return late
+
+    plan = plan_of(source, tmp_path, validate_every=2, steps=3)
+    training = follow(plan, evaluate, [])
+    assert load_bundle(tmp_path / "bundle").config["validation"]["watermark"]["psnr"] == 23.0
+    assert training.checkpoints.best()["step"] == 3
+
+
+def test_a_new_best_takes_its_scores_from_the_measurement(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    monkeypatch.setattr(observer, "scores", lambda *_: scored.append(1) or {})
+    follow(plan_of(source, tmp_path, validate_every=2, steps=4), fake_measure([]), [])
+    assert load_bundle(tmp_path / "best").config["scores"] == {
+        "watermark": {"n": 7, "psnr_before": 20.0, "psnr_after": 24.0}
+    }
+    assert len(scored) == 1  # for the final bundle
+
+
+def test_storage_that_refuses_all_but_checkpoints_and_the_bundle_costs_a_line_each(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, told = storage.write_bytes, []
+
+    def refuse(uri: str, data: bytes) -> None:
+        if not uri.startswith((str(tmp_path / "bundle"), f"{tmp_path}/checkpoints/.step")):
+            raise EndpointConnectionError(endpoint_url="http://nowhere")
+        write(uri, data)
+
+    monkeypatch.setattr(storage, "write_bytes", refuse)
+    training = follow(
+        plan_of(source, tmp_path, validate_every=2, grid_every=2, steps=2), fake_measure([]), told
+    )
+    assert training.checkpoints.steps() == [2]
+    assert load_bundle(tmp_path / "bundle").config["validation"]["watermark"]["l1"] == 0.5
+    warnings = [text for text in told if text.startswith("warning: cannot write")]
+    for name in ("samples/step-000002.png", "tensorboard", "history.parquet", "best", "validation.parquet"):
+        assert any(str(tmp_path / name) in text and "nowhere" in text for text in warnings), name
+    assert training.checkpoints.best() is None  # best/ is not there
+
+
+@pytest.mark.parametrize("broken_off", ["config.json", "generator.safetensors", "best.json"])
+def test_death_while_the_best_is_written_is_mended_on_resume(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_off: str
+) -> None:
+    """A new best at step 4 after one at step 2: dead before `broken_off` is written; resumed at 4."""
+    write, asked = storage.write_bytes, []
+
+    class KilledError(Exception):
+        pass
+
+    def die(uri: str, data: bytes) -> None:
+        if uri.endswith(broken_off) and "bundle" not in uri and asked[-1] == 4:
+            raise KilledError
+        write(uri, data)
+
+    plan = plan_of(source, tmp_path, validate_every=2, checkpoint_every=3, steps=6)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", die)
+        with pytest.raises(KilledError):
+            follow(plan, fake_measure(asked), [])
     assert asked == [2, 4]
+    assert read_table(str(tmp_path / "validation.parquet"))[-1]["step"] == 2
+    asked.clear()
+    training = Training(plan.settings, source.label_map)
+    assert training.step == 3
+    # Resumed just to look: what stands afterwards is the best of step 2, whole.
+    Observer(plan, print, [].append, fake_measure(asked), resumed_at=3).resumed(training)
+    assert asked == ([] if broken_off == "generator.safetensors" else [2])
+    assert load_bundle(tmp_path / "best").config["step"] == 2
+    follow(plan, fake_measure(asked), [])
+    assert load_bundle(tmp_path / "best").config["step"] == 6
+
+
+def test_the_best_is_forgotten_where_neither_its_bundle_nor_its_checkpoint_stands(
+    source, tmp_path: Path
+) -> None:
+    plan = plan_of(source, tmp_path, validate_every=2, steps=2)
+    follow(plan, fake_measure([]), [])
+    (tmp_path / "best" / "config.json").unlink()
+    training = Training(plan.settings, source.label_map)
+    (tmp_path / "checkpoints" / "step-00000002.pt").write_bytes(b"junk")
+    Observer(plan, print, [].append, fake_measure([]), resumed_at=2).resumed(training)
+    assert training.checkpoints.best() is None

@@ -30,7 +30,7 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_step_and_task() -> 
         feed(watch, [value], 3, ("wrong_angle",))
         feed(watch, [math.nan], 4)
         _, trouble = watch.collect()
-        assert trouble.step == 4
+        assert (trouble.step, trouble.good) == (4, 3)
         assert trouble.reason == f"the loss total is {value} in a batch of wrong_angle"
 
 
@@ -44,6 +44,7 @@ def test_divergence_is_found_and_blamed_on_the_task_that_grew() -> None:
         _, trouble = watch.collect()
         assert (trouble is None) == (angle < 2)
     assert trouble.step == 3 * WINDOW
+    assert trouble.good == WINDOW  # the window before may hold its beginning
     assert "grew most in batches of wrong_angle" in trouble.reason
 
 
