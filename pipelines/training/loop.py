@@ -1,7 +1,6 @@
 """The training loop: the same in process and in every Ray Train worker. Knows draws, storage and the model, not Ray."""
 
 import copy
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -26,15 +25,12 @@ from pipelines.training.decoding import TrainingError
 from pipelines.training.feed import Batch, Load, batches
 from pipelines.training.index import Index
 from pipelines.training.order import Draw, WorkerEpoch
-from pipelines.training.settings import TrainSettings, describe
+from pipelines.training.settings import TrainSettings
 from pipelines.training.watch import Trouble, Watch
 
 logger = logging.getLogger("train")
 
 Record = dict[str, float]
-
-#: Settings (see `described`) that a resumed training cannot change: other networks, or another method on the same ones.
-NETWORK_SETTINGS = ("method.recipe", "method.generator.", "method.discriminator.")
 
 
 class DivergedError(TrainingError):
@@ -134,7 +130,7 @@ class Training:
     def _restore(self) -> None:
         """Continue from the newest good checkpoint of this output, where there is one.
 
-        Raises ConfigurationError for one of another recipe or other networks, and where workers find different ones.
+        Raises ConfigurationError for one of other networks, and where workers find different ones.
         """
         found = self.checkpoints.load(self.device)
         if found is not None:
@@ -146,15 +142,6 @@ class Training:
             )
 
     def _continue(self, saved: dict[str, Any]) -> None:
-        if changed := _changed(saved.get("settings"), described(self.settings)):
-            other = [name for name in changed if name.startswith(NETWORK_SETTINGS)]
-            if other:
-                raise ConfigurationError(
-                    f"cannot continue from {self.checkpoints.newest()}: it was trained with another "
-                    f"{', '.join(other)}; --resume needs the same network flags; --overwrite starts anew"
-                )
-            if self.rank == 0:
-                logger.warning("--resume with other settings than before: %s", "; ".join(changed.values()))
         try:
             self.step_once.load_state(saved["state"])
             self.step, self.history = int(saved["step"]), list(saved["history"])
@@ -197,7 +184,6 @@ class Training:
             "step": self.step,
             "position": position,
             "history": self.history,
-            "settings": described(self.settings),
             "state": self.step_once.state(),
         }
         self.checkpoints.save(self.step, state)
@@ -308,30 +294,6 @@ class Training:
             "and go on with --resume",
             here,
         )
-
-
-def described(settings: TrainSettings) -> dict[str, Any]:
-    """`describe(settings)` as it comes back from JSON, flat: objective weights are under method.objective.NAME."""
-    flat: dict[str, Any] = {}
-
-    def add(name: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                add(f"{name}.{key}" if name else key, inner)
-        else:
-            flat[name] = value
-
-    add("", json.loads(json.dumps(describe(settings))))
-    return flat
-
-
-def _changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> dict[str, str]:
-    """By name, a line on every setting that both have and that differs, but for how long the training takes."""
-    return {
-        name: f"{name} {value} (was {before[name]})"
-        for name, value in now.items()
-        if before is not None and name in before and before[name] != value and name != "steps"
-    }
 
 
 def everywhere_alike(numbers: tuple[int, ...]) -> bool:

@@ -20,6 +20,8 @@ NO_DIFFERENCE = frozenset(
         *("validate_every", "validation_images", "task_weight"),
     }
 )
+#: Other networks, or another method on the same ones.
+FIXED = ("method.recipe", "method.generator.", "method.discriminator.")
 
 
 def remember(settings: TrainSettings, source: TrainingSource) -> None:
@@ -30,8 +32,8 @@ def remember(settings: TrainSettings, source: TrainingSource) -> None:
 def check_same(settings: TrainSettings, source: TrainingSource) -> None:
     """Warn of settings and data that differ from those that the training in settings.output was started with.
 
-    They may: a lower rate after a divergence, more data. Raises ConfigurationError for another recipe, which would be
-    neither the one nor the other, and one of storage.STORAGE_ERRORS.
+    They may: a lower rate after a divergence, more data. Raises ConfigurationError for another recipe or other
+    networks, which would be neither the one nor the other, and one of storage.STORAGE_ERRORS.
     """
     try:
         before = dict(_flat(json.loads(storage.read_bytes(_uri(settings)))))
@@ -41,18 +43,19 @@ def check_same(settings: TrainSettings, source: TrainingSource) -> None:
         logger.warning("%s is damaged: what the training was started with is not known", _uri(settings))
         return
     now = dict(_flat(_facts(settings, source)))
-    recipe = before.get("settings.method.recipe")
-    if recipe != settings.method.recipe:
+    different = {
+        name.removeprefix("settings."): (now.get(name), before.get(name))
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name) != before.get(name)
+    }
+    fixed = [f"{name} {was} (not {is_})" for name, (is_, was) in different.items() if name.startswith(FIXED)]
+    if fixed:
         raise ConfigurationError(
-            f"--resume: the training in {settings.output} is of recipe {recipe}, not {settings.method.recipe}; "
-            "use its --recipe, or another --output"
+            f"--resume: the training in {settings.output} was started with {', '.join(fixed)}; "
+            "give the same flags, or another --output"
         )
-    for name in sorted(now.keys() | before.keys()):
-        if now.get(name) != before.get(name):
-            logger.warning(
-                "--resume: %s is %s now, and was %s",
-                *(name.removeprefix("settings."), now.get(name), before.get(name)),
-            )
+    for name, (is_, was) in different.items():
+        logger.warning("--resume: %s is %s now, and was %s", name, is_, was)
 
 
 def _uri(settings: TrainSettings) -> str:

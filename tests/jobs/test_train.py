@@ -157,8 +157,13 @@ def test_resume_tells_what_is_different(data: str, tmp_path: Path, caplog: pytes
     assert "--resume: optimizer.rate is 1e-05 now, and was 0.0002" in told
     assert "--resume: data.fingerprint is " in told
     assert "steps" not in told
-    with pytest.raises(ConfigurationError, match="is of recipe proposed, not no_group"):
-        train.resolve([*line, "--resume", "--recipe", "no_group"])
+    # The same networks' shapes, so the checkpoint alone would not tell.
+    with pytest.raises(
+        ConfigurationError, match=r"was started with .*method\.recipe proposed \(not paired_only\)"
+    ):
+        train.resolve([*line, "--resume", "--recipe", "paired_only"])
+    with pytest.raises(ConfigurationError, match=r"method\.generator\.reduce sum \(not mean\)"):
+        train.resolve([*line, "--resume", "--reduce", "mean"])
     (tmp_path / "checkpoints" / "started.json").write_text("{")
     train.resolve([*line, "--resume"])
     assert "started.json is damaged" in caplog.text

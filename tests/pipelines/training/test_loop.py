@@ -182,19 +182,6 @@ def test_images_have_the_asked_size(source: TrainingSource, tmp_path: Path) -> N
     assert shapes == [((2, 3, side, side), (2, 3, side, side))]
 
 
-def test_another_recipe_of_the_same_networks_is_refused_and_other_settings_are_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    label_map = LabelMap.default()
-    Training(settings(tmp_path), label_map).save()
-    with pytest.raises(ConfigurationError, match=r"another method\.recipe; .*--overwrite"):
-        Training(settings(tmp_path, method=replace(SMALL, recipe="paired_only")), label_map)
-    Training(settings(tmp_path, steps=99), label_map)
-    assert "other settings" not in caplog.text
-    Training(settings(tmp_path, sampler="balanced"), label_map)
-    assert "other settings than before: sampler balanced (was proportional)" in caplog.text
-
-
 def resume_alone(rank: int, folder: str) -> None:
     """Rank 0 finds a checkpoint in its --output, rank 1 does not in its own."""
     output = Path(folder) / str(rank)
