@@ -12,6 +12,8 @@ class Batch(NamedTuple):
 
     paired (p) and unpaired (u): (B,) float 0 or 1. p: x and y are a trusted pair and enter the reconstruction term;
     u: the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same task.
+    any_unpaired: False only where u is 0 throughout; the passes for it are then skipped. Told by whoever makes the
+    batch, because to ask a GPU's tensor would wait for all that the GPU still has to do.
     """
 
     x: Tensor
@@ -20,6 +22,7 @@ class Batch(NamedTuple):
     type_: Tensor
     paired: Tensor
     unpaired: Tensor
+    any_unpaired: bool = True
 
 
 class Fakes(NamedTuple):

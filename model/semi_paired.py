@@ -176,7 +176,7 @@ class SemiPaired(Method):
         """Terms adversarial, reconstruction, cycle, identity and `total`; passes that nothing needs are skipped."""
         weights, zero = self.objective, batch.x.new_zeros(())
         fakes = self.translate(batch)
-        cyclic = weights.use_unpaired and bool(batch.unpaired.any())
+        cyclic = weights.use_unpaired and batch.any_unpaired
         terms = {
             "adversarial": self.adversarial_loss(fakes, batch) if weights.adversarial else zero,
             "reconstruction": self.reconstruction_loss(fakes, batch) if weights.reconstruction else zero,

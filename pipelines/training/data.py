@@ -46,4 +46,5 @@ def collate(samples: Sequence[Sample], device: torch.device, layout: torch.memor
         type_=torch.tensor([sample.type for sample in samples], device=device),
         paired=torch.tensor([float(sample.paired) for sample in samples], device=device),
         unpaired=torch.tensor([float(sample.unpaired) for sample in samples], device=device),
+        any_unpaired=any(sample.unpaired for sample in samples),
     )

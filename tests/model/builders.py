@@ -57,12 +57,13 @@ def small_batch(paired: tuple[int, ...], unpaired: tuple[int, ...], seed: int = 
         types,
         torch.tensor(paired, dtype=torch.float32),
         torch.tensor(unpaired, dtype=torch.float32),
+        any(unpaired),
     )
 
 
 def part(batch: Batch, start: int, stop: int) -> Batch:
     """Samples start..stop-1."""
-    return Batch(*(value[start:stop] for value in batch))
+    return Batch(*(value[start:stop] for value in batch[:6]), bool(batch.unpaired[start:stop].any()))
 
 
 def unsettle(generator: Generator) -> Generator:

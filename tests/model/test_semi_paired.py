@@ -119,7 +119,7 @@ def test_13_without_u_cycle_and_identity_are_exactly_zero_and_not_computed() -> 
     assert values["cycle"].item() == values["identity"].item() == 0.0
     assert [cast(Returns, g).calls for g in (nets.generator, nets.generator_back)] == [1, 1]
     # With u on one sample only, the other one's images do not enter.
-    half = batch._replace(unpaired=torch.tensor([0.0, 1.0]))
+    half = batch._replace(unpaired=torch.tensor([0.0, 1.0]), any_unpaired=True)
     other = half._replace(x=torch.cat([images(1, seed=5), half.x[1:]]))
     real = method()
     for name in ("cycle", "identity"):
