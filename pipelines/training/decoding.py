@@ -81,8 +81,9 @@ def read_rows(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
             return
         except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
             wait = next(waits, None)
-            # What is gone or is no Parquet will be so in a second, too.
-            if wait is None or isinstance(error, (pa.ArrowException, FileNotFoundError)):
+            # What is no Parquet will be none in a second, too. An object that is not found may be: s3fs takes every
+            # failed request for its metadata to mean that.
+            if wait is None or isinstance(error, pa.ArrowException):
                 raise TrainingError(f"cannot read {order.file}: {type(error).__name__}: {error}") from error
             logger.warning("cannot read %s, trying again in %g s: %s", order.file, wait, error)
             time.sleep(wait)

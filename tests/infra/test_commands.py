@@ -1,6 +1,5 @@
 """The job commands under infra/ are real: each runs here with --dry-run, on local stand-ins for its URIs."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,10 @@ from model.bundle import save_bundle
 from model.config import GeneratorConfig
 from model.generator import Generator
 from pipelines.label_map import LabelMap
-from pipelines.schemas import CATALOG, REFERENCE, SHARD
+from pipelines.schemas import CATALOG, REFERENCE
 from tests.hostile_images import drawing, encode
 from tests.infra.commands import all_commands
+from tests.training_data import write_dataset
 
 COMMANDS = all_commands()
 
@@ -32,16 +32,12 @@ STORAGE = {
 
 @pytest.fixture
 def stand_ins(tmp_path: Path) -> dict[str, str]:
-    """Flag -> a local path of the right kind: tables of one row, a small bundle, a free folder."""
+    """Flag -> a local path of the right kind: small tables, a small bundle, a free folder."""
     image = encode(drawing(), "PNG")
-    shard = {"image_id": "1", "source": image, "target": image, "pairing": "paired", "group": "background"}
-    shard |= {"defect": "watermark", "split": "train"}
     upload = {"image_id": "1", "image": image, "labels": [{"label": "watermark", "score": 0.9}]}
     write_row(tmp_path / "catalog", CATALOG, upload)
     write_row(tmp_path / "reference", REFERENCE, {"image_id": "2", "image": image})
-    write_row(tmp_path / "dataset" / "shards", SHARD, shard)
-    (tmp_path / "dataset" / "label_map.yaml").write_text(LabelMap.default().to_yaml())
-    (tmp_path / "dataset" / "dataset.json").write_text(json.dumps({"fingerprint": "0" * 64}))
+    write_dataset(tmp_path / "dataset", photos=64)  # enough for an update of many workers
     small = GeneratorConfig(n_groups=2, n_types=3, width=4, n_blocks=1, n_before_eta=0)
     save_bundle(tmp_path / "bundle", Generator(small), LabelMap.default().to_yaml(), 32, "", {})
     return {flag: str(tmp_path / name) for flag, name in STORAGE.items()}
