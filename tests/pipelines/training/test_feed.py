@@ -178,6 +178,7 @@ def test_a_batch_larger_than_an_epoch_is_an_error(index: Index) -> None:
         first(index, 1, 1000)
 
 
-def test_a_shard_that_has_gone_is_named() -> None:
+def test_a_shard_that_has_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.training.decoding.RETRY_AFTER", (0.0,))
     with pytest.raises(TrainingError, match="cannot read /nowhere/part"):
         list(Decoding(32)(Order("/nowhere/part.parquet", 0, (0,))))
