@@ -77,7 +77,7 @@ def train_workers(pid: int) -> list[int]:
 
 
 def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
-    s3_folder: str, tmp_path: Path, repository: Path, ray_local: None
+    s3_folder: str, tmp_path: Path, repository: Path
 ) -> None:
     """Data on two storages; SIGKILL of a worker, then of the driver, then --resume: as if nothing had been."""
     first = str(write_dataset(tmp_path / "first"))
@@ -106,7 +106,8 @@ def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
             driver.wait()
     assert newest() < STEPS
     assert not (output / "bundle").exists()
-    assert train.main(line[2:]) == 0
+    # A process and a Ray of its own again: the session's Ray may be older than the S3 server and not know of it.
+    subprocess.run(line, cwd=repository, env=environment, check=True, capture_output=True, timeout=DEADLINE)
     assert (output / "bundle" / "config.json").exists()
 
     mp.spawn(gloo_training.run, (2, str(tmp_path), flags), nprocs=2)
