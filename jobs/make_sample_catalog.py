@@ -109,8 +109,7 @@ def _occupied(output: str) -> list[str]:
 def _remove(output: str, names: Sequence[str]) -> None:
     with storage.as_configuration_error(output, "--output", "replace"):
         for name in names:
-            fs, path = storage.resolve(storage.join(output, name))
-            fs.rm(path, recursive=True)
+            storage.remove(storage.join(output, name))
 
 
 def _draw(settings: SampleSettings, output: str) -> Counter[str]:

@@ -180,8 +180,7 @@ def _is_occupied(uri: str) -> bool:
 def _remove(uris: Sequence[str]) -> None:
     for uri in uris:
         with storage.as_configuration_error(uri, "--overwrite", "replace"):
-            fs, path = storage.resolve(uri)
-            fs.rm(path, recursive=True)
+            storage.remove(uri)
 
 
 def _finish(

@@ -262,9 +262,7 @@ def _begin(plan: Plan, overwrite: bool) -> None:
 def _remove_training(output: str) -> None:
     with storage.as_configuration_error(output, "--overwrite", "replace"):
         for name in OWNED:
-            fs, path = storage.resolve(storage.join(output, name))
-            if fs.exists(path):
-                fs.rm(path, recursive=True)
+            storage.remove(storage.join(output, name))
 
 
 def portable_command(argv: Sequence[str], args: argparse.Namespace) -> str:

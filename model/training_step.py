@@ -28,13 +28,18 @@ class OptimizerConfig:
         require(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "Adam's betas must lie in [0, 1)")
 
 
+def is_distributed() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes, in one message; nothing happens in a single process.
 
     Done by hand because two alternating losses over four networks fit DistributedDataParallel's hooks badly. Every
     process divides its loss by its own batch size, so N processes at B equal one at N*B.
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not is_distributed():
         return
     # A parameter that this process's batch did not use must still take part: the others may have used it.
     gradients = []

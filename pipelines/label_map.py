@@ -100,6 +100,11 @@ class LabelMap:
             rules=(*rules, Rule("clean", None)),
         )
 
+    @property
+    def conditions(self) -> dict[str, tuple[int, int]]:
+        """Defect to the generator's (group id, type id)."""
+        return {name: (self.groups[defect.group], defect.id) for name, defect in self.defects.items()}
+
     def route(self, labels: Sequence[tuple[str, float | None]], product_type: str | None) -> Route:
         """The defects that `labels` (label, score) of one image mean, whatever the labels' order.
 

@@ -24,6 +24,8 @@ UNIT_BYTES = 32 << 20
 UNIT_ROWS = 256
 SMALL_ROW_BYTES = 4096
 MOST_PIECES = 64
+#: Rows that one unit has where only small columns are read (`joined`).
+SMALL_COLUMNS_ROWS = 100_000
 #: Rows decoded from parquet at a time: bounds memory at this many uploads.
 READ_ROWS = 16
 #: Footers read at once: each waits for storage, not for a CPU.
@@ -166,7 +168,7 @@ def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
         raise ConfigurationError(f"{flag} {uri}: not a readable parquet file: {error}") from error
 
 
-def joined(units: Sequence[Unit], rows: int) -> Iterator[Unit]:
+def joined(units: Sequence[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[Unit]:
     """The same rows in fewer units: neighbours of one file together, of up to `rows` rows. For who reads no images."""
     last: Unit | None = None
     for unit in units:

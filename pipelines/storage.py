@@ -221,6 +221,13 @@ def check_writable(uri: str, flag: str) -> None:
             fs.rm_file(path)
 
 
+def remove(uri: str) -> None:
+    """Remove the file or the whole folder at `uri`, where there is one. Raises one of STORAGE_ERRORS."""
+    fs, path = resolve(uri)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
 def error_code(error: Exception) -> str:
     """`missing`, `forbidden` or `unreadable`: what one of STORAGE_ERRORS means for the one who asked."""
     if isinstance(error, FileNotFoundError):

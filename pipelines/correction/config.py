@@ -99,14 +99,6 @@ class Plan:
         """Side of the model's input in pixels."""
         return int(self.bundle.config["image_size"])
 
-    @property
-    def conditions(self) -> dict[str, tuple[int, int]]:
-        """Defect to the generator's (group id, type id)."""
-        label_map = self.label_map
-        return {
-            name: (label_map.groups[defect.group], defect.id) for name, defect in label_map.defects.items()
-        }
-
     def commit_settings(self, precision: str) -> CommitSettings:
         """For the committing tasks; `precision` is the one computed in."""
         config = self.config

@@ -5,20 +5,18 @@ resolution.
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from model.errors import BundleError
-from model.precision import autocast, choose_device, choose_precision, memory_format
-from pipelines.bundles import read_bundle
+from model.precision import choose_device
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import EDITED, EDITS
-from pipelines.pixels import to_tensor
+from pipelines.generator_pass import GeneratorPass
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +26,7 @@ NOT_FINITE = "not_finite"
 
 
 class Corrector:
-    """Adds `edits` to decoded rows. Runs in an actor that holds one generator.
-
-    Every pass takes exactly `batch_size` images, the last one filled up with repetitions: convolutions choose
-    their algorithm by the batch's size, so an image's bytes would otherwise depend on its neighbours.
-    """
+    """Adds `edits` to decoded rows. Runs in an actor that holds one generator."""
 
     def __init__(
         self,
@@ -50,21 +44,10 @@ class Corrector:
         the bundle is not of that version any more, ConfigurationError for an absent GPU.
         """
         self._conditions = dict(conditions)
-        self._batch_size = batch_size
-        self._device = choose_device(device)
-        if self._device.type == "cpu":
+        chosen = choose_device(device)
+        if chosen.type == "cpu":
             torch.set_num_threads(1)  # actors share the cores between them
-        bundle = read_bundle(model)
-        if bundle.version != version:
-            raise BundleError(
-                f"--model {model}: the bundle changed after the run began (version {bundle.version[:12]}, "
-                f"expected {version[:12]}); write new bundles to new folders"
-            )
-        chosen = choose_precision(precision, self._device)
-        self._layout = memory_format(chosen)
-        self._generator = bundle.generator.to(self._device).to(memory_format=self._layout)
-        self._side: int = bundle.config["image_size"]
-        self._autocast = autocast(self._device, chosen)
+        self.edits_of = GeneratorPass(model, "--model", version, chosen, precision, batch_size)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """DECODED rows to EDITED rows, in the same order; failed rows and rows without defects pass
@@ -92,12 +75,16 @@ class Corrector:
         edits: list[list[dict[str, bytes]]] = [[] for _ in inputs]
         broken: dict[int, str] = {}
         waiting = deque(
-            _Task(row, defects[row][0], np.frombuffer(value, np.uint8).reshape(self._side, self._side, 3))
+            _Task(
+                row,
+                defects[row][0],
+                np.frombuffer(value, np.uint8).reshape(self.edits_of.side, self.edits_of.side, 3),
+            )
             for row, value in enumerate(inputs)
             if value is not None
         )
         while waiting:
-            batch = [waiting.popleft() for _ in range(min(self._batch_size, len(waiting)))]
+            batch = [waiting.popleft() for _ in range(min(self.edits_of.size, len(waiting)))]
             for task, edit in zip(batch, self._forward(batch), strict=True):
                 row = task.row
                 if edit is None:
@@ -109,19 +96,12 @@ class Corrector:
                     waiting.append(_Task(row, defects[row][done], apply_edits(task.image, [edit])))
         return edits, broken
 
-    @torch.inference_mode()
-    def _forward(self, batch: "list[_Task]") -> Iterator[dict[str, bytes] | None]:
+    def _forward(self, batch: "list[_Task]") -> list[dict[str, bytes] | None]:
         """One pass; None for an image whose edit is not finite."""
-        full = batch + [batch[-1]] * (self._batch_size - len(batch))
-        x = to_tensor(np.stack([task.image for task in full]), self._device)
-        x = x.contiguous(memory_format=self._layout)
-        ids = torch.tensor([self._conditions[task.defect] for task in full], device=self._device)
-        with self._autocast():
-            edit = self._generator.edit(x, ids[:, 0], ids[:, 1])
-        finite = torch.stack([part.flatten(1).isfinite().all(dim=1) for part in edit]).all(dim=0).tolist()
+        images, conditions = [task.image for task in batch], [self._conditions[task.defect] for task in batch]
+        edit, finite = self.edits_of(images, conditions)
         # float to uint8 of NaN is undefined, but those values are not used
-        for value, usable, _ in zip(encode_edits(edit), finite, batch, strict=False):
-            yield value if usable else None
+        return [value if usable else None for value, usable in zip(encode_edits(edit), finite, strict=True)]
 
 
 class _Task(NamedTuple):

@@ -46,8 +46,6 @@ from pipelines.schemas import STATUSES
 
 logger = logging.getLogger(__name__)
 
-#: Rows whose labels one task of the survey reads.
-SURVEY_ROWS = 100_000
 #: Pictures per defect in the report.
 STRIPS_PER_DEFECT = 12
 #: Bytes per block. Every block costs the engine's one scheduler tens of milliseconds, so not small; every
@@ -129,7 +127,7 @@ def run(plan: Plan) -> Run:
 
 def take_survey(listing: Listing, label_map: LabelMap, sample_size: int) -> Survey:
     """Count routes and find sampling thresholds; with Ray where the catalog is large."""
-    wholes = tuple(joined(listing.units, SURVEY_ROWS))
+    wholes = tuple(joined(listing.units))
     if listing.rows <= SURVEY_HERE:
         return survey_here(wholes, label_map, sample_size)
     units = ray.data.from_arrow([unit.table() for unit in wholes])
@@ -212,7 +210,7 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
     corrector = {
         "model": config.model,
         "version": plan.bundle.version,
-        "conditions": plan.conditions,
+        "conditions": plan.label_map.conditions,
         "device": placement.device,
         "precision": _precision(run),
         "batch_size": _batch_size(run),

@@ -51,14 +51,14 @@ def prepare_output(output: str, overwrite: bool) -> None:
     """Remove an earlier run where it may be replaced, and what an interrupted one left behind."""
     if overwrite:
         for name in OWNED:
-            _remove(storage.join(output, name))
+            storage.remove(storage.join(output, name))
     remove_samples(output)
 
 
 def remove_samples(output: str) -> None:
     """Remove the material of FID and the report."""
     for folder in (SAMPLES, STRIPS, storage.join(*SAMPLES.split("/")[:1])):
-        _remove(storage.join(output, folder))
+        storage.remove(storage.join(output, folder))
 
 
 def write_run(output: str, run: Mapping[str, Any]) -> None:
@@ -70,9 +70,3 @@ def write_run(output: str, run: Mapping[str, Any]) -> None:
 def mark_success(output: str) -> None:
     """Write _SUCCESS, the very last object of a complete run."""
     storage.write_bytes(storage.join(output, SUCCESS), b"")
-
-
-def _remove(uri: str) -> None:
-    fs, path = storage.resolve(uri)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)

@@ -152,13 +152,10 @@ def check_output(config: EvaluationConfig) -> None:
 
 
 def prepare_output(config: EvaluationConfig) -> None:
-    """Make sure that --output can be written, and remove an earlier evaluation. Raises ConfigurationError."""
-    storage.check_writable(config.output, "--output")
+    """Remove an earlier evaluation. Raises ConfigurationError."""
     with storage.as_configuration_error(config.output, "--overwrite", "replace"):
         for name in OWNED:
-            fs, path = storage.resolve(storage.join(config.output, name))
-            if fs.exists(path):
-                fs.rm(path, recursive=True)
+            storage.remove(storage.join(config.output, name))
 
 
 def _check_apart(inputs: Sequence[str], output: str) -> None:

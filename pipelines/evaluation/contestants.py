@@ -65,8 +65,5 @@ def _parts(uri: str) -> list[str]:
 def _contestant(name: str, uri: str) -> Contestant:
     bundle = read_bundle(uri, FLAG)
     label_map = LabelMap.parse(bundle.label_map, f"{FLAG} {uri}: label_map.yaml")
-    conditions = {
-        defect.name: (label_map.groups[defect.group], defect.id) for defect in label_map.defects.values()
-    }
     recipe = str(bundle.config.get("recipe", "unknown"))
-    return Contestant(name, uri, bundle.version, recipe, bundle.config["image_size"], conditions)
+    return Contestant(name, uri, bundle.version, recipe, bundle.config["image_size"], label_map.conditions)

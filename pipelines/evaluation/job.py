@@ -32,6 +32,7 @@ def run(plan: Plan) -> Scores:
 
     Raises ConfigurationError before anything is written, RunError and others after.
     """
+    storage.check_writable(plan.config.output, "--output")  # before models and Ray take their time
     if plan.fid_missing:
         logger.warning(plan.fid_missing)
     for name, missing in plan.preview()["plan"]["defects_unknown_to"].items():

@@ -11,15 +11,15 @@ import pyarrow as pa
 import torch
 
 from model.edits import apply_edit
-from model.errors import BundleError
-from model.precision import autocast, choose_device, choose_precision, memory_format
-from pipelines.bundles import read_bundle
+from model.precision import choose_device
+from pipelines.encode import encode_image
 from pipelines.evaluation.contestants import FLAG, Contestant
 from pipelines.evaluation.rows import COMPARED_SIDE, square
 from pipelines.fid.inception import load_features
+from pipelines.generator_pass import GeneratorPass
 from pipelines.pixels import to_tensor, to_uint8
 from pipelines.splits import TEST
-from pipelines.training.outputs import l1, png, psnr
+from pipelines.training.outputs import l1, psnr
 
 #: What an image is: an upload, a bundle's answer, a target of the test or of the training split.
 UPLOAD, ANSWER, TARGET, TRAIN_TARGET = "upload", "answer", "target", "train_target"
@@ -123,7 +123,7 @@ class Measurer:
             target = square(row["target"])
             found |= {"psnr": psnr(image, target), "l1": l1(image, target)}
         if row["shown"]:
-            found["picture"] = png(image)
+            found["picture"] = encode_image(image, "png")
         return found
 
     def _features(self, images: list[np.ndarray]) -> list[bytes | None]:
@@ -143,26 +143,14 @@ class Measurer:
 
 
 class Translator:
-    """A bundle's generator at its own size, and its edits on the upload at COMPARED_SIDE, as correction applies them.
-
-    Passes are always full.
-    Convolutions choose their algorithm by the batch's size: with passes of one size an image's answer does
-    not depend on its neighbours, and is the same on Ray and in one process.
-    """
+    """A bundle's generator at its own size, and its edits on the upload at COMPARED_SIDE, as correction does it."""
 
     def __init__(self, contestant: Contestant, device: torch.device, precision: str) -> None:
         """Load the generator. Raises BundleError where the bundle is not of the contestant's version."""
-        bundle = read_bundle(contestant.uri, FLAG)
-        if bundle.version != contestant.version:
-            raise BundleError(
-                f"--bundle {contestant.uri}: the bundle changed after the run began (version {bundle.version[:12]}, "
-                f"expected {contestant.version[:12]}); write new bundles to new folders"
-            )
-        chosen = choose_precision(precision, device)
-        self._device, self._layout = device, memory_format(chosen)
-        self._generator = bundle.generator.to(device).to(memory_format=self._layout)
-        self._autocast = autocast(device, chosen)
-        self._pass = _PASS[device.type]
+        self._device = device
+        self.edits_of = GeneratorPass(
+            contestant.uri, FLAG, contestant.version, device, precision, _PASS[device.type]
+        )
 
     @torch.inference_mode()
     def __call__(
@@ -176,17 +164,10 @@ class Translator:
         images, uploads: uint8 (S,S,3) and (COMPARED_SIDE,COMPARED_SIDE,3) of the same photos.
         """
         answers: list[np.ndarray | None] = []
-        for start in range(0, len(images), self._pass):
-            part = list(range(start, min(start + self._pass, len(images))))
-            full = part + [part[-1]] * (self._pass - len(part))
-            x = to_tensor(np.stack([images[index] for index in full]), self._device)
-            ids = torch.tensor([conditions[index] for index in full], device=self._device)
-            with self._autocast():
-                edit = self._generator.edit(x.contiguous(memory_format=self._layout), ids[:, 0], ids[:, 1])
-            finite = (
-                torch.stack([value.flatten(1).isfinite().all(dim=1) for value in edit]).all(dim=0).tolist()
-            )
-            originals = to_tensor(np.stack([uploads[index] for index in full]), self._device)
+        for start in range(0, len(images), self.edits_of.size):
+            part = slice(start, start + self.edits_of.size)
+            edit, finite = self.edits_of(images[part], conditions[part])
+            originals = to_tensor(np.stack(uploads[part]), self._device)
             pixels = to_uint8(torch.nan_to_num(apply_edit(originals, edit)))
-            answers += [pixels[place] if finite[place] else None for place in range(len(part))]
+            answers += [image if usable else None for image, usable in zip(pixels, finite, strict=True)]
         return answers

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import ray.data
 
-from pipelines import ray_session, storage
+from pipelines import ray_session
 from pipelines.evaluation.config import Plan
 from pipelines.evaluation.job import measurer_settings
 from pipelines.evaluation.measure import Measurer
@@ -18,7 +18,6 @@ _BLOCK = 8 << 20
 
 def place_actors(plan: Plan) -> Placement:
     """Start or join Ray and decide where the networks run. Raises ConfigurationError for an absent GPU."""
-    storage.check_writable(plan.config.output, "--output")  # before Ray takes its time to start
     cluster = ray_session.start()
     rows = plan.survey.sampled_rows(floor=plan.weights is not None)
     busy = -(-rows // BATCH)

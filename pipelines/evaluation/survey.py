@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from model.errors import ConfigurationError
 from pipelines.label_map import LabelMap
-from pipelines.parquet_units import Unit, list_units, read_unit
+from pipelines.parquet_units import Unit, joined, list_units, read_unit
 from pipelines.sampling import Sample, Smallest, sample_hash
 from pipelines.schemas import SHARD
 from pipelines.splits import TEST, TRAIN
@@ -73,6 +73,7 @@ def take_survey(units: Sequence[Unit], samples: int, label_map: LabelMap) -> Sur
     ConfigurationError where there is no test row, or a row's defect is not in the label map.
     """
     total = Survey()
+    units = list(joined(units))
     with ThreadPoolExecutor(_THREADS) as pool:
         for step in range(0, len(units), _THREADS):  # not all at once: results would pile up
             for part in pool.map(lambda unit: _survey_unit(unit, samples), units[step : step + _THREADS]):

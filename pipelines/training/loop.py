@@ -17,7 +17,7 @@ from model.precision import autocast, choose_device, choose_precision, memory_fo
 from model.recipes import build_method
 from model.resnet_blur import BlurGenerator
 from model.schedule import step_rate
-from model.training_step import TrainingStep
+from model.training_step import TrainingStep, is_distributed
 from pipelines.label_map import Defect, LabelMap
 from pipelines.training.checkpoints import DAMAGED, Checkpoints
 from pipelines.training.data import Sample, augment, collate
@@ -298,7 +298,7 @@ class Training:
 
 def everywhere_alike(numbers: tuple[int, ...]) -> bool:
     """True where every process has the same numbers."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not is_distributed():
         return True
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     mine = torch.tensor(numbers, device=device)
@@ -309,7 +309,7 @@ def everywhere_alike(numbers: tuple[int, ...]) -> bool:
 
 def anywhere(condition: bool) -> bool:
     """True where `condition` holds in some process: what one worker stops for must stop all, or they wait for ever."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not is_distributed():
         return condition
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     flag = torch.tensor([int(condition)], device=device)

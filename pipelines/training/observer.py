@@ -17,9 +17,10 @@ from model.errors import ConfigurationError
 from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.bundles import read_bundle
+from pipelines.encode import encode_image
 from pipelines.training.index import PAIRED, TEST
 from pipelines.training.loop import Record, Training
-from pipelines.training.outputs import Scores, grid_image, png, scores, write_bundle
+from pipelines.training.outputs import Scores, grid_image, scores, write_bundle
 from pipelines.training.plan import Plan
 from pipelines.training.settings import describe
 from pipelines.training.source import some_rows
@@ -88,7 +89,7 @@ class Observer:
         pixels = grid_image(training.generator, self.plan.source.label_map, self.held_back)
         uri = self._at("samples", f"step-{training.step:06d}.png")
         with self._spared(uri):
-            storage.write_bytes(uri, png(pixels))
+            storage.write_bytes(uri, encode_image(pixels, "png"))
 
     def saved(self, training: Training) -> None:
         """Write history.parquet, and copy TensorBoard's files up."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.bundle import CONFIG, save_bundle
 from model.generator import parameter_count
@@ -35,17 +34,14 @@ GRID_ROWS = 4
 def translate_rows(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
     """G_XY of the rows' decoded sources, uint8 (N, S, S, 3), in batches of 8."""
     device = next(generator.parameters()).device
-    training = generator.training
+    training, conditions = generator.training, label_map.conditions
     generator.eval()
     outputs = []
     for start in range(0, len(rows), 8):
         part = rows[start : start + 8]
-        defects = [label_map.defects[row["defect"]] for row in part]
-        group = torch.tensor([label_map.groups[defect.group] for defect in defects], device=device)
-        type_ = torch.tensor([defect.id for defect in defects], device=device)
-        outputs.append(
-            to_uint8(generator(to_tensor(np.stack([row["source"] for row in part]), device), group, type_))
-        )
+        ids = torch.tensor([conditions[row["defect"]] for row in part], device=device)
+        x = to_tensor(np.stack([row["source"] for row in part]), device)
+        outputs.append(to_uint8(generator(x, ids[:, 0], ids[:, 1])))
     generator.train(training)
     return np.concatenate(outputs)
 
@@ -63,13 +59,6 @@ def grid_image(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> ND
         for row, out in zip(shown, outputs, strict=True)
     ]
     return np.concatenate(lines)
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """uint8 (H, W, 3) as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def l1(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

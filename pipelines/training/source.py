@@ -18,6 +18,7 @@ from pipelines.training.data import Rows
 from pipelines.training.decoding import Decoding
 from pipelines.training.feed import orders_of
 from pipelines.training.index import PAIRED, Index
+from pipelines.training.outputs import l1
 
 logger = logging.getLogger("train")
 
@@ -127,8 +128,7 @@ def do_nothing_errors(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Per defect the mean |x - y| over decoded pairs, on the model's scale of [-1, 1]: what returning x would cost."""
     errors: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        difference = np.abs(row["source"].astype(np.float64) - row["target"])
-        errors[row["defect"]].append(float(difference.mean()) / 127.5)
+        errors[row["defect"]].append(l1(row["source"], row["target"]))
     return {defect: float(np.mean(values)) for defect, values in errors.items()}
 
 

@@ -46,7 +46,11 @@ def test_a_plan_knows_everything_and_has_written_nothing(config: CorrectionConfi
     plan = resolve(config)
     assert plan.listing.rows == 12
     assert plan.image_size == 32
-    assert plan.conditions == {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background": (0, 0)}
+    assert plan.label_map.conditions == {
+        "wrong_angle": (1, 2),
+        "watermark": (0, 1),
+        "non_white_background": (0, 0),
+    }
     assert plan.fid_missing is not None
     assert "--no-fid" in plan.fid_missing
     assert not (tmp_path / "out").exists()
@@ -58,7 +62,7 @@ def test_a_label_map_may_name_fewer_defects_than_the_bundle(config: CorrectionCo
         "\n".join(line for line in text.splitlines() if "wrong_angle" not in line)
     )
     plan = resolve(dataclasses.replace(config, label_map=str(tmp_path / "map.yaml")))
-    assert set(plan.conditions) == {"watermark", "non_white_background"}
+    assert set(plan.label_map.conditions) == {"watermark", "non_white_background"}
 
 
 def test_a_label_map_that_does_not_fit_the_bundle_is_refused(

@@ -106,7 +106,7 @@ class Painter:
 def test_a_later_defect_sees_the_image_as_earlier_ones_left_it(bundle: Path) -> None:
     actor = corrector(bundle, batch_size=1)
     painter = Painter()
-    actor._generator = painter  # type: ignore[assignment]
+    actor.edits_of.generator = painter  # type: ignore[assignment]
     edited(actor, [decoded("a", *DEFECTS)])
     before = float(picture(97, SIDE, SIDE).mean()) / 127.5 - 1
     types, means = zip(*painter.seen, strict=True)
@@ -129,7 +129,7 @@ def spoiled(what: str) -> Callable[..., Edit]:
 @pytest.mark.parametrize("what", ["theta", "content", "matte"])
 def test_what_is_not_finite_fails_its_row_alone(bundle: Path, what: str) -> None:
     actor = corrector(bundle)
-    actor._generator.edit = spoiled(what)  # type: ignore[method-assign]
+    actor.edits_of.generator.edit = spoiled(what)  # type: ignore[method-assign]
     rows = [
         decoded("a", "non_white_background"),
         decoded("b", *DEFECTS),

@@ -5,10 +5,10 @@ import pyarrow as pa
 from PIL import Image
 
 from pipelines.contact_sheet import CELL, GAP, GROUND
+from pipelines.encode import encode_image
 from pipelines.evaluation.collect import Collection
 from pipelines.evaluation.grid import comparison_grid
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, UPLOAD
-from pipelines.training.outputs import png
 from tests.evaluation_data import contestant, measure
 
 BUNDLES = (
@@ -19,7 +19,7 @@ BUNDLES = (
 
 
 def shown(row: int, kind: str, value: int, bundle: int = -1) -> dict:
-    picture = png(np.full((256, 256, 3), value, np.uint8))
+    picture = encode_image(np.full((256, 256, 3), value, np.uint8), "png")
     return measure(row, kind, bundle=bundle, picture=picture, width=80, height=160)
 
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_decoded_or_is_not_finite_is_a_problem_and_no_crash(
     (diverged,) = read_contestants([str(folder)])
     one = measurer((diverged,))
     with torch.no_grad():
-        for parameter in one._translators[0]._generator.parameters():  # type: ignore[attr-defined]
+        for parameter in one._translators[0].edits_of.generator.parameters():  # type: ignore[attr-defined]
             parameter.fill_(float("nan"))
     broken = row(2, sources=None, target=None, problem="truncated")
     found = measured(one, row(1), broken)
