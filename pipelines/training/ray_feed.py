@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.data import DataContext, ExecutionResources
+from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from pipelines.training.decoding import Decoded, Decoding, Order
 
@@ -21,8 +21,6 @@ BLOCK_ROWS = 32
 #: Orders executed together, at first and at most. An execution takes about a second to begin, so they grow; the
 #: first are few, so that a short training does not decode what it never uses.
 FIRST_ORDERS, MOST_ORDERS = 16, 1024
-#: Share of a CPU that a decoding task claims at least: it fits beside the workers even where all share one CPU.
-TASK_CPUS = 0.25
 #: Decoded rows that may wait for each worker, in bytes.
 WAITING_BYTES = 1 << 30
 
@@ -30,14 +28,15 @@ _ORDER = pa.schema([("file", pa.string()), ("row_group", pa.int32()), ("rows", p
 _DECODED = pa.schema([("source", pa.binary()), ("target", pa.binary())])
 
 
-def load_on_ray(orders: Iterator[Order], decode: Decoding, cpus: float) -> Iterator[Decoded]:
-    """Rows of the orders, decoded by tasks that take at most `cpus` CPUs together, a whole one each where they can."""
-    each = max(TASK_CPUS, min(1.0, cpus))
+def load_on_ray(orders: Iterator[Order], decode: Decoding, tasks: int) -> Iterator[Decoded]:
+    """Rows of the orders, decoded by at most `tasks` tasks at a time.
+
+    The tasks claim no CPU: workers that go on with fewer nodes may take every CPU of those, and would wait for ever for
+    tasks that wait for a CPU.
+    """
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ExecutionResources(
-        cpu=max(each, cpus), object_store_memory=WAITING_BYTES
-    )
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=WAITING_BYTES)
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True
@@ -50,7 +49,8 @@ def load_on_ray(orders: Iterator[Order], decode: Decoding, cpus: float) -> Itera
             batch_size=None,
             batch_format="pyarrow",
             fn_kwargs={"decode": decode},
-            num_cpus=each,
+            num_cpus=0,
+            compute=TaskPoolStrategy(size=tasks),
         )
         for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
             yield from unpack(table)

@@ -34,6 +34,9 @@ logger = logging.getLogger("train")
 #: How often a failed worker group is restarted from the last checkpoint before the job gives up. Lost nodes
 #: (preemptions) do not count.
 MAX_FAILURES = 3
+#: Seconds between looks for nodes that came, with --workers MIN:MAX. Taking them restarts all workers from the last
+#: checkpoint, so not often.
+RESIZE_SECONDS = 60.0
 #: Seconds that the last lines of a training that has ended get to be shown.
 LAST_LINES = 30
 
@@ -72,8 +75,9 @@ def train_on_ray(plan: Plan, begin: Callable[[], None]) -> None:
         # The plan holds the data's index and perhaps weights: it travels once, by the object store.
         train_loop_config={"plan": ray.put(plan), "cpus": cpus, "lines": lines},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-        scaling_config=ScalingConfig(
+        scaling_config=ScalingConfig(  # type: ignore[call-arg] # its types lag
             num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type] # its types lag
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
             use_gpu=use_gpu,
             # Workers that take every CPU would starve the tasks that feed them: Ray Data then stalls for ever.
             resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)},
@@ -161,9 +165,9 @@ def worker_cpus(node_cpus: Sequence[float], workers: int) -> float:
     return next((share for share in shares if sum(node // share for node in nodes) >= workers), shares[-1])
 
 
-def feeding_cpus(cluster_cpus: float, workers: int, each: float) -> float:
-    """CPUs that `workers` with `each` leave for every one's decoding tasks, in a cluster of so many; 0 or more."""
-    return max(0.0, cluster_cpus - workers * each) / workers
+def feeding_tasks(cluster_cpus: float, workers: int, each: float) -> int:
+    """Decoding tasks at a time for each of `workers` with `each` CPUs, in a cluster of so many: the CPUs they leave."""
+    return max(1, int((cluster_cpus - workers * each) / workers))
 
 
 def _root(error: BaseException) -> str:
@@ -198,8 +202,8 @@ def run_worker(config: dict[str, Any]) -> None:
     evaluate = measure_in_actor(plan) if rank == 0 and settings.validate_every else None
     observer = Observer(plan, report, tell, evaluate, rank, training.step)
     # As the cluster is now: workers start again whenever nodes come or go.
-    feeding = feeding_cpus(ray.cluster_resources().get("CPU", 0.0), workers, config["cpus"])
-    load = partial(load_on_ray, decode=settings.decoding, cpus=feeding)
+    tasks = feeding_tasks(ray.cluster_resources().get("CPU", 0.0), workers, config["cpus"])
+    load = partial(load_on_ray, decode=settings.decoding, tasks=tasks)
     try:
         training.run(plan.index, load, observer)
     except DivergedError as error:

@@ -17,7 +17,7 @@ from model.errors import ConfigurationError
 from model.recipes import RECIPES
 from pipelines.ray_session import Cluster
 from pipelines.training.plan import Plan
-from pipelines.training.ray_job import choose_gpu, feeding_cpus, worker_cpus
+from pipelines.training.ray_job import choose_gpu, feeding_tasks, worker_cpus
 from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
@@ -52,6 +52,7 @@ def check_outputs(output: Path, steps: int) -> None:
     assert (output / "bundle" / "curves.png").exists()
     history = pq.read_table(output / "history.parquet")
     assert history["step"].to_pylist() == list(range(1, steps + 1))
+    assert min(history["attention_rms_type"].to_pylist()) > 0
     assert list((output / "tensorboard").glob("events.out.tfevents.*"))
     assert (output / "checkpoints" / f"step-{steps:08d}.pt").exists()
     with Image.open(output / "samples" / f"step-{steps:06d}.png") as grid:
@@ -375,11 +376,14 @@ def test_workers_leave_a_cpu_for_reading(nodes: list[float], workers: int, each:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "workers", "each", "left"),
-    [(2, 1, 1, 1), (16, 4, 3, 1), (8, 4, 2, 0), (1, 2, 1, 0), (9, 2, 1, 3.5)],
+    ("cpus", "workers", "each", "tasks"),
+    # The last: nodes were lost, and with them all that the workers had left.
+    [(2, 1, 1, 1), (16, 4, 3, 1), (8, 4, 2, 1), (9, 2, 1, 3), (1, 2, 1, 1)],
 )
-def test_decoding_gets_what_the_workers_leave(cpus: float, workers: int, each: float, left: float) -> None:
-    assert feeding_cpus(cpus, workers, each) == left
+def test_decoding_has_as_many_tasks_as_the_workers_leave_cpus(
+    cpus: float, workers: int, each: float, tasks: int
+) -> None:
+    assert feeding_tasks(cpus, workers, each) == tasks
 
 
 def test_gpus_are_awaited_only_where_an_autoscaler_may_add_them(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,95 @@
+"""Training on a cluster of two nodes, one of which is lost and comes again."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.training.checkpoints import Checkpoints
+from tests import ray_nodes
+from tests.ray_nodes import RayNode
+from tests.training_data import write_dataset
+
+pytestmark = pytest.mark.ray
+
+FLAGS = [
+    *("--image-size", "32", "--batch-size", "2", "--width", "4", "--blocks", "1", "--validate-every", "0"),
+    *("--log-every", "1", "--workers", "1:2", "--precision", "float32", "--shuffle-rows", "8"),
+    *("--checkpoint-every", "5", "--steps", "100000"),
+]
+#: jobs/train.py, but looking for new nodes every few seconds instead of every minute.
+TRAIN = """
+from jobs import command, train
+from pipelines.training import ray_job
+
+ray_job.RESIZE_SECONDS = 3
+command.run(train.main)
+"""
+DEADLINE = 300
+#: Of the head, which otherwise takes up to a minute to see that a node is lost.
+NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
+
+
+@pytest.fixture
+def nodes() -> Iterator[list[RayNode]]:
+    """Nodes to be killed afterwards; the head comes first, and has room for one worker and for nothing else."""
+    started = [RayNode(cpus=1, settings=NOTICE_SOON)]
+    yield started
+    for node in reversed(started):
+        node.kill()
+
+
+def test_training_goes_on_without_a_lost_node_and_takes_a_new_one(
+    nodes: list[RayNode], tmp_path: Path, repository: Path
+) -> None:
+    output = tmp_path / "run"
+    checkpoints = Checkpoints(str(output / "checkpoints"), 1)
+
+    def workers() -> int:
+        """How many trained for the newest checkpoint; 0 before the first."""
+        try:
+            newest = checkpoints.load()
+        except FileNotFoundError:  # pruned meanwhile
+            return 0
+        return newest[1]["position"]["workers"] if newest else 0
+
+    address = nodes[0].address
+    nodes.append(RayNode(cpus=3, address=address))
+    ray_nodes.wait_for_nodes(address, 2)
+    environment = {
+        **ray_nodes.environment(),
+        "RAY_ADDRESS": address,
+        "PYTHONPATH": str(repository),
+        "OMP_NUM_THREADS": "1",
+        # A worker group is begun before Ray knows that a node is lost; it gives that up after a minute otherwise.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    }
+    line = [sys.executable, "-c", TRAIN, "--data", str(write_dataset(tmp_path / "set")), *FLAGS]
+    with (tmp_path / "log").open("wb") as log:
+        driver = subprocess.Popen(
+            [*line, "--output", str(output)], cwd=repository, env=environment, stdout=log, stderr=log
+        )
+        try:
+            until(lambda: workers() == 2, driver, tmp_path / "log")
+            nodes[1].kill()
+            until(lambda: workers() == 1, driver, tmp_path / "log")
+            nodes.append(RayNode(cpus=3, address=address))
+            until(lambda: workers() == 2, driver, tmp_path / "log")
+        finally:
+            driver.kill()
+            driver.wait()
+    steps = [record["step"] for record in pq.read_table(output / "history.parquet").to_pylist()]
+    assert steps == list(range(1, steps[-1] + 1))
+
+
+def until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait for the condition while the process lives."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert process.poll() is None, f"the training ended too early:\n{log.read_text()}"
+        assert time.monotonic() < end, f"the training makes no progress:\n{log.read_text()}"
+        time.sleep(0.2)
