@@ -19,8 +19,7 @@ class CycleGANObjective:
     adversarial: float = 1.0
     cycle: float = 10.0
     identity: float = 5.0  # 0 saves two translations, at the price of shifted colours
-    # Earlier fakes that each discriminator also sees; 0 for none. Every worker has pools of its own, but a checkpoint
-    # holds the first worker's: after a resume on several workers all go on with these, and differ again as they fill.
+    # Earlier fakes that each discriminator also sees; 0 for none. Every worker has pools of its own.
     pool_size: int = 50
 
     def __post_init__(self) -> None:
@@ -42,8 +41,7 @@ class CycleGANObjective:
 class CycleGAN(Method):
     """G_XY (`generator`), G_YX, D_X and D_Y. The masks p and u are ignored: x and y are two sets of images.
 
-    `state_dict` holds this process's pools. Who saves one process's state and loads it in several gives all of them
-    the same pools: such a resume is exact on one worker, and on several only up to the discriminators' earlier fakes.
+    `state_dict` holds this process's pools.
     """
 
     def __init__(

@@ -10,8 +10,11 @@ class AttentionInjection(nn.Module):
     """out = I * M', where M' is one signed attention map made of the features and the label's embedding.
 
     H = tanh(W onehot(k) + b); M = tanh(A(I * H) + a) with a 1x1 convolution A; M' = sum over channels of M.
-    No softmax, residual or scaling; M' lies in (-c, c).
+    No softmax, residual or scaling; M' lies in (-c, c). `rms` is the root mean square of the last forward pass's M', a
+    scalar tensor; None before the first.
     """
+
+    rms: Tensor | None = None
 
     def __init__(self, channels: int, n_labels: int, reduce: str = "sum") -> None:
         """channels: c of the feature map; n_labels: K; reduce: 'sum' (paper), 'sqrt' (sum/sqrt c) or 'mean' (sum/c)."""
@@ -32,4 +35,6 @@ class AttentionInjection(nn.Module):
         # Two injections can amplify by c^2 = 65,536, beyond float16, and sums of c terms lose bits in bfloat16.
         with torch.autocast(features.device.type, enabled=False):
             wide = features if features.dtype == torch.float64 else features.float()
-            return (wide * self.attention_map(wide, labels)).to(features.dtype)
+            attention = self.attention_map(wide, labels)
+            self.rms = attention.detach().square().mean().sqrt()
+            return (wide * attention).to(features.dtype)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from model.injection import AttentionInjection
 from model.layers import ImageGenerator
 
 
@@ -72,6 +73,17 @@ class Method(nn.Module):
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
         """The discriminators' scalar loss on the fakes that `generator_losses` returned for this batch."""
         raise NotImplementedError
+
+    def monitors(self) -> dict[str, Tensor]:
+        """Scalars of the last forward pass that are no losses but worth a curve: the rms of each injection's map M'.
+
+        A map whose rms grows to tens bypasses the blocks behind it; one near 0 has nothing to say.
+        """
+        return {
+            f"attention_rms_{name.removeprefix('inject_')}": module.rms
+            for name, module in self.generator.named_modules()
+            if isinstance(module, AttentionInjection) and module.rms is not None
+        }
 
 
 def parameters_of(*networks: nn.Module | None) -> list[nn.Parameter]:

@@ -33,6 +33,15 @@ def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def on_first_process(value: Any) -> list[Any] | None:
+    """Every process's `value`, by rank, in the first process; None in the others. All must call it."""
+    if not is_distributed():
+        return [value]
+    found = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(value, found)
+    return found
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes, in one message; nothing happens in a single process.
 
@@ -52,6 +61,10 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(piece.view_as(gradient))
+
+
+#: How names in a state_dict end that come from a module's `get_extra_state`: what each process has of its own.
+_OWN = "_extra_state"
 
 
 class MovingAverage:
@@ -164,19 +177,30 @@ class TrainingStep:
         for parameter in self.discriminator_parameters:
             parameter.requires_grad_(not frozen)
 
-    def state(self) -> dict[str, object]:
-        """Everything a resumed training needs, as tensors and plain values."""
-        discriminator = self.discriminator_optimizer
+    def state(self) -> dict[str, object] | None:
+        """Everything a resumed training needs, as tensors and plain values; in the first of several processes.
+
+        All must call it, for each may keep something of its own (CycleGAN's pools); the others get None.
+        """
+        method, discriminator = self.method.state_dict(), self.discriminator_optimizer
+        own = {name: method.pop(name) for name in list(method) if name.endswith(_OWN)}
+        of_all = on_first_process(own) if own else [own]
+        if of_all is None:
+            return None
         return {
-            "method": self.method.state_dict(),
+            "method": method,
+            "own": of_all,
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": discriminator.state_dict() if discriminator is not None else None,
             "average": self._average.state() if self._average is not None else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state()` of a step of the same configuration."""
-        self.method.load_state_dict(state["method"])
+        """Continue from `state()` of a step of the same configuration; where there are more processes than there were,
+        some share what one had of its own.
+        """
+        rank = dist.get_rank() if is_distributed() else 0
+        self.method.load_state_dict({**state["method"], **state["own"][rank % len(state["own"])]})
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         if self.discriminator_optimizer is not None:
             self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])

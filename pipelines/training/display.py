@@ -9,8 +9,9 @@ from tqdm import tqdm
 
 logger = logging.getLogger("train")
 
-#: Keys of a record that are no losses.
+#: Keys of a record that are no losses, and how the names of monitors begin.
 NO_LOSSES = ("step", "epoch", "rate", "images_per_second", "workers")
+MONITORS = "attention_rms"
 
 
 class Display:
@@ -66,6 +67,11 @@ def progress_line(record: Mapping[str, float], steps: int, update_size: int) -> 
 def losses_of(record: Mapping[str, float]) -> str:
     """The losses that are in use, the total first."""
     names = sorted(
-        (name for name in record if name not in NO_LOSSES and record[name]), key=lambda n: (n != "total", n)
+        (name for name in record if is_loss(name) and record[name]), key=lambda n: (n != "total", n)
     )
     return "  ".join(f"{name} {record[name]:.4f}" for name in names)
+
+
+def is_loss(name: str) -> bool:
+    """Whether a record's key names a loss."""
+    return name not in NO_LOSSES and not name.startswith(MONITORS)

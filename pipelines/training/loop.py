@@ -172,6 +172,7 @@ class Training:
         bad = [name for name, value in self.method.named_parameters() if not torch.isfinite(value).all()]
         if bad:
             raise self._diverged(Trouble(self.step, f"the weights {bad[0]} are not finite", self.step - 1))
+        of_all = self.step_once.state()
         if self.rank:
             return
         position = {
@@ -184,7 +185,7 @@ class Training:
             "step": self.step,
             "position": position,
             "history": self.history,
-            "state": self.step_once.state(),
+            "state": of_all,
         }
         self.checkpoints.save(self.step, state)
 
@@ -260,7 +261,7 @@ class Training:
             collate(samples[start : start + size], self.device, self.layout)
             for start in range(0, len(samples), size)
         ]
-        return self.step_once(parts, rate)
+        return {**self.step_once(parts, rate), **self.method.monitors()}
 
     def _sample(self, draw: Draw) -> Sample:
         """The draw's pixels, augmented, with its labels and masks."""

@@ -20,7 +20,7 @@ from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor, to_uint8
 from pipelines.training.data import Rows
-from pipelines.training.display import NO_LOSSES
+from pipelines.training.display import is_loss
 
 logger = logging.getLogger("train")
 
@@ -98,7 +98,8 @@ def curves_png(history: Iterable[Mapping[str, float]]) -> bytes:
     steps = np.array([record["step"] for record in records])
     window = max(1, len(records) // 40)
     # Every method has terms of its own; the total is weighted.
-    for name in sorted({name for record in records for name in record} - {*NO_LOSSES, "total"}):
+    names = {name for record in records for name in record if is_loss(name)}
+    for name in sorted(names - {"total"}):
         values = np.array([record.get(name, 0.0) for record in records])
         if values.any():
             smooth = np.convolve(values, np.ones(window) / window, mode="valid")

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from model.cyclegan import CycleGAN, CycleGANObjective
 from model.method import Batch
 from model.semi_paired import SemiPaired, SemiPairedObjective
 from model.training_step import OptimizerConfig, TrainingStep, average_gradients
@@ -45,6 +46,21 @@ def averaged(rank: int) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
 
 
+def pools_after_a_resume(rank: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The images in a CycleGAN's first pool where its state was taken, and after another one has continued from it."""
+    torch.manual_seed(0)
+    batch = part(small_batch(*MASKS["equal"]), rank, rank + 1)
+    taken, resumed = (
+        TrainingStep(CycleGAN(small_config(), SMALL_CRITIC, CycleGANObjective()), OptimizerConfig(RATE))
+        for _ in range(2)
+    )
+    taken(batch, RATE)
+    states = [taken.state()]
+    dist.broadcast_object_list(states)  # as all read the first worker's checkpoint
+    resumed.load_state(states[0])
+    return tuple(step.method.pool_y.images for step in (taken, resumed))
+
+
 def run(rank: int, folder: str) -> None:
     """One process of WORKERS; leaves its results in FOLDER/RANK.pt."""
     dist.init_process_group(
@@ -57,6 +73,7 @@ def run(rank: int, folder: str) -> None:
     try:
         share = SAMPLES // WORKERS
         steps = {case: one_step(case, rank * share, (rank + 1) * share) for case in OBJECTIVES}
-        torch.save({"steps": steps, "averaged": averaged(rank)}, Path(folder) / f"{rank}.pt")
+        results = {"steps": steps, "averaged": averaged(rank), "pools": pools_after_a_resume(rank)}
+        torch.save(results, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()

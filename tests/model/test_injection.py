@@ -110,3 +110,14 @@ def test_under_autocast_the_map_is_computed_in_float32() -> None:
         inside = layer(features, labels)
     assert inside.dtype == torch.bfloat16
     assert torch.equal(inside, layer(features.float(), labels).bfloat16())
+
+
+@pytest.mark.parametrize(("reduce", "scale"), [("sum", 1), ("sqrt", CHANNELS**-0.5)])
+def test_the_map_s_rms_is_that_of_the_last_pass(reduce: str, scale: float) -> None:
+    layer, features, labels = injection(reduce), torch.randn(2, CHANNELS, 3, 4).double(), torch.tensor([0, 2])
+    assert layer.rms is None
+    layer(torch.zeros_like(features), labels)
+    layer(features, labels)
+    expected = (scale * pixel_by_pixel(layer, features, labels)).square().mean().sqrt()
+    assert torch.allclose(layer.rms, expected)
+    assert not layer.rms.requires_grad

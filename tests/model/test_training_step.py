@@ -240,6 +240,14 @@ def test_parameters_that_one_worker_did_not_use_count_as_zero(workers: list[dict
         assert [tuple(gradient.shape) for gradient in worker["averaged"]] == [(2, 3), (4,), (1,)]
 
 
+def test_each_worker_resumes_with_its_own_pool_of_fakes(workers: list[dict[str, Any]]) -> None:
+    kept = [worker["pools"][0] for worker in workers]
+    for taken, resumed in (worker["pools"] for worker in workers):
+        assert len(taken) == 1
+        assert torch.equal(torch.stack(taken), torch.stack(resumed))
+    assert not torch.equal(kept[0][0], kept[1][0])
+
+
 def toy_batch(seed: int) -> Batch:
     """Two tasks on the same smooth random images: type 0 paints them white, type 1 keeps them."""
     coarse = images(8, 4, seed)
