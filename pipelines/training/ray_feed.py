@@ -4,6 +4,7 @@ Each worker feeds itself with a stream of its own instead of sharing one: only t
 same order in every run, whichever task happens to end first.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from itertools import islice
@@ -24,7 +25,6 @@ FIRST_ORDERS, MOST_ORDERS = 16, 1024
 #: Decoded rows that may wait for each worker, in bytes.
 WAITING_BYTES = 1 << 30
 
-_ORDER = pa.schema([("file", pa.string()), ("row_group", pa.int32()), ("rows", pa.list_(pa.int32()))])
 _DECODED = pa.schema([("source", pa.binary()), ("target", pa.binary())])
 
 
@@ -43,8 +43,9 @@ def load_on_ray(orders: Iterator[Order], decode: Decoding, tasks: int) -> Iterat
     size = FIRST_ORDERS
     while chunk := list(islice(orders, size)):
         size = min(2 * size, MOST_ORDERS)
-        tables = [pa.Table.from_pylist([vars(order)], _ORDER) for order in chunk]
-        rows = ray.data.from_arrow(tables).map_batches(
+        # Not from_arrow: it starts tasks that claim a CPU each. Text, because lists of numbers become tensors.
+        texts = [json.dumps(vars(order)) for order in chunk]
+        rows = ray.data.from_items(texts, override_num_blocks=len(texts)).map_batches(
             cast(Any, decode_orders),  # pyarrow has no types, and so no function of its tables fits Ray's
             batch_size=None,
             batch_format="pyarrow",
@@ -57,9 +58,10 @@ def load_on_ray(orders: Iterator[Order], decode: Decoding, tasks: int) -> Iterat
 
 
 def decode_orders(table: pa.Table, decode: Decoding) -> Iterator[pa.Table]:
-    """A table of orders to tables of decoded rows, images as raw uint8 squares (see `unpack`)."""
-    for row in table.to_pylist():
-        found = decode(Order(row["file"], row["row_group"], tuple(row["rows"])))
+    """Orders as JSON in column `item` to tables of decoded rows, images as raw uint8 squares (see `unpack`)."""
+    for text in table["item"].to_pylist():
+        order = json.loads(text)
+        found = decode(Order(**{**order, "rows": tuple(order["rows"])}))
         while part := list(islice(found, BLOCK_ROWS)):
             columns = [
                 [image.tobytes() if image is not None else None for image in side]
