@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,38 +69,50 @@ class Reader(Protocol):
         """All entries, in an order that depends on the data alone. Raises ConfigurationError."""
 
 
-def unique(entries: Iterable[Entry], name: str, remedy: str) -> Iterator[Entry]:
-    """The same entries. Raises ConfigurationError where an `image_id` comes twice with the same defect, with `remedy`.
+class NoRepeats:
+    """Complains about a text that comes twice.
 
-    Holds 8 bytes per entry: it compares hashes of 64 bits, which among ten million ids mistake two for one in three
-    of a million runs. A repetition may be noticed some ten thousand entries later.
+    Holds 8 bytes for each: it compares hashes of 64 bits, which among ten million texts mistake two for one in three of
+    a million runs. A repetition may be noticed some ten thousand texts later, at the latest by `finish`.
+
+    complain: makes the error from what `add` was told to show.
     """
-    seen = np.empty(0, np.uint64)
-    fresh: dict[int, str] = {}
-    for entry in entries:
-        digest = hashlib.blake2b(
-            f"{entry.defect or ''}\0{entry.image_id}".encode("utf-8", "surrogatepass"), digest_size=8
-        ).digest()
+
+    def __init__(self, complain: Callable[[str], ConfigurationError]) -> None:
+        self._complain = complain
+        self._seen = np.empty(0, np.uint64)  # sorted
+        self._fresh: dict[int, str] = {}
+
+    def add(self, text: str, shown: str) -> None:
+        """Take the next text."""
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         key = int.from_bytes(digest, "big")
-        if key in fresh:
-            raise _repeated(entry.image_id, name, remedy)
-        fresh[key] = entry.image_id
-        if len(fresh) == _FRESH:
-            seen = _merged(seen, fresh, name, remedy)
-            fresh = {}
+        if key in self._fresh:
+            raise self._complain(shown)
+        self._fresh[key] = shown
+        if len(self._fresh) >= _FRESH:
+            self.finish()
+
+    def finish(self) -> None:
+        """Compare what has not been compared."""
+        keys = np.sort(np.fromiter(self._fresh, np.uint64, len(self._fresh)))
+        places = np.searchsorted(self._seen, keys)
+        known = np.isin(keys, self._seen[places[places < len(self._seen)]])
+        if known.any():
+            raise self._complain(self._fresh[int(keys[known][0])])
+        self._seen = np.insert(self._seen, places, keys)
+        self._fresh = {}
+
+
+def unique(entries: Iterable[Entry], name: str) -> Iterator[Entry]:
+    """The same entries. Raises ConfigurationError where an `image_id` comes twice with the same defect."""
+    repeats = NoRepeats(
+        lambda image_id: ConfigurationError(
+            f"{name}: image_id {image_id!r} comes twice; ids are unique in a source: remove the repetition, give the "
+            "image another id, or name images of a table after file and row (ids: row in a file of --sources)"
+        )
+    )
+    for entry in entries:
+        repeats.add(f"{entry.defect or ''}\0{entry.image_id}", entry.image_id)
         yield entry
-    _merged(seen, fresh, name, remedy)
-
-
-def _merged(seen: np.ndarray, fresh: dict[int, str], name: str, remedy: str) -> np.ndarray:
-    keys = np.sort(np.fromiter(fresh, np.uint64, len(fresh)))
-    places = np.searchsorted(seen, keys)
-    inside = places < len(seen)
-    known = keys[inside][seen[places[inside]] == keys[inside]]
-    if len(known):
-        raise _repeated(fresh[int(known[0])], name, remedy)
-    return np.insert(seen, places, keys)
-
-
-def _repeated(image_id: str, name: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}: image_id {image_id!r} comes twice; {remedy}")
+    repeats.finish()

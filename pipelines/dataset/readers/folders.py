@@ -84,12 +84,13 @@ class PairedFolders:
 
     def entries(self, notes: Notes) -> Iterator[Entry]:
         alone = Counted()
+        roots = [storage.absolute(root) for root in (self.source, self.target)]
         pairs = 0
         for parts, sources, targets in self._folders(notes):
             for key in sorted(sources.keys() | targets.keys()):
                 path = "/".join((*parts, key))
-                source = self._place(self.source, parts, sources.get(key))
-                target = self._place(self.target, parts, targets.get(key))
+                source = _place(roots[0], parts, sources.get(key))
+                target = _place(roots[1], parts, targets.get(key))
                 if source and target:
                     pairs += 1
                 else:
@@ -104,9 +105,6 @@ class PairedFolders:
             )
         if alone.count:
             notes.add(f"{self.name}: {alone.count} images without a partner are unpaired: {alone}")
-
-    def _place(self, root: str, parts: tuple[str, ...], name: str | None) -> Locator | None:
-        return None if name is None else Locator(storage.join(storage.absolute(root), *parts, name))
 
     def _folders(self, notes: Notes) -> Iterator[tuple[tuple[str, ...], dict[str, str], dict[str, str]]]:
         """Each folder's files on either side, by name without extension."""
@@ -136,6 +134,10 @@ class PairedFolders:
                 f"{self.name}: {alone} has no partner of the same path without extension; add it, or allow it with "
                 "unmatched: unpaired"
             )
+
+
+def _place(root: str, parts: tuple[str, ...], name: str | None) -> Locator | None:
+    return None if name is None else Locator(storage.join(root, *parts, name))
 
 
 @dataclass(frozen=True)

@@ -171,10 +171,12 @@ class TableFile:
         return self._parquet_rows() if self.is_parquet else self._csv_rows()
 
     def _parquet_rows(self) -> Iterator[Row]:
+        cells = self.cells
+        structs = {f"{column}.path": self.columns.called(column) for column in self.structs}
         texts = self.present(self.columns.text)
-        texts += [column for column in self.present(self.columns.images) if column not in self.cells]
+        texts += [column for column in self.present(self.columns.images) if column not in cells]
         called = {column: self.columns.called(column) for column in texts}
-        leaves = [*called.values(), *(f"{self.columns.called(column)}.path" for column in self.structs)]
+        leaves = [*called.values(), *(f"{name}.path" for name in structs.values())]
         filesystem, path = storage.arrow_filesystem(self.uri)
         number = 0
         try:
@@ -185,19 +187,12 @@ class TableFile:
                         table = pa.Table.from_batches([batch])
                         table.validate(full=True)
                         for record in table.to_pylist():
-                            yield Row(self, number, self._values(record, called), self.cells, full)
+                            yield Row(self, number, _values(record, called, structs), cells, full)
                             number += 1
         except (pa.ArrowException, UnicodeDecodeError, *storage.STORAGE_ERRORS) as error:
             raise ConfigurationError(
                 f"{self.flag} {self.uri}: cannot be read from row {number} on: {error}"
             ) from error
-
-    def _values(self, record: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, str]:
-        values = {column: _text(record[name]) for column, name in called.items()}
-        for column in self.structs:
-            struct = record[self.columns.called(column)]
-            values[f"{column}.path"] = _text(struct["path"] if struct else None)
-        return {column: value for column, value in values.items() if value}
 
     def _full_cells(self, group: Any) -> frozenset[str]:
         """The cell columns without a null in a row group, as far as its statistics know."""
@@ -311,6 +306,16 @@ def holds_tables(uri: str, flag: str) -> bool:
 def is_table(name: str) -> bool:
     """True for the names of table files."""
     return name.lower().endswith(SUFFIXES)
+
+
+def _values(
+    record: Mapping[str, Any], called: Mapping[str, str], structs: Mapping[str, str]
+) -> dict[str, str]:
+    """A parquet record's texts by column, blank ones left out; called and structs: column to name in the file."""
+    values = {column: _text(record[name]) for column, name in called.items()}
+    for column, name in structs.items():
+        values[column] = _text(record[name]["path"] if record[name] else None)
+    return {column: value for column, value in values.items() if value}
 
 
 def _text(value: Any) -> str | None:
