@@ -1,148 +1,117 @@
-"""Defects put on purpose into clean product images, so that training and the sample catalog have exact pairs.
+"""Watermarks: semi-transparent lettering or logos over goods and background alike, as sellers put them on.
 
-A clean product is overlaid with a mark of opacity 0.15 to 0.5, or turned; the pair's other half stays known.
-Everything is a function of the image and a numpy Generator: same seed, same pixels. Images are uint8
-(H, W, 3) RGB.
+Severity. Opacity 0.15 to 0.5 is that of the synthesis in Li et al. (2022): fainter is overlooked by buyers and
+detectors alike, more opaque leaves too little of what is beneath. A single mark is 0.4 to 1.0 of the picture's width,
+tiled ones 0.2 to 0.45: smaller ones are cropped off or retouched in a minute, so sellers do not use them.
 """
 
 import colorsys
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from pipelines.defects.marks import lettering_mark, logo_mark, logo_with_name
 
 #: Opacity of a watermark, as the paper's synthesis has it.
 MIN_OPACITY, MAX_OPACITY = 0.15, 0.5
-#: A watermark leans by at most this many degrees to either side.
+#: A watermark leans by at most this many degrees to either side; corner to corner it may be more.
 MAX_LEAN_DEGREES = 45.0
-#: Levels of 255 from which a change counts as visible, and the share of the mark that must be.
-VISIBLE_LEVELS, VISIBLE_SHARE = 17, 0.6
+#: Levels of 255 from which a change counts as visible on goods with a texture, and the share of the mark that must be.
+VISIBLE_LEVELS, VISIBLE_SHARE = 24.0, 0.6
 #: A pixel with a channel below this is goods or background, not the white of a product picture.
 WHITE = 240
-#: Marks are drawn this many times larger and reduced: smooth edges.
-OVERSAMPLING = 2
+#: Least share of the picture that a mark covers; what covers less is drawn anew.
+MIN_COVERED = 0.006
+ATTEMPTS = 8
+#: Smallest side of pictures whose marks may be embossed: strokes of one pixel would be rim and nothing else.
+MIN_EMBOSSED = 128
 
-FIRST_NAMES = (
-    "Luma",
-    "Norden",
-    "Casa",
-    "Velvet",
-    "Orchid",
-    "Pico",
-    "Tara",
-    "Brisk",
-    "Mellow",
-    "Juno",
-    "Kite",
-    "Alba",
-)
-LAST_NAMES = (
-    "Store",
-    "Shop",
-    "Outlet",
-    "Trading",
-    "Studio",
-    "Home",
-    "Fashion",
-    "Market",
-    "Deals",
-    "& Co",
-    "Direct",
-)
-NOTICES = (
-    "SAMPLE",
-    "PROOF",
-    "COPYRIGHT",
-    "DO NOT COPY",
-    "PREVIEW",
-    "ORIGINAL PHOTO",
-    "NO RESALE",
-    "STOCK PHOTO",
-)
-DOMAINS = ("com", "net", "shop", "store", "co", "eu")
+Colour = tuple[int, int, int]
 
 
-def add_watermark(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Overlay one large or many tiled marks, text or a drawn logo, over product and background alike.
+def add_watermark(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Overlay one large or many tiled marks, lettering or a drawn logo, over product and background alike.
 
-    image: uint8 (H, W, 3). Returns a new uint8 (H, W, 3); each pixel moves towards the mark's colour by at
+    image: uint8 (H, W, 3). Returns a new uint8 (H, W, 3); each pixel moves towards the mark's colours by at
     most MAX_OPACITY. The tone is chosen so that the mark shows, on the goods too: no white for white goods,
-    no black for black ones.
+    no black for black ones; where no single tone does, letters get a rim of the opposite one.
     """
     height, width = image.shape[:2]
     opacity = float(rng.uniform(MIN_OPACITY, MAX_OPACITY))
-    coverage = _coverage(width, height, rng)
-    tone = _visible_tone(image, coverage, opacity, rng)
+    core = _coverage(width, height, rng)
+    tone, shows = _visible_tone(image, core, opacity, rng)
+    ink = Image.new("RGB", core.size, tone)
+    covered = core
+    style = float(rng.random())
+    if not shows or style < 0.2:
+        covered = _with_rim(core, rng)
+        ink.paste(_opposite(tone), (0, 0), ImageChops.invert(core))
+    elif style < 0.4 and min(height, width) >= MIN_EMBOSSED:
+        _emboss(ink, core, tone)
     marked = Image.fromarray(image)
-    alpha = coverage.point([round(level * opacity) for level in range(256)])
-    marked.paste(_ink(tone, coverage, rng), (0, 0), alpha)
+    marked.paste(ink, (0, 0), covered.point([round(level * opacity) for level in range(256)]))
     return np.array(marked)
 
 
-def tilt(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    fill: int = 255,
-    min_degrees: float = 8.0,
-    max_degrees: float = 30.0,
-) -> np.ndarray:
-    """Turn the picture about its centre by min_degrees to max_degrees, either way; see `rotate`."""
-    degrees = float(rng.uniform(min_degrees, max_degrees)) * (1.0 if rng.random() < 0.5 else -1.0)
-    return rotate(image, degrees, fill)
-
-
-def rotate(image: np.ndarray, degrees: float, fill: int = 255) -> np.ndarray:
-    """Turn uint8 (H, W, 3) counter-clockwise about its centre, at the picture's own aspect ratio.
-
-    The size stays; what comes from outside has the grey level `fill`. Bicubic, the border included.
-    """
-    margin = 2  # so that the picture's border is interpolated with the fill instead of cut into steps
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=fill)
-    turned = Image.fromarray(padded).rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(fill, fill, fill))
-    return np.array(turned)[margin:-margin, margin:-margin]
-
-
-def composite_on_white(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """`mask * image + (1 - mask) * white`: uint8 (H, W, 3) and float (H, W) in [0, 1] -> uint8 (H, W, 3)."""
-    alpha = np.asarray(mask, dtype=np.float32)[..., None]
-    return np.rint(255.0 - alpha * (255.0 - image.astype(np.float32))).astype(np.uint8)
-
-
 def _coverage(width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """Where the mark is: an 8-bit grey picture of the photo's size."""
-    lean = float(rng.uniform(0.0, MAX_LEAN_DEGREES)) * (1.0 if rng.random() < 0.5 else -1.0)
-    if rng.random() < 0.2:
-        lean = 0.0  # many sellers do not lean their mark at all
-    canvas = Image.new("L", (width, height), 0)
-    if rng.random() < 0.5:
-        _place_single(canvas, lean, rng)
-    else:
-        _place_tiles(canvas, lean, rng)
+    """Where the mark is: a picture of the photo's size (mode L) that reaches 255 and covers MIN_COVERED of it."""
+    layouts: tuple[Callable[[Image.Image, np.random.Generator], None], ...]
+    layouts = (_single, _single, _single, _tiles, _tiles, _tiles, _diagonal, _band)
+    for _ in range(ATTEMPTS):
+        canvas = Image.new("L", (width, height), 0)
+        layouts[int(rng.integers(len(layouts)))](canvas, rng)
+        brightest = int(np.asarray(canvas).max())
+        if 0 < brightest < 255:  # letters of a pixel or two
+            gain = 255 / brightest
+            canvas = canvas.point([round(level * gain) for level in range(256)])
+        if (np.asarray(canvas) > 127).mean() >= MIN_COVERED:
+            return canvas
+    ImageDraw.Draw(canvas).ellipse(
+        (width // 4, height // 4, width - width // 4, height - height // 4), fill=255
+    )
     return canvas
 
 
-def _place_single(canvas: Image.Image, lean: float, rng: np.random.Generator) -> None:
+def _lean(rng: np.random.Generator) -> float:
+    """Degrees, counter-clockwise; many sellers do not lean their mark at all."""
+    return 0.0 if rng.random() < 0.2 else float(rng.uniform(-MAX_LEAN_DEGREES, MAX_LEAN_DEGREES))
+
+
+def _turned(stamp: Image.Image, degrees: float) -> Image.Image:
+    return stamp.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+
+
+def _single(canvas: Image.Image, rng: np.random.Generator) -> None:
     """One large mark, usually near the centre, where cutting it off costs the thief the product."""
     width, height = canvas.size
-    if rng.random() < 0.62:
-        stamp = _text_stamp(_words(rng), int(width * rng.uniform(0.5, 1.0)), rng)
+    kind = float(rng.random())
+    if kind < 0.5:
+        stamp = lettering_mark(width * rng.uniform(0.5, 1.0), rng)
+    elif kind < 0.75:
+        stamp = logo_mark(min(width, height) * rng.uniform(0.35, 0.75), rng)
     else:
-        stamp = _logo_stamp(int(min(width, height) * rng.uniform(0.35, 0.75)), rng)
-    stamp = stamp.rotate(lean, Image.Resampling.BILINEAR, expand=True)
+        stamp = logo_with_name(min(width, height) * rng.uniform(0.4, 0.8), rng)
+    stamp = _turned(stamp, _lean(rng))
     x = width * float(np.clip(rng.normal(0.5, 0.08), 0.35, 0.65)) - stamp.width / 2
     y = height * float(np.clip(rng.normal(0.5, 0.13), 0.22, 0.78)) - stamp.height / 2
     canvas.paste(255, (round(x), round(y)), stamp)
 
 
-def _place_tiles(canvas: Image.Image, lean: float, rng: np.random.Generator) -> None:
-    """The same small mark in staggered rows over the whole picture."""
+def _tiles(canvas: Image.Image, rng: np.random.Generator) -> None:
+    """The same small mark in staggered rows over the whole picture, some with lines between them."""
     width, height = canvas.size
-    if rng.random() < 0.75:
-        stamp = _text_stamp(_words(rng), int(width * rng.uniform(0.22, 0.45)), rng)
+    kind, lean = float(rng.random()), _lean(rng)
+    if kind < 0.65:
+        stamp = lettering_mark(width * rng.uniform(0.22, 0.45), rng)
+    elif kind < 0.85:
+        stamp = logo_mark(min(width, height) * rng.uniform(0.12, 0.24), rng)
     else:
-        stamp = _logo_stamp(int(min(width, height) * rng.uniform(0.12, 0.24)), rng)
-    stamp = stamp.rotate(lean, Image.Resampling.BILINEAR, expand=True)
+        stamp = logo_with_name(min(width, height) * rng.uniform(0.2, 0.35), rng)
+    stamp = _turned(stamp, lean)
     step_x = max(8, int(stamp.width * rng.uniform(1.05, 1.6)))
     step_y = max(8, int(stamp.height * rng.uniform(1.1, 2.2)))
     start_x, start_y = int(rng.integers(step_x)), int(rng.integers(step_y))
@@ -150,147 +119,110 @@ def _place_tiles(canvas: Image.Image, lean: float, rng: np.random.Generator) -> 
         shift = (row % 2) * step_x // 2
         for column in range(-2, width // step_x + 2):
             canvas.paste(255, (column * step_x + shift - start_x, row * step_y - start_y), stamp)
+    if rng.random() < 0.15:
+        _lattice(canvas, max(step_x, step_y), lean)
 
 
-def _words(rng: np.random.Generator) -> str:
-    """What a seller would write across a photo; all names are invented."""
-    first, last = (names[int(rng.integers(len(names)))] for names in (FIRST_NAMES, LAST_NAMES))
-    plain = last.strip("& ").lower()
-    choices = (
-        f"{first} {last}",
-        f"{first} {last}".upper(),
-        f"© {first} {last}",
-        f"© {first} {int(rng.integers(2015, 2027))}",
-        f"www.{first.lower()}{plain}.{DOMAINS[int(rng.integers(len(DOMAINS)))]}",
-        f"@{first.lower()}_{plain}",
-        NOTICES[int(rng.integers(len(NOTICES)))],
-        NOTICES[int(rng.integers(len(NOTICES)))],
-    )
-    return choices[int(rng.integers(len(choices)))]
+def _lattice(canvas: Image.Image, step: int, lean: float) -> None:
+    """Thin crossing lines, as stock photos have them."""
+    width, height = canvas.size
+    draw = ImageDraw.Draw(canvas)
+    thick = max(1, min(width, height) // 300)
+    reach = width + height
+    slope = math.tan(math.radians(45.0 if abs(lean) < 15 else abs(lean)))
+    for start in range(-reach, reach, max(12, step)):
+        draw.line((start, 0, start + reach, reach * slope), fill=255, width=thick)
+        draw.line((start, height, start + reach, height - reach * slope), fill=255, width=thick)
 
 
-@lru_cache(maxsize=64)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's built-in scalable font: the same outlines on every machine, no system fonts."""
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise TypeError("Pillow was built without FreeType; install the wheel from the package index")
-    return font
+def _diagonal(canvas: Image.Image, rng: np.random.Generator) -> None:
+    """Lettering from corner to corner."""
+    width, height = canvas.size
+    lean = math.degrees(math.atan2(height, width)) * (1.0 if rng.random() < 0.7 else -1.0)
+    stamp = _turned(lettering_mark(math.hypot(width, height) * rng.uniform(0.6, 0.85), rng), lean)
+    canvas.paste(255, ((width - stamp.width) // 2, (height - stamp.height) // 2), stamp)
 
 
-def _text_stamp(words: str, width: int, rng: np.random.Generator) -> Image.Image:
-    """`words` as an 8-bit coverage picture about `width` pixels wide, of varied weight."""
-    reference = 64
-    left, top, right, bottom = _font(reference).getbbox(words)
-    size = max(8, int(reference * width / (right - left)))
-    weight = round(size * float(rng.choice([0.0, 0.02, 0.045])))
-    font = _font(size)
-    left, top, right, bottom = (int(side) for side in font.getbbox(words, stroke_width=weight))
-    stamp = Image.new("L", (right - left + 2, bottom - top + 2), 0)
-    ImageDraw.Draw(stamp).text((1 - left, 1 - top), words, fill=255, font=font, stroke_width=weight)
-    return stamp
+def _band(canvas: Image.Image, rng: np.random.Generator) -> None:
+    """A translucent stripe across the middle, the lettering left out of it."""
+    width, height = canvas.size
+    words = lettering_mark(width * rng.uniform(0.5, 0.85), rng)
+    pad = max(1, round(words.height * rng.uniform(0.3, 0.7)))
+    stripe = Image.new("L", (2 * (width + height), words.height + 2 * pad), 255)
+    stripe.paste(0, ((stripe.width - words.width) // 2, pad), words)
+    stripe = _turned(stripe, 0.0 if rng.random() < 0.6 else float(rng.uniform(-30, 30)))
+    down = round(height * rng.uniform(0.35, 0.65)) - stripe.height // 2
+    canvas.paste(255, ((width - stripe.width) // 2, down), stripe)
 
 
-def _logo_stamp(side: int, rng: np.random.Generator) -> Image.Image:
-    """A drawn logo, `side` pixels square: initials in a ring, a star, a monogram, or a burst of rays."""
-    side = max(16, side)
-    full = side * OVERSAMPLING
-    stamp = Image.new("L", (full, full), 0)
-    draw = ImageDraw.Draw(stamp)
-    painters = (_ring, _star, _monogram, _burst)
-    painters[int(rng.integers(len(painters)))](draw, full, rng)
-    return stamp.reduce(OVERSAMPLING)
+def _with_rim(core: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The mark made wider by a rim, all round or, as a shadow, to the lower right."""
+    reach = 1 + min(core.size) // 260
+    if rng.random() < 0.5:
+        return core.filter(ImageFilter.MaxFilter(2 * min(reach, 3) + 1))
+    shadow = Image.new("L", core.size, 0)
+    shadow.paste(core, (reach, reach))
+    return ImageChops.lighter(core, shadow)
 
 
-def _initials(rng: np.random.Generator, count: int) -> str:
-    return "".join(chr(ord("A") + int(letter)) for letter in rng.integers(0, 26, count))
+def _emboss(ink: Image.Image, core: Image.Image, tone: Colour) -> None:
+    """The strokes' lower right rim is darker."""
+    offset = 1 + int(min(core.size) > 300)
+    shade = Image.new("L", core.size, 0)
+    shade.paste(core, (-offset, -offset))
+    ink.paste(tuple(channel // 4 for channel in tone), (0, 0), ImageChops.invert(shade))
 
 
-def _centred(draw: ImageDraw.ImageDraw, full: int, words: str, size: int, fill: int = 255) -> None:
-    draw.text((full / 2, full / 2), words, fill=fill, font=_font(size), anchor="mm")
+def _opposite(tone: Colour) -> Colour:
+    """White for dark tones, a near black for bright ones."""
+    return (255, 255, 255) if sum(tone) < 384 else (20, 20, 20)
 
 
-def _ring(draw: ImageDraw.ImageDraw, full: int, rng: np.random.Generator) -> None:
-    thickness = max(2, int(full * rng.uniform(0.03, 0.09)))
-    draw.ellipse((1, 1, full - 2, full - 2), outline=255, width=thickness)
-    inset = thickness * 2
-    draw.ellipse(
-        (inset, inset, full - 1 - inset, full - 1 - inset), outline=255, width=max(1, thickness // 3)
-    )
-    _centred(draw, full, _initials(rng, 2), int(full * 0.38))
-
-
-def _star(draw: ImageDraw.ImageDraw, full: int, rng: np.random.Generator) -> None:
-    points, inner = int(rng.integers(5, 9)), float(rng.uniform(0.38, 0.6))
-    draw.polygon(_spikes(full, points, inner), fill=255)
-    if rng.random() < 0.6:
-        _centred(draw, full, _initials(rng, 1), int(full * 0.32), fill=0)
-
-
-def _monogram(draw: ImageDraw.ImageDraw, full: int, rng: np.random.Generator) -> None:
-    thickness = max(2, int(full * rng.uniform(0.03, 0.07)))
-    corner = int(full * rng.uniform(0.05, 0.3))
-    draw.rounded_rectangle((1, 1, full - 2, full - 2), corner, outline=255, width=thickness)
-    _centred(draw, full, _initials(rng, int(rng.integers(1, 4))), int(full * 0.4))
-
-
-def _burst(draw: ImageDraw.ImageDraw, full: int, rng: np.random.Generator) -> None:
-    draw.polygon(_spikes(full, int(rng.integers(14, 24)), 0.86), fill=255)
-    ring = int(full * 0.14)
-    draw.ellipse((ring, ring, full - ring, full - ring), outline=0, width=max(2, full // 50))
-    _centred(draw, full, str(rng.choice(["NEW", "SALE", "100%", "TOP", "No.1"])), int(full * 0.24), fill=0)
-
-
-def _spikes(full: int, points: int, inner: float) -> list[tuple[float, float]]:
-    """Corners of a star that fills a square of side `full`; `inner` is the notches' radius as a share."""
-    radius, corners = full / 2 - 1, []
-    for corner in range(2 * points):
-        angle = math.pi * corner / points - math.pi / 2
-        reach = radius * (inner if corner % 2 else 1.0)
-        corners.append((full / 2 + reach * math.cos(angle), full / 2 + reach * math.sin(angle)))
-    return corners
-
-
-def _visible_tone(
-    image: np.ndarray, coverage: Image.Image, opacity: float, rng: np.random.Generator
-) -> tuple[int, int, int]:
-    """A colour in which the mark shows on this picture: the first that is visible, else the most."""
+def _tones(rng: np.random.Generator) -> list[Colour]:
+    """White, black, a grey and a colour, in an order of their own each time."""
     hue = colorsys.hsv_to_rgb(
         float(rng.random()), float(rng.uniform(0.6, 1.0)), float(rng.uniform(0.35, 0.95))
     )
     grey = int(rng.integers(70, 170))
     coloured = (int(hue[0] * 255), int(hue[1] * 255), int(hue[2] * 255))
-    candidates = [(255, 255, 255), (0, 0, 0), (grey, grey, grey), coloured]
-    order = rng.permutation(len(candidates))
-    stride = max(1, min(image.shape[:2]) // 128)  # a sample of the pixels decides as well
-    under = image[::stride, ::stride].astype(np.int16)
-    weight = np.asarray(coverage)[::stride, ::stride] > 127
-    on_goods = weight & (under.min(axis=-1) < WHITE)
-    best, best_share = candidates[1], -1.0
-    for index in order:
-        tone = candidates[int(index)]
-        change = opacity * np.abs(under - np.array(tone, dtype=np.int16)).max(axis=-1)
-        share = min(_visible(change, weight), _visible(change, on_goods))
-        if share >= VISIBLE_SHARE:
-            return tone
-        if share > best_share:
-            best, best_share = tone, share
-    return best
+    tones: list[Colour] = [(255, 255, 255), (0, 0, 0), (grey, grey, grey), coloured]
+    return [tones[int(index)] for index in rng.permutation(len(tones))]
 
 
-def _visible(change: np.ndarray, where: np.ndarray) -> float:
-    """The share of the pixels in `where` that change visibly; 1 where there are none."""
-    return float((change[where] >= VISIBLE_LEVELS).mean()) if where.any() else 1.0
+@dataclass(frozen=True)
+class _Sampled:
+    """The pixels under a mark: enough of them to decide."""
+
+    levels: NDArray[np.int16]  # (N, 3)
+    goods: NDArray[np.bool_]  # (N,): not the white of a product picture
+
+    @classmethod
+    def under(cls, image: NDArray[np.uint8], core: Image.Image) -> "_Sampled":
+        stride = max(1, min(image.shape[:2]) // 128)
+        for step in (stride, 1):  # thin strokes may slip between the samples
+            where = np.asarray(core)[::step, ::step] > 127
+            if where.any():
+                break
+        levels = image[::step, ::step][where].astype(np.int16)
+        return cls(levels, levels.min(axis=-1) < WHITE)
+
+    def shown(self, tone: Colour, opacity: float) -> float:
+        """The levels by which VISIBLE_SHARE changes at least, on the goods or beside them, whichever is less."""
+        change = opacity * np.abs(self.levels - np.array(tone, dtype=np.int16)).max(axis=-1)
+        parts = [change[part] for part in (self.goods, ~self.goods) if part.mean() > 0.1]
+        return min(float(np.quantile(part, 1.0 - VISIBLE_SHARE)) for part in parts)
 
 
-def _ink(tone: tuple[int, int, int], coverage: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The mark's colour at each pixel: flat, or darker along one side of every stroke, as if embossed."""
-    ink = Image.new("RGB", coverage.size, tone)
-    if rng.random() < 0.25:
-        offset = 1 + int(min(coverage.size) > 300)
-        shade = Image.new("L", coverage.size, 0)
-        shade.paste(coverage, (-offset, -offset))
-        edge = Image.eval(shade, lambda level: 255 - level)  # strokes' lower right rim
-        dark = tuple(channel // 4 for channel in tone)
-        ink.paste(dark, (0, 0), edge)
-    return ink
+def _visible_tone(
+    image: NDArray[np.uint8], core: Image.Image, opacity: float, rng: np.random.Generator
+) -> tuple[Colour, bool]:
+    """A colour in which the mark shows on this picture, the first that does, else the most; and whether it does."""
+    under = _Sampled.under(image, core)
+    best, most = (0, 0, 0), -1.0
+    for tone in _tones(rng):
+        shown = under.shown(tone, opacity)
+        if shown >= VISIBLE_LEVELS:
+            return tone, True
+        if shown > most:
+            best, most = tone, shown
+    return best, False
