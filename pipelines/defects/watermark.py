@@ -18,6 +18,9 @@ from pipelines.defects.marks import lettering_mark, logo_mark, logo_with_name
 
 #: Opacity of a watermark, as the paper's synthesis has it.
 MIN_OPACITY, MAX_OPACITY = 0.15, 0.5
+#: Least opacity on a busy pattern, on which a fainter mark cannot be seen; and the mean difference of neighbouring
+#: pixels, levels of 255 at about 128 pixels a side, on plain cloth and on busy patterns.
+BUSY_OPACITY, PLAIN, BUSY = 0.32, 10.0, 30.0
 #: A watermark leans by at most this many degrees to either side; corner to corner it may be more.
 MAX_LEAN_DEGREES = 45.0
 #: Levels of 255 from which a change counts as visible on goods with a texture, and the share of the mark that must be.
@@ -43,9 +46,11 @@ def add_watermark(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     no black for black ones; where no single tone does, letters get a rim of the opposite one.
     """
     height, width = image.shape[:2]
-    opacity = float(rng.uniform(MIN_OPACITY, MAX_OPACITY))
     core = _coverage(width, height, rng)
-    tone, shows = _visible_tone(image, core, opacity, rng)
+    under = _Sampled.under(image, core)
+    faintest = MIN_OPACITY + (BUSY_OPACITY - MIN_OPACITY) * under.busy
+    opacity = float(rng.uniform(faintest, MAX_OPACITY))
+    tone, shows = _visible_tone(under, opacity, rng)
     ink = Image.new("RGB", core.size, tone)
     covered = core
     style = float(rng.random())
@@ -197,6 +202,7 @@ class _Sampled:
 
     levels: NDArray[np.int16]  # (N, 3)
     goods: NDArray[np.bool_]  # (N,): not the white of a product picture
+    busy: float  # how busy a pattern they have, in [0, 1]
 
     @classmethod
     def under(cls, image: NDArray[np.uint8], core: Image.Image) -> "_Sampled":
@@ -205,8 +211,12 @@ class _Sampled:
             where = np.asarray(core)[::step, ::step] > 127
             if where.any():
                 break
-        levels = image[::step, ::step][where].astype(np.int16)
-        return cls(levels, levels.min(axis=-1) < WHITE)
+        seen = image[::step, ::step].astype(np.int16)
+        levels = seen[where]
+        goods = levels.min(axis=-1) < WHITE
+        beside = np.abs(seen - np.roll(seen, 1, axis=1)).mean(axis=-1)[where]
+        detail = float(beside[goods].mean()) if goods.any() else 0.0
+        return cls(levels, goods, float(np.clip((detail - PLAIN) / (BUSY - PLAIN), 0, 1)))
 
     def shown(self, tone: Colour, opacity: float) -> float:
         """The levels by which VISIBLE_SHARE changes at least, on the goods or beside them, whichever is less.
@@ -220,11 +230,8 @@ class _Sampled:
         return min(float(np.quantile(part, 1.0 - VISIBLE_SHARE)) for part in parts)
 
 
-def _visible_tone(
-    image: NDArray[np.uint8], core: Image.Image, opacity: float, rng: np.random.Generator
-) -> tuple[Colour, bool]:
+def _visible_tone(under: _Sampled, opacity: float, rng: np.random.Generator) -> tuple[Colour, bool]:
     """A colour in which the mark shows on this picture, the first that does, else the most; and whether it does."""
-    under = _Sampled.under(image, core)
     best, most = (0, 0, 0), -1.0
     for tone in _tones(rng):
         shown = under.shown(tone, opacity)

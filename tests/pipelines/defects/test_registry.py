@@ -58,7 +58,7 @@ def test_every_synthesis_changes_any_picture_and_keeps_its_shape(
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_synthesis_shows_on_a_product_picture_at_any_size(name: str) -> None:
-    for height, width in ((16, 16), (16, 300), (300, 16), (384, 288), (800, 2000)):
+    for height, width in ((16, 16), (16, 300), (300, 16), (384, 288), (260, 2000)):
         image = product_on_white(height, width)
         for seed in range(2 if height < 1000 else 1):
             made = synthesis(name)(image, np.random.default_rng(seed))

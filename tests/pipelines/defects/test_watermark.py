@@ -81,3 +81,10 @@ def test_some_marks_are_two_toned() -> None:
         moved = add_watermark(grey, generator(seed)).astype(int).mean(axis=-1) - 128
         both += bool((moved > 8).any() and (moved < -8).any())
     assert both >= 3
+
+
+def test_marks_on_busy_patterns_are_not_the_faintest() -> None:
+    cells = generator(0).choice(np.array([0, 245], np.uint8), (80, 60))
+    busy = np.repeat(np.kron(cells, np.ones((2, 2), np.uint8))[..., None], 3, axis=2)
+    # 0.32 of the 123 levels that the middle grey is from both: 0.15 of them would be 18.
+    assert min(change(busy, add_watermark(busy, generator(seed))).max() for seed in range(60)) >= 39
