@@ -36,14 +36,16 @@ class Matches:
 def near_pairs(first: NDArray[np.uint64], second: NDArray[np.uint64], distance: int) -> Iterator[Matches]:
     """Every pair of `first` (n,) and `second` (m,) that differs in at most `distance` bits, once, in chunks.
 
-    A million random hashes, a fifth of them on one side, take 7 s of a core at 8 bits and 0.2 GB. Raises
+    A million random hashes, a fifth of them on one side, take 11 s of a core at 8 bits and 0.1 GB. Raises
     ConfigurationError for a distance outside 0..MAX_DISTANCE.
     """
     if not 0 <= distance <= MAX_DISTANCE:
         raise ConfigurationError(f"a distance between hashes must be 0..{MAX_DISTANCE} bits, not {distance}")
+    if not len(first) or not len(second):
+        return
     radius = distance // len(_WORDS)
     for word, (_, bits) in enumerate(_WORDS):
-        table = _Table(_word(second, word), bits)
+        table = _Table(_word(second, word))
         # Sorted, so that neighbouring look-ups meet in the processor's cache.
         order = np.argsort(_word(first, word), kind="stable")
         ordered = first[order]
@@ -63,15 +65,17 @@ def near_pairs(first: NDArray[np.uint64], second: NDArray[np.uint64], distance: 
 class _Table:
     """Positions by word."""
 
-    def __init__(self, words: NDArray[np.uint32], bits: int) -> None:
+    def __init__(self, words: NDArray[np.uint32]) -> None:
         self._positions = np.argsort(words, kind="stable")
-        counts = np.bincount(words, minlength=1 << bits)
-        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._words, self._starts, self._counts = np.unique(
+            words[self._positions], return_index=True, return_counts=True
+        )
 
     def look_up(self, words: NDArray[np.uint32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Positions in `words` beside the table's positions with the same word, in chunks of about _CHUNK."""
-        starts = self._starts[words]
-        counts = self._starts[words + np.uint32(1)] - starts
+        places = np.minimum(np.searchsorted(self._words, words), len(self._words) - 1)
+        starts = self._starts[places]
+        counts = np.where(self._words[places] == words, self._counts[places], 0)
         asking = np.flatnonzero(counts)
         totals = np.cumsum(counts[asking])
         begin = 0

@@ -1,9 +1,10 @@
 """Whether two images show the same picture: their details correlate once scale and place are found.
 
 A perceptual hash knows outlines, and every T-shirt on white has the same. Texture, seams and prints tell: they are
-what a band-pass filter leaves. Measured on the 600 pairs of different photos whose hashes are nearest, 64 bits apart
-by 8 or less: at most 0.88. Of changed copies (JPEG, half size, gamma, crops of 2 to 8% resized and recompressed) none
-came below 0.91; 2 in 100 with a quarter more brightness did, where the product had become white.
+what a band-pass filter leaves, once each place is divided by its contrast, since an outline's is the greatest.
+Measured on the pairs of different photos of clothing that resemble each other most, of the 600 whose hashes differ in
+at most 8 of 64 bits: 0.86 at most. Changed copies (a quarter brighter, cropped by 4 or 8%, cropped, shrunk and
+recompressed): 0.92 and more for 97 of 100, 0.90 the lowest.
 """
 
 import numpy as np
@@ -24,6 +25,9 @@ _SIDES = range(58, 72)
 _MARGIN = 8
 #: Standard deviations of the band-pass, pixels: noise of compression is finer, outlines and light are coarser.
 _FINE, _COARSE = 0.7, 2.5
+#: Where contrast is measured (standard deviation, pixels), and below which, in grey levels, there is noise rather
+#: than detail.
+_AROUND, _NOISE = 4.0, 2.0
 
 
 def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
@@ -40,7 +44,9 @@ def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 def _details(grey: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
     resized = Image.fromarray(grey).resize((side, side), Image.Resampling.BICUBIC)
     pixels = np.asarray(resized, np.float64)
-    return np.asarray(gaussian_filter(pixels, _FINE) - gaussian_filter(pixels, _COARSE))
+    details = gaussian_filter(pixels, _FINE) - gaussian_filter(pixels, _COARSE)
+    contrast = gaussian_filter(details * details, _AROUND) + _NOISE**2
+    return np.asarray(details / np.sqrt(contrast))
 
 
 def _correlation(whole: NDArray[np.float64], part: NDArray[np.float64]) -> float:
@@ -51,6 +57,6 @@ def _correlation(whole: NDArray[np.float64], part: NDArray[np.float64]) -> float
     sums = fftconvolve(whole, ones, mode="valid")
     squares = fftconvolve(whole * whole, ones, mode="valid") - sums * sums / part.size
     energy = np.maximum(squares, 0) * (part * part).sum()
-    # Below a thousandth of a grey level there is rounding, no detail.
-    floor = (1e-3 * part.size) ** 2
+    # Below a thousandth of the contrast there is rounding, no detail.
+    floor = (1e-6 * part.size) ** 2
     return float(np.max(np.where(energy > floor, products / np.sqrt(np.maximum(energy, floor)), 0.0)))
