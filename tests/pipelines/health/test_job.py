@@ -11,6 +11,7 @@ from model.errors import ConfigurationError
 from pipelines.health import job
 from pipelines.health.config import HealthConfig, resolve
 from pipelines.health.findings import KINDS
+from pipelines.health.similarity import SAME_PICTURE
 from tests.catalogs import tree
 from tests.health_data import faulty, healthy, leaking, row, write
 
@@ -69,7 +70,7 @@ def test_leaks_are_named_on_both_sides(report: Path) -> None:
         assert leak["train"]["row"] == int(leak["train"]["image_id"][1:])
         assert leak["train"]["image"] == "target"
         assert leak["distance"] <= 8
-        assert 0.9 <= leak["similarity"] <= 1
+        assert SAME_PICTURE <= leak["similarity"] <= 1
     (same,) = found["same_bytes_across"]["leaks"]
     assert (same["test"]["image_id"], same["train"]["image_id"]) == ("copy-bytes", "p3")
     (ids,) = found["ids_across"]["examples"]

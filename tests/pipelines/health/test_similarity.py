@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.decode import decode_image
-from pipelines.health.hashes import luminance, perceptual_hash
+from pipelines.health.hashes import luminance
 from pipelines.health.similarity import GREY_SIDE, SAME_PICTURE, similarity
 from tests.health_data import cropped, jpeg, texture
 
@@ -24,8 +24,7 @@ def test_a_copy_shows_the_same_picture_whichever_is_the_crop(seed: int) -> None:
 def test_products_of_one_outline_are_not_the_same_picture() -> None:
     first, second = (np.full((120, 96, 3), 255, np.uint8) for _ in range(2))
     for image, seed in ((first, 1), (second, 2)):
-        image[10:110, 10:86] = texture(seed)[10:110, 10:86] // 2
-    assert (perceptual_hash(first) ^ perceptual_hash(second)).bit_count() <= 8
+        image[20:100, 20:76] = texture(seed)[20:100, 20:76] // 2
     assert similarity(grey(first), grey(second)) < SAME_PICTURE
     assert similarity(grey(first), grey(first)) == pytest.approx(1, abs=1e-6)
 
