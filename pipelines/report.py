@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def write_report(output_uri: str, summary: RunSummary) -> str:
 
 def render(summary: RunSummary) -> str:
     """The page as HTML text: the same summary gives the same page."""
-    return _template().render(
+    return template("report.html.j2").render(
         run=summary,
         statuses=STATUSES,
         # One scale for all bars, so that defects compare with one another.
@@ -105,8 +105,9 @@ def render(summary: RunSummary) -> str:
     )
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@cache
+def template(name: str) -> Template:
+    """A page's template, which escapes what it is given and complains of what it is not given."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -127,7 +128,7 @@ def _template() -> Template:
         shorten=shorten,
         jpeg=lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii"),
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _printable(value: Any) -> Any:
