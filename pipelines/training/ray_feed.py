@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import DataContext, ExecutionResources
 
-from pipelines.training.decoding import Decoded, Decoding, Order
+from pipelines.training.decoding import Decode, Decoded, Order
 
 #: Decoded rows in a block, and handed to the worker at a time: small, because each holds two images.
 BLOCK_ROWS = 32
@@ -30,7 +30,7 @@ _ORDER = pa.schema([("file", pa.string()), ("row_group", pa.int32()), ("rows", p
 _DECODED = pa.schema([("source", pa.binary()), ("target", pa.binary())])
 
 
-def load_on_ray(orders: Iterator[Order], decode: Decoding, cpus: float) -> Iterator[Decoded]:
+def load_on_ray(orders: Iterator[Order], decode: Decode, cpus: float) -> Iterator[Decoded]:
     """Rows of the orders, decoded by tasks that take at most `cpus` CPUs together, a whole one each where they can."""
     each = max(TASK_CPUS, min(1.0, cpus))
     context = DataContext.get_current()
@@ -56,7 +56,7 @@ def load_on_ray(orders: Iterator[Order], decode: Decoding, cpus: float) -> Itera
             yield from unpack(table)
 
 
-def decode_orders(table: pa.Table, decode: Decoding) -> Iterator[pa.Table]:
+def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
     """A table of orders to tables of decoded rows, images as raw uint8 squares (see `unpack`)."""
     for row in table.to_pylist():
         found = decode(Order(row["file"], row["row_group"], tuple(row["rows"])))
