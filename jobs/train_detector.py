@@ -88,8 +88,10 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     add(
         "--precision-target",
         type=float,
+        default=0.8,
         metavar="SHARE",
-        help="thresholds with the most recall at this precision, as 0.95 (default: those with the best F1)",
+        help="thresholds have the best F1 at this precision or more; raise it where a wrong correction costs more "
+        "than a defect that stays",
     )
     add(
         "--resume",

@@ -39,6 +39,10 @@ SMALLEST_SIDE = 32
 #: What torchvision's weights expect of pixels in [0, 1], by channel.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+#: Of batch normalisation's running statistics: torch's usual one. Some backbones have a hundredth, and a training of a
+#: few hundred steps would end with statistics of its random start.
+MOMENTUM = 0.1
+
 
 @dataclass(frozen=True)
 class DetectorConfig:
@@ -80,6 +84,9 @@ class Detector(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = BACKBONES[config.backbone](weights=None, num_classes=len(config.labels))
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = MOMENTUM
         for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 

@@ -186,7 +186,7 @@ def _write_parts(committed: list[_Row], output: str) -> None:
         if rows:
             buffer = io.BytesIO()
             pq.write_table(to_table(rows, schema), buffer, compression="zstd")
-            _write(storage.join(output, folder, name), buffer.getvalue())
+            write_object(storage.join(output, folder, name), buffer.getvalue())
 
 
 @contextmanager

@@ -24,11 +24,10 @@ SCALES = (1e-3, 100.0)
 MARGIN = 1e-4
 
 
-def calibrate(logits: Floats, present: Flags, precision: float | None = None) -> Calibration:
+def calibrate(logits: Floats, present: Flags, precision: float) -> Calibration:
     """Calibration of one label. logits, present: (N,), the samples of which the label is known.
 
-    precision: take the lowest threshold that reaches it, or, where none does, the most precise; None: the best F1.
-    Without both kinds of samples it is Calibration().
+    precision: see `threshold`. Without both kinds of samples it is Calibration().
     """
     if present.all() or not present.any():
         return Calibration()
@@ -55,15 +54,16 @@ def platt(logits: Floats, present: Flags) -> tuple[float, float]:
     return float(found.x[0]), float(found.x[1])
 
 
-def threshold(probability: Floats, present: Flags, precision: float | None = None) -> float:
-    """The probability from which a label is given; half way between two samples, MARGIN from 0 and 1."""
+def threshold(probability: Floats, present: Flags, precision: float) -> float:
+    """The probability from which a label is given: of those with at least this precision the one with the best F1.
+
+    Where none is so precise, the most precise one: the best F1 of a label that was not learned would be to give it to
+    every image. Half way between two samples, MARGIN from 0 and 1.
+    """
     values, right, given = _by_threshold(probability, present)
-    if precision is None:
-        best = int(np.argmax(2 * right / (given + present.sum())))
-    else:
-        precise = right / given
-        reached = np.flatnonzero(precise >= precision)
-        best = int(reached[-1]) if len(reached) else int(np.argmax(precise))
+    precise, f1 = right / given, 2 * right / (given + present.sum())
+    enough = precise >= min(precision, precise.max())
+    best = int(np.argmax(np.where(enough, f1, -1.0)))
     below = values[best + 1] if best + 1 < len(values) else 0.0
     return float(np.clip((values[best] + below) / 2, MARGIN, 1 - MARGIN))
 

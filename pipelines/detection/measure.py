@@ -67,7 +67,7 @@ class Measured:
     known: NDArray[np.bool_]
     kinds: list[str]
 
-    def calibrations(self, precision: float | None) -> list[Calibration]:
+    def calibrations(self, precision: float) -> list[Calibration]:
         """By label."""
         return [calibrate(*self._label(label), precision=precision) for label in range(self.logits.shape[1])]
 
@@ -92,7 +92,7 @@ def chosen_rows(index: Index, rows: NDArray[np.bool_], label_map: LabelMap, most
     return np.sort(np.concatenate(found))
 
 
-def test_rows(index: Index) -> NDArray[np.bool_]:
+def held_back_rows(index: Index) -> NDArray[np.bool_]:
     """(N,): the rows of the test split."""
     return (index.types != UNUSED) & (index.kinds & TEST > 0)
 

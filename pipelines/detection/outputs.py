@@ -15,7 +15,7 @@ from model.detector import Calibration, save_detector
 from model.generator import parameter_count
 from pipelines import storage
 from pipelines.detection.loop import DetectorTraining
-from pipelines.detection.measure import chosen_rows, measure, measured_samples, test_rows
+from pipelines.detection.measure import chosen_rows, held_back_rows, measure, measured_samples
 from pipelines.detection.plan import DetectorPlan
 from pipelines.training.loop import Record
 from pipelines.training.outputs import curves_png
@@ -54,6 +54,7 @@ class DetectorObserver:
             return
         plan, settings = self.plan, self.plan.settings
         calibrations, found = evaluate(plan, training)
+        warn_of_poor(found["labels"], settings.precision_target)
         details = {
             "dataset": plan.source.describe(),
             "training": {**describe(settings), "steps": training.step},
@@ -69,12 +70,23 @@ def evaluate(plan: DetectorPlan, training: DetectorTraining) -> tuple[list[Calib
     """Calibrations from the training split's held-out photos, and scores on the test split."""
     settings, label_map = plan.settings, plan.source.label_map
     answers = []
-    for index, rows in ((plan.whole, plan.held_out), (plan.index, test_rows(plan.index))):
+    for index, rows in ((plan.whole, plan.held_out), (plan.index, held_back_rows(plan.index))):
         numbers = chosen_rows(index, rows, label_map, settings.validation_images)
         answers.append(measure(training.method, measured_samples(index, numbers, settings.samples)))
     calibrating, testing = answers
     calibrations = calibrating.calibrations(settings.precision_target)
     return calibrations, testing.scores(settings.detector.labels, calibrations)
+
+
+def warn_of_poor(scores: dict[str, Any], wanted: float) -> None:
+    """Say which labels are less precise on the test split than was asked for."""
+    for label, row in scores.items():
+        if row["precision"] is not None and row["precision"] < wanted:
+            logger.warning(
+                "%s: precision %.2f on the test split, below --precision-target %g: train longer, or leave it off the "
+                "label map",
+                *(label, row["precision"], wanted),
+            )
 
 
 def write_detector(

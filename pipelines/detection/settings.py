@@ -19,9 +19,9 @@ class DetectorSettings(LoopSettings):
     flip: bool = False
     # AdamW's. Raise it where the held-back photos are told much worse than the trained ones.
     weight_decay: float = 0.05
-    # Thresholds give the best F1, or with this the most recall at this precision: where a wrong correction costs more
-    # than a defect that stays.
-    precision_target: float | None = None
+    # Thresholds give the best F1 at this precision or more. Raise it where a wrong correction costs more than a defect
+    # that stays.
+    precision_target: float = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,7 +29,7 @@ class DetectorSettings(LoopSettings):
             self.image_size >= SMALLEST_SIDE, f"--image-size {self.image_size}: use {SMALLEST_SIDE} or more"
         )
         target = self.precision_target
-        require(target is None or 0 < target < 1, f"--precision-target {target}: between 0 and 1, as 0.95")
+        require(0 <= target <= 1, f"--precision-target {target:g}: a share from 0 to 1, as 0.95")
         require(self.weight_decay >= 0, f"--weight-decay {self.weight_decay}: not below 0")
         _ = self.samples
 

@@ -11,7 +11,7 @@ from jobs.correct_catalog import main as correct
 from jobs.train_detector import main as train
 from model.detector import load_detector
 from pipelines.schemas import CATALOG
-from tests.catalogs import read_parquet, row, tree, write_bundle, write_catalog
+from tests.catalogs import read_parquet, row, write_bundle, write_catalog
 from tests.hostile_images import encode
 from tests.training_data import picture, write_dataset
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory, ray_local: None) -> Path:
-    """Trained by one Ray Train worker, long enough to tell a coloured ground from white."""
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained long enough to tell a coloured ground from white."""
     folder = tmp_path_factory.mktemp("detector")
     data = write_dataset(folder / "data", photos=48)
-    places = ["--data", str(data), "--output", str(folder / "run"), "--device", "cpu"]
+    places = ["--data", str(data), "--output", str(folder / "run"), "--device", "cpu", "--workers", "0"]
     sizes = ["--image-size", "32", "--batch-size", "8", "--steps", "40", "--overlay", "0", "--rate", "3e-3"]
     assert train([*places, *sizes]) == command.EXIT_OK
     return folder / "run" / "bundle"
@@ -69,9 +69,6 @@ def test_uploads_without_labels_are_labelled_and_corrected(
     routed = sum(sum(counts.values()) for counts in told["counts_by_route"].values())
     assert routed == len(found)
 
-    before = tree(output / "labels")
-    assert correct([*flags, "--overwrite"]) == command.EXIT_OK
-    assert tree(output / "labels") == before
     said = {one["image_id"]: one["labels"] for one in read_parquet(output / "labels")}
     assert said["labelled"] is said["found clean"] is said["broken"] is None
     assert all(label["score"] >= 0.5 for label in said["null"])
