@@ -32,7 +32,6 @@ from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.correction.read_catalog import count_unlabelled
 from pipelines.correction.survey import SURVEY_HERE, survey_here
-from pipelines.detection.bundles import STARTER
 from pipelines.encode import EXTENSIONS
 from pipelines.parquet_units import joined
 from pipelines.schemas import STATUSES
@@ -234,7 +233,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         output=storage.absolute(arguments.output),
         model=absolute(arguments.model),
         label_map=absolute(arguments.label_map),
-        detector=arguments.detector if arguments.detector == STARTER else absolute(arguments.detector),
+        detector=absolute(arguments.detector),
         reference=absolute(arguments.reference),
         fid=not arguments.no_fid,
         **{

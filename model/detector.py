@@ -23,8 +23,6 @@ from model.config import from_mapping, require, require_choice
 from model.errors import BundleError
 
 KIND, WEIGHTS = "detector", "detector.safetensors"
-#: The detector that ships with the project.
-STARTER_DETECTOR = Path(__file__).parent / "starter_detector"
 
 #: Backbones by torchvision's name. The small one reads some hundred images a second on a CPU core.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
