@@ -30,8 +30,10 @@ from model.precision import DEVICES, PRECISIONS
 from pipelines import ray_session, storage
 from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
+from pipelines.correction.read_catalog import count_unlabelled
 from pipelines.correction.survey import SURVEY_HERE, survey_here
 from pipelines.encode import EXTENSIONS
+from pipelines.parquet_units import joined
 from pipelines.schemas import STATUSES
 
 logger = logging.getLogger("jobs.correct_catalog")
@@ -66,6 +68,12 @@ def _add_data(group: Any) -> None:
         "--label-map",
         metavar="URI",
         help="YAML that says what the detector's labels mean (default: the bundle's own)",
+    )
+    group.add_argument(
+        "--detector",
+        metavar="URI",
+        help="bundle of jobs/train_detector.py, which labels the rows that have no labels (null, or no such column; an "
+        "empty list has no defect); OUTPUT/labels has what it said",
     )
     group.add_argument(
         "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"
@@ -209,6 +217,8 @@ def _number(value: float | None, digits: int) -> str:
 def _preview(plan: Plan) -> dict[str, Any]:
     """What the run would do, from the labels of a catalog that is not too large to read here."""
     preview: dict[str, Any] = {"rows": plan.listing.rows, "read_tasks": len(plan.listing.units)}
+    if plan.detector is not None:
+        preview["rows_to_label"] = count_unlabelled(joined(plan.listing.units))
     if plan.listing.rows <= SURVEY_HERE:
         preview["rows_by_route"] = dict(survey_here(plan.listing.units, plan.label_map, 1).rows)
     return preview
@@ -223,6 +233,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         output=storage.absolute(arguments.output),
         model=absolute(arguments.model),
         label_map=absolute(arguments.label_map),
+        detector=absolute(arguments.detector),
         reference=absolute(arguments.reference),
         fid=not arguments.no_fid,
         **{

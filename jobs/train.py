@@ -14,15 +14,13 @@ import argparse
 import json
 import logging
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePath
 from typing import Any, get_type_hints
 
-from jobs import command, train_flags
+from jobs import command, earlier_training, train_flags
 from model.errors import ConfigurationError
 from model.precision import choose_device, choose_precision
 from model.recipes import MethodConfig, method_config
@@ -30,8 +28,6 @@ from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
-from pipelines.training import started
-from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.index import Index, rows_by_defect
 from pipelines.training.job import train_in_process
 from pipelines.training.order import epoch_draws
@@ -226,55 +222,19 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
         else None
     )
     check_fid_weights(settings)
-    with storage.as_configuration_error(args.output, "--output", "read"):
-        occupied = bool(Checkpoints(settings.checkpoints, settings.keep).steps())
-    if occupied and not (args.resume or args.overwrite):
-        raise ConfigurationError(
-            f"--output {args.output} holds a training already: --resume continues it, --overwrite replaces it"
-        )
-    if occupied and args.resume and not args.overwrite:
-        with storage.as_configuration_error(args.output, "--resume", "read"):
-            started.check_same(settings, source)
-    if args.overwrite:
-        _check_apart([*args.data, *([args.init_from] if args.init_from else [])], settings.output)
+    earlier_training.check(args, settings, source, OWNED)
     index = inspect(source, settings, args.allow_missing)
     each = epoch_steps(settings, index, source.label_map, max(1, args.workers[1]))
     if args.epochs is not None:
         settings = replace(settings, steps=args.epochs * each)
-    return args, Plan(settings, source, index, portable_command(argv, args), args.workers, init)
-
-
-def _check_apart(inputs: Sequence[str], output: str) -> None:
-    """Raise ConfigurationError where --overwrite would remove an input."""
-    owned = tuple(storage.resolve(storage.join(output, name))[1] + "/" for name in OWNED)
-    for uri in inputs:
-        if f"{storage.resolve(uri)[1]}/".startswith(owned):
-            raise ConfigurationError(f"--overwrite would remove {uri}; choose another --output")
-
-
-def _begin(plan: Plan, overwrite: bool) -> None:
-    if overwrite:
-        _remove_training(plan.settings.output)
-    with storage.as_configuration_error(plan.settings.output, "--output", "write"):
-        started.remember(plan.settings, plan.source)
-
-
-def _remove_training(output: str) -> None:
-    with storage.as_configuration_error(output, "--overwrite", "replace"):
-        for name in OWNED:
-            storage.remove(storage.join(output, name))
-
-
-def portable_command(argv: Sequence[str], args: argparse.Namespace) -> str:
-    """The command line for the model card, which travels: of this machine's paths only their last part stays."""
-    given = [*args.data, args.output, *([args.init_from] if args.init_from else [])]
-    names = {uri: PurePath(storage.resolve(uri)[1]).name or uri for uri in given if storage.is_local(uri)}
-    words = []
-    for word in argv:
-        flag, equals, value = word.partition("=")
-        is_assigned = bool(equals) and flag.startswith("--") and value in names
-        words.append(f"{flag}={names[value]}" if is_assigned else names.get(word, word))
-    return shlex.join(["python", "jobs/train.py", *words])
+    return args, Plan(
+        settings,
+        source,
+        index,
+        earlier_training.portable_command("jobs/train.py", argv, args),
+        args.workers,
+        init,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -293,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.check_writable(plan.settings.output, "--output")
     plan = balanced(plan)
     # The earlier training stays until nothing is left to find wrong with this one.
-    begin = partial(_begin, plan, args.overwrite)
+    begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
     (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
     logger.info("bundle: %s", storage.join(plan.settings.output, "bundle"))
     return command.EXIT_OK

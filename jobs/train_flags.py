@@ -143,7 +143,7 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
         "--workers",
-        type=_workers,
+        type=workers,
         default=(1, 1),
         metavar="N|MIN:MAX",
         help="Ray Train workers; MIN:MAX goes on with fewer when nodes are lost and takes more when they come; "
@@ -255,7 +255,8 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _workers(text: str) -> tuple[int, int]:
+def workers(text: str) -> tuple[int, int]:
+    """An argument type: N or MIN:MAX Ray Train workers."""
     low, separator, high = text.partition(":")
     try:
         found = int(low), int(high) if separator else int(low)

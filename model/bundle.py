@@ -8,7 +8,8 @@ model_card.md          for people; not part of the version
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from model.config import GeneratorConfig, from_mapping, to_mapping
 from model.errors import BundleError, ConfigurationError
@@ -51,44 +53,68 @@ def save_bundle(
     image_size: side in pixels that it was trained at. details: recipe, dataset fingerprint, scores and whatever else
     the training wants to record; JSON values.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: value.detach().float().cpu().contiguous() for name, value in generator.state_dict().items()
-    }
-    files = {WEIGHTS: save_tensors(tensors), LABEL_MAP: label_map.encode()}
-    config = {
-        **details,
-        "format": FORMAT,
-        "generator": to_mapping(generator.config),
-        "image_size": image_size,
-        "sha256": {name: _sha256(data) for name, data in files.items()},
-    }
-    files[CONFIG] = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
-    files[CARD] = card.encode()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return _sha256(files[CONFIG])
+    files = {WEIGHTS: pack_tensors(generator.state_dict()), LABEL_MAP: label_map.encode()}
+    config = {**details, "generator": to_mapping(generator.config), "image_size": image_size}
+    return pack(folder, files, config, card)
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Read and verify a bundle. Raises BundleError naming the file and the remedy."""
-    data = {name: _read(folder, name) for name in (CONFIG, WEIGHTS, LABEL_MAP)}
-    try:
-        config = json.loads(data[CONFIG])
-        expected = config["sha256"]
-        image_size = config["image_size"]
+    config, data, version = unpack(folder, (WEIGHTS, LABEL_MAP), "jobs/train.py")
+    with unusable(folder):
+        generator = build_generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
+        generator.load_state_dict(load_tensors(data[WEIGHTS]))
+        label_map = data[LABEL_MAP].decode()
+    return Bundle(generator.eval(), config, label_map, version)
+
+
+def pack_tensors(state: Mapping[str, Tensor]) -> bytes:
+    """A network's state as safetensors, every value float32."""
+    return save_tensors({name: value.detach().float().cpu().contiguous() for name, value in state.items()})
+
+
+def pack(folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], card: str) -> str:
+    """Write a bundle of any kind into `folder` (made if absent): its files, config.json with their hashes, and the
+    model card. Returns the version.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = {name: _sha256(data) for name, data in files.items()}
+    text = json.dumps({**config, "format": FORMAT, "sha256": hashes}, indent=2, sort_keys=True) + "\n"
+    for name, data in {**files, CONFIG: text.encode(), CARD: card.encode()}.items():
+        (folder / name).write_bytes(data)
+    return _sha256(text.encode())
+
+
+def unpack(folder: Path, names: Sequence[str], writer: str) -> tuple[dict[str, Any], dict[str, bytes], str]:
+    """The inverse of `pack`: the configuration, the files `names`, whose hashes fit, and the version.
+
+    writer: the job that writes such bundles. Raises BundleError naming the file and the remedy.
+    """
+    data = {name: _read(folder, name, names, writer) for name in (CONFIG, *names)}
+    with unusable(folder):
+        config: dict[str, Any] = json.loads(data[CONFIG])
+        expected, image_size = config["sha256"], config["image_size"]
         if config["format"] != FORMAT:
             raise BundleError(
                 f"{folder / CONFIG}: format {config['format']} is not {FORMAT}; use a release that wrote it"
             )
-        for name in (WEIGHTS, LABEL_MAP):
+        for name in names:
             if _sha256(data[name]) != expected[name]:
                 raise BundleError(
                     f"{folder / name} does not match its hash in {CONFIG}: copy the bundle again, whole"
                 )
-        generator = build_generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
-        generator.load_state_dict(load_tensors(data[WEIGHTS]))
-        label_map = data[LABEL_MAP].decode()
+    if not isinstance(image_size, int) or image_size < 1:
+        raise BundleError(
+            f"{folder / CONFIG}: image_size must be a positive number of pixels, not {image_size!r}"
+        )
+    return config, data, _sha256(data[CONFIG])
+
+
+@contextmanager
+def unusable(folder: Path) -> Iterator[None]:
+    """Whatever the content of a damaged or foreign bundle raises inside the block becomes BundleError."""
+    try:
+        yield
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise BundleError(
             f"{folder} is not a usable model bundle: {type(error).__name__}: {error}"
@@ -97,20 +123,15 @@ def load_bundle(folder: Path) -> Bundle:
         raise
     except ConfigurationError as error:
         raise BundleError(str(error)) from error
-    if not isinstance(image_size, int) or image_size < 1:
-        raise BundleError(
-            f"{folder / CONFIG}: image_size must be a positive number of pixels, not {image_size!r}"
-        )
-    return Bundle(generator.eval(), config, label_map, _sha256(data[CONFIG]))
 
 
-def _read(folder: Path, name: str) -> bytes:
+def _read(folder: Path, name: str, names: Sequence[str], writer: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except OSError as error:
         raise BundleError(
             f"no model bundle at {folder}: cannot read {name} ({error.strerror}); a bundle is a folder with "
-            f"{CONFIG}, {WEIGHTS} and {LABEL_MAP}, as jobs/train.py writes it"
+            f"{', '.join([CONFIG, *names[:-1]])} and {names[-1]}, as {writer} writes it"
         ) from error
 
 

@@ -1,11 +1,15 @@
 """Model bundles from any storage."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from model.bundle import STARTER, Bundle, load_bundle
 from model.errors import BundleError
 from pipelines import storage
+
+Loaded = TypeVar("Loaded")
 
 
 def read_bundle(uri: str | None, flag: str = "--model") -> Bundle:
@@ -13,13 +17,19 @@ def read_bundle(uri: str | None, flag: str = "--model") -> Bundle:
 
     Raises ConfigurationError naming the flag.
     """
-    if uri is None:
-        return load_bundle(STARTER)
+    return load_bundle(STARTER) if uri is None else fetched(uri, flag, load_bundle)
+
+
+def fetched(uri: str, flag: str, load: Callable[[Path], Loaded]) -> Loaded:
+    """What `load` makes of the folder at `uri`, fetched where it is remote.
+
+    Raises ConfigurationError naming the flag.
+    """
     storage.check_readable(uri, flag)
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         with storage.as_configuration_error(uri, flag, "read"):
             folder = storage.fetch_folder(uri, Path(scratch) / "bundle")
         try:
-            return load_bundle(folder)
+            return load(folder)
         except BundleError as error:
             raise BundleError(f"{flag} {uri}: {error}") from error

@@ -47,15 +47,25 @@ class Placement:
         cpus = _TASK if self.device == "cpu" else _GPU_TASK
         return on_tasks(source, function, settings, cpus, self.tasks_per_step)
 
-    def actors(self, source: Dataset, kind: type, settings: Mapping[str, Any], batch_size: int) -> Dataset:
-        """An instance of `kind` in every actor, over blocks of `source` (with GPUs: over several batches)."""
+    def actors(
+        self,
+        source: Dataset,
+        kind: type,
+        settings: Mapping[str, Any],
+        batch_size: int,
+        whole_blocks: bool = False,
+    ) -> Dataset:
+        """An instance of `kind` in every actor, over blocks of `source`, with GPUs: over several batches.
+
+        whole_blocks: with GPUs too over `batch_size` rows at a time, where a row stands for much work.
+        """
         on_gpu = self.device == "cuda"
         return source.map_batches(
             Instance,
             fn_constructor_kwargs={"kind": kind, "settings": dict(settings)},
             batch_format="pyarrow",
             # A whole block: its last batch is the only one that may not be full.
-            batch_size=max(batch_size, _GPU_ROWS) if on_gpu else None,
+            batch_size=(batch_size if whole_blocks else max(batch_size, _GPU_ROWS)) if on_gpu else None,
             compute=ActorPoolStrategy(min_size=self.min_actors, max_size=self.max_actors),
             num_cpus=_GPU_ACTOR if on_gpu else _ACTOR,
             num_gpus=self.gpus_per_actor if on_gpu else None,

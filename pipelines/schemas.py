@@ -17,6 +17,9 @@ CATALOG = pa.schema(
     ]
 )
 
+#: What a detector said of the rows of a catalog that have no labels; null of the others, and of unreadable images.
+DETECTED = pa.schema([("image_id", pa.string()), ("labels", LABELS)])
+
 #: One row per input image of a correction run.
 MANIFEST = pa.schema(
     [

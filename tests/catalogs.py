@@ -11,6 +11,7 @@ import torch
 
 from model.bundle import save_bundle
 from model.config import GeneratorConfig
+from model.detector import Calibration, Detector, DetectorConfig, save_detector
 from model.generator import Generator
 from pipelines.label_map import LabelMap
 from pipelines.schemas import CATALOG
@@ -88,6 +89,17 @@ def write_bundle(
                 torch.tensor([np.arctanh(content * 0.999)] * 3 + [200.0 * matte - 100.0])
             )
     save_bundle(folder, generator, LabelMap.default().to_yaml(), side, "a test's bundle\n", {})
+    return folder
+
+
+def write_detector(folder: Path, logits: Mapping[str, float], side: int = SIDE) -> Path:
+    """A tiny detector that gives every image these logits, by label; its thresholds are 0.5."""
+    torch.manual_seed(0)
+    detector = Detector(DetectorConfig(tuple(logits)))
+    with torch.no_grad():
+        detector.get_parameter(f"{detector.head}.weight").zero_()
+        detector.get_parameter(f"{detector.head}.bias").copy_(torch.tensor(list(logits.values())))
+    save_detector(folder, detector, [Calibration()] * len(logits), side, "a test's detector\n", {})
     return folder
 
 

@@ -186,7 +186,7 @@ def _write_parts(committed: list[_Row], output: str) -> None:
         if rows:
             buffer = io.BytesIO()
             pq.write_table(to_table(rows, schema), buffer, compression="zstd")
-            _write(storage.join(output, folder, name), buffer.getvalue())
+            write_object(storage.join(output, folder, name), buffer.getvalue())
 
 
 @contextmanager
@@ -198,7 +198,7 @@ def _writer() -> Iterator[Any]:
     with ThreadPoolExecutor(_WRITE_THREADS) as pool:
 
         def write(uri: str, data: bytes) -> None:
-            pending.append(pool.submit(_write, uri, data))
+            pending.append(pool.submit(write_object, uri, data))
             if len(pending) >= 2 * _WRITE_THREADS:  # no more than these are held in memory
                 pending.pop(0).result()
 
@@ -207,7 +207,8 @@ def _writer() -> Iterator[Any]:
             future.result()
 
 
-def _write(uri: str, data: bytes) -> None:
+def write_object(uri: str, data: bytes) -> None:
+    """Write an output. Raises StorageWriteError, after which the task is tried again."""
     try:
         storage.write_bytes(uri, data)
     except storage.STORAGE_ERRORS as error:

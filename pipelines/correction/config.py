@@ -11,6 +11,7 @@ from typing import Any
 
 from model.bundle import Bundle
 from model.config import require, require_choice
+from model.detector import DetectorBundle
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
 from pipelines import storage
@@ -20,6 +21,7 @@ from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.run_output import check_output
 from pipelines.decode import DecodeLimits
+from pipelines.detection.bundles import read_detector
 from pipelines.encode import check_encoding
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
@@ -41,6 +43,7 @@ class CorrectionConfig:
     output: str
     model: str | None = None  # None: the starter bundle
     label_map: str | None = None  # None: the bundle's own
+    detector: str | None = None  # labels the rows that have no labels
     reference: str | None = None  # None: the catalog's own clean images
     fid: bool = True
     fid_samples: int = 10_000
@@ -89,6 +92,7 @@ class Plan:
     config: CorrectionConfig
     bundle: Bundle
     label_map: LabelMap
+    detector: DetectorBundle | None
     listing: Listing
     reference: Reference
     fid_weights: Path | None
@@ -126,6 +130,7 @@ class Plan:
             "format": self.config.format,
             "quality": None if self.config.format == "png" else self.config.quality,
             "limits": asdict(self.config.limits),
+            **({} if self.detector is None else {"detector": self.detector.version}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -138,6 +143,7 @@ class Plan:
             "model_version": self.bundle.version,
             "image_size": self.image_size,
             "label_map": self.config.label_map or "the bundle's own",
+            "detector_version": None if self.detector is None else self.detector.version,
             "defects": list(self.label_map.defects),
             "unknown_labels": self.label_map.unknown_labels,
             "reference": self.reference.description if self.config.fid else None,
@@ -157,7 +163,10 @@ def resolve(config: CorrectionConfig) -> Plan:
     trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
     label_map = given or trained
     label_map.check_bundle(trained)
-    listing = list_catalog(config.catalog, config.limit)
+    detector = None if config.detector is None else read_detector(config.detector)
+    if detector is not None:
+        _check_rules(detector, label_map)
+    listing = list_catalog(config.catalog, config.limit, labelled=detector is None)
     weights, missing = _find_weights(config)
     reference = Reference("none")
     if weights is not None:
@@ -165,7 +174,20 @@ def resolve(config: CorrectionConfig) -> Plan:
             reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
     elif config.reference is not None:
         storage.check_readable(config.reference, "--reference")
-    return Plan(config, bundle, label_map, listing, reference, weights, missing)
+    return Plan(config, bundle, label_map, detector, listing, reference, weights, missing)
+
+
+def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:
+    """Say which of the detector's labels mean nothing. Raises ConfigurationError where that would fail images."""
+    ignored = sorted(set(detector.labels) - {rule.label for rule in label_map.rules})
+    if not ignored:
+        return
+    told = f"no rule of the label map names the detector's {', '.join(ignored)}"
+    if label_map.unknown_labels == "fail":
+        raise ConfigurationError(
+            f"--detector: {told}, which is to fail images (unknown_labels); add rules (defect: null ignores)"
+        )
+    logger.warning("%s: these are not corrected", told)
 
 
 def _read_label_map(uri: str) -> LabelMap:

@@ -31,6 +31,8 @@ from pipelines.correction.commit import commit_block
 from pipelines.correction.config import Plan
 from pipelines.correction.correct import Corrector
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
+from pipelines.correction.detect import DetectSettings, detect
+from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
 from pipelines.correction.read_catalog import read_units
 from pipelines.correction.rows import MANIFEST_FOLDER, STRIPS
@@ -68,6 +70,7 @@ class Run:
     totals: Totals = field(default_factory=Totals)
     fid: dict[str, Any] | None = None
     fid_missing: str | None = None
+    detected: dict[str, int] | None = None  # what the detector saw; see `detect.COUNTS`
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -98,13 +101,18 @@ def run(plan: Plan) -> Run:
     storage.check_writable(config.output, "--output")  # before Ray takes its time to start
     cluster = ray_session.start()
     with ray_session.our_errors():
-        survey = take_survey(plan.listing, plan.label_map, max(config.fid_samples, STRIPS_PER_DEFECT))
+        samples = max(config.fid_samples, STRIPS_PER_DEFECT)
+        survey = take_survey(plan.listing, plan.label_map, samples)
         busy = -(-plan.listing.rows // _BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
         run = Run(plan, placement, datetime.now(timezone.utc), fid_missing=plan.fid_missing)
         run.seconds["start"] = time.perf_counter() - started
         prepare_output(config.output, config.overwrite)
         write_run(config.output, describe(run, "running"))
+        if plan.detector is not None:
+            with run.stage("detect"), underway(), ray_session.our_errors():
+                run.detected = _detect(run)
+                survey = take_survey(plan.listing, plan.label_map, samples, detected_in(config.output))
         with run.stage("correct"), underway(), ray_session.our_errors():
             _correct(run, survey)
         check_conservation(plan.listing.rows, run.totals, config.output)
@@ -125,13 +133,24 @@ def run(plan: Plan) -> Run:
     return run
 
 
-def take_survey(listing: Listing, label_map: LabelMap, sample_size: int) -> Survey:
-    """Count routes and find sampling thresholds; with Ray where the catalog is large."""
-    wholes = tuple(joined(listing.units))
+def detected_in(output: str) -> str:
+    """Where the detector's labels lie."""
+    return storage.join(output, LABELS_FOLDER)
+
+
+def take_survey(
+    listing: Listing, label_map: LabelMap, sample_size: int, detected: str | None = None
+) -> Survey:
+    """Count routes and find sampling thresholds; with Ray where the catalog is large.
+
+    detected: where the detector's labels lie, or None.
+    """
+    # A detector's labels lie unit by unit.
+    wholes = tuple(joined(listing.units)) if detected is None else listing.units
     if listing.rows <= SURVEY_HERE:
-        return survey_here(wholes, label_map, sample_size)
+        return survey_here(wholes, label_map, sample_size, detected)
     units = ray.data.from_arrow([unit.table() for unit in wholes])
-    settings = {"label_map": label_map, "sample_size": sample_size}
+    settings = {"label_map": label_map, "sample_size": sample_size, "detected": detected}
     partials = tables(on_tasks(units, survey_units, settings, cpus=0.5))
     return merge_partials(partials, sample_size, wholes)
 
@@ -161,6 +180,7 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "placement": {**asdict(run.placement), "batch_size": _batch_size(run), "precision": _precision(run)},
         "versions": versions(),
         "rows_in": run.plan.listing.rows,
+        "detected": run.detected,
         "counts": {status: totals.statuses[status] for status in STATUSES},
         "counts_by_route": {route: dict(counts) for route, counts in sorted(totals.routes.items())},
         "errors": [asdict(error) for error in totals.top_errors],
@@ -181,6 +201,15 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # run from a folder that is not installed
             found[name] = "not installed"
     return {"python": platform.python_version(), **found}
+
+
+def _detect(run: Run) -> dict[str, int]:
+    """Label what has no labels; counts of `detect.COUNTS`."""
+    config, detector = run.plan.config, run.plan.detector
+    if config.detector is None or detector is None:
+        raise ValueError("there is no detector")
+    settings = DetectSettings(detected_in(config.output), config.detector, detector.version, config.limits)
+    return detect(run.plan.listing, settings, run.placement)
 
 
 def _correct(run: Run, survey: Survey) -> None:
@@ -216,7 +245,9 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
         "batch_size": _batch_size(run),
     }
     units = ray.data.from_arrow([unit.table() for unit in plan.listing.units])
-    catalog = placement.read(units, read_units, {})
+    catalog = placement.read(
+        units, read_units, {"detected": detected_in(config.output) if plan.detector is not None else None}
+    )
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
     edited = placement.actors(decoded, Corrector, corrector, _batch_size(run))
     return placement.tasks(edited, commit_block, {"settings": commit})

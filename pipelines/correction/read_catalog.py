@@ -4,13 +4,15 @@ Accepted: `image_id`, an `image` (binary, or struct{bytes, path}) and/or a `uri`
 struct{label, score}) or a plain `label`, and optionally `product_type`.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.errors import ConfigurationError
+from pipelines.correction.detected import read_detected
 from pipelines.parquet_units import Listing, Unit, list_units, read_unit
 from pipelines.schemas import LABELS
 
@@ -32,12 +34,15 @@ ALL_COLUMNS = (*LABEL_COLUMNS, "image", "uri")
 Labels = list[tuple[str, float | None]]
 
 
-def list_catalog(uris: Sequence[str], limit: int | None = None) -> Listing:
-    """Units of the catalog, checked. Raises ConfigurationError naming file and column (flag --catalog)."""
-    return list_units(uris, "--catalog", check_catalog, limit)
+def list_catalog(uris: Sequence[str], limit: int | None = None, labelled: bool = True) -> Listing:
+    """Units of the catalog, checked. Raises ConfigurationError naming file and column (flag --catalog).
+
+    labelled: it must have a column of labels; a detector does without.
+    """
+    return list_units(uris, "--catalog", partial(check_catalog, labelled=labelled), limit)
 
 
-def check_catalog(schema: pa.Schema, uri: str) -> None:
+def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
     """Raise ConfigurationError, with every complaint at once, unless `schema` is a catalog's."""
     names = set(schema.names)
     complaints = [
@@ -54,39 +59,87 @@ def check_catalog(schema: pa.Schema, uri: str) -> None:
         complaints.append("column 'image_id' (string) is missing")
     if not names & {"image", "uri"}:
         complaints.append("there is neither 'image' (encoded bytes) nor 'uri' (string)")
-    if not names & {"labels", "label"}:
-        complaints.append("there is neither 'labels' (list<struct<label, score>>) nor 'label' (string)")
+    if labelled and not names & {"labels", "label"}:
+        complaints.append(
+            "there is neither 'labels' (list<struct<label, score>>) nor 'label' (string); --detector finds them"
+        )
     if complaints:
         raise ConfigurationError(f"--catalog {uri}: {'; '.join(complaints)}")
 
 
-def read_rows(unit: Unit) -> Iterator[pa.Table]:
-    """Tables of CATALOG_ROW of one unit, READ_ROWS rows each."""
-    for _, table in read_unit(unit, ALL_COLUMNS):
+def read_rows(unit: Unit, detected: str | None = None) -> Iterator[pa.Table]:
+    """Tables of CATALOG_ROW of one unit, READ_ROWS rows each.
+
+    detected: the folder where `detect` left the labels of rows that have none, or None.
+    """
+    found = None if detected is None else read_detected(detected, unit)
+    for first, table in read_unit(unit, ALL_COLUMNS):
         image, path = image_columns(table)
         source = _strings(table, "uri")
         columns = {
             "image_id": _strings(table, "image_id"),
             "image": image,
             "source_uri": source if path is None else pc.coalesce(source, path),
-            "labels": pa.array([_label_structs(labels) for labels in read_labels(table)], LABELS),
+            "labels": pa.array(
+                [_label_structs(labels) for labels in _merged(table, found, first - unit.first)], LABELS
+            ),
             "product_type": _strings(table, "product_type"),
         }
         yield pa.table(columns, schema=CATALOG_ROW)
 
 
-def read_units(table: pa.Table) -> Iterator[pa.Table]:
+def read_units(table: pa.Table, detected: str | None = None) -> Iterator[pa.Table]:
     """`read_rows` of every unit in a table of units."""
     for unit in Unit.from_table(table):
-        yield from read_rows(unit)
+        yield from read_rows(unit, detected)
 
 
-def read_label_rows(unit: Unit) -> Iterator[tuple[str | None, Labels, str | None]]:
-    """(image_id, labels, product_type) of one unit's rows, without reading an image."""
-    for _, table in read_unit(unit, LABEL_COLUMNS):
+class UnlabelledRow(NamedTuple):
+    """What a detector needs of a row. unlabelled: the catalog says nothing of it, not even that it has no defect."""
+
+    image_id: str | None
+    image: bytes | None
+    uri: str | None
+    unlabelled: bool
+
+
+def read_unlabelled(unit: Unit) -> Iterator[list[UnlabelledRow]]:
+    """Lists of all rows of one unit, READ_ROWS each."""
+    for _, table in read_unit(unit, ALL_COLUMNS):
+        image, path = image_columns(table)
+        uri = _strings(table, "uri")
+        columns = (
+            _strings(table, "image_id").to_pylist(),
+            image.to_pylist(),
+            (uri if path is None else pc.coalesce(uri, path)).to_pylist(),
+            unlabelled(table),
+        )
+        yield [UnlabelledRow(*row) for row in zip(*columns, strict=True)]
+
+
+def unlabelled(table: pa.Table) -> list[bool]:
+    """Which rows have no labels: the column is missing or null. An empty list says that there is no defect."""
+    for name in ("labels", "label"):
+        if name in table.column_names:
+            missing: list[bool] = table.column(name).is_null().to_pylist()
+            return missing
+    return [True] * table.num_rows
+
+
+def count_unlabelled(units: Iterable[Unit]) -> int:
+    """How many rows have no labels."""
+    return sum(sum(unlabelled(table)) for unit in units for _, table in read_unit(unit, LABEL_COLUMNS))
+
+
+def read_label_rows(
+    unit: Unit, detected: str | None = None
+) -> Iterator[tuple[str | None, Labels, str | None]]:
+    """(image_id, labels, product_type) of one unit's rows, without reading an image. detected: see `read_rows`."""
+    found = None if detected is None else read_detected(detected, unit)
+    for first, table in read_unit(unit, LABEL_COLUMNS):
         yield from zip(
             _strings(table, "image_id").to_pylist(),
-            read_labels(table),
+            _merged(table, found, first - unit.first),
             _strings(table, "product_type").to_pylist(),
             strict=True,
         )
@@ -94,11 +147,29 @@ def read_label_rows(unit: Unit) -> Iterator[tuple[str | None, Labels, str | None
 
 def read_labels(table: pa.Table) -> list[Labels]:
     """Each row's labels. A null list is an empty one, a null label none; a plain `label` has no score."""
+    if "labels" not in table.column_names and "label" not in table.column_names:
+        return [[] for _ in range(table.num_rows)]
     if "labels" not in table.column_names:
         return [[] if label is None else [(label, None)] for label in _strings(table, "label").to_pylist()]
+    return _label_lists(table.column("labels"))
+
+
+def _label_lists(column: pa.ChunkedArray) -> list[Labels]:
     return [
         [(item["label"], item.get("score")) for item in labels or () if item and item["label"] is not None]
-        for labels in table.column("labels").to_pylist()
+        for labels in column.to_pylist()
+    ]
+
+
+def _merged(table: pa.Table, detected: pa.ChunkedArray | None, start: int) -> list[Labels]:
+    """The table's labels, and where it has none those of `detected` from row `start` on."""
+    own = read_labels(table)
+    if detected is None:
+        return own
+    others = _label_lists(detected.slice(start, table.num_rows))
+    return [
+        other if missing else mine
+        for mine, other, missing in zip(own, others, unlabelled(table), strict=True)
     ]
 
 

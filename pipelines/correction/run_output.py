@@ -6,11 +6,12 @@ from typing import Any
 
 from model.errors import ConfigurationError
 from pipelines import storage
+from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLES, STRIPS
 
 RUN, SUCCESS, REPORT = "run.json", "_SUCCESS", "report"
 #: What a run writes and --overwrite removes; nothing else in the folder is touched.
-OWNED = (SUCCESS, RUN, MANIFEST_FOLDER, IMAGES, REPORT)
+OWNED = (SUCCESS, RUN, MANIFEST_FOLDER, IMAGES, REPORT, LABELS_FOLDER)
 _FLAG = "--output"
 
 

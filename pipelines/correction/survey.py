@@ -75,13 +75,15 @@ def route_name(defects: tuple[str, ...], unknown: tuple[str, ...]) -> str:
     return defects[0] if defects else UNKNOWN if unknown else CLEAN
 
 
-def survey_unit(unit: Unit, label_map: LabelMap, sample_size: int) -> pa.Table:
+def survey_unit(unit: Unit, label_map: LabelMap, sample_size: int, detected: str | None = None) -> pa.Table:
     """What `Survey.merge` needs of one unit, schema PARTIAL. Raises ConfigurationError for a row without an
     id.
+
+    detected: where a detector's labels of the rows without any lie, or None (see `read_catalog.read_rows`).
     """
     found = Survey(sample_size)
     hashes: dict[str, list[int]] = {}
-    for number, (image_id, labels, product_type) in enumerate(read_label_rows(unit), unit.first):
+    for number, (image_id, labels, product_type) in enumerate(read_label_rows(unit, detected), unit.first):
         if not image_id:
             raise ConfigurationError(f"--catalog {unit.uri}: row {number} has no image_id; give it one")
         route = label_map.route(labels, product_type)
@@ -98,15 +100,19 @@ def survey_unit(unit: Unit, label_map: LabelMap, sample_size: int) -> pa.Table:
     return pa.Table.from_pylist(rows, PARTIAL)
 
 
-def survey_units(table: pa.Table, label_map: LabelMap, sample_size: int) -> Iterator[pa.Table]:
+def survey_units(
+    table: pa.Table, label_map: LabelMap, sample_size: int, detected: str | None = None
+) -> Iterator[pa.Table]:
     """`survey_unit` of every unit in a table of units."""
     for unit in Unit.from_table(table):
-        yield survey_unit(unit, label_map, sample_size)
+        yield survey_unit(unit, label_map, sample_size, detected)
 
 
-def survey_here(units: Sequence[Unit], label_map: LabelMap, sample_size: int) -> Survey:
+def survey_here(
+    units: Sequence[Unit], label_map: LabelMap, sample_size: int, detected: str | None = None
+) -> Survey:
     """The survey of a catalog that is small enough to read in this process (SURVEY_HERE)."""
-    partials = (survey_unit(unit, label_map, sample_size) for unit in units)
+    partials = (survey_unit(unit, label_map, sample_size, detected) for unit in units)
     return merge_partials(partials, sample_size, units)
 
 

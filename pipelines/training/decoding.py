@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -44,6 +44,10 @@ class Order:
     file: str
     row_group: int
     rows: tuple[int, ...]
+
+
+#: Decodes the rows of an order: one entry for each, few in memory at a time.
+Decode = Callable[[Order], Iterator[Decoded]]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
-from pipelines.training.decoding import Decoded, Order, TrainingError, what_is_broken
+from pipelines.training.decoding import Decode, Decoded, Order, TrainingError, what_is_broken
 from pipelines.training.index import Index
 from pipelines.training.order import Draw, Part, Row, WorkerEpoch
 
@@ -28,7 +28,7 @@ WATCHED, TOLERATED = 200, 0.05
 Load = Callable[[Iterator[Order]], Iterator[Decoded]]
 
 
-def load_here(orders: Iterator[Order], decode: Callable[[Order], Iterator[Decoded]]) -> Iterator[Decoded]:
+def load_here(orders: Iterator[Order], decode: Decode) -> Iterator[Decoded]:
     """Decode in a thread of this process, one order ahead of the training."""
     ahead: deque[Future[list[Decoded]]] = deque()
     with ThreadPoolExecutor(1) as pool:

@@ -3,16 +3,19 @@
 import copy
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from model.discriminator import PatchDiscriminator
 from model.errors import ConfigurationError
 from model.layers import ImageGenerator
+from model.method import Method
 from model.precision import autocast, choose_device, choose_precision, memory_format
 from model.recipes import build_method
 from model.resnet_blur import BlurGenerator
@@ -25,7 +28,7 @@ from pipelines.training.decoding import TrainingError
 from pipelines.training.feed import Batch, Load, batches
 from pipelines.training.index import Index
 from pipelines.training.order import Draw, WorkerEpoch
-from pipelines.training.settings import TrainSettings
+from pipelines.training.settings import LoopSettings, TrainSettings
 from pipelines.training.watch import Trouble, Watch
 
 logger = logging.getLogger("train")
@@ -44,88 +47,75 @@ class DivergedError(TrainingError):
         self.here = here
 
 
-class Follower(Protocol):
+#: Contravariant: whoever follows any loop can follow a generator's.
+Followed = TypeVar("Followed", contravariant=True)
+
+
+class Follower(Protocol[Followed]):
     """Who looks at a training while it runs. Called in every worker alike."""
 
-    def record(self, training: "Training", record: Record) -> None:
+    def record(self, training: Followed, record: Record) -> None:
         """Every log_every steps."""
 
-    def saved(self, training: "Training") -> None:
+    def saved(self, training: Followed) -> None:
         """After every checkpoint, and where the losses stop making sense."""
 
-    def grid(self, training: "Training") -> None:
+    def grid(self, training: Followed) -> None:
         """Every grid_every steps."""
 
-    def validate(self, training: "Training") -> None:
+    def validate(self, training: Followed) -> None:
         """Every validate_every steps and at the last one, before the checkpoint."""
 
-    def resumed(self, training: "Training") -> None:
+    def resumed(self, training: Followed) -> None:
         """Once, where the training goes on from a checkpoint."""
 
 
-class Training:
-    """One worker's training: state, the loop, checkpoints. Rank 0 writes; all ranks compute the same networks."""
+class Step(Protocol):
+    """Networks with their optimisers."""
+
+    def state(self) -> Mapping[str, Any] | None:
+        """Everything a resumed training needs, as tensors and plain values; all workers call it, rank 0 gets it."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`."""
+
+
+class Loop(ABC):
+    """One worker's training of whatever networks: state, the loop, checkpoints. Rank 0 writes; all ranks compute the
+    same networks.
+    """
+
+    method: nn.Module
+    step_once: Step
 
     def __init__(
         self,
-        settings: TrainSettings,
+        settings: LoopSettings,
         label_map: LabelMap,
         init: Mapping[str, torch.Tensor] | None = None,
         rank: int = 0,
         workers: int = 1,
     ) -> None:
-        """init: weights of a bundle to start G_XY from (a bundle holds no other), or None."""
+        """init: weights to start from, as `build` takes them, or None."""
         self.settings, self.label_map, self.rank, self.workers = settings, label_map, rank, workers
         self.device = choose_device(settings.device)
+        self.precision = choose_precision(settings.precision, self.device)
+        self.layout = memory_format(self.precision)
         torch.manual_seed(settings.seed)  # the same initial weights on every rank
-        weight = torch.tensor(settings.task_weight) if settings.task_weight else None
-        method = build_method(settings.method, weight)
-        if init is not None:
-            method.generator.load_state_dict(init)
-        precision = choose_precision(settings.precision, self.device)
-        self.layout = memory_format(precision)
-        self.method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
-        self.step_once = TrainingStep(
-            self.method, settings.optimizer, autocast(self.device, precision), settings.ema
-        )
-        if settings.compile:  # after the running average was copied: it is not trained
-            self._compile()
+        self.build(init)
         self.defects: dict[int, Defect] = {defect.id: defect for defect in label_map.defects.values()}
         self.step, self.epoch, self.taken = 0, 1, 0
         self.history: list[Record] = []
         self.checkpoints = Checkpoints(settings.checkpoints, settings.keep)
         self._restore()
 
-    @property
-    def generator(self) -> ImageGenerator:
-        """G_XY as a bundle gets it."""
-        return self.step_once.generator
+    @abstractmethod
+    def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
+        """Make the networks, `method`, and what updates them, `step_once`."""
 
-    def _compile(self) -> None:
-        """Compile the networks that are called as such, in place; pools and loss networks gain nothing."""
-        for network in self.method.children():
-            if isinstance(network, BlurGenerator):  # called by its parts only, which the wrapper does not see
-                if self.rank == 0:
-                    logger.info("--compile: the generator of %s is not compiled", self.settings.method.recipe)
-            elif isinstance(network, (ImageGenerator, PatchDiscriminator)):
-                network.compile()
-
-    def generator_at(self, step: int) -> ImageGenerator | None:
-        """`generator` as the checkpoint of `step` has it, in eval mode; None where that cannot be read."""
-        generator = copy.deepcopy(self.generator).eval()
-        try:
-            state = self.checkpoints.load_step(step, self.device)["state"]
-            weights = state["average"]["generator"] if state["average"] else None
-            if weights is None:
-                weights = {
-                    name.removeprefix("generator."): value
-                    for name, value in state["method"].items()
-                    if name.startswith("generator.")
-                }
-            generator.load_state_dict(weights)
-        except (FileNotFoundError, *DAMAGED):
-            return None
-        return generator
+    @abstractmethod
+    def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
+        """One update; losses, scalars, of which "total" is one."""
 
     def _restore(self) -> None:
         """Continue from the newest good checkpoint of this output, where there is one.
@@ -189,7 +179,7 @@ class Training:
         }
         self.checkpoints.save(self.step, state)
 
-    def run(self, index: Index, load: Load, follower: Follower) -> None:
+    def run(self, index: Index, load: Load, follower: Follower[Any]) -> None:
         """Train up to settings.steps.
 
         A record has the losses' means since the last one. Raises DivergedError, after the last record, and what reading
@@ -201,7 +191,7 @@ class Training:
             follower.saved(self)
             raise
 
-    def _run(self, index: Index, load: Load, follower: Follower) -> None:
+    def _run(self, index: Index, load: Load, follower: Follower[Any]) -> None:
         settings, watch = self.settings, Watch()
         clock, since = time.monotonic(), self.step
         sampling = settings.sampling(self.label_map)
@@ -215,7 +205,10 @@ class Training:
             return
         for batch in batches(epoch_of, load, settings.update_size, self.epoch, self.taken):
             rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
-            losses = self._update(batch, rate)
+            # All randomness inside a step follows from its number, so that a resumed training has the same.
+            seed = np.random.SeedSequence((settings.seed, self.step, self.rank)).generate_state(1)[0]
+            torch.manual_seed(int(seed))
+            losses = self.update(batch, rate)
             self.step, self.epoch, self.taken = self.step + 1, batch.epoch, batch.taken
             watch.add(self.step, losses, [self.defects[draw.source.type].name for draw in batch.draws])
             if self._due(settings.log_every):
@@ -251,10 +244,76 @@ class Training:
         """Whether this step is measured on the test split."""
         return self.settings.validate_every > 0 and self._due(self.settings.validate_every)
 
-    def _update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
-        # All randomness inside a step follows from its number, so that a resumed training has the same.
-        seed = np.random.SeedSequence((self.settings.seed, self.step, self.rank)).generate_state(1)[0]
-        torch.manual_seed(int(seed))
+    def _stop_for(self, trouble: Trouble | None) -> None:
+        """Raise DivergedError in every worker where one has trouble."""
+        if anywhere(trouble is not None):
+            raise self._diverged(trouble)
+
+    def _diverged(self, trouble: Trouble | None) -> DivergedError:
+        here = trouble is not None
+        trouble = trouble or Trouble(self.step, "another worker's losses stopped making sense", self.step)
+        return DivergedError(
+            f"stopped at step {trouble.step}: {trouble.reason}. The last good checkpoint is "
+            f"{self.checkpoints.newest(trouble.good)}: lower --rate or use --precision float32, "
+            "and go on with --resume",
+            here,
+        )
+
+
+class Training(Loop):
+    """A generator's training."""
+
+    settings: TrainSettings
+    method: Method
+    step_once: TrainingStep
+
+    def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
+        """init: weights of a bundle to start G_XY from; a bundle holds no other."""
+        settings = self.settings
+        weight = torch.tensor(settings.task_weight) if settings.task_weight else None
+        method = build_method(settings.method, weight)
+        if init is not None:
+            method.generator.load_state_dict(init)
+        self.method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.step_once = TrainingStep(
+            self.method, settings.optimizer, autocast(self.device, self.precision), settings.ema
+        )
+        if settings.compile:  # after the running average was copied: it is not trained
+            self._compile()
+
+    @property
+    def generator(self) -> ImageGenerator:
+        """G_XY as a bundle gets it."""
+        return self.step_once.generator
+
+    def _compile(self) -> None:
+        """Compile the networks that are called as such, in place; pools and loss networks gain nothing."""
+        for network in self.method.children():
+            if isinstance(network, BlurGenerator):  # called by its parts only, which the wrapper does not see
+                if self.rank == 0:
+                    logger.info("--compile: the generator of %s is not compiled", self.settings.method.recipe)
+            elif isinstance(network, (ImageGenerator, PatchDiscriminator)):
+                network.compile()
+
+    def generator_at(self, step: int) -> ImageGenerator | None:
+        """`generator` as the checkpoint of `step` has it, in eval mode; None where that cannot be read."""
+        generator = copy.deepcopy(self.generator).eval()
+        try:
+            state = self.checkpoints.load_step(step, self.device)["state"]
+            weights = state["average"]["generator"] if state["average"] else None
+            if weights is None:
+                weights = {
+                    name.removeprefix("generator."): value
+                    for name, value in state["method"].items()
+                    if name.startswith("generator.")
+                }
+            generator.load_state_dict(weights)
+        except (FileNotFoundError, *DAMAGED):
+            return None
+        return generator
+
+    def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
+        """One update; the losses' names are the method's."""
         samples = [self._sample(draw) for draw in batch.draws]
         size = self.settings.batch_size
         parts = [
@@ -279,21 +338,6 @@ class Training:
             defect.id,
             draw.paired,
             not draw.paired or defect.group in settings.cycle_groups,
-        )
-
-    def _stop_for(self, trouble: Trouble | None) -> None:
-        """Raise DivergedError in every worker where one has trouble."""
-        if anywhere(trouble is not None):
-            raise self._diverged(trouble)
-
-    def _diverged(self, trouble: Trouble | None) -> DivergedError:
-        here = trouble is not None
-        trouble = trouble or Trouble(self.step, "another worker's losses stopped making sense", self.step)
-        return DivergedError(
-            f"stopped at step {trouble.step}: {trouble.reason}. The last good checkpoint is "
-            f"{self.checkpoints.newest(trouble.good)}: lower --rate or use --precision float32, "
-            "and go on with --resume",
-            here,
         )
 
 

@@ -17,7 +17,7 @@ from model.transfer import transfer_generator
 from pipelines.bundles import read_bundle
 from pipelines.label_map import LabelMap
 from pipelines.training.index import PAIRED, Index, build_index, check_tasks
-from pipelines.training.settings import TrainSettings
+from pipelines.training.settings import LoopSettings, TrainSettings
 from pipelines.training.source import TrainingSource, do_nothing_errors, some_rows, task_weights
 
 logger = logging.getLogger("train")
@@ -29,19 +29,26 @@ PROBE_WIDTH = 2
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A training, resolved: everything a worker needs.
+class LoopPlan:
+    """A training of whatever networks, resolved: everything a worker needs.
 
     workers: (fewest, most) Ray Train workers; (0, 0) is this process. command_line goes into the model card. init:
-    weights of G_XY to start from, or None.
+    weights to start from, or None.
     """
 
-    settings: TrainSettings
+    settings: LoopSettings
     source: TrainingSource
     index: Index
     command_line: str
     workers: tuple[int, int] = (0, 0)
     init: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Plan(LoopPlan):
+    """A generator's training; `init` are weights of G_XY."""
+
+    settings: TrainSettings
 
 
 def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool) -> Index:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray.data
 from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
-from pipelines.training.decoding import Decoded, Decoding, Order
+from pipelines.training.decoding import Decode, Decoded, Order
 
 #: Decoded rows in a block, and handed to the worker at a time: small, because each holds two images.
 BLOCK_ROWS = 32
@@ -28,7 +28,7 @@ WAITING_BYTES = 1 << 30
 _DECODED = pa.schema([("source", pa.binary()), ("target", pa.binary())])
 
 
-def load_on_ray(orders: Iterator[Order], decode: Decoding, tasks: int) -> Iterator[Decoded]:
+def load_on_ray(orders: Iterator[Order], decode: Decode, tasks: int) -> Iterator[Decoded]:
     """Rows of the orders, decoded by at most `tasks` tasks at a time.
 
     The tasks claim no CPU: workers that go on with fewer nodes may take every CPU of those, and would wait for ever for
@@ -57,7 +57,7 @@ def load_on_ray(orders: Iterator[Order], decode: Decoding, tasks: int) -> Iterat
             yield from unpack(table)
 
 
-def decode_orders(table: pa.Table, decode: Decoding) -> Iterator[pa.Table]:
+def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
     """Orders as JSON in column `item` to tables of decoded rows, images as raw uint8 squares (see `unpack`)."""
     for text in table["item"].to_pylist():
         order = json.loads(text)

@@ -21,7 +21,7 @@ from pipelines.training.decoding import TrainingError
 from pipelines.training.display import Display
 from pipelines.training.loop import DivergedError, Record, Training
 from pipelines.training.observer import Observer
-from pipelines.training.plan import Plan
+from pipelines.training.plan import LoopPlan, Plan
 from pipelines.training.validation import Evaluate, Measurement, Validator
 
 if TYPE_CHECKING:
@@ -41,10 +41,14 @@ RESIZE_SECONDS = 60.0
 LAST_LINES = 30
 
 
-def train_on_ray(plan: Plan, begin: Callable[[], None]) -> None:
+def train_on_ray(
+    plan: LoopPlan, begin: Callable[[], None], worker: Callable[[dict[str, Any]], None] | None = None
+) -> None:
     """Train with Ray Train on plan.workers workers.
 
-    begin: called when nothing is left to check and the training begins. Raises TrainingError when a worker keeps
+    begin: called when nothing is left to check and the training begins. worker: what each runs; None: `run_worker`, a
+    generator's training. Its argument has `plan`, a Ray reference to it, `cpus`, those of each worker, and `lines`, a
+    queue whose records and lines are shown here. Raises TrainingError when a worker keeps
     failing or the losses diverge.
     """
     from pipelines import ray_session  # first: it sets what Ray reads at import
@@ -71,7 +75,7 @@ def train_on_ray(plan: Plan, begin: Callable[[], None]) -> None:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = TorchTrainer(
-        run_worker,
+        worker or run_worker,
         # The plan holds the data's index and perhaps weights: it travels once, by the object store.
         train_loop_config={"plan": ray.put(plan), "cpus": cpus, "lines": lines},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
@@ -113,7 +117,7 @@ def train_on_ray(plan: Plan, begin: Callable[[], None]) -> None:
         ) from failure
 
 
-def _show(lines: "Queue", plan: Plan, troubles: list[str]) -> None:
+def _show(lines: "Queue", plan: LoopPlan, troubles: list[str]) -> None:
     """Show what the workers send until the driver sends None: records, lines, and the error that stopped all."""
     from ray.exceptions import RayError
 

@@ -1,7 +1,7 @@
 """Everything that decides a training's result, besides the data."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model.config import SIDE_MULTIPLE, require
@@ -15,45 +15,27 @@ from pipelines.training.order import SamplingConfig
 #: Below, the deepest feature maps are smaller than the padding and the strides need.
 SMALLEST_SIDE = 32
 _COUNTS = (
-    *(
-        "image_size",
-        "steps",
-        "batch_size",
-        "accumulate",
-        "shuffle_rows",
-        "log_every",
-        "checkpoint_every",
-        "keep",
-    ),
-    *("grid_every", "validation_images"),
+    *("image_size", "steps", "batch_size", "accumulate", "shuffle_rows", "log_every"),
+    *("checkpoint_every", "keep", "grid_every", "validation_images"),
 )
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """Plain values: it travels to workers as it is."""
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """What the loop needs to know of any training, of a generator or of a detector. Plain values: they travel to
+    workers as they are.
+    """
 
     output: str
-    method: MethodConfig
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     image_size: int = 256
     steps: int = 1000
     batch_size: int = 1  # per worker
     # Batches per update. Raise it where the batch that trains well does not fit into memory.
     accumulate: int = 1
-    # Decay per update of a running average of the generator, which is then what validation and the bundle get; 0: none.
-    ema: float = 0.0
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
-    # torch.compile the networks. Takes minutes to begin: for long trainings on GPUs.
-    compile: bool = False
-    # Groups whose samples also enter cycle and identity (u); the paper leaves the angle group out.
-    cycle_groups: frozenset[str] = frozenset()
-    # Groups cropped at random. Never a group whose defect is where things stand in the frame.
-    cropped_groups: frozenset[str] = frozenset()
-    # Defects whose images are mirrored at random. Never one of orientation or text.
-    flipped_defects: frozenset[str] = frozenset()
     # (defect, N): its rows are drawn N times an epoch. For a defect that is harder than the others, or rarer.
     repeat: tuple[tuple[str, int], ...] = ()
     # `balanced` draws every task equally often: for when one has a hundred times another's photos.
@@ -69,19 +51,10 @@ class TrainSettings:
     validate_every: int = 0
     # Images per defect and side for these. More are steadier and slower.
     validation_images: int = 200
-    # Inception weights, where the extra `fid` is not installed.
-    fid_weights: str | None = None
-    # Factors of the reconstruction term by type id; empty for none.
-    task_weight: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        require(0 <= self.ema < 1, f"ema is {self.ema}; use 0 for none, or a decay below 1")
         for name in _COUNTS:
             require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
-        require(
-            self.image_size % SIDE_MULTIPLE == 0 and self.image_size >= SMALLEST_SIDE,
-            f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}, {SMALLEST_SIDE} or more",
-        )
 
     def sampling(self, label_map: LabelMap) -> SamplingConfig:
         """How often an epoch draws which rows."""
@@ -89,19 +62,7 @@ class TrainSettings:
             sampler=self.sampler,
             repeat=tuple((label_map.defects[defect].id, times) for defect, times in self.repeat),
             shuffle_rows=self.shuffle_rows,
-            pairs=self.method.uses_pairs,
-            unpaired=self.method.uses_unpaired,
         )
-
-    @property
-    def decoding(self) -> Decoding:
-        """At which size rows are decoded."""
-        return Decoding(self.image_size, self.cropped_groups)
-
-    @property
-    def validation_decoding(self) -> Decoding:
-        """Whole images, at the training resolution."""
-        return Decoding(self.image_size)
 
     @property
     def update_size(self) -> int:
@@ -114,7 +75,51 @@ class TrainSettings:
         return storage.join(self.output, "checkpoints")
 
 
-def describe(settings: TrainSettings) -> Mapping[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(LoopSettings):
+    """Settings of a generator's training."""
+
+    method: MethodConfig
+    # Decay per update of a running average of the generator, which is then what validation and the bundle get; 0: none.
+    ema: float = 0.0
+    # torch.compile the networks. Takes minutes to begin: for long trainings on GPUs.
+    compile: bool = False
+    # Groups whose samples also enter cycle and identity (u); the paper leaves the angle group out.
+    cycle_groups: frozenset[str] = frozenset()
+    # Groups cropped at random. Never a group whose defect is where things stand in the frame.
+    cropped_groups: frozenset[str] = frozenset()
+    # Defects whose images are mirrored at random. Never one of orientation or text.
+    flipped_defects: frozenset[str] = frozenset()
+    # Inception weights, where the extra `fid` is not installed.
+    fid_weights: str | None = None
+    # Factors of the reconstruction term by type id; empty for none.
+    task_weight: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(0 <= self.ema < 1, f"ema is {self.ema}; use 0 for none, or a decay below 1")
+        super().__post_init__()
+        require(
+            self.image_size % SIDE_MULTIPLE == 0 and self.image_size >= SMALLEST_SIDE,
+            f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}, {SMALLEST_SIDE} or more",
+        )
+
+    def sampling(self, label_map: LabelMap) -> SamplingConfig:
+        """How often an epoch draws which rows."""
+        method = self.method
+        return replace(super().sampling(label_map), pairs=method.uses_pairs, unpaired=method.uses_unpaired)
+
+    @property
+    def decoding(self) -> Decoding:
+        """At which size rows are decoded."""
+        return Decoding(self.image_size, self.cropped_groups)
+
+    @property
+    def validation_decoding(self) -> Decoding:
+        """Whole images, at the training resolution."""
+        return Decoding(self.image_size)
+
+
+def describe(settings: LoopSettings) -> Mapping[str, Any]:
     """The settings as JSON values, without where things lie on this machine."""
     return {
         name: sorted(value) if isinstance(value, frozenset) else value

@@ -15,7 +15,7 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.training.data import Rows
-from pipelines.training.decoding import Decoding
+from pipelines.training.decoding import Decode
 from pipelines.training.feed import orders_of
 from pipelines.training.index import PAIRED, Index
 from pipelines.training.outputs import l1
@@ -89,7 +89,7 @@ def _read(uri: str, name: str) -> bytes:
 
 
 def some_rows(
-    source: TrainingSource, index: Index, bits: int, split: int, per_defect: int, decode: Decoding
+    source: TrainingSource, index: Index, bits: int, split: int, per_defect: int, decode: Decode
 ) -> Rows:
     """Up to `per_defect` decoded rows of every defect, in short runs spread over the data: the same set every time.
 
@@ -100,7 +100,7 @@ def some_rows(
     defects: dict[int, str] = {}
     for name, defect in source.label_map.defects.items():
         found = np.flatnonzero(index.having(defect.id, bits, split))
-        chosen = found[_spread(len(found), per_defect)]
+        chosen = found[spread(len(found), per_defect)]
         numbers.append(chosen)
         defects.update(dict.fromkeys(chosen.tolist(), name))
     ordered = np.sort(np.concatenate(numbers))
@@ -115,7 +115,7 @@ def some_rows(
     return rows
 
 
-def _spread(count: int, wanted: int) -> NDArray[np.int64]:
+def spread(count: int, wanted: int) -> NDArray[np.int64]:
     """`wanted` of the numbers below `count` as evenly spaced runs of RUN; the first where there are hardly more."""
     runs = -(-wanted // RUN)
     if count < runs * RUN:

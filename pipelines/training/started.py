@@ -7,7 +7,7 @@ from typing import Any
 
 from model.errors import ConfigurationError
 from pipelines import storage
-from pipelines.training.settings import TrainSettings, describe
+from pipelines.training.settings import LoopSettings, describe
 from pipelines.training.source import TrainingSource
 
 logger = logging.getLogger("train")
@@ -21,15 +21,15 @@ NO_DIFFERENCE = frozenset(
     }
 )
 #: Other networks, or another method on the same ones.
-FIXED = ("method.recipe", "method.generator.", "method.discriminator.")
+FIXED = ("method.recipe", "method.generator.", "method.discriminator.", "detector.")
 
 
-def remember(settings: TrainSettings, source: TrainingSource) -> None:
+def remember(settings: LoopSettings, source: TrainingSource) -> None:
     """Write what `check_same` compares with. Raises one of storage.STORAGE_ERRORS."""
     storage.write_bytes(_uri(settings), json.dumps(_facts(settings, source), indent=2).encode())
 
 
-def check_same(settings: TrainSettings, source: TrainingSource) -> None:
+def check_same(settings: LoopSettings, source: TrainingSource) -> None:
     """Warn of settings and data that differ from those that the training in settings.output was started with.
 
     They may: a lower rate after a divergence, more data. Raises ConfigurationError for another recipe or other
@@ -58,11 +58,11 @@ def check_same(settings: TrainSettings, source: TrainingSource) -> None:
         logger.warning("--resume: %s is %s now, and was %s", name, is_, was)
 
 
-def _uri(settings: TrainSettings) -> str:
+def _uri(settings: LoopSettings) -> str:
     return storage.join(settings.checkpoints, "started.json")
 
 
-def _facts(settings: TrainSettings, source: TrainingSource) -> dict[str, Any]:
+def _facts(settings: LoopSettings, source: TrainingSource) -> dict[str, Any]:
     """As JSON gives it back: tuples are lists."""
     kept = {name: value for name, value in describe(settings).items() if name not in NO_DIFFERENCE}
     found: dict[str, Any] = json.loads(json.dumps({"settings": kept, "data": source.describe()}))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs import train, train_flags
+from jobs import train
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
 from model.recipes import RECIPES
@@ -230,19 +230,6 @@ def test_an_output_that_cannot_be_written_is_named(data: str, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="--output: cannot write"):
         train.main(["--data", data, "--output", str(tmp_path / "file"), "--workers", "0", *SMALL])
-
-
-def test_the_cards_command_keeps_only_the_names_of_local_paths() -> None:
-    line = [
-        "--data",
-        "/home/me/first",
-        "s3://shop/second",
-        "--output=/home/me/run",
-        "--init-from",
-        "old/bundle",
-    ]
-    told = train.portable_command(line, train_flags.parser(None).parse_args(line))
-    assert told == "python jobs/train.py --data first s3://shop/second --output=run --init-from bundle"
 
 
 def test_epochs_count_what_an_epoch_draws(data: str) -> None:

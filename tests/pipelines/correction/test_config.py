@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from model.detector import load_detector
 from model.errors import BundleError, ConfigurationError
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.label_map import LabelMap
-from tests.catalogs import rows, write_bundle, write_catalog
+from pipelines.schemas import CATALOG
+from tests.catalogs import rows, write_bundle, write_catalog, write_detector
 
 
 @pytest.fixture
@@ -129,3 +131,33 @@ def test_the_description_is_for_people_and_json(config: CorrectionConfig) -> Non
     assert described["catalog"] == list(config.catalog)
     assert described["defects"] == ["wrong_angle", "watermark", "non_white_background"]
     assert isinstance(resolve(config), Plan)
+
+
+def test_a_detector_decides_outputs_and_must_speak_the_label_map_s_language(
+    config: CorrectionConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    without = resolve(config).config_hash("float32")
+    hashes = set()
+    for name, labels in (("a", {"watermark": 1.0}), ("b", {"watermark": 2.0, "crease": 0.0})):
+        detector = write_detector(tmp_path / name, labels)
+        plan = resolve(dataclasses.replace(config, detector=str(detector)))
+        hashes.add(plan.config_hash("float32"))
+        assert plan.describe()["detector_version"] == load_detector(detector).version
+    assert len(hashes | {without}) == 3
+    assert "names the detector's crease" in caplog.text
+    strict = tmp_path / "strict.yaml"
+    strict.write_text(LabelMap.default().to_yaml().replace("passthrough", "fail"))
+    with pytest.raises(ConfigurationError, match=r"crease.*unknown_labels"):
+        resolve(dataclasses.replace(config, detector=str(tmp_path / "b"), label_map=str(strict)))
+    with pytest.raises(BundleError, match="--detector"):
+        resolve(dataclasses.replace(config, detector=str(tmp_path / "bundle")))
+
+
+def test_a_catalog_without_labels_needs_a_detector(config: CorrectionConfig, tmp_path: Path) -> None:
+    schema = CATALOG.remove(CATALOG.get_field_index("labels"))
+    write_catalog(tmp_path / "bare" / "a.parquet", rows(3), schema=schema)
+    bare = dataclasses.replace(config, catalog=(str(tmp_path / "bare"),))
+    with pytest.raises(ConfigurationError, match="--detector finds them"):
+        resolve(bare)
+    detector = write_detector(tmp_path / "detector", {"watermark": 1.0})
+    assert resolve(dataclasses.replace(bare, detector=str(detector))).listing.rows == 3

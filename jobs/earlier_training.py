@@ -1,0 +1,63 @@
+"""What OUTPUT holds of an earlier training: kept, continued or replaced."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.training import started
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.plan import LoopPlan
+from pipelines.training.settings import LoopSettings
+from pipelines.training.source import TrainingSource
+
+
+def check(
+    args: argparse.Namespace, settings: LoopSettings, source: TrainingSource, owned: Sequence[str]
+) -> None:
+    """Raise ConfigurationError where OUTPUT holds a training that the flags neither continue nor replace, or continue
+    as another one, or where --overwrite, which removes `owned` in OUTPUT, would remove an input.
+    """
+    with storage.as_configuration_error(args.output, "--output", "read"):
+        occupied = bool(Checkpoints(settings.checkpoints, settings.keep).steps())
+    if occupied and not (args.resume or args.overwrite):
+        raise ConfigurationError(
+            f"--output {args.output} holds a training already: --resume continues it, --overwrite replaces it"
+        )
+    if occupied and args.resume and not args.overwrite:
+        with storage.as_configuration_error(args.output, "--resume", "read"):
+            started.check_same(settings, source)
+    if args.overwrite:
+        _check_apart([*args.data, *([args.init_from] if args.init_from else [])], settings.output, owned)
+
+
+def _check_apart(inputs: Sequence[str], output: str, owned: Sequence[str]) -> None:
+    places = tuple(storage.resolve(storage.join(output, name))[1] + "/" for name in owned)
+    for uri in inputs:
+        if f"{storage.resolve(uri)[1]}/".startswith(places):
+            raise ConfigurationError(f"--overwrite would remove {uri}; choose another --output")
+
+
+def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:
+    """Remove an earlier training where it may be replaced, and remember what this one was started with."""
+    output = plan.settings.output
+    if overwrite:
+        with storage.as_configuration_error(output, "--overwrite", "replace"):
+            for name in owned:
+                storage.remove(storage.join(output, name))
+    with storage.as_configuration_error(output, "--output", "write"):
+        started.remember(plan.settings, plan.source)
+
+
+def portable_command(job: str, argv: Sequence[str], args: argparse.Namespace) -> str:
+    """The command line for the model card, which travels: of this machine's paths only their last part stays."""
+    given = [*args.data, args.output, *([args.init_from] if args.init_from else [])]
+    names = {uri: PurePath(storage.resolve(uri)[1]).name or uri for uri in given if storage.is_local(uri)}
+    words = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        is_assigned = bool(equals) and flag.startswith("--") and value in names
+        words.append(f"{flag}={names[value]}" if is_assigned else names.get(word, word))
+    return shlex.join(["python", job, *words])

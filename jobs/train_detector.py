@@ -1,0 +1,259 @@
+"""Train a defect detector on prepared shards, with Ray Train or (--workers 0) in this process.
+
+    python jobs/train_detector.py --data shards --output detector --steps 20000 --workers 2
+    python jobs/correct_catalog.py --catalog uploads.parquet --output corrected --detector detector/bundle
+
+Learns from the shards of jobs/prepare_dataset.py which of their defects an image shows, also several at once.
+One photo in ten of the training split is kept to calibrate scores and thresholds; the table of precision and
+recall is of the test split. Writes OUTPUT/bundle (the detector with its model card), history.parquet and
+checkpoints/, from which --resume continues after any kind of death.
+Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from jobs import command, earlier_training, train_flags
+from model.config import require
+from model.detector import BACKBONES, DetectorConfig
+from model.precision import DEVICES, PRECISIONS, choose_device, choose_precision
+from model.training_step import OptimizerConfig
+from pipelines import storage
+from pipelines.detection.job import run_worker, train_in_process
+from pipelines.detection.plan import DetectorPlan, initial_state, inspect
+from pipelines.detection.samples import UNKNOWN
+from pipelines.detection.settings import DetectorSettings
+from pipelines.training.index import rows_by_defect
+from pipelines.training.order import SAMPLERS, epoch_draws
+from pipelines.training.ray_job import train_on_ray
+from pipelines.training.settings import describe
+from pipelines.training.source import TrainingSource, open_source
+
+logger = logging.getLogger("train")
+
+#: What a training leaves in OUTPUT; the checkpoints last, because they tell that OUTPUT holds a training.
+OWNED = ("ray_train", "history.parquet", "bundle", "checkpoints")
+
+
+def parser() -> command.Parser:
+    """The command line."""
+    p = command.Parser("train_detector.py", description=__doc__, formatter_class=command.HelpFormatter)
+    _add_what(p)
+    _add_data(p.add_argument_group("data"))
+    _add_machine(p.add_argument_group("machine"))
+    return p
+
+
+def _add_what(p: argparse.ArgumentParser) -> None:
+    add = p.add_argument
+    add(
+        "--data",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="URI",
+        help="what jobs/prepare_dataset.py wrote; several are mixed",
+    )
+    add("--output", required=True, metavar="URI", help="folder for the bundle, checkpoints and history")
+    add(
+        "--backbone",
+        choices=tuple(BACKBONES),
+        default="mobilenet_v3_small",
+        help="torchvision's name; the default suits CPUs, resnet18 or efficientnet_b0 a GPU",
+    )
+    length = p.add_mutually_exclusive_group()
+    length.add_argument(
+        "--steps", type=command.positive, metavar="N", help="length in updates (default: 10,000)"
+    )
+    length.add_argument("--epochs", type=command.positive, metavar="N", help="length in passes over the rows")
+    add("--image-size", type=command.positive, default=224, help="side of the network's input in pixels")
+    add(
+        "--batch-size",
+        type=command.positive,
+        default=16,
+        help="rows per worker and update; each gives two images, its source and its target",
+    )
+    add(
+        "--rate",
+        type=float,
+        default=1e-3,
+        help="learning rate, constant for half the length, then falling to zero",
+    )
+    add("--weight-decay", type=float, default=0.05, help="of AdamW")
+    add("--seed", type=int, default=0)
+    add(
+        "--precision-target",
+        type=float,
+        default=0.8,
+        metavar="SHARE",
+        help="thresholds have the best F1 at this precision or more; raise it where a wrong correction costs more "
+        "than a defect that stays",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="continue from OUTPUT's newest good checkpoint, or start where there is none; --steps may change",
+    )
+    start = p.add_mutually_exclusive_group()
+    start.add_argument(
+        "--init-from", metavar="BUNDLE", help="start from this detector; new labels start afresh"
+    )
+    start.add_argument(
+        "--backbone-weights",
+        metavar="URI",
+        help="start from torchvision's weights: a state dict of --backbone",
+    )
+    add("--overwrite", action="store_true", help="replace an earlier training in OUTPUT")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="inspect the data, print the resolved configuration, and do nothing",
+    )
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--unknown",
+        choices=UNKNOWN,
+        default="absent",
+        help="what a source's other defects are: masked where photos often have several that nobody labelled",
+    )
+    add(
+        "--overlay",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="images over which a further defect is drawn (a watermark, a turn), so that several are told at once",
+    )
+    add(
+        "--flip",
+        action="store_true",
+        help="mirror half of the images: for few photos; not where a defect is of text, or of left and right",
+    )
+    add(
+        "--sampler",
+        choices=SAMPLERS,
+        default="proportional",
+        help="balanced draws every defect equally often: where one has a hundred times another's photos",
+    )
+    add(
+        "--shuffle-rows",
+        type=command.positive,
+        default=512,
+        metavar="N",
+        help="decoded rows to shuffle among",
+    )
+    add(
+        "--validation-images",
+        type=command.positive,
+        default=1000,
+        metavar="N",
+        help="rows of each defect that calibrate, and as many that are measured",
+    )
+    add("--allow-missing", action="store_true", help="train although defects of the label map lack data")
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--workers",
+        type=train_flags.workers,
+        default=(1, 1),
+        metavar="N|MIN:MAX",
+        help="Ray Train workers; 0 trains in this process, without Ray (default: 1)",
+    )
+    add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto: bfloat16 where the hardware is built for it",
+    )
+    add("--log-every", type=command.positive, default=20, metavar="STEPS")
+    add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
+    add("--keep", type=command.positive, default=2, metavar="N", help="newest checkpoints that stay")
+
+
+def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPlan]:
+    """Parse and validate everything that needs no training."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(argv)
+    source = open_source([storage.absolute(uri) for uri in args.data])
+    settings = settings_from(args, source)
+    if args.workers[1] == 0:  # with workers, their machines decide
+        choose_precision(args.precision, choose_device(args.device))
+    init = initial_state(settings.detector, args.seed, args.init_from, args.backbone_weights)
+    earlier_training.check(args, settings, source, OWNED)
+    index, whole, held_out = inspect(source, args.allow_missing)
+    draws = epoch_draws(index, settings.sampling(source.label_map))
+    each = draws // max(1, args.workers[1]) // settings.update_size
+    require(
+        each > 0,
+        f"an epoch holds {draws} rows, fewer than one update of {max(1, args.workers[1])} x {settings.update_size}: "
+        "use a smaller --batch-size, fewer --workers or more data",
+    )
+    if args.epochs is not None:
+        settings = replace(settings, steps=args.epochs * each)
+    line = earlier_training.portable_command("jobs/train_detector.py", argv, args)
+    return args, DetectorPlan(
+        source=source,
+        index=index,
+        command_line=line,
+        workers=args.workers,
+        init=init,
+        settings=settings,
+        whole=whole,
+        held_out=held_out,
+    )
+
+
+def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorSettings:
+    """The resolved settings, but for the length where --epochs gives it."""
+    return DetectorSettings(
+        output=storage.absolute(args.output),
+        detector=DetectorConfig(tuple(source.label_map.defects), args.backbone),
+        optimizer=OptimizerConfig(args.rate, beta1=0.9),
+        steps=args.steps or 10_000,
+        **{
+            name: getattr(args, name)
+            for name in (
+                *("image_size", "batch_size", "seed", "device", "precision", "sampler", "shuffle_rows"),
+                *("log_every", "checkpoint_every", "keep", "validation_images", "unknown", "overlay"),
+                *("flip", "weight_decay", "precision_target"),
+            )
+        },
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job; returns its exit code."""
+    args, plan = resolve(argv)
+    settings = plan.settings
+    shown = {
+        "settings": describe(settings),
+        "output": settings.output,
+        "data": args.data,
+        "rows": rows_by_defect(plan.index, plan.source.label_map),
+        "rows_for_calibration": int(plan.held_out.sum()),
+        "workers": args.workers,
+    }
+    command.show_configuration(shown)
+    if args.dry_run:
+        return command.EXIT_OK
+    storage.check_writable(settings.output, "--output")
+    begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
+    if args.workers[1]:
+        train_on_ray(plan, begin, run_worker)
+    else:
+        train_in_process(plan, begin)
+    logger.info("bundle: %s", storage.join(settings.output, "bundle"))
+    return command.EXIT_OK
+
+
+if __name__ == "__main__":
+    command.run(main)

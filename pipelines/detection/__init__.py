@@ -1,0 +1,1 @@
+"""The defect detector: training samples, training, calibration, and labelling."""

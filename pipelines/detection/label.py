@@ -1,0 +1,65 @@
+"""A detector over uploads: encoded images to labels with scores."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.detector import DetectorBundle, probabilities, scores
+from model.errors import BundleError
+from pipelines.decode import DecodeLimits, decode_image
+from pipelines.detection.bundles import read_detector
+from pipelines.detection.fit import OVERSAMPLING, letterbox, shrink
+from pipelines.pixels import to_tensor
+
+#: (label, score from 0.5 to 1) of what the detector finds in an image, in the order of its labels.
+Found = list[tuple[str, float]]
+#: Digits of a score: what two machines agree on.
+DIGITS = 4
+
+
+def read_input(data: bytes, size: int, limits: DecodeLimits) -> NDArray[np.uint8]:
+    """An upload as the detector's input uint8 (size,size,3), as its training made its own. Raises ImageError."""
+    side = OVERSAMPLING * size
+    return shrink(letterbox(decode_image(data, limits, max_side=side), side), size)
+
+
+class Labeller:
+    """A detector on a device. Every pass takes exactly `batch` images, the last one filled up with repetitions, so that
+    an image's scores do not depend on its neighbours; float32 throughout.
+    """
+
+    def __init__(self, bundle: DetectorBundle, device: torch.device, batch: int) -> None:
+        self.bundle, self.batch, self._device = bundle, batch, device
+        self._detector = bundle.detector.to(device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Found]:
+        """Labels of 1 to `batch` images, uint8 (S,S,3) each.
+
+        A label is given from its threshold on, which is score 0.5 (`model.detector.scores`).
+        """
+        count, calibrations = len(images), self.bundle.calibrations
+        full = np.stack([images[min(index, count - 1)] for index in range(self.batch)])
+        probability = probabilities(self._detector(to_tensor(full, self._device)).double(), calibrations)
+        found = scores(probability, calibrations)[:count].cpu().numpy().round(DIGITS)
+        return [
+            [
+                (label, float(score))
+                for label, score in zip(self.bundle.labels, row, strict=True)
+                if score >= 0.5
+            ]
+            for row in found
+        ]
+
+
+def load_labeller(uri: str, version: str, device: torch.device, batch: int) -> Labeller:
+    """The labeller of the bundle at `uri`. Raises BundleError where it is not of that version any more."""
+    bundle = read_detector(uri)
+    if bundle.version != version:
+        raise BundleError(
+            f"--detector {uri}: the bundle changed after the run began (version {bundle.version[:12]}, "
+            f"expected {version[:12]}); write new bundles to new folders"
+        )
+    return Labeller(bundle, device, batch)

@@ -1,0 +1,90 @@
+"""A detector's training, resolved: what the command line and the data say, checked before anything starts."""
+
+import io
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.detector import Detector, DetectorConfig, load_backbone, transfer_detector
+from model.errors import BundleError, ConfigurationError
+from pipelines import storage
+from pipelines.detection.bundles import read_detector
+from pipelines.detection.measure import hold_out
+from pipelines.detection.settings import DetectorSettings
+from pipelines.training.checkpoints import DAMAGED
+from pipelines.training.index import Index, build_index, check_tasks
+from pipelines.training.plan import LoopPlan
+from pipelines.training.source import TrainingSource
+
+logger = logging.getLogger("train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorPlan(LoopPlan):
+    """A detector's training.
+
+    index: without the rows for calibration; whole: with them; held_out: (N,) bool, which they are.
+    """
+
+    settings: DetectorSettings
+    whole: Index
+    held_out: NDArray[np.bool_]
+
+
+def inspect(source: TrainingSource, allow_missing: bool) -> tuple[Index, Index, NDArray[np.bool_]]:
+    """The index to train on, the whole one, and the rows held out for calibration.
+
+    Raises ConfigurationError for everything in the data that would make the training fail.
+    """
+    whole = build_index(source.shards, source.label_map)
+    index, held_out = hold_out(whole)
+    check_tasks(index, source.label_map, pairs=True, unpaired=True, allow_missing=allow_missing)
+    for name, defect in source.label_map.defects.items():
+        if not (held_out & (whole.types == defect.id)).any():
+            logger.warning("too few photos to calibrate %s: its scores are uncalibrated", name)
+    return index, whole, held_out
+
+
+def initial_state(
+    config: DetectorConfig, seed: int, init_from: str | None, backbone_weights: str | None
+) -> Mapping[str, Tensor] | None:
+    """The state to start from, of a bundle or of torchvision's own weights (a state dict); None for neither.
+
+    Raises ConfigurationError where the architecture differs.
+    """
+    torch.manual_seed(seed)  # new labels start alike in every run
+    detector = Detector(config)
+    try:
+        if init_from is not None:
+            bundle = read_detector(init_from, "--init-from")
+            new = transfer_detector(detector, bundle.detector.state_dict(), bundle.labels)
+            if new:
+                logger.info("--init-from %s: %s start afresh", init_from, ", ".join(new))
+        elif backbone_weights is not None:
+            load_backbone(detector, _read_weights(backbone_weights))
+        else:
+            return None
+    except BundleError:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--init-from {init_from}: {error}") from error
+    return detector.state_dict()
+
+
+def _read_weights(uri: str) -> dict[str, Tensor]:
+    """A state dict as `torch.save` or torchvision's download has it. Executes nothing of it."""
+    storage.check_readable(uri, "--backbone-weights")
+    with storage.as_configuration_error(uri, "--backbone-weights", "read"):
+        data = storage.read_bytes(uri)
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return {str(name): value.float() for name, value in state.items()}
+    except DAMAGED as error:
+        raise ConfigurationError(
+            f"--backbone-weights {uri}: no state dict of tensors ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,44 @@
+"""Everything that decides a detector's training, besides the data."""
+
+from dataclasses import dataclass
+
+from model.config import require
+from model.detector import SMALLEST_SIDE, DetectorConfig
+from pipelines.detection.fit import CanvasDecoding
+from pipelines.detection.samples import SampleConfig
+from pipelines.training.settings import LoopSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSettings(LoopSettings):
+    """Settings of a detector's training."""
+
+    detector: DetectorConfig
+    unknown: str = "absent"  # see SampleConfig, as the next two
+    overlay: float = 0.5
+    flip: bool = False
+    # AdamW's. Raise it where the held-back photos are told much worse than the trained ones.
+    weight_decay: float = 0.05
+    # Thresholds give the best F1 at this precision or more. Raise it where a wrong correction costs more than a defect
+    # that stays.
+    precision_target: float = 0.8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.image_size >= SMALLEST_SIDE, f"--image-size {self.image_size}: use {SMALLEST_SIDE} or more"
+        )
+        target = self.precision_target
+        require(0 <= target <= 1, f"--precision-target {target:g}: a share from 0 to 1, as 0.95")
+        require(self.weight_decay >= 0, f"--weight-decay {self.weight_decay}: not below 0")
+        _ = self.samples
+
+    @property
+    def samples(self) -> SampleConfig:
+        """How samples are made."""
+        return SampleConfig(self.detector.labels, self.image_size, self.unknown, self.overlay, self.flip)
+
+    @property
+    def decoding(self) -> CanvasDecoding:
+        """At which size rows are decoded."""
+        return CanvasDecoding(self.image_size)

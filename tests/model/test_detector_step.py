@@ -1,0 +1,49 @@
+import pytest
+import torch
+
+from model.detector import Detector, DetectorConfig
+from model.detector_step import DetectionBatch, DetectorStep, detection_losses
+from model.training_step import OptimizerConfig
+
+
+def batch(known: list[list[float]]) -> DetectionBatch:
+    torch.manual_seed(1)
+    return DetectionBatch(
+        torch.rand(2, 3, 32, 32), torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor(known)
+    )
+
+
+def test_what_is_not_known_does_not_count() -> None:
+    logits = torch.tensor([[2.0, 5.0], [0.0, -1.0]], requires_grad=True)
+    losses = detection_losses(logits, batch([[1, 0], [1, 0]]))
+    expected = (torch.nn.functional.softplus(torch.tensor(-2.0)) + torch.log(torch.tensor(2.0))) / 2
+    torch.testing.assert_close(losses.detach(), torch.stack([expected, torch.tensor(0.0)]))
+    losses.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[:, 1].tolist() == [0, 0]
+    assert (logits.grad[:, 0] != 0).all()
+
+
+def test_updates_learn_and_a_restored_step_goes_on_alike() -> None:
+    torch.manual_seed(0)
+    config = OptimizerConfig(1e-3, 0.9)
+    first = DetectorStep(Detector(DetectorConfig(("a", "b"))), config, 0.01, torch.float32)
+    data = batch([[1, 1], [1, 1]])
+    losses = []
+    for seed in range(8):
+        torch.manual_seed(seed)  # dropout
+        losses.append(float(first([data], 1e-3)["total"]))
+        if seed == 3:
+            saved = {
+                name: torch.utils._pytree.tree_map(_copied, part) for name, part in first.state().items()
+            }
+    assert losses[-1] < losses[0]
+    second = DetectorStep(Detector(DetectorConfig(("a", "b"))), config, 0.01, torch.float32)
+    second.load_state(saved)
+    for seed in range(4, 8):
+        torch.manual_seed(seed)
+        assert float(second([data], 1e-3)["total"]) == pytest.approx(losses[seed])
+
+
+def _copied(value: object) -> object:
+    return value.clone() if isinstance(value, torch.Tensor) else value

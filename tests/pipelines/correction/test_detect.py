@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from model.detector import load_detector
+from model.errors import BundleError
+from pipelines.correction.detect import COUNTS, Detection, DetectSettings
+from pipelines.correction.detected import file_of, read_detected
+from pipelines.correction.read_catalog import (
+    count_unlabelled,
+    list_catalog,
+    read_label_rows,
+    read_rows,
+    unlabelled,
+)
+from pipelines.correction.survey import CLEAN, survey_here
+from pipelines.label_map import LabelMap
+from pipelines.parquet_units import StorageReadError
+from pipelines.schemas import CATALOG
+from tests.catalogs import picture, row, tree, write_catalog, write_detector
+from tests.hostile_images import encode
+
+SURE = [("watermark", pytest.approx(0.9526, abs=1e-4))]
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It sees a watermark in everything, and no wrong angle."""
+    return write_detector(tmp_path_factory.mktemp("detector"), {"watermark": 3.0, "wrong_angle": -3.0})
+
+
+def detect(catalog: Path, folder: Path, detector: Path) -> list[dict[str, int]]:
+    version = load_detector(detector).version
+    settings = DetectSettings(str(folder), str(detector), version)
+    units = list_catalog([str(catalog)], labelled=False).units
+    return Detection(settings, "cpu")(pa.concat_tables([unit.table() for unit in units])).to_pylist()
+
+
+def write_mixed(folder: Path) -> Path:
+    (folder / "there.png").write_bytes(encode(picture(1), "PNG"))
+    catalog = [
+        row("null", labels=None),
+        row("own", "wrong_angle"),
+        row("empty", labels=[]),
+        row("fetched", labels=None, uri=str(folder / "there.png")),
+        row("gone", labels=None, uri=str(folder / "gone.png")),
+        row("nowhere", labels=None, uri=None),
+        row("broken", labels=None, image=b"no image"),
+        *(row(f"more-{n}", labels=None) for n in range(30)),
+    ]
+    return write_catalog(folder / "catalog" / "a.parquet", catalog, row_group_size=20).parent
+
+
+def test_rows_without_labels_get_the_detector_s_and_others_keep_theirs(
+    detector: Path, tmp_path: Path
+) -> None:
+    catalog, folder = write_mixed(tmp_path), tmp_path / "labels"
+    counts = detect(catalog, folder, detector)
+    assert {name: sum(one[name] for one in counts) for name in COUNTS.names} == {
+        "rows": 37,
+        "unlabelled": 35,
+        "unreadable": 3,
+    }
+    units = list_catalog([str(catalog)]).units
+    found = {one[0]: one[1] for unit in units for one in read_label_rows(unit, str(folder))}
+    assert found["own"] == [("wrong_angle", pytest.approx(0.9))]
+    assert found["null"] == found["fetched"] == found["more-29"] == SURE
+    assert found["empty"] == found["gone"] == found["nowhere"] == found["broken"] == []
+    assert count_unlabelled(units) == 35
+
+    tables = [table for unit in units for table in read_rows(unit, str(folder))]
+    read = {one["image_id"]: one["labels"] for table in tables for one in table.to_pylist()}
+    assert {
+        name: [(label["label"], label["score"]) for label in labels] for name, labels in read.items()
+    } == {name: [(label, pytest.approx(score)) for label, score in labels] for name, labels in found.items()}
+    survey = survey_here(units, LabelMap.default(), 10, str(folder))
+    assert dict(survey.rows) == {"watermark": 32, "wrong_angle": 1, CLEAN: 4}
+
+
+def test_a_task_that_is_tried_again_writes_the_same_bytes(detector: Path, tmp_path: Path) -> None:
+    catalog, folder = write_mixed(tmp_path), tmp_path / "labels"
+    detect(catalog, folder, detector)
+    before = tree(folder)
+    detect(catalog, folder, detector)
+    assert tree(folder) == before
+    assert len(before) == len(list_catalog([str(catalog)]).units)
+
+
+def test_a_catalog_without_a_column_of_labels_has_none(tmp_path: Path, detector: Path) -> None:
+    schema = CATALOG.remove(CATALOG.get_field_index("labels"))
+    write_catalog(tmp_path / "catalog" / "a.parquet", [row("a"), row("b")], schema=schema)
+    [count] = detect(tmp_path / "catalog", tmp_path / "labels", detector)
+    assert count == {"rows": 2, "unlabelled": 2, "unreadable": 0}
+    [unit] = list_catalog([str(tmp_path / "catalog")], labelled=False).units
+    assert [one[1] for one in read_label_rows(unit, str(tmp_path / "labels"))] == [SURE, SURE]
+
+
+def test_a_plain_label_that_is_null_is_no_label() -> None:
+    table = pa.table({"image_id": ["a", "b"], "label": pa.array(["clean", None])})
+    assert unlabelled(table) == [False, True]
+
+
+def test_labels_that_are_gone_are_no_empty_ones(tmp_path: Path) -> None:
+    write_catalog(tmp_path / "a.parquet", [row("a")])
+    [unit] = list_catalog([str(tmp_path)]).units
+    with pytest.raises(StorageReadError, match=file_of("labels", unit)):
+        read_detected("labels", unit)
+
+
+def test_a_detector_that_was_replaced_is_refused(detector: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="--detector"):
+        Detection(DetectSettings(str(tmp_path), str(detector), "0" * 64), "cpu")

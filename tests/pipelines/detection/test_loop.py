@@ -1,0 +1,127 @@
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.detector import DetectorConfig, load_detector
+from model.errors import ConfigurationError
+from model.training_step import OptimizerConfig
+from pipelines.detection.job import train_in_process
+from pipelines.detection.loop import DetectorTraining
+from pipelines.detection.outputs import DetectorObserver
+from pipelines.detection.plan import DetectorPlan, initial_state, inspect
+from pipelines.detection.settings import DetectorSettings
+from pipelines.label_map import LabelMap
+from pipelines.training.feed import load_here
+from pipelines.training.source import open_source
+from tests.catalogs import write_detector
+from tests.training_data import write_dataset
+
+LABELS = ("wrong_angle", "watermark", "non_white_background")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_dataset(tmp_path_factory.mktemp("data") / "data", photos=24))
+
+
+def plan(data: str, output: Path, **changes: Any) -> DetectorPlan:
+    source = open_source([data])
+    index, whole, held_out = inspect(source, allow_missing=False)
+    settings = DetectorSettings(
+        output=str(output),
+        detector=DetectorConfig(LABELS),
+        optimizer=OptimizerConfig(1e-3, 0.9),
+        **{
+            "image_size": 32,
+            "steps": 4,
+            "batch_size": 2,
+            "log_every": 1,
+            "checkpoint_every": 2,
+            "device": "cpu",
+            **changes,
+        },
+    )
+    return DetectorPlan(
+        source=source, index=index, command_line="train", settings=settings, whole=whole, held_out=held_out
+    )
+
+
+def run(one: DetectorPlan) -> DetectorTraining:
+    training = DetectorTraining(one.settings, one.source.label_map, one.init)
+    load = partial(load_here, decode=one.settings.decoding)
+    training.run(one.index, load, DetectorObserver(one, lambda record: None))
+    return training
+
+
+def test_a_resumed_training_ends_where_the_whole_one_does(data: str, tmp_path: Path) -> None:
+    whole = run(plan(data, tmp_path / "whole"))
+    # Stopped behind step 2 of 4, with the whole training's rates.
+    stopped = plan(data, tmp_path / "parts")
+    first = DetectorTraining(stopped.settings, stopped.source.label_map)
+
+    class InterruptedByTestError(Exception):
+        pass
+
+    class Interrupting(DetectorObserver):
+        def saved(self, training: DetectorTraining) -> None:
+            raise InterruptedByTestError
+
+    with pytest.raises(InterruptedByTestError):
+        first.run(
+            stopped.index,
+            partial(load_here, decode=stopped.settings.decoding),
+            Interrupting(stopped, lambda r: None),
+        )
+    second = run(stopped)
+    assert second.step == 4
+    for (name, value), other in zip(
+        whole.method.state_dict().items(), second.method.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(other, value, msg=name)
+    assert [r["total"] for r in second.history] == pytest.approx([r["total"] for r in whole.history])
+
+
+def test_a_training_leaves_a_bundle_whose_card_has_the_table(data: str, tmp_path: Path) -> None:
+    train_in_process(plan(data, tmp_path, steps=2), lambda: None)
+    bundle = load_detector(tmp_path / "bundle")
+    assert bundle.labels == LABELS
+    scores = bundle.config["scores"]["labels"]
+    card = (tmp_path / "bundle" / "model_card.md").read_text()
+    for label in LABELS:
+        assert scores[label]["positives"] >= 6
+        assert re.search(rf"\| {label} \| {scores[label]['positives']} \|", card)
+    assert bundle.config["dataset"]["fingerprint"]
+    assert (tmp_path / "history.parquet").exists()
+
+
+def test_a_training_starts_from_a_bundle_s_weights(data: str, tmp_path: Path) -> None:
+    start = write_detector(tmp_path / "start", {"watermark": 2.0, "crease": 1.0})
+    state = initial_state(DetectorConfig(LABELS), 0, str(start), None)
+    one = replace(plan(data, tmp_path / "run"), init=state)
+    training = DetectorTraining(one.settings, one.source.label_map, one.init)
+    training.method.eval()
+    assert training.method(torch.zeros(1, 3, 32, 32))[0, 1].item() == pytest.approx(2.0)
+
+
+def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"no weights")
+    with pytest.raises(ConfigurationError, match="--backbone-weights"):
+        initial_state(DetectorConfig(LABELS), 0, None, str(tmp_path / "weights.pt"))
+
+
+def test_weights_of_torchvision_start_the_backbone(tmp_path: Path) -> None:
+    config = DetectorConfig(LABELS)
+    other = DetectorTraining(
+        DetectorSettings(output=str(tmp_path), detector=config, seed=7, device="cpu"), LabelMap.default()
+    ).method.backbone
+    torch.save(other.state_dict(), tmp_path / "weights.pt")
+    state = initial_state(config, 0, None, str(tmp_path / "weights.pt"))
+    assert state is not None
+    name = "features.0.0.weight"
+    np.testing.assert_array_equal(state[f"backbone.{name}"], other.state_dict()[name])
