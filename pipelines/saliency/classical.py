@@ -63,7 +63,9 @@ class ClassicalConfig:
     hole_share: float = 0.02
     #: See `matte.guided_matte`.
     radius: int = 3
-    eps: float = 1e-4
+    eps: float = 1e-3
+    #: Below it, and as near to 1, the guided filter's values are haze of the ground's texture and count as 0 and 1.
+    haze: float = 0.2
 
 
 class ClassicalSaliency:
@@ -83,7 +85,7 @@ class ClassicalSaliency:
         steep = _steep(_foreground(small, config), config.steepness)
         alpha = tidy(steep.astype(np.float32), config.piece_share, config.hole_share)
         full = guided_matte(image, small, alpha, config.radius, config.eps)
-        return np.clip(full, 0, 1, dtype=np.float32)
+        return np.clip((full - config.haze) / (1 - 2 * config.haze), 0, 1, dtype=np.float32)
 
 
 def _foreground(small: NDArray[np.uint8], config: ClassicalConfig) -> Array:

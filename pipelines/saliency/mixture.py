@@ -21,8 +21,9 @@ class Pixels:
     def __init__(self, x: Array) -> None:
         self.x = x - x.mean(axis=0)  # small numbers: squares lose no digits
         self.upper = np.triu_indices(x.shape[1])
+        turned = self.x.T  # sums and maxima over the few components are fast where pixels lie side by side
         self.monomials = np.concatenate(
-            [self.x[:, self.upper[0]] * self.x[:, self.upper[1]], self.x, np.ones((len(x), 1))], axis=1
+            [turned[self.upper[0]] * turned[self.upper[1]], turned, np.ones((1, len(x)))]
         )
 
 
@@ -41,20 +42,20 @@ class Mixture:
         """`rounds` of EM on `weights` (N,), from where the mixture is."""
         for _ in range(rounds):
             logs = self._component_logs()
-            share = np.exp(logs - logs.max(axis=1, keepdims=True))
-            self._maximise(weights, share / share.sum(axis=1, keepdims=True))
+            share = np.exp(logs - logs.max(axis=0))
+            self._maximise(weights, share / share.sum(axis=0))
 
     def log_density(self) -> Array:
         """Log of the density at each pixel (N,), up to a constant that is the same for all mixtures over `pixels`."""
         logs = self._component_logs()
-        top = logs.max(axis=1)
-        return top + np.log(np.exp(logs - top[:, None]).sum(axis=1))
+        top = logs.max(axis=0)
+        return top + np.log(np.exp(logs - top).sum(axis=0))
 
     def _component_logs(self) -> Array:
-        return self._pixels.monomials @ self._coefficients
+        return self._coefficients @ self._pixels.monomials
 
     def _seed(self, weights: Array, count: int) -> Array:
-        """Hard shares (N, count) by k-means, which starts at the mean and then far from the centres before.
+        """Hard shares (count, N) by k-means, which starts at the mean and then far from the centres before.
 
         Far is the 95th percentile of the distances among well-weighted pixels: the farthest is an outlier.
         """
@@ -69,17 +70,17 @@ class Mixture:
         centre = np.array(centres)
         for _ in range(SEEDING_ROUNDS):
             nearest = ((centre**2).sum(axis=1) - 2 * x @ centre.T).argmin(axis=1)
-            share = np.eye(count)[nearest]
-            mass = weights @ share
-            sums = (share * weights[:, None]).T @ x
+            share = (nearest == np.arange(count)[:, None]).astype(np.float64)
+            mass = share @ weights
+            sums = (share * weights) @ x
             centre = np.where(mass[:, None] > 0, sums / np.maximum(mass, 1e-12)[:, None], centre)
         return share
 
     def _maximise(self, weights: Array, share: Array) -> None:
-        """The M-step. Keeps log weights, means and precisions as coefficients of the monomials."""
+        """The M-step for shares (count, N): log weights, means and precisions as coefficients of the monomials."""
         d = self._pixels.x.shape[1]
         i, j = self._pixels.upper
-        sums = (share * weights[:, None]).T @ self._pixels.monomials
+        sums = (share * weights) @ self._pixels.monomials.T
         mass = sums[:, -1] + 1e-9 * weights.sum()
         mean = sums[:, -1 - d : -1] / mass[:, None]
         covariance = np.empty((len(mass), d, d))
@@ -92,4 +93,4 @@ class Mixture:
         constant = np.log(mass / mass.sum()) - 0.5 * np.linalg.slogdet(covariance)[1]
         constant -= 0.5 * (mean * pull).sum(axis=1)
         quadratic = precision[:, i, j] * np.where(i == j, -0.5, -1.0)
-        self._coefficients = np.concatenate([quadratic, pull, constant[:, None]], axis=1).T
+        self._coefficients = np.concatenate([quadratic, pull, constant[:, None]], axis=1)

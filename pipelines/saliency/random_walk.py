@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 _STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))
 #: Solving ends when the residual is this share of the right side, or after so many steps: it begins where the round
 #: before ended.
-TOLERANCE, MAX_STEPS = 1e-3, 80
+TOLERANCE, MAX_STEPS = 5e-3, 40
 
 
 class RandomWalk:
