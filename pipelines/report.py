@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipelines import storage
@@ -96,7 +96,7 @@ def write_report(output_uri: str, summary: RunSummary) -> str:
 
 def render(summary: RunSummary) -> str:
     """The page as HTML text: the same summary gives the same page."""
-    return _template().render(
+    return environment().get_template("report.html.j2").render(
         run=summary,
         statuses=STATUSES,
         # One scale for all bars, so that defects compare with one another.
@@ -106,7 +106,8 @@ def render(summary: RunSummary) -> str:
 
 
 @lru_cache(maxsize=1)
-def _template() -> Template:
+def environment() -> Environment:
+    """What every page of this project is made with: escaping, the formats of this module as filters, the shared style."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -127,7 +128,7 @@ def _template() -> Template:
         shorten=shorten,
         jpeg=lambda data: "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii"),
     )
-    return environment.get_template("report.html.j2")
+    return environment
 
 
 def _printable(value: Any) -> Any:
