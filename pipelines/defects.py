@@ -294,3 +294,18 @@ def _ink(tone: tuple[int, int, int], coverage: Image.Image, rng: np.random.Gener
         dark = tuple(channel // 4 for channel in tone)
         ink.paste(dark, (0, 0), edge)
     return ink
+
+
+def known_syntheses() -> tuple[str, ...]:
+    """Stand-in."""
+    return ("non_white_background", "watermark", "wrong_angle")
+
+
+def synthesis(name: str):  # type: ignore[no-untyped-def]
+    """Stand-in."""
+    from model.errors import ConfigurationError
+
+    found = {"watermark": add_watermark, "wrong_angle": tilt, "non_white_background": add_watermark}
+    if name not in found:
+        raise ConfigurationError(f"unknown synthesis {name!r}; known are {', '.join(found)}")
+    return found[name]

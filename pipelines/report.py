@@ -96,18 +96,22 @@ def write_report(output_uri: str, summary: RunSummary) -> str:
 
 def render(summary: RunSummary) -> str:
     """The page as HTML text: the same summary gives the same page."""
-    return environment().get_template("report.html.j2").render(
-        run=summary,
-        statuses=STATUSES,
-        # One scale for all bars, so that defects compare with one another.
-        fid_scale=max([1e-9, *_fids(summary)]),
-        configuration=list(flatten(summary.configuration)),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=summary,
+            statuses=STATUSES,
+            # One scale for all bars, so that defects compare with one another.
+            fid_scale=max([1e-9, *_fids(summary)]),
+            configuration=list(flatten(summary.configuration)),
+        )
     )
 
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    """What every page of this project is made with: escaping, the formats of this module as filters, the shared style."""
+    """What every page is made with: escaping, the formats of this module as filters, the shared style."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
