@@ -21,6 +21,11 @@ UnknownLabels = Literal["passthrough", "fail"]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
+def is_name(text: str) -> bool:
+    """True where a defect or a group may be called `text`: 1 to 64 letters, digits, _ or -, no - in front."""
+    return _NAME.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class Defect:
     """A defect that the generator corrects: `id` indexes its type condition, lower `order` comes first."""
@@ -192,7 +197,7 @@ def _named(reader: YamlReader, node: Node | None, key: str) -> dict[str, Node]:
         return {}
     entries = reader.entries(node, key, empty="must have at least one entry")
     for name, value in entries.items():
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             reader.complain(
                 value, f"{key}.{name}", "a name has 1 to 64 letters, digits, _ or - (it names a folder)"
             )

@@ -1,0 +1,35 @@
+"""A function over a stream in a few threads: order kept, and only a few items in memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: For functions that wait for storage. `Executor.map` would take all items at once, and hold all results.
+THREADS = 16
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with its result, in order; at most `threads` of them are begun before the first is asked for.
+
+    `items` are drawn in the caller's thread. Raises what `function` raises, at that item's turn.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        begun: deque[tuple[Item, Future[Result]]] = deque()
+        try:
+            for item in items:
+                begun.append((item, pool.submit(function, item)))
+                if len(begun) == threads:
+                    first, future = begun.popleft()
+                    yield first, future.result()
+            while begun:
+                first, future = begun.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in begun:  # who stops asking does not wait for what was not begun
+                future.cancel()

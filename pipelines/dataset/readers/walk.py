@@ -1,0 +1,146 @@
+"""Trees of images, folder by folder: only one folder's names are in memory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.dataset.readers.base import Counted, Notes
+from pipelines.fetch import SCHEMES
+
+#: What counts as an image by its name. Those that are not decoded are listed too: each is an error with a code in the
+#: report, where left out it would go unnoticed.
+DECODED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+IMAGE_SUFFIXES = (*DECODED_SUFFIXES, ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".svg")
+
+
+class Folder(NamedTuple):
+    """A folder below a root: its place as names, and its files' names in order."""
+
+    parts: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def key(self, name: str) -> str:
+        """The path of file `name` from the root."""
+        return "/".join((*self.parts, name))
+
+
+def check_folder(uri: str, flag: str) -> None:
+    """Raise ConfigurationError, naming `flag`, unless `uri` is a folder that can be read, of local files or s3://."""
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme not in SCHEMES:
+        raise ConfigurationError(f"{flag}: {uri}: images are read from local folders, file:// and s3:// only")
+    storage.check_readable(uri, flag)
+    with storage.as_configuration_error(uri, flag, "read"):
+        fs, path = storage.resolve(uri)
+        if not fs.isdir(path):
+            raise ConfigurationError(f"{flag}: {uri} is a file; name the folder with the images")
+
+
+def walk(uri: str, flag: str) -> Iterator[Folder]:
+    """All folders at and below the folder `uri`, each before those in it, in order of names.
+
+    Without hidden files (.name) and hidden or private folders (.name, _name). The order of `parts` is that of tuples.
+    Raises ConfigurationError that names `flag` where a folder cannot be listed.
+    """
+    fs, path = storage.resolve(uri)
+    yield from _walk(fs, path, (), flag)
+
+
+def _walk(fs: AbstractFileSystem, path: str, parts: tuple[str, ...], flag: str) -> Iterator[Folder]:
+    with storage.as_configuration_error(path, flag, "read"):
+        folders, files = _local(path) if isinstance(fs, LocalFileSystem) else _remote(fs, path)
+    yield Folder(parts, tuple(sorted(name for name in files if not name.startswith("."))))
+    del files  # not while the folders below are read
+    for name in sorted(name for name in folders if not name.startswith((".", "_"))):
+        yield from _walk(fs, f"{path.rstrip('/')}/{name}", (*parts, name), flag)
+
+
+def _local(path: str) -> tuple[list[str], list[str]]:
+    folders, files = [], []
+    with os.scandir(path) as found:
+        for entry in found:
+            if not entry.is_dir():
+                files.append(entry.name)
+            elif not (entry.is_symlink() and _holds(entry.path, path)):
+                folders.append(entry.name)
+    return folders, files
+
+
+def _holds(link: str, path: str) -> bool:
+    """True where a link leads to a folder above itself: following it would never end."""
+    target, here = Path(link).resolve(), Path(path).resolve()
+    return target == here or target in here.parents
+
+
+def _remote(fs: AbstractFileSystem, path: str) -> tuple[list[str], list[str]]:
+    folders: list[str] = []
+    files: list[str] = []
+    for info in fs.ls(path, detail=True):
+        full = info["name"].rstrip("/")
+        name = full.rpartition("/")[2]
+        if full != path.rstrip("/") and name and not info["name"].endswith("//"):
+            (folders if info["type"] == "directory" else files).append(name)
+    return folders, files
+
+
+def walk_images(uri: str, flag: str, notes: Notes) -> Iterator[Folder]:
+    """`walk` with images alone, and only folders that have some; what is left out is noted.
+
+    Raises ConfigurationError, also where there is no image at all.
+    """
+    others, unnameable, found = Counted(), Counted(), False
+    for folder in walk(uri, flag):
+        images = []
+        for name in folder.files:
+            if not is_image(name):
+                others.add(folder.key(name))
+            elif not _is_text(folder.key(name)):
+                unnameable.add(ascii(folder.key(name)))
+            else:
+                images.append(name)
+        if images:
+            found = True
+            yield Folder(folder.parts, tuple(images))
+    if others.count:
+        notes.add(f"{flag}: {others.count} files below {uri} are no images by their names: {others}")
+    if unnameable.count:
+        notes.add(
+            f"{flag}: {unnameable.count} images below {uri} are left out, since their names are not UTF-8 (rename "
+            f"them): {unnameable}"
+        )
+    if not found:
+        raise no_images(uri, flag)
+
+
+def check_images(uri: str, flag: str) -> None:
+    """Raise ConfigurationError unless `uri` is a folder with at least one image; looks no further than that."""
+    check_folder(uri, flag)
+    if not any(is_image(name) for folder in walk(uri, flag) for name in folder.files):
+        raise no_images(uri, flag)
+
+
+def no_images(uri: str, flag: str) -> ConfigurationError:
+    """The complaint about a folder without images."""
+    return ConfigurationError(
+        f"{flag}: no images at {uri}; images are files named {', '.join(DECODED_SUFFIXES)}, at any depth"
+    )
+
+
+def is_image(name: str) -> bool:
+    """True for the names of image files."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def stem(name: str) -> str:
+    """A file's name without its extension."""
+    return name.rpartition(".")[0]
+
+
+def _is_text(name: str) -> bool:
+    return name.encode("utf-8", "ignore").decode() == name

@@ -1,0 +1,122 @@
+"""Entries to records: fetches the encoded bytes that an entry names.
+
+Files are fetched a few at once and ahead of their turn, cells of parquet files streamed. What is wrong with one image
+is its record's error; only a table that cannot be read at all ends the run, since that is no image's fault and may
+pass when the task is tried again.
+"""
+
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines import storage
+from pipelines.ahead import map_ahead
+from pipelines.dataset.cells import Cells
+from pipelines.dataset.records import LEFT, Entry, Locator, Record
+from pipelines.decode import ImageError, decode_image
+from pipelines.encode import encode_image
+from pipelines.fetch import read_image
+
+#: Entries whose files are fetched ahead. Each may hold some images of up to 32 MB.
+FETCH_THREADS = 8
+
+ROLES = ("source", "target", "mask")
+
+_Fetched = Mapping[str, bytes | ImageError]  # by URI
+
+
+@dataclass(frozen=True)
+class _Halves:
+    """The last picture that was cut: both halves are asked for one after the other."""
+
+    of: Locator  # without its part
+    pixels: np.ndarray  # (H, W, 3) uint8
+
+
+def records(entries: Iterable[Entry]) -> Iterator[Record]:
+    """The record of each entry, in order.
+
+    A half of a picture (LEFT, RIGHT) comes as PNG, lossless; all other bytes are as stored. A cell that is null counts
+    as if the entry had not named it; an entry of which no image is left has the error `no_image`. Other errors: the
+    codes of `fetch.read_image`, and for halves those of `decode.decode_image` and `odd_width`.
+
+    Raises StorageReadError where a parquet file cannot be read.
+    """
+    with Cells() as cells:
+        for entry, files in map_ahead(_fetch_files, entries, FETCH_THREADS):
+            yield _record(entry, files, cells)
+
+
+def _fetch_files(entry: Entry) -> _Fetched:
+    """The files that the entry names, each once."""
+    uris = {place.uri for place in _places(entry).values() if place.row is None}
+    return {uri: _read(uri) for uri in uris}
+
+
+def _read(uri: str) -> bytes | ImageError:
+    try:
+        return read_image(uri)
+    except ImageError as error:
+        return error
+
+
+def _places(entry: Entry) -> dict[str, Locator]:
+    return {role: place for role in ROLES if (place := getattr(entry, role)) is not None}
+
+
+def _record(entry: Entry, files: _Fetched, cells: Cells) -> Record:
+    found: dict[str, bytes] = {}
+    whole: dict[Locator, bytes | None] = {}
+    halves: _Halves | None = None
+    try:
+        for role, place in _places(entry).items():
+            key = place._replace(part=None)
+            if key not in whole:
+                whole[key] = _whole(place, files, cells, role)
+            data = whole[key]
+            if data is None:
+                continue
+            if place.part is not None:
+                if halves is None or halves.of != key:
+                    halves = _Halves(key, decode_image(data))
+                data = _half(halves.pixels, place.part)
+            found[role] = data
+        if "source" not in found and "target" not in found:
+            raise ImageError("no_image", "there is neither image bytes nor a uri")
+    except ImageError as error:
+        return Record(entry, error=(error.code, str(error)))
+    return Record(entry, found.get("source"), found.get("target"), found.get("mask"))
+
+
+def _whole(place: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | None:
+    """The bytes of a file or a cell; None for a cell that is null. Raises ImageError."""
+    if place.row is None or place.column is None:
+        data = files[place.uri] if place.row is None else ImageError("missing", f"{place.uri}: no column")
+        if isinstance(data, ImageError):
+            raise data
+        return data
+    value = cells.read(place.uri, place.row, place.column, role)
+    if not isinstance(value, dict):
+        return value
+    if value.get("bytes") is not None:
+        return bytes(value["bytes"])
+    # Hugging Face: a struct without bytes says by its path where they are.
+    return read_image(beside(place.uri, value["path"])) if value.get("path") else None
+
+
+def beside(table: str, uri: str) -> str:
+    """`uri` as a row of the file `table` means it: relative to the folder that the file is in."""
+    if "://" in uri or uri.startswith("/"):
+        return uri
+    return storage.join(table.rpartition("/")[0], posixpath.normpath(uri))
+
+
+def _half(picture: np.ndarray, part: str) -> bytes:
+    """The left or the right half of `picture` (H, W, 3) uint8, as PNG. Raises ImageError."""
+    width = picture.shape[1]
+    if width % 2:
+        raise ImageError("odd_width", f"a picture {width} pixels wide does not hold two of equal width")
+    half = picture[:, : width // 2] if part == LEFT else picture[:, width // 2 :]
+    return encode_image(half, "png")
