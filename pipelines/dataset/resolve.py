@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines import storage
 from pipelines.ahead import map_ahead
 from pipelines.dataset.cells import Cells
 from pipelines.dataset.records import LEFT, Entry, Locator, Record
@@ -110,7 +109,8 @@ def beside(table: str, uri: str) -> str:
     """`uri` as a row of the file `table` means it: relative to the folder that the file is in."""
     if "://" in uri or uri.startswith("/"):
         return uri
-    return storage.join(table.rpartition("/")[0], posixpath.normpath(uri))
+    scheme, separator, path = table.rpartition("://")
+    return scheme + separator + posixpath.normpath(posixpath.join(posixpath.dirname(path), uri))
 
 
 def _half(picture: np.ndarray, part: str) -> bytes:

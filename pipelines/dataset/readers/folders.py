@@ -84,7 +84,7 @@ class PairedFolders:
 
     def entries(self, notes: Notes) -> Iterator[Entry]:
         alone = Counted()
-        roots = [storage.absolute(root) for root in (self.source, self.target)]
+        roots = [storage.absolute(root) for root in self._roots]
         pairs = 0
         for parts, sources, targets in self._folders(notes):
             for key in sorted(sources.keys() | targets.keys()):
@@ -108,15 +108,21 @@ class PairedFolders:
 
     def _folders(self, notes: Notes) -> Iterator[tuple[tuple[str, ...], dict[str, str], dict[str, str]]]:
         """Each folder's files on either side, by name without extension."""
-        trees = [
-            ((folder.parts, side, folder) for folder in walk_images(root, self.flag, notes))
-            for side, root in enumerate((self.source, self.target))
-        ]
-        for parts, group in groupby(heapq.merge(*trees, key=lambda item: item[:2]), key=lambda item: item[0]):
+        trees = [self._tree(side, notes) for side in (0, 1)]
+        in_order = heapq.merge(*trees, key=lambda item: (item[1].parts, item[0]))
+        for parts, group in groupby(in_order, key=lambda item: item[1].parts):
             names: list[dict[str, str]] = [{}, {}]
-            for _, side, folder in group:
-                names[side] = self._by_stem(folder, (self.source, self.target)[side])
+            for side, folder in group:
+                names[side] = self._by_stem(folder, self._roots[side])
             yield parts, names[0], names[1]
+
+    @property
+    def _roots(self) -> tuple[str, str]:
+        return self.source, self.target
+
+    def _tree(self, side: int, notes: Notes) -> Iterator[tuple[int, Folder]]:
+        for folder in walk_images(self._roots[side], self.flag, notes):
+            yield side, folder
 
     def _by_stem(self, folder: Folder, root: str) -> dict[str, str]:
         names: dict[str, str] = {}
