@@ -14,11 +14,12 @@ import numpy as np
 
 from pipelines.drawing.backgrounds import flat_background, standing_background
 from pipelines.drawing.bag import design_bag
+from pipelines.drawing.camera import Camera
 from pipelines.drawing.canvas import Canvas, Placement
 from pipelines.drawing.design import Design, Pose
 from pipelines.drawing.dress import design_dress
 from pipelines.drawing.mug import design_mug
-from pipelines.drawing.noise import softened
+from pipelines.drawing.shadows import lying_shadow, standing_shadow
 from pipelines.drawing.shirt import design_shirt
 from pipelines.drawing.shoe import design_shoe
 from pipelines.drawing.sunglasses import design_sunglasses
@@ -78,7 +79,7 @@ def draw_scene(image_id: str, seed: int, tilt_degrees: float = 0.0, room_degrees
     stands = design.pose is Pose.STANDING and tilt_degrees == 0.0
     foot = placement.centre_y + (design.extent[3] - 0.03) * placement.scale if stands else None
     background = _background(canvas.coverage, placement.scale, foot, ground)
-    camera = _Camera.draw(height, width, lens)
+    camera = Camera.draw(height, width, lens)
     surrounds = camera.take(background)
     window = _bounds(mask)
     product, alpha = camera.take(canvas.colour(window), window), mask[window][..., None]
@@ -143,95 +144,8 @@ def _background(
     """Ground and shadow; `foot` is the row on which a standing product stands, None where it lies."""
     height, width = coverage.shape
     if foot is None:
-        picture, shadow = flat_background(rng, height, width), _lying_shadow(coverage, scale, rng)
+        picture, shadow = flat_background(rng, height, width), lying_shadow(coverage, scale, rng)
     else:
         picture = standing_background(rng, height, width, foot / height)
-        shadow = _standing_shadow(coverage, foot, scale, rng)
+        shadow = standing_shadow(coverage, foot, scale, rng)
     return picture * (1.0 - shadow)[..., None]
-
-
-def _lying_shadow(coverage: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A dark rim where the goods touch the ground, a soft shadow thrown to one side: float32 (H, W)."""
-    reach = scale * rng.uniform(0.02, 0.06)
-    angle = rng.uniform(0.2, math.pi - 0.2)
-    thrown = softened(
-        _shifted(coverage, reach * math.cos(angle), reach * math.sin(angle)), max(3.0, reach * 1.4)
-    )
-    contact = softened(coverage, max(2.0, scale * 0.018))
-    return np.clip(
-        thrown * np.float32(rng.uniform(0.25, 0.5)) + contact * np.float32(rng.uniform(0.2, 0.4)), 0, 0.8
-    )
-
-
-def _standing_shadow(coverage: np.ndarray, foot: float, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """The silhouette thrown onto the ground behind the goods, darkest at the foot: float32 (H, W)."""
-    height, width = coverage.shape
-    flat = rng.uniform(0.12, 0.25)
-    lean = rng.uniform(-0.6, 0.6)
-    row = np.arange(height, dtype=np.float32)[:, None]
-    column = np.arange(width, dtype=np.float32)[None, :]
-    above = (foot + scale * 0.02 - row) / np.float32(
-        flat
-    )  # how high on the silhouette this ground point's caster is
-    source_row = np.clip(foot - above, 0, height - 1).astype(np.int32)
-    source_column = np.clip(column - above * np.float32(lean), 0, width - 1).astype(np.int32)
-    cast = np.where(
-        (above > -scale * 0.04) & (above < foot), coverage[source_row, source_column], 0.0
-    ).astype(np.float32)
-    thrown = softened(cast, max(3.0, scale * 0.06)) * np.exp(
-        -np.clip(above, 0, None) / np.float32(1.4 * scale)
-    )
-    near = np.exp(-(((row - foot) / np.float32(scale * 0.045)) ** 2))
-    columns = coverage[int(max(0, foot - scale * 0.12)) : int(min(height, foot + 2))]
-    span = (
-        softened(np.broadcast_to(columns.max(axis=0), (8, width)), 6.0)[4]
-        if columns.size
-        else np.zeros(width)
-    )
-    contact = near * np.clip(span, 0, 1)[None, :].astype(np.float32)
-    return np.clip(
-        thrown * np.float32(rng.uniform(0.3, 0.55)) + contact * np.float32(rng.uniform(0.4, 0.65)), 0, 0.85
-    )
-
-
-def _shifted(field: np.ndarray, right: float, down: float) -> np.ndarray:
-    """`field` moved by whole pixels, zeros coming in."""
-    dx, dy = round(right), round(down)
-    height, width = field.shape
-    moved = np.zeros_like(field)
-    moved[max(0, dy) : height + min(0, dy), max(0, dx) : width + min(0, dx)] = field[
-        max(0, -dy) : height + min(0, -dy), max(0, -dx) : width + min(0, -dx)
-    ]
-    return moved
-
-
-@dataclass(frozen=True)
-class _Camera:
-    """Light, white balance and noise of one photo: what product and background have in common."""
-
-    light: np.ndarray  # float32 (H, W): exposure, fall-off to one side, vignetting
-    noise: np.ndarray  # float32 (H, W)
-    balance: np.ndarray  # float32 (3,)
-
-    @classmethod
-    def draw(cls, height: int, width: int, rng: np.random.Generator) -> "_Camera":
-        x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
-        y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-        fall = np.float32(rng.uniform(0.0, 0.08)) * (x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1))
-        distance = x * x + y * y
-        vignette = 1.0 - np.float32(rng.uniform(0.02, 0.14) / 4) * distance * distance
-        exposure, warmth = rng.uniform(0.94, 1.05), rng.normal(0, 0.025)
-        noise = rng.standard_normal((height, width), dtype=np.float32) * np.float32(
-            rng.uniform(0.5, 2.4) / 255
-        )
-        balance = np.array([1 + warmth, 1.0, 1 - warmth], dtype=np.float32)
-        return cls((1.0 + fall) * vignette * exposure, noise, balance)
-
-    def take(
-        self, picture: np.ndarray, window: tuple[slice, slice] = (slice(None), slice(None))
-    ) -> np.ndarray:
-        """The part of the scene in `window`, float32 (h, w, 3), as this camera shows it, in [0, 1]."""
-        seen = picture * self.light[window][..., None]
-        seen *= self.balance
-        seen += self.noise[window][..., None]
-        return np.clip(seen, 0, 1, out=seen)

@@ -1,0 +1,154 @@
+"""Wrong angles: products turned in the picture, or seen by a camera that was not held squarely before them.
+
+Severity. Turned by 8 to 30 degrees: less passes for upright, more is a product lying down, of which nobody can say
+which way is up. Seen at 12 to 24 degrees off the perpendicular, from 0.9 to 1.5 times the picture's longer side away: a
+phone held over a table, whose main lens takes in a scene about as wide as it is away. Converging edges are then 1.1 to
+1.6 times as long at one end as at the other; beyond that the goods' far side is hidden.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: Degrees by which `tilt` and `wrong_angle` turn.
+MIN_DEGREES, MAX_DEGREES = 8.0, 30.0
+#: Degrees between the camera's axis and the perpendicular, and its distance as a share of the longer side.
+MIN_SLANT, MAX_SLANT = 12.0, 24.0
+NEAREST, FARTHEST = 0.9, 1.5
+#: Degrees by which a product seen at a slant is turned besides, where it is not turned on purpose.
+CARELESS_DEGREES = 2.0, 6.0
+#: Shares of wrong angles that are turned only, and turned as well as seen at a slant; the rest is seen at a slant.
+TURNED_ONLY, BOTH = 0.45, 0.35
+#: A pixel with a channel below this is goods, not the white around them.
+WHITE = 240
+#: Goods that would leave the picture are made smaller, to this share at most.
+MIN_SCALE = 0.6
+#: Rim of the fill's colour, so that the picture's border is interpolated instead of cut into steps.
+MARGIN = 2
+
+
+def tilt(
+    image: NDArray[np.uint8],
+    rng: np.random.Generator,
+    fill: int = 255,
+    min_degrees: float = MIN_DEGREES,
+    max_degrees: float = MAX_DEGREES,
+) -> NDArray[np.uint8]:
+    """Turn the picture about its centre by min_degrees to max_degrees, either way; see `rotate`."""
+    degrees = float(rng.uniform(min_degrees, max_degrees)) * (1.0 if rng.random() < 0.5 else -1.0)
+    return rotate(image, degrees, fill)
+
+
+def rotate(image: NDArray[np.uint8], degrees: float, fill: int = 255) -> NDArray[np.uint8]:
+    """Turn uint8 (H, W, 3) counter-clockwise about its centre, at the picture's own aspect ratio.
+
+    The size stays; what comes from outside has the grey level `fill`. Bicubic, the border included.
+    """
+    padded = np.pad(image, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=fill)
+    turned = Image.fromarray(padded).rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(fill, fill, fill))
+    return np.array(turned)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def wrong_angle(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Turn a product on white by 8 to 30 degrees, or see it at a slant, or both.
+
+    image: uint8 (H, W, 3). Returns a new uint8 (H, W, 3); what comes from outside is white. Goods that lay within the
+    picture stay within: they are made smaller and moved as far as that needs, by MIN_SCALE at most. A picture that is
+    white all over stays white: it has nothing that could lean.
+    """
+    height, width = image.shape[:2]
+    kind = float(rng.random())
+    way = 1.0 if rng.random() < 0.5 else -1.0
+    turned = kind < TURNED_ONLY + BOTH
+    degrees = way * float(rng.uniform(MIN_DEGREES, MAX_DEGREES) if turned else rng.uniform(*CARELESS_DEGREES))
+    moved = _turn(degrees)
+    if kind >= TURNED_ONLY:
+        distance = max(height, width) * float(rng.uniform(NEAREST, FARTHEST))
+        slant = float(rng.uniform(MIN_SLANT, MAX_SLANT))
+        # From above or below twice as often as from a side: goods lie before those who photograph them.
+        upwards = 90.0 * (float(rng.integers(4)) if rng.random() < 1 / 3 else 2.0 * float(rng.integers(2)))
+        moved = slanted(slant, upwards + float(rng.normal(0.0, 10.0)), distance) @ moved
+    return transform(image, _kept_inside(image, moved) @ moved)
+
+
+def slanted(degrees: float, axis_degrees: float, distance: float) -> NDArray[np.float64]:
+    """Homography (3, 3) of a plane seen `degrees` off its perpendicular, about a point in its middle.
+
+    The plane is turned about an axis through that point, axis_degrees from the horizontal, and projected from
+    `distance` (pixels) on, so that the middle keeps its size: x' = x d / (d + y sin a), y' = y cos a d / (d + y sin a)
+    for a horizontal axis.
+    """
+    angle = math.radians(degrees)
+    seen = np.diag([1.0, math.cos(angle), 1.0])
+    seen[2, 1] = math.sin(angle) / distance
+    about = _turn(axis_degrees)
+    return about @ seen @ about.T
+
+
+def transform(
+    image: NDArray[np.uint8], homography: NDArray[np.float64], fill: int = 255
+) -> NDArray[np.uint8]:
+    """Move the pixels of uint8 (H, W, 3) by a homography about the picture's centre, x right and y down.
+
+    The size stays; what comes from outside has the grey level `fill`. Bicubic.
+    """
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=fill)
+    to_centre = np.array([[1.0, 0.0, -width / 2 - MARGIN], [0.0, 1.0, -height / 2 - MARGIN], [0.0, 0.0, 1.0]])
+    back = np.linalg.inv(
+        np.linalg.inv(to_centre) @ homography @ to_centre
+    )  # Pillow asks where pixels come from
+    data = (back / back[2, 2]).ravel()[:8].tolist()
+    moved = Image.fromarray(padded).transform(
+        (width + 2 * MARGIN, height + 2 * MARGIN),
+        Image.Transform.PERSPECTIVE,
+        data,
+        Image.Resampling.BICUBIC,
+        fillcolor=(fill, fill, fill),
+    )
+    return np.array(moved)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def _turn(degrees: float) -> NDArray[np.float64]:
+    """Counter-clockwise as a viewer sees it, y being downwards."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _kept_inside(image: NDArray[np.uint8], homography: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What scales and shifts the moved goods into the picture; the identity where they are in it anyway."""
+    half = np.array([image.shape[1], image.shape[0]]) / 2
+    outline = _outline(image)
+    stay = np.eye(3)
+    if outline is None:
+        return stay
+    x, y, w = homography @ np.vstack([(outline - half).T, np.ones(len(outline))])
+    moved = np.stack([x / w, y / w], axis=1)
+    low, high = moved.min(axis=0), moved.max(axis=0)
+    scale = float(np.clip((2 * half / (high - low)).min(), MIN_SCALE, 1.0))
+    # The least shift that brings both ends inside; where that cannot be, the middle of what is free to lie.
+    first, last = -half - scale * low, half - scale * high
+    shift = np.where(first <= last, np.clip(0.0, first, last), (first + last) / 2)
+    stay[0, 0] = stay[1, 1] = scale
+    stay[:2, 2] = shift
+    return stay
+
+
+def _outline(image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+    """Ends of the goods in every row, float (N, 2), x before y; None where there are none or they go to the border.
+
+    Goods that are cut off by the border already lose nothing by being cut off elsewhere.
+    """
+    goods = image.min(axis=-1) < WHITE
+    rows = np.flatnonzero(goods.any(axis=1))
+    border = np.concatenate([goods[0], goods[-1], goods[:, 0], goods[:, -1]])
+    if rows.size == 0 or border.mean() > 0.02:
+        return None
+    first = goods[rows].argmax(axis=1)
+    last = goods.shape[1] - goods[rows, ::-1].argmax(axis=1)
+    down = np.concatenate([rows, rows + 1])
+    return np.stack(
+        [np.concatenate([first, first, last, last]), np.concatenate([down, down])], axis=1
+    ).astype(np.float64)
