@@ -38,7 +38,9 @@ def preparation() -> Preparation:
         }
     )
     totals.unreadable.append(("<script>alert(1)</script>", "corrupt", "no\x00 picture <b>"))
-    record = UnitRecord(totals, accepted=[example(i, 0.6 + i / 100) for i in range(15)], rejected=[example(99, 0.55)])
+    record = UnitRecord(
+        totals, accepted=[example(i, 0.6 + i / 100) for i in range(15)], rejected=[example(99, 0.55)]
+    )
     return Preparation(record, 0.6, "abc" * 20, ["twice"], ["maps: 1 <i>odd</i> file"], {"seed": 0}, 12.5, 2)
 
 
@@ -46,7 +48,12 @@ def test_the_page_tells_counts_and_shows_the_pairs_around_the_threshold(preparat
     page = render(preparation)
     assert "1,000 training rows from 1,000 images" in page
     assert page.count("<figure>") == 16
-    assert page.index("Worst accepted") < page.index("photo-0") < page.index("Best rejected") < page.index("photo-99")
+    assert (
+        page.index("Worst accepted")
+        < page.index("photo-0")
+        < page.index("Best rejected")
+        < page.index("photo-99")
+    )
     assert "0.55, blends into the background, saliency" in page
     assert "twice" in page
 
@@ -61,7 +68,12 @@ def test_what_the_data_say_is_text_and_nothing_else(preparation: Preparation) ->
 
 def test_rows_add_up_by_task(preparation: Preparation) -> None:
     found = tasks(preparation.record.totals)
-    assert found["watermark"] == {"paired train": 700, "paired test": 200, "unpaired train": 0, "unpaired test": 0}
+    assert found["watermark"] == {
+        "paired train": 700,
+        "paired test": 200,
+        "unpaired train": 0,
+        "unpaired test": 0,
+    }
     assert sum(sum(row.values()) for row in found.values()) == 1000
 
 

@@ -1,4 +1,6 @@
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,38 +9,18 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
-from model.errors import ConfigurationError
-from pipelines.dataset.job import (
-    LISTED_UNREADABLE,
-    Outputs,
-    Totals,
-    last_catalog_hash,
-    list_photos,
-    number_files,
-    prepare_unit,
-    records,
-)
-from pipelines.dataset.photos import PhotoSettings
+from model.errors import RunError
+from pipelines import storage
+from pipelines.dataset.job import collect
+from pipelines.dataset.totals import LISTED, SHOWN, UnitRecord
+from pipelines.dataset.unit import UnitStorageError, prepare_unit
+from pipelines.decode import decode_image
 from pipelines.schemas import CATALOG, REFERENCE, SHARD
 from pipelines.splits import split_of
 from tests.photo_tables import HEIGHT, WIDTH, encode, record, scene, write_table
-
-SETTINGS = PhotoSettings(
-    groups={"non_white_background": "background", "watermark": "background", "wrong_angle": "angle"},
-    max_side=48,
-)
-
-
-def prepare(photos: list[Path], output: Path, size: int | None = None) -> Totals:
-    """What the job does, without Ray: all units one after the other."""
-    units = list_photos([str(path) for path in photos]).units
-    last = last_catalog_hash(units, size) if size else None
-    outputs = Outputs(str(output / "shards"), str(output / "held-back"), last)
-    totals = Totals()
-    for unit, file_number in number_files(units):
-        totals.merge(Totals.from_json(prepare_unit(unit, file_number, SETTINGS, outputs).to_json()))
-    return totals
+from tests.preparation import SETTINGS, planned, prepare
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -58,7 +40,7 @@ def test_shards_have_the_agreed_schema_and_all_rows_of_a_photo_on_one_side(tmp_p
     assert len(made) == 36
     assert len({(row["image_id"], row["defect"]) for row in made}) == 36
     assert all(row["split"] == split_of(row["image_id"]) for row in made)
-    assert totals.counts["photos/read"] == 12
+    assert totals.counts["entries/prepared"] == 12
     assert sum(n for key, n in totals.counts.items() if key.startswith("rows/")) == 36
 
 
@@ -70,24 +52,17 @@ def test_making_a_unit_again_writes_the_same_bytes_to_the_same_names(tmp_path: P
     assert digests(tmp_path / "out") == before
 
 
-def test_shards_are_named_after_the_place_of_their_photos(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipelines.dataset.job.PHOTOS_PER_FILE", 2)
-    monkeypatch.setattr("pipelines.parquet_units.UNIT_BYTES", 1)  # every row group is a unit
-    one = write_table(tmp_path / "a.parquet", [record(f"a{i}") for i in range(6)], row_group_size=3)
-    other = write_table(tmp_path / "b.parquet", [record("b0")])
-    prepare([one, other], tmp_path / "out")
+def test_shards_are_named_after_their_unit(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(7)], row_group_size=3)
+    prepare([table], tmp_path / "out", of_unit=3)
     made = {
         path.name: sorted(set(pq.read_table(path)["image_id"].to_pylist()))
         for path in (tmp_path / "out" / "shards").iterdir()
     }
     assert made == {
-        "part-00000-000000000.parquet": ["a0", "a1"],
-        "part-00000-000000002.parquet": ["a2"],
-        "part-00000-000000003.parquet": ["a3", "a4"],
-        "part-00000-000000005.parquet": ["a5"],
-        "part-00001-000000000.parquet": ["b0"],
+        "part-000-000000-000.parquet": ["p0", "p1", "p2"],
+        "part-000-000001-000.parquet": ["p3", "p4", "p5"],
+        "part-000-000002-000.parquet": ["p6"],
     }
 
 
@@ -98,7 +73,7 @@ def test_content_does_not_depend_on_the_order_or_the_files_of_photos(tmp_path: P
         write_table(tmp_path / "x.parquet", photos[:3:-1], row_group_size=2),
         write_table(tmp_path / "y.parquet", photos[3::-1], row_group_size=1),
     ]
-    one, other = prepare([whole], tmp_path / "one", 2), prepare(parts, tmp_path / "other", 2)
+    one, other = prepare([whole], tmp_path / "one", 2), prepare(parts, tmp_path / "other", 2, of_unit=4)
     assert one == other
 
     def key(row: dict[str, Any]) -> tuple[str, str]:
@@ -120,16 +95,21 @@ def test_the_fingerprint_changes_with_the_content(tmp_path: Path, change: dict[s
 
 
 def test_photos_that_cannot_be_read_are_counted_and_the_rest_is_made(tmp_path: Path) -> None:
-    bad = [record(f"bad{i:03}", image=b"junk") for i in range(LISTED_UNREADABLE + 5)]
-    photos = [record("good"), *bad, record("empty", image=None), record(None)]
-    totals = prepare([write_table(tmp_path / "a.parquet", photos, row_group_size=7)], tmp_path / "out")
-    assert totals.counts["photos/read"] == 1
-    assert totals.counts["photos/unreadable"] == len(photos) - 1
+    bad = [record(f"bad{i:03}", image=b"junk") for i in range(LISTED + 5)]
+    photos = [record("good"), *bad, record("empty", image=None)]
+    work = planned([write_table(tmp_path / "a.parquet", photos, row_group_size=7)], tmp_path / "out")
+    for unit in range(work.plan.units):
+        prepare_unit(unit, work)
+    found, known = collect(work)
+    totals = found.totals
+    assert totals.counts["entries/prepared"] == 1
+    assert totals.counts["entries/unreadable"] == len(photos) - 1
     assert totals.counts["unreadable/unknown_format"] == len(bad)
-    assert totals.counts["unreadable/empty"] == 1
-    assert totals.counts["unreadable/no_image_id"] == 1
-    assert len(totals.unreadable) == LISTED_UNREADABLE
+    assert totals.counts["unreadable/no_image"] == 1
+    assert len(totals.unreadable) == LISTED
     assert {row["image_id"] for row in rows(tmp_path / "out" / "shards")} == {"good"}
+    # What could not be read is not known: it is tried again when photos are added.
+    assert known.has([photo["image_id"] for photo in photos]).tolist() == [True] + [False] * (len(photos) - 1)
 
 
 def test_the_held_back_catalog_has_test_photos_only_and_references_are_trusted(tmp_path: Path) -> None:
@@ -158,12 +138,6 @@ def test_the_held_back_catalog_has_at_most_the_asked_size(tmp_path: Path, size: 
     assert len(rows(tmp_path / "out" / "held-back" / "catalog")) == min(size, available)
 
 
-def test_a_limit_takes_the_first_photos(tmp_path: Path) -> None:
-    table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(9)], row_group_size=2)
-    units = list_photos([str(table)], limit=5).units
-    assert [row["image_id"] for unit in units for row in records(unit)] == [f"p{i}" for i in range(5)]
-
-
 def test_images_may_be_structs_with_bytes(tmp_path: Path) -> None:
     image = {"bytes": encode(scene()), "path": "a.png"}
     table = pa.table(
@@ -175,41 +149,73 @@ def test_images_may_be_structs_with_bytes(tmp_path: Path) -> None:
     assert {row["product_type"] for row in rows(tmp_path / "out" / "shards")} == {None}
 
 
-def test_folders_are_read_in_the_order_of_names(tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        write_table(tmp_path / f"{name}.parquet", [record(name)])
-    units = list_photos([str(tmp_path)]).units
-    assert [row["image_id"] for unit in units for row in records(unit)] == ["a", "b"]
+def test_masks_are_counted_by_quality_and_those_near_the_threshold_are_shown(tmp_path: Path) -> None:
+    doubtful = encode(np.full((HEIGHT, WIDTH), 128, np.uint8))
+    photos = [record(f"good{i:02}") for i in range(SHOWN + 3)]
+    photos += [record("doubtful", mask=doubtful), record("bare", mask=None)]
+    work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out")
+    for unit in range(work.plan.units):
+        prepare_unit(unit, work)
+    found, _ = collect(work)
+    counts = found.totals.counts
+    assert sum(n for key, n in counts.items() if key.startswith("quality/")) == len(photos) - 1
+    assert (counts["masks/good"], counts["masks/doubtful"], counts["masks/missing"]) == (SHOWN + 3, 1, 1)
+    assert [(e.image_id, e.quality < SETTINGS.min_quality) for e in found.rejected] == [("doubtful", True)]
+    assert [e.image_id for e in found.accepted] == [f"good{i:02}" for i in range(SHOWN)]
+    assert counts[f"doubtful_because/{found.rejected[0].lowest}"] == 1
 
 
-def test_a_missing_column_is_named_with_what_was_expected(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"id": ["p"], "image": [b""]}), tmp_path / "a.parquet")
-    with pytest.raises(
-        ConfigurationError, match=r"no column image_id .*its columns are id, image.*image_id: string"
-    ):
-        list_photos([str(tmp_path)])
+def test_photos_without_a_mask_get_one_from_saliency_in_their_order(tmp_path: Path) -> None:
+    sizes = []
+
+    def saliency(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        sizes.append(len(images))
+        # Red is product: a mask that belongs to another photo would cut through this one.
+        return [(image[..., 0] > 150).astype(np.float32) for image in images]
+
+    def at(shift: int) -> NDArray[np.uint8]:
+        return np.roll(scene(), shift, axis=1)
+
+    photos = [
+        record(f"p{i}") if i % 5 == 4 else record(f"p{i}", image=encode(at(i % 7 - 3)), mask=None)
+        for i in range(40)
+    ]
+    work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out", of_unit=40)
+    prepare_unit(0, work, saliency)
+    counts = UnitRecord.from_bytes((tmp_path / "out/work/done/000/000000.parquet").read_bytes()).totals.counts
+    assert (counts["masks/saliency_good"], counts["masks/good"]) == (32, 8)
+    assert sum(sizes) == 32
+    assert len(sizes) < 5
+    for row in rows(tmp_path / "out" / "shards"):
+        if row["defect"] == "non_white_background":
+            target, photo = decode_image(row["target"]).astype(int), decode_image(row["source"]).astype(int)
+            is_product = photo[..., 0] > 180
+            assert np.abs(target - photo)[is_product].max() < 40
 
 
-@pytest.mark.parametrize(
-    ("column", "values"),
-    [("image", ["text"]), ("image_id", [7]), ("mask", [1.5]), ("image", [{"path": "x"}])],
-)
-def test_a_column_of_another_type_is_named(tmp_path: Path, column: str, values: list[Any]) -> None:
-    table = pa.table({"image_id": ["p"], "image": [b""], column: values})
-    pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(ConfigurationError, match=f"column {column} of type"):
-        list_photos([str(tmp_path)])
+def test_lost_shards_and_lost_entries_are_an_error(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(5)])
+    work = planned([table], tmp_path / "out", of_unit=3)
+    for unit in range(2):
+        prepare_unit(unit, work)
+    collect(work)
+    more = replace(work, plan=replace(work.plan, listed=work.plan.listed + 1))
+    with pytest.raises(RunError, match="rows were lost or doubled: 6 entries listed, 5 accounted for"):
+        collect(more)
+    (tmp_path / "out" / "shards" / "part-000-000001-000.parquet").unlink()
+    with pytest.raises(RunError, match="2 shards written, 1 in"):
+        collect(work)
 
 
-def test_what_is_not_a_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"--photos.*nowhere"):
-        list_photos([str(tmp_path / "nowhere")])
-    (tmp_path / "a.parquet").write_bytes(b"junk")
-    with pytest.raises(ConfigurationError, match=r"--photos.*a\.parquet"):
-        list_photos([str(tmp_path)])
-    table = write_table(tmp_path / "a.parquet", [record()])
-    with pytest.raises(ConfigurationError, match="named twice"):
-        list_photos([str(table), str(tmp_path)])
-    empty = write_table(tmp_path / "empty.parquet", [])
-    with pytest.raises(ConfigurationError, match="no rows"):
-        list_photos([str(empty)])
+def test_storage_that_fails_ends_the_unit_and_not_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = planned([write_table(tmp_path / "a.parquet", [record()])], tmp_path / "out")
+
+    def full(uri: str, data: bytes) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(storage, "write_bytes", full)
+    with pytest.raises(UnitStorageError, match="unit 0: OSError: no space left"):
+        prepare_unit(0, work)
+    assert not storage.list_files(work.done_folder)
