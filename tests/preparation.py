@@ -1,5 +1,6 @@
 """What jobs/prepare_dataset.py does, in this process and without Ray: all units one after the other."""
 
+import hashlib
 from pathlib import Path
 
 from pipelines.dataset.job import collect
@@ -9,8 +10,9 @@ from pipelines.dataset.rows import RowSettings
 from pipelines.dataset.sources import open_sources
 from pipelines.dataset.totals import Totals
 from pipelines.dataset.unit import Work, prepare_unit
+from pipelines.label_map import LabelMap
 
-GROUPS = {"non_white_background": "background", "watermark": "background", "wrong_angle": "angle"}
+GROUPS = {name: defect.group for name, defect in LabelMap.default().defects.items()}
 SETTINGS = RowSettings(GROUPS, {name: name for name in GROUPS}, max_side=48)
 
 
@@ -38,3 +40,9 @@ def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: 
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
     return collect(work)[0].totals
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -37,9 +37,9 @@ def finish(places: Places, work: Work, description: Description) -> Totals:
     for number, part in enumerate(generation_records(places, plan.generation + 1)):
         generations.append({"generation": number, "entries": nested(part.totals).get("entries", {})})
         whole.merge(part)
-    fingerprint = _fingerprint(whole.totals, description.label_map)
+    made = fingerprint(whole.totals, description.label_map)
     summary = {
-        "fingerprint": fingerprint,
+        "fingerprint": made,
         "counts": nested(whole.totals),
         "unreadable": listed_unreadable(whole.totals),
         "duplicates": plan.duplicate_examples,
@@ -50,25 +50,25 @@ def finish(places: Places, work: Work, description: Description) -> Totals:
         "seconds": round(description.seconds, 1),
     }
     storage.write_bytes(places.label_map, description.label_map.encode())
-    write_report(places.report, _preparation(whole, fingerprint, plan, work, description))
+    write_report(places.report, _preparation(whole, made, plan, work, description))
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
     storage.write_bytes(places.summary, text.encode())
     remove_done(work)
     return record.totals
 
 
-def _fingerprint(totals: Totals, label_map: str) -> str:
+def fingerprint(totals: Totals, label_map: str) -> str:
     """Of the rows, whatever their order and files, and of what their defects mean."""
     return hashlib.sha256(f"{totals.fingerprint:064x}\n{label_map}".encode()).hexdigest()
 
 
 def _preparation(
-    whole: UnitRecord, fingerprint: str, plan: Plan, work: Work, description: Description
+    whole: UnitRecord, made: str, plan: Plan, work: Work, description: Description
 ) -> Preparation:
     return Preparation(
         whole,
         work.settings.min_quality,
-        fingerprint,
+        made,
         plan.duplicate_examples,
         plan.notes,
         description.configuration,

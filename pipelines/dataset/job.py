@@ -99,9 +99,15 @@ def collect(work: Work) -> tuple[UnitRecord, KnownIds]:
         failed.append(hash_ids(record.failed))
         total.merge(record)
     plan = work.plan
-    total.totals.counts["entries/listed"] += plan.listed
-    total.totals.counts["entries/duplicates"] += plan.duplicates
-    total.totals.counts["entries/already_there"] += plan.known
+    counts = total.totals.counts
+    for outcome, count in (
+        ("listed", plan.listed),
+        ("duplicates", plan.duplicates),
+        ("already_there", plan.known),
+        ("prepared", 0),  # so that the key exists
+        ("unreadable", 0),
+    ):
+        counts[f"entries/{outcome}"] += count
     if plan.nameless:
         total.totals.add_unreadable("", "no_image_id", "image_id is empty", plan.nameless)
     check_conservation(total, work)

@@ -1,4 +1,3 @@
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +19,11 @@ from pipelines.decode import decode_image
 from pipelines.schemas import CATALOG, REFERENCE, SHARD
 from pipelines.splits import split_of
 from tests.photo_tables import HEIGHT, WIDTH, encode, record, scene, write_table
-from tests.preparation import SETTINGS, planned, prepare
+from tests.preparation import SETTINGS, digests, planned, prepare
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     return pyarrow.dataset.dataset(folder).to_table().to_pylist()
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_shards_have_the_agreed_schema_and_all_rows_of_a_photo_on_one_side(tmp_path: Path) -> None:

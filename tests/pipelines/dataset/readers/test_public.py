@@ -239,15 +239,15 @@ def test_what_is_missing_is_said_with_the_layout(tmp_path: Path) -> None:
         reader(tmp_path, "horse2zebra").check()
     with pytest.raises(ConfigurationError, match="--root: maps: no images in train or val or test"):
         reader(tmp_path, PAIRED4).check()
-    with pytest.raises(ConfigurationError, match="--root: .*does not exist"):
+    with pytest.raises(ConfigurationError, match=r"--root: .*does not exist"):
         reader(tmp_path / "absent", PAIRED4).check()
 
 
 def test_public_datasets_on_s3(s3_folder: str, tmp_path: Path) -> None:
     tree = {
-        f"facades/{folder}/{n}.jpg": two_sided(10 * i + n)[0]
-        for i, folder in enumerate(("train", "val"))
-        for n in range(3)
+        f"facades/{folder}/{number}.jpg": two_sided(10 * len(folder) + number)[0]
+        for folder in ("train", "val")
+        for number in range(3)
     }
     remote = PublicReader("--root", write_tree(s3_folder, tree), datasets_of("facades"))
     local = PublicReader("--root", write_tree(tmp_path, tree), datasets_of("facades"))

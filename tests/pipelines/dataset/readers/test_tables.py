@@ -244,7 +244,6 @@ def test_a_csv_that_does_not_serve(tmp_path: Path, content: bytes, message: str)
     (tmp_path / "a.csv").write_bytes(content)
     reader = TableReader("x", str(tmp_path / "a.csv"))
     with pytest.raises(ConfigurationError, match=message):
-        reader.check()
         listed(reader)
 
 
