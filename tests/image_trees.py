@@ -48,7 +48,8 @@ def read(reader: Reader) -> tuple[dict[str, Record], list[str]]:
 
 
 def listed(reader: Reader) -> list[Entry]:
-    """A reader's entries."""
+    """A reader's entries, after its check."""
+    reader.check()
     return list(reader.entries(Notes()))
 
 

@@ -22,7 +22,8 @@ from pipelines.parquet_units import READ_ROWS, StorageReadError
 #: Columns that are open at once: image and mask of a table, or the main and the secondary photo of a product, with
 #: room for a neighbouring file.
 OPEN_CURSORS = 8
-#: Bytes asked of storage at a time. Without it a column is read a whole row group at a time, which may be gigabytes.
+#: Bytes asked of storage at a time. Without it a column is read a whole row group at a time, which may be gigabytes. A
+#: page is held whole all the same, and writers commonly put up to 1,024 values of a row group into one, however large.
 BUFFER_BYTES = 4 << 20
 
 

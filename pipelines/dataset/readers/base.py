@@ -72,7 +72,7 @@ class Reader(Protocol):
 class NoRepeats:
     """Complains about a text that comes twice.
 
-    Holds 8 bytes for each: it compares hashes of 64 bits, which among ten million texts mistake two for one in three of
+    Holds 8 bytes for each (16 while it merges): it compares hashes of 64 bits, which among ten million texts mistake two for one in three of
     a million runs. A repetition may be noticed some ten thousand texts later, at the latest by `finish`.
 
     complain: makes the error from what `add` was told to show.

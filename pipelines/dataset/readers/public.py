@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from model.errors import ConfigurationError
@@ -44,7 +45,7 @@ class PublicReader:
     def check(self) -> None:
         check_folder(self.root, self.flag)
         for dataset in self.datasets:
-            counts = self._counts(dataset)
+            counts = self._counts[dataset.name]
             for domain in _domains(dataset):
                 if not any(counts.get(folder) for folder in domain):
                     raise ConfigurationError(
@@ -54,8 +55,7 @@ class PublicReader:
                     )
 
     def describe(self) -> dict[str, Any]:
-        counts = {dataset.name: self._counts(dataset) for dataset in self.datasets}
-        return {"reader": "public", "root": self.root, "images": counts}
+        return {"reader": "public", "root": self.root, "images": self._counts}
 
     def entries(self, notes: Notes) -> Iterator[Entry]:
         sides: dict[bytes, str] = {}
@@ -84,12 +84,19 @@ class PublicReader:
         top = next(walk(uri, self.flag))
         return [name for name in top.files if is_image(name)]
 
-    def _counts(self, dataset: PublicDataset) -> dict[str, int]:
-        counts = {folder: len(self._files(dataset, folder)) for folder in dataset.folders}
-        return {folder: count for folder, count in counts.items() if count or folder in dataset.reported}
+    @cached_property
+    def _counts(self) -> dict[str, dict[str, int]]:
+        """Images by dataset and official folder; folders that are not there are named where some are reported."""
+        counts: dict[str, dict[str, int]] = {}
+        for dataset in self.datasets:
+            files = {folder: len(self._files(dataset, folder)) for folder in dataset.folders}
+            counts[dataset.name] = {
+                folder: count for folder, count in files.items() if count or folder in dataset.reported
+            }
+        return counts
 
     def _compare_counts(self, dataset: PublicDataset, notes: Notes) -> None:
-        for folder, count in self._counts(dataset).items():
+        for folder, count in self._counts[dataset.name].items():
             reported = dataset.reported.get(folder, 0)
             if count != reported:
                 notes.add(

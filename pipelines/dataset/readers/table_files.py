@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError
 from pipelines import storage
+from pipelines.ahead import map_ahead
 from pipelines.dataset.readers.walk import is_image, stem, walk
 from pipelines.dataset.records import Locator
 from pipelines.dataset.resolve import beside
@@ -253,8 +254,8 @@ def open_tables(uri: str, columns: Columns, flag: str) -> list[TableFile]:
     ]
     if not tables:
         raise ConfigurationError(f"{flag}: no {' or '.join(SUFFIXES)} file at {uri}")
-    for table in tables:
-        if complaints := table.complaints():
+    for table, complaints in map_ahead(TableFile.complaints, tables):  # reads footers: each waits for storage
+        if complaints:
             raise unfit(table, complaints)
     return tables
 

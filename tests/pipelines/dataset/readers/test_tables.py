@@ -258,3 +258,17 @@ def test_no_tables_and_no_rows_are_errors(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_text("x")
     with pytest.raises(ConfigurationError, match=r"b\.parquet: not a readable parquet file"):
         TableReader("x", str(tmp_path)).check()
+
+
+def test_images_alone_are_named_after_file_and_row(tmp_path: Path) -> None:
+    """No column of text at all; and a column whose name looks like a struct's field."""
+    write(tmp_path / "a.parquet", {"photo.jpg": [b"1", b"2", b"3"]}, 2)
+    found, _ = read(TableReader("x", str(tmp_path), columns={"image": "photo.jpg"}, ids="row"))
+    assert {key: r.source for key, r in found.items()} == {"a#0": b"1", "a#1": b"2", "a#2": b"3"}
+
+
+def test_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    ids = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    uri = write(tmp_path / "a.parquet", {"image_id": ids, "image": [b"1"]})
+    with pytest.raises(ConfigurationError, match=r"a\.parquet: cannot be read from row 0 on: .*UTF"):
+        listed(TableReader("x", uri))
