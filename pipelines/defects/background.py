@@ -27,6 +27,8 @@ FILLED, MARGIN = 0.01, 0.08
 DRAWN = (256, 640)
 #: Least mean distance of the surroundings from white, levels of 255.
 VISIBLE_LEVELS = 12.0
+#: How far shadows of lying and hanging goods reach, as a multiple of a flat garment's.
+THICKNESS = (1.0, 3.5)
 #: Share of goods that stand on something instead of lying or hanging.
 STANDING = 0.2
 
@@ -131,7 +133,7 @@ def _lit_surface(mask: NDArray[np.float32], rng: np.random.Generator) -> NDArray
         shadow = standing_shadow(mask, foot, reach, rng)
     else:
         picture = flat_background(rng, height, width)
-        shadow = lying_shadow(mask, reach, rng)
+        shadow = lying_shadow(mask, reach * float(rng.uniform(*THICKNESS)), rng)
     return np.asarray(picture * (1.0 - shadow)[..., None], dtype=np.float32)
 
 

@@ -1,8 +1,9 @@
 """What sellers add on purpose: frames round the picture, and stickers, ribbons, banners and captions on it.
 
-Severity. Frames are 2.5 to 8 % of the shorter side wide, bars up to 14 %: thinner ones are taken for the picture's
-edge. Text is opaque, unlike a watermark: it is there to be read, and what is beneath is gone. Telephone numbers are of
-ranges that are kept for fiction (555-01xx in North America, 07700 900xxx in the United Kingdom), names are invented.
+Severity. Frames are 2.5 to 8 % of the shorter side wide: thinner ones are taken for the picture's edge. Bars take 6 to
+14 % of the side that they shorten, at either end. Text is opaque, unlike a watermark: it is there to be read, and what
+is beneath is gone. Telephone numbers are of ranges that are kept for fiction (555-01xx in North America, 07700 900xxx
+in the United Kingdom), names are invented.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw
 from pipelines.defects.lettering import BOLD_FACES, fitting_size, pick, shop_words, text_stamp
 from pipelines.defects.marks import OVERSAMPLING, star_points
 
-#: Width of a frame, and of bars above and below, as shares of the picture's shorter side.
+#: Width of a frame as a share of the picture's shorter side; of bars, of the side that they shorten.
 FRAME, BARS = (0.025, 0.08), (0.06, 0.14)
 #: Loud colours of stickers and frames; text on them is black or white, whichever stands out.
 LOUD = (
@@ -150,10 +151,10 @@ def _instant(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.
 
 def _bars(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
     """Above and below, or at both sides: a picture of another shape made to fit."""
-    thick = _thickness(width, height, rng, BARS)
-    right, bottom = (width, thick - 1) if rng.random() < 0.5 else (thick - 1, height)
-    draw.rectangle((0, 0, right, bottom), fill=255)
-    draw.rectangle((width - 1 - right, height - 1 - bottom, width, height), fill=255)
+    share = float(rng.uniform(*BARS))
+    right, bottom = (width, round(share * height)) if rng.random() < 0.5 else (round(share * width), height)
+    draw.rectangle((0, 0, right - 1, bottom - 1), fill=255)
+    draw.rectangle((width - right, height - bottom, width, height), fill=255)
 
 
 def _standing_out(image: NDArray[np.uint8], where: NDArray[np.bool_], rng: np.random.Generator) -> Colour:

@@ -22,6 +22,8 @@ MIN_OPACITY, MAX_OPACITY = 0.15, 0.5
 MAX_LEAN_DEGREES = 45.0
 #: Levels of 255 from which a change counts as visible on goods with a texture, and the share of the mark that must be.
 VISIBLE_LEVELS, VISIBLE_SHARE = 24.0, 0.6
+#: Shares of the channels in brightness (ITU-R BT.601).
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 #: A pixel with a channel below this is goods or background, not the white of a product picture.
 WHITE = 240
 #: Least share of the picture that a mark covers; what covers less is drawn anew.
@@ -207,8 +209,13 @@ class _Sampled:
         return cls(levels, levels.min(axis=-1) < WHITE)
 
     def shown(self, tone: Colour, opacity: float) -> float:
-        """The levels by which VISIBLE_SHARE changes at least, on the goods or beside them, whichever is less."""
-        change = opacity * np.abs(self.levels - np.array(tone, dtype=np.int16)).max(axis=-1)
+        """The levels by which VISIBLE_SHARE changes at least, on the goods or beside them, whichever is less.
+
+        A colour shows by its brightness and by the channel that differs most: yellow hardly does on white.
+        """
+        apart = np.abs(self.levels - np.array(tone, dtype=np.int16))
+        brightness = np.abs((self.levels - np.array(tone, dtype=np.int16)) @ LUMA)
+        change = opacity * (apart.max(axis=-1) + brightness) / 2
         parts = [change[part] for part in (self.goods, ~self.goods) if part.mean() > 0.1]
         return min(float(np.quantile(part, 1.0 - VISIBLE_SHARE)) for part in parts)
 

@@ -3,34 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.defects import MAX_OPACITY, add_watermark, composite_on_white, rotate, tilt
+from pipelines.defects import MAX_OPACITY, add_watermark
+from tests.defect_images import change, pictures, product_on_white
 
 
 def generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-def product_on_white(height: int, width: int, level: int = 40) -> np.ndarray:
-    image = np.full((height, width, 3), 255, np.uint8)
-    image[height // 4 : -height // 4, width // 4 : -width // 4] = level
-    return image
-
-
-def smooth_picture(height: int, width: int) -> np.ndarray:
-    """A product with soft edges, far from the border: interpolation has nothing to lose."""
-    y = np.linspace(-1, 1, height)[:, None] * height / max(height, width)
-    x = np.linspace(-1, 1, width)[None, :] * width / max(height, width)
-    blob = np.exp(-((x / 0.35) ** 2) - (y / 0.2) ** 4)
-    return (255 - blob[..., None] * np.array([60, 140, 200])).astype(np.uint8)
-
-
-def axis_degrees(image: np.ndarray) -> float:
-    """Direction of the dark product's longest axis, counter-clockwise from horizontal, in (-90, 90]."""
-    weight = 255.0 - image.mean(axis=-1)
-    y, x = np.indices(weight.shape)
-    x, y = x - (weight * x).sum() / weight.sum(), y - (weight * y).sum() / weight.sum()
-    xx, yy, xy = ((weight * product).sum() for product in (x * x, y * y, x * y))
-    return float(np.degrees(-0.5 * np.arctan2(2 * xy, xx - yy)))
 
 
 @settings(deadline=None, max_examples=40)
@@ -78,54 +56,28 @@ def test_watermarks_differ_in_tone_and_extent() -> None:
     assert not all(corner), "none is single"
 
 
-@settings(deadline=None, max_examples=15)
-@given(degrees=st.floats(-40, 40), height=st.sampled_from([160, 213]), width=st.sampled_from([160, 213]))
-def test_a_turn_by_a_known_angle_is_undone_by_its_opposite(degrees: float, height: int, width: int) -> None:
-    image = smooth_picture(height, width)
-    back = rotate(rotate(image, degrees), -degrees)
-    inner = slice(20, -20)
-    # Two interpolations and two roundings: 5 at worst over angles in steps of half a degree. One degree amiss gives 7.
-    assert np.abs(back[inner, inner].astype(int) - image[inner, inner]).max() <= 6
+@settings(deadline=None, max_examples=150)
+@given(image=pictures(), seed=st.integers(0, 2**32))
+def test_watermark_shows_on_any_picture(image: np.ndarray, seed: int) -> None:
+    changed = change(image, add_watermark(image, generator(seed)))
+    # Any level is 128 from black or from white, 19 of them at the least opacity; strokes may be a little less.
+    assert changed.max() >= 15
+    assert (changed >= 6).mean() >= 0.004
 
 
-def test_rotation_is_counter_clockwise_about_the_centre_and_white_outside() -> None:
-    image = np.zeros((101, 101, 3), np.uint8)
-    image[50, 90] = 255
-    assert np.array_equal(rotate(image, 90.0, fill=0), np.rot90(image))
-    corners = rotate(image, 45.0)[[0, 0, -1, -1], [0, -1, 0, -1]]
-    assert (corners == 255).all()
+def test_white_goods_get_no_white_mark_and_black_ones_no_black_mark() -> None:
+    for level in (12, 243):
+        goods = product_on_white(160, 120, level)
+        for seed in range(30):
+            changed = change(goods, add_watermark(goods, generator(seed)))
+            inside = changed[40:-40, 30:-30]
+            assert inside.max() >= 12, f"level {level}, seed {seed}: nothing to see on the goods"
 
 
-def test_rotation_keeps_shapes_in_pictures_that_are_not_square() -> None:
-    y, x = np.mgrid[:120, :300]
-    disc = np.where(np.hypot(x - 149.5, y - 59.5) < 40, 0, 255).astype(np.uint8)
-    image = np.repeat(disc[..., None], 3, axis=2)
-    # Nothing beyond the reach of bicubic interpolation from its edge may change.
-    far = np.abs(np.hypot(x - 149.5, y - 59.5) - 40) > 3
-    assert np.array_equal(rotate(image, 30.0)[far], image[far])
-
-
-def test_tilt_is_between_its_limits_and_goes_either_way() -> None:
-    image = smooth_picture(213, 213)
-    angles = [axis_degrees(tilt(image, generator(seed))) - axis_degrees(image) for seed in range(30)]
-    assert all(7.5 <= abs(angle) <= 30.5 for angle in angles)
-    assert 8 <= sum(angle > 0 for angle in angles) <= 22
-    assert max(map(abs, angles)) - min(map(abs, angles)) > 10
-    narrow = tilt(image, generator(1), min_degrees=3.0, max_degrees=4.0)
-    assert 2.5 <= abs(axis_degrees(narrow) - axis_degrees(image)) <= 4.5
-    assert narrow.shape == image.shape
-
-
-@settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 2**32))
-def test_composite_is_the_mean_of_image_and_white_by_the_mask(seed: int) -> None:
-    rng = generator(seed)
-    image = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    mask = rng.random((9, 7)).astype(np.float32)
-    mask[0], mask[1] = 0.0, 1.0
-    result = composite_on_white(image, mask)
-    assert result.dtype == np.uint8
-    assert np.array_equal(result[0], np.full((7, 3), 255))
-    assert np.array_equal(result[1], image[1])
-    exact = mask[..., None].astype(float) * image + (1 - mask[..., None].astype(float)) * 255
-    assert np.abs(result - exact).max() <= 0.501
+def test_some_marks_are_two_toned() -> None:
+    grey = np.full((200, 150, 3), 128, np.uint8)
+    both = 0
+    for seed in range(40):
+        moved = add_watermark(grey, generator(seed)).astype(int).mean(axis=-1) - 128
+        both += bool((moved > 8).any() and (moved < -8).any())
+    assert both >= 3
