@@ -1,0 +1,80 @@
+"""A saliency network, whatever runs it: photos to its input, its output back to masks."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.errors import RunError
+from pipelines.resize import resize_bicubic
+from pipelines.saliency.preprocessing import Preprocessing
+from pipelines.saliency.protocol import check_photos
+
+#: A network: float32 (B, 3, h, w), normalised, to its outputs, the masks among them as (B, 1, h', w') or (B, h', w').
+Runner = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
+
+#: Side of the input where neither the network's file nor the JSON beside it says one: U2-Net's.
+DEFAULT_SIDE = 320
+#: Photos in one pass. At 1024x1024 a pass of eight needs some gigabytes.
+BATCH = 8
+
+
+class NetworkSaliency:
+    """`Saliency` by a network. Photos are stretched to its input (bicubic), masks back to the photos (bilinear)."""
+
+    def __init__(self, runner: Runner, settings: Preprocessing) -> None:
+        self._runner = runner
+        self._settings = settings
+        self._size = settings.size or (DEFAULT_SIDE, DEFAULT_SIDE)
+        self._mean = np.array(settings.mean, np.float32)
+        self._std = np.array(settings.std, np.float32)
+
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """See `Saliency`. Raises RunError where the network fails or answers with something else than masks."""
+        check_photos(images)
+        masks: list[NDArray[np.float32]] = []
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            raw = self._masks(np.stack([self._input(image) for image in batch]))
+            masks += [self._fitted(mask, image.shape[:2]) for mask, image in zip(raw, batch, strict=True)]
+        return masks
+
+    def _input(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """One photo as (3, h, w), normalised."""
+        height, width = self._size
+        small = resize_bicubic(image, width, height).astype(np.float32) / np.float32(255)
+        normal: NDArray[np.float32] = (small - self._mean) / self._std
+        return normal.transpose(2, 0, 1)
+
+    def _masks(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The network's raw masks (B, h', w') of (B, 3, h, w)."""
+        outputs = self._runner(batch)
+        try:
+            found = np.asarray(outputs[self._settings.output], np.float32)
+        except IndexError as error:
+            raise RunError(
+                f"the saliency network has {len(outputs)} outputs, not number {self._settings.output}; "
+                "set `output` in the JSON file beside it"
+            ) from error
+        if found.ndim == 4 and found.shape[1] == 1:
+            found = found[:, 0]
+        if found.ndim != 3 or len(found) != len(batch) or found.size == 0:
+            raise RunError(
+                f"the saliency network answers {found.shape} to {batch.shape}; masks are (B, 1, h, w) or (B, h, w)"
+            )
+        return found
+
+    def _fitted(self, mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+        """A raw mask (h', w') in [0, 1] at `size` (height, width)."""
+        if not np.isfinite(mask).all():
+            raise RunError("the saliency network's output is not finite; check `mean`, `std` and the export")
+        logits = self._settings.sigmoid
+        if logits is None:
+            logits = bool(mask.min() < 0 or mask.max() > 1)
+        if logits:
+            mask = 0.5 + 0.5 * np.tanh(0.5 * mask)  # the sigmoid, which does not overflow in this form
+        if mask.shape != size:
+            height, width = size
+            mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
+        return np.clip(mask, 0, 1)
