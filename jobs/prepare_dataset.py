@@ -42,6 +42,7 @@ from pipelines.dataset.records import Entry
 from pipelines.dataset.totals import Totals
 from pipelines.dataset.unit import Work
 from pipelines.defects import known_syntheses
+from pipelines.saliency import load_saliency
 
 logger = logging.getLogger("jobs.prepare_dataset")
 
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     storage.check_writable(request.places.output, "--output")
     if request.test_catalog:
         storage.check_writable(request.test_catalog, "--test-catalog")
+    if request.saliency:
+        load_saliency(request.saliency)  # its complaints come before hours of work
     cluster = ray_session.start()
     if start.mode == "replaces":
         _replace(request, occupied)
@@ -70,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         storage.remove(request.places.plan(plan.generation))
         logger.info("all of %d entries are in the dataset already: nothing to add", plan.listed)
         return command.EXIT_OK
-    work = _work(request, plan)
     actors = _actors(request, cluster, plan.units)
+    work = _work(request, plan, "cpu" if actors is None else actors.device)
     with underway(), ray_session.our_errors():
         run_units(work, actors)
         description = Description(request.label_map_text, configuration, time.monotonic() - started)
@@ -164,7 +167,7 @@ def _check_entry(request: Request) -> Callable[[Entry], None]:
     return check
 
 
-def _work(request: Request, plan: Plan) -> Work:
+def _work(request: Request, plan: Plan, device: str) -> Work:
     places, arguments = request.places, request.arguments
     return Work(
         plan,
@@ -174,18 +177,16 @@ def _work(request: Request, plan: Plan) -> Work:
         places.shards,
         arguments.shard_size * MEGABYTE,
         request.test_catalog,
-        arguments.saliency,
-        arguments.saliency_device,
+        request.saliency,
+        device,
     )
 
 
 def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Actors | None:
     arguments = request.arguments
-    if arguments.saliency is None:
+    if request.saliency is None:
         return None
-    return place_actors(
-        arguments.saliency, arguments.saliency_device, arguments.gpus_per_actor, cluster, units
-    )
+    return place_actors(request.saliency, arguments.saliency_device, arguments.gpus_per_actor, cluster, units)
 
 
 def _replace(request: Request, occupied: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from pipelines.dataset.rows import RowSettings
 from pipelines.dataset.sources import Sources, open_sources
 from pipelines.defects import known_syntheses
 from pipelines.label_map import LabelMap
+from pipelines.saliency import CLASSICAL
 
 MEGABYTE = 10**6
 
@@ -121,6 +122,7 @@ class Request:
     settings: RowSettings
     places: Places
     test_catalog: str | None
+    saliency: str | None
     identity: dict[str, Any]
 
     @property
@@ -155,6 +157,9 @@ def resolve(arguments: argparse.Namespace) -> Request:
     if label_map is None or text is None:
         label_map = sources.label_map or LabelMap.default()
         text = label_map.to_yaml()
+    saliency = arguments.saliency
+    if saliency not in (None, CLASSICAL):
+        saliency = storage.absolute(saliency)
     settings = RowSettings(
         groups={name: defect.group for name, defect in label_map.defects.items()},
         syntheses=_syntheses(arguments.synthesis, label_map),
@@ -175,9 +180,9 @@ def resolve(arguments: argparse.Namespace) -> Request:
         "--seed": settings.seed,
         "--max-side": settings.max_side,
         "--min-quality": settings.min_quality,
-        "--saliency": arguments.saliency,
+        "--saliency": saliency,
     }
-    return Request(arguments, sources, label_map, text, settings, places, test_catalog, identity)
+    return Request(arguments, sources, label_map, text, settings, places, test_catalog, saliency, identity)
 
 
 def _syntheses(asked: Sequence[str], label_map: LabelMap) -> dict[str, str]:

@@ -27,6 +27,7 @@ from pipelines.dataset.plan import planned_keys
 from pipelines.dataset.totals import UnitRecord
 from pipelines.dataset.unit import UNITS, UnitWorker, Work, prepare_units
 from pipelines.progress import Progress
+from pipelines.saliency import CLASSICAL
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def place_actors(
         flag = "--saliency-device cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
         raise ConfigurationError(f"{flag}: the cluster has no GPU; use --saliency-device cpu")
     cpus = max(1, int(cluster.cpus))
-    if wants or (device == "auto" and cluster.gpus and saliency != "classical"):
+    if wants or (device == "auto" and cluster.gpus and saliency != CLASSICAL):
         share = gpus_per_actor or GPU_SHARE
         fit = min(cpus, int(cluster.gpus / share)) if cluster.gpus else 1
         if cluster.gpus and share > cluster.gpus and not cluster.scales:
