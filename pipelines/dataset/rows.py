@@ -13,6 +13,7 @@ Defects are drawn after resizing. The pipeline is that of Li et al. (2022), whos
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from model.errors import ConfigurationError
 from pipelines.dataset.mask_quality import measure_mask
 from pipelines.dataset.records import Entry, Record
 from pipelines.decode import ImageError, decode_image
-from pipelines.defects import composite_on_white, synthesis
+from pipelines.defects import Synthesis, composite_on_white, synthesis
 from pipelines.encode import encode_image
 from pipelines.resize import resize_bicubic
 from pipelines.splits import hash_number, split_of
@@ -178,7 +179,7 @@ def source_image(sample: Sample, defect: str, settings: RowSettings) -> NDArray[
     if sample.clean is None:
         raise ValueError(f"{defect} cannot be made without a clean image")
     rng = np.random.default_rng(hash_number(settings.seed, sample.entry.image_id, defect))
-    return synthesis(settings.syntheses[defect])(sample.clean, rng)
+    return _synthesis(settings.syntheses[defect])(sample.clean, rng)
 
 
 def catalog_row(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -208,6 +209,12 @@ def reference_row(sample: Sample) -> dict[str, Any] | None:
         return None
     image = encode_image(sample.clean, "png")
     return {"image_id": sample.entry.image_id, "image": image, "defect": sample.entry.defect}
+
+
+@cache
+def _synthesis(name: str) -> Synthesis:
+    """Looked up once: each look goes through the metadata of all installed distributions, some 20 ms."""
+    return synthesis(name)
 
 
 def _judged(

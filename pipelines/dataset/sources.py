@@ -30,8 +30,8 @@ class Sources:
     def entries(self) -> Iterator[Entry]:
         """All entries, reader by reader, in an order that depends on the data alone.
 
-        An id that comes twice is listed twice: the plan counts it. Memory: the names of one folder; for the public datasets
-        an id and a hash per image. Raises ConfigurationError for what is found to be wrong on the way.
+        An id that comes twice is listed twice: the plan counts it. Memory: the names of one folder; for the public
+        datasets an id and a hash per image. Raises ConfigurationError for what is found to be wrong on the way.
         """
         for reader in self.readers:
             yield from reader.entries(self._notes)
