@@ -72,8 +72,9 @@ class Reader(Protocol):
 class NoRepeats:
     """Complains about a text that comes twice.
 
-    Holds 8 bytes for each (16 while it merges): it compares hashes of 64 bits, which among ten million texts mistake two for one in three of
-    a million runs. A repetition may be noticed some ten thousand texts later, at the latest by `finish`.
+    Holds 8 bytes for each (16 while it merges): it compares hashes of 64 bits. Among ten million texts two different
+    ones are mistaken for one in three of a million runs. A repetition may be noticed some ten thousand texts later, at
+    the latest by `finish`.
 
     complain: makes the error from what `add` was told to show.
     """
