@@ -119,7 +119,7 @@ def _plan(request: Request, generation: int) -> Plan:
     arguments = request.arguments
     logger.info("listing what there is to prepare")
     entries = _limited(request)
-    with storage.as_configuration_error(request.places.work, "--output", "write"):
+    with ray_session.our_errors():
         plan = make_plan(
             request.places.plan(generation),
             entries,
