@@ -65,14 +65,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         storage.check_writable(request.test_catalog, "--test-catalog")
     if request.saliency:
         load_saliency(request.saliency)  # its complaints come before hours of work
-    cluster = ray_session.start()
+    plan = start.plan
     if start.mode == "replaces":
-        _replace(request, occupied)
-    plan = start.plan or _plan(request, start.generation)
-    if not plan.planned and start.mode == "appends":
-        storage.remove(request.places.plan(plan.generation))
-        logger.info("all of %d entries are in the dataset already: nothing to add", plan.listed)
-        return command.EXIT_OK
+        _list(request)
+    elif plan is None:
+        plan = _plan(request, start.generation)
+        if not plan.planned and start.mode == "appends":
+            return _nothing_to_add(request, plan)
+    cluster = ray_session.start()
+    if plan is None:
+        _remove(occupied)
+        plan = _plan(request, start.generation)
     actors = _actors(request, cluster, plan.units)
     work = _work(request, plan, "cpu" if actors is None else actors.device)
     with underway(), ray_session.our_errors():
@@ -189,12 +192,23 @@ def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Actor
     return place_actors(request.saliency, arguments.saliency_device, arguments.gpus_per_actor, cluster, units)
 
 
-def _replace(request: Request, occupied: Sequence[str]) -> None:
-    """Remove what earlier runs wrote, once all sources were listed: nothing may cost the dataset that is there."""
+def _nothing_to_add(request: Request, plan: Plan) -> int:
+    storage.remove(request.places.plan(plan.generation))
+    logger.info("all of %d entries are in the dataset already: nothing to add", plan.listed)
+    return command.EXIT_OK
+
+
+def _list(request: Request) -> None:
+    """Raise what planning would: before anything is removed, so that nothing may cost the dataset that is there."""
     check = _check_entry(request)
-    for entry in _limited(request):
-        check(entry)
-    for uri in occupied:
+    with ray_session.our_errors():
+        for entry in _limited(request):
+            check(entry)
+
+
+def _remove(uris: Sequence[str]) -> None:
+    """Remove what earlier runs wrote."""
+    for uri in uris:
         with storage.as_configuration_error(uri, "--overwrite", "replace"):
             storage.remove(uri)
 
