@@ -1,175 +1,230 @@
-"""Turn tables of product photos with foreground masks into training shards.
+"""Turn photos, product images and pairs into training shards: the one way into training.
 
-Every photo with a good mask gives three pairs: non_white_background (the photo, and the product on white),
-watermark (the product on white with a mark, and without) and wrong_angle (turned, and upright). Photos
-without a mask, or with one of low quality, give the photo alone, for unpaired training. One photo in five, by
-hash of its id, is kept for tests.
+A photo with a good mask (its own, or with --saliency a network's) gives the clean-up pair, photo and product on white,
+and a pair for each defect that can be put into a clean image: a mark over it, another angle, and so on. Photos without
+a mask, or with one of low quality, give the photo alone, for unpaired training. Clean product images give pairs for
+every such defect; given pairs pass. One image in five, by hash of its id, is kept for tests.
 
     python jobs/prepare_dataset.py --photos photos.parquet --output shards
-    python jobs/prepare_dataset.py --photos s3://shop/photos --output s3://shop/train \\
-        --test-catalog s3://shop/held-back
+    python jobs/prepare_dataset.py --photos s3://shop/photos --saliency s3://shop/saliency.onnx \\
+        --output s3://shop/train --test-catalog s3://shop/held-back
+    python jobs/prepare_dataset.py --benchmark unpaired4 --root datasets --output benchmark
+    python jobs/prepare_dataset.py --sources sources.yaml --output shards --append
 
-A table of photos is parquet with image_id and image (encoded bytes), and optionally mask (8-bit grey PNG of
-the photo's size, 255 is product) and product_type. Writes OUTPUT/shards/*.parquet, OUTPUT/label_map.yaml and,
-last, OUTPUT/dataset.json: counts, a fingerprint, and which photos cannot be read.
-Exit codes: 0 done, 2 wrong command line or input.
+A table of photos is parquet or CSV with image_id and image (encoded bytes) or uri, and optionally mask (8-bit grey PNG
+of the photo's size, 255 is product) and product_type. --sources takes a YAML file that mixes any readers.
+
+Writes OUTPUT/shards/*.parquet, OUTPUT/label_map.yaml, OUTPUT/report/index.html, which is the page to judge
+--min-quality by, and last OUTPUT/dataset.json: counts, a fingerprint, and which images cannot be read. OUTPUT/work/ is
+what it needs to go on: a run that was killed continues where it was when the same command is given again, and --append
+adds new photos to a finished dataset (known ids are left alone, those that could not be read are tried again). Do not
+train on a dataset while photos are being added to it.
+Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command line or input.
 """
 
-import argparse
-import hashlib
 import json
 import logging
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from jobs import command
-from model.errors import ConfigurationError
+from jobs.prepare_flags import MEGABYTE, Request, parser, resolve
+from model.errors import ConfigurationError, underway
 from pipelines import ray_session, storage
-from pipelines.dataset.job import Outputs, Totals, last_catalog_hash, list_photos, prepare
-from pipelines.dataset.photos import DEFECTS, PhotoSettings
-from pipelines.label_map import LabelMap
-from pipelines.progress import Progress
+from pipelines.dataset.finish import Description, finish
+from pipelines.dataset.job import Actors, place_actors, run_units
+from pipelines.dataset.output import Start, begin, known_ids, read_summary
+from pipelines.dataset.plan import Plan, make_plan, unit_entries
+from pipelines.dataset.records import Entry
+from pipelines.dataset.totals import Totals
+from pipelines.dataset.unit import Work
+from pipelines.defects import known_syntheses
+from pipelines.saliency import load_saliency
 
 logger = logging.getLogger("jobs.prepare_dataset")
-
-SHARDS, LABEL_MAP, SUMMARY = "shards", "label_map.yaml", "dataset.json"
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    p = command.Parser("prepare_dataset.py", description=__doc__, formatter_class=command.HelpFormatter)
-    p.add_argument(
-        "--photos",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="URI",
-        help="parquet tables of photos: files or folders",
-    )
-    p.add_argument(
-        "--output", required=True, metavar="URI", help="folder for shards/, label_map.yaml and dataset.json"
-    )
-    p.add_argument(
-        "--label-map",
-        metavar="URI",
-        help="YAML with the groups of the defects; only its defects are made (default: the built-in three)",
-    )
-    p.add_argument("--seed", type=int, default=0, help="of marks and turns; the split does not depend on it")
-    p.add_argument(
-        "--max-side",
-        type=int,
-        default=384,
-        help="longest side of stored images in pixels; raise it to train above 256",
-    )
-    p.add_argument(
-        "--min-quality", type=float, default=0.6, help="masks scored below make no target (0 to 1)"
-    )
-    p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N photos, for a try")
-    p.add_argument(
-        "--test-catalog",
-        metavar="URI",
-        help="also write the held-back photos as URI/catalog and URI/reference, for jobs/correct_catalog.py",
-    )
-    p.add_argument(
-        "--test-limit",
-        type=command.positive,
-        metavar="N",
-        help="at most N photos in the test catalog, chosen by hash",
-    )
-    p.add_argument(
-        "--overwrite", action="store_true", help="replace what an earlier run wrote to the same folders"
-    )
-    p.add_argument(
-        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and do nothing"
-    )
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a dataset; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     started = time.monotonic()
-    arguments = parser().parse_args(argv)
-    if arguments.test_limit and not arguments.test_catalog:
-        raise ConfigurationError("--test-limit needs --test-catalog URI")
-    label_map, label_map_text = _label_map(arguments.label_map)
-    settings = PhotoSettings(
-        groups={name: defect.group for name, defect in label_map.defects.items() if name in DEFECTS},
-        seed=arguments.seed,
-        max_side=arguments.max_side,
-        min_quality=arguments.min_quality,
-    )
-    listing = list_photos([storage.absolute(uri) for uri in arguments.photos], arguments.limit)
-    owned = _owned(arguments.output, arguments.test_catalog)
-    _check_apart([unit.uri for unit in listing.units], owned)
-    occupied = [uri for uri in owned if _is_occupied(uri)]
-    configuration = {
+    request = resolve(parser(__doc__).parse_args(argv))
+    arguments = request.arguments
+    occupied = [uri for uri in request.owned if _is_occupied(uri)]
+    start = begin(request.places, request.identity, occupied, arguments.append, arguments.overwrite)
+    if start.mode == "appends":
+        _check_append(request, occupied)
+    configuration = _configuration(request, start, occupied)
+    command.show_configuration(configuration)
+    if arguments.dry_run:
+        return command.EXIT_OK
+    storage.check_writable(request.places.output, "--output")
+    if request.test_catalog:
+        storage.check_writable(request.test_catalog, "--test-catalog")
+    if request.saliency:
+        load_saliency(request.saliency)  # its complaints come before hours of work
+    plan = start.plan
+    if start.mode == "replaces":
+        _list(request)
+    elif plan is None:
+        plan = _plan(request, start.generation)
+        if not plan.planned and start.mode == "appends":
+            return _nothing_to_add(request, plan)
+    cluster = ray_session.start()
+    if plan is None:
+        _remove(occupied)
+        plan = _plan(request, start.generation)
+    actors = _actors(request, cluster, plan.units)
+    work = _work(request, plan, "cpu" if actors is None else actors.device)
+    with underway(), ray_session.our_errors():
+        run_units(work, actors)
+        description = Description(request.label_map_text, configuration, time.monotonic() - started)
+        totals = finish(request.places, work, description)
+    _tell(request, totals, time.monotonic() - started)
+    return command.EXIT_OK
+
+
+def _configuration(request: Request, start: Start, occupied: Sequence[str]) -> dict[str, Any]:
+    arguments = request.arguments
+    made = request.settings.made
+    return {
         "photos": arguments.photos,
+        "benchmark": arguments.benchmark,
+        "root": arguments.root,
+        "sources": arguments.sources,
         "output": arguments.output,
         "test_catalog": arguments.test_catalog,
         "test_limit": arguments.test_limit,
         "limit": arguments.limit,
-        "label_map": arguments.label_map or "built-in",
-        "settings": asdict(settings),
+        "label_map": arguments.label_map or ("benchmark's" if request.sources.label_map else "built-in"),
+        "shard_size_mb": arguments.shard_size,
+        "saliency": {
+            "network": arguments.saliency,
+            "device": arguments.saliency_device,
+            "gpus_per_actor": arguments.gpus_per_actor,
+        },
+        "settings": asdict(request.settings),
         "plan": {
-            "photos": listing.rows,
-            "tasks": len(listing.units),
-            "defects": [name for name in DEFECTS if name in settings.groups],
-            "defects_without_material": [name for name in label_map.defects if name not in DEFECTS],
-            "replaces": occupied,
+            "run": start.mode,
+            "generation": start.generation,
+            "sources": request.sources.describe(),
+            "defects": list(made),
+            "defects_without_synthesis": [name for name in request.label_map.defects if name not in made],
+            "replaces": list(occupied) if start.mode == "replaces" else [],
         },
     }
-    command.show_configuration(configuration)
-    if occupied and not arguments.overwrite:
-        raise ConfigurationError(
-            f"{', '.join(occupied)} exists; choose another --output (--test-catalog) or add --overwrite"
+
+
+def _plan(request: Request, generation: int) -> Plan:
+    """List the sources and commit the plan. Raises ConfigurationError where there is nothing to prepare."""
+    arguments = request.arguments
+    logger.info("listing what there is to prepare")
+    entries = _limited(request)
+    with ray_session.our_errors():
+        plan = make_plan(
+            request.places.plan(generation),
+            entries,
+            known_ids(request.places, generation),
+            _check_entry(request),
+            generation=generation,
+            identity=request.identity,
+            size_of_units=lambda count: unit_entries(
+                count, request.settings, arguments.shard_size * MEGABYTE
+            ),
+            notes=request.sources.notes,
+            test_limit=arguments.test_limit,
         )
-    if arguments.dry_run:
-        return command.EXIT_OK
-    storage.check_writable(arguments.output, "--output")
-    if arguments.test_catalog:
-        storage.check_writable(arguments.test_catalog, "--test-catalog")
-    ray_session.start()
-    outputs = Outputs(
-        shards=storage.join(storage.absolute(arguments.output), SHARDS),
-        test_catalog=arguments.test_catalog and storage.absolute(arguments.test_catalog),
-        last_hash=last_catalog_hash(listing.units, arguments.test_limit) if arguments.test_limit else None,
+    logger.info(
+        "%d entries: %d to prepare in %d units, %d duplicates, %d in the dataset already",
+        *(plan.listed, plan.planned, plan.units, plan.duplicates, plan.known),
     )
-    _remove(occupied)  # last, so that nothing above can cost the earlier dataset
-    with Progress("prepare", listing.rows, sys.stderr) as progress:
-        totals = prepare(listing, settings, outputs, progress)
-    _finish(arguments.output, label_map_text, configuration, totals, time.monotonic() - started)
+    return plan
+
+
+def _limited(request: Request) -> Iterable[Entry]:
+    return islice(request.sources.entries(), request.arguments.limit)
+
+
+def _check_entry(request: Request) -> Callable[[Entry], None]:
+    """What raises ConfigurationError for an entry of which nothing can be made, or that is an output of this job."""
+    groups, makes = request.settings.groups, bool(request.settings.made)
+    folders = tuple(f"{storage.resolve(uri)[1]}/" for uri in request.owned)
+
+    def check(entry: Entry) -> None:
+        if entry.defect is None and not makes:
+            raise ConfigurationError(
+                f"--label-map names none of the defects that can be made of photos: {', '.join(known_syntheses())}; "
+                "name one, or say how its defects are made with --synthesis DEFECT=NAME"
+            )
+        if entry.defect is not None and entry.defect not in groups:
+            raise ConfigurationError(
+                f"{entry.image_id}: its defect {entry.defect!r} is not in the label map ({', '.join(groups)}); "
+                "add it there (--label-map)"
+            )
+        for place in (entry.source, entry.target):
+            if place is not None and place.uri.split("://")[-1].startswith(folders):
+                raise ConfigurationError(f"{place.uri} lies where this job writes; choose another --output")
+
+    return check
+
+
+def _work(request: Request, plan: Plan, device: str) -> Work:
+    places, arguments = request.places, request.arguments
+    return Work(
+        plan,
+        request.settings,
+        places.plan(plan.generation),
+        places.done(plan.generation),
+        places.shards,
+        arguments.shard_size * MEGABYTE,
+        request.test_catalog,
+        request.saliency,
+        device,
+    )
+
+
+def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Actors | None:
+    arguments = request.arguments
+    if request.saliency is None:
+        return None
+    return place_actors(request.saliency, arguments.saliency_device, arguments.gpus_per_actor, cluster, units)
+
+
+def _nothing_to_add(request: Request, plan: Plan) -> int:
+    storage.remove(request.places.plan(plan.generation))
+    logger.info("all of %d entries are in the dataset already: nothing to add", plan.listed)
     return command.EXIT_OK
 
 
-def _label_map(uri: str | None) -> tuple[LabelMap, str]:
-    """The label map and its text."""
-    if uri is None:
-        return LabelMap.default(), LabelMap.default().to_yaml()
-    try:
-        text = storage.read_bytes(uri).decode(errors="replace")
-    except storage.STORAGE_ERRORS as error:
-        raise ConfigurationError(f"--label-map: cannot read {uri}: {error}") from error
-    return LabelMap.parse(text, uri), text
+def _list(request: Request) -> None:
+    """Raise what planning would: before anything is removed, so that nothing may cost the dataset that is there."""
+    check = _check_entry(request)
+    with ray_session.our_errors():
+        for entry in _limited(request):
+            check(entry)
 
 
-def _owned(output: str, test_catalog: str | None) -> list[str]:
-    """What this job writes, and so what --overwrite removes: nothing else in the folders is touched."""
-    owned = [storage.join(output, name) for name in (SUMMARY, LABEL_MAP, SHARDS)]
-    if test_catalog:
-        owned += [storage.join(test_catalog, name) for name in ("catalog", "reference")]
-    return owned
+def _remove(uris: Sequence[str]) -> None:
+    """Remove what earlier runs wrote."""
+    for uri in uris:
+        with storage.as_configuration_error(uri, "--overwrite", "replace"):
+            storage.remove(uri)
 
 
-def _check_apart(inputs: Sequence[str], owned: Sequence[str]) -> None:
-    """Raise ConfigurationError where an output would take an input's place: --overwrite removes it first."""
-    folders = [f"{storage.resolve(uri)[1]}/" for uri in owned]
-    for uri in inputs:
-        path = storage.resolve(uri)[1]
-        if any(path.startswith(folder) for folder in folders):
-            raise ConfigurationError(f"--photos: {uri} lies where this job writes; choose another --output")
+def _check_append(request: Request, occupied: Sequence[str]) -> None:
+    """Raise ConfigurationError for a test catalog that cannot be added to."""
+    if request.arguments.test_limit:
+        raise ConfigurationError(
+            "--test-limit cannot hold for photos that are added; leave it out, or --test-catalog"
+        )
+    if request.test_catalog and any(uri.startswith(request.test_catalog) for uri in occupied):
+        before = (read_summary(request.places) or {}).get("identity", {}).get("--test-catalog")
+        if before != request.test_catalog:
+            raise ConfigurationError(
+                f"--test-catalog {request.test_catalog} holds another dataset's; choose a new one"
+            )
 
 
 def _is_occupied(uri: str) -> bool:
@@ -177,56 +232,18 @@ def _is_occupied(uri: str) -> bool:
         return bool(storage.list_files(uri))
 
 
-def _remove(uris: Sequence[str]) -> None:
-    for uri in uris:
-        with storage.as_configuration_error(uri, "--overwrite", "replace"):
-            storage.remove(uri)
-
-
-def _finish(
-    output: str, label_map: str, configuration: dict[str, Any], totals: Totals, seconds: float
-) -> None:
-    """Write label_map.yaml and, last, dataset.json. Raises ConfigurationError where no photo was read."""
-    fingerprint = hashlib.sha256(f"{totals.fingerprint:064x}\n{label_map}".encode()).hexdigest()
-    summary = {
-        "fingerprint": fingerprint,
-        "counts": _nested(totals),
-        "unreadable": [
-            dict(zip(("image_id", "code", "message"), item, strict=True)) for item in totals.unreadable
-        ],
-        "configuration": configuration,
-        "seconds": round(seconds, 1),
-    }
-    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
-    with storage.as_configuration_error(output, "--output", "write"):
-        storage.write_bytes(storage.join(output, LABEL_MAP), label_map.encode())
-        storage.write_bytes(storage.join(output, SUMMARY), text.encode())
-    logger.info("%s", json.dumps(summary["counts"], sort_keys=True))
-    if not totals.counts["photos/read"]:
+def _tell(request: Request, totals: Totals, seconds: float) -> None:
+    """Log what came out. Raises RunError where no image was read."""
+    report = storage.join(request.places.report, "index.html")
+    logger.info(
+        "%s", json.dumps({key: n for key, n in sorted(totals.counts.items()) if key.startswith("entries/")})
+    )
+    if not totals.counts["entries/prepared"]:
         raise ConfigurationError(
-            f"--photos: none of {totals.counts['photos/unreadable']} photos could be read, one because: "
-            f"{totals.unreadable[0][2]}; see {SUMMARY} in {output} and check the column image"
+            f"none of {totals.counts['entries/unreadable']} images could be read, one because: "
+            f"{totals.unreadable[0][2]}; see {report} and check the sources"
         )
-    logger.info("dataset %s in %s after %.0f s", fingerprint[:12], output, seconds)
-
-
-def _nested(totals: Totals) -> dict[str, Any]:
-    """The flat counts as a tree, and the training rows by each of their keys."""
-    counts: dict[str, Any] = {}
-    for key, n in sorted(totals.counts.items()):
-        kind, *keys = key.split("/")
-        if kind != "rows":
-            counts.setdefault(kind, {})["/".join(keys)] = n
-            continue
-        rows = counts.setdefault(
-            "rows", {name: {} for name in ("defect", "pairing", "split", "product_type", "by_task")}
-        )
-        defect, pairing, split, product_type = keys
-        for name, value in zip(
-            rows, (defect, pairing, split, product_type, f"{defect}/{pairing}/{split}"), strict=True
-        ):
-            rows[name][value] = rows[name].get(value, 0) + n
-    return counts
+    logger.info("dataset in %s after %.0f s; look at %s", request.places.output, seconds, report)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One picture of uploads above their corrections, to look at or to send: `report/before_after.png`."""
+"""Pictures below one another in columns, to look at or to send: uploads above their corrections, photos above masks."""
 
 import io
 from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from pipelines.report import Strip
 
@@ -11,6 +11,8 @@ from pipelines.report import Strip
 CELL, GAP = 200, 8
 #: Around the cells: the corrections are white themselves.
 GROUND = (226, 228, 232)
+#: Height of a column's caption, pixels, and the colour of its text.
+CAPTION, INK = 20, (28, 35, 41)
 
 
 def contact_sheet(strips: Mapping[str, Sequence[Strip]], columns: int = 6) -> bytes | None:
@@ -23,15 +25,32 @@ def contact_sheet(strips: Mapping[str, Sequence[Strip]], columns: int = 6) -> by
     chosen = [strip for found in strips.values() for strip in found[:per_defect]]
     if not chosen:
         return None
-    step = CELL + GAP
-    sheet = Image.new("RGB", (GAP + step * len(chosen), GAP + step * 2), GROUND)
-    for column, strip in enumerate(chosen):
-        for line, picture in enumerate((strip.before, strip.after)):
+    return picture_columns([(strip.before, strip.after) for strip in chosen])
+
+
+def picture_columns(
+    columns: Sequence[Sequence[bytes]], captions: Sequence[str] | None = None
+) -> bytes | None:
+    """A PNG with one column per group of encoded pictures, all of the same number, and a line of text below each.
+
+    Pictures keep their aspect ratio on white cells. None where there is no column.
+    """
+    if not columns:
+        return None
+    step, below = CELL + GAP, CAPTION if captions is not None else 0
+    size = (GAP + step * len(columns), GAP + step * len(columns[0]) + below)
+    sheet = Image.new("RGB", size, GROUND)
+    for column, pictures in enumerate(columns):
+        for line, picture in enumerate(pictures):
             with Image.open(io.BytesIO(picture)) as image:
                 cell = ImageOps.pad(
                     image.convert("RGB"), (CELL, CELL), Image.Resampling.BICUBIC, color="white"
                 )
             sheet.paste(cell, (GAP + step * column, GAP + step * line))
+    draw = ImageDraw.Draw(sheet)
+    for column, caption in enumerate(captions or ()):
+        place = (GAP + step * column + CELL // 2, size[1] - CAPTION // 2 - 4)
+        draw.text(place, caption, INK, ImageFont.load_default(13), anchor="mm")
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

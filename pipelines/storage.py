@@ -8,6 +8,7 @@ system object made here holds a secret, so they may travel to Ray tasks.
 import asyncio
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -142,6 +143,30 @@ def write_bytes(uri: str, data: bytes) -> None:
         raise
 
 
+@contextlib.contextmanager
+def whole_file(uri: str) -> Iterator[Path]:
+    """A local path to write one large file to, piece by piece; behind the block it is at `uri`, whole or not at all.
+
+    Where `uri` is local the file grows in its folder and gets its name by a rename; elsewhere it grows in this
+    machine's temporary folder (TMPDIR) and is uploaded in parts. Raises one of STORAGE_ERRORS.
+    """
+    fs, path = resolve(uri)
+    if isinstance(fs, LocalFileSystem):
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{uuid.uuid4().hex}.part")  # see `write_bytes`
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "part"
+        yield temporary
+        fs.put_file(str(temporary), path)
+
+
 def list_files(uri: str, suffix: str = "") -> list[str]:
     """URIs of all files at or below `uri` whose name ends with `suffix`, sorted. Empty where nothing is.
 
@@ -226,6 +251,17 @@ def remove(uri: str) -> None:
     fs, path = resolve(uri)
     if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+def remove_unfinished(uri: str) -> None:
+    """Remove what `write_bytes` and `whole_file` left below a local folder when their process was killed.
+
+    For when nobody writes there any more. Other storages show no unfinished objects.
+    """
+    fs, path = resolve(uri)
+    if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
+        for part in Path(path).glob(".*.part"):
+            part.unlink(missing_ok=True)
 
 
 def error_code(error: Exception) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from model.errors import ConfigurationError
 from pipelines import storage
-from pipelines.dataset.readers.base import Notes, Reader, unique
+from pipelines.dataset.readers.base import Notes, Reader
 from pipelines.dataset.readers.folders import ImageFolder
 from pipelines.dataset.readers.public import PublicReader
 from pipelines.dataset.readers.public_facts import BENCHMARKS, datasets_of
@@ -30,11 +30,11 @@ class Sources:
     def entries(self) -> Iterator[Entry]:
         """All entries, reader by reader, in an order that depends on the data alone.
 
-        Memory: 8 bytes per entry of one reader, to see that its ids are unique; the names of one folder; for the public
+        An id that comes twice is listed twice: the plan counts it. Memory: the names of one folder; for the public
         datasets an id and a hash per image. Raises ConfigurationError for what is found to be wrong on the way.
         """
         for reader in self.readers:
-            yield from unique(reader.entries(self._notes), reader.name)
+            yield from reader.entries(self._notes)
 
     def describe(self) -> dict[str, Any]:
         """What is read, for --dry-run, with counts where they are cheap."""

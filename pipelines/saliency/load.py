@@ -12,17 +12,24 @@ from pipelines.saliency.network import NetworkSaliency, Runner
 from pipelines.saliency.onnx import open_onnx
 from pipelines.saliency.preprocessing import Preprocessing, read_preprocessing
 from pipelines.saliency.protocol import Saliency
-from pipelines.saliency.torchscript import open_torchscript
 
 #: The name of the saliency that needs no weights.
 CLASSICAL = "classical"
+
+
+def _open_torchscript(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
+    # Imported here: torch takes 500 MB in every process, and most have no use for it.
+    from pipelines.saliency.torchscript import open_torchscript
+
+    return open_torchscript(file, device)
+
 
 #: How a network's file is opened, by the suffix of its name: (file, device) -> the network, the side of its input
 #: (height, width) where that is fixed.
 _OPENERS: dict[str, Callable[[Path, str], tuple[Runner, tuple[int, int] | None]]] = {
     ".onnx": open_onnx,
-    ".pt": open_torchscript,
-    ".torchscript": open_torchscript,
+    ".pt": _open_torchscript,
+    ".torchscript": _open_torchscript,
 }
 
 

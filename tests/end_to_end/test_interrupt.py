@@ -1,6 +1,5 @@
 """Ctrl-C while images are being corrected."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -14,20 +13,10 @@ import pytest
 
 from jobs import command
 from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
+from tests.processes import processes_that_name
 
 #: Seconds within which Ray starts and the first images are written, on a machine that is busy.
 PATIENCE = 180
-
-
-def processes_that_name(folder: str) -> list[str]:
-    """Command lines of processes in which `folder` occurs."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has just ended
-            line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if folder in line:
-                found.append(line[:200])
-    return found
 
 
 @pytest.mark.ray

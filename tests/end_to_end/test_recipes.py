@@ -18,7 +18,8 @@ import torch
 
 from jobs import train
 from model.recipes import RECIPES
-from pipelines.dataset.photos import PhotoSettings, read_photo, training_rows
+from pipelines.dataset.records import Entry, Record
+from pipelines.dataset.rows import RowSettings, read_sample, training_rows
 from pipelines.drawing.scene import draw_scene
 from pipelines.encode import encode_image
 from pipelines.label_map import LabelMap
@@ -57,8 +58,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Prepared shards; a quarter of the background pairs lose their target, so that all kinds of rows are there."""
     torch.set_num_threads(1)
     folder, label_map = tmp_path_factory.mktemp("photos"), LabelMap.default()
-    config = PhotoSettings({name: defect.group for name, defect in label_map.defects.items()}, max_side=96)
-    rows = [row for record in photos() for row in training_rows(read_photo(record, config), config)]
+    groups = {name: defect.group for name, defect in label_map.defects.items()}
+    config = RowSettings(groups, {name: name for name in groups}, max_side=96)
+    records = [
+        Record(Entry(row["image_id"], product_type=row["product_type"]), row["image"], mask=row["mask"])
+        for row in photos()
+    ]
+    rows = [row for record in records for row in training_rows(read_sample(record, config), config)]
     for row in islice((row for row in rows if row["defect"] == "non_white_background"), 0, None, 4):
         row.update(target=None, pairing="unpaired")
     (folder / "shards").mkdir()

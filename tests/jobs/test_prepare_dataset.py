@@ -8,9 +8,13 @@ import pytest
 
 from jobs.prepare_dataset import main
 from model.errors import ConfigurationError
+from pipelines.dataset.finish import fingerprint
+from pipelines.dataset.plan import LEAST_ENTRIES
 from pipelines.label_map import LabelMap
 from pipelines.schemas import SHARD
+from pipelines.splits import split_of
 from tests.photo_tables import record, write_table
+from tests.preparation import digests, prepare
 
 
 @pytest.fixture
@@ -33,7 +37,13 @@ def test_photos_become_shards_label_map_and_summary(
     assert table.num_rows == 61
     summary = json.loads((output / "dataset.json").read_text())
     counts = summary["counts"]
-    assert counts["photos"] == {"read": 21, "unreadable": 1}
+    assert counts["entries"] == {
+        "listed": 22,
+        "prepared": 21,
+        "unreadable": 1,
+        "duplicates": 0,
+        "already_there": 0,
+    }
     assert counts["rows"]["pairing"] == {"paired": 60, "unpaired": 1}
     assert counts["rows"]["defect"] == {"non_white_background": 21, "watermark": 20, "wrong_angle": 20}
     assert counts["rows"]["product_type"] == {"shirt": 61}
@@ -45,7 +55,7 @@ def test_photos_become_shards_label_map_and_summary(
     assert json.loads(capsys.readouterr().out)["settings"]["max_side"] == 48
 
     # A second run must not mix with the first; asked to replace it, it leaves nothing of it and nothing else.
-    with pytest.raises(ConfigurationError, match=r"shards.* exists; .*--overwrite"):
+    with pytest.raises(ConfigurationError, match=r"shards.* exists; .*--append .*--overwrite"):
         main(command)
     stale, foreign = output / "shards" / "part-99999.parquet", output / "notes.txt"
     stale.write_bytes(b"")
@@ -57,19 +67,94 @@ def test_photos_become_shards_label_map_and_summary(
     assert again["fingerprint"] == summary["fingerprint"]
 
 
+@pytest.mark.ray
+def test_added_photos_make_new_shards_and_the_dataset_is_as_if_made_at_once(
+    ray_local: None, tmp_path: Path
+) -> None:
+    first = [record(f"p{i}") for i in range(20)] + [record("late", image=b"junk")]
+    second = [record(f"q{i}") for i in range(18)] + [record("late")]
+    one = write_table(tmp_path / "one.parquet", first)
+    both = write_table(tmp_path / "both.parquet", [*first[:20], *second, record("q3", mask=None)])
+    output = tmp_path / "out"
+    settings = ["--output", str(output), "--max-side", "48"]
+    assert main(["--photos", str(one), *settings]) == 0
+    before = digests(output / "shards")
+    assert main(["--photos", str(both), *settings, "--append"]) == 0
+    after = digests(output / "shards")
+    assert {name: after[name] for name in before} == before
+    assert len(after) > len(before)
+
+    summary = json.loads((output / "dataset.json").read_text())
+    # What could not be read the first time was tried again.
+    assert [generation["entries"] for generation in summary["generations"]] == [
+        {"listed": 21, "prepared": 20, "unreadable": 1, "duplicates": 0, "already_there": 0},
+        {"listed": 40, "prepared": 19, "unreadable": 0, "duplicates": 1, "already_there": 20},
+    ]
+    assert summary["duplicates"] == ["q3"]
+    at_once = prepare([both], tmp_path / "at-once")
+    label_map = (output / "label_map.yaml").read_text()
+    assert summary["fingerprint"] == fingerprint(at_once, label_map)
+    table = pyarrow.dataset.dataset(output / "shards").to_table(columns=["image_id", "defect", "split"])
+    keys = {(row["image_id"], row["defect"]) for row in table.to_pylist()}
+    assert len(keys) == table.num_rows == 3 * 39
+    assert all(row["split"] == split_of(row["image_id"]) for row in table.to_pylist())
+
+    # Nothing new: nothing happens.
+    assert main(["--photos", str(both), *settings, "--append"]) == 0
+    assert digests(output / "shards") == after
+    assert json.loads((output / "dataset.json").read_text()) == summary
+    with pytest.raises(ConfigurationError, match=r"--append: .*--max-side is 64 and was 48"):
+        main(["--photos", str(both), "--output", str(output), "--max-side", "64", "--append"])
+
+
+@pytest.mark.ray
+def test_shards_have_the_same_bytes_however_many_workers_make_them(ray_local: None, tmp_path: Path) -> None:
+    photos = [record(f"p{i}", mask=None if i % 4 == 0 else record()["mask"]) for i in range(70)]
+    table = write_table(tmp_path / "a.parquet", photos, row_group_size=11)
+    output = tmp_path / "out"
+    assert main(["--photos", str(table), "--output", str(output), "--max-side", "48"]) == 0
+    prepare([table], tmp_path / "here", of_unit=LEAST_ENTRIES)
+    assert digests(output / "shards") == digests(tmp_path / "here" / "shards")
+    assert len(digests(output / "shards")) == 5
+
+
+@pytest.mark.ray
+def test_saliency_in_actors_makes_pairs_of_photos_without_masks(ray_local: None, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "a.parquet", [record(f"p{i}", mask=None) for i in range(20)])
+    output = tmp_path / "out"
+    arguments = [
+        "--photos",
+        str(table),
+        "--output",
+        str(output),
+        "--max-side",
+        "48",
+        "--saliency",
+        "classical",
+    ]
+    assert main(arguments) == 0
+    counts = json.loads((output / "dataset.json").read_text())["counts"]
+    assert counts["masks"]["missing"] == 20
+    assert counts["rows"]["pairing"]["paired"] == 3 * counts["masks"]["saliency_good"] > 0
+    page = (output / "report" / "index.html").read_text()
+    assert "From the saliency network, trusted" in page
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
     arguments = ["--photos", str(photos), "--output", str(output), "--limit", "7", "--dry-run"]
     assert main(arguments) == 0
-    plan = json.loads(capsys.readouterr().out)["plan"]
-    assert plan["photos"] == 7
-    assert plan["defects"] == ["non_white_background", "watermark", "wrong_angle"]
+    configuration = json.loads(capsys.readouterr().out)
+    plan = configuration["plan"]
+    assert plan["sources"]["sources"][0]["rows"] == 22
+    assert (plan["run"], configuration["limit"]) == ("new", 7)
+    assert plan["defects"] == list(LabelMap.default().defects)
     assert not output.exists()
 
 
-def test_defects_without_material_are_told(
+def test_defects_that_cannot_be_made_are_told(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     label_map = tmp_path / "map.yaml"
@@ -85,7 +170,7 @@ def test_defects_without_material_are_told(
     assert main([*arguments, "--label-map", str(label_map)]) == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan["defects"] == ["watermark"]
-    assert plan["defects_without_material"] == ["crease"]
+    assert plan["defects_without_synthesis"] == ["crease"]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +180,9 @@ def test_defects_without_material_are_told(
         (["--max-side", "0"], "--max-side"),
         (["--test-limit", "3"], "--test-limit needs --test-catalog"),
         (["--label-map", "nowhere.yaml"], "--label-map: cannot read nowhere.yaml"),
+        (["--synthesis", "watermark"], "--synthesis watermark: write DEFECT=NAME"),
+        (["--synthesis", "dust=watermark"], "--synthesis dust=watermark: the label map has no defect 'dust'"),
+        (["--benchmark", "paired4"], "--benchmark NAME and --root URI go together"),
     ],
 )
 def test_wrong_flags_are_named(photos: Path, tmp_path: Path, arguments: list[str], complaint: str) -> None:
@@ -107,7 +195,7 @@ def test_a_table_without_images_is_refused_before_anything_is_removed(tmp_path: 
     (output / "shards").mkdir(parents=True)
     write_table(output / "shards" / "part-00000.parquet", [record()])
     pq.write_table(pa.table({"image_id": ["p"]}), tmp_path / "photos.parquet")
-    with pytest.raises(ConfigurationError, match="no column image"):
+    with pytest.raises(ConfigurationError, match="no column with images"):
         main(["--photos", str(tmp_path / "photos.parquet"), "--output", str(output), "--overwrite"])
     assert (output / "shards" / "part-00000.parquet").exists()
 
@@ -118,10 +206,51 @@ def test_overwriting_never_removes_the_input(tmp_path: Path) -> None:
     table = write_table(shards / "photos.parquet", [record()])
     with pytest.raises(ConfigurationError, match="lies where this job writes"):
         main(["--photos", str(shards), "--output", str(tmp_path), "--overwrite"])
+    sources = tmp_path / "sources.yaml"
+    sources.write_text(f"version: 1\nsources: [{{reader: table, uri: {table}}}]\n")
+    with pytest.raises(ConfigurationError, match=r"photos\.parquet lies where this job writes"):
+        main(["--sources", str(sources), "--output", str(tmp_path), "--overwrite"])
     assert table.exists()
 
 
-@pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "many"], []])
+def test_an_output_inside_the_input_is_refused_because_the_next_run_would_read_it(tmp_path: Path) -> None:
+    write_table(tmp_path / "photos.parquet", [record()])
+    with pytest.raises(ConfigurationError, match=r"--photos: .* lies where this job writes"):
+        main(["--photos", str(tmp_path), "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("defects", "complaint"),
+    [
+        (
+            "crease: {id: 0, group: background, order: 1}",
+            r"^--label-map names none of the defects .*--synthesis",
+        ),
+        (
+            "watermark: {id: 0, group: background, order: 1}",
+            r"^pair: its defect 'crease' is not in the label map",
+        ),
+    ],
+)
+def test_what_nothing_can_be_made_of_is_told_before_work_begins(
+    tmp_path: Path, defects: str, complaint: str
+) -> None:
+    (tmp_path / "map.yaml").write_text(
+        f"version: 1\ngroups: {{background: 0}}\ndefects: {{{defects}}}\n"
+        f"rules: [{{label: x, defect: {defects.partition(':')[0]}}}]\n"
+    )
+    rows = [{"image_id": "photo", "source": b"x"}, {"image_id": "pair", "source": b"x", "defect": "crease"}]
+    chosen = rows[:1] if "crease" in defects else rows[1:]
+    pq.write_table(pa.Table.from_pylist(chosen), tmp_path / "a.parquet")
+    arguments = ["--photos", str(tmp_path / "a.parquet"), "--output", str(tmp_path / "out")]
+    with pytest.raises(ConfigurationError, match=complaint):
+        main([*arguments, "--label-map", str(tmp_path / "map.yaml")])
+    assert not (tmp_path / "out" / "shards").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--limit", "0"], ["--limit", "many"], [], ["--output", "o", "--append", "--overwrite"]]
+)
 def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--photos", "x", *arguments])

@@ -1,0 +1,226 @@
+"""The command line of jobs/prepare_dataset.py, and what it resolves to."""
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs import command
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.dataset.output import Places
+from pipelines.dataset.rows import RowSettings
+from pipelines.dataset.sources import Sources, open_sources
+from pipelines.defects import known_syntheses
+from pipelines.label_map import LabelMap
+from pipelines.saliency import CLASSICAL
+
+MEGABYTE = 10**6
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The command line."""
+    p = command.Parser("prepare_dataset.py", description=description, formatter_class=command.HelpFormatter)
+    inputs = p.add_argument_group("what to prepare (one of them at least)")
+    inputs.add_argument(
+        "--photos",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="URI",
+        help="tables of photos (parquet, CSV), or folders of tables or images",
+    )
+    inputs.add_argument(
+        "--benchmark", metavar="NAME", help="a public benchmark below --root: paired4, unpaired4, …"
+    )
+    inputs.add_argument(
+        "--root", metavar="URI", help="folder of the benchmark's datasets, in their official layouts"
+    )
+    inputs.add_argument("--sources", metavar="FILE", help="YAML file that names any mix of readers")
+    p.add_argument(
+        "--output",
+        required=True,
+        metavar="URI",
+        help="folder for shards/, label_map.yaml, report/ and dataset.json",
+    )
+    p.add_argument(
+        "--label-map",
+        metavar="URI",
+        help="YAML with the defects and their groups (default: the benchmark's, else the built-in three)",
+    )
+    p.add_argument(
+        "--synthesis",
+        action="append",
+        default=[],
+        metavar="DEFECT=NAME",
+        help="make DEFECT by another synthesis than that of its own name (default: its own, where there is one)",
+    )
+    p.add_argument("--seed", type=int, default=0, help="of marks, turns, …; the split does not depend on it")
+    p.add_argument(
+        "--max-side",
+        type=int,
+        default=384,
+        help="longest side of stored images in pixels; raise it to train above 256",
+    )
+    p.add_argument(
+        "--min-quality", type=float, default=0.6, help="masks scored below make no target (0 to 1)"
+    )
+    p.add_argument(
+        "--saliency",
+        metavar="NAME|URI",
+        help="masks for photos that have none: 'classical', or a network (.onnx, or TorchScript .pt)",
+    )
+    p.add_argument(
+        "--saliency-device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the network runs; auto takes GPUs where the cluster has them",
+    )
+    p.add_argument(
+        "--gpus-per-actor",
+        type=float,
+        metavar="F",
+        help="share of a GPU of each process with the network (default: 0.25)",
+    )
+    p.add_argument(
+        "--shard-size", type=command.positive, default=256, metavar="MB", help="target size of a shard"
+    )
+    p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N images, for a try")
+    p.add_argument(
+        "--test-catalog",
+        metavar="URI",
+        help="also write the held-back images as URI/catalog and URI/reference, for jobs/correct_catalog.py",
+    )
+    p.add_argument(
+        "--test-limit",
+        type=command.positive,
+        metavar="N",
+        help="at most N images in the test catalog, chosen by hash",
+    )
+    existing = p.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--append", action="store_true", help="add what is new to the dataset that is finished in the folder"
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="replace what earlier runs wrote to the same folders"
+    )
+    p.add_argument(
+        "--dry-run", action="store_true", help="print the resolved configuration and the plan, and do nothing"
+    )
+    return p
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line, resolved. identity: the flags that decide what comes out."""
+
+    arguments: argparse.Namespace
+    sources: Sources
+    label_map: LabelMap
+    label_map_text: str
+    settings: RowSettings
+    places: Places
+    test_catalog: str | None
+    saliency: str | None
+    identity: dict[str, Any]
+
+    @property
+    def owned(self) -> list[str]:
+        """What the job writes."""
+        test = (
+            [storage.join(self.test_catalog, name) for name in ("catalog", "reference")]
+            if self.test_catalog
+            else []
+        )
+        return [*self.places.owned, *test]
+
+
+def resolve(arguments: argparse.Namespace) -> Request:
+    """Check the flags against one another and open the sources. Raises ConfigurationError."""
+    if arguments.test_limit and not arguments.test_catalog:
+        raise ConfigurationError("--test-limit needs --test-catalog URI")
+    if bool(arguments.benchmark) != bool(arguments.root):
+        raise ConfigurationError("--benchmark NAME and --root URI go together")
+    if not (arguments.photos or arguments.benchmark or arguments.sources):
+        raise ConfigurationError("nothing to prepare: give --photos, --benchmark with --root, or --sources")
+    label_map = text = None
+    if arguments.label_map:
+        label_map, text = _read_label_map(arguments.label_map)
+    photos = [storage.absolute(uri) for uri in arguments.photos]
+    benchmark = (arguments.benchmark, storage.absolute(arguments.root)) if arguments.benchmark else None
+    places = Places(storage.absolute(arguments.output))
+    test_catalog = storage.absolute(arguments.test_catalog) if arguments.test_catalog else None
+    given = {"--photos": photos, "--root": [benchmark[1]] if benchmark else []}
+    _check_apart(given, [places.output, *([test_catalog] if test_catalog else [])], places.owned)
+    sources = open_sources(photos, benchmark, arguments.sources)
+    if label_map is None or text is None:
+        label_map = sources.label_map or LabelMap.default()
+        text = label_map.to_yaml()
+    saliency = arguments.saliency
+    if saliency not in (None, CLASSICAL):
+        saliency = storage.absolute(saliency)
+    settings = RowSettings(
+        groups={name: defect.group for name, defect in label_map.defects.items()},
+        syntheses=_syntheses(arguments.synthesis, label_map),
+        seed=arguments.seed,
+        max_side=arguments.max_side,
+        min_quality=arguments.min_quality,
+    )
+    identity = {
+        "--photos": photos,
+        "--benchmark": list(benchmark) if benchmark else None,
+        "--sources": _digest(_read(arguments.sources, "--sources")) if arguments.sources else None,
+        "--limit": arguments.limit,
+        "--test-catalog": test_catalog,
+        "--test-limit": arguments.test_limit,
+        "--shard-size": arguments.shard_size,
+        "--label-map": _digest(text.encode()),
+        "--synthesis": dict(settings.syntheses),
+        "--seed": settings.seed,
+        "--max-side": settings.max_side,
+        "--min-quality": settings.min_quality,
+        "--saliency": saliency,
+    }
+    return Request(arguments, sources, label_map, text, settings, places, test_catalog, saliency, identity)
+
+
+def _syntheses(asked: Sequence[str], label_map: LabelMap) -> dict[str, str]:
+    """Which synthesis makes which defect: the one of its own name where there is one, and as asked."""
+    known = known_syntheses()
+    found = {name: name for name in label_map.defects if name in known}
+    for text in asked:
+        defect, equals, name = text.partition("=")
+        if not (defect and equals and name):
+            raise ConfigurationError(
+                f"--synthesis {text}: write DEFECT=NAME, with a NAME of {', '.join(known)}"
+            )
+        found[defect] = name
+    return found
+
+
+def _check_apart(given: dict[str, list[str]], outputs: Sequence[str], owned: Sequence[str]) -> None:
+    """Raise ConfigurationError where an output would take an input's place, or a later run read its own shards."""
+    for flag, uris in given.items():
+        for uri in uris:
+            path = storage.resolve(uri)[1]
+            inside = any(f"{path}/".startswith(f"{storage.resolve(place)[1]}/") for place in owned)
+            around = any(f"{storage.resolve(place)[1]}/".startswith(f"{path}/") for place in outputs)
+            if inside or around:
+                raise ConfigurationError(f"{flag}: {uri} lies where this job writes; choose another --output")
+
+
+def _read_label_map(uri: str) -> tuple[LabelMap, str]:
+    text = _read(uri, "--label-map").decode(errors="replace")
+    return LabelMap.parse(text, uri), text
+
+
+def _read(uri: str, flag: str) -> bytes:
+    try:
+        return storage.read_bytes(uri)
+    except storage.STORAGE_ERRORS as error:
+        raise ConfigurationError(f"{flag}: cannot read {uri}: {error}") from error
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()[:16]}"

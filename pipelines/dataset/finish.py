@@ -1,0 +1,77 @@
+"""The end of a preparation: all generations' totals to the report and, last, dataset.json."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines import storage
+from pipelines.dataset.job import collect, remove_done
+from pipelines.dataset.output import Places, generation_records
+from pipelines.dataset.plan import Plan
+from pipelines.dataset.report import Preparation, listed_unreadable, nested, write_report
+from pipelines.dataset.totals import Totals, UnitRecord
+from pipelines.dataset.unit import Work
+
+
+@dataclass(frozen=True)
+class Description:
+    """What dataset.json tells besides counts. configuration: all flags, resolved."""
+
+    label_map: str
+    configuration: Mapping[str, Any]
+    seconds: float
+
+
+def finish(places: Places, work: Work, description: Description) -> Totals:
+    """Check that nothing was lost, keep the generation's totals and ids, write the report and dataset.json.
+
+    Returns the totals of this generation. May be repeated: a run that is killed here is finished by the next.
+    """
+    plan = work.plan
+    record, known = collect(work)
+    storage.write_bytes(places.ids(plan.generation), known.to_bytes())
+    storage.write_bytes(places.record(plan.generation), record.to_bytes())
+    whole, generations = UnitRecord(), []
+    for number, part in enumerate(generation_records(places, plan.generation + 1)):
+        generations.append({"generation": number, "entries": nested(part.totals).get("entries", {})})
+        whole.merge(part)
+    made = fingerprint(whole.totals, description.label_map)
+    summary = {
+        "fingerprint": made,
+        "counts": nested(whole.totals),
+        "unreadable": listed_unreadable(whole.totals),
+        "duplicates": plan.duplicate_examples,
+        "notes": plan.notes,
+        "configuration": description.configuration,
+        "identity": plan.identity,
+        "generations": generations,
+        "seconds": round(description.seconds, 1),
+    }
+    storage.write_bytes(places.label_map, description.label_map.encode())
+    write_report(places.report, _preparation(whole, made, plan, work, description))
+    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
+    storage.write_bytes(places.summary, text.encode())
+    remove_done(work)
+    return record.totals
+
+
+def fingerprint(totals: Totals, label_map: str) -> str:
+    """Of the rows, whatever their order and files, and of what their defects mean."""
+    return hashlib.sha256(f"{totals.fingerprint:064x}\n{label_map}".encode()).hexdigest()
+
+
+def _preparation(
+    whole: UnitRecord, made: str, plan: Plan, work: Work, description: Description
+) -> Preparation:
+    return Preparation(
+        whole,
+        work.settings.min_quality,
+        made,
+        plan.duplicate_examples,
+        plan.notes,
+        description.configuration,
+        description.seconds,
+        plan.generation + 1,
+    )

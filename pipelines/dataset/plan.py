@@ -1,0 +1,246 @@
+"""The plan of a preparation: what the readers found, without what is there already, cut into units of work.
+
+A plan is a table of entries (`records.ENTRIES`) in parquet, and a small document that is written last. From then on it
+holds: a run that is started again works from it, whatever has come to the sources since. What a unit covers follows
+from the plan alone, so its shards have the same names and bytes however many workers there are and however often it is
+tried.
+"""
+
+import heapq
+import io
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.errors import ConfigurationError, RunError
+from pipelines import storage
+from pipelines.dataset.known import KnownIds
+from pipelines.dataset.records import ENTRIES, Entry, Locator
+from pipelines.dataset.rows import RowSettings, split_of_entry
+from pipelines.dataset.totals import LISTED
+from pipelines.splits import TEST, hash_number
+
+logger = logging.getLogger(__name__)
+
+#: Entries per file of the plan and per row group of it: a unit reads the row groups that it overlaps.
+FILE_ENTRIES, GROUP_ENTRIES = 16_384, 256
+#: Units that a preparation has at least, or all cores would wait for the one that got the last; but none of them
+#: smaller than LEAST_ENTRIES, where starting it would cost more than its work.
+LEAST_UNITS, LEAST_ENTRIES = 64, 16
+#: Bytes per pixel of JPEGs at `rows.JPEG_QUALITY`, measured on sellers' photos at 384 pixels.
+BYTES_PER_PIXEL = 0.3
+
+DOCUMENT = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A committed plan. Nothing in it grows with the data.
+
+    identity: the flags that decide what comes out, with their values. unit_entries: entries of a unit (the last has
+    fewer). last_hash: hex, of the last held-back image for the test catalog in order of hashes; None takes all.
+    """
+
+    generation: int  # 0, and one more each time that photos are added
+    identity: Mapping[str, Any]
+    unit_entries: int
+    listed: int = 0  # entries that the readers found
+    planned: int = 0  # of these, entries that units prepare
+    known: int = 0  # that were prepared by an earlier generation
+    duplicates: int = 0
+    nameless: int = 0  # without image_id
+    duplicate_examples: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what the readers wondered about
+    last_hash: str | None = None
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return -(-self.planned // self.unit_entries)
+
+    def span(self, unit: int) -> range:
+        """The numbers of a unit's entries."""
+        return range(unit * self.unit_entries, min(self.planned, (unit + 1) * self.unit_entries))
+
+
+@dataclass
+class _Listing:
+    """What is counted while entries are listed."""
+
+    listed: int = 0
+    planned: int = 0
+    known: int = 0
+    duplicates: int = 0
+    nameless: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+def unit_entries(entries: int, settings: RowSettings, shard_bytes: int) -> int:
+    """Entries per unit: they fill about one shard, or are fewer so that all cores can share the work."""
+    pixels = 0.75 * settings.max_side**2  # photos are not square
+    images = 1 + max(1, len(settings.made))  # the sources and one target, which is stored once
+    fills = int(shard_bytes / (images * pixels * BYTES_PER_PIXEL))
+    return max(LEAST_ENTRIES, min(fills, -(-entries // LEAST_UNITS)))
+
+
+def make_plan(
+    folder: str,
+    entries: Iterable[Entry],
+    known: KnownIds,
+    check: Callable[[Entry], None],
+    *,
+    generation: int,
+    identity: Mapping[str, Any],
+    size_of_units: Callable[[int], int],
+    notes: Callable[[], Iterable[str]],
+    test_limit: int | None = None,
+) -> Plan:
+    """List `entries` once, streaming, write the plan to `folder` (a URI) and commit it.
+
+    known: keys (`key_of`) that earlier generations prepared. check: raises ConfigurationError for an entry of
+    which nothing can be made. size_of_units: entries per unit, from how many there are. notes: asked after listing.
+    """
+    storage.remove(folder)  # of a run that ended before it had committed
+    counted = _Listing()
+    hashes: list[int] = []  # negated, a heap: the smallest `test_limit`
+    fresh = _fresh(entries, known, counted, check)
+    number = 0
+    while chunk := list(islice(fresh, FILE_ENTRIES)):
+        _write_entries(storage.join(folder, f"entries-{number:05}.parquet"), chunk)
+        if test_limit is not None:
+            _keep_smallest(hashes, chunk, test_limit)
+        number += 1
+    plan = Plan(
+        generation,
+        dict(identity),
+        size_of_units(counted.planned),
+        counted.listed,
+        counted.planned,
+        counted.known,
+        counted.duplicates,
+        counted.nameless,
+        tuple(counted.examples),
+        tuple(notes()),
+        f"{-hashes[0]:x}" if test_limit is not None and len(hashes) == test_limit else None,
+    )
+    storage.write_bytes(storage.join(folder, DOCUMENT), json.dumps(asdict(plan), indent=2).encode())
+    return plan
+
+
+def load_plan(folder: str) -> Plan | None:
+    """The plan at `folder`, or None where none was committed. Raises ConfigurationError for a damaged one."""
+    uri = storage.join(folder, DOCUMENT)
+    if not storage.exists(uri):
+        return None
+    try:
+        document = json.loads(storage.read_bytes(uri))
+        for name in ("duplicate_examples", "notes"):
+            document[name] = tuple(document[name])
+        return Plan(**document)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(f"--output: {uri} is damaged; start anew with --overwrite") from error
+
+
+def read_entries(folder: str, span: range) -> Iterator[Entry]:
+    """The entries whose numbers are in `span`. Raises RunError where the plan lacks them."""
+    found = 0
+    for file in range(span.start // FILE_ENTRIES, -(-span.stop // FILE_ENTRIES)):
+        uri = storage.join(folder, f"entries-{file:05}.parquet")
+        for entry in _read_file(
+            uri, range(span.start - file * FILE_ENTRIES, span.stop - file * FILE_ENTRIES)
+        ):
+            found += 1
+            yield entry
+    if found != len(span):
+        raise RunError(f"the plan in {folder} is damaged: it lacks entries; start anew with --overwrite")
+
+
+def planned_keys(folder: str, plan: Plan) -> Iterator[list[str]]:
+    """`key_of` all entries, some thousands at a time."""
+    for file in range(-(-plan.planned // FILE_ENTRIES)):
+        data = storage.read_bytes(storage.join(folder, f"entries-{file:05}.parquet"))
+        table = pq.read_table(pa.BufferReader(data), columns=["image_id", "defect"])
+        yield [key_of(Entry(row["image_id"], defect=row["defect"])) for row in table.to_pylist()]
+
+
+def key_of(entry: Entry) -> str:
+    """What may come only once: an image, or of given pairs an image with a defect."""
+    return entry.image_id if entry.defect is None else f"{entry.image_id}\0{entry.defect}"
+
+
+def in_test_catalog(entry: Entry, last_hash: str | None) -> bool:
+    """Whether a held-back entry is among those that the test catalog takes."""
+    if split_of_entry(entry) != TEST:
+        return False
+    return last_hash is None or _catalog_order(entry.image_id) <= int(last_hash, 16)
+
+
+def _fresh(
+    entries: Iterable[Entry], known: KnownIds, counted: _Listing, check: Callable[[Entry], None]
+) -> Iterator[Entry]:
+    """The entries that have an id and are not known, in order; all are counted."""
+    entries, seen = iter(entries), KnownIds()
+    while chunk := list(islice(entries, FILE_ENTRIES)):
+        counted.listed += len(chunk)
+        named = [entry for entry in chunk if entry.image_id]
+        counted.nameless += len(chunk) - len(named)
+        keys = [key_of(entry) for entry in named]
+        for entry, known_already, first in zip(named, known.has(keys), seen.add(keys), strict=True):
+            if not first:
+                counted.duplicates += 1
+                if len(counted.examples) < LISTED:
+                    counted.examples.append(entry.image_id)
+            elif known_already:
+                counted.known += 1
+            else:
+                check(entry)
+                counted.planned += 1
+                yield entry
+
+
+def _keep_smallest(heap: list[int], chunk: Iterable[Entry], size: int) -> None:
+    for entry in chunk:
+        if split_of_entry(entry) == TEST:
+            heapq.heappush(heap, -_catalog_order(entry.image_id))
+            if len(heap) > size:
+                heapq.heappop(heap)
+
+
+def _catalog_order(image_id: str) -> int:
+    return hash_number("test-catalog", image_id)
+
+
+def _write_entries(uri: str, entries: Iterable[Entry]) -> None:
+    buffer = io.BytesIO()
+    table = pa.Table.from_pylist([_to_row(entry) for entry in entries], ENTRIES)
+    pq.write_table(table, buffer, compression="zstd", row_group_size=GROUP_ENTRIES)
+    storage.write_bytes(uri, buffer.getvalue())
+
+
+def _read_file(uri: str, wanted: range) -> Iterator[Entry]:
+    """Entries of one file of the plan; `wanted` may reach beyond it on either side."""
+    with pq.ParquetFile(pa.BufferReader(storage.read_bytes(uri))) as file:
+        for group in range(file.num_row_groups):
+            first = group * GROUP_ENTRIES
+            overlap = range(max(first, wanted.start), min(first + GROUP_ENTRIES, wanted.stop))
+            if overlap:
+                table = file.read_row_group(group).slice(overlap.start - first, len(overlap))
+                yield from map(_from_row, table.to_pylist())
+
+
+def _to_row(entry: Entry) -> dict[str, Any]:
+    row = {name: getattr(entry, name) for name in ENTRIES.names}
+    return {name: value._asdict() if isinstance(value, Locator) else value for name, value in row.items()}
+
+
+def _from_row(row: dict[str, Any]) -> Entry:
+    values: dict[str, Any] = {
+        name: Locator(**value) if isinstance(value, dict) else value for name, value in row.items()
+    }
+    return Entry(**values)

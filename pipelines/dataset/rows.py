@@ -1,0 +1,252 @@
+"""Training rows from one record: what becomes of a photo, of a clean product image, of a given pair.
+
+- A *photo* with a mask that can be trusted gives the clean-up pair (x is the photo, y the product on white), and a pair
+  per
+  other defect that has a synthesis (y the same, x made from it). Without such a mask it gives x of the clean-up alone
+  (pairing 'unpaired'): it still shows what uploads look like, and no bad y is ever taken for a real clean image.
+- A clean *product image* gives a pair per defect that has a synthesis.
+- A given pair, or an unpaired image, passes.
+
+Everything is brought to one size and encoded alike, so that pairs differ by the defect and not by the file's history.
+Defects are drawn after resizing. The pipeline is that of Li et al. (2022), whose clean-up uses a saliency network.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ConfigurationError
+from pipelines.dataset.mask_quality import measure_mask
+from pipelines.dataset.records import Entry, Record
+from pipelines.decode import ImageError, decode_image
+from pipelines.defects import Synthesis, composite_on_white, synthesis
+from pipelines.encode import encode_image
+from pipelines.resize import resize_bicubic
+from pipelines.splits import hash_number, split_of
+
+#: The synthesis that puts a clean product on another background. Photos have that defect already: the defects that use
+#: it are those that the clean-up shows.
+CLEAN_UP = "non_white_background"
+#: JPEG at this quality (4:4:4) is within about one level of 255 on average; PNG is 3 to 5 times larger.
+JPEG_QUALITY = 95
+
+Origin = Literal["given", "saliency"]
+
+
+@dataclass(frozen=True)
+class RowSettings:
+    """What decides a record's rows, besides the record."""
+
+    groups: Mapping[str, str]  # defect -> its group in the label map; no other defects get rows
+    syntheses: Mapping[
+        str, str
+    ]  # defect -> name of the synthesis that makes it; the others only come in given pairs
+    seed: int = 0  # another seed draws other defects; the split does not depend on it
+    max_side: int = 384  # longest side of stored images; raise it to train above 256
+    min_quality: float = (
+        0.6  # masks below make no target; raise it where composites look cut, lower it where photos are few
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for a value out of range or an unknown name."""
+        if not 32 <= self.max_side <= 4096:
+            raise ConfigurationError(f"--max-side must be from 32 to 4096 pixels, got {self.max_side}")
+        if not 0 <= self.min_quality <= 1:
+            raise ConfigurationError(f"--min-quality must be from 0 to 1, got {self.min_quality}")
+        for defect, name in self.syntheses.items():
+            if defect not in self.groups:
+                raise ConfigurationError(
+                    f"--synthesis {defect}={name}: the label map has no defect {defect!r}; "
+                    f"its defects are {', '.join(self.groups)}"
+                )
+            synthesis(name)
+
+    @property
+    def clean_up(self) -> tuple[str, ...]:
+        """The defects that a photo shows as it is."""
+        return tuple(defect for defect in self.made if self.syntheses[defect] == CLEAN_UP)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The defects that can be made, in the order of the label map."""
+        return tuple(defect for defect in self.groups if defect in self.syntheses)
+
+
+@dataclass(frozen=True)
+class JudgedMask:
+    """A photo's mask, and how far it can be trusted."""
+
+    alpha: NDArray[np.uint8]  # (H, W) at the stored size, 255 is product
+    composite: NDArray[np.uint8]  # (H, W, 3), the product on white
+    quality: float  # in [0, 1], see `pipelines.dataset.mask_quality`
+    lowest: str  # the measure that decided `quality`
+    accepted: bool
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A decoded record at its stored size. source, target: (H, W, 3) or None."""
+
+    entry: Entry
+    source: NDArray[np.uint8] | None
+    target: NDArray[np.uint8] | None
+    mask: JudgedMask | None = None
+    mask_missing: str | None = None  # of a photo without mask: 'missing' | 'unreadable' | 'wrong_size'
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether there is a photo to clean up."""
+        return self.entry.defect is None and self.source is not None
+
+    @property
+    def clean(self) -> NDArray[np.uint8] | None:
+        """The image y (H, W, 3): given, or made with a mask that can be trusted."""
+        if self.is_photo:
+            return self.mask.composite if self.mask is not None and self.mask.accepted else None
+        return self.target
+
+
+def read_sample(record: Record, settings: RowSettings) -> Sample:
+    """Decode a record; masks that come with it are judged.
+
+    Raises ImageError where an image cannot be read; a mask that cannot be read counts as none.
+    """
+    if record.error is not None:
+        raise ImageError(*record.error)
+    entry = record.entry
+    target = None if record.target is None else _fit(decode_image(record.target), settings.max_side)
+    if record.source is None:
+        return Sample(entry, None, target)
+    full = decode_image(record.source)
+    source = _fit(full, settings.max_side)
+    if entry.defect is not None:
+        return Sample(entry, source, target)
+    mask, missing = _read_mask(record.mask, full)
+    sample = Sample(entry, source, None, mask_missing=missing)
+    return sample if mask is None else _judged(sample, full, mask, "given", settings)
+
+
+def with_saliency(sample: Sample, alpha: NDArray[np.float32], settings: RowSettings) -> Sample:
+    """The photo with a saliency network's mask, alpha (H, W) in [0, 1] at the stored size; judged like any."""
+    if sample.source is None:
+        raise ValueError("only a photo has a mask")
+    mask = np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
+    return _judged(sample, sample.source, mask, "saliency", settings)
+
+
+def training_rows(sample: Sample, settings: RowSettings) -> Iterator[dict[str, Any]]:
+    """Rows of schemas.SHARD for one sample, in the order of the label map.
+
+    All carry the entry's own `image_id`: (image_id, defect) is the key, and the split follows the image.
+    """
+    entry = sample.entry
+    target = None if sample.clean is None else encode_image(sample.clean, "jpeg", quality=JPEG_QUALITY)
+    for defect in shown_defects(sample, settings):
+        source = source_image(sample, defect, settings)
+        yield {
+            "image_id": entry.image_id,
+            "source": None if source is None else encode_image(source, "jpeg", quality=JPEG_QUALITY),
+            "target": target,
+            "pairing": "unpaired" if source is None or target is None else "paired",
+            "group": settings.groups[defect],
+            "defect": defect,
+            "product_type": entry.product_type,
+            "split": split_of_entry(entry),
+        }
+
+
+def split_of_entry(entry: Entry) -> str:
+    """'train' or 'test': what the reader's dataset says, else by hash of the id."""
+    return entry.split or split_of(entry.image_id)
+
+
+def shown_defects(sample: Sample, settings: RowSettings) -> tuple[str, ...]:
+    """The defects that can be shown on this sample; of a photo without a clean image only those of the clean-up."""
+    if sample.entry.defect is not None:
+        return (sample.entry.defect,)
+    return settings.made if sample.clean is not None else settings.clean_up
+
+
+def source_image(sample: Sample, defect: str, settings: RowSettings) -> NDArray[np.uint8] | None:
+    """The defective image x (H, W, 3) of a shown defect: a function of sample, defect and seed. None: there is none."""
+    if sample.entry.defect is not None or (sample.is_photo and defect in settings.clean_up):
+        return sample.source
+    if sample.clean is None:
+        raise ValueError(f"{defect} cannot be made without a clean image")
+    rng = np.random.default_rng(hash_number(settings.seed, sample.entry.image_id, defect))
+    return _synthesis(settings.syntheses[defect])(sample.clean, rng)
+
+
+def catalog_row(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A row of schemas.CATALOG: the source of one of the sample's training rows, each equally often, with its label.
+
+    rows: the sample's, of `training_rows`. None where no row has a source.
+    """
+    possible = [row for row in rows if row["source"] is not None]
+    if not possible:
+        return None
+    row = possible[hash_number("catalog", sample.entry.image_id) % len(possible)]
+    return {
+        "image_id": row["image_id"],
+        "image": row["source"],
+        "uri": None,
+        "labels": [{"label": row["defect"], "score": 1.0}],
+        "product_type": row["product_type"],
+    }
+
+
+def reference_row(sample: Sample) -> dict[str, Any] | None:
+    """A row of schemas.REFERENCE: the clean image as PNG (JPEG would shift FID); None where there is none.
+
+    A given target serves its own defect only; a clean product serves all.
+    """
+    if sample.clean is None:
+        return None
+    image = encode_image(sample.clean, "png")
+    return {"image_id": sample.entry.image_id, "image": image, "defect": sample.entry.defect}
+
+
+@cache
+def _synthesis(name: str) -> Synthesis:
+    """Looked up once: each look goes through the metadata of all installed distributions, some 20 ms."""
+    return synthesis(name)
+
+
+def _judged(
+    sample: Sample, image: NDArray[np.uint8], mask: NDArray[np.uint8], origin: Origin, settings: RowSettings
+) -> Sample:
+    """`sample` with `mask` (H, W), which belongs to `image` (H, W, 3): the photo at any size."""
+    if sample.source is None:
+        raise ValueError("only a photo has a mask")
+    scores = measure_mask(image, mask).scores()
+    lowest = min(scores, key=lambda name: scores[name])
+    quality = scores[lowest]
+    alpha = _fit(np.repeat(mask[..., None], 3, axis=2), settings.max_side)[..., 0]
+    composite = composite_on_white(sample.source, alpha.astype(np.float32) / 255)
+    judged = JudgedMask(alpha, composite, quality, lowest, quality >= settings.min_quality, origin)
+    return replace(sample, mask=judged)
+
+
+def _read_mask(data: bytes | None, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8] | None, str | None]:
+    """The mask (H, W) uint8, or None, and why."""
+    if not data:
+        return None, "missing"
+    try:
+        mask = decode_image(data)[..., 0]
+    except ImageError:
+        return None, "unreadable"
+    return (mask, None) if mask.shape == image.shape[:2] else (None, "wrong_size")
+
+
+def _fit(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+    """Shrink to `max_side` on the longest side, aspect kept; smaller images stay as they are."""
+    height, width = image.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return image
+    return resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))

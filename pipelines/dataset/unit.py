@@ -1,0 +1,229 @@
+"""One unit of a preparation: its entries to shards, and a record that says it is done.
+
+Runs in a Ray task, or in an actor that holds a saliency network. It is tried again where a worker dies or storage
+fails; names and bytes are the same then, because all of it follows from the plan.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from model.errors import RunError
+from pipelines import storage
+from pipelines.dataset.plan import Plan, in_test_catalog, key_of, read_entries
+from pipelines.dataset.records import Record
+from pipelines.dataset.resolve import records
+from pipelines.dataset.rows import (
+    JudgedMask,
+    RowSettings,
+    Sample,
+    catalog_row,
+    read_sample,
+    reference_row,
+    training_rows,
+    with_saliency,
+)
+from pipelines.dataset.shards import ShardWriter
+from pipelines.dataset.totals import QUALITY_BINS, Example, Totals, UnitRecord
+from pipelines.decode import ImageError
+from pipelines.encode import encode_image
+from pipelines.resize import resize_bicubic
+from pipelines.saliency import Saliency, load_saliency
+from pipelines.schemas import CATALOG, REFERENCE, SHARD
+
+#: Photos in one call of the saliency network: enough to fill a GPU, few enough to hold decoded (0.4 MB each at 384
+#: pixels).
+SALIENCY_BATCH = 16
+#: Longest side of the report's pictures, pixels.
+EXAMPLE_SIDE = 176
+
+UNITS = pa.schema([("unit", pa.int64())])
+#: What a unit tells the driver: the rest is in its record.
+SUMMARY = pa.schema([("unit", pa.int64()), ("entries", pa.int64()), ("unreadable", pa.int64())])
+
+
+class UnitStorageError(RunError):
+    """Storage failed while a unit was prepared: it is tried again, then the run ends and can be continued."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What workers must know. Places are URIs."""
+
+    plan: Plan
+    settings: RowSettings
+    plan_folder: str
+    done_folder: str
+    shards: str
+    shard_bytes: int
+    test_catalog: str | None = None  # folder of catalog/ and reference/; None: not wanted
+    saliency: str | None = None  # name or URI of a network; None: only masks that come with photos
+    saliency_device: str = "cpu"
+
+    def stem(self, unit: int) -> str:
+        """What the names of a unit's files begin with."""
+        return f"part-{self.plan.generation:03}-{unit:06}"
+
+    def done(self, unit: int) -> str:
+        """The URI of a unit's record."""
+        return storage.join(self.done_folder, f"{unit:06}.parquet")
+
+
+class UnitWorker:
+    """Prepares units in an actor, with the saliency network loaded once."""
+
+    def __init__(self, work: Work) -> None:
+        """Raise ConfigurationError where the network cannot be loaded."""
+        self._work = work
+        self._saliency = None if work.saliency is None else load_saliency(work.saliency, work.saliency_device)
+
+    def __call__(self, units: pa.Table) -> pa.Table:
+        """Schema UNITS to schema SUMMARY."""
+        summaries = [prepare_unit(unit, self._work, self._saliency) for unit in units["unit"].to_pylist()]
+        return pa.Table.from_pylist(summaries, SUMMARY)
+
+
+def prepare_units(units: pa.Table, work: Work) -> pa.Table:
+    """Schema UNITS to schema SUMMARY, in a task: without saliency."""
+    return UnitWorker(work)(units)
+
+
+def prepare_unit(unit: int, work: Work, saliency: Saliency | None = None) -> dict[str, int]:
+    """Write the shards, the test catalog's share and, last, the record of one unit; returns a row of SUMMARY.
+
+    Images that cannot be read are counted and left out. Raises UnitStorageError where storage fails.
+    """
+    try:
+        record = _prepare(unit, work, saliency)
+        storage.write_bytes(work.done(unit), record.to_bytes())
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise UnitStorageError(f"unit {unit}: {type(error).__name__}: {error}") from error
+    counts = record.totals.counts
+    return {
+        "unit": unit,
+        "entries": counts["entries/prepared"] + counts["entries/unreadable"],
+        "unreadable": counts["entries/unreadable"],
+    }
+
+
+def _prepare(unit: int, work: Work, saliency: Saliency | None) -> UnitRecord:
+    done = UnitRecord()
+    with ExitStack() as files:
+        shards = files.enter_context(
+            ShardWriter(
+                work.shards, work.stem(unit), SHARD, work.shard_bytes, ("source", "target"), ("target",)
+            )
+        )
+        held_back = _HeldBack(work, unit, files) if work.test_catalog else None
+        entries = read_entries(work.plan_folder, work.plan.span(unit))
+        for sample in _samples(records(entries), work.settings, saliency, done):
+            rows = list(training_rows(sample, work.settings))
+            shards.add(rows)
+            for row in rows:
+                done.totals.add_row(row)
+            _count(sample, done)
+            if held_back is not None:
+                held_back.add(sample, rows, done.totals)
+    done.shards = shards.names
+    return done
+
+
+def _samples(
+    found: Iterable[Record], settings: RowSettings, saliency: Saliency | None, done: UnitRecord
+) -> Iterator[Sample]:
+    """Decoded samples in order, photos without a mask with that of `saliency`; a few are in memory at a time."""
+    found = iter(found)
+    while chunk := list(islice(found, SALIENCY_BATCH)):
+        samples = []
+        for record in chunk:
+            try:
+                samples.append(read_sample(record, settings))
+            except ImageError as error:
+                done.failed.append(key_of(record.entry))
+                done.totals.add_unreadable(record.entry.image_id, error.code, str(error))
+        yield from samples if saliency is None else _masked(samples, settings, saliency)
+
+
+def _masked(samples: Sequence[Sample], settings: RowSettings, saliency: Saliency) -> Iterator[Sample]:
+    bare = [sample.source for sample in samples if sample.is_photo and sample.mask is None]
+    masks = iter(saliency([image for image in bare if image is not None]) if bare else ())
+    for sample in samples:
+        is_bare = sample.is_photo and sample.mask is None
+        yield with_saliency(sample, next(masks), settings) if is_bare else sample
+
+
+def _count(sample: Sample, done: UnitRecord) -> None:
+    counts = done.totals.counts
+    counts["entries/prepared"] += 1
+    kind = (
+        "photo"
+        if sample.is_photo
+        else "product"
+        if sample.entry.defect is None
+        else "given pair"
+        if sample.source is not None and sample.target is not None
+        else "given unpaired"
+    )
+    counts[f"kinds/{kind}"] += 1
+    if sample.mask_missing is not None:
+        counts[f"masks/{sample.mask_missing}"] += 1
+    if sample.mask is not None:
+        _count_mask(sample, sample.mask, done)
+
+
+def _count_mask(sample: Sample, mask: JudgedMask, done: UnitRecord) -> None:
+    counts = done.totals.counts
+    verdict = "good" if mask.accepted else "doubtful"
+    counts[f"masks/{verdict}" if mask.origin == "given" else f"masks/saliency_{verdict}"] += 1
+    counts[f"quality/{min(QUALITY_BINS - 1, int(mask.quality * QUALITY_BINS)):02}"] += 1
+    if not mask.accepted:
+        counts[f"doubtful_because/{mask.lowest}"] += 1
+    image_id = sample.entry.image_id
+    if sample.source is not None and done.wants(mask.quality, image_id, mask.accepted):
+        grey = np.repeat(mask.alpha[..., None], 3, axis=2)
+        pictures = [_small(image) for image in (sample.source, grey, mask.composite)]
+        done.show(Example(image_id, mask.quality, mask.lowest, mask.origin, *pictures), mask.accepted)
+
+
+def _small(image: NDArray[np.uint8]) -> bytes:
+    height, width = image.shape[:2]
+    scale = EXAMPLE_SIDE / max(height, width)
+    if scale < 1:
+        image = resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))
+    return encode_image(image, "jpeg", quality=80)
+
+
+class _HeldBack:
+    """A unit's share of the test catalog: uploads with a defect, and clean images to compare corrections with."""
+
+    def __init__(self, work: Work, unit: int, files: ExitStack) -> None:
+        self._last_hash = work.plan.last_hash
+        self._catalog, self._reference = (
+            files.enter_context(
+                ShardWriter(
+                    storage.join(work.test_catalog or "", name),
+                    work.stem(unit),
+                    schema,
+                    work.shard_bytes,
+                    ("image",),
+                )
+            )
+            for name, schema in (("catalog", CATALOG), ("reference", REFERENCE))
+        )
+
+    def add(self, sample: Sample, rows: Sequence[dict[str, object]], totals: Totals) -> None:
+        """Take the sample if it is held back and within the limit."""
+        if not in_test_catalog(sample.entry, self._last_hash):
+            return
+        for name, writer, row in (
+            ("catalog", self._catalog, catalog_row(sample, rows)),
+            ("reference", self._reference, reference_row(sample)),
+        ):
+            if row is not None:
+                writer.add([row])
+                totals.counts[f"test_catalog/{name}"] += 1

@@ -1,0 +1,85 @@
+"""A preparation whose driver is killed goes on where it was when the same command is given again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset
+import pytest
+
+from tests.photo_tables import record, write_table
+from tests.preparation import digests, prepare
+from tests.processes import processes_that_name
+
+#: Seconds within which Ray starts, and all photos are prepared, on a machine that is busy.
+PATIENCE = 300
+PHOTOS = 320
+
+
+def wait_for(condition: Any, process: "subprocess.Popen[str] | None", deadline: float) -> None:
+    while not condition():
+        assert process is None or process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.ray
+def test_a_killed_preparation_goes_on_and_has_the_rows_of_one_that_was_not(
+    tmp_path: Path, repository: Path
+) -> None:
+    rows = [record(f"p{i}", mask=None if i % 9 == 0 else record()["mask"]) for i in range(PHOTOS - 2)]
+    photos = write_table(tmp_path / "photos.parquet", [*rows, record("bad", image=b"junk"), record("p1")])
+    output = tmp_path / "out"
+    command = [sys.executable, "jobs/prepare_dataset.py", "--photos", str(photos)]
+    command += ["--output", str(output), "--max-side", "48"]
+    # A folder of its own, so that this Ray's processes can be told from others'; short, because sockets lie in it.
+    ray_folder = tempfile.mkdtemp(prefix="ray-")
+    environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
+    deadline = time.monotonic() + PATIENCE
+    with subprocess.Popen(
+        command, cwd=repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: list(output.glob("work/done/000/*.parquet")), process, deadline)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=PATIENCE)
+    wait_for(lambda: not processes_that_name(ray_folder), None, deadline)
+    assert not (output / "dataset.json").exists()
+    done = {path.name for path in output.glob("work/done/000/*.parquet")}
+    assert 0 < len(done) < PHOTOS // 16, "all was done before the kill: there is nothing to show"
+    made = {
+        path: path.stat().st_mtime_ns
+        for path in output.glob("shards/part-*.parquet")
+        if f"{path.stem[9:15]}.parquet" in done
+    }
+    assert len(made) == len(done)
+
+    again = subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, timeout=PATIENCE
+    )
+    shutil.rmtree(ray_folder, ignore_errors=True)
+    assert again.returncode == 0, again.stderr
+    assert '"run": "continues"' in again.stdout
+    assert f"{len(done)} of {PHOTOS // 16} units are done already" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in made} == made, "what was finished was made again"
+    undisturbed = prepare([photos], tmp_path / "here")
+    assert digests(output / "shards") == digests(tmp_path / "here" / "shards")
+    counts = json.loads((output / "dataset.json").read_text())["counts"]
+    assert counts["entries"] == {
+        "listed": PHOTOS,
+        "prepared": PHOTOS - 2,
+        "unreadable": 1,
+        "duplicates": 1,
+        "already_there": 0,
+    }
+    table = pyarrow.dataset.dataset(output / "shards").to_table(columns=["image_id", "defect"])
+    assert len({(row["image_id"], row["defect"]) for row in table.to_pylist()}) == table.num_rows
+    assert table.num_rows == sum(n for key, n in undisturbed.counts.items() if key.startswith("rows/"))
+    assert not list(output.glob("work/done/000/*"))
+    assert not list(output.glob("shards/.*"))

@@ -1,0 +1,48 @@
+"""What jobs/prepare_dataset.py does, in this process and without Ray: all units one after the other."""
+
+import hashlib
+from pathlib import Path
+
+from pipelines.dataset.job import collect
+from pipelines.dataset.known import KnownIds
+from pipelines.dataset.plan import make_plan
+from pipelines.dataset.rows import RowSettings
+from pipelines.dataset.sources import open_sources
+from pipelines.dataset.totals import Totals
+from pipelines.dataset.unit import Work, prepare_unit
+from pipelines.label_map import LabelMap
+
+GROUPS = {name: defect.group for name, defect in LabelMap.default().defects.items()}
+SETTINGS = RowSettings(GROUPS, {name: name for name in GROUPS}, max_side=48)
+
+
+def planned(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Work:
+    """The work that the job would plan; `of_unit` entries in each unit."""
+    plan = make_plan(
+        str(output / "work" / "plan" / "000"),
+        (entry for path in photos for entry in open_sources([str(path)], None, None).entries()),
+        KnownIds(),
+        lambda _: None,
+        generation=0,
+        identity={},
+        size_of_units=lambda _: of_unit,
+        notes=list,
+        test_limit=size,
+    )
+    work, shards = str(output / "work"), str(output / "shards")
+    folders = (f"{work}/plan/000", f"{work}/done/000", shards)
+    return Work(plan, SETTINGS, *folders, 1 << 28, str(output / "held-back"))
+
+
+def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Totals:
+    """Prepare `photos`; at most `size` of them in the test catalog."""
+    work = planned(photos, output, size, of_unit)
+    for unit in range(work.plan.units):
+        prepare_unit(unit, work)
+    return collect(work)[0].totals
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
