@@ -49,7 +49,7 @@ class MaskMeasures:
             "whole": _ramp(self.whole, 0.6, 0.95),
             "contrast": _ramp(self.contrast, 2.0, 10.0),
             "separation": _ramp(self.separation, 0.7, 0.95),
-            "semi_transparent": _ramp(self.semi_transparent, 0.45, 0.15),
+            "semi_transparent": _ramp(self.semi_transparent, 0.35, 0.10),
         }
 
     def quality(self) -> float:
