@@ -1,9 +1,10 @@
 """How far a foreground mask can be trusted, from the mask and the photo alone.
 
-The score is the minimum of six ramps, because one clear fault is enough to spoil a target: a product
+The score is the minimum of seven ramps, because one clear fault is enough to spoil a target: a product
 composited on white through a bad mask teaches the generator to cut products. The faults are those that Li et
 al. (2022) name: transparency (certainty, semi-transparent share), similar colours (contrast across the
-contour), and supporting objects (border contact, pieces).
+contour, and in all of the photo), and supporting objects (border contact, pieces).
+tests/benchmarks/saliency_quality.py measures whether it finds the bad masks.
 """
 
 from dataclasses import dataclass, fields
@@ -21,6 +22,8 @@ WORKING_SIDE = 256
 PIECE_SHARE = 0.25
 #: Reach of the comparison of colours on either side of the contour, as a share of the longest side.
 BAND = 0.025
+#: Side of the cubes of Lab within which colours count as the same where both sides of a mask are compared.
+COLOUR_BIN = 12.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class MaskMeasures:
     border_contact: float  # share of the photo's outermost pixels that are product, in [0, 1]
     whole: float  # share of the product's area in its largest pieces, in [0, 1]
     contrast: float  # median CIE76 colour difference across the contour, 0 to about 100
+    separation: (
+        float  # share of pixels whose colour tells their side, both sides weighing the same, in [0.5, 1]
+    )
     semi_transparent: float  # share of the product's pixels (a > 0.1) with a < 0.9, in [0, 1]
 
     def scores(self) -> dict[str, float]:
@@ -42,7 +48,8 @@ class MaskMeasures:
             "border_contact": _ramp(self.border_contact, 0.6, 0.1),
             "whole": _ramp(self.whole, 0.6, 0.95),
             "contrast": _ramp(self.contrast, 2.0, 10.0),
-            "semi_transparent": _ramp(self.semi_transparent, 0.45, 0.15),
+            "separation": _ramp(self.separation, 0.7, 0.95),
+            "semi_transparent": _ramp(self.semi_transparent, 0.35, 0.10),
         }
 
     def quality(self) -> float:
@@ -73,12 +80,14 @@ def measure_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MaskMeasu
     if not product.any():
         return MaskMeasures(*(0.0 for _ in fields(MaskMeasures)))
     touched = alpha > 0.1
+    lab = rgb_to_lab(image)
     return MaskMeasures(
         certainty=float(np.abs(2 * alpha - 1).mean()),
         area=float(product.mean()),
         border_contact=_border_contact(product),
         whole=_whole(product),
-        contrast=_contour_contrast(image, product),
+        contrast=_contour_contrast(lab, product),
+        separation=_separation(lab, product),
         semi_transparent=float((touched & (alpha < 0.9)).sum() / touched.sum()),
     )
 
@@ -111,9 +120,26 @@ def _whole(product: NDArray[np.bool_]) -> float:
     return float(max(large.sum(), areas.max()) / areas.sum())
 
 
-def _contour_contrast(image: NDArray[np.uint8], product: NDArray[np.bool_]) -> float:
+def _separation(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> float:
+    """How well coarse colour alone divides the photo as the mask does: 1 where no colour is on both sides, 0.5 where
+    both have the same.
+
+    With h and k the shares of a colour in product and surroundings: half the sum of (h^2 + k^2) / (h + k). A mask that
+    cuts a product, or takes a piece of the ground along, leaves the same colours on both sides.
+    """
+    if product.all():
+        return 1.0  # nothing to be told apart from: area and border contact judge such a mask
+    place = ((lab + np.array([0, 128, 128], np.float32)) / COLOUR_BIN).astype(np.intp)
+    _, colour = np.unique((place[..., 0] * 64 + place[..., 1]) * 64 + place[..., 2], return_inverse=True)
+    colour = colour.reshape(product.shape)
+    inside, outside = (
+        np.bincount(colour[side], minlength=colour.max() + 1) / side.sum() for side in (product, ~product)
+    )
+    return float(0.5 * ((inside**2 + outside**2) / (inside + outside)).sum())
+
+
+def _contour_contrast(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> float:
     """Median over the contour of the difference between the mean colours just inside and just outside."""
-    lab = rgb_to_lab(image)
     side = 2 * max(1, round(BAND * max(product.shape))) + 1
     inside, inside_weight = _local_mean(lab, product, side)
     outside, outside_weight = _local_mean(lab, ~product, side)

@@ -48,7 +48,7 @@ def load_saliency(name: str, device: str = "cpu", flag: str = "--saliency") -> S
     """
     if name == CLASSICAL:
         return ClassicalSaliency()
-    suffix = Path(name.split("?")[0]).suffix.lower()
+    suffix = Path(name).suffix.lower()
     if suffix not in _OPENERS:
         raise ConfigurationError(
             f"{flag} {name!r}: give {CLASSICAL!r}, or the URI of a network's file ending in {', '.join(_OPENERS)}"

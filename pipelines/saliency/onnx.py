@@ -1,5 +1,6 @@
 """Runs an ONNX network with onnxruntime, which is the extra `saliency`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,6 @@ class _Session:
 
 
 def _options(onnxruntime: Any) -> Any:
-    import os
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings about an export's constants help nobody
     threads = os.environ.get("OMP_NUM_THREADS", "")

@@ -96,6 +96,33 @@ def test_a_see_through_veil_around_the_product_is_doubtful() -> None:
     assert mask_quality(photo(disc()), mask) < 0.6
 
 
+def test_a_mask_that_leaves_half_of_the_product_out_is_doubtful() -> None:
+    product = disc(24)
+    half = product & (np.arange(SIDE) < SIDE // 2)
+    assert measure_mask(photo(product), hard(half)).separation < 0.9
+    assert mask_quality(photo(product), hard(half)) < 0.6 < mask_quality(photo(product), hard(product))
+
+
+def test_a_mask_that_takes_the_ground_along_is_doubtful() -> None:
+    product, around = disc(14), disc(26)
+    ragged = around & (np.mgrid[:SIDE, :SIDE][1] % 20 < 12) | product
+    assert mask_quality(photo(product), hard(ragged)) < 0.6
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+def test_separation_lies_between_a_half_and_one(height: int, width: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    image = random.integers(0, 256, (height, width, 3), np.uint8)
+    mask = random.integers(0, 256, (height, width), np.uint8)
+    mask[0, 0] = 255
+    assert 0.5 - 1e-9 <= measure_mask(image, mask).separation <= 1 + 1e-9
+
+
+def test_the_same_colours_on_both_sides_are_no_separation() -> None:
+    assert measure_mask(photo(disc(), GREY), hard(disc())).separation == pytest.approx(0.5)
+
+
 def test_the_score_does_not_depend_on_resolution() -> None:
     small, large = (disc(0.3 * side, side / 2, side / 2, side) for side in (256, 1024))
     assert mask_quality(photo(large), hard(large)) == pytest.approx(
@@ -150,4 +177,4 @@ def test_real_masks_that_were_looked_at_fall_on_the_right_side(shared_photos: Pa
     }
     assert len(quality) == len(SPOILT) + len(SPOTLESS)
     assert max(quality[image_id] for image_id in SPOILT) < 0.3
-    assert min(quality[image_id] for image_id in SPOTLESS) > 0.9
+    assert min(quality[image_id] for image_id in SPOTLESS) > 0.75
