@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench bench-training clean
+.PHONY: help install demo test lint bench bench-training bench-data clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -38,6 +38,10 @@ bench-training: $(VENV)/installed  ## training images/s against a plain loop; wh
 	$(BIN)/python -m tests.benchmarks.training_throughput
 	$(BIN)/python -m tests.benchmarks.labels_matter
 	$(BIN)/python -m tests.benchmarks.corrupted_pairs
+
+bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared; how good masks without weights are (on ../shared's photos)
+	$(BIN)/python -m tests.benchmarks.preparation_memory
+	$(BIN)/python -m tests.benchmarks.saliency_quality
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)
