@@ -1,9 +1,8 @@
 """Training rows from one record: what becomes of a photo, of a clean product image, of a given pair.
 
 - A *photo* with a mask that can be trusted gives the clean-up pair (x is the photo, y the product on white), and a pair
-  per
-  other defect that has a synthesis (y the same, x made from it). Without such a mask it gives x of the clean-up alone
-  (pairing 'unpaired'): it still shows what uploads look like, and no bad y is ever taken for a real clean image.
+  per other defect that has a synthesis (y the same, x made from it). Without such a mask it gives x of the clean-up
+  alone (pairing 'unpaired'): it still shows what uploads look like, and no bad y is ever taken for a real clean image.
 - A clean *product image* gives a pair per defect that has a synthesis.
 - A given pair, or an unpaired image, passes.
 
@@ -185,14 +184,16 @@ def source_image(sample: Sample, defect: str, settings: RowSettings) -> NDArray[
 def catalog_row(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """A row of schemas.CATALOG: the source of one of the sample's training rows, each equally often, with its label.
 
-    rows: the sample's, of `training_rows`. None where no row has a source.
+    rows: the sample's, of `training_rows`. None where no row has a source. A given image may come once with each of
+    several defects, while a catalog's ids are unique: its defect is added to its id.
     """
+    entry = sample.entry
     possible = [row for row in rows if row["source"] is not None]
     if not possible:
         return None
-    row = possible[hash_number("catalog", sample.entry.image_id) % len(possible)]
+    row = possible[hash_number("catalog", entry.image_id) % len(possible)]
     return {
-        "image_id": row["image_id"],
+        "image_id": entry.image_id if entry.defect is None else f"{entry.image_id}#{entry.defect}",
         "image": row["source"],
         "uri": None,
         "labels": [{"label": row["defect"], "score": 1.0}],

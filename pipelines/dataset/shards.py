@@ -35,7 +35,7 @@ class ShardWriter:
 
     folder: URI. shard_bytes: a file that has reached this size is closed, and the next one begun. images: the columns
     with encoded images. shared: those among them in which neighbouring rows have the same image; it is then stored
-    once. The same rows in the same order give the same bytes, and files of the same stem beyond the last are removed. Use
+    once. The same rows in the same order give the same bytes; files of the same stem beyond the last are removed. Use
     as a context manager: an exception drops what is not whole.
     """
 

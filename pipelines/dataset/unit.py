@@ -42,6 +42,9 @@ SALIENCY_BATCH = 16
 #: Longest side of the report's pictures, pixels.
 EXAMPLE_SIDE = 176
 
+#: Folders of the test catalog: uploads with a defect, and clean images to compare corrections with.
+HELD_BACK = {"catalog": CATALOG, "reference": REFERENCE}
+
 UNITS = pa.schema([("unit", pa.int64())])
 #: What a unit tells the driver: the rest is in its record.
 SUMMARY = pa.schema([("unit", pa.int64()), ("entries", pa.int64()), ("unreadable", pa.int64())])
@@ -68,6 +71,10 @@ class Work:
     def stem(self, unit: int) -> str:
         """What the names of a unit's files begin with."""
         return f"part-{self.plan.generation:03}-{unit:06}"
+
+    def held_back(self, name: str) -> str:
+        """The URI of a folder of the test catalog; only where one is wanted."""
+        return storage.join(self.test_catalog or "", name)
 
     def done(self, unit: int) -> str:
         """The URI of a unit's record."""
@@ -136,17 +143,23 @@ def _prepare(unit: int, work: Work, saliency: Saliency | None) -> UnitRecord:
 def _samples(
     found: Iterable[Record], settings: RowSettings, saliency: Saliency | None, done: UnitRecord
 ) -> Iterator[Sample]:
-    """Decoded samples in order, photos without a mask with that of `saliency`; a few are in memory at a time."""
-    found = iter(found)
-    while chunk := list(islice(found, SALIENCY_BATCH)):
-        samples = []
-        for record in chunk:
-            try:
-                samples.append(read_sample(record, settings))
-            except ImageError as error:
-                done.failed.append(key_of(record.entry))
-                done.totals.add_unreadable(record.entry.image_id, error.code, str(error))
-        yield from samples if saliency is None else _masked(samples, settings, saliency)
+    """Decoded samples in order, photos without a mask with that of `saliency`, for which SALIENCY_BATCH are held."""
+    samples = _readable(found, settings, done)
+    if saliency is None:
+        yield from samples
+        return
+    while chunk := list(islice(samples, SALIENCY_BATCH)):
+        yield from _masked(chunk, settings, saliency)
+
+
+def _readable(found: Iterable[Record], settings: RowSettings, done: UnitRecord) -> Iterator[Sample]:
+    """Decoded samples in order, without those that cannot be read: they are counted. Holds one record's bytes."""
+    for record in found:
+        try:
+            yield read_sample(record, settings)
+        except ImageError as error:
+            done.failed.append(key_of(record.entry))
+            done.totals.add_unreadable(record.entry.image_id, error.code, str(error))
 
 
 def _masked(samples: Sequence[Sample], settings: RowSettings, saliency: Saliency) -> Iterator[Sample]:
@@ -199,21 +212,15 @@ def _small(image: NDArray[np.uint8]) -> bytes:
 
 
 class _HeldBack:
-    """A unit's share of the test catalog: uploads with a defect, and clean images to compare corrections with."""
+    """A unit's share of the test catalog."""
 
     def __init__(self, work: Work, unit: int, files: ExitStack) -> None:
         self._last_hash = work.plan.last_hash
         self._catalog, self._reference = (
             files.enter_context(
-                ShardWriter(
-                    storage.join(work.test_catalog or "", name),
-                    work.stem(unit),
-                    schema,
-                    work.shard_bytes,
-                    ("image",),
-                )
+                ShardWriter(work.held_back(name), work.stem(unit), schema, work.shard_bytes, ("image",))
             )
-            for name, schema in (("catalog", CATALOG), ("reference", REFERENCE))
+            for name, schema in HELD_BACK.items()
         )
 
     def add(self, sample: Sample, rows: Sequence[dict[str, object]], totals: Totals) -> None:
