@@ -12,6 +12,7 @@ from pipelines import storage
 from pipelines.dataset.output import Places
 from pipelines.dataset.rows import RowSettings
 from pipelines.dataset.sources import Sources, open_sources
+from pipelines.dataset.unit import HELD_BACK
 from pipelines.defects import known_syntheses
 from pipelines.label_map import LabelMap
 from pipelines.saliency import CLASSICAL
@@ -126,14 +127,14 @@ class Request:
     identity: dict[str, Any]
 
     @property
+    def held_back(self) -> list[str]:
+        """Folders of the test catalog; none where it is not wanted."""
+        return [storage.join(self.test_catalog, name) for name in HELD_BACK] if self.test_catalog else []
+
+    @property
     def owned(self) -> list[str]:
         """What the job writes."""
-        test = (
-            [storage.join(self.test_catalog, name) for name in ("catalog", "reference")]
-            if self.test_catalog
-            else []
-        )
-        return [*self.places.owned, *test]
+        return [*self.places.owned, *self.held_back]
 
 
 def resolve(arguments: argparse.Namespace) -> Request:
@@ -153,6 +154,10 @@ def resolve(arguments: argparse.Namespace) -> Request:
     test_catalog = storage.absolute(arguments.test_catalog) if arguments.test_catalog else None
     given = {"--photos": photos, "--root": [benchmark[1]] if benchmark else []}
     _check_apart(given, [places.output, *([test_catalog] if test_catalog else [])], places.owned)
+    if test_catalog and _lies_in(test_catalog, places.owned):
+        raise ConfigurationError(
+            f"--test-catalog {test_catalog} lies among the training data; choose a folder outside"
+        )
     sources = open_sources(photos, benchmark, arguments.sources)
     if label_map is None or text is None:
         label_map = sources.label_map or LabelMap.default()
@@ -203,11 +208,14 @@ def _check_apart(given: dict[str, list[str]], outputs: Sequence[str], owned: Seq
     """Raise ConfigurationError where an output would take an input's place, or a later run read its own shards."""
     for flag, uris in given.items():
         for uri in uris:
-            path = storage.resolve(uri)[1]
-            inside = any(f"{path}/".startswith(f"{storage.resolve(place)[1]}/") for place in owned)
-            around = any(f"{storage.resolve(place)[1]}/".startswith(f"{path}/") for place in outputs)
-            if inside or around:
+            if _lies_in(uri, owned) or any(_lies_in(place, [uri]) for place in outputs):
                 raise ConfigurationError(f"{flag}: {uri} lies where this job writes; choose another --output")
+
+
+def _lies_in(uri: str, places: Sequence[str]) -> bool:
+    """Whether `uri` is one of `places` or below one."""
+    path = storage.resolve(uri)[1]
+    return any(f"{path}/".startswith(f"{storage.resolve(place)[1]}/") for place in places)
 
 
 def _read_label_map(uri: str) -> tuple[LabelMap, str]:

@@ -2,7 +2,7 @@
 
     OUTPUT/shards/part-GGG-UUUUUU-NNN.parquet    generation, unit, file of the unit
     OUTPUT/label_map.yaml
-    OUTPUT/report/                               index.html, report.json, masks.png
+    OUTPUT/report/                               index.html, report.json, masks_accepted.png, masks_rejected.png
     OUTPUT/dataset.json                          written last: the dataset is finished
     OUTPUT/work/plan/GGG/                        what a generation prepares, see `plan`
     OUTPUT/work/done/GGG/UUUUUU.parquet          records of finished units, while a generation is being prepared
