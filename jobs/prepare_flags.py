@@ -143,6 +143,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         raise ConfigurationError("--test-limit needs --test-catalog URI")
     if bool(arguments.benchmark) != bool(arguments.root):
         raise ConfigurationError("--benchmark NAME and --root URI go together")
+    _check_gpus(arguments.saliency, arguments.saliency_device, arguments.gpus_per_actor)
     if not (arguments.photos or arguments.benchmark or arguments.sources):
         raise ConfigurationError("nothing to prepare: give --photos, --benchmark with --root, or --sources")
     label_map = text = None
@@ -202,6 +203,18 @@ def _syntheses(asked: Sequence[str], label_map: LabelMap) -> dict[str, str]:
             )
         found[defect] = name
     return found
+
+
+def _check_gpus(saliency: str | None, device: str, share: float | None) -> None:
+    """Raise ConfigurationError for a share of GPUs that no process can have, or that contradicts the other flags."""
+    if share is None:
+        return
+    if not (0 < share <= 1 or (share > 1 and share.is_integer())):
+        raise ConfigurationError(f"--gpus-per-actor {share:g}: above 0 and up to 1, or whole")
+    if saliency is None or device == "cpu":
+        raise ConfigurationError(
+            "--gpus-per-actor asks for GPUs for a saliency network: give --saliency, without --saliency-device cpu"
+        )
 
 
 def _check_apart(given: dict[str, list[str]], outputs: Sequence[str], owned: Sequence[str]) -> None:

@@ -183,6 +183,14 @@ def test_defects_that_cannot_be_made_are_told(
         (["--synthesis", "watermark"], "--synthesis watermark: write DEFECT=NAME"),
         (["--synthesis", "dust=watermark"], "--synthesis dust=watermark: the label map has no defect 'dust'"),
         (["--benchmark", "paired4"], "--benchmark NAME and --root URI go together"),
+        (["--saliency", "n.onnx", "--gpus-per-actor", "-1"], "--gpus-per-actor -1: above 0"),
+        (["--saliency", "n.onnx", "--gpus-per-actor", "nan"], "--gpus-per-actor nan: above 0"),
+        (["--saliency", "n.onnx", "--gpus-per-actor", "1.5"], "--gpus-per-actor 1.5: .* or whole"),
+        (["--gpus-per-actor", "0.5"], "--gpus-per-actor asks for GPUs for a saliency network"),
+        (
+            ["--saliency", "n.onnx", "--saliency-device", "cpu", "--gpus-per-actor", "0.5"],
+            "--gpus-per-actor asks for GPUs .* without --saliency-device cpu",
+        ),
     ],
 )
 def test_wrong_flags_are_named(photos: Path, tmp_path: Path, arguments: list[str], complaint: str) -> None:
