@@ -32,7 +32,7 @@ from pipelines.dataset.shards import ShardWriter
 from pipelines.dataset.totals import QUALITY_BINS, Example, Totals, UnitRecord
 from pipelines.decode import ImageError
 from pipelines.encode import encode_image
-from pipelines.resize import resize_bicubic
+from pipelines.resize import shrink_bicubic
 from pipelines.saliency import Saliency, load_saliency
 from pipelines.schemas import CATALOG, REFERENCE, SHARD
 
@@ -204,11 +204,7 @@ def _count_mask(sample: Sample, mask: JudgedMask, done: UnitRecord) -> None:
 
 
 def _small(image: NDArray[np.uint8]) -> bytes:
-    height, width = image.shape[:2]
-    scale = EXAMPLE_SIDE / max(height, width)
-    if scale < 1:
-        image = resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))
-    return encode_image(image, "jpeg", quality=80)
+    return encode_image(shrink_bicubic(image, EXAMPLE_SIDE), "jpeg", quality=80)
 
 
 class _HeldBack:
