@@ -18,7 +18,8 @@ Writes OUTPUT/shards/*.parquet, OUTPUT/label_map.yaml, OUTPUT/report/index.html,
 --min-quality by, and last OUTPUT/dataset.json: counts, a fingerprint, and which images cannot be read. OUTPUT/work/ is
 what it needs to go on: a run that was killed continues where it was when the same command is given again, and --append
 adds new photos to a finished dataset (known ids are left alone, those that could not be read are tried again). Do not
-train on a dataset while photos are being added to it.
+train on a dataset while photos are being added to it, and leave its tables as they are until a run has finished: the
+plan names their rows by number.
 Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command line or input.
 """
 
@@ -194,7 +195,7 @@ def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Actor
 
 def _nothing_to_add(request: Request, plan: Plan) -> int:
     storage.remove(request.places.plan(plan.generation))
-    logger.info("all of %d entries are in the dataset already: nothing to add", plan.listed)
+    logger.info("nothing to add: %d entries, of them %d in the dataset already", plan.listed, plan.known)
     return command.EXIT_OK
 
 
@@ -219,7 +220,7 @@ def _check_append(request: Request, occupied: Sequence[str]) -> None:
         raise ConfigurationError(
             "--test-limit cannot hold for photos that are added; leave it out, or --test-catalog"
         )
-    if request.test_catalog and any(uri.startswith(request.test_catalog) for uri in occupied):
+    if not set(request.held_back).isdisjoint(occupied):
         before = (read_summary(request.places) or {}).get("identity", {}).get("--test-catalog")
         if before != request.test_catalog:
             raise ConfigurationError(
@@ -233,7 +234,7 @@ def _is_occupied(uri: str) -> bool:
 
 
 def _tell(request: Request, totals: Totals, seconds: float) -> None:
-    """Log what came out. Raises RunError where no image was read."""
+    """Log what came out. Raises ConfigurationError where no image was read."""
     report = storage.join(request.places.report, "index.html")
     logger.info(
         "%s", json.dumps({key: n for key, n in sorted(totals.counts.items()) if key.startswith("entries/")})

@@ -12,6 +12,7 @@ from pipelines import storage
 from pipelines.dataset.output import Places
 from pipelines.dataset.rows import RowSettings
 from pipelines.dataset.sources import Sources, open_sources
+from pipelines.dataset.unit import HELD_BACK
 from pipelines.defects import known_syntheses
 from pipelines.label_map import LabelMap
 from pipelines.saliency import CLASSICAL
@@ -126,14 +127,14 @@ class Request:
     identity: dict[str, Any]
 
     @property
+    def held_back(self) -> list[str]:
+        """Folders of the test catalog; none where it is not wanted."""
+        return [storage.join(self.test_catalog, name) for name in HELD_BACK] if self.test_catalog else []
+
+    @property
     def owned(self) -> list[str]:
         """What the job writes."""
-        test = (
-            [storage.join(self.test_catalog, name) for name in ("catalog", "reference")]
-            if self.test_catalog
-            else []
-        )
-        return [*self.places.owned, *test]
+        return [*self.places.owned, *self.held_back]
 
 
 def resolve(arguments: argparse.Namespace) -> Request:
@@ -142,6 +143,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         raise ConfigurationError("--test-limit needs --test-catalog URI")
     if bool(arguments.benchmark) != bool(arguments.root):
         raise ConfigurationError("--benchmark NAME and --root URI go together")
+    _check_gpus(arguments.saliency, arguments.saliency_device, arguments.gpus_per_actor)
     if not (arguments.photos or arguments.benchmark or arguments.sources):
         raise ConfigurationError("nothing to prepare: give --photos, --benchmark with --root, or --sources")
     label_map = text = None
@@ -153,6 +155,10 @@ def resolve(arguments: argparse.Namespace) -> Request:
     test_catalog = storage.absolute(arguments.test_catalog) if arguments.test_catalog else None
     given = {"--photos": photos, "--root": [benchmark[1]] if benchmark else []}
     _check_apart(given, [places.output, *([test_catalog] if test_catalog else [])], places.owned)
+    if test_catalog and _lies_in(test_catalog, places.owned):
+        raise ConfigurationError(
+            f"--test-catalog {test_catalog} lies among the training data; choose a folder outside"
+        )
     sources = open_sources(photos, benchmark, arguments.sources)
     if label_map is None or text is None:
         label_map = sources.label_map or LabelMap.default()
@@ -199,15 +205,30 @@ def _syntheses(asked: Sequence[str], label_map: LabelMap) -> dict[str, str]:
     return found
 
 
+def _check_gpus(saliency: str | None, device: str, share: float | None) -> None:
+    """Raise ConfigurationError for a share of GPUs that no process can have, or that contradicts the other flags."""
+    if share is None:
+        return
+    if not (0 < share <= 1 or (share > 1 and share.is_integer())):
+        raise ConfigurationError(f"--gpus-per-actor {share:g}: above 0 and up to 1, or whole")
+    if saliency is None or device == "cpu":
+        raise ConfigurationError(
+            "--gpus-per-actor asks for GPUs for a saliency network: give --saliency, without --saliency-device cpu"
+        )
+
+
 def _check_apart(given: dict[str, list[str]], outputs: Sequence[str], owned: Sequence[str]) -> None:
     """Raise ConfigurationError where an output would take an input's place, or a later run read its own shards."""
     for flag, uris in given.items():
         for uri in uris:
-            path = storage.resolve(uri)[1]
-            inside = any(f"{path}/".startswith(f"{storage.resolve(place)[1]}/") for place in owned)
-            around = any(f"{storage.resolve(place)[1]}/".startswith(f"{path}/") for place in outputs)
-            if inside or around:
+            if _lies_in(uri, owned) or any(_lies_in(place, [uri]) for place in outputs):
                 raise ConfigurationError(f"{flag}: {uri} lies where this job writes; choose another --output")
+
+
+def _lies_in(uri: str, places: Sequence[str]) -> bool:
+    """Whether `uri` is one of `places` or below one."""
+    path = storage.resolve(uri)[1]
+    return any(f"{path}/".startswith(f"{storage.resolve(place)[1]}/") for place in places)
 
 
 def _read_label_map(uri: str) -> tuple[LabelMap, str]:

@@ -18,3 +18,12 @@ def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def shrink_bicubic(image: np.ndarray, max_side: int) -> np.ndarray:
+    """`image` uint8 (H,W,3) with its longer side at `max_side` pixels, aspect kept; smaller ones stay as they are."""
+    height, width = image.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return image
+    return resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))

@@ -27,7 +27,7 @@ from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, 
 from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError, decode_image
 from pipelines.encode import EXTENSIONS, encode_image
-from pipelines.resize import resize_bicubic
+from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
 
 FID_SIDE = 256  # what the FID network's input is made from (method, section 6)
@@ -167,10 +167,7 @@ def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -
 
 def _picture(image: np.ndarray) -> bytes:
     """JPEG with the longer side of at most STRIP_SIDE."""
-    height, width = image.shape[:2]
-    scale = min(1.0, STRIP_SIDE / max(height, width))
-    small = resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))
-    return encode_image(small, "jpeg", STRIP_QUALITY)
+    return encode_image(shrink_bicubic(image, STRIP_SIDE), "jpeg", STRIP_QUALITY)
 
 
 def _write_parts(committed: list[_Row], output: str) -> None:

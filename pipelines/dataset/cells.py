@@ -86,5 +86,8 @@ class _Cursor:
             self._batches = self._file.iter_batches(READ_ROWS, row_groups=[group], columns=[self._column])
         while row >= self._first + len(self._values):
             self._first += len(self._values)
-            self._values = next(self._batches).column(0)
+            batch = next(self._batches, None)
+            if batch is None:
+                raise pa.ArrowInvalid(f"row group {group} ends before row {row}, which its footer promises")
+            self._values = batch.column(0)
         return self._values[row - self._first].as_py()

@@ -11,7 +11,6 @@ Nothing that grows with the photos stays on the driver but eight bytes per image
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,10 +21,11 @@ from numpy.typing import NDArray
 
 from model.errors import ConfigurationError, RunError
 from pipelines import storage
+from pipelines.ahead import map_ahead
 from pipelines.dataset.known import KnownIds, hash_ids
 from pipelines.dataset.plan import planned_keys
 from pipelines.dataset.totals import UnitRecord
-from pipelines.dataset.unit import UNITS, UnitWorker, Work, prepare_units
+from pipelines.dataset.unit import HELD_BACK, UNITS, UnitWorker, Work, prepare_units
 from pipelines.progress import Progress
 from pipelines.saliency import CLASSICAL
 
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 MAX_BLOCKS = 2000
 #: Share of a GPU that an actor takes where none is asked for: most of its time it decodes, composes and encodes.
 GPU_SHARE = 0.25
-#: Records read at once at the end, and deleted: each waits for storage, not for a CPU.
-_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,10 @@ def check_conservation(total: UnitRecord, work: Work) -> None:
     counts = total.totals.counts
     outcomes = ("prepared", "unreadable", "duplicates", "already_there")
     accounted = sum(counts[f"entries/{outcome}"] for outcome in outcomes)
-    prefix = f"part-{work.plan.generation:03}-"
+    # Those of earlier generations were checked when they were made. Training reads whatever lies there.
+    earlier = tuple(f"part-{generation:03}-" for generation in range(work.plan.generation))
     names = [PurePosixPath(uri).name for uri in storage.list_files(work.shards, ".parquet")]
-    there = {name for name in names if name.startswith(prefix)}
+    there = {name for name in names if not name.startswith(earlier)}
     if accounted != counts["entries/listed"] or there != set(total.shards):
         raise RunError(
             f"rows were lost or doubled: {counts['entries/listed']} entries listed, {accounted} accounted for; "
@@ -138,7 +137,8 @@ def check_conservation(total: UnitRecord, work: Work) -> None:
 def remove_done(work: Work) -> None:
     """Remove the units' records: their sum is kept. And what killed workers left half written."""
     storage.remove(work.done_folder)
-    storage.remove_unfinished(work.shards)
+    for folder in (work.shards, *(work.held_back(name) for name in HELD_BACK if work.test_catalog)):
+        storage.remove_unfinished(folder)
 
 
 def _done_units(work: Work) -> set[int]:
@@ -148,11 +148,8 @@ def _done_units(work: Work) -> set[int]:
 
 def _records(work: Work) -> Iterator[UnitRecord]:
     """The records of all units, a few in memory at a time."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, work.plan.units, _THREADS):
-            units = range(first, min(work.plan.units, first + _THREADS))
-            for data in pool.map(lambda unit: storage.read_bytes(work.done(unit)), units):
-                yield UnitRecord.from_bytes(data)
+    for _, data in map_ahead(lambda unit: storage.read_bytes(work.done(unit)), range(work.plan.units)):
+        yield UnitRecord.from_bytes(data)
 
 
 def _summaries(units: Sequence[int], work: Work, actors: Actors | None) -> Iterator[pa.Table]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipelines.resize import resize_bicubic
+from pipelines.resize import shrink_bicubic
 
 #: Scores are computed at this size (longest side, pixels): they do not depend on the photo's resolution.
 WORKING_SIDE = 256
@@ -74,7 +74,8 @@ def measure_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MaskMeasu
         raise ValueError(
             f"the mask is {mask.shape[1]}x{mask.shape[0]}, the photo {image.shape[1]}x{image.shape[0]}"
         )
-    image, mask = _working_size(image, mask)
+    image = shrink_bicubic(image, WORKING_SIDE)
+    mask = shrink_bicubic(np.repeat(mask[..., None], 3, axis=2), WORKING_SIDE)[..., 0]
     alpha = mask.astype(np.float32) / 255
     product = alpha > 0.5
     if not product.any():
@@ -95,17 +96,6 @@ def measure_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MaskMeasu
 def _ramp(value: float, bad: float, good: float) -> float:
     """0 at `bad`, 1 at `good`, linear between, clamped outside; `bad` may lie above `good`."""
     return min(1.0, max(0.0, (value - bad) / (good - bad)))
-
-
-def _working_size(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    height, width = mask.shape
-    scale = WORKING_SIDE / max(height, width)
-    if scale >= 1:
-        return image, mask
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return resize_bicubic(image, *size), resize_bicubic(np.repeat(mask[..., None], 3, axis=2), *size)[..., 0]
 
 
 def _border_contact(product: NDArray[np.bool_]) -> float:

@@ -2,7 +2,7 @@
 
     OUTPUT/shards/part-GGG-UUUUUU-NNN.parquet    generation, unit, file of the unit
     OUTPUT/label_map.yaml
-    OUTPUT/report/                               index.html, report.json, masks.png
+    OUTPUT/report/                               index.html, report.json, masks_accepted.png, masks_rejected.png
     OUTPUT/dataset.json                          written last: the dataset is finished
     OUTPUT/work/plan/GGG/                        what a generation prepares, see `plan`
     OUTPUT/work/done/GGG/UUUUUU.parquet          records of finished units, while a generation is being prepared
@@ -77,8 +77,11 @@ class Places:
 
     @property
     def owned(self) -> list[str]:
-        """What the job writes, and so what --overwrite removes, in this order; nothing else is touched."""
-        return [self.summary, self.label_map, self.report, self.shards, self.work]
+        """What the job writes, and so what --overwrite removes, in this order; nothing else is touched.
+
+        Plans go before shards: a removal that is broken off never leaves a plan to continue among half of the shards.
+        """
+        return [self.summary, self.work, self.label_map, self.report, self.shards]
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def begin(
         different = differences(summary["identity"], identity, DATASET_FLAGS)
         _refuse(different, "--append: the dataset has other settings in", places.output)
         return Start("appends", len(generations))
-    if occupied:
+    if occupied and not _holds_a_draft_alone(places, occupied):
         raise ConfigurationError(
             f"{', '.join(occupied)} exists; choose another --output (--test-catalog), "
             f"add {'--append to add new photos to it, or ' if generations else ''}--overwrite to replace it"
@@ -162,6 +165,14 @@ def generation_records(places: Places, generations: int) -> Iterator[UnitRecord]
     """Totals of each finished generation."""
     for generation in range(generations):
         yield UnitRecord.from_bytes(storage.read_bytes(places.record(generation)))
+
+
+def _holds_a_draft_alone(places: Places, occupied: Sequence[str]) -> bool:
+    """Whether all that is there is the first plan of a run that ended before it had committed it."""
+    if list(occupied) != [places.work]:
+        return False
+    with storage.as_configuration_error(places.work, "--output", "read"):
+        return storage.list_files(places.work) == storage.list_files(places.plan(0))
 
 
 def _refuse(different: Sequence[str], what: str, output: str) -> None:

@@ -178,7 +178,7 @@ def in_test_catalog(entry: Entry, last_hash: str | None) -> bool:
     """Whether a held-back entry is among those that the test catalog takes."""
     if split_of_entry(entry) != TEST:
         return False
-    return last_hash is None or _catalog_order(entry.image_id) <= int(last_hash, 16)
+    return last_hash is None or _catalog_order(entry) <= int(last_hash, 16)
 
 
 def _fresh(
@@ -207,13 +207,13 @@ def _fresh(
 def _keep_smallest(heap: list[int], chunk: Iterable[Entry], size: int) -> None:
     for entry in chunk:
         if split_of_entry(entry) == TEST:
-            heapq.heappush(heap, -_catalog_order(entry.image_id))
+            heapq.heappush(heap, -_catalog_order(entry))
             if len(heap) > size:
                 heapq.heappop(heap)
 
 
-def _catalog_order(image_id: str) -> int:
-    return hash_number("test-catalog", image_id)
+def _catalog_order(entry: Entry) -> int:
+    return hash_number("test-catalog", key_of(entry))
 
 
 def _write_entries(uri: str, entries: Iterable[Entry]) -> None:

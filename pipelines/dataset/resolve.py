@@ -97,12 +97,13 @@ def _whole(place: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | 
             raise data
         return data
     value = cells.read(place.uri, place.row, place.column, role)
-    if not isinstance(value, dict):
-        return value
-    if value.get("bytes") is not None:
-        return bytes(value["bytes"])
-    # Hugging Face: a struct without bytes says by its path where they are.
-    return read_image(beside(place.uri, value["path"])) if value.get("path") else None
+    found = value.get("bytes") if isinstance(value, dict) else value
+    if found is None and isinstance(value, dict) and value.get("path"):
+        # Hugging Face: a struct without bytes says by its path where they are.
+        return read_image(beside(place.uri, value["path"]))
+    if found is not None and not isinstance(found, bytes):  # the file is another than when it was listed
+        raise ImageError("missing", f"{place.uri}: {place.column} of row {place.row} holds no bytes")
+    return found
 
 
 def beside(table: str, uri: str) -> str:

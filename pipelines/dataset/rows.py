@@ -1,9 +1,8 @@
 """Training rows from one record: what becomes of a photo, of a clean product image, of a given pair.
 
 - A *photo* with a mask that can be trusted gives the clean-up pair (x is the photo, y the product on white), and a pair
-  per
-  other defect that has a synthesis (y the same, x made from it). Without such a mask it gives x of the clean-up alone
-  (pairing 'unpaired'): it still shows what uploads look like, and no bad y is ever taken for a real clean image.
+  per other defect that has a synthesis (y the same, x made from it). Without such a mask it gives x of the clean-up
+  alone (pairing 'unpaired'): it still shows what uploads look like, and no bad y is ever taken for a real clean image.
 - A clean *product image* gives a pair per defect that has a synthesis.
 - A given pair, or an unpaired image, passes.
 
@@ -25,7 +24,7 @@ from pipelines.dataset.records import Entry, Record
 from pipelines.decode import ImageError, decode_image
 from pipelines.defects import Synthesis, composite_on_white, synthesis
 from pipelines.encode import encode_image
-from pipelines.resize import resize_bicubic
+from pipelines.resize import shrink_bicubic
 from pipelines.splits import hash_number, split_of
 
 #: The synthesis that puts a clean product on another background. Photos have that defect already: the defects that use
@@ -119,11 +118,11 @@ def read_sample(record: Record, settings: RowSettings) -> Sample:
     if record.error is not None:
         raise ImageError(*record.error)
     entry = record.entry
-    target = None if record.target is None else _fit(decode_image(record.target), settings.max_side)
+    target = None if record.target is None else shrink_bicubic(decode_image(record.target), settings.max_side)
     if record.source is None:
         return Sample(entry, None, target)
     full = decode_image(record.source)
-    source = _fit(full, settings.max_side)
+    source = shrink_bicubic(full, settings.max_side)
     if entry.defect is not None:
         return Sample(entry, source, target)
     mask, missing = _read_mask(record.mask, full)
@@ -185,14 +184,16 @@ def source_image(sample: Sample, defect: str, settings: RowSettings) -> NDArray[
 def catalog_row(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """A row of schemas.CATALOG: the source of one of the sample's training rows, each equally often, with its label.
 
-    rows: the sample's, of `training_rows`. None where no row has a source.
+    rows: the sample's, of `training_rows`. None where no row has a source. A given image may come once with each of
+    several defects, while a catalog's ids are unique: its defect is added to its id.
     """
+    entry = sample.entry
     possible = [row for row in rows if row["source"] is not None]
     if not possible:
         return None
-    row = possible[hash_number("catalog", sample.entry.image_id) % len(possible)]
+    row = possible[hash_number("catalog", entry.image_id) % len(possible)]
     return {
-        "image_id": row["image_id"],
+        "image_id": entry.image_id if entry.defect is None else f"{entry.image_id}#{entry.defect}",
         "image": row["source"],
         "uri": None,
         "labels": [{"label": row["defect"], "score": 1.0}],
@@ -226,7 +227,7 @@ def _judged(
     scores = measure_mask(image, mask).scores()
     lowest = min(scores, key=lambda name: scores[name])
     quality = scores[lowest]
-    alpha = _fit(np.repeat(mask[..., None], 3, axis=2), settings.max_side)[..., 0]
+    alpha = shrink_bicubic(np.repeat(mask[..., None], 3, axis=2), settings.max_side)[..., 0]
     composite = composite_on_white(sample.source, alpha.astype(np.float32) / 255)
     judged = JudgedMask(alpha, composite, quality, lowest, quality >= settings.min_quality, origin)
     return replace(sample, mask=judged)
@@ -241,12 +242,3 @@ def _read_mask(data: bytes | None, image: NDArray[np.uint8]) -> tuple[NDArray[np
     except ImageError:
         return None, "unreadable"
     return (mask, None) if mask.shape == image.shape[:2] else (None, "wrong_size")
-
-
-def _fit(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
-    """Shrink to `max_side` on the longest side, aspect kept; smaller images stay as they are."""
-    height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return image
-    return resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))

@@ -35,8 +35,8 @@ class ShardWriter:
 
     folder: URI. shard_bytes: a file that has reached this size is closed, and the next one begun. images: the columns
     with encoded images. shared: those among them in which neighbouring rows have the same image; it is then stored
-    once. The same rows in the same order give the same bytes. Use as a context manager: an exception drops what is not
-    whole.
+    once. The same rows in the same order give the same bytes; files of the same stem beyond the last are removed. Use
+    as a context manager: an exception drops what is not whole.
     """
 
     def __init__(
@@ -76,10 +76,20 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if kind is not None:
+            self._closing.__exit__(kind, error, trace)
+            return
+        with self._closing:  # also where the last rows cannot be written
             for _, pending in sorted(self._pending.items()):
                 self._write(pending)
-        self._closing.__exit__(kind, error, trace)
+        self._remove_further()
+
+    def _remove_further(self) -> None:
+        """Remove what an attempt that was broken off wrote beyond this one: images may have gone between the two."""
+        number = len(self.names)
+        while storage.exists(uri := self._uri(number)):
+            storage.remove(uri)
+            number += 1
 
     def _new_bytes(self, row: Mapping[str, Any], before: Mapping[str, Any] | None) -> int:
         repeated = [
@@ -101,8 +111,8 @@ class ShardWriter:
             self._file, self._size = None, 0
 
     def _open(self) -> pq.ParquetWriter:
-        name = f"{self._stem}-{len(self.names):03}.parquet"
-        path = self._closing.enter_context(storage.whole_file(storage.join(self._folder, name)))
+        uri = self._uri(len(self.names))
+        path = self._closing.enter_context(storage.whole_file(uri))
         small = [column for column in self._schema.names if column not in self._images]
         self._file = self._closing.enter_context(
             pq.ParquetWriter(
@@ -113,5 +123,8 @@ class ShardWriter:
                 dictionary_pagesize_limit=2 * GROUP_BYTES,
             )
         )
-        self.names.append(name)
+        self.names.append(uri.rpartition("/")[2])
         return self._file
+
+    def _uri(self, number: int) -> str:
+        return storage.join(self._folder, f"{self._stem}-{number:03}.parquet")

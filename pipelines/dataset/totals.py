@@ -16,6 +16,9 @@ from pipelines.schemas import SHARD
 
 #: Images listed by name where they cannot be read; all are counted.
 LISTED = 20
+#: Counts that a sum holds at most: product types are sellers' text, as many as there are images at worst. Beyond it
+#: the rows of the rarest ones are counted as OTHER_TYPES.
+MOST_COUNTS, OTHER_TYPES = 20_000, "other types"
 #: Pairs on either side of --min-quality that the report shows.
 SHOWN = 24
 #: Bins of the histogram of mask quality over [0, 1].
@@ -66,8 +69,26 @@ class Totals:
     def merge(self, other: "Totals") -> None:
         """Add `other` to this."""
         self.counts.update(other.counts)
-        self.unreadable = sorted(self.unreadable + other.unreadable)[:LISTED]
+        if len(self.counts) > MOST_COUNTS:
+            self._join_rare_types()
+        self.unreadable = sorted({*self.unreadable, *other.unreadable})[:LISTED]
         self.fingerprint = (self.fingerprint + other.fingerprint) % 2**256
+
+    def _join_rare_types(self) -> None:
+        """Halve the counts, so that the next merges need not."""
+        by_type: dict[str, Counter[str]] = {}
+        for key, count in self.counts.items():
+            task, _, product_type = key.rpartition("/")
+            if key.startswith("rows/") and product_type != OTHER_TYPES:
+                by_type.setdefault(product_type, Counter())[task] = count
+        kept = len(self.counts) - sum(map(len, by_type.values()))
+        for product_type in sorted(by_type, key=lambda name: (-by_type[name].total(), name)):
+            tasks = by_type[product_type]
+            kept += len(tasks)
+            if kept > MOST_COUNTS // 2:
+                for task, count in tasks.items():
+                    del self.counts[f"{task}/{product_type}"]
+                    self.counts[f"{task}/{OTHER_TYPES}"] += count
 
     def to_json(self) -> str:
         """As text."""

@@ -32,7 +32,7 @@ from pipelines.dataset.shards import ShardWriter
 from pipelines.dataset.totals import QUALITY_BINS, Example, Totals, UnitRecord
 from pipelines.decode import ImageError
 from pipelines.encode import encode_image
-from pipelines.resize import resize_bicubic
+from pipelines.resize import shrink_bicubic
 from pipelines.saliency import Saliency, load_saliency
 from pipelines.schemas import CATALOG, REFERENCE, SHARD
 
@@ -41,6 +41,9 @@ from pipelines.schemas import CATALOG, REFERENCE, SHARD
 SALIENCY_BATCH = 16
 #: Longest side of the report's pictures, pixels.
 EXAMPLE_SIDE = 176
+
+#: Folders of the test catalog: uploads with a defect, and clean images to compare corrections with.
+HELD_BACK = {"catalog": CATALOG, "reference": REFERENCE}
 
 UNITS = pa.schema([("unit", pa.int64())])
 #: What a unit tells the driver: the rest is in its record.
@@ -68,6 +71,10 @@ class Work:
     def stem(self, unit: int) -> str:
         """What the names of a unit's files begin with."""
         return f"part-{self.plan.generation:03}-{unit:06}"
+
+    def held_back(self, name: str) -> str:
+        """The URI of a folder of the test catalog; only where one is wanted."""
+        return storage.join(self.test_catalog or "", name)
 
     def done(self, unit: int) -> str:
         """The URI of a unit's record."""
@@ -136,17 +143,23 @@ def _prepare(unit: int, work: Work, saliency: Saliency | None) -> UnitRecord:
 def _samples(
     found: Iterable[Record], settings: RowSettings, saliency: Saliency | None, done: UnitRecord
 ) -> Iterator[Sample]:
-    """Decoded samples in order, photos without a mask with that of `saliency`; a few are in memory at a time."""
-    found = iter(found)
-    while chunk := list(islice(found, SALIENCY_BATCH)):
-        samples = []
-        for record in chunk:
-            try:
-                samples.append(read_sample(record, settings))
-            except ImageError as error:
-                done.failed.append(key_of(record.entry))
-                done.totals.add_unreadable(record.entry.image_id, error.code, str(error))
-        yield from samples if saliency is None else _masked(samples, settings, saliency)
+    """Decoded samples in order, photos without a mask with that of `saliency`, for which SALIENCY_BATCH are held."""
+    samples = _readable(found, settings, done)
+    if saliency is None:
+        yield from samples
+        return
+    while chunk := list(islice(samples, SALIENCY_BATCH)):
+        yield from _masked(chunk, settings, saliency)
+
+
+def _readable(found: Iterable[Record], settings: RowSettings, done: UnitRecord) -> Iterator[Sample]:
+    """Decoded samples in order, without those that cannot be read: they are counted. Holds one record's bytes."""
+    for record in found:
+        try:
+            yield read_sample(record, settings)
+        except ImageError as error:
+            done.failed.append(key_of(record.entry))
+            done.totals.add_unreadable(record.entry.image_id, error.code, str(error))
 
 
 def _masked(samples: Sequence[Sample], settings: RowSettings, saliency: Saliency) -> Iterator[Sample]:
@@ -191,29 +204,19 @@ def _count_mask(sample: Sample, mask: JudgedMask, done: UnitRecord) -> None:
 
 
 def _small(image: NDArray[np.uint8]) -> bytes:
-    height, width = image.shape[:2]
-    scale = EXAMPLE_SIDE / max(height, width)
-    if scale < 1:
-        image = resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))
-    return encode_image(image, "jpeg", quality=80)
+    return encode_image(shrink_bicubic(image, EXAMPLE_SIDE), "jpeg", quality=80)
 
 
 class _HeldBack:
-    """A unit's share of the test catalog: uploads with a defect, and clean images to compare corrections with."""
+    """A unit's share of the test catalog."""
 
     def __init__(self, work: Work, unit: int, files: ExitStack) -> None:
         self._last_hash = work.plan.last_hash
         self._catalog, self._reference = (
             files.enter_context(
-                ShardWriter(
-                    storage.join(work.test_catalog or "", name),
-                    work.stem(unit),
-                    schema,
-                    work.shard_bytes,
-                    ("image",),
-                )
+                ShardWriter(work.held_back(name), work.stem(unit), schema, work.shard_bytes, ("image",))
             )
-            for name, schema in (("catalog", CATALOG), ("reference", REFERENCE))
+            for name, schema in HELD_BACK.items()
         )
 
     def add(self, sample: Sample, rows: Sequence[dict[str, object]], totals: Totals) -> None:

@@ -26,6 +26,8 @@ LOUD = (
 MUTED = ((120, 90, 60), (60, 60, 60), (190, 160, 90), (150, 160, 175), (235, 215, 200), (40, 55, 80))
 #: A frame differs from what it covers by this many levels of 255 at least, on average.
 VISIBLE_LEVELS = 40.0
+#: Shorter sides, in pixels, below which a picture has no inside that frames other than a plain one could go round.
+LEAST_INSIDE = 8
 
 CLAIMS = (
     "NEW",
@@ -81,6 +83,8 @@ def border_frame(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
     height, width = image.shape[:2]
     painters = (_plain, _plain, _double, _inset, _rounded, _instant, _bars)
     painter = painters[int(rng.integers(len(painters)))]
+    if min(height, width) < LEAST_INSIDE:
+        painter = _plain
     where = Image.new("L", (width, height), 0)
     painter(ImageDraw.Draw(where), width, height, rng)
     framed = Image.fromarray(image)

@@ -18,6 +18,9 @@ Runner = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
 DEFAULT_SIDE = 320
 #: Photos in one pass. At 1024x1024 a pass of eight needs some gigabytes.
 BATCH = 8
+#: How far probabilities may leave [0, 1] before they count as logits: by rounding, or where an export enlarges them
+#: with a filter that overshoots. Taken for logits, all of a mask would lie between 0.5 and 0.73.
+OVERSHOOT = 0.1
 
 
 class NetworkSaliency:
@@ -71,7 +74,7 @@ class NetworkSaliency:
             raise RunError("the saliency network's output is not finite; check `mean`, `std` and the export")
         logits = self._settings.sigmoid
         if logits is None:
-            logits = bool(mask.min() < 0 or mask.max() > 1)
+            logits = bool(mask.min() < -OVERSHOOT or mask.max() > 1 + OVERSHOOT)
         if logits:
             mask = 0.5 + 0.5 * np.tanh(0.5 * mask)  # the sigmoid, which does not overflow in this form
         if mask.shape != size:

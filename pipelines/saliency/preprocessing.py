@@ -25,7 +25,7 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     #: Which of several outputs is the mask, from 0; -1 is the last. Networks with side outputs differ here.
     output: int = 0
-    #: True: the output is logits. None: it is where it leaves [0, 1] on a photo.
+    #: True: the output is logits. None: it is where it clearly leaves [0, 1] on a photo.
     sigmoid: bool | None = None
 
     def __post_init__(self) -> None:

@@ -183,6 +183,14 @@ def test_defects_that_cannot_be_made_are_told(
         (["--synthesis", "watermark"], "--synthesis watermark: write DEFECT=NAME"),
         (["--synthesis", "dust=watermark"], "--synthesis dust=watermark: the label map has no defect 'dust'"),
         (["--benchmark", "paired4"], "--benchmark NAME and --root URI go together"),
+        (["--saliency", "n.onnx", "--gpus-per-actor", "-1"], "--gpus-per-actor -1: above 0"),
+        (["--saliency", "n.onnx", "--gpus-per-actor", "nan"], "--gpus-per-actor nan: above 0"),
+        (["--saliency", "n.onnx", "--gpus-per-actor", "1.5"], "--gpus-per-actor 1.5: .* or whole"),
+        (["--gpus-per-actor", "0.5"], "--gpus-per-actor asks for GPUs for a saliency network"),
+        (
+            ["--saliency", "n.onnx", "--saliency-device", "cpu", "--gpus-per-actor", "0.5"],
+            "--gpus-per-actor asks for GPUs .* without --saliency-device cpu",
+        ),
     ],
 )
 def test_wrong_flags_are_named(photos: Path, tmp_path: Path, arguments: list[str], complaint: str) -> None:
@@ -217,6 +225,24 @@ def test_an_output_inside_the_input_is_refused_because_the_next_run_would_read_i
     write_table(tmp_path / "photos.parquet", [record()])
     with pytest.raises(ConfigurationError, match=r"--photos: .* lies where this job writes"):
         main(["--photos", str(tmp_path), "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("name", ["shards", "work/held-back"])
+def test_a_test_catalog_among_the_training_data_is_refused(photos: Path, tmp_path: Path, name: str) -> None:
+    arguments = ["--photos", str(photos), "--output", str(tmp_path / "out"), "--dry-run"]
+    with pytest.raises(ConfigurationError, match=r"--test-catalog .* lies among the training data"):
+        main([*arguments, "--test-catalog", str(tmp_path / "out" / name)])
+    assert main([*arguments, "--test-catalog", str(tmp_path / "out" / "held-back")]) == 0
+
+
+def test_a_run_that_was_killed_while_it_planned_is_begun_by_the_same_command(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draft = tmp_path / "out" / "work" / "plan" / "000"
+    draft.mkdir(parents=True)
+    (draft / "entries-00000.parquet").write_bytes(b"the first entries")
+    assert main(["--photos", str(photos), "--output", str(tmp_path / "out"), "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["plan"]["run"] == "new"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.resize import resize_bicubic
+from pipelines.resize import resize_bicubic, shrink_bicubic
 from tests.hostile_images import drawing
 
 
@@ -34,3 +34,16 @@ def test_same_size_is_unchanged_and_other_arrays_are_refused() -> None:
     for wrong in (pixels.astype(np.float32), pixels[..., 0]):
         with pytest.raises(ValueError, match="uint8"):
             resize_bicubic(wrong, 8, 8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(width=st.integers(1, 90), height=st.integers(1, 90), side=st.integers(1, 60))
+def test_the_longer_side_shrinks_to_its_limit_and_nothing_grows(width: int, height: int, side: int) -> None:
+    image = np.zeros((height, width, 3), np.uint8)
+    small = shrink_bicubic(image, side)
+    if max(width, height) <= side:
+        assert small is image
+        return
+    assert max(small.shape[:2]) == side
+    shorter = min(width, height) * side / max(width, height)
+    assert min(small.shape[:2]) == pytest.approx(max(1, shorter), abs=0.5 + 1e-9)

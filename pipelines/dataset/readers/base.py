@@ -1,8 +1,8 @@
-"""What all readers share: the protocol, notes, and the check that ids are unique."""
+"""What all readers share: the protocol, notes, and the check that a text does not come twice."""
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,17 +103,3 @@ class NoRepeats:
             raise self._complain(self._fresh[int(keys[known][0])])
         self._seen = np.insert(self._seen, places, keys)
         self._fresh = {}
-
-
-def unique(entries: Iterable[Entry], name: str) -> Iterator[Entry]:
-    """The same entries. Raises ConfigurationError where an `image_id` comes twice with the same defect."""
-    repeats = NoRepeats(
-        lambda image_id: ConfigurationError(
-            f"{name}: image_id {image_id!r} comes twice; ids are unique in a source: remove the repetition, give the "
-            "image another id, or name images of a table after file and row (ids: row in a file of --sources)"
-        )
-    )
-    for entry in entries:
-        repeats.add(f"{entry.defect or ''}\0{entry.image_id}", entry.image_id)
-        yield entry
-    repeats.finish()

@@ -90,6 +90,14 @@ def test_a_file_that_cannot_be_read_is_no_rows_fault(tmp_path: Path) -> None:
                 cells.read(str(tmp_path / name), 0, "a")
 
 
+def test_a_row_group_that_is_shorter_than_its_footer_says_is_no_rows_fault(
+    files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: iter(()))
+    with Cells() as cells, pytest.raises(StorageReadError, match="row group 0 ends before row 5"):
+        cells.read(files[3], 5, "a")
+
+
 def test_cells_on_s3(files: list[str], s3_folder: str) -> None:
     uri = storage.join(s3_folder, "a.parquet")
     storage.write_bytes(uri, Path(files[1]).read_bytes())

@@ -47,6 +47,23 @@ def test_an_unfinished_run_goes_on_with_its_own_plan(places: Places, append: boo
     assert begin(places, IDENTITY, ["shards"], append, overwrite=False) == Start("continues", 0, plan)
 
 
+def test_a_run_that_was_killed_while_it_planned_is_begun_again(places: Places) -> None:
+    unfinished(places)
+    Path(places.plan(0), "plan.json").unlink()
+    assert begin(places, IDENTITY, [places.work], append=False, overwrite=False) == Start("new")
+    with pytest.raises(ConfigurationError, match="shards exists"):
+        begin(places, IDENTITY, [places.work, places.shards], append=False, overwrite=False)
+    Path(places.done(0)).mkdir(parents=True)
+    Path(places.done(0), "000000.parquet").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="work exists"):
+        begin(places, IDENTITY, [places.work], append=False, overwrite=False)
+
+
+def test_a_removal_that_is_broken_off_leaves_no_plan_among_half_of_the_shards(places: Places) -> None:
+    order = places.owned
+    assert order.index(places.summary) < order.index(places.work) < order.index(places.shards)
+
+
 def test_an_unfinished_run_of_another_configuration_names_the_difference(places: Places) -> None:
     unfinished(places)
     other = {**IDENTITY, "--max-side": 512, "--limit": 5}

@@ -140,6 +140,15 @@ def test_cells_of_tables(folder: str, tmp_path: Path) -> None:
     assert (pair.source, pair.target, pair.error) == (None, b"2", None)
 
 
+@pytest.mark.parametrize("values", [[5], ["p.jpg"], [{"bytes": "text", "path": "p.jpg"}], [[1, 2]]])
+def test_a_cell_that_no_longer_holds_bytes_is_its_images_error(tmp_path: Path, values: list[object]) -> None:
+    path = tmp_path / "changed.parquet"
+    pq.write_table(pa.table({"image": values}), path)
+    [found] = records([Entry("p", Locator(str(path), 0, "image"))])
+    assert found.error is not None
+    assert found.error[0] == "missing"
+
+
 def test_halves_of_a_cell(tmp_path: Path) -> None:
     data, a, b = two_sided(5, format="PNG")
     pq.write_table(pa.table({"ab": pa.array([data], pa.binary())}), tmp_path / "t.parquet")

@@ -125,6 +125,30 @@ def test_nothing_is_left_of_a_unit_that_failed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_left_where_the_last_rows_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    writer = ShardWriter(str(tmp_path), "part", SHARD, 1 << 30, ("source", "target"), ("target",))
+    with pytest.raises(OSError, match="no space left"), writer:
+        writer.add(photo(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_an_earlier_attempt_that_got_further_go(tmp_path: Path) -> None:
+    photos = [photo(i) for i in range(400)]
+    assert len(write(tmp_path, photos, shard_bytes=400_000).names) > 2
+    neighbour = tmp_path / "part-70-001.parquet"
+    neighbour.write_bytes(b"")
+    writer = write(tmp_path, photos[:50], shard_bytes=400_000)
+    assert {path.name for path in tmp_path.iterdir()} == {*writer.names, neighbour.name}
+    write(tmp_path, [])
+    assert [path.name for path in tmp_path.iterdir()] == [neighbour.name]
+
+
 def test_without_rows_there_is_no_file(tmp_path: Path) -> None:
     assert write(tmp_path, []).names == []
     assert list(tmp_path.iterdir()) == []

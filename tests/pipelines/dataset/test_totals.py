@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.dataset.totals import LISTED, SHOWN, Example, Totals, UnitRecord
+from pipelines.dataset import totals as totals_module
+from pipelines.dataset.totals import LISTED, OTHER_TYPES, SHOWN, Example, Totals, UnitRecord
 
 QUALITIES = st.lists(st.floats(0, 1), max_size=80, unique=True)
 
@@ -48,3 +50,29 @@ def test_many_unreadable_images_are_counted_and_a_few_named() -> None:
         totals.add_unreadable(f"p{number:03}", "corrupt", "no picture")
     assert totals.counts["entries/unreadable"] == LISTED + 5
     assert [item[0] for item in totals.unreadable] == [f"p{number:03}" for number in range(LISTED)]
+
+
+def test_counts_do_not_grow_with_sellers_product_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals_module, "MOST_COUNTS", 40)
+    whole = Totals()
+    for unit in range(30):
+        part = Totals()
+        part.counts["entries/prepared"] = 9
+        for number in range(10):
+            part.counts[f"rows/watermark/paired/train/title {unit}-{number}"] = 1
+        part.counts["rows/watermark/paired/test/shirt"] = 5
+        whole.merge(part)
+    rows = {key: n for key, n in whole.counts.items() if key.startswith("rows/")}
+    assert len(whole.counts) <= 40
+    assert sum(rows.values()) == 30 * 15
+    assert rows["rows/watermark/paired/test/shirt"] == 150
+    assert rows[f"rows/watermark/paired/train/{OTHER_TYPES}"] > 200
+    assert whole.counts["entries/prepared"] == 270
+
+
+def test_an_image_that_every_addition_tries_again_is_named_once() -> None:
+    one, again = Totals(), Totals()
+    for totals in (one, again):
+        totals.add_unreadable("p", "corrupt", "no picture")
+    one.merge(again)
+    assert one.unreadable == [("p", "corrupt", "no picture")]

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from model.errors import RunError
 from pipelines import storage
-from pipelines.dataset.job import collect
+from pipelines.dataset import unit as unit_module
+from pipelines.dataset.job import collect, remove_done
+from pipelines.dataset.resolve import records
+from pipelines.dataset.rows import read_sample
 from pipelines.dataset.totals import LISTED, SHOWN, UnitRecord
 from pipelines.dataset.unit import UnitStorageError, prepare_unit
 from pipelines.decode import decode_image
@@ -124,6 +127,25 @@ def test_the_held_back_catalog_has_test_photos_only_and_references_are_trusted(t
     assert totals.counts["test_catalog/reference"] == len(reference)
 
 
+@pytest.mark.parametrize("size", [None, 1, 3])
+def test_one_image_with_two_given_defects_is_two_of_the_held_back_catalog(
+    tmp_path: Path, size: int | None
+) -> None:
+    picture = encode(scene())
+    ids = [f"p{i}" for i in range(20) if split_of(f"p{i}") == "test"]
+    pairs = [
+        {"image_id": image_id, "source": picture, "target": picture, "defect": defect}
+        for image_id in ids
+        for defect in ("watermark", "wrong_angle")
+    ]
+    pq.write_table(pa.Table.from_pylist(pairs), tmp_path / "a.parquet")
+    prepare([tmp_path / "a.parquet"], tmp_path / "out", size)
+    found = [row["image_id"] for row in rows(tmp_path / "out" / "held-back" / "catalog")]
+    assert (
+        len(set(found)) == len(found) == min(size or len(pairs), len(pairs))
+    )  # correction refuses repeated ids
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_the_held_back_catalog_has_at_most_the_asked_size(tmp_path: Path, size: int) -> None:
     photos = [record(f"p{i}") for i in range(30)]
@@ -185,6 +207,43 @@ def test_photos_without_a_mask_get_one_from_saliency_in_their_order(tmp_path: Pa
             target, photo = decode_image(row["target"]).astype(int), decode_image(row["source"]).astype(int)
             is_product = photo[..., 0] > 180
             assert np.abs(target - photo)[is_product].max() < 40
+
+
+def test_only_one_images_bytes_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    def observed(entries: Any) -> Any:
+        for found in records(entries):
+            events.append("read")
+            yield found
+
+    def decoded(found: Any, settings: Any) -> Any:
+        events.append("decoded")
+        return read_sample(found, settings)
+
+    monkeypatch.setattr(unit_module, "records", observed)
+    monkeypatch.setattr(unit_module, "read_sample", decoded)
+    prepare([write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(5)])], tmp_path / "out")
+    assert events == ["read", "decoded"] * 5
+
+
+def test_a_shard_that_no_unit_wrote_is_an_error(tmp_path: Path) -> None:
+    work = planned([write_table(tmp_path / "a.parquet", [record()])], tmp_path / "out")
+    prepare_unit(0, work)
+    (tmp_path / "out" / "shards" / "part-001-000000-000.parquet").write_bytes(b"of a dataset before")
+    with pytest.raises(RunError, match="1 shards written, 2 in"):
+        collect(work)
+
+
+def test_what_killed_workers_left_half_written_goes_in_the_end(tmp_path: Path) -> None:
+    work = planned([write_table(tmp_path / "a.parquet", [record()])], tmp_path / "out")
+    prepare_unit(0, work)
+    folders = [tmp_path / "out" / name for name in ("shards", "held-back/catalog", "held-back/reference")]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".0123.part").write_bytes(b"half")
+    remove_done(work)
+    assert not [path for folder in folders for path in folder.glob(".*")]
 
 
 def test_lost_shards_and_lost_entries_are_an_error(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def test_every_synthesis_shows_on_a_product_picture_at_any_size(name: str) -> No
             assert (changed >= 6).mean() >= 0.003, f"{height}x{width}, seed {seed}"
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("size", [(2, 32), (32, 2), (3, 48), (2, 2)])
+def test_a_sliver_of_a_picture_ends_no_synthesis(name: str, size: tuple[int, int]) -> None:
+    # What is left of the longest shape that is decoded (20:1) at the smallest --max-side.
+    image = np.full((*size, 3), 255, np.uint8)
+    for seed in range(12):
+        assert synthesis(name)(image, np.random.default_rng(seed)).shape == image.shape
+
+
 def test_the_names_are_those_that_label_maps_use() -> None:
     assert known_syntheses()[: len(BUILT_IN)] == BUILT_IN
 

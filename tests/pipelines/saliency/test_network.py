@@ -37,6 +37,15 @@ def test_huge_logits_are_certain_and_do_not_overflow() -> None:
     assert mask[:, -4:].max() == 0
 
 
+def test_probabilities_that_overshoot_a_little_are_no_logits() -> None:
+    raw = np.zeros((1, 1, 4, 6), np.float32)
+    raw[..., :3] = 1.00001
+    raw[..., 3:] = -0.02
+    mask = answering(raw)([PHOTO])[0]
+    assert mask[:, :4].min() == 1
+    assert mask[:, -4:].max() == 0
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 4, 6), (2, 1, 4, 6), (4, 6), (1, 1, 0, 6)])
 def test_an_answer_that_is_no_mask_is_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(RunError, match="masks are"):
