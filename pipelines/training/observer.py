@@ -18,8 +18,9 @@ from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.bundles import read_bundle
 from pipelines.encode import encode_image
+from pipelines.training.generator_loop import Training
 from pipelines.training.index import PAIRED, TEST
-from pipelines.training.loop import Record, Training
+from pipelines.training.loop import Record
 from pipelines.training.outputs import Scores, grid_image, scores, write_bundle
 from pipelines.training.plan import Plan
 from pipelines.training.settings import describe
