@@ -211,11 +211,11 @@ class Loop(ABC):
                 now, made = time.monotonic(), self.step - since
                 speed = made * settings.update_size * self.workers / (now - clock)
                 record = {
+                    **means,  # first: a detector's losses have the names of defects, which may be any
                     "step": self.step,
                     "epoch": self.epoch,
                     "rate": rate,
                     "images_per_second": speed,
-                    **means,
                 }
                 clock, since = now, self.step
                 self.history.append(record)

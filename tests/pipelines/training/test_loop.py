@@ -123,6 +123,16 @@ def test_weights_that_are_not_finite_never_become_a_checkpoint(
     assert training.checkpoints.steps() == []
 
 
+def test_losses_of_any_name_leave_a_record_s_own_keys_alone(
+    source: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(settings(tmp_path, steps=2), source.label_map)
+    losses = {name: torch.tensor(99.0) for name in ("total", "step", "epoch", "crease")}
+    monkeypatch.setattr(training, "update", lambda batch, rate: losses)
+    records = run(training, source)
+    assert [(one["step"], one["epoch"], one["crease"]) for one in records] == [(1, 1, 99.0), (2, 1, 99.0)]
+
+
 def test_too_little_data_for_one_batch_is_an_error_and_not_an_endless_loop(
     source: TrainingSource, tmp_path: Path
 ) -> None:
