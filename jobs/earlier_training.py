@@ -30,7 +30,13 @@ def check(
         with storage.as_configuration_error(args.output, "--resume", "read"):
             started.check_same(settings, source)
     if args.overwrite:
-        _check_apart([*args.data, *([args.init_from] if args.init_from else [])], settings.output, owned)
+        _check_apart([*args.data, *_starts(args)], settings.output, owned)
+
+
+def _starts(args: argparse.Namespace) -> list[str]:
+    """What else a training reads, by the flags that its job has."""
+    given = (getattr(args, name, None) for name in ("init_from", "backbone_weights", "fid_weights"))
+    return [uri for uri in given if uri]
 
 
 def _check_apart(inputs: Sequence[str], output: str, owned: Sequence[str]) -> None:
@@ -53,7 +59,7 @@ def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:
 
 def portable_command(job: str, argv: Sequence[str], args: argparse.Namespace) -> str:
     """The command line for the model card, which travels: of this machine's paths only their last part stays."""
-    given = [*args.data, args.output, *([args.init_from] if args.init_from else [])]
+    given = [*args.data, args.output, *_starts(args)]
     names = {uri: PurePath(storage.resolve(uri)[1]).name or uri for uri in given if storage.is_local(uri)}
     words = []
     for word in argv:

@@ -28,10 +28,9 @@ from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
-from pipelines.training.index import Index, rows_by_defect
+from pipelines.training.index import rows_by_defect
 from pipelines.training.job import train_in_process
-from pipelines.training.order import epoch_draws
-from pipelines.training.plan import Plan, balanced, check_networks, initial_weights, inspect
+from pipelines.training.plan import Plan, balanced, check_networks, epoch_steps, initial_weights, inspect
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.source import TrainingSource, open_source
@@ -184,18 +183,6 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
         validation_images=args.validation_images,
         fid_weights=args.fid_weights,
     )
-
-
-def epoch_steps(settings: TrainSettings, index: Index, label_map: LabelMap, workers: int) -> int:
-    """Updates of one epoch. Raises ConfigurationError where it has none."""
-    draws = epoch_draws(index, settings.sampling(label_map))
-    steps = draws // workers // settings.update_size
-    if not steps:
-        raise ConfigurationError(
-            f"an epoch holds {draws} samples, fewer than one update of {workers} x {settings.update_size}: "
-            "use a smaller --batch-size, fewer --workers or more data"
-        )
-    return steps
 
 
 def check_fid_weights(settings: TrainSettings) -> None:

@@ -18,9 +18,8 @@ from dataclasses import replace
 from functools import partial
 
 from jobs import command, earlier_training, train_flags
-from model.config import require
 from model.detector import BACKBONES, DetectorConfig
-from model.precision import DEVICES, PRECISIONS, choose_device, choose_precision
+from model.precision import choose_device, choose_precision
 from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.detection.job import run_worker, train_in_process
@@ -28,7 +27,8 @@ from pipelines.detection.plan import DetectorPlan, initial_state, inspect
 from pipelines.detection.samples import UNKNOWN
 from pipelines.detection.settings import DetectorSettings
 from pipelines.training.index import rows_by_defect
-from pipelines.training.order import SAMPLERS, epoch_draws
+from pipelines.training.order import SAMPLERS
+from pipelines.training.plan import epoch_steps
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import describe
 from pipelines.training.source import TrainingSource, open_source
@@ -44,7 +44,8 @@ def parser() -> command.Parser:
     p = command.Parser("train_detector.py", description=__doc__, formatter_class=command.HelpFormatter)
     _add_what(p)
     _add_data(p.add_argument_group("data"))
-    _add_machine(p.add_argument_group("machine"))
+    train_flags.add_machine(p.add_argument_group("machine"))
+    _add_records(p.add_argument_group("records"))
     return p
 
 
@@ -93,11 +94,6 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         help="thresholds have the best F1 at this precision or more; raise it where a wrong correction costs more "
         "than a defect that stays",
     )
-    add(
-        "--resume",
-        action="store_true",
-        help="continue from OUTPUT's newest good checkpoint, or start where there is none; --steps may change",
-    )
     start = p.add_mutually_exclusive_group()
     start.add_argument(
         "--init-from", metavar="BUNDLE", help="start from this detector; new labels start afresh"
@@ -107,12 +103,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="start from torchvision's weights: a state dict of --backbone",
     )
-    add("--overwrite", action="store_true", help="replace an earlier training in OUTPUT")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="inspect the data, print the resolved configuration, and do nothing",
-    )
+    train_flags.add_earlier(p)
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
@@ -158,22 +149,8 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add("--allow-missing", action="store_true", help="train although defects of the label map lack data")
 
 
-def _add_machine(group: argparse._ArgumentGroup) -> None:
+def _add_records(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add(
-        "--workers",
-        type=train_flags.workers,
-        default=(1, 1),
-        metavar="N|MIN:MAX",
-        help="Ray Train workers; 0 trains in this process, without Ray (default: 1)",
-    )
-    add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
-    add(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="auto: bfloat16 where the hardware is built for it",
-    )
     add("--log-every", type=command.positive, default=20, metavar="STEPS")
     add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
     add("--keep", type=command.positive, default=2, metavar="N", help="newest checkpoints that stay")
@@ -190,13 +167,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPla
     init = initial_state(settings.detector, args.seed, args.init_from, args.backbone_weights)
     earlier_training.check(args, settings, source, OWNED)
     index, whole, held_out = inspect(source, args.allow_missing)
-    draws = epoch_draws(index, settings.sampling(source.label_map))
-    each = draws // max(1, args.workers[1]) // settings.update_size
-    require(
-        each > 0,
-        f"an epoch holds {draws} rows, fewer than one update of {max(1, args.workers[1])} x {settings.update_size}: "
-        "use a smaller --batch-size, fewer --workers or more data",
-    )
+    each = epoch_steps(settings, index, source.label_map, max(1, args.workers[1]))
     if args.epochs is not None:
         settings = replace(settings, steps=args.epochs * each)
     line = earlier_training.portable_command("jobs/train_detector.py", argv, args)

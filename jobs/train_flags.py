@@ -1,4 +1,4 @@
-"""The command line of jobs/train.py."""
+"""The command line of jobs/train.py, and what jobs/train_detector.py shares of it."""
 
 import argparse
 
@@ -17,7 +17,13 @@ def parser(description: str | None) -> command.Parser:
     p = command.Parser("train.py", description=description, formatter_class=command.HelpFormatter)
     _add_what(p)
     _add_data(p.add_argument_group("data"))
-    _add_machine(p.add_argument_group("machine"))
+    machine = p.add_argument_group("machine")
+    add_machine(machine)
+    machine.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile the networks: minutes to begin, faster steps on GPUs",
+    )
     _add_records(p.add_argument_group("records"))
     _add_method(
         p.add_argument_group("method", "each recipe has its own defaults, and knows only some of these")
@@ -87,12 +93,18 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         help="keep a running average of the generator (0.999), which is then validated and shipped; 0 keeps none",
     )
     add("--seed", type=int, default=0)
+    add("--init-from", metavar="BUNDLE", help="start from this bundle's weights")
+    add_earlier(p)
+
+
+def add_earlier(p: argparse.ArgumentParser) -> None:
+    """What is to become of an earlier training in OUTPUT; see `earlier_training`."""
+    add = p.add_argument
     add(
         "--resume",
         action="store_true",
         help="continue from OUTPUT's newest good checkpoint, or start where there is none; --steps may change",
     )
-    add("--init-from", metavar="BUNDLE", help="start from this bundle's weights")
     add("--overwrite", action="store_true", help="replace an earlier training in OUTPUT")
     add(
         "--dry-run",
@@ -139,7 +151,8 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_machine(group: argparse._ArgumentGroup) -> None:
+def add_machine(group: argparse._ArgumentGroup) -> None:
+    """Where a training runs, and how it computes."""
     add = group.add_argument
     add(
         "--workers",
@@ -155,11 +168,6 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
         choices=PRECISIONS,
         default="auto",
         help="auto is bfloat16 where the hardware has units for it",
-    )
-    add(
-        "--compile",
-        action="store_true",
-        help="torch.compile the networks: minutes to begin, faster steps on GPUs",
     )
 
 

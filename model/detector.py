@@ -123,8 +123,11 @@ def transfer_detector(new: Detector, state: Mapping[str, Tensor], labels: tuple[
     merged, moved = dict(state), [name for name in new.config.labels if name in labels]
     fresh = new.state_dict()
     for name in (f"{new.head}.weight", f"{new.head}.bias"):
-        require(name in state, "the weights are of another backbone: give the same --backbone")
         value = fresh[name].clone()
+        require(
+            name in state and state[name].shape[1:] == value.shape[1:],
+            "the weights are of another backbone: give the same --backbone",
+        )
         for label in moved:
             value[new.config.labels.index(label)] = state[name][labels.index(label)]
         merged[name] = value

@@ -54,7 +54,7 @@ class DetectorStep:
             sums += losses.detach()
         average_gradients(self.detector.parameters())
         self.optimizer.step()
-        return {"total": sums.mean(), **dict(zip(labels, sums, strict=True))}
+        return {**dict(zip(labels, sums, strict=True)), "total": sums.mean()}
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed training needs."""

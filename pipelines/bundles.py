@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from model.bundle import STARTER, Bundle, load_bundle
+from model.bundle import CONFIG, STARTER, Bundle, load_bundle
 from model.errors import BundleError
 from pipelines import storage
 
@@ -33,3 +33,18 @@ def fetched(uri: str, flag: str, load: Callable[[Path], Loaded]) -> Loaded:
             return load(folder)
         except BundleError as error:
             raise BundleError(f"{flag} {uri}: {error}") from error
+
+
+def upload(folder: Path, uri: str) -> None:
+    """Write a bundle's files to the folder `uri`, config.json last: its hashes fit a whole bundle only."""
+    for file in sorted(folder.iterdir(), key=lambda file: (file.name == CONFIG, file.name)):
+        storage.write_bytes(storage.join(uri, file.name), file.read_bytes())
+
+
+def check_unchanged(version: str, expected: str, where: str) -> None:
+    """Raise BundleError where a bundle is of another version than when the run began. where: its flag and URI."""
+    if version != expected:
+        raise BundleError(
+            f"{where}: the bundle changed after the run began (version {version[:12]}, expected {expected[:12]}); "
+            "write new bundles to new folders"
+        )

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from model.edits import Edit
-from model.errors import BundleError
 from model.precision import autocast, choose_precision, memory_format
-from pipelines.bundles import read_bundle
+from pipelines.bundles import check_unchanged, read_bundle
 from pipelines.pixels import to_tensor
 
 
@@ -27,11 +26,7 @@ class GeneratorPass:
         more.
         """
         bundle = read_bundle(uri, flag)
-        if bundle.version != version:
-            raise BundleError(
-                f"{flag} {uri}: the bundle changed after the run began (version {bundle.version[:12]}, "
-                f"expected {version[:12]}); write new bundles to new folders"
-            )
+        check_unchanged(bundle.version, version, f"{flag} {uri or 'starter'}")
         chosen = choose_precision(precision, device)
         self.size = size
         self.side: int = bundle.config["image_size"]

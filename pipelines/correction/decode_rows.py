@@ -82,6 +82,10 @@ def _decode(row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSet
         # Exactly as training makes its inputs (pipelines.training.data).
         image, (width, height) = decode_with_size(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
+        if row["labels"] is None:  # without labels it would pass for an image without defects
+            raise ImageError(
+                "not_labelled", "the detector could not read the image, which can be read now; run again"
+            )
         decoded["sampled"] = settings.sample.has(name, row["image_id"])
         decoded["in_strip"] = settings.strips.has(name, row["image_id"])
         if route.defects:

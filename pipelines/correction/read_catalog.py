@@ -22,7 +22,7 @@ CATALOG_ROW = pa.schema(
         pa.field("image_id", pa.string(), nullable=False),
         ("image", pa.binary()),  # encoded upload; null: fetch `source_uri`
         ("source_uri", pa.string()),
-        ("labels", LABELS),
+        ("labels", LABELS),  # null: a detector should have found them, and could not read the image
         ("product_type", pa.string()),
     ]
 )
@@ -70,7 +70,8 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
 def read_rows(unit: Unit, detected: str | None = None) -> Iterator[pa.Table]:
     """Tables of CATALOG_ROW of one unit, READ_ROWS rows each.
 
-    detected: the folder where `detect` left the labels of rows that have none, or None.
+    detected: the folder where `detect` left the labels of rows that have none, or None. Where it found none, because
+    it could not read the image, they stay null.
     """
     found = None if detected is None else read_detected(detected, unit)
     for first, table in read_unit(unit, ALL_COLUMNS):
@@ -81,7 +82,11 @@ def read_rows(unit: Unit, detected: str | None = None) -> Iterator[pa.Table]:
             "image": image,
             "source_uri": source if path is None else pc.coalesce(source, path),
             "labels": pa.array(
-                [_label_structs(labels) for labels in _merged(table, found, first - unit.first)], LABELS
+                [
+                    None if labels is None else _label_structs(labels)
+                    for labels in _merged(table, found, first - unit.first)
+                ],
+                LABELS,
             ),
             "product_type": _strings(table, "product_type"),
         }
@@ -139,7 +144,7 @@ def read_label_rows(
     for first, table in read_unit(unit, LABEL_COLUMNS):
         yield from zip(
             _strings(table, "image_id").to_pylist(),
-            _merged(table, found, first - unit.first),
+            (labels or [] for labels in _merged(table, found, first - unit.first)),
             _strings(table, "product_type").to_pylist(),
             strict=True,
         )
@@ -161,12 +166,16 @@ def _label_lists(column: pa.ChunkedArray) -> list[Labels]:
     ]
 
 
-def _merged(table: pa.Table, detected: pa.ChunkedArray | None, start: int) -> list[Labels]:
-    """The table's labels, and where it has none those of `detected` from row `start` on."""
-    own = read_labels(table)
+def _merged(table: pa.Table, detected: pa.ChunkedArray | None, start: int) -> list[Labels | None]:
+    """The table's labels, and where it has none those of `detected` from row `start` on; None where that is null."""
+    own: list[Labels | None] = [*read_labels(table)]
     if detected is None:
         return own
-    others = _label_lists(detected.slice(start, table.num_rows))
+    part = detected.slice(start, table.num_rows)
+    others = [
+        labels if there else None
+        for labels, there in zip(_label_lists(part), part.is_valid().to_pylist(), strict=True)
+    ]
     return [
         other if missing else mine
         for mine, other, missing in zip(own, others, unlabelled(table), strict=True)

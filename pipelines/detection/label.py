@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.detector import DetectorBundle, probabilities, scores
-from model.errors import BundleError
+from pipelines.bundles import check_unchanged
 from pipelines.decode import DecodeLimits, decode_image
 from pipelines.detection.bundles import read_detector
 from pipelines.detection.fit import OVERSAMPLING, letterbox, shrink
@@ -57,9 +57,5 @@ class Labeller:
 def load_labeller(uri: str, version: str, device: torch.device, batch: int) -> Labeller:
     """The labeller of the bundle at `uri`. Raises BundleError where it is not of that version any more."""
     bundle = read_detector(uri)
-    if bundle.version != version:
-        raise BundleError(
-            f"--detector {uri}: the bundle changed after the run began (version {bundle.version[:12]}, "
-            f"expected {version[:12]}); write new bundles to new folders"
-        )
+    check_unchanged(bundle.version, version, f"--detector {uri}")
     return Labeller(bundle, device, batch)

@@ -44,7 +44,7 @@ def is_for_calibration(image_id: str) -> bool:
 def hold_out(index: Index) -> tuple[Index, NDArray[np.bool_]]:
     """The index without the rows for calibration, which have no type there; and (N,), which rows these are.
 
-    Reads the column of ids; holds one byte a row.
+    Reads the column of ids; holds one byte a row. Raises ConfigurationError for a shard that cannot be read.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         marks = list(pool.map(_marks, index.files))
@@ -53,8 +53,9 @@ def hold_out(index: Index) -> tuple[Index, NDArray[np.bool_]]:
 
 
 def _marks(file: str) -> NDArray[np.bool_]:
-    filesystem, path = storage.arrow_filesystem(file)
-    ids = pq.read_table(path, filesystem=filesystem, columns=["image_id"])["image_id"].to_pylist()
+    with storage.as_configuration_error(file, "--data", "read"):
+        filesystem, path = storage.arrow_filesystem(file)
+        ids = pq.read_table(path, filesystem=filesystem, columns=["image_id"])["image_id"].to_pylist()
     return np.array([is_for_calibration(image_id) for image_id in ids], bool)
 
 

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from model.bundle import CONFIG
 from model.detector import Calibration, save_detector
 from model.generator import parameter_count
 from pipelines import storage
+from pipelines.bundles import upload
 from pipelines.detection.loop import DetectorTraining
 from pipelines.detection.measure import chosen_rows, held_back_rows, measure, measured_samples
 from pipelines.detection.plan import DetectorPlan
 from pipelines.training.loop import Record
 from pipelines.training.outputs import curves_png
+from pipelines.training.records import write_table
 from pipelines.training.settings import describe
 
 logger = logging.getLogger("train")
@@ -61,9 +59,7 @@ class DetectorObserver:
             "scores": found,
         }
         write_detector(plan, training, calibrations, details)
-        buffer = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(training.history), buffer)
-        storage.write_bytes(storage.join(settings.output, "history.parquet"), buffer.getvalue().to_pybytes())
+        write_table(storage.join(settings.output, "history.parquet"), training.history)
 
 
 def evaluate(plan: DetectorPlan, training: DetectorTraining) -> tuple[list[Calibration], dict[str, Any]]:
@@ -92,13 +88,12 @@ def warn_of_poor(scores: dict[str, Any], wanted: float) -> None:
 def write_detector(
     plan: DetectorPlan, training: DetectorTraining, calibrations: list[Calibration], details: dict[str, Any]
 ) -> None:
-    """Write OUTPUT/bundle, config.json last: its hash fits a whole bundle only."""
+    """Write OUTPUT/bundle."""
     card = model_card(plan, training, calibrations, details)
     with tempfile.TemporaryDirectory() as folder:
         save_detector(Path(folder), training.method, calibrations, plan.settings.image_size, card, details)
         (Path(folder) / "curves.png").write_bytes(curves_png(training.history))
-        for file in sorted(Path(folder).iterdir(), key=lambda file: (file.name == CONFIG, file.name)):
-            storage.write_bytes(storage.join(plan.settings.output, "bundle", file.name), file.read_bytes())
+        upload(Path(folder), storage.join(plan.settings.output, "bundle"))
 
 
 def model_card(

@@ -2,7 +2,8 @@
 
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.detector import Detector, DetectorConfig, load_backbone, transfer_detector
-from model.errors import BundleError, ConfigurationError
+from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.detection.bundles import read_detector
 from pipelines.detection.measure import hold_out
@@ -59,21 +60,27 @@ def initial_state(
     """
     torch.manual_seed(seed)  # new labels start alike in every run
     detector = Detector(config)
-    try:
-        if init_from is not None:
-            bundle = read_detector(init_from, "--init-from")
+    if init_from is not None:
+        bundle = read_detector(init_from, "--init-from")
+        with _blamed(f"--init-from {init_from}"):
             new = transfer_detector(detector, bundle.detector.state_dict(), bundle.labels)
-            if new:
-                logger.info("--init-from %s: %s start afresh", init_from, ", ".join(new))
-        elif backbone_weights is not None:
-            load_backbone(detector, _read_weights(backbone_weights))
-        else:
-            return None
-    except BundleError:
-        raise
-    except ConfigurationError as error:
-        raise ConfigurationError(f"--init-from {init_from}: {error}") from error
+        if new:
+            logger.info("--init-from %s: %s start afresh", init_from, ", ".join(new))
+    elif backbone_weights is not None:
+        weights = _read_weights(backbone_weights)
+        with _blamed(f"--backbone-weights {backbone_weights}"):
+            load_backbone(detector, weights)
+    else:
+        return None
     return detector.state_dict()
+
+
+@contextmanager
+def _blamed(flag: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{flag}: {error}") from error
 
 
 def _read_weights(uri: str) -> dict[str, Tensor]:

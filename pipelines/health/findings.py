@@ -111,7 +111,7 @@ class Leak:
 
 @dataclass
 class Findings:
-    """Everything that a check found; bounded.
+    """Everything that a check found; bounded, but for the names of product types and defects that the rows have.
 
     counts: by kind. leaks: those named, by kind. twins: pairs of rows or images behind the other duplicates, by kind.
     by_distance: pairs of unlike ids and bytes across the split, by bits. compared: candidates whose details were

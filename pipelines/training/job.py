@@ -6,7 +6,7 @@ from functools import partial
 
 from pipelines.training.display import Display
 from pipelines.training.feed import load_here
-from pipelines.training.loop import Training
+from pipelines.training.generator_loop import Training
 from pipelines.training.observer import Observer
 from pipelines.training.plan import Plan
 from pipelines.training.validation import Validator, measure_here

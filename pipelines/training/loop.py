@@ -1,6 +1,7 @@
-"""The training loop: the same in process and in every Ray Train worker. Knows draws, storage and the model, not Ray."""
+"""The training loop: the same for any networks, in process and in every Ray Train worker. Knows draws, storage and the
+model, not Ray.
+"""
 
-import copy
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -12,23 +13,17 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from model.discriminator import PatchDiscriminator
 from model.errors import ConfigurationError
-from model.layers import ImageGenerator
-from model.method import Method
-from model.precision import autocast, choose_device, choose_precision, memory_format
-from model.recipes import build_method
-from model.resnet_blur import BlurGenerator
+from model.precision import choose_device, choose_precision, memory_format
 from model.schedule import step_rate
-from model.training_step import TrainingStep, is_distributed
+from model.training_step import is_distributed
 from pipelines.label_map import Defect, LabelMap
 from pipelines.training.checkpoints import DAMAGED, Checkpoints
-from pipelines.training.data import Sample, augment, collate
 from pipelines.training.decoding import TrainingError
 from pipelines.training.feed import Batch, Load, batches
 from pipelines.training.index import Index
-from pipelines.training.order import Draw, WorkerEpoch
-from pipelines.training.settings import LoopSettings, TrainSettings
+from pipelines.training.order import WorkerEpoch
+from pipelines.training.settings import LoopSettings
 from pipelines.training.watch import Trouble, Watch
 
 logger = logging.getLogger("train")
@@ -216,11 +211,11 @@ class Loop(ABC):
                 now, made = time.monotonic(), self.step - since
                 speed = made * settings.update_size * self.workers / (now - clock)
                 record = {
+                    **means,  # first: a detector's losses have the names of defects, which may be any
                     "step": self.step,
                     "epoch": self.epoch,
                     "rate": rate,
                     "images_per_second": speed,
-                    **means,
                 }
                 clock, since = now, self.step
                 self.history.append(record)
@@ -257,87 +252,6 @@ class Loop(ABC):
             f"{self.checkpoints.newest(trouble.good)}: lower --rate or use --precision float32, "
             "and go on with --resume",
             here,
-        )
-
-
-class Training(Loop):
-    """A generator's training."""
-
-    settings: TrainSettings
-    method: Method
-    step_once: TrainingStep
-
-    def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
-        """init: weights of a bundle to start G_XY from; a bundle holds no other."""
-        settings = self.settings
-        weight = torch.tensor(settings.task_weight) if settings.task_weight else None
-        method = build_method(settings.method, weight)
-        if init is not None:
-            method.generator.load_state_dict(init)
-        self.method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
-        self.step_once = TrainingStep(
-            self.method, settings.optimizer, autocast(self.device, self.precision), settings.ema
-        )
-        if settings.compile:  # after the running average was copied: it is not trained
-            self._compile()
-
-    @property
-    def generator(self) -> ImageGenerator:
-        """G_XY as a bundle gets it."""
-        return self.step_once.generator
-
-    def _compile(self) -> None:
-        """Compile the networks that are called as such, in place; pools and loss networks gain nothing."""
-        for network in self.method.children():
-            if isinstance(network, BlurGenerator):  # called by its parts only, which the wrapper does not see
-                if self.rank == 0:
-                    logger.info("--compile: the generator of %s is not compiled", self.settings.method.recipe)
-            elif isinstance(network, (ImageGenerator, PatchDiscriminator)):
-                network.compile()
-
-    def generator_at(self, step: int) -> ImageGenerator | None:
-        """`generator` as the checkpoint of `step` has it, in eval mode; None where that cannot be read."""
-        generator = copy.deepcopy(self.generator).eval()
-        try:
-            state = self.checkpoints.load_step(step, self.device)["state"]
-            weights = state["average"]["generator"] if state["average"] else None
-            if weights is None:
-                weights = {
-                    name.removeprefix("generator."): value
-                    for name, value in state["method"].items()
-                    if name.startswith("generator.")
-                }
-            generator.load_state_dict(weights)
-        except (FileNotFoundError, *DAMAGED):
-            return None
-        return generator
-
-    def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
-        """One update; the losses' names are the method's."""
-        samples = [self._sample(draw) for draw in batch.draws]
-        size = self.settings.batch_size
-        parts = [
-            collate(samples[start : start + size], self.device, self.layout)
-            for start in range(0, len(samples), size)
-        ]
-        return {**self.step_once(parts, rate), **self.method.monitors()}
-
-    def _sample(self, draw: Draw) -> Sample:
-        """The draw's pixels, augmented, with its labels and masks."""
-        defect, settings = self.defects[draw.source.type], self.settings
-        x, y = draw.source.source, draw.target.target
-        if x is None or y is None:
-            raise TrainingError(
-                f"row {draw.source.number} ({defect.name}) lacks an image; prepare the data again"
-            )
-        flip = defect.name in settings.flipped_defects
-        return Sample(
-            augment(x, settings.image_size, draw.chance[0], flip),
-            augment(y, settings.image_size, draw.chance[1], flip),
-            self.label_map.groups[defect.group],
-            defect.id,
-            draw.paired,
-            not draw.paired or defect.group in settings.cycle_groups,
         )
 
 

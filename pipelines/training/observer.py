@@ -4,13 +4,10 @@ import contextlib
 import copy
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 
 from model.errors import ConfigurationError
@@ -18,10 +15,12 @@ from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.bundles import read_bundle
 from pipelines.encode import encode_image
+from pipelines.training.generator_loop import Training
 from pipelines.training.index import PAIRED, TEST
-from pipelines.training.loop import Record, Training
+from pipelines.training.loop import Record
 from pipelines.training.outputs import Scores, grid_image, scores, write_bundle
 from pipelines.training.plan import Plan
+from pipelines.training.records import read_table, write_table
 from pipelines.training.settings import describe
 from pipelines.training.source import some_rows
 from pipelines.training.validation import Evaluate, Measurement, line, score, scores_of
@@ -242,21 +241,3 @@ class Observer:
 
 def _reason(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-def write_table(uri: str, records: Sequence[Mapping[str, Any]]) -> None:
-    """Records with any keys as parquet; a record that lacks a key has null there."""
-    names = sorted({name for record in records for name in record}, key=lambda name: (name != "step", name))
-    table = pa.table({name: [record.get(name) for record in records] for name in names})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write_bytes(uri, sink.getvalue().to_pybytes())
-
-
-def read_table(uri: str) -> list[dict[str, Any]]:
-    """What `write_table` wrote; nothing where nothing is."""
-    try:
-        content = storage.read_bytes(uri)
-    except FileNotFoundError:
-        return []
-    return list(pq.read_table(pa.BufferReader(content)).to_pylist())

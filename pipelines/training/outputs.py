@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.bundle import CONFIG, save_bundle
+from model.bundle import save_bundle
 from model.generator import parameter_count
 from model.layers import ImageGenerator
-from pipelines import storage
+from pipelines.bundles import upload
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor, to_uint8
 from pipelines.training.data import Rows
@@ -170,10 +170,9 @@ def write_bundle(
     details: Mapping[str, Any],
     history: Sequence[Mapping[str, float]],
 ) -> None:
-    """Write a bundle to the folder `target`; config.json last: its hashes fit a whole bundle only."""
+    """Write a bundle to the folder `target`."""
     card = model_card(command, {**details, "image_size": image_size}, generator, history)
     with tempfile.TemporaryDirectory() as folder:
         save_bundle(Path(folder), generator, label_map.to_yaml(), image_size, card, details)
         (Path(folder) / "curves.png").write_bytes(curves_png(history))
-        for file in sorted(Path(folder).iterdir(), key=lambda file: (file.name == CONFIG, file.name)):
-            storage.write_bytes(storage.join(target, file.name), file.read_bytes())
+        upload(Path(folder), target)

@@ -17,6 +17,7 @@ from model.transfer import transfer_generator
 from pipelines.bundles import read_bundle
 from pipelines.label_map import LabelMap
 from pipelines.training.index import PAIRED, Index, build_index, check_tasks
+from pipelines.training.order import epoch_draws
 from pipelines.training.settings import LoopSettings, TrainSettings
 from pipelines.training.source import TrainingSource, do_nothing_errors, some_rows, task_weights
 
@@ -63,6 +64,18 @@ def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool
         allow_missing=allow_missing,
     )
     return index
+
+
+def epoch_steps(settings: LoopSettings, index: Index, label_map: LabelMap, workers: int) -> int:
+    """Updates of one epoch. Raises ConfigurationError where it has none."""
+    draws = epoch_draws(index, settings.sampling(label_map))
+    steps = draws // workers // settings.update_size
+    if not steps:
+        raise ConfigurationError(
+            f"an epoch holds {draws} samples, fewer than one update of {workers} x {settings.update_size}: "
+            "use a smaller --batch-size, fewer --workers or more data"
+        )
+    return steps
 
 
 def check_networks(settings: TrainSettings) -> None:

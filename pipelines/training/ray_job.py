@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -19,7 +19,8 @@ from pipelines import storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.decoding import TrainingError
 from pipelines.training.display import Display
-from pipelines.training.loop import DivergedError, Record, Training
+from pipelines.training.generator_loop import Training
+from pipelines.training.loop import DivergedError, Follower, Loop, Record
 from pipelines.training.observer import Observer
 from pipelines.training.plan import LoopPlan, Plan
 from pipelines.training.validation import Evaluate, Measurement, Validator
@@ -48,8 +49,8 @@ def train_on_ray(
 
     begin: called when nothing is left to check and the training begins. worker: what each runs; None: `run_worker`, a
     generator's training. Its argument has `plan`, a Ray reference to it, `cpus`, those of each worker, and `lines`, a
-    queue whose records and lines are shown here. Raises TrainingError when a worker keeps
-    failing or the losses diverge.
+    queue whose records and lines are shown here. Raises TrainingError when a worker keeps failing or the losses
+    diverge.
     """
     from pipelines import ray_session  # first: it sets what Ray reads at import
 
@@ -181,20 +182,46 @@ def _root(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
+class Observing(Follower[Any], Protocol):
+    """Who follows a training, and writes what it leaves."""
+
+    def finish(self, training: Any) -> None:
+        """After the last step."""
+
+
 def run_worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker runs."""
+    """What each Ray Train worker of a generator's training runs."""
+
+    def observe(
+        plan: Plan, training: Training, report: Callable[[Record], None], tell: Callable[[str], None]
+    ) -> Observing:
+        rank = training.rank
+        evaluate = measure_in_actor(plan) if rank == 0 and plan.settings.validate_every else None
+        return Observer(plan, report, tell, evaluate, rank, training.step)
+
+    train_on_worker(config, Training, observe)
+
+
+def train_on_worker(
+    config: dict[str, Any], kind: Callable[..., Loop], observe: Callable[..., Observing]
+) -> None:
+    """One worker's whole training, of whatever networks.
+
+    config: as `train_on_ray` gives it. kind: makes the training, as `Loop` is made. observe: makes who follows it of
+    the plan, the training, and what shows a record and a line.
+    """
     import ray
     from ray import train
     from ray.exceptions import RayError
 
     from pipelines.training.ray_feed import load_on_ray
 
-    plan: Plan = ray.get(config["plan"])
+    plan: LoopPlan = ray.get(config["plan"])
     settings, context = plan.settings, train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     logging.getLogger("train").setLevel(logging.INFO)
     torch.set_num_threads(max(1, int(config["cpus"])))
-    training = Training(settings, plan.source.label_map, plan.init, rank, workers)
+    training = kind(settings, plan.source.label_map, plan.init, rank, workers)
 
     def tell(line: Record | str) -> None:
         with contextlib.suppress(RayError):  # a line that nobody sees is no reason to stop
@@ -203,8 +230,7 @@ def run_worker(config: dict[str, Any]) -> None:
     def report(record: Record) -> None:
         tell({**record, "workers": workers})
 
-    evaluate = measure_in_actor(plan) if rank == 0 and settings.validate_every else None
-    observer = Observer(plan, report, tell, evaluate, rank, training.step)
+    observer = observe(plan, training, report, tell)
     # As the cluster is now: workers start again whenever nodes come or go.
     tasks = feeding_tasks(ray.cluster_resources().get("CPU", 0.0), workers, config["cpus"])
     load = partial(load_on_ray, decode=settings.decoding, tasks=tasks)

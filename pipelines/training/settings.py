@@ -9,7 +9,7 @@ from model.recipes import MethodConfig
 from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.training.decoding import Decoding
+from pipelines.training.decoding import Decode, Decoding
 from pipelines.training.order import SamplingConfig
 
 #: Below, the deepest feature maps are smaller than the padding and the strides need.
@@ -55,6 +55,11 @@ class LoopSettings:
     def __post_init__(self) -> None:
         for name in _COUNTS:
             require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
+
+    @property
+    def decoding(self) -> Decode:
+        """At which size rows are decoded."""
+        raise NotImplementedError
 
     def sampling(self, label_map: LabelMap) -> SamplingConfig:
         """How often an epoch draws which rows."""

@@ -25,7 +25,7 @@ from pipelines.encode import encode_image
 from pipelines.label_map import LabelMap
 from pipelines.schemas import SHARD
 from pipelines.training.feed import load_here
-from pipelines.training.loop import Training
+from pipelines.training.generator_loop import Training
 from tests.conftest import REPOSITORY
 from tests.pipelines.training.builders import Recorder
 

@@ -45,5 +45,15 @@ def test_updates_learn_and_a_restored_step_goes_on_alike() -> None:
         assert float(second([data], 1e-3)["total"]) == pytest.approx(losses[seed])
 
 
+def test_a_defect_of_any_name_leaves_the_total_alone() -> None:
+    found = []
+    for name in ("a", "total"):
+        torch.manual_seed(0)
+        detector = Detector(DetectorConfig((name, "b")))
+        step = DetectorStep(detector, OptimizerConfig(1e-3, 0.9), 0.01, torch.float32)
+        found.append(float(step([batch([[1, 1], [1, 1]])], 1e-3)["total"]))
+    assert found[1] == found[0]
+
+
 def _copied(value: object) -> object:
     return value.clone() if isinstance(value, torch.Tensor) else value

@@ -5,6 +5,7 @@ import pytest
 
 from model.detector import load_detector
 from model.errors import BundleError
+from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.detect import COUNTS, Detection, DetectSettings
 from pipelines.correction.detected import file_of, read_detected
 from pipelines.correction.read_catalog import (
@@ -72,10 +73,28 @@ def test_rows_without_labels_get_the_detector_s_and_others_keep_theirs(
     tables = [table for unit in units for table in read_rows(unit, str(folder))]
     read = {one["image_id"]: one["labels"] for table in tables for one in table.to_pylist()}
     assert {
-        name: [(label["label"], label["score"]) for label in labels] for name, labels in read.items()
+        name: [(label["label"], label["score"]) for label in labels or ()] for name, labels in read.items()
     } == {name: [(label, pytest.approx(score)) for label, score in labels] for name, labels in found.items()}
     survey = survey_here(units, LabelMap.default(), 10, str(folder))
     assert dict(survey.rows) == {"watermark": 32, "wrong_angle": 1, CLEAN: 4}
+
+
+def test_an_image_that_the_detector_could_not_read_does_not_pass_for_one_without_defects(
+    detector: Path, tmp_path: Path
+) -> None:
+    catalog, folder = write_mixed(tmp_path), tmp_path / "labels"
+    detect(catalog, folder, detector)
+    (tmp_path / "gone.png").write_bytes(encode(picture(2), "PNG"))  # as after a short outage of its storage
+    settings = DecodeSettings(LabelMap.default(), image_size=16)
+    decoded = {
+        one["image_id"]: one["error_code"]
+        for unit in list_catalog([str(catalog)]).units
+        for table in read_rows(unit, str(folder))
+        for part in decode_rows(table, settings)
+        for one in part.to_pylist()
+    }
+    codes = {name: code for name, code in decoded.items() if code is not None}
+    assert codes == {"gone": "not_labelled", "nowhere": "no_image", "broken": "unknown_format"}
 
 
 def test_a_task_that_is_tried_again_writes_the_same_bytes(detector: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.detector import DetectorConfig, load_detector
+from model.detector import Detector, DetectorConfig, load_detector
 from model.errors import ConfigurationError
 from model.training_step import OptimizerConfig
 from pipelines.detection.job import train_in_process
@@ -109,10 +109,14 @@ def test_a_training_starts_from_a_bundle_s_weights(data: str, tmp_path: Path) ->
     assert training.method(torch.zeros(1, 3, 32, 32))[0, 1].item() == pytest.approx(2.0)
 
 
-def test_weights_that_are_none_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "weights.pt").write_bytes(b"no weights")
-    with pytest.raises(ConfigurationError, match="--backbone-weights"):
-        initial_state(DetectorConfig(LABELS), 0, None, str(tmp_path / "weights.pt"))
+def test_weights_that_are_none_or_another_backbone_s_are_refused(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"no weights")
+    with pytest.raises(ConfigurationError, match=r"^--backbone-weights .*no state dict"):
+        initial_state(DetectorConfig(LABELS), 0, None, str(weights))
+    torch.save(Detector(DetectorConfig(LABELS, "resnet18")).backbone.state_dict(), weights)
+    with pytest.raises(ConfigurationError, match=r"^--backbone-weights .*mobilenet_v3_small"):
+        initial_state(DetectorConfig(LABELS), 0, None, str(weights))
 
 
 def test_weights_of_torchvision_start_the_backbone(tmp_path: Path) -> None:

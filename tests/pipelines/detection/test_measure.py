@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.detector import Detector, DetectorConfig
+from model.errors import ConfigurationError
 from pipelines.detection.measure import (
     chosen_rows,
     held_back_rows,
@@ -45,6 +46,11 @@ def test_calibration_takes_whole_photos_of_the_training_split(index: Index) -> N
     assert not (held & held_back_rows(index)).any()
     np.testing.assert_array_equal(training.training | held, index.training)
     np.testing.assert_array_equal(held_back_rows(training), held_back_rows(index))
+
+
+def test_a_shard_that_is_gone_is_named(index: Index) -> None:
+    with pytest.raises(ConfigurationError, match=r"^--data: cannot read .*gone\.parquet"):
+        hold_out(replace(index, files=("gone.parquet",)))
 
 
 def test_a_detector_is_measured_on_sources_overlaid_sources_and_each_target_once(index: Index) -> None:

@@ -10,8 +10,9 @@ from model.config import DiscriminatorConfig, GeneratorConfig
 from model.recipes import MethodConfig
 from model.semi_paired import SemiPairedObjective
 from pipelines.training.feed import load_here
+from pipelines.training.generator_loop import Training
 from pipelines.training.index import build_index
-from pipelines.training.loop import Record, Training
+from pipelines.training.loop import Record
 from pipelines.training.settings import TrainSettings
 from pipelines.training.source import TrainingSource
 

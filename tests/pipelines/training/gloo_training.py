@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from jobs import train
 from pipelines.training.feed import load_here
-from pipelines.training.loop import Training
+from pipelines.training.generator_loop import Training
 from tests.pipelines.training.builders import Recorder
 
 

@@ -16,10 +16,11 @@ from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing
 from pipelines.training import distances, observer
 from pipelines.training.feed import load_here
+from pipelines.training.generator_loop import Training
 from pipelines.training.index import build_index
-from pipelines.training.loop import Training
-from pipelines.training.observer import Observer, read_table
+from pipelines.training.observer import Observer
 from pipelines.training.plan import Plan
+from pipelines.training.records import read_table
 from pipelines.training.source import open_source
 from pipelines.training.validation import Validator, measure_here, score
 from tests.pipelines.training.builders import SMALL, settings

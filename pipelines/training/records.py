@@ -1,0 +1,27 @@
+"""What a training records, as parquet."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+
+
+def write_table(uri: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Records with any keys as parquet; a record that lacks a key has null there."""
+    names = sorted({name for record in records for name in record}, key=lambda name: (name != "step", name))
+    table = pa.table({name: [record.get(name) for record in records] for name in names})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def read_table(uri: str) -> list[dict[str, Any]]:
+    """What `write_table` wrote; nothing where nothing is."""
+    try:
+        content = storage.read_bytes(uri)
+    except FileNotFoundError:
+        return []
+    return list(pq.read_table(pa.BufferReader(content)).to_pylist())
