@@ -220,12 +220,16 @@ def _check_append(request: Request, occupied: Sequence[str]) -> None:
         raise ConfigurationError(
             "--test-limit cannot hold for photos that are added; leave it out, or --test-catalog"
         )
-    if not set(request.held_back).isdisjoint(occupied):
-        before = (read_summary(request.places) or {}).get("identity", {}).get("--test-catalog")
-        if before != request.test_catalog:
-            raise ConfigurationError(
-                f"--test-catalog {request.test_catalog} holds another dataset's; choose a new one"
-            )
+    before = (read_summary(request.places) or {}).get("identity", {}).get("--test-catalog")
+    if before and request.test_catalog is None:
+        logger.warning(
+            "--append without --test-catalog %s: held-back images that are added do not get there", before
+        )
+    if before != request.test_catalog and not set(request.held_back).isdisjoint(occupied):
+        raise ConfigurationError(
+            f"--test-catalog {request.test_catalog} holds another dataset's, or this one's from before photos were "
+            "added without it; choose a new one"
+        )
 
 
 def _is_occupied(uri: str) -> bool:
@@ -234,12 +238,12 @@ def _is_occupied(uri: str) -> bool:
 
 
 def _tell(request: Request, totals: Totals, seconds: float) -> None:
-    """Log what came out. Raises ConfigurationError where no image was read."""
+    """Log what came out. Raises ConfigurationError where no image was read, unless a dataset was there already."""
     report = storage.join(request.places.report, "index.html")
     logger.info(
         "%s", json.dumps({key: n for key, n in sorted(totals.counts.items()) if key.startswith("entries/")})
     )
-    if not totals.counts["entries/prepared"]:
+    if not totals.counts["entries/prepared"] and not request.arguments.append:
         raise ConfigurationError(
             f"none of {totals.counts['entries/unreadable']} images could be read, one because: "
             f"{totals.unreadable[0][2]}; see {report} and check the sources"

@@ -27,10 +27,19 @@ class Progress:
         """Show nothing yet."""
         self._title, self._total, self._clock = title, total, clock
         self.done = self.failed = 0
+        self._before = 0  # rows that an earlier run had done
         self._told = -1  # rows done at the last line
         self._started = self._shown = clock()
         self._first: tuple[float, int] | None = None  # when the first rows were done, and how many
         self._bar = tqdm(total=total, desc=title, unit="image", file=stream) if stream.isatty() else None
+
+    def resume(self, rows: int) -> None:
+        """Begin with `rows` that an earlier run had done: they count, but not for the rate."""
+        self.done = self._before = rows
+        if self._bar is not None:
+            self._bar.initial = rows
+            self._bar.reset()
+            self._bar.update(rows)
 
     def update(self, rows: int, failed: int = 0) -> None:
         """Add `rows` that are done, `failed` of them failures."""
@@ -57,7 +66,7 @@ class Progress:
 
     def _log(self) -> None:
         self._shown, self._told = self._clock(), self.done
-        rate = self.done / max(self._shown - self._started, 1e-9)
+        rate = (self.done - self._before) / max(self._shown - self._started, 1e-9)
         logger.info(
             "%s: %d of %d images, %.1f images/s, %d failed%s",
             *(self._title, self.done, self._total, rate, self.failed, self._left()),

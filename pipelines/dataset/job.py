@@ -82,7 +82,7 @@ def run_units(work: Work, actors: Actors | None) -> None:
     if done:
         logger.info("%d of %d units are done already", len(done), work.plan.units)
     with Progress("prepare", work.plan.planned, sys.stderr) as progress:
-        progress.update(sum(len(work.plan.span(unit)) for unit in done))
+        progress.resume(sum(len(work.plan.span(unit)) for unit in done))
         for summaries in _summaries(left, work, actors) if left else ():
             for summary in summaries.to_pylist():
                 progress.update(summary["entries"], summary["unreadable"])

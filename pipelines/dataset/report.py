@@ -127,7 +127,10 @@ def mask_sheet(examples: Sequence[Example]) -> bytes | None:
     chosen = examples[:COLUMNS]
     return picture_columns(
         [(example.source, example.mask, example.composite) for example in chosen],
-        [f"{example.quality:.2f} {example.lowest.replace('_', ' ')}" for example in chosen],
+        [
+            f"{example.quality:.2f} {example.lowest.replace('_', ' ') if example.quality < 1 else ''}".strip()
+            for example in chosen
+        ],
     )
 
 

@@ -43,12 +43,12 @@ class Labeller:
         count, calibrations = len(images), self.bundle.calibrations
         full = np.stack([images[min(index, count - 1)] for index in range(self.batch)])
         probability = probabilities(self._detector(to_tensor(full, self._device)).double(), calibrations)
-        found = scores(probability, calibrations)[:count].cpu().numpy().round(DIGITS)
+        found = scores(probability, calibrations)[:count].cpu().numpy()
         return [
             [
-                (label, float(score))
+                (label, round(float(score), DIGITS))
                 for label, score in zip(self.bundle.labels, row, strict=True)
-                if score >= 0.5
+                if score >= 0.5  # before rounding, which would lift what lies just below
             ]
             for row in found
         ]

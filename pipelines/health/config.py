@@ -117,3 +117,9 @@ def _check_output(config: HealthConfig) -> None:
             raise ConfigurationError(
                 f"--output {output}: the check writes where {uri} lies; choose another folder"
             )
+        shards = storage.resolve(storage.join(uri, "shards"))[1] + "/"
+        if f"{path}/".startswith(shards):
+            raise ConfigurationError(
+                f"--output {output} lies among the shards of {uri}, whose readers take all that is there for shards; "
+                "choose another folder"
+            )

@@ -28,7 +28,7 @@ RUN = 8
 
 @dataclass(frozen=True)
 class TrainingSource:
-    """One or more prepared datasets that share a label map. fingerprint: hash of theirs."""
+    """One or more prepared datasets that share a label map. fingerprint: that of the one, or a hash of theirs."""
 
     shards: tuple[str, ...]
     label_map: LabelMap
@@ -50,7 +50,7 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             raise ConfigurationError(f"--data {uri} is named twice; name each dataset once")
     shards: list[str] = []
     maps: dict[str, LabelMap] = {}
-    digest = sha256()
+    fingerprints = []
     for uri in uris:
         with storage.as_configuration_error(uri, "--data", "read"):
             found = storage.list_files(storage.join(uri, "shards"), ".parquet")
@@ -60,14 +60,16 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             )
         shards += found
         maps[uri] = LabelMap.parse(_read(uri, "label_map.yaml"), storage.join(uri, "label_map.yaml"))
-        digest.update(_fingerprint(uri).encode())
+        fingerprints.append(_fingerprint(uri))
     first, label_map = next(iter(maps.items()))
     for uri, other in maps.items():
         if (other.groups, other.defects) != (label_map.groups, label_map.defects):
             raise ConfigurationError(
                 f"--data {uri}: its label map has other groups or defects than that of {first}"
             )
-    return TrainingSource(tuple(shards), label_map, digest.hexdigest())
+    # One dataset's own, as its dataset.json and its page have it.
+    whole = fingerprints[0] if len(uris) == 1 else sha256("".join(fingerprints).encode()).hexdigest()
+    return TrainingSource(tuple(shards), label_map, whole)
 
 
 def _fingerprint(uri: str) -> str:

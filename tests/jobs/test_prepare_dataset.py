@@ -103,6 +103,10 @@ def test_added_photos_make_new_shards_and_the_dataset_is_as_if_made_at_once(
     assert main(["--photos", str(both), *settings, "--append"]) == 0
     assert digests(output / "shards") == after
     assert json.loads((output / "dataset.json").read_text()) == summary
+    # A nightly addition of nothing but junk is no mistake of the command line.
+    junk = write_table(tmp_path / "junk.parquet", [record("broken", image=b"junk")])
+    assert main(["--photos", str(junk), *settings, "--append"]) == 0
+    assert digests(output / "shards") == after
     with pytest.raises(ConfigurationError, match=r"--append: .*--max-side is 64 and was 48"):
         main(["--photos", str(both), "--output", str(output), "--max-side", "64", "--append"])
 

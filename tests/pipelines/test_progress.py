@@ -52,6 +52,25 @@ def test_the_last_line_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None
     assert len(caplog.messages) == 1
 
 
+def test_what_an_earlier_run_had_done_counts_but_not_for_the_rate(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock, terminal = Clock(), Terminal()
+    with Progress("prepare", 100, io.StringIO(), clock) as progress:
+        progress.resume(60)
+        clock.now += INTERVAL
+        progress.update(20)
+        clock.now += INTERVAL
+        progress.update(20)
+    assert caplog.messages == [
+        f"prepare: 80 of 100 images, {20 / INTERVAL:.1f} images/s, 0 failed",
+        f"prepare: 100 of 100 images, {20 / INTERVAL:.1f} images/s, 0 failed",
+    ]
+    with Progress("prepare", 100, terminal) as progress:
+        progress.resume(60)
+        progress.update(40)
+    assert "100/100" in terminal.getvalue()
+
+
 def test_a_terminal_gets_a_bar(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     terminal = Terminal()

@@ -24,6 +24,11 @@ def test_labels_are_those_above_their_threshold(tmp_path: Path) -> None:
     }
 
 
+def test_what_lies_just_below_its_threshold_is_no_label(tmp_path: Path) -> None:
+    folder = write_detector(tmp_path, {"blur": -1e-5})  # score 0.4999975
+    assert Labeller(load_detector(folder), CPU, 1)([np.zeros((32, 32, 3), np.uint8)]) == [[]]
+
+
 def test_an_image_s_labels_do_not_depend_on_its_neighbours() -> None:
     torch.manual_seed(2)
     detector = Detector(DetectorConfig(("a", "b"))).eval()

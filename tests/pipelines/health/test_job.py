@@ -117,3 +117,8 @@ def test_an_earlier_report_is_replaced_only_when_asked(data: Path, report: Path,
     (tmp_path / "sheets").mkdir()
     with pytest.raises(ConfigurationError, match="a folder sheets that no check of a dataset made"):
         resolve(replace(config, output=str(tmp_path), overwrite=True))
+
+
+def test_a_report_among_the_shards_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigurationError, match="lies among the shards of"):
+        check(data, data / "shards" / "report")

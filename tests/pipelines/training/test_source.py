@@ -1,5 +1,6 @@
 """Finding datasets, and fixed sets of their rows."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,12 @@ def test_a_dataset_named_twice_is_refused_and_two_datasets_are_taken_together(
 ) -> None:
     one, two = (str(write_dataset(tmp_path / name, photos=2)) for name in ("one", "two"))
     assert len(open_source([one, two]).shards) == 4
+    # One dataset's fingerprint is the one on its page: a bundle's card names it.
+    assert (
+        open_source([one]).fingerprint
+        == json.loads((tmp_path / "one" / "dataset.json").read_text())["fingerprint"]
+    )
+    assert open_source([one, two]).fingerprint != open_source([two]).fingerprint
     monkeypatch.chdir(tmp_path)
     for again in (one, f"{one}/", f"file://{one}", "one"):
         with pytest.raises(
