@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.defects import add_watermark, rotate, tilt
+from pipelines.defects import rotate, tilt
 from pipelines.defects.angle import WHITE
+from pipelines.defects.registry import BUILT_IN
 
 #: uint8 (H,W,3) to the same with the defect.
 Overlay = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
@@ -54,5 +55,9 @@ def is_white(image: NDArray[np.uint8]) -> bool:
     return float((border >= WHITE).all(axis=1).mean()) >= WHITE_BORDER
 
 
-#: By the defect's name. Others are learned from the shards' own sources alone.
-OVERLAYS: dict[str, Overlay] = {"watermark": add_watermark, "wrong_angle": turn}
+#: By the defect's name: what can be put into any picture, whatever is behind the goods. Others are learned from the
+#: shards' own sources alone.
+OVERLAYS: dict[str, Overlay] = {
+    **{name: make for name, make in BUILT_IN.items() if name != "non_white_background"},
+    "wrong_angle": turn,
+}
