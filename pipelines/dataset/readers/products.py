@@ -38,7 +38,9 @@ class Photo(NamedTuple):
 class ProductTable:
     """Tables with a row for each photo: product_id, image or uri, and role or position; a product's rows together.
 
-    The main photo is the one whose role is `main`; without a column role, the one with the lowest position.
+    The main photo is the one whose role is `main`; without a column role, the one with the lowest position. A photo is
+    known by its image_id, else by its uri; one with neither by its number among the product's, which changes where a
+    photo is put before it: give image_id where photos are added later.
     """
 
     flag: str
@@ -106,7 +108,7 @@ class ProductTable:
         by_role = bool(rows[0].table.present(("role",)))
         return [
             Photo(
-                row.values.get("image_id", str(number)),
+                row.values.get("image_id") or row.values.get("uri") or str(number),
                 row.image("image", "uri"),
                 self._is_main(row) if by_role else number == 0,
                 row.values.get("product_type"),

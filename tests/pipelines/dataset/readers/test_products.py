@@ -54,7 +54,7 @@ def test_secondary_photos_are_paired_with_the_main_one(
     )
 
 
-def test_photos_without_ids_are_numbered_in_order_of_position(tmp_path: Path) -> None:
+def test_photos_without_ids_are_known_by_their_uris_whatever_photos_come_later(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a.jpg": b"a", "b.jpg": b"b", "c.jpg": b"c"})
     (tmp_path / "p.csv").write_text("sku,file,position\n7,c.jpg,2.5\n7,a.jpg,1\n7,b.jpg,\n")
     columns = {"product_id": "sku", "uri": "file"}
@@ -62,8 +62,8 @@ def test_photos_without_ids_are_numbered_in_order_of_position(tmp_path: Path) ->
         ProductTable("x", f"{tmp_path}/p.csv", "tilt", "shoes", columns=columns, id_prefix="shop/")
     )
     assert {key: (r.source, r.target) for key, r in found.items()} == {
-        "shop/7/1": (b"c", b"a"),
-        "shop/7/2": (b"b", b"a"),
+        "shop/7/c.jpg": (b"c", b"a"),
+        "shop/7/b.jpg": (b"b", b"a"),
     }
     assert {(r.entry.defect, r.entry.product_type) for r in found.values()} == {("tilt", "shoes")}
 
