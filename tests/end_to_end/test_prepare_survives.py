@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -66,7 +67,10 @@ def test_a_killed_preparation_goes_on_and_has_the_rows_of_one_that_was_not(
     shutil.rmtree(ray_folder, ignore_errors=True)
     assert again.returncode == 0, again.stderr
     assert '"run": "continues"' in again.stdout
-    assert f"{len(done)} of {PHOTOS // 16} units are done already" in again.stderr
+    told = re.search(rf"(\d+) of {PHOTOS // 16} units are done already", again.stderr)
+    assert told is not None, again.stderr
+    # More than were counted, perhaps: a worker outlives its driver by a moment, and may end the unit that it is at.
+    assert len(done) <= int(told[1]) < PHOTOS // 16
     assert {path: path.stat().st_mtime_ns for path in made} == made, "what was finished was made again"
     undisturbed = prepare([photos], tmp_path / "here")
     assert digests(output / "shards") == digests(tmp_path / "here" / "shards")
