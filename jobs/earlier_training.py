@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines import owned_output, storage
 from pipelines.training import started
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.plan import LoopPlan
@@ -30,7 +30,9 @@ def check(
         with storage.as_configuration_error(args.output, "--resume", "read"):
             started.check_same(settings, source)
     if args.overwrite:
-        _check_apart([*args.data, *_starts(args)], settings.output, owned)
+        inside = owned_output.first_inside([*args.data, *_starts(args)], settings.output, owned)
+        if inside is not None:
+            raise ConfigurationError(f"--overwrite would remove {inside}; choose another --output")
 
 
 def _starts(args: argparse.Namespace) -> list[str]:
@@ -39,20 +41,11 @@ def _starts(args: argparse.Namespace) -> list[str]:
     return [uri for uri in given if uri]
 
 
-def _check_apart(inputs: Sequence[str], output: str, owned: Sequence[str]) -> None:
-    places = tuple(storage.resolve(storage.join(output, name))[1] + "/" for name in owned)
-    for uri in inputs:
-        if f"{storage.resolve(uri)[1]}/".startswith(places):
-            raise ConfigurationError(f"--overwrite would remove {uri}; choose another --output")
-
-
 def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:
     """Remove an earlier training where it may be replaced, and remember what this one was started with."""
     output = plan.settings.output
     if overwrite:
-        with storage.as_configuration_error(output, "--overwrite", "replace"):
-            for name in owned:
-                storage.remove(storage.join(output, name))
+        owned_output.remove(output, owned)
     with storage.as_configuration_error(output, "--output", "write"):
         started.remember(plan.settings, plan.source)
 

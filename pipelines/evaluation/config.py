@@ -1,6 +1,5 @@
 """An evaluation's settings, and the plan that they resolve to before any image is read."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from model.config import require, require_choice
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS, choose_device
-from pipelines import storage
+from pipelines import owned_output
 from pipelines.evaluation.contestants import Contestant, read_contestants
 from pipelines.evaluation.rows import COMPARED_SIDE
 from pipelines.evaluation.survey import Survey, list_shards, take_survey
@@ -133,11 +132,7 @@ def check_output(config: EvaluationConfig) -> None:
     or an input.
     """
     output = config.output
-    with storage.as_configuration_error(output, "--output", "read"):
-        fs, path = storage.resolve(output)
-        if fs.isfile(path):
-            raise ConfigurationError(f"--output {output} is a file; give a folder")
-        found = [name for name in OWNED if storage.exists(storage.join(output, name))]
+    found = owned_output.present(output, OWNED)
     if SUCCESS in found and not {MARKDOWN, JSON} & set(found):  # written last, so an evaluation's has tables
         raise ConfigurationError(
             f"--output {output} holds another job's output ({SUCCESS} without {MARKDOWN} and {JSON}), which "
@@ -148,23 +143,16 @@ def check_output(config: EvaluationConfig) -> None:
             f"--output {output} holds {', '.join(found)} of an earlier evaluation; choose another folder, or "
             "replace that with --overwrite"
         )
-    _check_apart([*config.data, *config.bundles], output)
+    inside = owned_output.first_inside([*config.data, *config.bundles], output, OWNED)
+    if inside is not None:
+        raise ConfigurationError(
+            f"--output {output}: the evaluation writes where {inside} lies; choose another folder"
+        )
 
 
 def prepare_output(config: EvaluationConfig) -> None:
     """Remove an earlier evaluation. Raises ConfigurationError."""
-    with storage.as_configuration_error(config.output, "--overwrite", "replace"):
-        for name in OWNED:
-            storage.remove(storage.join(config.output, name))
-
-
-def _check_apart(inputs: Sequence[str], output: str) -> None:
-    owned = tuple(storage.resolve(storage.join(output, name))[1] + "/" for name in OWNED)
-    for uri in inputs:
-        if f"{storage.resolve(uri)[1]}/".startswith(owned):
-            raise ConfigurationError(
-                f"--output {output}: the evaluation writes where {uri} lies; choose another folder"
-            )
+    owned_output.remove(config.output, OWNED)
 
 
 def _weights(config: EvaluationConfig) -> tuple[Path | None, str | None]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.config import require
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines import owned_output
 from pipelines.evaluation.survey import list_shards
 from pipelines.health.matching import MAX_DISTANCE
 from pipelines.parquet_units import Unit
@@ -68,7 +68,7 @@ class Plan:
                 "rows": self.rows,
                 "units": len(self.units),
                 "defects": list(self.source.label_map.defects),
-                "replaces": _present(self.config.output),
+                "replaces": owned_output.present(self.config.output, OWNED),
             },
         }
 
@@ -85,23 +85,13 @@ def resolve(config: HealthConfig) -> Plan:
 
 def prepare_output(config: HealthConfig) -> None:
     """Remove an earlier check. Raises ConfigurationError."""
-    with storage.as_configuration_error(config.output, "--overwrite", "replace"):
-        for name in OWNED:
-            storage.remove(storage.join(config.output, name))
-
-
-def _present(output: str) -> list[str]:
-    return [name for name in OWNED if storage.exists(storage.join(output, name))]
+    owned_output.remove(config.output, OWNED)
 
 
 def _check_output(config: HealthConfig) -> None:
     """Raise ConfigurationError where --output holds what may not be replaced."""
     output = config.output
-    with storage.as_configuration_error(output, "--output", "read"):
-        fs, path = storage.resolve(output)
-        if fs.isfile(path):
-            raise ConfigurationError(f"--output {output} is a file; give a folder")
-        found = _present(output)
+    found = owned_output.present(output, OWNED)
     if found and JSON not in found and PAGE not in found:
         raise ConfigurationError(
             f"--output {output} has a folder {SHEETS} that no check of a dataset made; choose another folder"
@@ -111,14 +101,13 @@ def _check_output(config: HealthConfig) -> None:
             f"--output {output} holds {', '.join(found)} of an earlier check; choose another folder, or replace that "
             "with --overwrite"
         )
-    sheets = storage.resolve(storage.join(output, SHEETS))[1] + "/"
+    inside = owned_output.first_inside(config.data, output, OWNED)
+    if inside is not None:
+        raise ConfigurationError(
+            f"--output {output}: the check writes where {inside} lies; choose another folder"
+        )
     for uri in config.data:
-        if f"{storage.resolve(uri)[1]}/".startswith(sheets):
-            raise ConfigurationError(
-                f"--output {output}: the check writes where {uri} lies; choose another folder"
-            )
-        shards = storage.resolve(storage.join(uri, "shards"))[1] + "/"
-        if f"{path}/".startswith(shards):
+        if owned_output.first_inside([output], uri, ["shards"]) is not None:
             raise ConfigurationError(
                 f"--output {output} lies among the shards of {uri}, whose readers take all that is there for shards; "
                 "choose another folder"
