@@ -42,14 +42,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("check_dataset.py", description=__doc__, formatter_class=command.HelpFormatter)
     add = p.add_argument
-    add(
-        "--data",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="URI",
-        help="what jobs/prepare_dataset.py wrote; several are taken together, as a training takes them",
-    )
+    command.add_data(p, "taken together, as a training takes them")
     add("--output", required=True, metavar="URI", help="folder for the report")
     add(
         "--strict",
@@ -70,11 +63,7 @@ def parser() -> argparse.ArgumentParser:
         help="Ray tasks at once (default: one per CPU); 0 checks in this process, without Ray",
     )
     add("--overwrite", action="store_true", help="replace the report that OUTPUT holds")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="check everything, print the resolved configuration and the plan, and do nothing",
-    )
+    command.add_dry_run(p)
     return p
 
 

@@ -34,6 +34,27 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"error: {message} (see {self.prog} --help)\n")
 
 
+def add_data(p: argparse.ArgumentParser, several: str) -> None:
+    """--data, the prepared datasets that a job reads; several: what becomes of more than one."""
+    p.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="URI",
+        help=f"what jobs/prepare_dataset.py wrote; several are {several}",
+    )
+
+
+def add_dry_run(p: argparse.ArgumentParser) -> None:
+    """--dry-run of a job that checks all it can before it begins."""
+    p.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, print the resolved configuration and the plan, and do nothing",
+    )
+
+
 def positive(text: str) -> int:
     """An argument type: a whole number from 1."""
     return _at_least(1, text)

@@ -37,14 +37,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("evaluate.py", description=__doc__, formatter_class=command.HelpFormatter)
     add = p.add_argument
-    add(
-        "--data",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="URI",
-        help="what jobs/prepare_dataset.py wrote; several are taken together",
-    )
+    command.add_data(p, "taken together")
     add(
         "--bundle",
         nargs="+",
@@ -78,11 +71,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the generators; float32 compares across machines, auto is what correction uses",
     )
     add("--overwrite", action="store_true", help="replace the evaluation that OUTPUT holds")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="check everything, print the resolved configuration and the plan, and do nothing",
-    )
+    command.add_dry_run(p)
     return p
 
 

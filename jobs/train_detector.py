@@ -51,14 +51,7 @@ def parser() -> command.Parser:
 
 def _add_what(p: argparse.ArgumentParser) -> None:
     add = p.add_argument
-    add(
-        "--data",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="URI",
-        help="what jobs/prepare_dataset.py wrote; several are mixed",
-    )
+    command.add_data(p, "mixed")
     add("--output", required=True, metavar="URI", help="folder for the bundle, checkpoints and history")
     add(
         "--backbone",

@@ -33,14 +33,7 @@ def parser(description: str | None) -> command.Parser:
 
 def _add_what(p: argparse.ArgumentParser) -> None:
     add = p.add_argument
-    add(
-        "--data",
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="URI",
-        help="what jobs/prepare_dataset.py wrote; several are mixed",
-    )
+    command.add_data(p, "mixed")
     add(
         "--output",
         required=True,
