@@ -17,7 +17,7 @@ def read_image(uri: str, max_bytes: int = DecodeLimits().max_bytes) -> bytes:
     network or chains file systems.
 
     Raises ImageError and nothing else: `scheme_not_allowed`, `missing`, `forbidden` (permissions or credentials),
-    `too_large`, or `unreadable` (the storage failed, or a folder or a device stands there).
+    `too_many_bytes`, or `unreadable` (the storage failed, or a folder or a device stands there).
     """
     scheme = uri.partition("://")[0].lower() if "://" in uri else ""
     if "::" in uri or scheme not in SCHEMES:
@@ -35,5 +35,5 @@ def read_image(uri: str, max_bytes: int = DecodeLimits().max_bytes) -> bytes:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ImageError(error_code(error), f"cannot read {uri}: {reason}") from error
     if len(data) > max_bytes:
-        raise ImageError("too_large", f"{uri} has more than {max_bytes} bytes")
+        raise ImageError("too_many_bytes", f"{uri} has more than {max_bytes} bytes")
     return data

@@ -26,6 +26,7 @@ from pipelines.correction.keys import safe_name
 from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
 from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError, decode_image
+from pipelines.decode_process import DecoderStartError, decode_image_apart
 from pipelines.encode import EXTENSIONS, encode_image
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
@@ -123,9 +124,11 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
         elif defect:
             _correct(row, settings, done)
         elif row["sampled"]:
-            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    except DecoderStartError:  # the machine's failure: the task is tried again
+        raise
     except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
         done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
         done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
@@ -133,7 +136,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
 
 
 def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
-    before = decode_image(row["upload"], settings.limits)
+    before = decode_image_apart(row["upload"], settings.limits)
     after = apply_edits(before, row["edits"])
     encoded = encode_image(after, settings.format, settings.quality)
     name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"

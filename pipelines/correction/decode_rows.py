@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from pipelines.correction.rows import DECODED, to_table
 from pipelines.correction.survey import route_name
-from pipelines.decode import DecodeLimits, ImageError, decode_with_size
+from pipelines.decode import DecodeLimits, ImageError
+from pipelines.decode_process import decode_apart
 from pipelines.fetch import read_image
 from pipelines.label_map import LabelMap, Route
 from pipelines.resize import resize_bicubic
@@ -80,7 +81,7 @@ def _decode(row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSet
         _check_labels(route, settings.label_map)
         side = settings.image_size
         # Exactly as training makes its inputs (pipelines.training.data).
-        image, (width, height) = decode_with_size(upload, settings.limits, max_side=2 * side)
+        image, (width, height) = decode_apart(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         if row["labels"] is None:  # without labels it would pass for an image without defects
             raise ImageError(

@@ -59,7 +59,7 @@ def detect(listing: Listing, settings: DetectSettings, placement: Placement) -> 
 
     Raises RunError and what Ray raises.
     """
-    configure(_BLOCK_BYTES, ["StorageReadError", "StorageWriteError"])
+    configure(_BLOCK_BYTES, ["StorageReadError", "StorageWriteError", "DecoderStartError"])
     units = ray.data.from_arrow([unit.table() for unit in listing.units])
     counts = placement.actors(
         units, Detection, {"settings": settings, "device": placement.device}, 1, whole_blocks=True

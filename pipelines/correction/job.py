@@ -224,7 +224,7 @@ def _correct(run: Run, survey: Survey) -> None:
 def _summaries(run: Run, survey: Survey) -> Dataset:
     """The graph; nothing runs before it is iterated over."""
     plan, placement, config = run.plan, run.placement, run.plan.config
-    configure(_block_bytes(plan, placement), ["StorageReadError", "StorageWriteError"])
+    configure(_block_bytes(plan, placement), ["StorageReadError", "StorageWriteError", "DecoderStartError"])
     defects = set(plan.label_map.defects)
     fid_sample = survey.sample(config.fid_samples)
     wanted = defects | ({CLEAN} if plan.reference.is_catalog else set())

@@ -26,7 +26,7 @@ def test_bytes_up_to_the_limit_are_read(folder: str) -> None:
     storage.write_bytes(uri, bytes(range(100)))
     assert read_image(uri) == bytes(range(100))
     assert read_image(uri, max_bytes=100) == bytes(range(100))
-    assert code(uri, max_bytes=99) == "too_large"
+    assert code(uri, max_bytes=99) == "too_many_bytes"
     storage.write_bytes(uri, b"")
     assert read_image(uri) == b""
 
