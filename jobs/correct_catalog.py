@@ -23,6 +23,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs import command
@@ -85,6 +86,11 @@ def _add_data(group: Any) -> None:
     )
     group.add_argument("--quality", type=command.positive, default=92, help="of jpeg and webp, 1 to 100")
     group.add_argument(
+        "--ai-tag",
+        action="store_true",
+        help="write into corrected images that a model has changed them (IPTC's digital source type, in XMP)",
+    )
+    group.add_argument(
         "--max-failed",
         type=float,
         default=0.1,
@@ -96,6 +102,14 @@ def _add_data(group: Any) -> None:
 
 def _add_uploads(group: Any) -> None:
     defaults = DecodeLimits()
+    group.add_argument(
+        "--allow-uri",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
+        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
+    )
     group.add_argument(
         "--max-megapixels",
         type=command.positive,
@@ -272,11 +286,14 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         reference=absolute(arguments.reference),
         fid=not arguments.no_fid,
         limits=_limits(arguments),
+        allow_uri=tuple(
+            prefix if "://" in prefix else str(Path(prefix).absolute()) for prefix in arguments.allow_uri
+        ),
         **{
             name: getattr(arguments, name)
             for name in (
                 *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
-                *("batch_size", "limit", "format", "quality", "max_failed", "overwrite"),
+                *("batch_size", "limit", "format", "quality", "ai_tag", "max_failed", "overwrite"),
             )
         },
     )

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import numpy as np
+
 from pipelines.decode_process import HOOK_VARIABLE
 from tests.hostile_images import drawing, encode, png
 
@@ -50,7 +52,7 @@ def _endless() -> None:
 def _balloon() -> None:
     held = []
     while True:
-        held.append(bytearray(16 << 20))
+        held.append(np.empty(64 << 20, np.uint8))  # untouched: the limit is of address space
 
 
 _ACTS = {

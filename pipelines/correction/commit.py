@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -28,6 +28,7 @@ from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError, decode_image
 from pipelines.decode_process import DecoderStartError, decode_image_apart
 from pipelines.encode import EXTENSIONS, encode_image
+from pipelines.metadata import metadata_of
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
 
@@ -57,6 +58,7 @@ class CommitSettings:
     groups: Mapping[str, str]  # of each defect
     format: str = "jpeg"
     quality: int = 92
+    ai_tag: bool = False  # corrected images say that a model has changed them
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
@@ -138,7 +140,8 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
 def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
     before = decode_image_apart(row["upload"], settings.limits)
     after = apply_edits(before, row["edits"])
-    encoded = encode_image(after, settings.format, settings.quality)
+    metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
+    encoded = encode_image(after, settings.format, settings.quality, metadata)
     name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"
     done.encoded = encoded
     done.manifest |= {

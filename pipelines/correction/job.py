@@ -208,7 +208,10 @@ def _detect(run: Run) -> dict[str, int]:
     config, detector = run.plan.config, run.plan.detector
     if config.detector is None or detector is None:
         raise ValueError("there is no detector")
-    settings = DetectSettings(detected_in(config.output), config.detector, detector.version, config.limits)
+    settings = DetectSettings(
+        *(detected_in(config.output), config.detector, detector.version, config.limits),
+        allowed=config.allowed_uris,
+    )
     return detect(run.plan.listing, settings, run.placement)
 
 
@@ -235,6 +238,7 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
         sample=fid_sample.only(wanted if plan.fid_weights is not None else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,
+        allowed=config.allowed_uris,
     )
     corrector = {
         "model": config.model,
