@@ -4,7 +4,8 @@ import stat
 from pathlib import Path
 
 from pipelines.decode import DecodeLimits, ImageError
-from pipelines.storage import error_code, is_local, read_bytes, resolve
+from pipelines.storage import is_local, read_bytes, resolve
+from pipelines.storage_errors import error_code
 
 #: Where a catalog's images may be; "" is a local path.
 SCHEMES = ("", "file", "s3")

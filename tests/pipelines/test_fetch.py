@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
+from pipelines import s3, storage
 from pipelines.decode import ImageError
 from pipelines.fetch import read_image
 from tests.object_store import s3_environment
@@ -45,8 +45,9 @@ def test_refused_access_is_forbidden(s3_folder: str) -> None:
         assert code(s3_folder + "/a.jpg") == "forbidden"
 
 
-def test_no_connection_is_unreadable(s3_folder: str) -> None:
-    with s3_environment(AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_MAX_ATTEMPTS="1"):
+def test_no_connection_is_unreadable(s3_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PATIENCE", 0.2)
+    with s3_environment(AWS_ENDPOINT_URL="http://127.0.0.1:9"):
         assert code(s3_folder + "/a.jpg") == "unreadable"
 
 
