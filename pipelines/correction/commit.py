@@ -134,7 +134,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
 
 def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
     before = decode_image(row["upload"], settings.limits)
-    after = apply_edits(before, row["edits"])
+    after = apply_edits(before, row["edits"]).image
     encoded = encode_image(after, settings.format, settings.quality)
     name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"
     done.encoded = encoded
