@@ -26,8 +26,8 @@ _OVERSAMPLING = 2
 
 
 class Edited(NamedTuple):
-    """image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: 0 is next to nothing (below
-    1/510), 255 is the edit's content. It lies as `image` does, after the edit's move.
+    """image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: 0 is next to nothing
+    (below 1/510), 255 is the edit's content. It lies as `image` does, after the edit's move.
     """
 
     image: np.ndarray

@@ -65,6 +65,8 @@ SUMMARY = pa.schema(
                 )
             ),
         ),
+        # What corrected images fail of the marketplace's rules, by the rule's name.
+        ("profile_issues", pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int64())]))),
         ("decode_seconds", pa.float64()),
         ("generator_seconds", pa.float64()),
         ("commit_seconds", pa.float64()),
@@ -79,7 +81,7 @@ SAMPLES, STRIPS = ".samples/fid", ".samples/strips"
 SAMPLE = pa.schema(
     [("image_id", pa.string()), ("route", pa.string()), ("before", pa.binary()), ("after", pa.binary())]
 )
-#: Before and after for people, JPEG.
+#: Before and after for people, JPEG. rejected: the gate's message, null where corrected.
 STRIP = pa.schema(
     [
         ("image_id", pa.string()),
@@ -87,6 +89,7 @@ STRIP = pa.schema(
         ("product_type", pa.string()),
         ("before", pa.binary()),
         ("after", pa.binary()),
+        ("rejected", pa.string()),
     ]
 )
 
