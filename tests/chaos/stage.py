@@ -1,12 +1,13 @@
-"""Where a scenario plays: a Ray cluster of this machine, a catalog, and the job as a process that can be killed."""
+"""Where a scenario plays: a Ray cluster of this machine, two nights' catalogs, and the job as a process to be killed."""
 
 import os
 import random
-import signal
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,9 @@ from pipelines import storage
 from pipelines.correction.rows import IMAGES
 from tests import ray_nodes
 from tests.catalogs import write_bundle
-from tests.chaos.catalog import DrawnRow, draw_catalog, rows_per_file, write
+from tests.chaos.catalog import DrawnRow, draw_catalog, next_night, rows_per_file, write
 from tests.chaos.ledger import Content, Entry, audit
-from tests.processes import PATIENCE, ray_workers, wait_until
+from tests.processes import PATIENCE, wait_until
 from tests.ray_nodes import RayNode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,14 +35,9 @@ class Driver:
 
     def __init__(self, line: list[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        with log.open("ab") as file:
+        with log.open("wb") as file:
             self.process = subprocess.Popen(
-                line,
-                cwd=REPOSITORY,
-                env=dict(environment),
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
+                line, cwd=REPOSITORY, env=dict(environment), stdout=file, stderr=file, stdin=subprocess.DEVNULL
             )
 
     def wait_until(self, condition: Callable[[], object], pause: float = 0.005) -> None:
@@ -51,6 +47,13 @@ class Driver:
     def end(self) -> int:
         """Wait for the exit code."""
         return self.process.wait(timeout=2 * PATIENCE)
+
+    def finish(self) -> str:
+        """Wait for the end, which must be a good one; returns all that was written."""
+        code = self.end()
+        if code != 0:
+            raise AssertionError(f"the job ended with {code}:\n{self.said()[-3000:]}")
+        return self.said()
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -63,48 +66,76 @@ class Driver:
 
 
 @dataclass
-class Stage:
-    """One catalog and one cluster for many scenarios.
+class Night:
+    """A catalog, and what an undisturbed run makes of it in an empty folder."""
 
-    folder: for logs and the model. root: URI that catalog and outputs lie below.
+    name: str
+    drawn: list[DrawnRow]
+    undisturbed: Content | None = None
+    images: int = 0  # that such a run writes
+
+
+@dataclass
+class Stage:
+    """Two catalogs and one cluster for many scenarios.
+
+    folder: for logs and the model. root: URI that catalogs and outputs lie below. environment: of the jobs.
     """
 
     folder: Path
     root: str
-    drawn: list[DrawnRow]
+    first: Night
+    second: Night
     head: RayNode
     seed: int
-    flags: tuple[str, ...] = ()
-    undisturbed: Content | None = None
-    images: int = 0  # that an undisturbed run writes
+    environment: dict[str, str] = field(default_factory=dict)
     _runs: dict[str, int] = field(default_factory=dict)
+    _drivers: list[Driver] = field(default_factory=list)
+    _ray_folders: list[str] = field(default_factory=list)
 
     @staticmethod
     def draw(folder: Path, root: str, rows: int, seed: int, head: RayNode) -> "Stage":
-        """A stage with a catalog newly written, and a small random bundle. Below `folder` and `root` nothing may be."""
+        """A stage with catalogs newly written, and a small random bundle. Below `folder` and `root` nothing may be."""
         folder.mkdir(parents=True, exist_ok=True)
-        drawn = draw_catalog(rows, seed, root)
-        write(drawn, root)
-        write_bundle(folder / "bundle", side=SIDE)
-        return Stage(folder, root, drawn, head, seed)
+        first = draw_catalog(rows, seed, root)
+        second = next_night(first, seed, root)
+        for name, drawn in (("first", first), ("second", second)):
+            write(drawn, root, name)
+        if not (folder / "bundle").exists():
+            write_bundle(folder / "bundle", side=SIDE)
+        return Stage(folder, root, Night("first", first), Night("second", second), head, seed)
 
     def output(self, scenario: str) -> str:
         """Where the scenario's results go."""
         return storage.join(self.root, "outputs", scenario)
 
-    def start(self, scenario: str, *flags: str, catalog: str = "catalog", **environment: str) -> Driver:
-        """The job on the cluster; its log is `folder`/<scenario>-<number>.log."""
+    def start(
+        self, scenario: str, *flags: str, night: Night | None = None, own_ray: bool = False, dies: tuple[str, ...] = ()
+    ) -> Driver:
+        """The job; its log is `folder`/<scenario>-<number>.log.
+
+        own_ray: it starts a Ray of its own, without poison's hook. dies: arguments of `dying`, when it is to kill
+        itself.
+        """
         number = self._runs[scenario] = self._runs.get(scenario, 0) + 1
-        line = [sys.executable, "jobs/correct_catalog.py", "--catalog", storage.join(self.root, catalog)]
-        line += ["--output", self.output(scenario), "--model", str(self.folder / "bundle"), "--no-fid"]
-        line += ["--device", "cpu", "--actors", "1:2", "--max-failed", "0.5", *self.flags, *flags]
-        settings = {**ray_nodes.environment(), "RAY_ADDRESS": self.head.address, "OMP_NUM_THREADS": "1"}
-        settings |= {"PYTHONPATH": str(REPOSITORY), **environment}
-        return Driver(line, settings, self.folder / f"{scenario}-{number}.log")
+        catalog = storage.join(self.root, "catalogs", (night or self.first).name)
+        line = [sys.executable, *(("-m", "tests.chaos.dying", *dies) if dies else ()), "jobs/correct_catalog.py"]
+        line += ["--catalog", catalog, "--output", self.output(scenario), "--model", str(self.folder / "bundle")]
+        line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--max-failed", "0.5", *flags]
+        settings = {**ray_nodes.environment(), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        settings |= self.environment
+        if own_ray:
+            self._ray_folders.append(tempfile.mkdtemp(prefix="ray-"))  # short: names of sockets lie below it
+            settings["RAY_TMPDIR"] = self._ray_folders[-1]
+        else:
+            settings["RAY_ADDRESS"] = self.head.address
+        driver = Driver(line, settings, self.folder / f"{scenario}-{number}.log")
+        self._drivers.append(driver)
+        return driver
 
     def progress(self, scenario: str) -> float:
         """Images in the output, as a share of an undisturbed run's."""
-        return count_images(self.output(scenario)) / max(self.images, 1)
+        return count_images(self.output(scenario)) / max(self.first.images, 1)
 
     def share(self, event: str, low: float, high: float) -> float:
         """A point of progress for a disturbance: random, but always the same for the seed and the event's name."""
@@ -112,88 +143,45 @@ class Stage:
 
     def block(self, event: str) -> int:
         """The same in blocks: one of the first third, since a node or an actor need not see many."""
-        return 1 + int(self.share(event, 0, len(self.drawn) / rows_per_file(len(self.drawn)) / 3))
+        rows = len(self.first.drawn)
+        return 1 + int(self.share(event, 0, rows / rows_per_file(rows) / 3))
 
     @contextmanager
-    def entry(self, scenario: str) -> Iterator[Entry]:
-        """A line of the ledger: filled by the block and, when it ends, by an audit of the output."""
-        entry = Entry(scenario)
+    def entry(
+        self, scenario: str, night: Night | None = None, output: str | None = None, comparable: bool = True
+    ) -> Iterator[Entry]:
+        """A line of the ledger: filled by the block and, when it ends, by an audit of the output.
+
+        night: whose rows must be there then; default: the first. output: the scenario in whose folder, default: this
+        one. comparable: False where poison is none, so that some rows are not those of an undisturbed run.
+        """
+        entry, night, place = Entry(scenario), night or self.first, self.output(output or scenario)
         started = time.monotonic()
         try:
             yield entry
-            content = audit(entry, self.drawn, self.root, self.output(scenario), self.undisturbed)
-            if self.undisturbed is None:
-                self.undisturbed, self.images = content, count_images(self.output(scenario))
+            drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
+            content = audit(entry, drawn, self.root, place, night.undisturbed if comparable else None)
+            if night.undisturbed is None and entry.clean:
+                night.undisturbed, night.images = content, count_images(place)
         except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
-            entry.complain("scenario that broke", [f"{type(error).__name__}: {error}"[-4000:]])
+            entry.complain("scenario that broke", [f"{type(error).__name__}: {error}"])
+        finally:
+            self._end_all()
         entry.seconds = time.monotonic() - started
 
+    def _end_all(self) -> None:
+        """No job outlives its scenario."""
+        while self._drivers:
+            self._drivers.pop().kill()
+        while self._ray_folders:
+            shutil.rmtree(self._ray_folders.pop(), ignore_errors=True)
 
-def start_head() -> RayNode:
+
+def start_head(settings: Mapping[str, str] | None = None) -> RayNode:
     """The first node of a cluster; whoever starts it kills it."""
-    return RayNode(cpus=CPUS, settings={**NOTICE_SOON, "PYTHONPATH": str(REPOSITORY)})
+    return RayNode(cpus=CPUS, settings={**NOTICE_SOON, "PYTHONPATH": str(REPOSITORY), **(settings or {})})
 
 
 def count_images(output: str) -> int:
     """Images that are there under their names."""
     return len(storage.list_files(storage.join(output, IMAGES)))
-
-
-def finish(entry: Entry, driver: Driver) -> None:
-    """Wait for the job, which must end well."""
-    code = driver.end()
-    if code != 0:
-        raise AssertionError(f"the job ended with {code}:\n{driver.said()[-3000:]}")
-
-
-#: What runs in a Ray worker, by words of its title.
-CORRECTING, DECODING, COMMITTING = "MapWorker(MapBatches(Instance)).submit", "decode_rows", "commit_block"
-
-
-class Sightings:
-    """How often a worker of the nodes has begun with a block: has come to have one of `words` in its title."""
-
-    def __init__(self, nodes: Sequence[RayNode], *words: str) -> None:
-        self._nodes, self._words = nodes, words
-        self.now: list[int] = []
-        self.count = 0
-
-    def look(self) -> "Sightings":
-        """Look again; it is to be called often."""
-        seen = ray_workers([pid for node in self._nodes for pid in node.processes()], *self._words)
-        self.count += len(set(seen) - set(self.now))
-        self.now = seen
-        return self
-
-
-def kill_worker(
-    stage: Stage, entry: Entry, driver: Driver, nodes: Sequence[RayNode], word: str, blocks: int
-) -> None:
-    """SIGKILL to a Ray worker of the nodes while it has `word` in its title, in the `blocks`-th block so seen.
-
-    One that commits dies when the first images of that block are there.
-    """
-    sightings = Sightings(nodes, word)
-    driver.wait_until(lambda: sightings.look().count >= blocks and sightings.now)
-    if word == COMMITTING:
-        reached = stage.progress(entry.scenario)
-        driver.wait_until(lambda: stage.progress(entry.scenario) > reached and sightings.look().now)
-    os.kill(sightings.now[0], signal.SIGKILL)
-    entry.events.append(
-        f"SIGKILL of a worker in {word}, block {sightings.count}, {stage.progress(entry.scenario):.0%}"
-    )
-
-
-def kill_node(stage: Stage, entry: Entry, driver: Driver, node: RayNode, blocks: int) -> None:
-    """SIGKILL to all of `node`, in the `blocks`-th block that is seen there."""
-    sightings = Sightings([node], CORRECTING, DECODING, COMMITTING)
-    driver.wait_until(lambda: sightings.look().count >= blocks and sightings.now)
-    node.kill()
-    entry.events.append(f"SIGKILL of a node, block {sightings.count}, {stage.progress(entry.scenario):.0%}")
-
-
-def kill_driver(stage: Stage, entry: Entry, driver: Driver, at: float) -> None:
-    """SIGKILL to the job itself, at the progress `at`."""
-    driver.wait_until(lambda: stage.progress(entry.scenario) >= at)
-    driver.kill()
-    entry.events.append(f"SIGKILL of the driver at {stage.progress(entry.scenario):.0%}")
