@@ -24,7 +24,8 @@ demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the im
 		--output $(OUT)/corrected --overwrite
 
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

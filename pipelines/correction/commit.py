@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -26,7 +26,9 @@ from pipelines.correction.keys import safe_name
 from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
 from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError, decode_image
+from pipelines.decode_process import DecoderStartError, decode_image_apart
 from pipelines.encode import EXTENSIONS, encode_image
+from pipelines.metadata import metadata_of
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
 
@@ -56,6 +58,7 @@ class CommitSettings:
     groups: Mapping[str, str]  # of each defect
     format: str = "jpeg"
     quality: int = 92
+    ai_tag: bool = False  # corrected images say that a model has changed them
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
@@ -123,9 +126,11 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
         elif defect:
             _correct(row, settings, done)
         elif row["sampled"]:
-            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    except DecoderStartError:  # the machine's failure: the task is tried again
+        raise
     except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
         done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
         done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
@@ -133,9 +138,10 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
 
 
 def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
-    before = decode_image(row["upload"], settings.limits)
+    before = decode_image_apart(row["upload"], settings.limits)
     after = apply_edits(before, row["edits"])
-    encoded = encode_image(after, settings.format, settings.quality)
+    metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
+    encoded = encode_image(after, settings.format, settings.quality, metadata)
     name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"
     done.encoded = encoded
     done.manifest |= {

@@ -15,6 +15,7 @@ from model.detector import DetectorBundle
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
 from pipelines import storage
+from pipelines.allowed_uris import AllowedUris
 from pipelines.bundles import read_bundle
 from pipelines.correction.commit import CommitSettings
 from pipelines.correction.fid_reference import Reference, read_reference
@@ -30,7 +31,7 @@ from pipelines.parquet_units import Listing
 logger = logging.getLogger(__name__)
 
 #: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
-PIXEL_VERSION = 2
+PIXEL_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class CorrectionConfig:
     limit: int | None = None
     format: str = "jpeg"
     quality: int = 92
+    ai_tag: bool = False
+    allow_uri: tuple[str, ...] = ()  # prefixes; local ones absolute
     max_failed: float = 0.1
     overwrite: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -83,6 +86,12 @@ class CorrectionConfig:
         )
         require_choice("--precision", self.precision, PRECISIONS)
         check_encoding(self.format, self.quality)
+        AllowedUris(self.allow_uri)
+
+    @property
+    def allowed_uris(self) -> AllowedUris:
+        """Where rows without image bytes may be read from."""
+        return AllowedUris(self.allow_uri)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,7 @@ class Plan:
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
             format=config.format,
             quality=config.quality,
+            ai_tag=config.ai_tag,
             limits=config.limits,
         )
 
@@ -129,6 +139,7 @@ class Plan:
             "precision": precision,
             "format": self.config.format,
             "quality": None if self.config.format == "png" else self.config.quality,
+            "ai_tag": self.config.ai_tag,
             "limits": asdict(self.config.limits),
             **({} if self.detector is None else {"detector": self.detector.version}),
         }
@@ -166,7 +177,9 @@ def resolve(config: CorrectionConfig) -> Plan:
     detector = None if config.detector is None else read_detector(config.detector)
     if detector is not None:
         _check_rules(detector, label_map)
-    listing = list_catalog(config.catalog, config.limit, labelled=detector is None)
+    listing = list_catalog(
+        config.catalog, config.limit, labelled=detector is None, fetches=bool(config.allow_uri)
+    )
     weights, missing = _find_weights(config)
     reference = Reference("none")
     if weights is not None:
