@@ -27,12 +27,13 @@ def main() -> int:
     try:
         stage = Stage.draw(folder, str(folder), arguments.rows, arguments.seed, head)
         for name in arguments.only:
-            entry = ALL[name](stage)
-            entries.append(entry)
-            sys.stderr.write(
-                f"{name}: {'as it must be' if entry.clean else 'DISCREPANCY'}, {entry.seconds:.0f} s"
-            )
-            sys.stderr.write("".join(f"\n  {event}" for event in [*entry.events, *entry.complaints]) + "\n")
+            for entry in ALL[name](stage):
+                entries.append(entry)
+                verdict = "as it must be" if entry.clean else "DISCREPANCY"
+                sys.stderr.write(f"{entry.scenario}: {verdict}, {entry.seconds:.0f} s")
+                sys.stderr.write(
+                    "".join(f"\n  {event}" for event in [*entry.events, *entry.complaints]) + "\n"
+                )
     finally:
         head.kill()
     sys.stdout.write(table(entries))

@@ -42,7 +42,9 @@ def kill_worker(
         reached = stage.progress(entry.scenario)
         driver.wait_until(lambda: stage.progress(entry.scenario) > reached and sightings.look().now)
     os.kill(sightings.now[0], signal.SIGKILL)
-    entry.events.append(f"SIGKILL of a worker in {word}, block {sightings.count}, {stage.progress(entry.scenario):.0%}")
+    entry.events.append(
+        f"SIGKILL of a worker in {word}, block {sightings.count}, {stage.progress(entry.scenario):.0%}"
+    )
 
 
 def kill_node(stage: Stage, entry: Entry, driver: Driver, node: RayNode, blocks: int) -> None:

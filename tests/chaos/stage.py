@@ -1,6 +1,5 @@
-"""Where a scenario plays: a Ray cluster of this machine, two nights' catalogs, and the job as a process to be killed."""
+"""Where scenarios play: a Ray cluster of this machine, two nights' catalogs, and the job, a process to be killed."""
 
-import os
 import random
 import shutil
 import subprocess
@@ -16,8 +15,9 @@ from pipelines import storage
 from pipelines.correction.rows import IMAGES
 from tests import ray_nodes
 from tests.catalogs import write_bundle
-from tests.chaos.catalog import DrawnRow, draw_catalog, next_night, rows_per_file, write
+from tests.chaos.catalog import UPLOADS, DrawnRow, draw_catalog, next_night, rows_per_file, write
 from tests.chaos.ledger import Content, Entry, audit
+from tests.poison import POISONOUS
 from tests.processes import PATIENCE, wait_until
 from tests.ray_nodes import RayNode
 
@@ -37,7 +37,12 @@ class Driver:
         self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                line, cwd=REPOSITORY, env=dict(environment), stdout=file, stderr=file, stdin=subprocess.DEVNULL
+                line,
+                cwd=REPOSITORY,
+                env=dict(environment),
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
             )
 
     def wait_until(self, condition: Callable[[], object], pause: float = 0.005) -> None:
@@ -110,7 +115,12 @@ class Stage:
         return storage.join(self.root, "outputs", scenario)
 
     def start(
-        self, scenario: str, *flags: str, night: Night | None = None, own_ray: bool = False, dies: tuple[str, ...] = ()
+        self,
+        scenario: str,
+        *flags: str,
+        night: Night | None = None,
+        own_ray: bool = False,
+        dies: tuple[str, ...] = (),
     ) -> Driver:
         """The job; its log is `folder`/<scenario>-<number>.log.
 
@@ -119,9 +129,21 @@ class Stage:
         """
         number = self._runs[scenario] = self._runs.get(scenario, 0) + 1
         catalog = storage.join(self.root, "catalogs", (night or self.first).name)
-        line = [sys.executable, *(("-m", "tests.chaos.dying", *dies) if dies else ()), "jobs/correct_catalog.py"]
-        line += ["--catalog", catalog, "--output", self.output(scenario), "--model", str(self.folder / "bundle")]
-        line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--max-failed", "0.5", *flags]
+        line = [
+            sys.executable,
+            *(("-m", "tests.chaos.dying", *dies) if dies else ()),
+            "jobs/correct_catalog.py",
+        ]
+        line += [
+            "--catalog",
+            catalog,
+            "--output",
+            self.output(scenario),
+            "--model",
+            str(self.folder / "bundle"),
+        ]
+        line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--max-failed", "0.5"]
+        line += ["--allow-uri", storage.join(self.root, UPLOADS), "--max-decode-seconds", "2", *flags]
         settings = {**ray_nodes.environment(), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         settings |= self.environment
         if own_ray:
@@ -177,9 +199,22 @@ class Stage:
             shutil.rmtree(self._ray_folders.pop(), ignore_errors=True)
 
 
-def start_head(settings: Mapping[str, str] | None = None) -> RayNode:
-    """The first node of a cluster; whoever starts it kills it."""
-    return RayNode(cpus=CPUS, settings={**NOTICE_SOON, "PYTHONPATH": str(REPOSITORY), **(settings or {})})
+def start_head() -> RayNode:
+    """The first node of a cluster, where poison is poison; whoever starts it kills it."""
+    return _node(None)
+
+
+def second_node(stage: "Stage") -> RayNode:
+    """A node that joins the stage's cluster; whoever starts it kills it."""
+    node = _node(stage.head.address)
+    ray_nodes.wait_for_nodes(stage.head.address, 2)
+    return node
+
+
+def _node(address: str | None) -> RayNode:
+    return RayNode(
+        cpus=CPUS, address=address, settings={**NOTICE_SOON, **POISONOUS, "PYTHONPATH": str(REPOSITORY)}
+    )
 
 
 def count_images(output: str) -> int:
