@@ -139,7 +139,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
 
 def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
     before = decode_image_apart(row["upload"], settings.limits)
-    after = apply_edits(before, row["edits"])
+    after = apply_edits(before, row["edits"]).image
     metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
     encoded = encode_image(after, settings.format, settings.quality, metadata)
     name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"
