@@ -124,9 +124,8 @@ def write(drawn: Sequence[DrawnRow], root: str, name: str) -> None:
         pq.write_table(pa.Table.from_arrays(columns, schema=CATALOG), buffer)
         storage.write_bytes(storage.join(catalog, f"{first:06}.parquet"), buffer.getvalue())
     for one in drawn:
-        if one.upload is not None and not storage.exists(
-            one.row["uri"]
-        ):  # an earlier catalog's may lie there
+        # What an earlier catalog has written stays as it is: a storage tells changes by the time of writing.
+        if one.upload is not None and not storage.exists(one.row["uri"]):
             storage.write_bytes(one.row["uri"], one.upload)
 
 

@@ -68,12 +68,17 @@ class Content:
 
 
 def audit(
-    entry: Entry, drawn: Sequence[DrawnRow], root: str, output: str, undisturbed: Content | None = None
+    entry: Entry,
+    drawn: Sequence[DrawnRow],
+    root: str,
+    output: str,
+    undisturbed: Content | None = None,
+    ignored: Sequence[str] = (),
 ) -> Content:
     """Fill the entry from the output; every discrepancy is one of its complaints.
 
     drawn: the catalog. root: URI that catalog and output lie below. undisturbed: what the output must equal, or None
-    where it is the undisturbed run itself.
+    where it is the undisturbed run itself. ignored: columns of it that may differ.
     """
     manifest = read_manifest(output)
     entry.rows_in = len(drawn)
@@ -84,7 +89,7 @@ def audit(
     _check_run(entry, output)
     content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
     if undisturbed is not None:
-        _compare(entry, content, undisturbed)
+        _compare(entry, content, undisturbed, ignored)
     return content
 
 
@@ -175,7 +180,7 @@ def _text(row: Mapping[str, Any]) -> str:
     return json.dumps(row, sort_keys=True, default=str)
 
 
-def _compare(entry: Entry, content: Content, undisturbed: Content, without: Sequence[str] = ()) -> None:
+def _compare(entry: Entry, content: Content, undisturbed: Content, without: Sequence[str]) -> None:
     def texts(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
         return Counter(_text({name: row[name] for name in row if name not in without}) for row in rows)
 

@@ -1,15 +1,19 @@
 """What is done to the catalog's correction. Each scenario ends with a job that ended well, and a line of the ledger."""
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipelines import storage
 from tests.chaos.kills import COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
 from tests.chaos.ledger import Entry, files_below, read_manifest
 from tests.chaos.reader import Reader, read_whole, states
 from tests.chaos.stage import Driver, Stage, second_node
+from tests.fault_proxy import FaultProxy, Faults
+from tests.object_store import seaweedfs
 
 Scenario = Callable[[Stage], Iterator[Entry]]
 
@@ -64,7 +68,7 @@ def driver(stage: Stage) -> Iterator[Entry]:
 
 def driver_and_ray(stage: Stage) -> Iterator[Entry]:
     """The same for a job that has a Ray of its own, which ends with it a moment later."""
-    yield _driver_dies(stage, "driver and its Ray", own_ray=True)
+    yield _driver_dies(stage, "driver-and-ray", own_ray=True)
 
 
 def _driver_dies(stage: Stage, name: str, own_ray: bool) -> Entry:
@@ -119,10 +123,10 @@ def _written(output: str) -> set[Any]:
 
 def two_at_once(stage: Stage) -> Iterator[Entry]:
     """A second run on the same output refuses, and the first does not notice."""
-    with stage.entry("two at once") as entry:
-        first = stage.start("two at once")
-        first.wait_until(lambda: stage.progress("two at once") > 0)
-        second = stage.start("two at once")
+    with stage.entry("two-at-once") as entry:
+        first = stage.start("two-at-once")
+        first.wait_until(lambda: stage.progress("two-at-once") > 0)
+        second = stage.start("two-at-once")
         code = second.end()
         if first.process.poll() is not None:
             raise AssertionError("the first run ended too early to be in the way of the second")
@@ -136,39 +140,44 @@ def two_at_once(stage: Stage) -> Iterator[Entry]:
 
 def poison(stage: Stage) -> Iterator[Entry]:
     """What failed as poison is tried again where it is none, with --retry-failed; without it, it is left alone."""
-    with stage.entry("left alone") as entry:
-        stage.start("left alone").finish()
-        before = _written(stage.output("left alone"))
-        stage.start("left alone", own_ray=True).finish()
-        entry.complain("rows tried again unasked", sorted(before ^ _written(stage.output("left alone"))))
+    with stage.entry("left-alone") as entry:
+        stage.start("left-alone").finish()
+        before = _written(stage.output("left-alone"))
+        stage.start("left-alone", own_ray=True).finish()
+        entry.complain("rows tried again unasked", sorted(before ^ _written(stage.output("left-alone"))))
     yield entry
-    with stage.entry("retry failed", output="left alone", comparable=False) as entry:
-        stage.start("left alone", "--retry-failed", own_ray=True).finish()
+    with stage.entry("retry-failed", output="left-alone", comparable=False) as entry:
+        stage.start("left-alone", "--retry-failed", own_ray=True).finish()
     yield entry
 
 
 def next_night(stage: Stage) -> Iterator[Entry]:
     """The next night's catalog over the last one's results, with kills, beside somebody who reads all the time."""
-    with stage.entry("next night, undisturbed", stage.second) as entry:
-        stage.start("next night, undisturbed", night=stage.second).finish()
+    with stage.entry("next-night-undisturbed", stage.second) as entry:
+        stage.start("next-night-undisturbed", night=stage.second).finish()
     yield entry
-    with stage.entry("next night", stage.second) as entry:
-        output = stage.output("next night")
-        stage.start("next night").finish()
+    yield _night_after_night(stage, "next-night", [storage.join(".run", "manifest")])
+
+
+def _night_after_night(stage: Stage, name: str, deaths: Sequence[str]) -> Entry:
+    """deaths: the job of the second night dies when something is at these places of the output, one after the other."""
+    with stage.entry(name, stage.second) as entry:
+        output = stage.output(name)
+        stage.start(name).finish()
         last = states(read_whole(output) or [])
         with Reader(output) as reader:
-            job = stage.start("next night", night=stage.second)
-            kill_worker(stage, entry, job, [stage.head], COMMITTING, 1)
-            _kill_at(entry, job, storage.join(output, ".run", "manifest"))
-            job = stage.start("next night", night=stage.second)
-            job.finish()
-            entry.complain("times a reader met half a run", reader.faults)
+            for place in deaths:
+                job = stage.start(name, night=stage.second)
+                _kill_at(entry, job, storage.join(output, place))
+            stage.start(name, night=stage.second).finish()
+        entry.complain("times a reader met half a run", reader.faults)
         new = states(read_whole(output) or [])
+        old, others = reader.seen[last], reader.seen.total() - reader.seen[last] - reader.seen[new]
         entry.events.append(
-            f"read whole: {reader.seen[last]} times last night's rows, {reader.seen[new]} times the new"
+            f"a reader met last night's rows {old} times, the new ones {reader.seen[new]} times"
         )
         entry.complain("times a reader met other rows", ["?"] * others)
-    yield entry
+    return entry
 
 
 def _kill_at(entry: Entry, job: Driver, place: str) -> None:
@@ -213,11 +222,31 @@ def publishing(stage: Stage) -> Iterator[Entry]:
         yield entry
 
 
+#: Of all requests, together a tenth.
+FAULTS = Faults(
+    slow_down=0.04, internal_error=0.01, reset=0.02, reset_body=0.01, lost=0.01, cut=0.01, delay=0.1
+)
+
+
+def s3(stage: Stage) -> Iterator[Entry]:
+    """All on S3, where one request in ten fails; the driver dies too, while it corrects and when it publishes."""
+    with seaweedfs(stage.folder / "seaweedfs") as bucket:
+        upstream = urlsplit(os.environ["AWS_ENDPOINT_URL"]).port or 80
+        with FaultProxy(upstream, FAULTS, seed=stage.seed) as proxy:
+            there = stage.elsewhere("s3", f"{bucket}/chaos", {"AWS_ENDPOINT_URL": proxy.url})
+            with there.entry("s3-driver") as entry:
+                kill_driver(there, entry, there.start("s3-driver"), there.share("s3", 0.05, 0.5))
+                there.start("s3-driver").finish()
+                entry.events.append(f"faults: {dict(proxy.counts)}")
+            yield entry
+            yield _night_after_night(there, "s3-next-night", [".run/manifest", ".run/publish.json"])
+
+
 #: In this order: the first is what the others are compared with.
 ALL: dict[str, Scenario] = {
     one.__name__: one
     for one in (
         *(undisturbed, actor, decoding, committing, node, driver, driver_and_ray, everything),
-        *(again, two_at_once, poison, next_night, publishing),
+        *(again, two_at_once, poison, next_night, publishing, s3),
     )
 }

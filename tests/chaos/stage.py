@@ -16,7 +16,7 @@ from pipelines.correction.rows import IMAGES
 from tests import ray_nodes
 from tests.catalogs import write_bundle
 from tests.chaos.catalog import UPLOADS, DrawnRow, draw_catalog, next_night, rows_per_file, write
-from tests.chaos.ledger import Content, Entry, audit
+from tests.chaos.ledger import OF_STORAGE, Content, Entry, audit
 from tests.poison import POISONOUS
 from tests.processes import PATIENCE, wait_until
 from tests.ray_nodes import RayNode
@@ -85,6 +85,7 @@ class Stage:
     """Two catalogs and one cluster for many scenarios.
 
     folder: for logs and the model. root: URI that catalogs and outputs lie below. environment: of the jobs.
+    ignored: columns that are not compared with an undisturbed run's.
     """
 
     folder: Path
@@ -94,6 +95,7 @@ class Stage:
     head: RayNode
     seed: int
     environment: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     _runs: dict[str, int] = field(default_factory=dict)
     _drivers: list[Driver] = field(default_factory=list)
     _ray_folders: list[str] = field(default_factory=list)
@@ -109,6 +111,14 @@ class Stage:
         if not (folder / "bundle").exists():
             write_bundle(folder / "bundle", side=SIDE)
         return Stage(folder, root, Night("first", first), Night("second", second), head, seed)
+
+    def elsewhere(self, name: str, root: str, environment: Mapping[str, str]) -> "Stage":
+        """The same on another storage, compared with undisturbed runs on this one."""
+        stage = Stage.draw(self.folder / name, root, len(self.first.drawn), self.seed, self.head)
+        for mine, other in ((stage.first, self.first), (stage.second, self.second)):
+            mine.undisturbed, mine.images = other.undisturbed, other.images
+        stage.environment, stage.ignored = dict(environment), OF_STORAGE
+        return stage
 
     def output(self, scenario: str) -> str:
         """Where the scenario's results go."""
@@ -182,7 +192,9 @@ class Stage:
         try:
             yield entry
             drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
-            content = audit(entry, drawn, self.root, place, night.undisturbed if comparable else None)
+            content = audit(
+                entry, drawn, self.root, place, night.undisturbed if comparable else None, self.ignored
+            )
             if night.undisturbed is None and entry.clean:
                 night.undisturbed, night.images = content, count_images(place)
         except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
