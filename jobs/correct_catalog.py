@@ -31,11 +31,13 @@ from model.precision import DEVICES, PRECISIONS
 from pipelines import ray_session, storage
 from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
+from pipelines.correction.gates import OFF
 from pipelines.correction.read_catalog import count_unlabelled
 from pipelines.correction.survey import SURVEY_HERE, survey_here
 from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
 from pipelines.parquet_units import joined
+from pipelines.profiles.profile import profile_names
 from pipelines.schemas import STATUSES
 
 logger = logging.getLogger("jobs.correct_catalog")
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     p = command.Parser("correct_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
     _add_data(p.add_argument_group("data"))
     _add_uploads(p.add_argument_group("what sellers may upload"))
+    _add_gates(p.add_argument_group("gates and marketplaces"))
     _add_fid(p.add_argument_group("FID and KID"))
     _add_resources(p.add_argument_group("resources"))
     p.add_argument(
@@ -82,9 +85,15 @@ def _add_data(group: Any) -> None:
         "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"
     )
     group.add_argument(
-        "--format", choices=tuple(EXTENSIONS), default="jpeg", help="of corrected images; png is lossless"
+        "--format",
+        choices=tuple(EXTENSIONS),
+        help="of corrected images; png is lossless (default: the profile's first, else jpeg)",
     )
-    group.add_argument("--quality", type=command.positive, default=92, help="of jpeg and webp, 1 to 100")
+    group.add_argument(
+        "--quality",
+        type=command.positive,
+        help="of jpeg and webp, 1 to 100 (default: the profile's, else 92); lowered where a profile limits the bytes",
+    )
     group.add_argument(
         "--ai-tag",
         action="store_true",
@@ -138,6 +147,26 @@ def _limits(arguments: argparse.Namespace) -> DecodeLimits:
         max_bytes=arguments.max_megabytes << 20,
         max_pixels=arguments.max_megapixels * 1_000_000,
         max_seconds=arguments.max_decode_seconds,
+    )
+
+
+def _add_gates(group: Any) -> None:
+    group.add_argument(
+        "--gates",
+        metavar=f"URI|{OFF}",
+        help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
+        "pipelines/correction/gates.py)",
+    )
+    group.add_argument(
+        "--gate-detector",
+        metavar="URI",
+        help="detector that must not find the defect in the corrected image any more (default: --detector's)",
+    )
+    group.add_argument(
+        "--profile",
+        metavar="NAME|URI",
+        help=f"a marketplace's rules: {', '.join(profile_names())}, or a YAML file; they choose format, quality and "
+        "bytes, and the manifest says what each corrected image fails (profile_issues)",
     )
 
 
@@ -284,6 +313,9 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         label_map=absolute(arguments.label_map),
         detector=absolute(arguments.detector),
         reference=absolute(arguments.reference),
+        gates=arguments.gates if arguments.gates == OFF else absolute(arguments.gates),
+        gate_detector=absolute(arguments.gate_detector),
+        profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
         limits=_limits(arguments),
         allow_uri=tuple(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipelines.allowed_uris import AllowedUris
 from pipelines.decode import DecodeLimits, ImageError
-from pipelines.storage import error_code, is_local, read_bytes, resolve
+from pipelines.storage import is_local, read_bytes, resolve
+from pipelines.storage_errors import error_code
 
 #: Where images may be that the team's own tables name (dataset preparation).
 SCHEMES = ("", "file", "s3")

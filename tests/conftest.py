@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.object_store import s3_folder, s3_server  # noqa: F401 (fixtures for every test)
+from tests.object_store import (  # noqa: F401 (fixtures for every test)
+    ceph_server,
+    moto_server,
+    s3_folder,
+    s3_server,
+    s3_settings,
+)
 from tests.poison import POISONOUS
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,14 +21,16 @@ import torch
 
 from model.errors import RunError
 from pipelines import storage
+from pipelines.correction.deliver import DeliverySettings, deliver
 from pipelines.correction.full_size import apply_edits
+from pipelines.correction.gate_detector import Remaining
+from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import safe_name
 from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
 from pipelines.correction.totals import summarise
-from pipelines.decode import DecodeLimits, ImageError, decode_image
+from pipelines.decode import DecodeLimits, ImageError
 from pipelines.decode_process import DecoderStartError, decode_image_apart
 from pipelines.encode import EXTENSIONS, encode_image
-from pipelines.metadata import metadata_of
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
 
@@ -56,9 +58,7 @@ class CommitSettings:
     model_version: str
     config_hash: str
     groups: Mapping[str, str]  # of each defect
-    format: str = "jpeg"
-    quality: int = 92
-    ai_tag: bool = False  # corrected images say that a model has changed them
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
@@ -78,10 +78,12 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     """Commit a block of EDITED rows and return one row of SUMMARY. Raises StorageWriteError."""
     torch.set_num_threads(1)  # as many tasks run as there are cores
     started = time.perf_counter()
+    detector = settings.delivery.detector
+    remaining = None if detector is None else detector.load()
     committed = []
     with _writer() as write:
         for row in table.to_pylist():
-            done = _commit_row(row, settings)
+            done = _commit_row(row, settings, remaining)
             if done.encoded is not None:
                 write(done.manifest["output_uri"], done.encoded)
             done.encoded = None  # written; a block of large images must not pile up
@@ -102,7 +104,7 @@ def part_name(image_ids: list[str]) -> str:
     return f"part-{digest.hexdigest()[:32]}.parquet"
 
 
-def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
+def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
     defect = row["defects"][0] if row["defects"] else None
     manifest = {
         **{
@@ -124,7 +126,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
         if row["error_code"] is not None:
             manifest["status"] = "failed"
         elif defect:
-            _correct(row, settings, done)
+            _correct(row, settings, remaining, done)
         elif row["sampled"]:
             done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
@@ -137,27 +139,41 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
     return done
 
 
-def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
+def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
     before = decode_image_apart(row["upload"], settings.limits)
-    after = apply_edits(before, row["edits"])
-    metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
-    encoded = encode_image(after, settings.format, settings.quality, metadata)
-    name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"
-    done.encoded = encoded
+    edited = apply_edits(before, row["edits"])
+    try:
+        delivered = deliver(before, edited, row, settings.delivery, remaining)
+    except Rejection as rejection:
+        done.manifest |= {
+            "status": "rejected",
+            "error_code": rejection.code,
+            "error_message": rejection.message,
+        }
+        # FID is of what is published: neither side of this pair is.
+        if row["in_strip"]:
+            done.strip = _strip(row, before, edited.image, rejection.message)
+        return
+    name = f"{safe_name(row['image_id'])}.{EXTENSIONS[delivered.format]}"
+    done.encoded = delivered.encoded
     done.manifest |= {
         "status": "corrected",
         "output_uri": storage.join(settings.output, IMAGES, row["defects"][0], name),
-        "output_sha256": hashlib.sha256(encoded).hexdigest(),
+        "output_sha256": hashlib.sha256(delivered.encoded).hexdigest(),
+        "profile_issues": delivered.issues,
     }
-    if row["sampled"] or row["in_strip"]:
-        after = decode_image(
-            encoded
-        )  # measured and shown is what was delivered, the encoder's losses included
+    # Measured and shown is what was delivered, the encoder's losses included.
     if row["sampled"]:
-        done.sample = _sample(row, before, after)
+        done.sample = _sample(row, before, delivered.image)
     if row["in_strip"]:
-        pictures = {"before": _picture(before), "after": _picture(after)}
-        done.strip = {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
+        done.strip = _strip(row, before, delivered.image, None)
+
+
+def _strip(
+    row: dict[str, Any], before: np.ndarray, after: np.ndarray, rejected: str | None
+) -> dict[str, Any]:
+    pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
+    return {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
 
 
 def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ read.
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from pipelines import storage
 from pipelines.allowed_uris import AllowedUris
 from pipelines.bundles import read_bundle
 from pipelines.correction.commit import CommitSettings
+from pipelines.correction.deliver import DeliverySettings
 from pipelines.correction.fid_reference import Reference, read_reference
+from pipelines.correction.gate_detector import DetectorGate
+from pipelines.correction.gates import OFF, read_gates, usual_scores
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.run_output import check_output
 from pipelines.decode import DecodeLimits
@@ -27,11 +30,15 @@ from pipelines.encode import check_encoding
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Listing
+from pipelines.profiles.profile import read_profile
 
 logger = logging.getLogger(__name__)
 
 #: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
 PIXEL_VERSION = 3
+
+#: Where neither --format and --quality nor a profile say.
+FORMAT, QUALITY = "jpeg", 92
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,13 @@ class CorrectionConfig:
     precision: str = "auto"
     batch_size: int | None = None
     limit: int | None = None
-    format: str = "jpeg"
-    quality: int = 92
     ai_tag: bool = False
     allow_uri: tuple[str, ...] = ()  # prefixes; local ones absolute
+    format: str | None = None  # None: the profile's first, else JPEG
+    quality: int | None = None  # None: the profile's, else QUALITY
+    gates: str | None = None  # URI of thresholds; None: the defaults; gates.OFF
+    gate_detector: str | None = None  # None: `detector`
+    profile: str | None = None  # name or URI
     max_failed: float = 0.1
     overwrite: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -85,7 +95,14 @@ class CorrectionConfig:
             "--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them",
         )
         require_choice("--precision", self.precision, PRECISIONS)
-        check_encoding(self.format, self.quality)
+        check_encoding(
+            FORMAT if self.format is None else self.format,
+            QUALITY if self.quality is None else self.quality,
+        )
+        require(
+            self.gates != OFF or self.gate_detector is None,
+            f"--gate-detector looks at corrected images for a gate, and --gates {OFF} has none; drop one of them",
+        )
         AllowedUris(self.allow_uri)
 
     @property
@@ -102,6 +119,7 @@ class Plan:
     bundle: Bundle
     label_map: LabelMap
     detector: DetectorBundle | None
+    delivery: DeliverySettings
     listing: Listing
     reference: Reference
     fid_weights: Path | None
@@ -120,9 +138,7 @@ class Plan:
             model_version=self.bundle.version,
             config_hash=self.config_hash(precision),
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
-            format=config.format,
-            quality=config.quality,
-            ai_tag=config.ai_tag,
+            delivery=self.delivery,
             limits=config.limits,
         )
 
@@ -137,9 +153,7 @@ class Plan:
             "label_map": self.label_map.to_yaml(),
             "image_size": self.image_size,
             "precision": precision,
-            "format": self.config.format,
-            "quality": None if self.config.format == "png" else self.config.quality,
-            "ai_tag": self.config.ai_tag,
+            "delivery": self.delivery.decides(),
             "limits": asdict(self.config.limits),
             **({} if self.detector is None else {"detector": self.detector.version}),
         }
@@ -147,14 +161,16 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """The resolved configuration, for people and for run.json."""
+        given = {"format", "quality", "gates", "gate_detector", "profile", "limits"}  # resolved below
         return {
-            **{name: value for name, value in asdict(self.config).items() if name != "limits"},
+            **{name: value for name, value in asdict(self.config).items() if name not in given},
             "catalog": list(self.config.catalog),
             "model": self.config.model or "starter",
             "model_version": self.bundle.version,
             "image_size": self.image_size,
             "label_map": self.config.label_map or "the bundle's own",
             "detector_version": None if self.detector is None else self.detector.version,
+            "delivery": self.delivery.describe(),
             "defects": list(self.label_map.defects),
             "unknown_labels": self.label_map.unknown_labels,
             "reference": self.reference.description if self.config.fid else None,
@@ -177,6 +193,7 @@ def resolve(config: CorrectionConfig) -> Plan:
     detector = None if config.detector is None else read_detector(config.detector)
     if detector is not None:
         _check_rules(detector, label_map)
+    delivery = _resolve_delivery(config, label_map, detector)
     listing = list_catalog(
         config.catalog, config.limit, labelled=detector is None, fetches=bool(config.allow_uri)
     )
@@ -187,7 +204,31 @@ def resolve(config: CorrectionConfig) -> Plan:
             reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
     elif config.reference is not None:
         storage.check_readable(config.reference, "--reference")
-    return Plan(config, bundle, label_map, detector, listing, reference, weights, missing)
+    return Plan(config, bundle, label_map, detector, delivery, listing, reference, weights, missing)
+
+
+def _resolve_delivery(
+    config: CorrectionConfig, label_map: LabelMap, labelling: DetectorBundle | None
+) -> DeliverySettings:
+    """How corrections are encoded and judged. Raises ConfigurationError."""
+    profile = None if config.profile is None else read_profile(config.profile)
+    if profile is not None and config.format not in (None, *profile.formats):
+        raise ConfigurationError(
+            f"--format {config.format}: --profile {config.profile} accepts {', '.join(profile.formats)}"
+        )
+    format = config.format or (FORMAT if profile is None else profile.formats[0])
+    quality = config.quality or (None if profile is None else profile.quality) or QUALITY
+    gates = read_gates(config.gates, label_map.defects)
+    gate = None
+    uri = config.gate_detector or config.detector
+    if gates is not None and uri is not None:
+        known = labelling if config.gate_detector is None else None
+        bundle = known or read_detector(uri, "--gate-detector")
+        if gates.defect_remains is None:
+            gates = replace(gates, defect_remains=usual_scores(bundle, label_map))
+        if gates.defect_remains:
+            gate = DetectorGate(uri, bundle.version, label_map)
+    return DeliverySettings(format, quality, config.ai_tag, gates, gate, profile)
 
 
 def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:

@@ -184,6 +184,7 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "counts": {status: totals.statuses[status] for status in STATUSES},
         "counts_by_route": {route: dict(counts) for route, counts in sorted(totals.routes.items())},
         "errors": [asdict(error) for error in totals.top_errors],
+        "profile_issues": dict(sorted(totals.profile_issues.items())),
         "fid_missing": run.fid_missing,
         "seconds": run.seconds,
         "core_seconds": dict(totals.seconds),
@@ -306,12 +307,18 @@ def _report(run: Run) -> None:
         model_version=plan.bundle.version,
         configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},
         errors=totals.top_errors,
+        profile=None if plan.delivery.profile is None else plan.delivery.profile.name,
+        profile_issues=totals.profile_issues,
         fid=run.fid,
         fid_missing=run.fid_missing,
         strips=_strips(plan.config.output, defects),
     )
     write_report(plan.config.output, summary)
-    picture = contact_sheet(summary.strips)
+    corrected = {
+        defect: [strip for strip in strips if strip.rejected is None]
+        for defect, strips in summary.strips.items()
+    }
+    picture = contact_sheet(corrected)
     if picture is not None:
         storage.write_bytes(storage.join(plan.config.output, "report", "before_after.png"), picture)
 

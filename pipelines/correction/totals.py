@@ -27,8 +27,10 @@ def summarise(
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
+    issues: Counter[str] = Counter()
     for row, route in zip(manifest, routes, strict=True):
         by_route.setdefault(route, Counter())[row["status"]] += 1
+        issues.update({issue.split()[0] for issue in row.get("profile_issues") or ()})
         if row["error_code"] is not None:
             errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
     summary = {
@@ -43,6 +45,7 @@ def summarise(
             }
             for code, rows in sorted(errors.items())
         ],
+        "profile_issues": [{"rule": rule, "count": count} for rule, count in sorted(issues.items())],
         **seconds,
     }
     return to_table([summary], SUMMARY)
@@ -56,6 +59,7 @@ class Totals:
     blocks: int = 0  # that are not empty
     statuses: Counter[str] = field(default_factory=Counter)
     routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
+    profile_issues: Counter[str] = field(default_factory=Counter)  # rule -> corrected images that fail it
     seconds: Counter[str] = field(default_factory=Counter)  # of one core, by stage
     _error_counts: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -72,6 +76,7 @@ class Totals:
             self._error_counts[code] += error["count"]
             examples = [(example["image_id"], example["message"]) for example in error["examples"]]
             self._examples[code] = sorted([*self._examples.get(code, []), *examples])[:EXAMPLES]
+        self.profile_issues.update({one["rule"]: one["count"] for one in summary["profile_issues"] or ()})
         for name in _STAGES:
             self.seconds[name] += summary[name]
 

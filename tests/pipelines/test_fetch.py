@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from pipelines import fetch, storage
+from pipelines import fetch, s3, storage
 from pipelines.allowed_uris import AllowedUris
 from pipelines.decode import ImageError
 from pipelines.fetch import read_image
@@ -51,8 +51,9 @@ def test_refused_access_is_forbidden(s3_folder: str) -> None:
         assert code(s3_folder + "/a.jpg") == "forbidden"
 
 
-def test_no_connection_is_unreadable(s3_folder: str) -> None:
-    with s3_environment(AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_MAX_ATTEMPTS="1"):
+def test_no_connection_is_unreadable(s3_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "PATIENCE", 0.2)
+    with s3_environment(AWS_ENDPOINT_URL="http://127.0.0.1:9"):
         assert code(s3_folder + "/a.jpg") == "unreadable"
 
 

@@ -10,6 +10,7 @@ import torch
 from model.edits import Edit, identity_theta
 from pipelines import storage
 from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, StorageWriteError, commit_block
+from pipelines.correction.deliver import DeliverySettings
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
@@ -28,7 +29,7 @@ PAINT = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), MATTE))
 
 @pytest.fixture
 def commit_settings(tmp_path: Path) -> CommitSettings:
-    return CommitSettings(str(tmp_path / "out"), "m" * 64, "c" * 64, GROUPS, format="png")
+    return CommitSettings(str(tmp_path / "out"), "m" * 64, "c" * 64, GROUPS, DeliverySettings(format="png"))
 
 
 def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
@@ -65,9 +66,9 @@ def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
     summary, (row,) = commit([one], commit_settings)
     path = Path(commit_settings.output) / "images" / "wrong_angle" / "shop~2F1.png"
     data = path.read_bytes()
-    expected = apply_edits(decode_image(one["upload"]), PAINT * 2)
+    expected = apply_edits(decode_image(one["upload"]), PAINT * 2).image
     np.testing.assert_array_equal(decode_image(data), expected)
-    assert (expected[:, 36:] == decode_image(one["upload"])[:, 36:]).all()
+    assert (expected[:, 44:] == decode_image(one["upload"])[:, 44:]).all()
     assert list(row) == MANIFEST.names
     told = {name: value for name, value in row.items() if name != "corrected_at"}
     assert told == {
@@ -87,6 +88,7 @@ def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
         "config_hash": "c" * 64,
         "error_code": None,
         "error_message": None,
+        "profile_issues": None,
     }
     assert row["corrected_at"].utcoffset().total_seconds() == 0
     assert (summary["rows"], summary["corrected"]) == (1, 1)
@@ -128,7 +130,9 @@ def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitS
 
 @pytest.mark.parametrize(("format", "extension"), [("jpeg", "jpg"), ("png", "png"), ("webp", "webp")])
 def test_formats(commit_settings: CommitSettings, format: str, extension: str) -> None:
-    _, (row,) = commit([edited("a", "watermark")], dataclasses.replace(commit_settings, format=format))
+    _, (row,) = commit(
+        [edited("a", "watermark")], dataclasses.replace(commit_settings, delivery=DeliverySettings(format))
+    )
     assert row["output_uri"].endswith(f"/a.{extension}")
     assert decode_image(storage.read_bytes(row["output_uri"])).shape == (44, 60, 3)
 
@@ -141,7 +145,7 @@ def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSetti
     before = decode_image(rows[0]["upload"])
     assert (first["route"], last["route"]) == ("watermark", "clean")
     np.testing.assert_array_equal(decode_image(first["before"]), resize_bicubic(before, FID_SIDE, FID_SIDE))
-    after = resize_bicubic(apply_edits(before, PAINT), FID_SIDE, FID_SIDE)
+    after = resize_bicubic(apply_edits(before, PAINT).image, FID_SIDE, FID_SIDE)
     np.testing.assert_array_equal(decode_image(first["after"]), after)
     np.testing.assert_array_equal(
         decode_image(last["before"]), resize_bicubic(picture(7), FID_SIDE, FID_SIDE)
