@@ -124,7 +124,7 @@ def _add_uploads(group: Any) -> None:
         type=command.positive,
         default=defaults.max_pixels // 1_000_000,
         metavar="N",
-        help="larger uploads fail with too_many_pixels; a decoding process takes up to 24 bytes of memory per pixel",
+        help="larger uploads fail with too_many_pixels; a decoding process takes up to 25 bytes of memory per pixel",
     )
     group.add_argument(
         "--max-megabytes",
