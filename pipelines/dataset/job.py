@@ -23,7 +23,7 @@ from model.errors import ConfigurationError, RunError
 from pipelines import storage
 from pipelines.ahead import map_ahead
 from pipelines.dataset.known import KnownIds, hash_ids
-from pipelines.dataset.plan import planned_keys
+from pipelines.dataset.plan import Plan, planned_keys
 from pipelines.dataset.totals import UnitRecord
 from pipelines.dataset.unit import HELD_BACK, UNITS, UnitWorker, Work, prepare_units
 from pipelines.progress import Progress
@@ -77,15 +77,20 @@ def run_units(work: Work, actors: Actors | None) -> None:
 
     actors: None runs tasks, without saliency. Raises what workers raise.
     """
-    done = _done_units(work)
-    left = [unit for unit in range(work.plan.units) if unit not in done]
-    if done:
-        logger.info("%d of %d units are done already", len(done), work.plan.units)
+    left = units_left(work.plan, work.done_folder)
+    if len(left) < work.plan.units:
+        logger.info("%d of %d units are done already", work.plan.units - len(left), work.plan.units)
     with Progress("prepare", work.plan.planned, sys.stderr) as progress:
-        progress.resume(sum(len(work.plan.span(unit)) for unit in done))
+        progress.resume(work.plan.planned - sum(len(work.plan.span(unit)) for unit in left))
         for summaries in _summaries(left, work, actors) if left else ():
             for summary in summaries.to_pylist():
                 progress.update(summary["entries"], summary["unreadable"])
+
+
+def units_left(plan: Plan, done_folder: str) -> list[int]:
+    """The units that have no record."""
+    done = {int(PurePosixPath(uri).stem) for uri in storage.list_files(done_folder, ".parquet")}
+    return [unit for unit in range(plan.units) if unit not in done]
 
 
 def collect(work: Work) -> tuple[UnitRecord, KnownIds]:
@@ -139,11 +144,6 @@ def remove_done(work: Work) -> None:
     storage.remove(work.done_folder)
     for folder in (work.shards, *(work.held_back(name) for name in HELD_BACK if work.test_catalog)):
         storage.remove_unfinished(folder)
-
-
-def _done_units(work: Work) -> set[int]:
-    uris = storage.list_files(work.done_folder, ".parquet")
-    return {int(PurePosixPath(uri).stem) for uri in uris}
 
 
 def _records(work: Work) -> Iterator[UnitRecord]:

@@ -112,7 +112,7 @@ def make_plan(
     fresh = _fresh(entries, known, counted, check)
     number = 0
     while chunk := list(islice(fresh, FILE_ENTRIES)):
-        _write_entries(storage.join(folder, f"entries-{number:05}.parquet"), chunk)
+        _write_entries(entries_uri(folder, number), chunk)
         if test_limit is not None:
             _keep_smallest(hashes, chunk, test_limit)
         number += 1
@@ -151,7 +151,7 @@ def read_entries(folder: str, span: range) -> Iterator[Entry]:
     """The entries whose numbers are in `span`. Raises RunError where the plan lacks them."""
     found = 0
     for file in range(span.start // FILE_ENTRIES, -(-span.stop // FILE_ENTRIES)):
-        uri = storage.join(folder, f"entries-{file:05}.parquet")
+        uri = entries_uri(folder, file)
         for entry in _read_file(
             uri, range(span.start - file * FILE_ENTRIES, span.stop - file * FILE_ENTRIES)
         ):
@@ -161,10 +161,15 @@ def read_entries(folder: str, span: range) -> Iterator[Entry]:
         raise RunError(f"the plan in {folder} is damaged: it lacks entries; start anew with --overwrite")
 
 
+def entries_uri(folder: str, file: int) -> str:
+    """Where the FILE_ENTRIES entries are that come after those of the files before."""
+    return storage.join(folder, f"entries-{file:05}.parquet")
+
+
 def planned_keys(folder: str, plan: Plan) -> Iterator[list[str]]:
     """`key_of` all entries, some thousands at a time."""
     for file in range(-(-plan.planned // FILE_ENTRIES)):
-        data = storage.read_bytes(storage.join(folder, f"entries-{file:05}.parquet"))
+        data = storage.read_bytes(entries_uri(folder, file))
         table = pq.read_table(pa.BufferReader(data), columns=["image_id", "defect"])
         yield [key_of(Entry(row["image_id"], defect=row["defect"])) for row in table.to_pylist()]
 

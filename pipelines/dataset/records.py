@@ -20,6 +20,7 @@ class Locator(NamedTuple):
     row: int | None = None  # number of the row in the parquet file, from 0; None: the file is the image
     column: str | None = None  # binary, or struct with `bytes`
     part: str | None = None  # LEFT or RIGHT half; None: the whole picture
+    version: str | None = None  # of a cell's file when its rows were numbered, see `storage.version`
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,13 @@ class Record:
 
 
 _LOCATOR = pa.struct(
-    [("uri", pa.string()), ("row", pa.int64()), ("column", pa.string()), ("part", pa.string())]
+    [
+        ("uri", pa.string()),
+        ("row", pa.int64()),
+        ("column", pa.string()),
+        ("part", pa.string()),
+        ("version", pa.string()),
+    ]
 )
 
 #: Entries as a table: the plan of a preparation.

@@ -41,7 +41,7 @@ def records(entries: Iterable[Entry]) -> Iterator[Record]:
     as if the entry had not named it; an entry of which no image is left has the error `no_image`. Other errors: the
     codes of `fetch.read_image`, and for halves those of `decode.decode_image` and `odd_width`.
 
-    Raises StorageReadError where a parquet file cannot be read.
+    Raises StorageReadError where a parquet file cannot be read, ChangedSourceError where it was rewritten.
     """
     with Cells() as cells:
         for entry, files in map_ahead(_fetch_files, entries, FETCH_THREADS):
@@ -96,7 +96,7 @@ def _whole(place: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | 
         if isinstance(data, ImageError):
             raise data
         return data
-    value = cells.read(place.uri, place.row, place.column, role)
+    value = cells.read(place.uri, place.row, place.column, role, place.version)
     found = value.get("bytes") if isinstance(value, dict) else value
     if found is None and isinstance(value, dict) and value.get("path"):
         # Hugging Face: a struct without bytes says by its path where they are.
