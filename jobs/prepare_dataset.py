@@ -28,6 +28,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -37,6 +38,8 @@ from model.errors import ConfigurationError, underway
 from pipelines import ray_session, storage
 from pipelines.dataset.finish import Description, finish
 from pipelines.dataset.job import Actors, place_actors, run_units, units_left
+from pipelines.dataset.known import KnownIds
+from pipelines.dataset.listing import fresh_entries
 from pipelines.dataset.output import Start, begin, known_ids, read_summary
 from pipelines.dataset.plan import Plan, make_plan, unit_entries
 from pipelines.dataset.records import Entry
@@ -125,11 +128,10 @@ def _plan(request: Request, generation: int) -> Plan:
     """List the sources and commit the plan. Raises ConfigurationError where there is nothing to prepare."""
     arguments = request.arguments
     logger.info("listing what there is to prepare")
-    entries = _limited(request)
     with ray_session.our_errors():
         plan = make_plan(
             request.places.plan(generation),
-            entries,
+            partial(_limited, request),
             known_ids(request.places, generation),
             _check_entry(request),
             generation=generation,
@@ -204,10 +206,9 @@ def _nothing_to_add(request: Request, plan: Plan) -> int:
 
 def _list(request: Request) -> None:
     """Raise what planning would: before anything is removed, so that nothing may cost the dataset that is there."""
-    check = _check_entry(request)
     with ray_session.our_errors():
-        for entry in _limited(request):
-            check(entry)
+        for _ in fresh_entries(partial(_limited, request), KnownIds(), _check_entry(request)):
+            pass
 
 
 def _remove(uris: Sequence[str]) -> None:

@@ -40,13 +40,16 @@ class Entry:
     split: str | None = (
         None  # 'train' or 'test' where the reader's dataset says so; None: by hash of image_id
     )
+    # Of a pair: the side ('source', 'target', or both with a space between) that the dataset has as an unpaired row.
+    completes: str | None = None
 
 
 @dataclass(frozen=True)
 class Record:
     """An entry with its encoded bytes.
 
-    error: (code, message) of bytes that could not be read; the record then has none of them.
+    error: (code, message) of an image that could not be read; the record then has none. mask_error: the code where that
+    holds of the mask alone: the photo serves without, whether its mask is absent or damaged.
     """
 
     entry: Entry
@@ -54,6 +57,7 @@ class Record:
     target: bytes | None = None
     mask: bytes | None = None
     error: tuple[str, str] | None = None
+    mask_error: str | None = None
 
 
 _LOCATOR = pa.struct(
@@ -76,5 +80,6 @@ ENTRIES = pa.schema(
         ("defect", pa.string()),
         ("product_type", pa.string()),
         ("split", pa.string()),
+        ("completes", pa.string()),
     ]
 )

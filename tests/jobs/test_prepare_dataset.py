@@ -277,7 +277,7 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
         with pytest.raises(KeyboardInterrupt):
             main(arguments)
     write_table(photos, [record(f"q{i}") for i in range(3)])
-    remedy = rr"remove .*part-001-\* and give --append" if generation else "anew with --overwrite"
+    remedy = r"remove .*part-001-\* and give --append" if generation else "anew with --overwrite"
     with pytest.raises(ConfigurationError, match=rf"photos\.parquet \(planned as .*{remedy}"):
         main(arguments)
 
