@@ -60,6 +60,7 @@ class RunSummary:
     `counts_by_defect`: defect -> status -> rows whose first defect it is.
     `errors`: the most frequent first.
     `fid`: the structure of `fid.json`, or None where it was not computed; `fid_missing` then says why.
+    `unchanged`: rows beside these that earlier runs had done, and that were left as they are.
     `strips`: defect -> a few corrected images; defects are shown in this order.
     `duration_seconds`: wall time of the run; `correcting_seconds`: of its longest stage, which throughput is about.
     """
@@ -75,10 +76,11 @@ class RunSummary:
     fid: Mapping[str, Any] | None = None
     fid_missing: str | None = None
     strips: Mapping[str, Sequence[Strip]] = field(default_factory=dict)
+    unchanged: int = 0
 
     @property
     def total(self) -> int:
-        """Rows in."""
+        """Rows that this run has worked on."""
         return sum(self.counts_by_status.values())
 
     @property

@@ -38,7 +38,7 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
         line, cwd=repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + PATIENCE
-        while not list(output.glob("manifest/*.parquet")):
+        while not list(output.glob(".run/journal/000/*.parquet")):
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             assert time.monotonic() < deadline, "no image was corrected"
             time.sleep(0.1)
@@ -52,6 +52,6 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
         time.sleep(0.2)
     shutil.rmtree(ray_folder)
     assert not (output / "_SUCCESS").exists()
-    written = read_parquet(output / "manifest")
+    written = read_parquet(output / ".run" / "journal" / "000")
     assert 0 < len(written) < 4000
     assert all(Path(row["output_uri"]).exists() for row in written if row["status"] == "corrected")
