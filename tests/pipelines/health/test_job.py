@@ -59,7 +59,8 @@ def test_every_finding_is_counted(report: Path) -> None:
 
 
 def test_pairs_that_nobody_compared_are_a_problem(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     all_at_once = check(data, tmp_path / "whole")
     monkeypatch.setattr(job, "ROUND", 1)
     assert check(data, tmp_path / "rounds") == all_at_once
