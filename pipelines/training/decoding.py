@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,10 +27,20 @@ READ_ROWS = 16
 RETRY_AFTER = (0.5, 2.0, 5.0)
 _COLUMNS = ["image_id", "source", "target", "group", "defect"]
 
-#: source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
-Decoded = tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
+
+class Decoded(NamedTuple):
+    """source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
+
+    drawn: the defect that was drawn over either meanwhile, which only a detector's training asks for.
+    """
+
+    source: NDArray[np.uint8] | None
+    target: NDArray[np.uint8] | None
+    drawn: tuple[str | None, str | None] = (None, None)
+
+
 #: What a row of which an image cannot be decoded becomes: who asked for it decides what to do without.
-BROKEN: Decoded = (None, None)
+BROKEN = Decoded(None, None)
 
 
 class TrainingError(RunError):
@@ -39,11 +49,15 @@ class TrainingError(RunError):
 
 @dataclass(frozen=True)
 class Order:
-    """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice."""
+    """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice.
+
+    epoch: for which pass over the data, where what is drawn over images depends on it.
+    """
 
     file: str
     row_group: int
     rows: tuple[int, ...]
+    epoch: int = 0
 
 
 #: Decodes the rows of an order: one entry for each, few in memory at a time.
@@ -65,7 +79,7 @@ class Decoding:
         for row, times in read_rows(order):
             try:
                 found = decode_row(row, self.image_size, self.cropped_groups)
-                yield from [(found["source"], found["target"])] * times
+                yield from [Decoded(found["source"], found["target"])] * times
             except ImageError:
                 yield from [BROKEN] * times
 
