@@ -161,6 +161,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
         method=resolve_method(args, source.label_map),
         optimizer=OptimizerConfig(args.rate, args.beta1),
         image_size=args.image_size,
+        fit=args.fit,
         steps=args.steps or train_flags.DEFAULT_STEPS,
         batch_size=args.batch_size,
         accumulate=args.accumulate,

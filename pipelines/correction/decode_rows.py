@@ -15,8 +15,8 @@ from pipelines.correction.rows import DECODED, to_table
 from pipelines.correction.survey import route_name
 from pipelines.decode import DecodeLimits, ImageError, decode_with_size
 from pipelines.fetch import read_image
+from pipelines.fit import fit_inside
 from pipelines.label_map import LabelMap, Route
-from pipelines.resize import resize_bicubic
 from pipelines.sampling import Sample
 
 #: Rows held decoded at a time.
@@ -34,6 +34,7 @@ class DecodeSettings:
 
     label_map: LabelMap
     image_size: int  # side of the model's input
+    fit: str = "stretch"  # how images get onto it
     sample: Sample = field(default_factory=lambda: Sample({}))
     strips: Sample = field(default_factory=lambda: Sample({}))
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -79,7 +80,7 @@ def _decode(row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSet
         decoded["input_sha256"] = hashlib.sha256(upload).hexdigest()
         _check_labels(route, settings.label_map)
         side = settings.image_size
-        # Exactly as training makes its inputs (pipelines.training.data).
+        # Exactly as training makes its inputs (pipelines.training.decoding).
         image, (width, height) = decode_with_size(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         if row["labels"] is None:  # without labels it would pass for an image without defects
@@ -89,7 +90,7 @@ def _decode(row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSet
         decoded["sampled"] = settings.sample.has(name, row["image_id"])
         decoded["in_strip"] = settings.strips.has(name, row["image_id"])
         if route.defects:
-            decoded["model_input"] = resize_bicubic(image, side, side).tobytes()
+            decoded["model_input"] = fit_inside(image, (width, height), side, settings.fit).tobytes()
         if route.defects or decoded["sampled"]:
             decoded["upload"] = upload
     except ImageError as error:

@@ -232,6 +232,7 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
     decode = DecodeSettings(
         plan.label_map,
         plan.image_size,
+        plan.bundle.fit,
         sample=fid_sample.only(wanted if plan.fid_weights is not None else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,
