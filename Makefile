@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench bench-training bench-data clean
+.PHONY: help install demo test lint bench bench-training bench-data bench-full-size clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -42,6 +42,9 @@ bench-training: $(VENV)/installed  ## training images/s against a plain loop; wh
 bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared; how good masks without weights are (on ../shared's photos)
 	$(BIN)/python -m tests.benchmarks.preparation_memory
 	$(BIN)/python -m tests.benchmarks.saliency_quality
+
+bench-full-size: $(VENV)/installed  ## corrections at 1,000 to 2,000 pixels against exact targets, and their cost
+	$(BIN)/python -m tests.benchmarks.full_size
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)
