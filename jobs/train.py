@@ -160,6 +160,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
         output=storage.absolute(args.output),
         method=resolve_method(args, source.label_map),
         optimizer=OptimizerConfig(args.rate, args.beta1),
+        fit=args.fit,
         steps=args.steps or train_flags.DEFAULT_STEPS,
         accumulate=args.accumulate,
         ema=args.ema,

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from jobs import command
-from model.config import GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
+from model.config import FITS, GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
 from model.precision import DEVICES, PRECISIONS
 from model.recipes import RECIPES
 from model.semi_paired import DIRECTIONS, TASK_BALANCES
@@ -48,6 +48,13 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         type=command.positive,
         default=256,
         help="training resolution in pixels; a multiple of 4",
+    )
+    add(
+        "--fit",
+        choices=FITS,
+        default="stretch",
+        help="how images get onto the square: stretched (the paper's), or at their aspect ratio on white; "
+        "corrections have the upload's own size and shape either way",
     )
     add(
         "--batch-size",

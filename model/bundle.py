@@ -19,7 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from model.config import GeneratorConfig, from_mapping, to_mapping
+from model.config import FITS, GeneratorConfig, from_mapping, require_choice, to_mapping
 from model.errors import BundleError, ConfigurationError
 from model.generator import build_generator
 from model.layers import ImageGenerator
@@ -42,6 +42,11 @@ class Bundle:
     config: dict[str, Any]
     label_map: str
     version: str
+
+    @property
+    def fit(self) -> str:
+        """How images get onto the generator's square, of FITS; bundles that do not say stretch them."""
+        return str(self.config.get("fit", FITS[0]))
 
 
 def save_bundle(
@@ -69,6 +74,7 @@ def load_bundle(folder: Path) -> Bundle:
         generator = build_generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
         generator.load_state_dict(load_tensors(data[WEIGHTS]))
         label_map = data[LABEL_MAP].decode()
+        require_choice("fit", config.get("fit", FITS[0]), FITS)
     return Bundle(generator.eval(), config, label_map, version)
 
 
