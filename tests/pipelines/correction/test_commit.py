@@ -130,7 +130,9 @@ def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitS
 
 @pytest.mark.parametrize(("format", "extension"), [("jpeg", "jpg"), ("png", "png"), ("webp", "webp")])
 def test_formats(commit_settings: CommitSettings, format: str, extension: str) -> None:
-    _, (row,) = commit([edited("a", "watermark")], dataclasses.replace(commit_settings, delivery=DeliverySettings(format)))
+    _, (row,) = commit(
+        [edited("a", "watermark")], dataclasses.replace(commit_settings, delivery=DeliverySettings(format))
+    )
     assert row["output_uri"].endswith(f"/a.{extension}")
     assert decode_image(storage.read_bytes(row["output_uri"])).shape == (44, 60, 3)
 
