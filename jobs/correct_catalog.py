@@ -23,6 +23,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs import command
@@ -33,6 +34,7 @@ from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.correction.gates import OFF
 from pipelines.correction.read_catalog import count_unlabelled
 from pipelines.correction.survey import SURVEY_HERE, survey_here
+from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
 from pipelines.parquet_units import joined
 from pipelines.profiles.profile import profile_names
@@ -45,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("correct_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
     _add_data(p.add_argument_group("data"))
+    _add_uploads(p.add_argument_group("what sellers may upload"))
     _add_gates(p.add_argument_group("gates and marketplaces"))
     _add_fid(p.add_argument_group("FID and KID"))
     _add_resources(p.add_argument_group("resources"))
@@ -92,6 +95,11 @@ def _add_data(group: Any) -> None:
         help="of jpeg and webp, 1 to 100 (default: the profile's, else 92); lowered where a profile limits the bytes",
     )
     group.add_argument(
+        "--ai-tag",
+        action="store_true",
+        help="write into corrected images that a model has changed them (IPTC's digital source type, in XMP)",
+    )
+    group.add_argument(
         "--max-failed",
         type=float,
         default=0.1,
@@ -99,6 +107,47 @@ def _add_data(group: Any) -> None:
         help="tolerated share of failed images, 0 to 1; above it the exit code is 3",
     )
     group.add_argument("--overwrite", action="store_true", help="replace the run that OUTPUT holds")
+
+
+def _add_uploads(group: Any) -> None:
+    defaults = DecodeLimits()
+    group.add_argument(
+        "--allow-uri",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
+        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
+    )
+    group.add_argument(
+        "--max-megapixels",
+        type=command.positive,
+        default=defaults.max_pixels // 1_000_000,
+        metavar="N",
+        help="larger uploads fail with too_many_pixels; a decoding process takes up to 24 bytes of memory per pixel",
+    )
+    group.add_argument(
+        "--max-megabytes",
+        type=command.positive,
+        default=defaults.max_bytes >> 20,
+        metavar="N",
+        help="larger files fail with too_many_bytes",
+    )
+    group.add_argument(
+        "--max-decode-seconds",
+        type=float,
+        default=defaults.max_seconds,
+        metavar="S",
+        help="time of one core after which an upload fails with decode_timeout",
+    )
+
+
+def _limits(arguments: argparse.Namespace) -> DecodeLimits:
+    return DecodeLimits(
+        max_bytes=arguments.max_megabytes << 20,
+        max_pixels=arguments.max_megapixels * 1_000_000,
+        max_seconds=arguments.max_decode_seconds,
+    )
 
 
 def _add_gates(group: Any) -> None:
@@ -268,11 +317,15 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         gate_detector=absolute(arguments.gate_detector),
         profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
+        limits=_limits(arguments),
+        allow_uri=tuple(
+            prefix if "://" in prefix else str(Path(prefix).absolute()) for prefix in arguments.allow_uri
+        ),
         **{
             name: getattr(arguments, name)
             for name in (
                 *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
-                *("batch_size", "limit", "format", "quality", "max_failed", "overwrite"),
+                *("batch_size", "limit", "format", "quality", "ai_tag", "max_failed", "overwrite"),
             )
         },
     )

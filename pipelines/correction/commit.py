@@ -28,7 +28,8 @@ from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import safe_name
 from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
 from pipelines.correction.totals import summarise
-from pipelines.decode import DecodeLimits, ImageError, decode_image
+from pipelines.decode import DecodeLimits, ImageError
+from pipelines.decode_process import DecoderStartError, decode_image_apart
 from pipelines.encode import EXTENSIONS, encode_image
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
@@ -127,9 +128,11 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
         elif defect:
             _correct(row, settings, remaining, done)
         elif row["sampled"]:
-            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    except DecoderStartError:  # the machine's failure: the task is tried again
+        raise
     except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
         done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
         done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
@@ -137,10 +140,10 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
 
 
 def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
-    before = decode_image(row["upload"], settings.limits)
-    after = apply_edits(before, row["edits"])
+    before = decode_image_apart(row["upload"], settings.limits)
+    edited = apply_edits(before, row["edits"])
     try:
-        delivered = deliver(before, after, row, settings.delivery, remaining)
+        delivered = deliver(before, edited, row, settings.delivery, remaining)
     except Rejection as rejection:
         done.manifest |= {
             "status": "rejected",
@@ -149,7 +152,7 @@ def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining
         }
         # FID is of what is published: neither side of this pair is.
         if row["in_strip"]:
-            done.strip = _strip(row, before, after, rejection.message)
+            done.strip = _strip(row, before, edited.image, rejection.message)
         return
     name = f"{safe_name(row['image_id'])}.{EXTENSIONS[delivered.format]}"
     done.encoded = delivered.encoded

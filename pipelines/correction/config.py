@@ -15,6 +15,7 @@ from model.detector import DetectorBundle
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
 from pipelines import storage
+from pipelines.allowed_uris import AllowedUris
 from pipelines.bundles import read_bundle
 from pipelines.correction.commit import CommitSettings
 from pipelines.correction.deliver import DeliverySettings
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 #: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
 PIXEL_VERSION = 3
-
 
 #: Where neither --format and --quality nor a profile say.
 FORMAT, QUALITY = "jpeg", 92
@@ -62,6 +62,8 @@ class CorrectionConfig:
     precision: str = "auto"
     batch_size: int | None = None
     limit: int | None = None
+    ai_tag: bool = False
+    allow_uri: tuple[str, ...] = ()  # prefixes; local ones absolute
     format: str | None = None  # None: the profile's first, else JPEG
     quality: int | None = None  # None: the profile's, else QUALITY
     gates: str | None = None  # URI of thresholds; None: the defaults; gates.OFF
@@ -101,6 +103,12 @@ class CorrectionConfig:
             self.gates != OFF or self.gate_detector is None,
             f"--gate-detector looks at corrected images for a gate, and --gates {OFF} has none; drop one of them",
         )
+        AllowedUris(self.allow_uri)
+
+    @property
+    def allowed_uris(self) -> AllowedUris:
+        """Where rows without image bytes may be read from."""
+        return AllowedUris(self.allow_uri)
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,9 @@ def resolve(config: CorrectionConfig) -> Plan:
     if detector is not None:
         _check_rules(detector, label_map)
     delivery = _resolve_delivery(config, label_map, detector)
-    listing = list_catalog(config.catalog, config.limit, labelled=detector is None)
+    listing = list_catalog(
+        config.catalog, config.limit, labelled=detector is None, fetches=bool(config.allow_uri)
+    )
     weights, missing = _find_weights(config)
     reference = Reference("none")
     if weights is not None:
@@ -218,7 +228,7 @@ def _resolve_delivery(
             gates = replace(gates, defect_remains=usual_scores(bundle, label_map))
         if gates.defect_remains:
             gate = DetectorGate(uri, bundle.version, label_map)
-    return DeliverySettings(format, quality, gates, gate, profile)
+    return DeliverySettings(format, quality, config.ai_tag, gates, gate, profile)
 
 
 def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.rows import DECODED, to_table
 from pipelines.correction.survey import route_name
-from pipelines.decode import DecodeLimits, ImageError, decode_with_size
-from pipelines.fetch import read_image
+from pipelines.decode import DecodeLimits, ImageError
+from pipelines.decode_process import decode_apart
+from pipelines.fetch import read_upload
 from pipelines.label_map import LabelMap, Route
 from pipelines.resize import resize_bicubic
 from pipelines.sampling import Sample
@@ -37,6 +39,7 @@ class DecodeSettings:
     sample: Sample = field(default_factory=lambda: Sample({}))
     strips: Sample = field(default_factory=lambda: Sample({}))
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
 
 
 def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
@@ -44,18 +47,18 @@ def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     with ThreadPoolExecutor(_FETCH_THREADS) as pool:
         for start in range(0, table.num_rows, _BATCH):
             rows = table.slice(start, _BATCH).to_pylist()
-            uploads = pool.map(lambda row: _fetch(row, settings.limits), rows)
+            uploads = pool.map(lambda row: _fetch(row, settings), rows)
             decoded = [_decode(row, upload, settings) for row, upload in zip(rows, uploads, strict=True)]
             yield to_table(decoded, DECODED)
 
 
-def _fetch(row: dict[str, Any], limits: DecodeLimits) -> bytes | ImageError:
+def _fetch(row: dict[str, Any], settings: DecodeSettings) -> bytes | ImageError:
     if row["image"] is not None:
         return bytes(row["image"])
     if not row["source_uri"]:
         return ImageError("no_image", "the row has neither image bytes nor a uri")
     try:
-        return read_image(row["source_uri"], limits.max_bytes)
+        return read_upload(row["source_uri"], settings.allowed, settings.limits.max_bytes)
     except ImageError as error:
         return error
 
@@ -80,7 +83,7 @@ def _decode(row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSet
         _check_labels(route, settings.label_map)
         side = settings.image_size
         # Exactly as training makes its inputs (pipelines.training.data).
-        image, (width, height) = decode_with_size(upload, settings.limits, max_side=2 * side)
+        image, (width, height) = decode_apart(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         if row["labels"] is None:  # without labels it would pass for an image without defects
             raise ImageError(

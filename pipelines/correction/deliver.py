@@ -5,8 +5,7 @@ marketplace's rules look at the decoded file.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from math import isqrt
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from pipelines.correction.full_size import Edited
 from pipelines.correction.gate_detector import DetectorGate, Remaining
 from pipelines.correction.gates import CHANGED, EMPTY_PRODUCT, NEARLY_CONSTANT, NOT_WHITE, OFF, GateConfig
 from pipelines.correction.product import find_product, product_change
 from pipelines.correction.white import WHITE, measure_white, snap_white
 from pipelines.decode import DecodeLimits, decode_image
 from pipelines.encode import encode_image
+from pipelines.metadata import Metadata, metadata_of
 from pipelines.profiles.check import profile_issues
 from pipelines.profiles.profile import Profile
 from pipelines.resize import shrink_bicubic
@@ -46,6 +47,7 @@ class DeliverySettings:
 
     format: str = "jpeg"
     quality: int = 92
+    ai_tag: bool = False  # corrected images say that a model has changed them
     gates: GateConfig | None = None
     detector: DetectorGate | None = None
     profile: Profile | None = None
@@ -55,6 +57,7 @@ class DeliverySettings:
         return {
             "format": self.format,
             "quality": None if self.format == "png" else self.quality,
+            "ai_tag": self.ai_tag,
             "gates": None if self.gates is None else asdict(self.gates),
             "gate_detector": None if self.detector is None else self.detector.version,
             "profile": None if self.profile is None else asdict(self.profile),
@@ -65,6 +68,7 @@ class DeliverySettings:
         return {
             "format": self.format,
             "quality": self.quality,
+            "ai_tag": self.ai_tag,
             "gates": OFF if self.gates is None else asdict(self.gates),
             "gate_detector": None if self.detector is None else self.detector.uri,
             "profile": None if self.profile is None else asdict(self.profile),
@@ -90,25 +94,26 @@ class Delivered:
 
 def deliver(
     before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
+    edited: Edited,
     row: Mapping[str, Any],
     settings: DeliverySettings,
     remaining: Remaining | None = None,
 ) -> Delivered:
     """Encode and judge one correction. Raises gates.Rejection where a gate keeps the original.
 
-    before, after: the upload and its correction, uint8 (H,W,3) of one size. row: of `rows.EDITED`; `defects`, `edits`
-    and `product_type` are used. remaining: the loaded gate detector.
+    before: the upload, uint8 (H,W,3); edited: its correction. row: of `rows.EDITED`; `upload`, `defects`, `edits` and
+    `product_type` are used. remaining: the loaded gate detector.
     """
-    gates = settings.gates
+    gates, after = settings.gates, edited.image
     if gates is not None:
         _judge_pixels(after, gates)
     white = bool(set(row["defects"]) & set(settings.snaps))
     wanted = white or (settings.profile is not None and settings.profile.white_background)
     background = None
     if wanted:
-        after, background = snap_white(after, _matte(row["edits"], after.shape))
-    encoded, format, image = _encode(after, background, settings)
+        after, background = snap_white(after, edited.matte)
+    metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
+    encoded, format, image = _encode(after, background, metadata, settings)
     product = None if gates is None or gates.product_changed is None else find_product(before)
     if gates is not None:
         _judge_file(before, image, row, white, product, gates)
@@ -149,21 +154,24 @@ def _judge_file(
 
 
 def _encode(
-    image: NDArray[np.uint8], background: NDArray[np.bool_] | None, settings: DeliverySettings
+    image: NDArray[np.uint8],
+    background: NDArray[np.bool_] | None,
+    metadata: Metadata,
+    settings: DeliverySettings,
 ) -> tuple[bytes, str, NDArray[np.uint8]]:
     """Bytes, format and decoded pixels. Where the encoder ripples the white of `background` at the border, a finer
     quality is tried, then PNG, as the profile's formats and bytes allow.
     """
     profile = settings.profile
     limit = None if profile is None else profile.max_bytes
-    encoded = _fitting(image, settings.format, settings.quality, limit)
+    encoded = _fitting(image, settings.format, settings.quality, metadata, limit)
     decoded = decode_image(encoded, _OWN)
     if background is None or _stays_white(decoded, background):
         return encoded, settings.format, decoded
     for format in (settings.format, "png"):
         if profile is not None and format not in profile.formats:
             continue
-        finer = encode_image(image, format, FINE_QUALITY)
+        finer = encode_image(image, format, FINE_QUALITY, metadata)
         if limit is None or len(finer) <= limit:
             pixels = decode_image(finer, _OWN)
             if _stays_white(pixels, background):
@@ -171,12 +179,14 @@ def _encode(
     return encoded, settings.format, decoded
 
 
-def _fitting(image: NDArray[np.uint8], format: str, quality: int, limit: int | None) -> bytes:
+def _fitting(
+    image: NDArray[np.uint8], format: str, quality: int, metadata: Metadata, limit: int | None
+) -> bytes:
     """`image` encoded at the first quality, from `quality` down, at which it has at most `limit` bytes; at
     LOWEST_QUALITY, or as PNG, whatever it has.
     """
     while True:
-        encoded = encode_image(image, format, quality)
+        encoded = encode_image(image, format, quality, metadata)
         if limit is None or len(encoded) <= limit or format == "png" or quality <= LOWEST_QUALITY:
             return encoded
         quality = max(LOWEST_QUALITY, quality - QUALITY_STEP)
@@ -185,14 +195,6 @@ def _fitting(image: NDArray[np.uint8], format: str, quality: int, limit: int | N
 def _stays_white(decoded: NDArray[np.uint8], background: NDArray[np.bool_]) -> bool:
     """Whether what was white before encoding is so in the file, at the border and in the corners."""
     return measure_white(decoded, product=~background).worst <= _RIPPLES
-
-
-def _matte(edits: list[dict[str, bytes]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The last edit's matte at the image's size, uint8 (H,W)."""
-    matte = edits[-1]["matte"]
-    side = isqrt(len(matte))
-    small = Image.fromarray(np.frombuffer(matte, np.uint8).reshape(side, side))
-    return np.array(small.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def _at_size(product: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:

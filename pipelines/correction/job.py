@@ -209,7 +209,10 @@ def _detect(run: Run) -> dict[str, int]:
     config, detector = run.plan.config, run.plan.detector
     if config.detector is None or detector is None:
         raise ValueError("there is no detector")
-    settings = DetectSettings(detected_in(config.output), config.detector, detector.version, config.limits)
+    settings = DetectSettings(
+        *(detected_in(config.output), config.detector, detector.version, config.limits),
+        allowed=config.allowed_uris,
+    )
     return detect(run.plan.listing, settings, run.placement)
 
 
@@ -225,7 +228,7 @@ def _correct(run: Run, survey: Survey) -> None:
 def _summaries(run: Run, survey: Survey) -> Dataset:
     """The graph; nothing runs before it is iterated over."""
     plan, placement, config = run.plan, run.placement, run.plan.config
-    configure(_block_bytes(plan, placement), ["StorageReadError", "StorageWriteError"])
+    configure(_block_bytes(plan, placement), ["StorageReadError", "StorageWriteError", "DecoderStartError"])
     defects = set(plan.label_map.defects)
     fid_sample = survey.sample(config.fid_samples)
     wanted = defects | ({CLEAN} if plan.reference.is_catalog else set())
@@ -236,6 +239,7 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
         sample=fid_sample.only(wanted if plan.fid_weights is not None else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,
+        allowed=config.allowed_uris,
     )
     corrector = {
         "model": config.model,

@@ -33,8 +33,13 @@ _CARRIED = [
 DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])  # uint8 (S,S,3) RGB
 
 #: One pass of the generator, in the order of `defects`. theta: float32 (2,3), little-endian; content: uint8
-#: (S,S,3), 0..255 for -1..1; matte: uint8 (S,S), 0..255 for 0..1.
-EDITS = pa.list_(pa.struct([("theta", pa.binary()), ("content", pa.binary()), ("matte", pa.binary())]))
+#: (h,w,3), 0..255 for -1..1; matte: uint8 (h,w), 0..255 for 0..1; width: w. They cover the upload, whatever its
+#: aspect ratio.
+EDITS = pa.list_(
+    pa.struct(
+        [("theta", pa.binary()), ("content", pa.binary()), ("matte", pa.binary()), ("width", pa.int32())]
+    )
+)
 
 EDITED = pa.schema([*_CARRIED, ("edits", EDITS), ("generator_seconds", pa.float32())])
 

@@ -14,7 +14,8 @@ import numpy as np
 from pipelines.ahead import map_ahead
 from pipelines.dataset.cells import Cells
 from pipelines.dataset.records import LEFT, Entry, Locator, Record
-from pipelines.decode import ImageError, decode_image
+from pipelines.decode import ImageError
+from pipelines.decode_process import decode_image_apart
 from pipelines.encode import encode_image
 from pipelines.fetch import read_image
 
@@ -79,7 +80,7 @@ def _record(entry: Entry, files: _Fetched, cells: Cells) -> Record:
                 continue
             if place.part is not None:
                 if halves is None or halves.of != key:
-                    halves = _Halves(key, decode_image(data))
+                    halves = _Halves(key, decode_image_apart(data))
                 data = _half(halves.pixels, place.part)
             found[role] = data
         if "source" not in found and "target" not in found:

@@ -66,9 +66,9 @@ def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
     summary, (row,) = commit([one], commit_settings)
     path = Path(commit_settings.output) / "images" / "wrong_angle" / "shop~2F1.png"
     data = path.read_bytes()
-    expected = apply_edits(decode_image(one["upload"]), PAINT * 2)
+    expected = apply_edits(decode_image(one["upload"]), PAINT * 2).image
     np.testing.assert_array_equal(decode_image(data), expected)
-    assert (expected[:, 36:] == decode_image(one["upload"])[:, 36:]).all()
+    assert (expected[:, 44:] == decode_image(one["upload"])[:, 44:]).all()
     assert list(row) == MANIFEST.names
     told = {name: value for name, value in row.items() if name != "corrected_at"}
     assert told == {
@@ -145,7 +145,7 @@ def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSetti
     before = decode_image(rows[0]["upload"])
     assert (first["route"], last["route"]) == ("watermark", "clean")
     np.testing.assert_array_equal(decode_image(first["before"]), resize_bicubic(before, FID_SIDE, FID_SIDE))
-    after = resize_bicubic(apply_edits(before, PAINT), FID_SIDE, FID_SIDE)
+    after = resize_bicubic(apply_edits(before, PAINT).image, FID_SIDE, FID_SIDE)
     np.testing.assert_array_equal(decode_image(first["after"]), after)
     np.testing.assert_array_equal(
         decode_image(last["before"]), resize_bicubic(picture(7), FID_SIDE, FID_SIDE)
