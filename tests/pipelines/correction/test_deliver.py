@@ -8,9 +8,11 @@ import torch
 
 from model.detector import load_detector
 from model.edits import Edit, identity_theta
-from pipelines.correction.deliver import LOWEST_QUALITY, DeliverySettings, deliver
+from pipelines.correction.deliver import LOWEST_QUALITY, Delivered, DeliverySettings
+from pipelines.correction.deliver import deliver as deliver_edited
 from pipelines.correction.edit_codec import encode_edits
-from pipelines.correction.gate_detector import DetectorGate
+from pipelines.correction.full_size import Edited
+from pipelines.correction.gate_detector import DetectorGate, Remaining
 from pipelines.correction.gates import GateConfig, Rejection
 from pipelines.correction.white import WHITE, measure_white
 from pipelines.decode import decode_image
@@ -18,6 +20,7 @@ from pipelines.encode import encode_image
 from pipelines.label_map import LabelMap
 from pipelines.profiles.profile import Bounds, Profile
 from tests.catalogs import write_detector
+from tests.hostile_images import encode
 
 NOTHING = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)))
 SETTINGS = DeliverySettings(gates=GateConfig())
@@ -35,6 +38,18 @@ def product(ground: int) -> np.ndarray:
 
 def row(*defects: str) -> dict[str, Any]:
     return {"defects": list(defects), "edits": NOTHING, "product_type": None}
+
+
+def deliver(
+    upload: np.ndarray,
+    after: np.ndarray,
+    row: dict[str, Any],
+    settings: DeliverySettings,
+    remaining: Remaining | None = None,
+) -> Delivered:
+    """`deliver` of a correction that has painted nothing."""
+    edited = Edited(after, np.zeros(after.shape[:2], np.uint8))
+    return deliver_edited(upload, edited, {**row, "upload": encode(upload)}, settings, remaining)
 
 
 BACKGROUND = row("non_white_background")
@@ -120,7 +135,9 @@ def test_where_an_encoder_ripples_the_white_border_a_finer_file_is_written() -> 
     assert delivered.format == "jpeg"
     assert (delivered.image[:2] < WHITE).any(axis=2).mean() < 0.01
     coarse = replace(FREE, profile=replace(RULES, max_bytes=len(encode_image(noisy(), "jpeg", 92))))
-    assert (deliver(noisy(), noisy(), BACKGROUND, coarse).image == plain).all()  # finer ones have too many bytes
+    assert (
+        deliver(noisy(), noisy(), BACKGROUND, coarse).image == plain
+    ).all()  # finer ones have too many bytes
 
 
 def test_where_no_quality_keeps_white_png_is_written_if_the_profile_takes_it() -> None:
