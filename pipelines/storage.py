@@ -113,6 +113,21 @@ def exists(uri: str) -> bool:
     return bool(fs.exists(path))
 
 
+def version(uri: str) -> str:
+    """What differs once another content stands at `uri`, without reading it: `etag:…:SIZE` where the storage has entity
+    tags, else `mtime:…:SIZE`, or `size:SIZE` where it knows no more. Raises one of STORAGE_ERRORS.
+    """
+    fs, path = resolve(uri)
+    info = fs.info(path)
+    size = info.get("size")
+    tag = info.get("ETag") or info.get("etag")
+    if tag:
+        return f"etag:{str(tag).strip(chr(34))}:{size}"
+    times = (info.get(name) for name in ("mtime", "LastModified", "last_modified", "created"))
+    time = next((found for found in times if found is not None), None)
+    return f"size:{size}" if time is None else f"mtime:{time}:{size}"
+
+
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The content of one object, or its first `limit` bytes in a single request.
 
