@@ -37,8 +37,8 @@ _MOST = {NEARLY_CONSTANT: 128.0, EMPTY_PRODUCT: 1.0, NOT_WHITE: 1.0, CHANGED: 20
 
 @dataclass(frozen=True)
 class GateConfig:
-    """Thresholds; None switches a gate off. Chosen on 401 corrections of real photos by the starter bundle, and
-    measured on 401 others (README).
+    """Thresholds; None switches a gate off. Chosen by looking at half of 290 corrections of real photos by the starter
+    bundle, and judged on the other half (README).
     """
 
     #: Standard deviation of all values, 0 to 127: at or below, the correction is one colour. Photos have 20 and more.
