@@ -152,7 +152,7 @@ class Stage:
             "--model",
             str(self.folder / "bundle"),
         ]
-        line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--max-failed", "0.5"]
+        line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--gates", "off", "--max-failed", "0.5"]
         line += ["--allow-uri", storage.join(self.root, UPLOADS), "--max-decode-seconds", "2", *flags]
         settings = {**ray_nodes.environment(), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         settings |= self.environment
