@@ -33,6 +33,7 @@ from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.correction.read_catalog import count_unlabelled
 from pipelines.correction.survey import SURVEY_HERE, survey_here
 from pipelines.encode import EXTENSIONS
+from pipelines.lock import locked
 from pipelines.parquet_units import joined
 from pipelines.schemas import STATUSES
 
@@ -90,6 +91,7 @@ def _add_data(group: Any) -> None:
         help="tolerated share of failed images, 0 to 1; above it the exit code is 3",
     )
     group.add_argument("--overwrite", action="store_true", help="replace the run that OUTPUT holds")
+    command.add_break_lock(group)
 
 
 def _add_fid(group: Any) -> None:
@@ -146,13 +148,14 @@ def _add_resources(group: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Correct a catalog; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     arguments = parser().parse_args(argv)
-    plan = resolve(_config(arguments))
+    with storage.impatient():
+        plan = resolve(_config(arguments))
     if arguments.dry_run:
         command.show_configuration({**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
     command.show_configuration(plan.describe())
-    with ray_session.stopped_afterwards():
-        run = correction_job.run(plan)
+    with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
+        run = correction_job.run(plan, lock)
     sys.stdout.write(
         summary(run.plan.config.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing)
     )

@@ -40,6 +40,7 @@ from pipelines.correction.run_output import mark_success, prepare_output, remove
 from pipelines.correction.survey import CLEAN, SURVEY_HERE, Survey, merge_partials, survey_here, survey_units
 from pipelines.correction.totals import Totals
 from pipelines.label_map import LabelMap
+from pipelines.lock import Lock
 from pipelines.parquet_units import Listing, joined
 from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
@@ -91,10 +92,10 @@ class Run:
         self.seconds[name] = time.perf_counter() - started
 
 
-def run(plan: Plan) -> Run:
+def run(plan: Plan, lock: Lock | None = None) -> Run:
     """Correct a catalog. Raises ConfigurationError before anything is written, RunError and others after.
 
-    Starts or joins Ray; the caller shuts it down.
+    Starts or joins Ray; the caller shuts it down. lock: of the output, held by the caller; lost, it ends the run.
     """
     started = time.perf_counter()
     config = plan.config
@@ -114,7 +115,7 @@ def run(plan: Plan) -> Run:
                 run.detected = _detect(run)
                 survey = take_survey(plan.listing, plan.label_map, samples, detected_in(config.output))
         with run.stage("correct"), underway(), ray_session.our_errors():
-            _correct(run, survey)
+            _correct(run, survey, lock)
         check_conservation(plan.listing.rows, run.totals, config.output)
         if plan.fid_weights is not None:
             with run.stage("fid"):
@@ -128,6 +129,8 @@ def run(plan: Plan) -> Run:
         _report(run)
         remove_samples(config.output)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
+        if lock is not None:
+            lock.confirm()
         if not run.too_many_failed:
             mark_success(config.output)
     return run
@@ -212,13 +215,18 @@ def _detect(run: Run) -> dict[str, int]:
     return detect(run.plan.listing, settings, run.placement)
 
 
-def _correct(run: Run, survey: Survey) -> None:
-    """Stream the catalog through the steps and add up what comes back."""
+def _correct(run: Run, survey: Survey, lock: Lock | None) -> None:
+    """Stream the catalog through the steps and add up what comes back. Raises TooManyFailedError, and RunError where
+    the lock is lost.
+    """
     with Progress("correcting", run.plan.listing.rows, sys.stderr) as progress:
         for table in tables(_summaries(run, survey)):
             for summary in table.to_pylist():
                 run.totals.add(summary)
                 progress.update(summary["rows"], summary["failed"])
+            run.totals.check_promising(run.plan.config.max_failed)
+            if lock is not None:
+                lock.check()
 
 
 def _summaries(run: Run, survey: Survey) -> Dataset:
