@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test test-s3 lint bench bench-training bench-data clean
+.PHONY: help install demo test test-s3 lint bench bench-training bench-data chaos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -24,7 +24,8 @@ demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the im
 		--output $(OUT)/corrected --overwrite
 
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 test-s3: $(VENV)/installed  ## storage tests on Ceph's S3 gateway too (Debian: radosgw ceph-mon ceph-osd curl)
 	CEPH=1 $(BIN)/python -m pytest tests/pipelines/test_storage_servers.py tests/pipelines/test_s3.py tests/pipelines/test_lock.py
@@ -45,6 +46,9 @@ bench-training: $(VENV)/installed  ## training images/s against a plain loop; wh
 bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared; how good masks without weights are (on ../shared's photos)
 	$(BIN)/python -m tests.benchmarks.preparation_memory
 	$(BIN)/python -m tests.benchmarks.saliency_quality
+
+chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, and a ledger of every row (about an hour on two cores)
+	$(BIN)/python -m tests.chaos --rows 2000
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)

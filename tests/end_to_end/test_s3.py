@@ -40,7 +40,17 @@ def test_everything_on_s3(s3_folder: str, tmp_path: Path, repository: Path) -> N
         upload(tmp_path / name, f"{s3_folder}/{name}")
     places = {"--catalog": "catalog", "--model": "bundle", "--output": "out"}
     flags = [text for flag, name in places.items() for text in (flag, f"{s3_folder}/{name}")]
-    flags += ["--no-fid", "--format", "png", "--max-failed", "0.3", "--actors", "1:1"]
+    flags += [
+        "--no-fid",
+        "--format",
+        "png",
+        "--max-failed",
+        "0.3",
+        "--actors",
+        "1:1",
+        "--allow-uri",
+        s3_folder,
+    ]
     done = subprocess.run(
         [sys.executable, "jobs/correct_catalog.py", *flags],
         cwd=repository,
@@ -81,7 +91,8 @@ def test_with_one_request_in_ten_failing_every_row_is_there_once(
     for name in ("catalog", "bundle"):
         upload(tmp_path / name, f"{s3_folder}/{name}")
     flags = ["--catalog", f"{s3_folder}/catalog", "--model", f"{s3_folder}/bundle", "--no-fid"]
-    flags += ["--output", f"{s3_folder}/out", "--actors", "1:1", "--max-failed", "0"]
+    flags += ["--output", f"{s3_folder}/out", "--actors", "1:1", "--max-failed", "0", "--gates", "off"]
+    flags += ["--allow-uri", f"{s3_folder}/photos/"]
     with FaultProxy(urlsplit(s3_settings["AWS_ENDPOINT_URL"]).port, TENTH) as proxy:
         done = subprocess.run(
             [sys.executable, "jobs/correct_catalog.py", *flags],

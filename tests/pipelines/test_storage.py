@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -265,3 +266,25 @@ def test_the_stop_script_spares_other_processes(tmp_path: Path) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_a_version_is_another_once_the_content_is(tmp_path: Path) -> None:
+    uri = str(tmp_path / "a")
+    Path(uri).write_bytes(b"one")
+    os.utime(uri, (1, 1))
+    before = storage.version(uri)
+    assert before == storage.version(uri)
+    Path(uri).write_bytes(b"two")
+    assert storage.version(uri) != before
+    with pytest.raises(FileNotFoundError):
+        storage.version(str(tmp_path / "b"))
+
+
+def test_the_version_of_an_object_is_its_tag(s3_folder: str) -> None:
+    uri = storage.join(s3_folder, "versioned")
+    versions = []
+    for content in (b"one", b"two", b"one"):
+        storage.write_bytes(uri, content)
+        versions.append(storage.version(uri))
+    assert versions[0] == versions[2] != versions[1]
+    assert re.fullmatch(r"etag:[^\"]+:3", versions[0])

@@ -56,8 +56,11 @@ def test_small_objects(store: Store) -> None:
     first, second, *rest = contents
     storage.write_bytes(second, b"other")
     assert storage.read_bytes(second, limit=3) == b"oth"
-    storage.copy(second, first)
+    storage.move(second, first)
     assert storage.read_bytes(first) == b"other"
+    assert not storage.exists(second)
+    storage.move(second, first)  # as after an interruption
+    storage.write_bytes(second, b"again")
     storage.remove(second)
     assert not storage.exists(second)
     with pytest.raises(FileNotFoundError):

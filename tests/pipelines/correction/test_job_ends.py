@@ -19,7 +19,11 @@ pytestmark = pytest.mark.ray
 def config(tmp_path: Path) -> CorrectionConfig:
     write_bundle(tmp_path / "bundle")
     return CorrectionConfig(
-        (str(tmp_path / "catalog"),), str(tmp_path / "out"), model=str(tmp_path / "bundle"), fid=False
+        (str(tmp_path / "catalog"),),
+        str(tmp_path / "out"),
+        model=str(tmp_path / "bundle"),
+        fid=False,
+        allow_uri=(str(tmp_path),),
     )
 
 
