@@ -124,7 +124,6 @@ def _add_uploads(group: Any) -> None:
     group.add_argument(
         "--allow-uri",
         action="append",
-        default=[],
         metavar="PREFIX",
         help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
         "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
@@ -344,7 +343,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         fid=not arguments.no_fid,
         limits=_limits(arguments),
         allow_uri=tuple(
-            prefix if "://" in prefix else str(Path(prefix).absolute()) for prefix in arguments.allow_uri
+            prefix if "://" in prefix else str(Path(prefix).absolute()) for prefix in arguments.allow_uri or ()
         ),
         **{
             name: getattr(arguments, name)
