@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench bench-training bench-data bench-full-size clean
+.PHONY: help install demo test lint bench bench-training bench-data bench-full-size chaos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -24,7 +24,8 @@ demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the im
 		--output $(OUT)/corrected --overwrite
 
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -45,6 +46,9 @@ bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared;
 
 bench-full-size: $(VENV)/installed  ## corrections at 1,000 to 2,000 pixels against exact targets, and their cost
 	$(BIN)/python -m tests.benchmarks.full_size
+
+chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, and a ledger of every row (about an hour on two cores)
+	$(BIN)/python -m tests.chaos --rows 2000
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from model.errors import ConfigurationError, RunError
 from pipelines import storage
 from pipelines.ahead import map_ahead
+from pipelines.dataset.failures import NAMELESS, Failures
 from pipelines.dataset.known import KnownIds, hash_ids
-from pipelines.dataset.plan import planned_keys
+from pipelines.dataset.plan import Plan, planned_marks
 from pipelines.dataset.totals import UnitRecord
 from pipelines.dataset.unit import HELD_BACK, UNITS, UnitWorker, Work, prepare_units
 from pipelines.progress import Progress
@@ -77,25 +78,45 @@ def run_units(work: Work, actors: Actors | None) -> None:
 
     actors: None runs tasks, without saliency. Raises what workers raise.
     """
-    done = _done_units(work)
-    left = [unit for unit in range(work.plan.units) if unit not in done]
-    if done:
-        logger.info("%d of %d units are done already", len(done), work.plan.units)
+    left = units_left(work.plan, work.done_folder)
+    if len(left) < work.plan.units:
+        logger.info("%d of %d units are done already", work.plan.units - len(left), work.plan.units)
     with Progress("prepare", work.plan.planned, sys.stderr) as progress:
-        progress.resume(sum(len(work.plan.span(unit)) for unit in done))
+        progress.resume(work.plan.planned - sum(len(work.plan.span(unit)) for unit in left))
         for summaries in _summaries(left, work, actors) if left else ():
             for summary in summaries.to_pylist():
                 progress.update(summary["entries"], summary["unreadable"])
 
 
-def collect(work: Work) -> tuple[UnitRecord, KnownIds]:
-    """The sum over all units' records, and the ids that were prepared.
+def units_left(plan: Plan, done_folder: str) -> list[int]:
+    """The units that have no record."""
+    done = {int(PurePosixPath(uri).stem) for uri in storage.list_files(done_folder, ".parquet")}
+    return [unit for unit in range(plan.units) if unit not in done]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a generation came to. record: the sum over its units. tried: marks (`listing.marks_of`) of all entries.
+
+    known: of those that were prepared. failures: the others.
+    """
+
+    record: UnitRecord
+    tried: KnownIds
+    known: KnownIds
+    failures: Failures
+
+
+def collect(work: Work) -> Collected:
+    """Add up all units' records.
 
     Raises RunError where entries were lost or doubled, or the shards are not those that the records name.
     """
-    total, failed = UnitRecord(), [np.empty(0, np.uint64)]
+    total, failures, pairs, sides = UnitRecord(), Failures(), KnownIds(), KnownIds()
     for record in _records(work):
-        failed.append(hash_ids(record.failed))
+        failures.add(record.failed)
+        pairs.merge(hash_ids([mark for mark, _ in record.halved]))
+        sides.merge(hash_ids([mark for _, mark in record.halved]))
         total.merge(record)
     plan = work.plan
     counts = total.totals.counts
@@ -108,13 +129,15 @@ def collect(work: Work) -> tuple[UnitRecord, KnownIds]:
     ):
         counts[f"entries/{outcome}"] += count
     if plan.nameless:
-        total.totals.add_unreadable("", "no_image_id", "image_id is empty", plan.nameless)
+        total.totals.add_unreadable("", NAMELESS, "image_id is empty", plan.nameless)
     check_conservation(total, work)
     total.shards = []  # they are as many as the data are large
-    known = KnownIds()
-    for keys in planned_keys(work.plan_folder, plan):
-        known.add(keys)
-    return total, known.without(np.concatenate(failed))
+    tried = KnownIds()
+    for marks in planned_marks(work.plan_folder, plan):
+        tried.add(marks)
+    known = tried.without(failures.hashes).without(pairs.hashes)
+    known.merge(sides.hashes)
+    return Collected(total, tried, known, failures)
 
 
 def check_conservation(total: UnitRecord, work: Work) -> None:
@@ -141,11 +164,6 @@ def remove_done(work: Work) -> None:
         storage.remove_unfinished(folder)
 
 
-def _done_units(work: Work) -> set[int]:
-    uris = storage.list_files(work.done_folder, ".parquet")
-    return {int(PurePosixPath(uri).stem) for uri in uris}
-
-
 def _records(work: Work) -> Iterator[UnitRecord]:
     """The records of all units, a few in memory at a time."""
     for _, data in map_ahead(lambda unit: storage.read_bytes(work.done(unit)), range(work.plan.units)):
@@ -157,7 +175,7 @@ def _summaries(units: Sequence[int], work: Work, actors: Actors | None) -> Itera
 
     from pipelines.placement import Instance, configure, on_tasks, tables
 
-    configure(16 << 20, ["StorageReadError", "UnitStorageError"])
+    configure(16 << 20, ["StorageReadError", "UnitStorageError", "DecoderStartError"])
     chunks: list[NDArray[np.int64]] = np.array_split(np.array(units, np.int64), min(len(units), MAX_BLOCKS))
     source = ray.data.from_arrow([pa.table({"unit": chunk}, UNITS) for chunk in chunks])
     if actors is None:
