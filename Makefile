@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench bench-training bench-data clean
+.PHONY: help install demo test lint bench bench-training bench-data chaos fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -24,7 +24,8 @@ demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the im
 		--output $(OUT)/corrected --overwrite
 
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -42,6 +43,12 @@ bench-training: $(VENV)/installed  ## training images/s against a plain loop; wh
 bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared; how good masks without weights are (on ../shared's photos)
 	$(BIN)/python -m tests.benchmarks.preparation_memory
 	$(BIN)/python -m tests.benchmarks.saliency_quality
+
+chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, and a ledger of every row (about an hour on two cores)
+	$(BIN)/python -m tests.chaos --rows 2000
+
+fuzz: $(VENV)/installed  ## 20,000 damaged and crossed image files through the decoder of uploads (a few minutes)
+	$(BIN)/python -m tests.fuzz
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)

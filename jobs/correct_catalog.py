@@ -23,6 +23,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs import command
@@ -30,10 +31,14 @@ from model.precision import DEVICES, PRECISIONS
 from pipelines import ray_session, storage
 from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
+from pipelines.correction.gates import OFF
+from pipelines.correction.pending import INSPECT_HERE
 from pipelines.correction.read_catalog import count_unlabelled
-from pipelines.correction.survey import SURVEY_HERE, survey_here
+from pipelines.correction.survey import count_routes
+from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
 from pipelines.parquet_units import joined
+from pipelines.profiles.profile import profile_names
 from pipelines.schemas import STATUSES
 
 logger = logging.getLogger("jobs.correct_catalog")
@@ -43,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("correct_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
     _add_data(p.add_argument_group("data"))
+    _add_uploads(p.add_argument_group("what sellers may upload"))
+    _add_gates(p.add_argument_group("gates and marketplaces"))
     _add_fid(p.add_argument_group("FID and KID"))
     _add_resources(p.add_argument_group("resources"))
     p.add_argument(
@@ -79,9 +86,20 @@ def _add_data(group: Any) -> None:
         "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"
     )
     group.add_argument(
-        "--format", choices=tuple(EXTENSIONS), default="jpeg", help="of corrected images; png is lossless"
+        "--format",
+        choices=tuple(EXTENSIONS),
+        help="of corrected images; png is lossless (default: the profile's first, else jpeg)",
     )
-    group.add_argument("--quality", type=command.positive, default=92, help="of jpeg and webp, 1 to 100")
+    group.add_argument(
+        "--quality",
+        type=command.positive,
+        help="of jpeg and webp, 1 to 100 (default: the profile's, else 92); lowered where a profile limits the bytes",
+    )
+    group.add_argument(
+        "--ai-tag",
+        action="store_true",
+        help="write into corrected images that a model has changed them (IPTC's digital source type, in XMP)",
+    )
     group.add_argument(
         "--max-failed",
         type=float,
@@ -89,7 +107,75 @@ def _add_data(group: Any) -> None:
         metavar="SHARE",
         help="tolerated share of failed images, 0 to 1; above it the exit code is 3",
     )
-    group.add_argument("--overwrite", action="store_true", help="replace the run that OUTPUT holds")
+    group.add_argument(
+        "--retry-failed", action="store_true", help="try images again that failed before and have not changed"
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove what OUTPUT holds of earlier runs, and correct everything",
+    )
+
+
+def _add_uploads(group: Any) -> None:
+    defaults = DecodeLimits()
+    group.add_argument(
+        "--allow-uri",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
+        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
+    )
+    group.add_argument(
+        "--max-megapixels",
+        type=command.positive,
+        default=defaults.max_pixels // 1_000_000,
+        metavar="N",
+        help="larger uploads fail with too_many_pixels; a decoding process takes up to 25 bytes of memory per pixel",
+    )
+    group.add_argument(
+        "--max-megabytes",
+        type=command.positive,
+        default=defaults.max_bytes >> 20,
+        metavar="N",
+        help="larger files fail with too_many_bytes",
+    )
+    group.add_argument(
+        "--max-decode-seconds",
+        type=float,
+        default=defaults.max_seconds,
+        metavar="S",
+        help="time of one core after which an upload fails with decode_timeout",
+    )
+
+
+def _limits(arguments: argparse.Namespace) -> DecodeLimits:
+    return DecodeLimits(
+        max_bytes=arguments.max_megabytes << 20,
+        max_pixels=arguments.max_megapixels * 1_000_000,
+        max_seconds=arguments.max_decode_seconds,
+    )
+
+
+def _add_gates(group: Any) -> None:
+    group.add_argument(
+        "--gates",
+        metavar=f"URI|{OFF}",
+        help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
+        "pipelines/correction/gates.py)",
+    )
+    group.add_argument(
+        "--gate-detector",
+        metavar="URI",
+        help="detector that must not find the defect in the corrected image any more (default: --detector's)",
+    )
+    group.add_argument(
+        "--profile",
+        metavar="NAME|URI",
+        help=f"a marketplace's rules: {', '.join(profile_names())}, or a YAML file; they choose format, quality and "
+        "bytes, and the manifest says what each corrected image fails (profile_issues)",
+    )
 
 
 def _add_fid(group: Any) -> None:
@@ -154,10 +240,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ray_session.stopped_afterwards():
         run = correction_job.run(plan)
     sys.stdout.write(
-        summary(run.plan.config.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing)
+        summary(run.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing, run.unchanged)
     )
     if run.too_many_failed:
-        failed, rows = run.totals.statuses["failed"], run.totals.rows
+        failed, rows = run.statuses["failed"], run.inspection.rows
         logger.error(
             "%d of %d images failed, more than --max-failed %g tolerates; see the top errors in the report",
             *(failed, rows, plan.config.max_failed),
@@ -172,8 +258,12 @@ def summary(
     seconds: Mapping[str, float],
     fid: Mapping[str, Any] | None,
     fid_missing: str | None,
+    unchanged: int = 0,
 ) -> str:
-    """What a person wants to know at the end: counts, the table of FID, and where everything is."""
+    """What a person wants to know at the end: counts, the table of FID, and where everything is.
+
+    statuses: of what the run worked on; unchanged: rows beside these that it left as they were.
+    """
     rows = sum(statuses.values())
     counts = ", ".join(f"{statuses.get(status, 0)} {status}" for status in STATUSES)
     rate = rows / max(seconds["correct"], 1e-9)
@@ -181,7 +271,17 @@ def summary(
         f"\n{rows} images: {counts}; {rate:.1f} images/s while correcting, {seconds['total']:.0f} s in all",
         "",
     ]
-    lines += [f"no FID: {fid_missing}"] if fid is None else _fid_table(fid)
+    if unchanged:
+        lines[:1] = [
+            f"\n{unchanged} images are unchanged since an earlier run and were left as they are",
+            lines[0].lstrip(),
+        ]
+    if not rows:
+        lines = [lines[0], "nothing was corrected", ""]
+    elif fid is None:
+        lines.append(f"no FID: {fid_missing}")
+    else:
+        lines += _fid_table(fid)
     lines += [
         "",
         f"images    {storage.join(output, 'images')}",
@@ -219,8 +319,8 @@ def _preview(plan: Plan) -> dict[str, Any]:
     preview: dict[str, Any] = {"rows": plan.listing.rows, "read_tasks": len(plan.listing.units)}
     if plan.detector is not None:
         preview["rows_to_label"] = count_unlabelled(joined(plan.listing.units))
-    if plan.listing.rows <= SURVEY_HERE:
-        preview["rows_by_route"] = dict(survey_here(plan.listing.units, plan.label_map, 1).rows)
+    if plan.listing.rows <= INSPECT_HERE:
+        preview["rows_by_route"] = count_routes(joined(plan.listing.units), plan.label_map)
     return preview
 
 
@@ -235,12 +335,28 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         label_map=absolute(arguments.label_map),
         detector=absolute(arguments.detector),
         reference=absolute(arguments.reference),
+        gates=arguments.gates if arguments.gates == OFF else absolute(arguments.gates),
+        gate_detector=absolute(arguments.gate_detector),
+        profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
+        limits=_limits(arguments),
+        allow_uri=tuple(
+            prefix if "://" in prefix else str(Path(prefix).absolute()) for prefix in arguments.allow_uri
+        ),
         **{
             name: getattr(arguments, name)
             for name in (
                 *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
-                *("batch_size", "limit", "format", "quality", "max_failed", "overwrite"),
+                *(
+                    "batch_size",
+                    "limit",
+                    "format",
+                    "quality",
+                    "ai_tag",
+                    "max_failed",
+                    "overwrite",
+                    "retry_failed",
+                ),
             )
         },
     )

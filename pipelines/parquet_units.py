@@ -70,11 +70,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Listing:
-    """Units of all files, their rows, and their size in bytes as stored."""
+    """Units of all files, their rows, and their size in bytes as stored.
+
+    filled_columns: paths (`image.bytes`) of the columns in which some row has a value, as far as the footers tell.
+    """
 
     units: tuple[Unit, ...]
     rows: int
     stored_bytes: int
+    filled_columns: frozenset[str] = frozenset()
 
 
 def list_units(
@@ -90,6 +94,7 @@ def list_units(
     if not files:
         raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}")
     units: list[Unit] = []
+    filled: set[str] = set()
     rows = stored = 0
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         for file, (schema, metadata) in zip(files, _footers(pool, files, flag, limit), strict=False):
@@ -100,29 +105,31 @@ def list_units(
                 metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups) if wanted
             )
             units.extend(_split(file, metadata, wanted))
+            filled |= _filled(metadata)
             if limit is not None and rows >= limit:
                 break
-    return Listing(tuple(units), rows, stored)
+    return Listing(tuple(units), rows, stored, frozenset(filled))
 
 
-def read_unit(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Tables of at most READ_ROWS rows (small ones: UNIT_ROWS) over `unit`, each with the number of its first row.
+def read_unit(unit: Unit, columns: Sequence[str], step: int | None = None) -> Iterator[tuple[int, pa.Table]]:
+    """Tables of at most `step` rows (default: READ_ROWS, small ones UNIT_ROWS) over `unit`, each with the number of its
+    first row.
 
-    Columns that the file lacks are left out. Raises StorageReadError.
+    Columns that the file lacks are left out; `struct.field` names a part of one. Raises StorageReadError.
     """
     try:
-        yield from _read(unit, columns)
+        yield from _read(unit, columns, step)
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
         raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
 
 
-def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+def _read(unit: Unit, columns: Sequence[str], step: int | None) -> Iterator[tuple[int, pa.Table]]:
     filesystem, path = storage.arrow_filesystem(unit.uri)
     with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
-        present = [name for name in columns if name in file.schema_arrow.names]
+        present = [name for name in columns if _has(file.schema_arrow, name)]
         row, skip, left = unit.first, unit.skip, unit.rows
         # A piece of a row group has small rows (`_pieces`): the ones before it are passed in larger steps.
-        step = UNIT_ROWS if skip else READ_ROWS
+        step = step or (UNIT_ROWS if skip else READ_ROWS)
         for batch in file.iter_batches(step, row_groups=list(unit.row_groups), columns=present):
             table = pa.Table.from_batches([batch.slice(skip, left)])
             _check_text(table, unit.uri, row)
@@ -132,6 +139,14 @@ def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
             row, left = row + table.num_rows, left - table.num_rows
             if not left:
                 return
+
+
+def _has(schema: pa.Schema, name: str) -> bool:
+    column, _, part = name.partition(".")
+    if column not in schema.names:
+        return False
+    kind = schema.field(column).type
+    return not part or (pa.types.is_struct(kind) and kind.get_field_index(part) >= 0)
 
 
 def _check_text(table: pa.Table, uri: str, first: int) -> None:
@@ -181,6 +196,21 @@ def joined(units: Sequence[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[Un
             last = replace(last, row_groups=groups, rows=last.rows + unit.rows)
     if last is not None:
         yield last
+
+
+def _filled(metadata: pq.FileMetaData) -> set[str]:
+    """Paths of columns that are not null throughout; without statistics a column counts as filled."""
+    found: set[str] = set()
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        for position in range(group.num_columns):
+            chunk = group.column(position)
+            if chunk.path_in_schema in found:
+                continue
+            told = chunk.statistics
+            if told is None or not told.has_null_count or told.null_count < chunk.num_values:
+                found.add(chunk.path_in_schema)
+    return found
 
 
 def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:

@@ -8,7 +8,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -21,11 +21,26 @@ import torch
 
 from model.errors import RunError
 from pipelines import storage
+from pipelines.correction.deliver import DeliverySettings, deliver
 from pipelines.correction.full_size import apply_edits
+from pipelines.correction.gate_detector import Remaining
+from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import safe_name
-from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
+from pipelines.correction.rows import (
+    CORRECT,
+    IMAGES,
+    REFRESH,
+    REFRESHED,
+    SAMPLE,
+    SAMPLES,
+    STRIP,
+    STRIPS,
+    to_table,
+)
+from pipelines.correction.run_folder import REFRESHED_FOLDER, RunFolder
 from pipelines.correction.totals import summarise
-from pipelines.decode import DecodeLimits, ImageError, decode_image
+from pipelines.decode import DecodeLimits, ImageError
+from pipelines.decode_process import DecoderStartError, decode_image_apart
 from pipelines.encode import EXTENSIONS, encode_image
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
@@ -51,11 +66,11 @@ class CommitSettings:
     """What committing needs to know; small, it travels with every task."""
 
     output: str
+    journal: str  # folder of this attempt's manifest rows
     model_version: str
     config_hash: str
     groups: Mapping[str, str]  # of each defect
-    format: str = "jpeg"
-    quality: int = 92
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
@@ -63,7 +78,7 @@ class CommitSettings:
 
 @dataclass
 class _Row:
-    """What becomes of one image."""
+    """What becomes of one image. manifest: empty where there is a row of it already."""
 
     manifest: dict[str, Any]
     encoded: bytes | None = None
@@ -75,19 +90,27 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     """Commit a block of EDITED rows and return one row of SUMMARY. Raises StorageWriteError."""
     torch.set_num_threads(1)  # as many tasks run as there are cores
     started = time.perf_counter()
+    detector = settings.delivery.detector
+    remaining = None if detector is None else detector.load()
     committed = []
+    rows = table.to_pylist()
     with _writer() as write:
-        for row in table.to_pylist():
-            done = _commit_row(row, settings)
+        for row in rows:
+            needs_work = row["purpose"] == CORRECT
+            done = _commit_row(row, settings, remaining) if needs_work else _only_sample(row, settings)
             if done.encoded is not None:
                 write(done.manifest["output_uri"], done.encoded)
             done.encoded = None  # written; a block of large images must not pile up
             committed.append(done)
     # The manifest names only what has been written.
-    _write_parts(committed, settings.output)
+    _write_parts(rows, committed, settings)
     seconds = {name: pc.sum(table[name]).as_py() or 0.0 for name in ("decode_seconds", "generator_seconds")}
     seconds["commit_seconds"] = time.perf_counter() - started
-    return summarise([done.manifest for done in committed], table.column("route").to_pylist(), seconds)
+    corrected = [
+        (done.manifest, row["route"]) for row, done in zip(rows, committed, strict=True) if done.manifest
+    ]
+    refreshed = sum(row["purpose"] == REFRESH for row in rows)
+    return summarise([row for row, _ in corrected], [route for _, route in corrected], seconds, refreshed)
 
 
 def part_name(image_ids: list[str]) -> str:
@@ -99,14 +122,14 @@ def part_name(image_ids: list[str]) -> str:
     return f"part-{digest.hexdigest()[:32]}.parquet"
 
 
-def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
+def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
     defect = row["defects"][0] if row["defects"] else None
     manifest = {
         **{
             name: row[name]
             for name in ("image_id", "source_uri", "product_type", "defects", "width", "height")
         },
-        "input_sha256": row["input_sha256"],
+        **{name: row[name] for name in ("input_sha256", "input_version", "row_key", "image_key")},
         "status": "passthrough",
         "group": settings.groups[defect] if defect else None,
         "defect": defect,
@@ -121,37 +144,54 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
         if row["error_code"] is not None:
             manifest["status"] = "failed"
         elif defect:
-            _correct(row, settings, done)
+            _correct(row, settings, remaining, done)
         elif row["sampled"]:
-            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    except DecoderStartError:  # the machine's failure: the task is tried again
+        raise
     except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
         done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
         done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
     return done
 
 
-def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
-    before = decode_image(row["upload"], settings.limits)
-    after = apply_edits(before, row["edits"])
-    encoded = encode_image(after, settings.format, settings.quality)
-    name = f"{safe_name(row['image_id'])}.{EXTENSIONS[settings.format]}"
-    done.encoded = encoded
+def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
+    before = decode_image_apart(row["upload"], settings.limits)
+    edited = apply_edits(before, row["edits"])
+    try:
+        delivered = deliver(before, edited, row, settings.delivery, remaining)
+    except Rejection as rejection:
+        done.manifest |= {
+            "status": "rejected",
+            "error_code": rejection.code,
+            "error_message": rejection.message,
+        }
+        # FID is of what is published: neither side of this pair is.
+        if row["in_strip"]:
+            done.strip = _strip(row, before, edited.image, rejection.message)
+        return
+    name = f"{safe_name(row['image_id'])}.{EXTENSIONS[delivered.format]}"
+    done.encoded = delivered.encoded
     done.manifest |= {
         "status": "corrected",
         "output_uri": storage.join(settings.output, IMAGES, row["defects"][0], name),
-        "output_sha256": hashlib.sha256(encoded).hexdigest(),
+        "output_sha256": hashlib.sha256(delivered.encoded).hexdigest(),
+        "profile_issues": delivered.issues,
     }
-    if row["sampled"] or row["in_strip"]:
-        after = decode_image(
-            encoded
-        )  # measured and shown is what was delivered, the encoder's losses included
+    # Measured and shown is what was delivered, the encoder's losses included.
     if row["sampled"]:
-        done.sample = _sample(row, before, after)
+        done.sample = _sample(row, before, delivered.image)
     if row["in_strip"]:
-        pictures = {"before": _picture(before), "after": _picture(after)}
-        done.strip = {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
+        done.strip = _strip(row, before, delivered.image, None)
+
+
+def _strip(
+    row: dict[str, Any], before: np.ndarray, after: np.ndarray, rejected: str | None
+) -> dict[str, Any]:
+    pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
+    return {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
 
 
 def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
@@ -170,20 +210,37 @@ def _picture(image: np.ndarray) -> bytes:
     return encode_image(shrink_bicubic(image, STRIP_SIDE), "jpeg", STRIP_QUALITY)
 
 
-def _write_parts(committed: list[_Row], output: str) -> None:
-    """The block's manifest part and, where it has any, samples and strips, each under the block's own name."""
-    name = part_name([done.manifest["image_id"] for done in committed])
+def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
+    """Of an image that needs no correction: what others are compared with, where it is in the sample."""
+    done = _Row({})
+    if row["sampled"] and row["upload"] is not None:
+        with suppress(ImageError):
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
+    return done
+
+
+def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
+    """The block's parts of the journal and of all that goes with it, each under the block's own name."""
+    name = part_name([row["image_id"] for row in rows])
+    run = RunFolder(settings.output)
+    refreshed = [row for row in rows if row["purpose"] == REFRESH]
     parts = (
-        (MANIFEST_FOLDER, MANIFEST, [done.manifest for done in committed]),
-        (SAMPLES, SAMPLE, [done.sample for done in committed if done.sample]),
-        (STRIPS, STRIP, [done.strip for done in committed if done.strip]),
+        (settings.journal, MANIFEST, [done.manifest for done in committed if done.manifest]),
+        (run.at(REFRESHED_FOLDER), REFRESHED, refreshed),
+        (run.at(SAMPLES), SAMPLE, [done.sample for done in committed if done.sample]),
+        (run.at(STRIPS), STRIP, [done.strip for done in committed if done.strip]),
     )
     # Samples first: a manifest row means that everything of its image is there.
-    for folder, schema, rows in reversed(parts):
-        if rows:
-            buffer = io.BytesIO()
-            pq.write_table(to_table(rows, schema), buffer, compression="zstd")
-            write_object(storage.join(output, folder, name), buffer.getvalue())
+    for folder, schema, found in reversed(parts):
+        if found:
+            write_object(storage.join(folder, name), parquet_bytes(to_table(found, schema)))
+
+
+def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """A table as the content of a file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size, compression="zstd")
+    return buffer.getvalue()
 
 
 @contextmanager

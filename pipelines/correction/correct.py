@@ -93,7 +93,7 @@ class Corrector:
                 edits[row].append(edit)
                 done = len(edits[row])
                 if done < len(defects[row]):  # the next pass sees the image as this one leaves it
-                    waiting.append(_Task(row, defects[row][done], apply_edits(task.image, [edit])))
+                    waiting.append(_Task(row, defects[row][done], apply_edits(task.image, [edit]).image))
         return edits, broken
 
     def _forward(self, batch: "list[_Task]") -> list[dict[str, bytes] | None]:

@@ -19,20 +19,26 @@ _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 
 
 def summarise(
-    manifest: Sequence[Mapping[str, Any]], routes: Sequence[str], seconds: Mapping[str, float]
+    manifest: Sequence[Mapping[str, Any]],
+    routes: Sequence[str],
+    seconds: Mapping[str, float],
+    refreshed: int = 0,
 ) -> pa.Table:
     """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
 
-    routes: each row's route. seconds: of one core, by stage.
+    routes: each row's route. seconds: of one core, by stage. refreshed: rows whose image is the one corrected before.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
+    issues: Counter[str] = Counter()
     for row, route in zip(manifest, routes, strict=True):
         by_route.setdefault(route, Counter())[row["status"]] += 1
+        issues.update({issue.split()[0] for issue in row.get("profile_issues") or ()})
         if row["error_code"] is not None:
             errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
     summary = {
         "rows": len(manifest),
+        "refreshed": refreshed,
         **_counts(sum(by_route.values(), Counter())),
         "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
         "errors": [
@@ -43,6 +49,7 @@ def summarise(
             }
             for code, rows in sorted(errors.items())
         ],
+        "profile_issues": [{"rule": rule, "count": count} for rule, count in sorted(issues.items())],
         **seconds,
     }
     return to_table([summary], SUMMARY)
@@ -53,9 +60,11 @@ class Totals:
     """Sums over the summaries of all blocks. Bounded by the numbers of defects and of error codes."""
 
     rows: int = 0
-    blocks: int = 0  # that are not empty
+    refreshed: int = 0
+    parts: int = 0  # of the journal
     statuses: Counter[str] = field(default_factory=Counter)
     routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
+    profile_issues: Counter[str] = field(default_factory=Counter)  # rule -> corrected images that fail it
     seconds: Counter[str] = field(default_factory=Counter)  # of one core, by stage
     _error_counts: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -63,7 +72,8 @@ class Totals:
     def add(self, summary: Mapping[str, Any]) -> None:
         """Add one row of SUMMARY; the order does not matter."""
         self.rows += summary["rows"]
-        self.blocks += summary["rows"] > 0
+        self.refreshed += summary["refreshed"]
+        self.parts += summary["rows"] > 0
         self.statuses.update(_counts(summary))
         for route in summary["routes"]:
             self.routes.setdefault(route["route"], Counter()).update(_counts(route))
@@ -72,6 +82,7 @@ class Totals:
             self._error_counts[code] += error["count"]
             examples = [(example["image_id"], example["message"]) for example in error["examples"]]
             self._examples[code] = sorted([*self._examples.get(code, []), *examples])[:EXAMPLES]
+        self.profile_issues.update({one["rule"]: one["count"] for one in summary["profile_issues"] or ()})
         for name in _STAGES:
             self.seconds[name] += summary[name]
 

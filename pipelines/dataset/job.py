@@ -162,7 +162,7 @@ def _summaries(units: Sequence[int], work: Work, actors: "Placement | None") -> 
 
     from pipelines.placement import configure, on_tasks, tables
 
-    configure(16 << 20, ["StorageReadError", "UnitStorageError"])
+    configure(16 << 20, ["StorageReadError", "UnitStorageError", "DecoderStartError"])
     chunks: list[NDArray[np.int64]] = np.array_split(np.array(units, np.int64), min(len(units), MAX_BLOCKS))
     source = ray.data.from_arrow([pa.table({"unit": chunk}, UNITS) for chunk in chunks])
     if actors is None:

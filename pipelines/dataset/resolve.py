@@ -14,7 +14,8 @@ import numpy as np
 from pipelines.ahead import map_ahead
 from pipelines.dataset.cells import Cells
 from pipelines.dataset.records import LEFT, Entry, Locator, Record
-from pipelines.decode import ImageError, decode_image
+from pipelines.decode import ImageError
+from pipelines.decode_process import decode_image_apart
 from pipelines.encode import encode_image
 from pipelines.fetch import read_image
 
@@ -104,7 +105,7 @@ class _Images:
         if data is None or place.part is None:
             return data
         if self._halves is None or self._halves.of != key:
-            self._halves = _Halves(key, decode_image(data))
+            self._halves = _Halves(key, decode_image_apart(data))
         return _half(self._halves.pixels, place.part)
 
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from model.errors import ConfigurationError
 from pipelines.dataset.mask_quality import measure_mask
 from pipelines.dataset.records import Entry, Record
-from pipelines.decode import ImageError, decode_image
+from pipelines.decode import ImageError
+from pipelines.decode_process import decode_image_apart
 from pipelines.defects import Synthesis, composite_on_white, synthesis
 from pipelines.encode import encode_image
 from pipelines.resize import shrink_bicubic
@@ -119,10 +120,14 @@ def read_sample(record: Record, settings: RowSettings) -> Sample:
     if record.error is not None:
         raise ImageError(*record.error)
     entry = record.entry
-    target = None if record.target is None else shrink_bicubic(decode_image(record.target), settings.max_side)
+    target = (
+        None
+        if record.target is None
+        else shrink_bicubic(decode_image_apart(record.target), settings.max_side)
+    )
     if record.source is None:
         return Sample(entry, None, target)
-    full = decode_image(record.source)
+    full = decode_image_apart(record.source)
     source = shrink_bicubic(full, settings.max_side)
     if entry.defect is not None:
         return Sample(entry, source, target)
@@ -243,7 +248,7 @@ def _read_mask(
     if not record.mask:
         return None, "missing", None
     try:
-        mask = decode_image(record.mask)[..., 0]
+        mask = decode_image_apart(record.mask)[..., 0]
     except ImageError as error:
         return None, "unreadable", error.code
     return (mask, None, None) if mask.shape == image.shape[:2] else (None, "wrong_size", None)

@@ -15,8 +15,11 @@ from pipelines.decode import decode_image
 from pipelines.schemas import MANIFEST
 from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
 from tests.hostile_images import encode, hostile_images, odd_images
+from tests.poison import poison
 
 pytestmark = pytest.mark.ray
+
+POISON = {"kill": "decoder_crashed", "endless": "decode_timeout", "balloon": "decoder_out_of_memory"}
 
 
 def correct(catalog: Path, output: Path, bundle: Path, *flags: str) -> int:
@@ -45,13 +48,16 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
         *(row(f"odd {name}", "watermark", image=data) for name, (data, _, _) in odd.items()),
         *(row(f"hostile {name}", "watermark", image=data) for name, (data, _) in hostile.items()),
         *(row(f"unlabelled {name}", image=data) for name, (data, _) in hostile.items()),
+        *(row(f"poison {kind}", "watermark", image=poison(kind)) for kind in POISON),
         row("fetched", "watermark", uri=str(tmp_path / "there.png")),
         row("missing", "watermark", uri=str(tmp_path / "gone.png")),
         row("nothing", "watermark", uri=None),
+        row("not allowed", "watermark", uri="/etc/hostname"),
     ]
     write_catalog(tmp_path / "catalog" / "a.parquet", catalog, row_group_size=9)
     output = tmp_path / "out"
-    flags = ("--no-fid", "--format", "png", "--max-failed", "0.7")
+    flags = ("--no-fid", "--format", "png", "--max-failed", "0.7", "--max-decode-seconds", "2")
+    flags += ("--allow-uri", str(tmp_path))
     assert correct(tmp_path / "catalog", output, untouched, *flags) == command.EXIT_OK
 
     found = {one["image_id"]: one for one in manifest(output)}
@@ -67,12 +73,19 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
             one = found[f"{kind} {name}"]
             assert (one["status"], one["error_code"], one["output_uri"]) == ("failed", code, None)
             assert one["error_message"]
-    codes = {name: found[name]["error_code"] for name in ("fetched", "missing", "nothing")}
-    assert codes == {"fetched": None, "missing": "missing", "nothing": "no_image"}
+    # They killed the process that decoded them, and nothing else.
+    assert {kind: found[f"poison {kind}"]["error_code"] for kind in POISON} == POISON
+    codes = {name: found[name]["error_code"] for name in ("fetched", "missing", "nothing", "not allowed")}
+    assert codes == {
+        "fetched": None,
+        "missing": "missing",
+        "nothing": "no_image",
+        "not allowed": "uri_not_allowed",
+    }
     np.testing.assert_array_equal(decode_image(Path(found["fetched"]["output_uri"]).read_bytes()), picture(1))
 
     told = json.loads((output / "run.json").read_text())
-    failed = 2 * len(hostile) + 2
+    failed = 2 * len(hostile) + len(POISON) + 3
     assert told["state"] == "complete"
     assert told["counts"] == {"corrected": len(odd) + 1, "passthrough": 0, "rejected": 0, "failed": failed}
     assert sum(error["count"] for error in told["errors"]) == failed
@@ -81,7 +94,7 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
     assert "truncated" in (output / "report" / "index.html").read_text()
     with Image.open(output / "report" / "before_after.png") as sheet:
         assert sheet.format == "PNG"
-    assert not (output / ".samples").exists()
+    assert not (output / ".run").exists()
 
 
 def test_too_many_failures_are_exit_code_3_with_outputs_and_without_success(
@@ -112,7 +125,11 @@ def test_runs_agree_whatever_their_parallelism(ray_local: None, tmp_path: Path) 
     assert one == other
     rest = [
         [
-            {name: value for name, value in found.items() if name not in ("output_uri", "corrected_at")}
+            {
+                name: value
+                for name, value in found.items()
+                if name not in ("output_uri", "corrected_at", "row_key", "image_key")
+            }
             for found in manifest(output)
         ]
         for output in outputs
@@ -143,15 +160,14 @@ def test_fid_compares_with_the_catalogs_clean_images(
     assert str(output / "report" / "index.html") in shown
 
 
-def test_a_used_output_is_replaced_only_when_asked(ray_local: None, untouched: Path, tmp_path: Path) -> None:
-    from model.errors import ConfigurationError
-
+def test_a_used_output_is_replaced_when_asked(ray_local: None, untouched: Path, tmp_path: Path) -> None:
     write_catalog(tmp_path / "catalog" / "a.parquet", rows(5))
     output = tmp_path / "out"
     assert correct(tmp_path / "catalog", output, untouched, "--no-fid", "--limit", "3") == command.EXIT_OK
-    before = tree(output)
-    with pytest.raises(ConfigurationError, match="--overwrite"):
-        correct(tmp_path / "catalog", output, untouched, "--no-fid")
-    assert tree(output) == before
+    (output / "images" / "watermark" / "of-long-ago.jpg").write_bytes(b"x")
+    before = manifest(output)
     assert correct(tmp_path / "catalog", output, untouched, "--no-fid", "--overwrite") == command.EXIT_OK
-    assert len(manifest(output)) == 5
+    after = manifest(output)
+    assert len(after) == 5
+    assert all(one["corrected_at"] > before[0]["corrected_at"] for one in after)
+    assert not (output / "images" / "watermark" / "of-long-ago.jpg").exists()

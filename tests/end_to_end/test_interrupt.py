@@ -6,17 +6,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
 from jobs import command
 from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
-from tests.processes import processes_that_name
-
-#: Seconds within which Ray starts and the first images are written, on a machine that is busy.
-PATIENCE = 180
+from tests.processes import PATIENCE, processes_that_name, wait_until
 
 
 @pytest.mark.ray
@@ -37,21 +33,15 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     with subprocess.Popen(
         line, cwd=repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
-        deadline = time.monotonic() + PATIENCE
-        while not list(output.glob("manifest/*.parquet")):
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < deadline, "no image was corrected"
-            time.sleep(0.1)
+        wait_until(lambda: list(output.glob(".run/journal/000/*.parquet")), process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == command.EXIT_INTERRUPTED
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors
-    while processes_that_name(ray_folder):
-        assert time.monotonic() < deadline, f"left behind: {processes_that_name(ray_folder)}"
-        time.sleep(0.2)
+    wait_until(lambda: not processes_that_name(ray_folder))
     shutil.rmtree(ray_folder)
     assert not (output / "_SUCCESS").exists()
-    written = read_parquet(output / "manifest")
+    written = read_parquet(output / ".run" / "journal" / "000")
     assert 0 < len(written) < 4000
     assert all(Path(row["output_uri"]).exists() for row in written if row["status"] == "corrected")

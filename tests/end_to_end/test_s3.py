@@ -37,7 +37,17 @@ def test_everything_on_s3(s3_folder: str, tmp_path: Path, repository: Path) -> N
         upload(tmp_path / name, f"{s3_folder}/{name}")
     places = {"--catalog": "catalog", "--model": "bundle", "--output": "out"}
     flags = [text for flag, name in places.items() for text in (flag, f"{s3_folder}/{name}")]
-    flags += ["--no-fid", "--format", "png", "--max-failed", "0.3", "--actors", "1:1"]
+    flags += [
+        "--no-fid",
+        "--format",
+        "png",
+        "--max-failed",
+        "0.3",
+        "--actors",
+        "1:1",
+        "--allow-uri",
+        s3_folder,
+    ]
     done = subprocess.run(
         [sys.executable, "jobs/correct_catalog.py", *flags],
         cwd=repository,

@@ -116,11 +116,13 @@ def test_the_configs_hash_follows_what_decides_the_outputs_bytes(config: Correct
     plan = resolve(config)
 
     def hashed(**changes: Any) -> str:
-        return dataclasses.replace(plan, config=dataclasses.replace(config, **changes)).config_hash("float32")
+        return resolve(dataclasses.replace(config, **changes)).config_hash("float32")
 
     base = hashed()
     assert base == hashed(batch_size=9, output="elsewhere", limit=3, actors=(1, 2), fid=True)
-    assert len({base, hashed(quality=80), hashed(format="webp"), plan.config_hash("bfloat16")}) == 4
+    others = [hashed(**change) for change in ({"quality": 80}, {"format": "webp"}, {"gates": "off"})]
+    others += [hashed(profile="amazon"), hashed(profile="google"), plan.config_hash("bfloat16")]
+    assert len({base, *others}) == 7
     assert hashed(format="png", quality=80) == hashed(format="png", quality=90)
     fewer = dataclasses.replace(plan.label_map, rules=plan.label_map.rules[:1])
     assert dataclasses.replace(plan, label_map=fewer).config_hash("float32") != base

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.read_catalog import CATALOG_ROW
-from pipelines.correction.rows import DECODED
+from pipelines.correction.rows import CORRECT, DECODED
 from pipelines.correction.survey import CLEAN
 from pipelines.label_map import LabelMap
 from pipelines.resize import resize_bicubic
@@ -21,7 +22,7 @@ SETTINGS = DecodeSettings(LabelMap.default(), image_size=16)
 
 
 def decode(rows: list[dict[str, Any]], settings: DecodeSettings = SETTINGS) -> list[dict[str, Any]]:
-    columns = {"source_uri": None, **dict.fromkeys(CATALOG_ROW.names)}
+    columns = {**dict.fromkeys(CATALOG_ROW.names), "purpose": CORRECT, "work_key": b"w" * 16}
     normal = [{**columns, **one, "source_uri": one.get("uri")} for one in rows]
     table = pa.Table.from_pylist(
         [{name: one[name] for name in CATALOG_ROW.names} for one in normal], CATALOG_ROW
@@ -82,7 +83,9 @@ def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
             row("d", "watermark", uri=str(tmp_path / "empty.jpg")),
             row("e", "watermark", uri=None),
             row("f", "watermark", uri="gopher://old/picture"),
-        ]
+            row("g", "watermark", uri="/etc/hostname"),
+        ],
+        dataclasses.replace(SETTINGS, allowed=AllowedUris((str(tmp_path),))),
     )
     assert [one["error_code"] for one in found] == [
         None,
@@ -90,7 +93,8 @@ def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
         "missing",
         "empty",
         "no_image",
-        "scheme_not_allowed",
+        "uri_not_allowed",
+        "uri_not_allowed",
     ]
     assert [one["upload"] for one in found[:2]] == [data, data]
     assert found[0]["source_uri"] == str(tmp_path / "there.jpg")

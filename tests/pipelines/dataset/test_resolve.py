@@ -85,7 +85,9 @@ def test_a_picture_of_two_halves_is_read_once(tmp_path: Path, monkeypatch: pytes
     reads: list[str] = []
     decodes: list[int] = []
     monkeypatch.setattr(resolve, "read_image", lambda uri: reads.append(uri) or Path(uri).read_bytes())
-    monkeypatch.setattr(resolve, "decode_image", lambda data: decodes.append(len(data)) or decode_image(data))
+    monkeypatch.setattr(
+        resolve, "decode_image_apart", lambda data: decodes.append(len(data)) or decode_image(data)
+    )
     (tmp_path / "a.jpg").write_bytes(two_sided(1)[0])
     place = str(tmp_path / "a.jpg")
     assert one(Entry("x", Locator(place, part=LEFT), Locator(place, part=RIGHT))).error is None
