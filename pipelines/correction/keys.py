@@ -3,12 +3,22 @@
 import hashlib
 import re
 
+from pipelines import storage
+from pipelines.encode import EXTENSIONS
+
+#: Below the output folder.
+IMAGES = "images"
 #: Letters that mean the same on local disks, in object stores and in URLs. Everything else is escaped.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
 
 #: Longest name. File systems end at 255 bytes, and an extension and a temporary file's prefix come on top.
 MAX_LENGTH = 160
 _DIGEST = 40  # hexadecimal digits of SHA-256 that stand for the part that was cut
+
+
+def image_uri(output: str, defect: str, image_id: str, format: str) -> str:
+    """Where a corrected image lies. format: a key of `encode.EXTENSIONS`."""
+    return storage.join(output, IMAGES, defect, f"{safe_name(image_id)}.{EXTENSIONS[format]}")
 
 
 def safe_name(image_id: str) -> str:

@@ -9,9 +9,10 @@ import torch
 
 from model.edits import Edit, identity_theta
 from pipelines import storage
-from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, StorageWriteError, commit_block
+from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, commit_block
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
+from pipelines.correction.parts import StorageWriteError
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.decode import decode_image
 from pipelines.resize import resize_bicubic
@@ -55,6 +56,7 @@ def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
         "height": 44,
         "product_type": "mug",
         "purpose": "correct",
+        "place": f"catalog row {image_id}",
         "input_version": "etag:1:2",
         "row_key": b"r" * 16,
         "image_key": b"k" * 16,
