@@ -7,7 +7,7 @@ from typing import Any
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.rows import IMAGES
+from pipelines.correction.keys import IMAGES
 from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, RUN_FOLDER, SUCCESS, RunFolder
 
 #: What runs write and --overwrite removes; nothing else in the folder is touched.
