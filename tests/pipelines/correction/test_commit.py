@@ -223,8 +223,8 @@ def test_a_rejected_row_says_why_and_nothing_is_written_for_it(commit_settings: 
     assert (summary["rejected"], summary["corrected"], summary["errors"][0]["count"]) == (1, 0, 1)
     output = Path(commit_settings.output)
     assert not (output / "images").exists()
-    assert not (output / SAMPLES).exists()  # FID is of what is published
-    (strip,) = read_parquet(output / STRIPS)
+    assert not (output / ".run" / SAMPLES).exists()  # FID is of what is published
+    (strip,) = read_parquet(output / ".run" / STRIPS)
     assert strip["rejected"] == row["error_message"]
 
 
