@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 #: Seconds for which a failing request is tried again: longer than a restart of the storage or of a network's part.
 PATIENCE = 120.0
 #: The same before a job has begun: someone waits to hear that the endpoint is wrong.
-IMPATIENCE = 5.0
+IMPATIENCE = 10.0
 #: Seconds of silence after which an answer is no longer waited for, and a second for each of these bytes on top.
 _SILENCE, _SLOWEST = 30.0, 1 << 20
 #: Requests that work inside the store while the client waits, and may take it minutes.

@@ -266,4 +266,4 @@ def write_object(uri: str, data: bytes) -> None:
     try:
         storage.write_bytes(uri, data)
     except storage.STORAGE_ERRORS as error:
-        raise StorageWriteError(f"cannot write {uri}: {type(error).__name__}: {error}") from error
+        raise StorageWriteError(f"--output: cannot write {uri}: {storage.explain(error, uri)}") from error

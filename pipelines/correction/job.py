@@ -49,6 +49,7 @@ from pipelines.correction.run_folder import MANIFEST, PLAN_FOLDER, REPORT, RunFo
 from pipelines.correction.run_output import remove_run, write_run
 from pipelines.correction.survey import CLEAN, Survey
 from pipelines.correction.totals import Totals
+from pipelines.lock import Lock
 from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
 from pipelines.report import RunSummary, Strip, write_report
@@ -121,11 +122,11 @@ class Run:
         self.seconds[name] = time.perf_counter() - started
 
 
-def run(plan: Plan) -> Run:
+def run(plan: Plan, lock: Lock | None = None) -> Run:
     """Bring the output up to date with the catalog: correct what is new or changed, and publish the next manifest.
 
     Raises ConfigurationError before anything is changed, RunError and others after. Starts or joins Ray; the caller
-    shuts it down.
+    shuts it down. lock: of the output, held by the caller; where it is lost, nothing is published.
     """
     started = time.perf_counter()
     config = plan.config
@@ -146,7 +147,7 @@ def run(plan: Plan) -> Run:
         run.seconds["correct"] = 0.0
         if run.inspection.pending:
             with underway(), ray_session.our_errors():
-                _work(run, known, len(layers) - 1)
+                _work(run, known, len(layers) - 1, lock)
         elif plan.fid_weights is not None:
             run.fid_missing = "no image is new or changed"
         with run.stage("assemble"), underway(), ray_session.our_errors():
@@ -154,6 +155,8 @@ def run(plan: Plan) -> Run:
         run.seconds["total"] = time.perf_counter() - started
         _report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
+        if lock is not None:
+            lock.confirm()
         _publish(run)
     return run
 
@@ -205,7 +208,7 @@ def inspect(run: Run, known: Any) -> None:
         )
 
 
-def _work(run: Run, known: Any, attempt: int) -> None:
+def _work(run: Run, known: Any, attempt: int, lock: Lock | None) -> None:
     """Detect, correct and measure."""
     plan, inspection = run.plan, run.inspection
     logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
@@ -216,7 +219,7 @@ def _work(run: Run, known: Any, attempt: int) -> None:
             run.detected = _detect(run, detected)
             _survey_detected(run, detected)
     with run.stage("correct"):
-        _correct(run, known, run.folder.journal(attempt), detected)
+        _correct(run, known, run.folder.journal(attempt), detected, lock)
     if plan.fid_weights is not None:
         with run.stage("fid"):
             try:
@@ -326,13 +329,19 @@ def _survey_detected(run: Run, folder: str) -> None:
             run.inspection.survey.merge(row["sets"])
 
 
-def _correct(run: Run, known: Any, journal: str, detected: str | None) -> None:
-    """Stream what needs work through the steps and add up what comes back."""
+def _correct(run: Run, known: Any, journal: str, detected: str | None, lock: Lock | None) -> None:
+    """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
+    succeeds, and RunError where the lock is lost.
+    """
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         for table in tables(_summaries(run, known, journal, detected)):
             for summary in table.to_pylist():
                 run.totals.add(summary)
                 progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
+            if not run.plan.config.retry_failed:  # what failed before may well fail again
+                run.totals.check_promising(run.plan.config.max_failed)
+            if lock is not None:
+                lock.check()
     done = run.totals.rows + run.totals.refreshed
     if done != run.inspection.pending:
         raise RunError(
@@ -353,6 +362,7 @@ def _summaries(run: Run, known: Any, journal: str, detected: str | None) -> Data
     decode = DecodeSettings(
         plan.label_map,
         plan.image_size,
+        fit=plan.bundle.fit,
         sample=fid_sample.only((defects | set(compared.thresholds)) if is_measured else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from model.errors import TooManyFailedError
 from pipelines.correction.rows import SUMMARY, to_table
 from pipelines.report import TopError
 from pipelines.schemas import STATUSES
@@ -15,6 +16,8 @@ from pipelines.schemas import STATUSES
 EXAMPLES = 3
 #: Codes in the tables of errors.
 TOP_ERRORS = 20
+#: So many failures and nothing else, and the run ends: something is wrong that is not the images'.
+HOPELESS = 1000
 _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 
 
@@ -85,6 +88,22 @@ class Totals:
         self.profile_issues.update({one["rule"]: one["count"] for one in summary["profile_issues"] or ()})
         for name in _STAGES:
             self.seconds[name] += summary[name]
+
+    def check_promising(self, max_failed: float) -> None:
+        """Raise TooManyFailedError where HOPELESS images were to be corrected and every one failed.
+
+        max_failed: the tolerated share of failures; 1 tolerates this too.
+        """
+        failed = self.statuses["failed"]
+        attempted = self.rows + self.refreshed - self.statuses["passthrough"]
+        if max_failed < 1 and HOPELESS <= failed == attempted:
+            top = self.top_errors[0]
+            raise TooManyFailedError(
+                f"the first {failed} images that were to be corrected all failed, {top.count} of them with "
+                f"{top.code} ({top.example_ids[0]}: {top.example_message}): look for one cause (storage, credentials, "
+                "--allow-uri), then run again with --retry-failed; what was done is kept, and --max-failed 1 goes on "
+                "whatever fails"
+            )
 
     @property
     def top_errors(self) -> list[TopError]:

@@ -55,8 +55,8 @@ OPERATIONS: dict[str, Callable[[str], Any]] = {
     ),
     "exists": lambda folder: storage.exists(f"{folder}/there") and not storage.exists(f"{folder}/gone"),
     "remove": lambda folder: removed(f"{folder}/there"),
-    "copy": lambda folder: (
-        storage.copy(f"{folder}/there", f"{folder}/new") or storage.read_bytes(f"{folder}/new") == DATA
+    "move": lambda folder: (
+        storage.move(f"{folder}/there", f"{folder}/new") or storage.read_bytes(f"{folder}/new") == DATA
     ),
     "whole file": lambda folder: write_large(f"{folder}/new"),
     "arrow": lambda folder: read_arrow(f"{folder}/table").equals(TABLE),
