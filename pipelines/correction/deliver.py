@@ -111,7 +111,9 @@ def deliver(
     wanted = white or (settings.profile is not None and settings.profile.white_background)
     background = None
     if wanted:
-        after, background = snap_white(after, edited.matte)
+        # Another defect's matte says nothing of the background.
+        paints_ground = bool(row["defects"]) and row["defects"][-1] in settings.snaps
+        after, background = snap_white(after, edited.matte if paints_ground else None)
     metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
     product = None if gates is None or gates.product_changed is None else find_product(before)

@@ -15,6 +15,8 @@ from scipy import ndimage
 NEAR_WHITE = 240
 #: What the generator has painted (a matte of one half or more) is background by its word, and may be greyer.
 NEAR_WHITE_PAINTED = 235
+#: A matte below a tenth leaves the upload's pixels: a white product, unless nothing painted lies before it.
+TOUCHED = 26
 #: What counts as white in a file: all channels. The eye cannot tell 250 from 255.
 WHITE = 250
 #: Width of the border that is measured and side of the corners, shares of the shorter side.
@@ -39,12 +41,16 @@ def snap_white(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """`image` uint8 (H,W,3) with the near-white pixels of its background at exactly 255, and the mask (H,W) of these.
 
-    painted: the generator's matte (H,W) uint8, 0..255, where it is known. Pixels outside the mask are as they were.
+    painted: the matte (H,W) uint8, 0..255, of a generator that paints the background, where there is one. What it has
+    left alone is then reached through its like only: a ground that was white already, but not a white product in the
+    midst of what was painted. Pixels outside the mask are as they were.
     """
     darkest = darkest_channel(image)
     near = darkest >= NEAR_WHITE
     if painted is not None:
-        near |= (painted >= 128) & (darkest >= NEAR_WHITE_PAINTED)
+        touched = painted >= TOUCHED
+        left_alone = reached_from_border(near & ~touched)
+        near = left_alone | (near & touched) | ((painted >= 128) & (darkest >= NEAR_WHITE_PAINTED))
     background = reached_from_border(near)
     result = image.copy()
     result[background] = 255

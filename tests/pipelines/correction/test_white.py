@@ -34,6 +34,20 @@ def test_what_is_not_near_white_stays_unless_the_generator_has_painted_it() -> N
     assert (snapped[:, :5] == 255).all()
 
 
+def test_a_white_product_that_the_generator_left_alone_keeps_its_texture() -> None:
+    image = np.full((60, 60, 3), 253, np.uint8)  # painted
+    image[:, :6] = 244  # a strip of wall that was white enough
+    product = slice(20, 40), slice(20, 40)
+    image[product] = np.random.default_rng(1).integers(NEAR_WHITE, 255, (20, 20, 1))
+    painted = np.full((60, 60), 255, np.uint8)
+    painted[:, :6] = painted[product] = 0
+    snapped, background = snap_white(image, painted)
+    np.testing.assert_array_equal(snapped[product], image[product])
+    assert not background[product].any()
+    assert background.sum() == 60 * 60 - 20 * 20
+    assert snap_white(image)[1][product].all()  # nothing tells the product from the ground without a matte
+
+
 pictures = arrays.arrays(
     np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)), elements=st.integers(230, 255)
 )
