@@ -343,7 +343,8 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         fid=not arguments.no_fid,
         limits=_limits(arguments),
         allow_uri=tuple(
-            prefix if "://" in prefix else str(Path(prefix).absolute()) for prefix in arguments.allow_uri or ()
+            prefix if "://" in prefix else str(Path(prefix).absolute())
+            for prefix in arguments.allow_uri or ()
         ),
         **{
             name: getattr(arguments, name)
