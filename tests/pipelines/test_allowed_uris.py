@@ -152,7 +152,10 @@ def test_no_local_path_leaves_its_folder(parts: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "ftp://host/", "https://", "s3://shop/../", "a::b", "https://u:p@host/", "file://host/a", "s3://"],
+    [
+        *("", "ftp://host/", "https://", "s3://shop/../", "a::b", "https://u:p@host/", "file://host/a", "s3://"),
+        *("https://host/get?user=7", "HTTP://host/a#b"),  # any other query would be allowed as well
+    ],
 )
 def test_a_prefix_that_names_no_place_is_a_configuration_error(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="--allow-uri"):
