@@ -225,8 +225,7 @@ def serve() -> None:
             data = _receive(parent, request["bytes"])
             limits = DecodeLimits(**request["limits"])
             if base is not None:
-                _, most = resource.getrlimit(resource.RLIMIT_AS)
-                resource.setrlimit(resource.RLIMIT_AS, (base + limits.memory_bytes, most))
+                _limit_memory(base + limits.memory_bytes)
             head, pixels = _answer(data, limits, request["max_side"], hook)
             _send_head(parent, head)
             if pixels is not None:
@@ -257,6 +256,14 @@ def _address_space() -> int | None:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
         return None
+
+
+def _limit_memory(count: int) -> None:
+    """Limit the address space to `count` bytes, or to what whoever started this process lets it have."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY:
+        count = min(count, most)
+    resource.setrlimit(resource.RLIMIT_AS, (count, most))
 
 
 def _test_hook() -> Callable[[bytes], None] | None:

@@ -124,6 +124,19 @@ def test_a_machine_that_starts_no_process_is_no_images_failure(monkeypatch: pyte
         decode_image_apart(PICTURE)
 
 
+def test_a_process_that_may_not_have_that_much_memory_decodes_with_what_it_has() -> None:
+    script = (
+        "import resource\n"
+        "from pipelines.decode_process import decode_apart\n"
+        "from pipelines.decode import DecodeLimits\n"
+        "from tests.hostile_images import drawing, encode\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "decode_apart(encode(drawing(), 'PNG'), DecodeLimits(max_pixels=1 << 30))\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", script], cwd=root, check=True)
+
+
 @pytest.mark.parametrize("kind", ["idle", "endless"])
 def test_a_child_ends_with_its_parent_however_that_ends(kind: str) -> None:
     """Whether it waits for work or is stuck in an image."""
