@@ -32,8 +32,11 @@ FAILED: Mapping[str, str] = {
     "decode_timeout": "decoding took more CPU time than --max-decode-seconds",
     "decoder_out_of_memory": "decoding took more memory than DecodeLimits.memory_bytes; tried twice",
     "decoder_crashed": "the decoding process died; tried twice",
+    # what the generator made of it
+    "not_finite": "the generator's answer holds NaN or infinity: check the bundle, or --precision float32",
     # what is known of it
     "duplicate_id": "several rows have this image_id and differ",
+    "no_image_id": "(preparation) the entry's id is empty",
     "odd_width": "(preparation) a picture that should hold two halves has an odd width",
     "unknown_label": "a label that no rule of the label map names, which says unknown_labels: fail",
     "not_labelled": "the detector could not read the image, which can be read now: run again",

@@ -5,6 +5,10 @@ from pipelines import decode, decode_process
 from pipelines.allowed_uris import NOT_ALLOWED
 from pipelines.correction import gates
 from pipelines.correction.commit import UNEXPECTED
+from pipelines.correction.correct import NOT_FINITE
+from pipelines.correction.repeated import DUPLICATE_ID
+from pipelines.correction.same_bytes import UNKNOWN_LABEL
+from pipelines.dataset.failures import NAMELESS
 from pipelines.error_codes import FAILED, REJECTED
 from pipelines.storage_errors import error_code
 
@@ -22,6 +26,7 @@ def codes_in(source: Path) -> set[str]:
 def test_the_table_has_every_code_that_is_raised(repository: Path) -> None:
     raised = {code for path in (repository / "pipelines").rglob("*.py") for code in codes_in(path)}
     raised |= {decode.OUT_OF_MEMORY, decode_process.CRASHED, decode_process.TIMEOUT, NOT_ALLOWED, UNEXPECTED}
+    raised |= {NOT_FINITE, DUPLICATE_ID, UNKNOWN_LABEL, NAMELESS}
     raised |= {error_code(error) for error in (FileNotFoundError(), PermissionError(), OSError())}
     assert raised <= set(FAILED)
     assert set(REJECTED) == {
