@@ -60,7 +60,7 @@ class DeliverySettings:
             "ai_tag": self.ai_tag,
             "gates": None if self.gates is None else asdict(self.gates),
             "gate_detector": None if self.detector is None else self.detector.version,
-            "profile": None if self.profile is None else asdict(self.profile),
+            "profile": None if self.profile is None else self.profile.decides(),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -105,8 +105,6 @@ def deliver(
     `product_type` are used. remaining: the loaded gate detector.
     """
     gates, after = settings.gates, edited.image
-    if gates is not None:
-        _judge_pixels(after, gates)
     white = bool(set(row["defects"]) & set(settings.snaps))
     wanted = white or (settings.profile is not None and settings.profile.white_background)
     background = None
@@ -114,6 +112,8 @@ def deliver(
         # Another defect's matte says nothing of the background.
         paints_ground = bool(row["defects"]) and row["defects"][-1] in settings.snaps
         after, background = snap_white(after, edited.matte if paints_ground else None)
+    if gates is not None:
+        _judge_pixels(after, gates)
     metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
     product = None if gates is None or gates.product_changed is None else find_product(before)
@@ -173,7 +173,7 @@ def _encode(
     for format in (settings.format, "png"):
         if profile is not None and format not in profile.formats:
             continue
-        finer = encode_image(image, format, FINE_QUALITY, metadata)
+        finer = encode_image(image, format, max(settings.quality, FINE_QUALITY), metadata)
         if limit is None or len(finer) <= limit:
             pixels = decode_image(finer, _OWN)
             if _stays_white(pixels, background):

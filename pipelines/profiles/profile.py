@@ -15,7 +15,7 @@ fill_share: {minimum: 0.85, maximum: 0.95}
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -56,6 +56,11 @@ class Profile:
     shortest_side: Bounds = field(default_factory=Bounds)
     white_background: bool = False
     fill_share: Bounds = field(default_factory=Bounds)
+
+    def decides(self) -> dict[str, Any]:
+        """The rules as JSON values, without what only tells people where they are from and of which day."""
+        about = ("name", "source", "checked")
+        return {key: value for key, value in asdict(self).items() if key not in about}
 
 
 def profile_names() -> tuple[str, ...]:

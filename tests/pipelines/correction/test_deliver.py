@@ -88,6 +88,7 @@ def test_each_gate_keeps_the_original_with_its_code() -> None:
     speck[100:106, 80:86] = 0
     gates = replace(SETTINGS, gates=replace(GateConfig(), nearly_constant=None))
     assert rejected(speck, gates).code == "empty_product"
+    assert rejected(np.minimum(speck, 247), gates).code == "empty_product"  # white once it is whitened
     grey = rejected(product(200))
     assert (grey.code, grey.value) == ("background_not_white", 1.0)
     half = CORRECTED.copy()

@@ -31,6 +31,15 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     )
 
 
+def test_another_day_of_comparing_corrects_nothing_anew() -> None:
+    rules = "formats: [jpeg]\nquality: 90\n"
+    first = parse_profile(HEAD + rules, "file")
+    later = parse_profile(HEAD.replace("2026", "2027") + rules, "file")
+    assert first != later
+    assert first.decides() == later.decides()
+    assert first.decides() != parse_profile(HEAD + rules + "max_bytes: 9\n", "file").decides()
+
+
 @pytest.mark.parametrize(
     ("rest", "complaint"),
     [
