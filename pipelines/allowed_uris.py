@@ -65,7 +65,9 @@ class AllowedUris:
 def _prefix(prefix: str) -> Place:
     try:
         if prefix.lower().startswith(tuple(f"{scheme}:" for scheme in _PORTS)) and re.search("[?#]", prefix):
-            raise ValueError("a prefix ends with its path, and allows any query: none with ? or # can be named")
+            raise ValueError(
+                "a prefix ends with its path, and allows any query: none with ? or # can be named"
+            )
         return _place(prefix)
     except ValueError as error:
         raise ConfigurationError(

@@ -153,7 +153,16 @@ def test_no_local_path_leaves_its_folder(parts: list[str]) -> None:
 @pytest.mark.parametrize(
     "prefix",
     [
-        *("", "ftp://host/", "https://", "s3://shop/../", "a::b", "https://u:p@host/", "file://host/a", "s3://"),
+        *(
+            "",
+            "ftp://host/",
+            "https://",
+            "s3://shop/../",
+            "a::b",
+            "https://u:p@host/",
+            "file://host/a",
+            "s3://",
+        ),
         *("https://host/get?user=7", "HTTP://host/a#b"),  # any other query would be allowed as well
     ],
 )
