@@ -164,7 +164,7 @@ def _add_gates(group: Any) -> None:
         "--gates",
         metavar=f"URI|{OFF}",
         help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
-        "pipelines/correction/gates.py); off: neither gates nor white backgrounds",
+        "pipelines/correction/gates.py); off: no gates, and white backgrounds only where a profile asks for them",
     )
     group.add_argument(
         "--gate-detector",

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from model.errors import TooManyFailedError
 from pipelines.correction.rows import SUMMARY, to_table
+from pipelines.profiles.check import rule_of
 from pipelines.report import TopError
 from pipelines.schemas import STATUSES
 
@@ -38,7 +39,7 @@ def summarise(
     issues: Counter[str] = Counter()
     for row, route in zip(manifest, routes, strict=True):
         by_route.setdefault(route, Counter())[row["status"]] += 1
-        issues.update({issue.split()[0] for issue in row.get("profile_issues") or ()})
+        issues.update({rule_of(issue) for issue in row.get("profile_issues") or ()})
         if row["error_code"] is not None:
             errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
     summary = {

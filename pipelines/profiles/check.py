@@ -14,6 +14,7 @@ _GROUND = 245
 _SPECK = 0.0005
 #: Share of the border or of a corner that may fall short of white.
 _WHITE_TOLERANCE = 0.01
+_RECOMMENDED = " (recommended)"
 
 
 def profile_issues(
@@ -22,7 +23,7 @@ def profile_issues(
     """What `image` uint8 (H,W,3), encoded as `format` in `size` bytes, fails; empty where it fits.
 
     not_white: share of the border and corners below white, see `pipelines.correction.white`. Each text begins with the
-    rule's name and has the figure and the bound: "fill_share 0.62 < 0.85".
+    rule's name and has the figure and the bound: "fill_share 0.62 < 0.85"; `rule_of` finds the name.
     """
     height, width = image.shape[:2]
     issues = []
@@ -39,6 +40,11 @@ def profile_issues(
         # On another ground than white nothing here tells the product's extent.
         issues += _within("fill_share", fill_share(image), profile.fill_share, 2) if white else []
     return issues
+
+
+def rule_of(issue: str) -> str:
+    """What an issue is counted as: the rule's name, apart from those that are recommended only."""
+    return issue.split()[0] + (_RECOMMENDED if issue.endswith(_RECOMMENDED) else "")
 
 
 def fill_share(image: NDArray[np.uint8]) -> float:
@@ -67,6 +73,6 @@ def _within(rule: str, value: float, bounds: Bounds, digits: int) -> Iterator[st
     if bounds.minimum is not None and value < bounds.minimum:
         yield f"{rule} {number(value)} < {number(bounds.minimum)}"
     elif bounds.recommended is not None and value < bounds.recommended:
-        yield f"{rule} {number(value)} < {number(bounds.recommended)} (recommended)"
+        yield f"{rule} {number(value)} < {number(bounds.recommended)}{_RECOMMENDED}"
     if bounds.maximum is not None and value > bounds.maximum:
         yield f"{rule} {number(value)} > {number(bounds.maximum)}"
