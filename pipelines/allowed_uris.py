@@ -56,9 +56,9 @@ class AllowedUris:
         try:
             place = _place(uri)
         except ValueError as error:
-            raise ImageError(NOT_ALLOWED, f"{_shown(uri)}: {error}") from None
+            raise ImageError(NOT_ALLOWED, f"{shown(uri)}: {error}") from None
         if not any(_is_within(place, _prefix(prefix)) for prefix in self.prefixes):
-            raise ImageError(NOT_ALLOWED, f"{_shown(uri)}: no --allow-uri names this place")
+            raise ImageError(NOT_ALLOWED, f"{shown(uri)}: no --allow-uri names this place")
         return place.uri
 
 
@@ -142,6 +142,8 @@ def _check_segments(path: str) -> None:
     raise ValueError("percent signs within percent signs")
 
 
-def _shown(uri: str) -> str:
-    """For a message: short, and without a password."""
+def shown(uri: str) -> str:
+    """For a message: short, and without a password or the signature in a link's query."""
+    if uri.lower().startswith(tuple(f"{scheme}:" for scheme in _PORTS)):
+        uri = re.sub(r"[?#].*", "?…", uri, flags=re.DOTALL)
     return re.sub(r"//[^/@]*@", "//…@", uri)[:200]

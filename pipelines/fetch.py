@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipelines.allowed_uris import AllowedUris
+from pipelines.allowed_uris import AllowedUris, shown
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.storage import is_local, read_bytes, resolve, version
 from pipelines.storage_errors import error_code
@@ -75,7 +75,7 @@ def read_image(uri: str, max_bytes: int = _MAX_BYTES) -> bytes:
 
 def _checked(uri: str, data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
-        raise ImageError("too_many_bytes", f"{uri} has more than {max_bytes} bytes")
+        raise ImageError("too_many_bytes", f"{shown(uri)} has more than {max_bytes} bytes")
     return data
 
 
@@ -115,11 +115,11 @@ def _read_http(url: str, limit: int) -> bytes:
             if (error.code < 500 and error.code != 429) or attempt == _HTTP_ATTEMPTS:
                 code = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}.get(error.code)
                 told = "redirects are not followed" if 300 <= error.code < 400 else error.reason
-                message = f"cannot read {url[:200]}: HTTP {error.code}: {told}"
+                message = f"cannot read {shown(url)}: HTTP {error.code}: {told}"
                 raise ImageError(code or "unreadable", message) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             if attempt == _HTTP_ATTEMPTS or isinstance(error, ValueError):
-                raise ImageError("unreadable", f"cannot read {url[:200]}: {error}") from error
+                raise ImageError("unreadable", f"cannot read {shown(url)}: {error}") from error
         time.sleep(_HTTP_PAUSE * attempt)
     raise AssertionError("the last attempt returns or raises")
 

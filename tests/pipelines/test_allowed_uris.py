@@ -175,3 +175,11 @@ def test_messages_show_no_password() -> None:
     with pytest.raises(ImageError) as caught:
         ALLOWED.find("https://user:very-secret@cdn.example.com/a.jpg")
     assert "very-secret" not in str(caught.value)
+
+
+def test_messages_show_no_signature_of_a_link() -> None:
+    with pytest.raises(ImageError, match=r"https://elsewhere\.example/a\.jpg\?…") as caught:
+        ALLOWED.find("https://elsewhere.example/a.jpg?X-Amz-Signature=very-secret")
+    assert "very-secret" not in str(caught.value)
+    with pytest.raises(ImageError, match=r"s3://shop/a\?b"):  # a key has no query
+        ALLOWED.find("s3://shop/a?b")
