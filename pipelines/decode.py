@@ -25,6 +25,7 @@ from PIL import (
 
 from model.errors import CatalogRepairError, ConfigurationError
 from pipelines.exif import ORIENTATION, read_exif
+from pipelines.jpeg_scans import has_more_scans
 
 #: Formats that are decoded, by Pillow's name. TIFF, AVIF, HEIC, PSD, … stay off: each is a large decoder more
 #: that strangers' bytes would reach. The classes are used directly: `Image.open` would also read a JPEG's
@@ -173,8 +174,10 @@ def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> tuple[np
     kind = _recognise(data)
     if kind == "WEBP":
         _check_size(*_webp_size(data), limits)  # Pillow allocates the canvas when it opens a WebP
-    if kind == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        raise ImageError("too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans")
+    if kind == "JPEG" and has_more_scans(data, MAX_JPEG_SCANS):
+        raise ImageError(
+            "too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans, or of thousands of segments"
+        )
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some library may have set it: half a product would pass
     with _PLUGINS[kind](io.BytesIO(data)) as image:
         _check_size(*image.size, limits)

@@ -27,7 +27,7 @@ FAILED: Mapping[str, str] = {
     "side_too_long": "a side above DecodeLimits.max_dimension (16,000)",
     "too_small": "a side below DecodeLimits.min_dimension (16): a tracking pixel",
     "bad_aspect": "one side is more than DecodeLimits.max_aspect (20) times the other: a banner",
-    "too_complex": "a JPEG of more than 100 scans, each of which costs a pass over all pixels",
+    "too_complex": "a JPEG of more than 100 scans, each of which costs a pass over all pixels, or of 10,000 segments",
     # what it did to the process that decoded it
     "decode_timeout": "decoding took more CPU time than --max-decode-seconds",
     "decoder_out_of_memory": "decoding took more memory than DecodeLimits.memory_bytes; tried twice",
