@@ -113,9 +113,14 @@ def _count(entry: Entry, drawn: Sequence[DrawnRow], manifest: Sequence[Mapping[s
     entry.duplicates = entry.complain("rows too many", [repr(name) for name in (found - wanted).elements()])
     entry.lost = entry.complain("rows lost", [repr(name) for name in (wanted - found).elements()])
     expected = Counter((one.row["image_id"], one.status, one.code) for one in drawn)
-    became = Counter((row["image_id"], row["status"], row["error_code"]) for row in manifest)
+    became = Counter((row["image_id"], *_verdict(row)) for row in manifest)
     known = [key for key in (became - expected).elements() if key[0] in wanted]
     entry.wrong = entry.complain("rows with another status or code than drawn", known)
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Status and code as a drawing knows them: which corrections a gate keeps back, only the generator decides."""
+    return ("corrected", None) if row["status"] == "rejected" else (row["status"], row["error_code"])
 
 
 def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:

@@ -29,6 +29,9 @@ CPUS = 1
 #: Pixels of the bundle's input: large enough that the generator takes its time, and something can happen meanwhile.
 SIDE = 64
 
+#: What a random generator makes is fit for no gate; these keep back about a fifth of it.
+GATES = "{version: 1, product_changed: 31, background_not_white: ~}\n"
+
 
 class Driver:
     """The job, running. Its output goes to `log`."""
@@ -110,6 +113,7 @@ class Stage:
             write(drawn, root, name)
         if not (folder / "bundle").exists():
             write_bundle(folder / "bundle", side=SIDE)
+            (folder / "gates.yaml").write_text(GATES)
         return Stage(folder, root, Night("first", first), Night("second", second), head, seed)
 
     def elsewhere(self, name: str, root: str, environment: Mapping[str, str]) -> "Stage":
@@ -117,7 +121,7 @@ class Stage:
         stage = Stage.draw(self.folder / name, root, len(self.first.drawn), self.seed, self.head)
         for mine, other in ((stage.first, self.first), (stage.second, self.second)):
             mine.undisturbed, mine.images = other.undisturbed, other.images
-        stage.environment, stage.ignored = dict(environment), OF_STORAGE
+        stage.environment, stage.ignored = {**self.environment, **environment}, OF_STORAGE
         return stage
 
     def output(self, scenario: str) -> str:
@@ -153,6 +157,7 @@ class Stage:
             str(self.folder / "bundle"),
         ]
         line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--max-failed", "0.5"]
+        line += ["--gates", str(self.folder / "gates.yaml")]
         line += ["--allow-uri", storage.join(self.root, UPLOADS), "--max-decode-seconds", "2", *flags]
         settings = {**ray_nodes.environment(), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
         settings |= self.environment
