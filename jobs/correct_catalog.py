@@ -32,8 +32,9 @@ from pipelines import ray_session, storage
 from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.correction.gates import OFF
+from pipelines.correction.pending import INSPECT_HERE
 from pipelines.correction.read_catalog import count_unlabelled
-from pipelines.correction.survey import SURVEY_HERE, survey_here
+from pipelines.correction.survey import count_routes
 from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
 from pipelines.parquet_units import joined
@@ -106,7 +107,14 @@ def _add_data(group: Any) -> None:
         metavar="SHARE",
         help="tolerated share of failed images, 0 to 1; above it the exit code is 3",
     )
-    group.add_argument("--overwrite", action="store_true", help="replace the run that OUTPUT holds")
+    group.add_argument(
+        "--retry-failed", action="store_true", help="try images again that failed before and have not changed"
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="remove what OUTPUT holds of earlier runs, and correct everything",
+    )
 
 
 def _add_uploads(group: Any) -> None:
@@ -232,10 +240,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ray_session.stopped_afterwards():
         run = correction_job.run(plan)
     sys.stdout.write(
-        summary(run.plan.config.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing)
+        summary(run.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing, run.unchanged)
     )
     if run.too_many_failed:
-        failed, rows = run.totals.statuses["failed"], run.totals.rows
+        failed, rows = run.statuses["failed"], run.inspection.rows
         logger.error(
             "%d of %d images failed, more than --max-failed %g tolerates; see the top errors in the report",
             *(failed, rows, plan.config.max_failed),
@@ -250,8 +258,12 @@ def summary(
     seconds: Mapping[str, float],
     fid: Mapping[str, Any] | None,
     fid_missing: str | None,
+    unchanged: int = 0,
 ) -> str:
-    """What a person wants to know at the end: counts, the table of FID, and where everything is."""
+    """What a person wants to know at the end: counts, the table of FID, and where everything is.
+
+    statuses: of what the run worked on; unchanged: rows beside these that it left as they were.
+    """
     rows = sum(statuses.values())
     counts = ", ".join(f"{statuses.get(status, 0)} {status}" for status in STATUSES)
     rate = rows / max(seconds["correct"], 1e-9)
@@ -259,7 +271,17 @@ def summary(
         f"\n{rows} images: {counts}; {rate:.1f} images/s while correcting, {seconds['total']:.0f} s in all",
         "",
     ]
-    lines += [f"no FID: {fid_missing}"] if fid is None else _fid_table(fid)
+    if unchanged:
+        lines[:1] = [
+            f"\n{unchanged} images are unchanged since an earlier run and were left as they are",
+            lines[0].lstrip(),
+        ]
+    if not rows:
+        lines = [lines[0], "nothing was corrected", ""]
+    elif fid is None:
+        lines.append(f"no FID: {fid_missing}")
+    else:
+        lines += _fid_table(fid)
     lines += [
         "",
         f"images    {storage.join(output, 'images')}",
@@ -297,8 +319,8 @@ def _preview(plan: Plan) -> dict[str, Any]:
     preview: dict[str, Any] = {"rows": plan.listing.rows, "read_tasks": len(plan.listing.units)}
     if plan.detector is not None:
         preview["rows_to_label"] = count_unlabelled(joined(plan.listing.units))
-    if plan.listing.rows <= SURVEY_HERE:
-        preview["rows_by_route"] = dict(survey_here(plan.listing.units, plan.label_map, 1).rows)
+    if plan.listing.rows <= INSPECT_HERE:
+        preview["rows_by_route"] = count_routes(joined(plan.listing.units), plan.label_map)
     return preview
 
 
@@ -325,7 +347,16 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
             name: getattr(arguments, name)
             for name in (
                 *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
-                *("batch_size", "limit", "format", "quality", "ai_tag", "max_failed", "overwrite"),
+                *(
+                    "batch_size",
+                    "limit",
+                    "format",
+                    "quality",
+                    "ai_tag",
+                    "max_failed",
+                    "overwrite",
+                    "retry_failed",
+                ),
             )
         },
     )

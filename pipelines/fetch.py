@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.allowed_uris import AllowedUris
 from pipelines.decode import DecodeLimits, ImageError
-from pipelines.storage import is_local, read_bytes, resolve
+from pipelines.storage import is_local, read_bytes, resolve, version
 from pipelines.storage_errors import error_code
 
 #: Where images may be that the team's own tables name (dataset preparation).
@@ -21,6 +21,26 @@ _HTTP_SECONDS, _HTTP_SILENCE = 120.0, 20.0
 _HTTP_ATTEMPTS, _HTTP_PAUSE = 3, 0.5
 _HTTP_PIECE = 1 << 18
 _MAX_BYTES = DecodeLimits().max_bytes
+
+
+def input_version(uri: str, allowed: AllowedUris) -> str | None:
+    """What the storage says of the image at `uri` (see `storage.version`), without reading it.
+
+    An image that is not there, or that may not be read, has a version too: that changes when it comes. None where the
+    storage does not say, or fails, and over http(s): a HEAD of a stranger's server proves nothing. Raises nothing.
+    """
+    try:
+        place = allowed.find(uri)
+    except ImageError:
+        return "refused"
+    if place.startswith(("http://", "https://")):
+        return None
+    try:
+        return version(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except Exception:  # noqa: BLE001 (whatever a file system makes of a row's URI: the image is read again then)
+        return None
 
 
 def read_upload(uri: str, allowed: AllowedUris, max_bytes: int = _MAX_BYTES) -> bytes:
@@ -46,8 +66,7 @@ def read_image(uri: str, max_bytes: int = _MAX_BYTES) -> bytes:
     Raises ImageError and nothing else: `scheme_not_allowed`, `missing`, `forbidden` (permissions or credentials),
     `too_many_bytes`, or `unreadable` (the storage failed, or a folder or a device stands there).
     """
-    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
-    if "::" in uri or scheme not in SCHEMES:
+    if not _allowed(uri):
         raise ImageError(
             "scheme_not_allowed", f"{uri[:200]}: a row's uri may be a local path, file:// or s3://"
         )
@@ -133,3 +152,8 @@ def _get(url: str, limit: int) -> bytes:
 def _failure(uri: str, error: Exception) -> ImageError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return ImageError(error_code(error), f"cannot read {uri}: {reason}")
+
+
+def _allowed(uri: str) -> bool:
+    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
+    return "::" not in uri and scheme in SCHEMES

@@ -111,24 +111,25 @@ def list_units(
     return Listing(tuple(units), rows, stored, frozenset(filled))
 
 
-def read_unit(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Tables of at most READ_ROWS rows (small ones: UNIT_ROWS) over `unit`, each with the number of its first row.
+def read_unit(unit: Unit, columns: Sequence[str], step: int | None = None) -> Iterator[tuple[int, pa.Table]]:
+    """Tables of at most `step` rows (default: READ_ROWS, small ones UNIT_ROWS) over `unit`, each with the number of its
+    first row.
 
-    Columns that the file lacks are left out. Raises StorageReadError.
+    Columns that the file lacks are left out; `struct.field` names a part of one. Raises StorageReadError.
     """
     try:
-        yield from _read(unit, columns)
+        yield from _read(unit, columns, step)
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
         raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
 
 
-def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+def _read(unit: Unit, columns: Sequence[str], step: int | None) -> Iterator[tuple[int, pa.Table]]:
     filesystem, path = storage.arrow_filesystem(unit.uri)
     with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
-        present = [name for name in columns if name in file.schema_arrow.names]
+        present = [name for name in columns if _has(file.schema_arrow, name)]
         row, skip, left = unit.first, unit.skip, unit.rows
         # A piece of a row group has small rows (`_pieces`): the ones before it are passed in larger steps.
-        step = UNIT_ROWS if skip else READ_ROWS
+        step = step or (UNIT_ROWS if skip else READ_ROWS)
         for batch in file.iter_batches(step, row_groups=list(unit.row_groups), columns=present):
             table = pa.Table.from_batches([batch.slice(skip, left)])
             _check_text(table, unit.uri, row)
@@ -138,6 +139,14 @@ def _read(unit: Unit, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
             row, left = row + table.num_rows, left - table.num_rows
             if not left:
                 return
+
+
+def _has(schema: pa.Schema, name: str) -> bool:
+    column, _, part = name.partition(".")
+    if column not in schema.names:
+        return False
+    kind = schema.field(column).type
+    return not part or (pa.types.is_struct(kind) and kind.get_field_index(part) >= 0)
 
 
 def _check_text(table: pa.Table, uri: str, first: int) -> None:

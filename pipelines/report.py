@@ -64,6 +64,7 @@ class RunSummary:
     `counts_by_defect`: defect -> status -> rows whose first defect it is.
     `errors`: the most frequent first.
     `fid`: the structure of `fid.json`, or None where it was not computed; `fid_missing` then says why.
+    `unchanged`: rows beside these that earlier runs had done, and that were left as they are.
     `strips`: defect -> a few corrected or rejected images; defects are shown in this order.
     `profile`: name of the marketplace's rules, or None; `profile_issues`: rule -> corrected images that fail it.
     `duration_seconds`: wall time of the run; `correcting_seconds`: of its longest stage, which throughput is about.
@@ -82,10 +83,11 @@ class RunSummary:
     strips: Mapping[str, Sequence[Strip]] = field(default_factory=dict)
     profile: str | None = None
     profile_issues: Mapping[str, int] = field(default_factory=dict)
+    unchanged: int = 0
 
     @property
     def total(self) -> int:
-        """Rows in."""
+        """Rows that this run has worked on."""
         return sum(self.counts_by_status.values())
 
     @property

@@ -42,6 +42,16 @@ MANIFEST = pa.schema(
         # What a corrected image fails of the marketplace's rules (--profile); null without them or where not corrected.
         ("profile_issues", pa.list_(pa.string())),
         ("corrected_at", pa.timestamp("us", tz="UTC")),
+        # How the next run finds what is done. What the storage, or the catalog's column `sha256`, said of the input:
+        ("input_version", pa.string()),
+        (
+            "row_key",
+            pa.binary(16),
+        ),  # of all in this row that comes from the catalog; null: read the image again
+        (
+            "image_key",
+            pa.binary(16),
+        ),  # of the image's bytes and what is done with them; null: it was not read
     ]
 )
 

@@ -113,21 +113,6 @@ def exists(uri: str) -> bool:
     return bool(fs.exists(path))
 
 
-def version(uri: str) -> str:
-    """What differs once another content stands at `uri`, without reading it: `etag:…:SIZE` where the storage has entity
-    tags, else `mtime:…:SIZE`, or `size:SIZE` where it knows no more. Raises one of STORAGE_ERRORS.
-    """
-    fs, path = resolve(uri)
-    info = fs.info(path)
-    size = info.get("size")
-    tag = info.get("ETag") or info.get("etag")
-    if tag:
-        return f"etag:{str(tag).strip(chr(34))}:{size}"
-    times = (info.get(name) for name in ("mtime", "LastModified", "last_modified", "created"))
-    time = next((found for found in times if found is not None), None)
-    return f"size:{size}" if time is None else f"mtime:{time}:{size}"
-
-
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The content of one object, or its first `limit` bytes in a single request.
 
@@ -142,6 +127,32 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
         if _is_range_of_nothing(error):
             return b""
         raise
+
+
+def version(uri: str) -> str | None:
+    """What the storage says of an object without reading it, as text that changes when the object does.
+
+    ETag and size, or time of change (local: to the nanosecond, and the inode) and size; None where it says neither.
+    Raises one of STORAGE_ERRORS.
+    """
+    if "://" not in uri:  # a million of these are asked for: without the way through fsspec
+        return _local_version(Path(uri).expanduser().stat())
+    fs, path = resolve(uri)
+    if isinstance(fs, LocalFileSystem):
+        return _local_version(Path(path).stat())
+    info = fs.info(path)
+    size = info.get("size")
+    etag = info.get("ETag") or info.get("etag")
+    if etag:
+        return f"etag:{str(etag).strip(chr(34))}:{size}"
+    changed = next(
+        (info[name] for name in ("LastModified", "last_modified", "updated", "mtime") if name in info), None
+    )
+    return None if changed is None else f"mtime:{changed}:{size}"
+
+
+def _local_version(found: os.stat_result) -> str:
+    return f"mtime:{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -352,6 +363,24 @@ def remove(uri: str) -> None:
     fs, path = resolve(uri)
     if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+def move(uri: str, to: str) -> None:
+    """Give one object of a storage another name there, replacing what has it; nothing where `uri` is gone.
+
+    Local: a rename; elsewhere a copy and a removal, so that a repetition after any interruption ends the same. Raises
+    one of STORAGE_ERRORS.
+    """
+    fs, path = resolve(uri)
+    target = resolve(to)[1]
+    if not fs.exists(path):
+        return
+    if isinstance(fs, LocalFileSystem):
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).replace(target)
+        return
+    fs.cp_file(path, target)
+    fs.rm_file(path)
 
 
 def remove_unfinished(uri: str) -> None:

@@ -8,7 +8,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -26,7 +26,18 @@ from pipelines.correction.full_size import apply_edits
 from pipelines.correction.gate_detector import Remaining
 from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import safe_name
-from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLE, SAMPLES, STRIP, STRIPS, to_table
+from pipelines.correction.rows import (
+    CORRECT,
+    IMAGES,
+    REFRESH,
+    REFRESHED,
+    SAMPLE,
+    SAMPLES,
+    STRIP,
+    STRIPS,
+    to_table,
+)
+from pipelines.correction.run_folder import REFRESHED_FOLDER, RunFolder
 from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.decode_process import DecoderStartError, decode_image_apart
@@ -55,6 +66,7 @@ class CommitSettings:
     """What committing needs to know; small, it travels with every task."""
 
     output: str
+    journal: str  # folder of this attempt's manifest rows
     model_version: str
     config_hash: str
     groups: Mapping[str, str]  # of each defect
@@ -66,7 +78,7 @@ class CommitSettings:
 
 @dataclass
 class _Row:
-    """What becomes of one image."""
+    """What becomes of one image. manifest: empty where there is a row of it already."""
 
     manifest: dict[str, Any]
     encoded: bytes | None = None
@@ -81,18 +93,24 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     detector = settings.delivery.detector
     remaining = None if detector is None else detector.load()
     committed = []
+    rows = table.to_pylist()
     with _writer() as write:
-        for row in table.to_pylist():
-            done = _commit_row(row, settings, remaining)
+        for row in rows:
+            needs_work = row["purpose"] == CORRECT
+            done = _commit_row(row, settings, remaining) if needs_work else _only_sample(row, settings)
             if done.encoded is not None:
                 write(done.manifest["output_uri"], done.encoded)
             done.encoded = None  # written; a block of large images must not pile up
             committed.append(done)
     # The manifest names only what has been written.
-    _write_parts(committed, settings.output)
+    _write_parts(rows, committed, settings)
     seconds = {name: pc.sum(table[name]).as_py() or 0.0 for name in ("decode_seconds", "generator_seconds")}
     seconds["commit_seconds"] = time.perf_counter() - started
-    return summarise([done.manifest for done in committed], table.column("route").to_pylist(), seconds)
+    corrected = [
+        (done.manifest, row["route"]) for row, done in zip(rows, committed, strict=True) if done.manifest
+    ]
+    refreshed = sum(row["purpose"] == REFRESH for row in rows)
+    return summarise([row for row, _ in corrected], [route for _, route in corrected], seconds, refreshed)
 
 
 def part_name(image_ids: list[str]) -> str:
@@ -111,7 +129,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
             name: row[name]
             for name in ("image_id", "source_uri", "product_type", "defects", "width", "height")
         },
-        "input_sha256": row["input_sha256"],
+        **{name: row[name] for name in ("input_sha256", "input_version", "row_key", "image_key")},
         "status": "passthrough",
         "group": settings.groups[defect] if defect else None,
         "defect": defect,
@@ -192,20 +210,37 @@ def _picture(image: np.ndarray) -> bytes:
     return encode_image(shrink_bicubic(image, STRIP_SIDE), "jpeg", STRIP_QUALITY)
 
 
-def _write_parts(committed: list[_Row], output: str) -> None:
-    """The block's manifest part and, where it has any, samples and strips, each under the block's own name."""
-    name = part_name([done.manifest["image_id"] for done in committed])
+def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
+    """Of an image that needs no correction: what others are compared with, where it is in the sample."""
+    done = _Row({})
+    if row["sampled"] and row["upload"] is not None:
+        with suppress(ImageError):
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
+    return done
+
+
+def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
+    """The block's parts of the journal and of all that goes with it, each under the block's own name."""
+    name = part_name([row["image_id"] for row in rows])
+    run = RunFolder(settings.output)
+    refreshed = [row for row in rows if row["purpose"] == REFRESH]
     parts = (
-        (MANIFEST_FOLDER, MANIFEST, [done.manifest for done in committed]),
-        (SAMPLES, SAMPLE, [done.sample for done in committed if done.sample]),
-        (STRIPS, STRIP, [done.strip for done in committed if done.strip]),
+        (settings.journal, MANIFEST, [done.manifest for done in committed if done.manifest]),
+        (run.at(REFRESHED_FOLDER), REFRESHED, refreshed),
+        (run.at(SAMPLES), SAMPLE, [done.sample for done in committed if done.sample]),
+        (run.at(STRIPS), STRIP, [done.strip for done in committed if done.strip]),
     )
     # Samples first: a manifest row means that everything of its image is there.
-    for folder, schema, rows in reversed(parts):
-        if rows:
-            buffer = io.BytesIO()
-            pq.write_table(to_table(rows, schema), buffer, compression="zstd")
-            write_object(storage.join(output, folder, name), buffer.getvalue())
+    for folder, schema, found in reversed(parts):
+        if found:
+            write_object(storage.join(folder, name), parquet_bytes(to_table(found, schema)))
+
+
+def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """A table as the content of a file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size, compression="zstd")
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class CorrectionConfig:
     profile: str | None = None  # name or URI
     max_failed: float = 0.1
     overwrite: bool = False
+    retry_failed: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
@@ -130,11 +131,16 @@ class Plan:
         """Side of the model's input in pixels."""
         return int(self.bundle.config["image_size"])
 
-    def commit_settings(self, precision: str) -> CommitSettings:
-        """For the committing tasks; `precision` is the one computed in."""
+    def identity(self, precision: str) -> str:
+        """Of all that decides a manifest row besides the catalog's."""
+        return " ".join((self.bundle.version, self.config_hash(precision), self.config.output))
+
+    def commit_settings(self, precision: str, journal: str) -> CommitSettings:
+        """For the committing tasks; `precision` is the one computed in, `journal` the folder for manifest rows."""
         config = self.config
         return CommitSettings(
             output=config.output,
+            journal=journal,
             model_version=self.bundle.version,
             config_hash=self.config_hash(precision),
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
@@ -185,7 +191,7 @@ def resolve(config: CorrectionConfig) -> Plan:
     nothing.
     """
     given = None if config.label_map is None else _read_label_map(config.label_map)
-    check_output(config.output, config.catalog, config.overwrite)
+    check_output(config.output, config.catalog)
     bundle = read_bundle(config.model)
     trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
     label_map = given or trained

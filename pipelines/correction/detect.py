@@ -1,10 +1,10 @@
 """The pass before correction where the catalog has rows without labels: a detector's labels, one file per unit.
 
-    OUTPUT/labels/<unit>.parquet    image_id, labels: one row per row of the unit, in its order
+    OUTPUT/labels/<run>/<unit>.parquet    image_id, labels: one row per row of the unit, in its order
 
-labels are null where the catalog has labels of its own, and where the image cannot be read: that row fails in the
-correction, with its code. Names and bytes follow from the catalog and the detector, so a task that is tried again
-writes the same.
+labels are null where the catalog has labels of its own, where the row needs no work, and where the image cannot be
+read: that row fails in the correction, with its code. Names and bytes follow from the catalog and the detector, so a
+task that is tried again writes the same.
 """
 
 import sys
@@ -25,11 +25,12 @@ from model.precision import choose_device
 from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.commit import write_object
 from pipelines.correction.detected import file_of
+from pipelines.correction.pending import Work, is_pending, read_plan
 from pipelines.correction.read_catalog import UnlabelledRow, read_unlabelled
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.detection.label import Found, Labeller, load_labeller, read_input
 from pipelines.fetch import read_upload
-from pipelines.parquet_units import READ_ROWS, Listing, Unit
+from pipelines.parquet_units import READ_ROWS, Unit
 from pipelines.placement import Placement, configure, tables
 from pipelines.progress import Progress
 from pipelines.schemas import DETECTED, LABELS
@@ -47,7 +48,7 @@ COUNTS = pa.schema([("rows", pa.int64()), ("unlabelled", pa.int64()), ("unreadab
 
 @dataclass(frozen=True)
 class DetectSettings:
-    """What an actor needs to know. folder: OUTPUT/labels; detector: URI of the bundle, of `version`."""
+    """What an actor needs to know. folder: OUTPUT/labels/<run>; detector: URI of the bundle, of `version`."""
 
     folder: str
     detector: str
@@ -56,26 +57,25 @@ class DetectSettings:
     allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
 
 
-def detect(listing: Listing, settings: DetectSettings, placement: Placement) -> dict[str, int]:
-    """Label the rows of the catalog that have no labels; returns the sums of COUNTS.
+def detect(works: Sequence[Work], settings: DetectSettings, placement: Placement) -> dict[str, int]:
+    """Label the rows that need work and have no labels; returns the sums of COUNTS, of the units of `works`.
 
     Raises RunError and what Ray raises.
     """
     configure(_BLOCK_BYTES, ["StorageReadError", "StorageWriteError", "DecoderStartError"])
-    units = ray.data.from_arrow([unit.table() for unit in listing.units])
+    units = ray.data.from_arrow([work.table() for work in works])
     counts = placement.actors(
         units, Detection, {"settings": settings, "device": placement.device}, 1, whole_blocks=True
     )
     totals = dict.fromkeys(COUNTS.names, 0)
-    with Progress("detecting", listing.rows, sys.stderr) as progress:
+    rows = sum(work.unit.rows for work in works)
+    with Progress("detecting", rows, sys.stderr) as progress:
         for table in tables(counts):
             for row in table.to_pylist():
                 totals = {name: totals[name] + row[name] for name in totals}
                 progress.update(row["rows"], row["unreadable"])
-    if totals["rows"] != listing.rows:
-        raise RunError(
-            f"the detector saw {totals['rows']} of the catalog's {listing.rows} rows; run again with --overwrite"
-        )
+    if totals["rows"] != rows:
+        raise RunError(f"the detector saw {totals['rows']} of {rows} rows; run again")
     return totals
 
 
@@ -93,14 +93,20 @@ class Detection:
         self._labeller = load_labeller(settings.detector, settings.version, chosen, batch)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Units to COUNTS, a row each; writes each unit's file."""
-        return pa.Table.from_pylist([self._label(unit) for unit in Unit.from_table(table)], COUNTS)
+        """Rows of WORK to COUNTS, a row each; writes each unit's file."""
+        return pa.Table.from_pylist([self._label(work) for work in Work.from_table(table)], COUNTS)
 
-    def _label(self, unit: Unit) -> dict[str, int]:
+    def _label(self, work: Work) -> dict[str, int]:
         ids: list[str | None] = []
         labels: list[Found | None] = []
         unreadable = unlabelled = 0
-        for rows in read_unlabelled(unit):
+        pending = is_pending(read_plan(work))
+        for every in read_unlabelled(work.unit):
+            needed = pending[len(ids) : len(ids) + len(every)]
+            rows = [
+                row._replace(unlabelled=row.unlabelled and bool(needs))
+                for row, needs in zip(every, needed, strict=True)
+            ]
             waiting = [row for row in rows if row.unlabelled]
             found = iter(label_uploads(self._labeller, waiting, self._settings, self._threads))
             for row in rows:
@@ -109,7 +115,7 @@ class Detection:
                 ids.append(row.image_id)
                 labels.append(given)
             unlabelled += len(waiting)
-        write_labels(self._settings.folder, unit, ids, labels)
+        write_labels(self._settings.folder, work.unit, ids, labels)
         return {"rows": len(ids), "unlabelled": unlabelled, "unreadable": unreadable}
 
 

@@ -1,7 +1,9 @@
-"""A correction run on Ray Data, from the survey to _SUCCESS. The steps are elsewhere; this file wires them
-together.
+"""A correction run on Ray Data, from the first look at the catalog to _SUCCESS. The steps are elsewhere; this file
+wires them together.
 
-    read -> decode -> generator actors -> commit -> one summary row per block -> driver
+    inspect: which rows are new or changed -> detect labels, where asked for
+    -> read -> decode -> generator actors -> commit to the journal -> one summary row per block -> driver
+    -> assemble the next manifest -> compare its ids with the catalog's -> publish
 """
 
 import importlib.metadata
@@ -9,7 +11,9 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -23,24 +27,28 @@ import torch
 from ray.data import Dataset
 from ray.exceptions import RayError
 
-from model.errors import CatalogRepairError, RunError, underway
+from model.errors import CatalogRepairError, ConfigurationError, RunError, underway
 from model.precision import choose_precision
 from pipelines import ray_session, storage
 from pipelines.contact_sheet import contact_sheet
+from pipelines.correction.assemble import Assembled, assemble_parts
 from pipelines.correction.commit import commit_block
 from pipelines.correction.config import Plan
+from pipelines.correction.conservation import check_conservation
 from pipelines.correction.correct import Corrector
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.detect import DetectSettings, detect
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
-from pipelines.correction.read_catalog import read_units
-from pipelines.correction.rows import MANIFEST_FOLDER, STRIPS
-from pipelines.correction.run_output import mark_success, prepare_output, remove_samples, write_run
-from pipelines.correction.survey import CLEAN, SURVEY_HERE, Survey, merge_partials, survey_here, survey_units
+from pipelines.correction.known import Facts, find_known
+from pipelines.correction.pending import INSPECT_HERE, Inspection, InspectSettings, groups, inspect_units
+from pipelines.correction.publish import Publication, finish_publishing, publish
+from pipelines.correction.read_pending import ReadSettings, read_works, survey_detected
+from pipelines.correction.rows import STRIPS
+from pipelines.correction.run_folder import MANIFEST, PLAN_FOLDER, REPORT, RunFolder
+from pipelines.correction.run_output import remove_run, write_run
+from pipelines.correction.survey import CLEAN, Survey
 from pipelines.correction.totals import Totals
-from pipelines.label_map import LabelMap
-from pipelines.parquet_units import Listing, joined
 from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
 from pipelines.report import RunSummary, Strip, write_report
@@ -48,6 +56,8 @@ from pipelines.schemas import STATUSES
 
 logger = logging.getLogger(__name__)
 
+#: Errors of tasks that are tried again.
+_RETRIED = ["StorageReadError", "StorageWriteError", "DecoderStartError"]
 #: Pictures per defect in the report.
 STRIPS_PER_DEFECT = 12
 #: Bytes per block. Every block costs the engine's one scheduler tens of milliseconds, so not small; every
@@ -67,21 +77,41 @@ class Run:
     plan: Plan
     placement: Placement
     started_at: datetime
-    totals: Totals = field(default_factory=Totals)
+    name: str
+    inspection: Inspection
+    totals: Totals = field(default_factory=Totals)  # of what this run has corrected
+    assembled: Assembled | None = None  # the next manifest
+    statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
+    dropped: int = 0  # rows of the last manifest that are not in this one
     fid: dict[str, Any] | None = None
     fid_missing: str | None = None
     detected: dict[str, int] | None = None  # what the detector saw; see `detect.COUNTS`
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def output(self) -> str:
+        """Where everything is written."""
+        return self.plan.config.output
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where everything is before it is published."""
+        return RunFolder(self.output)
+
+    @property
+    def unchanged(self) -> int:
+        """Rows that needed no correction, because an earlier run, or a killed attempt at this one, had done them."""
+        return self.inspection.rows - self.inspection.pending + self.totals.refreshed
+
+    @property
     def too_many_failed(self) -> bool:
-        """True above the tolerated share of failures (--max-failed)."""
-        return self.totals.statuses["failed"] > self.plan.config.max_failed * self.totals.rows
+        """True above the tolerated share of failures in the manifest (--max-failed)."""
+        return self.statuses["failed"] > self.plan.config.max_failed * self.inspection.rows
 
     @property
     def images_per_second(self) -> float:
-        """Rows over the wall time of the correcting stage."""
-        return self.totals.rows / max(self.seconds["correct"], 1e-9)
+        """Rows that were read over the wall time of the correcting stage."""
+        return (self.totals.rows + self.totals.refreshed) / max(self.seconds["correct"], 1e-9)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -92,81 +122,144 @@ class Run:
 
 
 def run(plan: Plan) -> Run:
-    """Correct a catalog. Raises ConfigurationError before anything is written, RunError and others after.
+    """Bring the output up to date with the catalog: correct what is new or changed, and publish the next manifest.
 
-    Starts or joins Ray; the caller shuts it down.
+    Raises ConfigurationError before anything is changed, RunError and others after. Starts or joins Ray; the caller
+    shuts it down.
     """
     started = time.perf_counter()
     config = plan.config
     storage.check_writable(config.output, "--output")  # before Ray takes its time to start
     cluster = ray_session.start()
     with ray_session.our_errors():
-        samples = max(config.fid_samples, STRIPS_PER_DEFECT)
-        survey = take_survey(plan.listing, plan.label_map, samples)
         busy = -(-plan.listing.rows // _BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
-        run = Run(plan, placement, datetime.now(timezone.utc), fid_missing=plan.fid_missing)
+        run = begin(plan, placement)
         run.seconds["start"] = time.perf_counter() - started
-        prepare_output(config.output, config.overwrite)
+        layers = [[]] if config.overwrite else run.folder.layers()
+        known, facts = find_known(layers, config.retry_failed)
+        with run.stage("inspect"):
+            inspect(run, known)
+        if config.overwrite:
+            remove_run(config.output)
         write_run(config.output, describe(run, "running"))
-        if plan.detector is not None:
-            with run.stage("detect"), underway(), ray_session.our_errors():
-                run.detected = _detect(run)
-                survey = take_survey(plan.listing, plan.label_map, samples, detected_in(config.output))
-        with run.stage("correct"), underway(), ray_session.our_errors():
-            _correct(run, survey)
-        check_conservation(plan.listing.rows, run.totals, config.output)
-        if plan.fid_weights is not None:
-            with run.stage("fid"):
-                try:
-                    run.fid = _fid(run, survey)
-                except (CatalogRepairError, RayError) as error:
-                    # All images are corrected and committed: they are worth more than their measurement.
-                    run.fid_missing = f"FID could not be computed: {error}"
-                    logger.warning(run.fid_missing)
+        run.seconds["correct"] = 0.0
+        if run.inspection.pending:
+            with underway(), ray_session.our_errors():
+                _work(run, known, len(layers) - 1)
+        elif plan.fid_weights is not None:
+            run.fid_missing = "no image is new or changed"
+        with run.stage("assemble"), underway(), ray_session.our_errors():
+            _assemble(run, layers, known, facts)
         run.seconds["total"] = time.perf_counter() - started
         _report(run)
-        remove_samples(config.output)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
-        if not run.too_many_failed:
-            mark_success(config.output)
+        _publish(run)
     return run
 
 
-def detected_in(output: str) -> str:
-    """Where the detector's labels lie."""
-    return storage.join(output, LABELS_FOLDER)
+def begin(plan: Plan, placement: Placement) -> Run:
+    """Finish what an interrupted run was publishing, and clear the place for this one."""
+    folder = RunFolder(plan.config.output)
+    if plan.config.overwrite:
+        storage.remove(folder.at())
+    elif finish_publishing(plan.config.output):
+        logger.info("an earlier run was interrupted while it published its manifest: that is done now")
+    folder.begin_attempt()
+    now = datetime.now(timezone.utc)
+    name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    survey = Survey(max(plan.config.fid_samples, STRIPS_PER_DEFECT))
+    return Run(plan, placement, now, name, Inspection(survey), fid_missing=plan.fid_missing)
 
 
-def take_survey(
-    listing: Listing, label_map: LabelMap, sample_size: int, detected: str | None = None
-) -> Survey:
-    """Count routes and find sampling thresholds; with Ray where the catalog is large.
-
-    detected: where the detector's labels lie, or None.
-    """
-    # A detector's labels lie unit by unit.
-    wholes = tuple(joined(listing.units)) if detected is None else listing.units
-    if listing.rows <= SURVEY_HERE:
-        return survey_here(wholes, label_map, sample_size, detected)
-    units = ray.data.from_arrow([unit.table() for unit in wholes])
-    settings = {"label_map": label_map, "sample_size": sample_size, "detected": detected}
-    partials = tables(on_tasks(units, survey_units, settings, cpus=0.5))
-    return merge_partials(partials, sample_size, wholes)
-
-
-def check_conservation(rows_in: int, totals: Totals, output: str) -> None:
-    """Raise RunError unless every input row has a status and every block its manifest part.
-
-    rows_in: from the catalog's parquet footers, so independent of what the steps counted.
-    """
-    counted = sum(totals.statuses[status] for status in STATUSES)
-    parts = len(storage.list_files(storage.join(output, MANIFEST_FOLDER), ".parquet"))
-    if rows_in != counted or parts != totals.blocks:
+def inspect(run: Run, known: Any) -> None:
+    """Find what needs work; with Ray where the catalog is large. known: see `known.find_known`."""
+    plan = run.plan
+    settings = InspectSettings(
+        plan.label_map,
+        plan.identity(_precision(run)),
+        run.folder.at(PLAN_FOLDER),
+        known,
+        run.inspection.survey.sample_size,
+        detector=plan.detector is not None,
+        compare=plan.fid_weights is not None and plan.reference.is_catalog,
+        allowed=plan.config.allowed_uris,
+    )
+    sources = list(groups(plan.listing.units))
+    try:
+        if plan.listing.rows <= INSPECT_HERE:
+            for table in sources:
+                run.inspection.merge(inspect_units(table, settings))
+        else:
+            configure(_SMALLEST_BLOCK, _RETRIED)
+            for table in tables(
+                on_tasks(ray.data.from_arrow(sources), inspect_units, {"settings": settings}, cpus=0.5)
+            ):
+                run.inspection.merge(table)
+    except ConfigurationError:
+        run.folder.begin_attempt()
+        raise
+    if run.inspection.rows != plan.listing.rows:
         raise RunError(
-            f"rows were lost or doubled: {rows_in} in the catalog, {counted} with a status; {totals.blocks} blocks, "
-            f"{parts} manifest parts in {output}; do not use this output, run again with --overwrite and report this"
+            f"the catalog has {plan.listing.rows} rows, and {run.inspection.rows} were found; run again"
         )
+
+
+def _work(run: Run, known: Any, attempt: int) -> None:
+    """Detect, correct and measure."""
+    plan, inspection = run.plan, run.inspection
+    logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
+    detected = None
+    if plan.detector is not None:
+        detected = storage.join(run.output, LABELS_FOLDER, run.name)
+        with run.stage("detect"):
+            run.detected = _detect(run, detected)
+            _survey_detected(run, detected)
+    with run.stage("correct"):
+        _correct(run, known, run.folder.journal(attempt), detected)
+    if plan.fid_weights is not None:
+        with run.stage("fid"):
+            try:
+                run.fid = _fid(run)
+            except (CatalogRepairError, RayError) as error:
+                # All images are corrected and committed: they are worth more than their measurement.
+                run.fid_missing = f"FID could not be computed: {error}"
+                logger.warning(run.fid_missing)
+
+
+def _assemble(run: Run, layers: list[list[str]], known: Any, facts: Facts) -> None:
+    """The next manifest, unless it would be the last one; its rows are those of the catalog, or RunError."""
+    attempt = len(layers) - 1
+    journal = storage.list_files(run.folder.journal(attempt), ".parquet")
+    if len(journal) != run.totals.parts:
+        raise RunError(
+            f"{run.totals.parts} blocks were written and {len(journal)} are in {run.folder.journal(attempt)}; "
+            "nothing was published: run again"
+        )
+    earlier = sum(facts.rows)
+    if layers[0] and not any(layers[1:]) and not run.inspection.pending and earlier == run.inspection.rows:
+        run.statuses = Counter(facts.statuses)
+        return
+    run.assembled = assemble_parts(
+        [*layers, journal],
+        [*facts.rows, run.totals.rows],
+        known,
+        run.folder,
+    )
+    check_conservation(
+        run.inspection.ids,
+        run.assembled.ids,
+        run.plan.listing.units,
+        storage.list_files(run.folder.at(MANIFEST)),
+    )
+    run.statuses = run.assembled.statuses
+    run.dropped = earlier - (run.assembled.rows - run.totals.rows)
+
+
+def _publish(run: Run) -> None:
+    report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))]
+    parts = None if run.assembled is None else run.assembled.parts
+    publish(run.output, Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed))
 
 
 def describe(run: Run, state: str) -> dict[str, Any]:
@@ -179,9 +272,13 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "config_hash": run.plan.config_hash(_precision(run)),
         "placement": {**asdict(run.placement), "batch_size": _batch_size(run), "precision": _precision(run)},
         "versions": versions(),
-        "rows_in": run.plan.listing.rows,
+        "run": run.name,
+        "rows_in": run.inspection.rows,
+        "unchanged": run.unchanged,
+        "dropped": run.dropped,
         "detected": run.detected,
-        "counts": {status: totals.statuses[status] for status in STATUSES},
+        "counts": {status: run.statuses[status] for status in STATUSES},
+        "corrected_now": {status: totals.statuses[status] for status in STATUSES},
         "counts_by_route": {route: dict(counts) for route, counts in sorted(totals.routes.items())},
         "errors": [asdict(error) for error in totals.top_errors],
         "profile_issues": dict(sorted(totals.profile_issues.items())),
@@ -204,42 +301,63 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def _detect(run: Run) -> dict[str, int]:
+def _detect(run: Run, folder: str) -> dict[str, int]:
     """Label what has no labels; counts of `detect.COUNTS`."""
     config, detector = run.plan.config, run.plan.detector
     if config.detector is None or detector is None:
         raise ValueError("there is no detector")
     settings = DetectSettings(
-        *(detected_in(config.output), config.detector, detector.version, config.limits),
+        *(folder, config.detector, detector.version, config.limits),
         allowed=config.allowed_uris,
     )
-    return detect(run.plan.listing, settings, run.placement)
+    return detect(run.inspection.needed(None), settings, run.placement)
 
 
-def _correct(run: Run, survey: Survey) -> None:
-    """Stream the catalog through the steps and add up what comes back."""
-    with Progress("correcting", run.plan.listing.rows, sys.stderr) as progress:
-        for table in tables(_summaries(run, survey)):
+def _survey_detected(run: Run, folder: str) -> None:
+    """Count and sample the rows that the detector has labelled."""
+    settings = {
+        "label_map": run.plan.label_map,
+        "sample_size": run.inspection.survey.sample_size,
+        "detected": folder,
+    }
+    works = ray.data.from_arrow([work.table() for work in run.inspection.needed(None)])
+    for table in tables(on_tasks(works, survey_detected, settings, cpus=0.5)):
+        for row in table.to_pylist():
+            run.inspection.survey.merge(row["sets"])
+
+
+def _correct(run: Run, known: Any, journal: str, detected: str | None) -> None:
+    """Stream what needs work through the steps and add up what comes back."""
+    with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
+        for table in tables(_summaries(run, known, journal, detected)):
             for summary in table.to_pylist():
                 run.totals.add(summary)
-                progress.update(summary["rows"], summary["failed"])
+                progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
+    done = run.totals.rows + run.totals.refreshed
+    if done != run.inspection.pending:
+        raise RunError(
+            f"{run.inspection.pending} rows needed work and {done} got it; nothing was published: run again"
+        )
 
 
-def _summaries(run: Run, survey: Survey) -> Dataset:
+def _summaries(run: Run, known: Any, journal: str, detected: str | None) -> Dataset:
     """The graph; nothing runs before it is iterated over."""
     plan, placement, config = run.plan, run.placement, run.plan.config
-    configure(_block_bytes(plan, placement), ["StorageReadError", "StorageWriteError", "DecoderStartError"])
+    survey = run.inspection.survey
+    configure(_block_bytes(plan, placement), _RETRIED)
     defects = set(plan.label_map.defects)
+    is_measured, is_compared = plan.fid_weights is not None, plan.reference.is_catalog
     fid_sample = survey.sample(config.fid_samples)
-    wanted = defects | ({CLEAN} if plan.reference.is_catalog else set())
-    commit = replace(plan.commit_settings(_precision(run)), corrected_at=run.started_at)
+    compared = fid_sample.only({CLEAN} if is_measured and is_compared else set())
+    commit = replace(plan.commit_settings(_precision(run), journal), corrected_at=run.started_at)
     decode = DecodeSettings(
         plan.label_map,
         plan.image_size,
-        sample=fid_sample.only(wanted if plan.fid_weights is not None else set()),
+        sample=fid_sample.only((defects | set(compared.thresholds)) if is_measured else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,
         allowed=config.allowed_uris,
+        known=known,
     )
     corrector = {
         "model": config.model,
@@ -249,10 +367,10 @@ def _summaries(run: Run, survey: Survey) -> Dataset:
         "precision": _precision(run),
         "batch_size": _batch_size(run),
     }
-    units = ray.data.from_arrow([unit.table() for unit in plan.listing.units])
-    catalog = placement.read(
-        units, read_units, {"detected": detected_in(config.output) if plan.detector is not None else None}
-    )
+    works = run.inspection.needed(compared.thresholds.get(CLEAN))
+    source = ray.data.from_arrow([work.table() for work in works])
+    read = ReadSettings(plan.label_map, detected, compared)
+    catalog = placement.read(source, read_works, {"settings": read})
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
     edited = placement.actors(decoded, Corrector, corrector, _batch_size(run))
     return placement.tasks(edited, commit_block, {"settings": commit})
@@ -279,19 +397,19 @@ def _precision(run: Run) -> str:
     return "bfloat16" if chosen == torch.bfloat16 else "float32"
 
 
-def _fid(run: Run, survey: Survey) -> dict[str, Any]:
-    plan = run.plan
+def _fid(run: Run) -> dict[str, Any]:
+    plan, routed = run.plan, run.totals.routes
     if plan.fid_weights is None:
         raise ValueError("FID needs weights")
     logger.info("computing FID and KID against %s", plan.reference.description)
-    defects = tuple(defect for defect in plan.label_map.defects if survey.rows[defect])
-    samples = {route: min(rows, plan.config.fid_samples) for route, rows in survey.rows.items()}
+    defects = tuple(defect for defect in plan.label_map.defects if defect in routed)
+    samples = {route: min(counts.total(), plan.config.fid_samples) for route, counts in routed.items()}
     images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
     if plan.reference.is_catalog:
-        images += samples.get(CLEAN, 0)
-    settings = FidSettings(plan.config.output, defects, plan.reference, plan.fid_weights, images)
+        images += min(run.inspection.survey.rows[CLEAN], plan.config.fid_samples)
+    settings = FidSettings(run.folder.at(), defects, plan.reference, plan.fid_weights, images)
     summary = compute_fid(settings, run.placement)
-    write_fid(plan.config.output, summary)
+    write_fid(run.folder.at(), summary)
     return summary
 
 
@@ -301,6 +419,7 @@ def _report(run: Run) -> None:
     summary = RunSummary(
         counts_by_status={status: totals.statuses[status] for status in STATUSES},
         counts_by_defect={defect: totals.routes[defect] for defect in defects},
+        unchanged=run.unchanged,
         duration_seconds=run.seconds["total"],
         correcting_seconds=run.seconds["correct"],
         started_at=run.started_at,
@@ -311,24 +430,24 @@ def _report(run: Run) -> None:
         profile_issues=totals.profile_issues,
         fid=run.fid,
         fid_missing=run.fid_missing,
-        strips=_strips(plan.config.output, defects),
+        strips=_strips(run.folder, defects),
     )
-    write_report(plan.config.output, summary)
+    write_report(run.folder.at(), summary)
     corrected = {
         defect: [strip for strip in strips if strip.rejected is None]
         for defect, strips in summary.strips.items()
     }
     picture = contact_sheet(corrected)
     if picture is not None:
-        storage.write_bytes(storage.join(plan.config.output, "report", "before_after.png"), picture)
+        storage.write_bytes(run.folder.at(REPORT, "before_after.png"), picture)
 
 
-def _strips(output: str, defects: list[str]) -> dict[str, list[Strip]]:
+def _strips(folder: RunFolder, defects: list[str]) -> dict[str, list[Strip]]:
     """The report's pictures by defect, ordered by id; at most STRIPS_PER_DEFECT each."""
     found: dict[str, list[Strip]] = {defect: [] for defect in defects}
-    for uri in storage.list_files(storage.join(output, STRIPS), ".parquet"):
+    for uri in storage.list_files(folder.at(STRIPS), ".parquet"):
         for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            found[row.pop("route")].append(Strip(**row))
+            found.setdefault(row.pop("route"), []).append(Strip(**row))
     return {
         defect: sorted(strips, key=lambda strip: strip.image_id) for defect, strips in found.items() if strips
     }

@@ -1,7 +1,8 @@
 """Catalogs as they come to rows as the job wants them: one set of columns, whatever the file calls its own.
 
 Accepted: `image_id`, an `image` (binary, or struct{bytes, path}) and/or a `uri`, `labels` (list of
-struct{label, score}) or a plain `label`, and optionally `product_type`.
+struct{label, score}) or a plain `label`, and optionally `product_type` and `sha256` (of the image: where it is the same
+as before, nobody asks the storage).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,14 +11,17 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.correction.detected import read_detected
-from pipelines.parquet_units import Listing, Unit, list_units, read_unit
+from pipelines.correction.rows import PURPOSE_COLUMNS
+from pipelines.parquet_units import Listing, StorageReadError, Unit, list_units, read_unit
 from pipelines.schemas import LABELS
 
-#: Rows between reading and decoding.
-CATALOG_ROW = pa.schema(
+#: A row as the catalog has it.
+IMAGE_ROW = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         ("image", pa.binary()),  # encoded upload; null: fetch `source_uri`
@@ -27,8 +31,15 @@ CATALOG_ROW = pa.schema(
     ]
 )
 
+#: Rows between reading and decoding.
+CATALOG_ROW = pa.schema([*IMAGE_ROW, *PURPOSE_COLUMNS])
+
 LABEL_COLUMNS = ("image_id", "labels", "label", "product_type")
 ALL_COLUMNS = (*LABEL_COLUMNS, "image", "uri")
+#: What is looked at before images are.
+_SMALL_COLUMNS = (*LABEL_COLUMNS, "image.path", "uri", "sha256")
+#: Rows of these columns that are held at a time.
+_SMALL_STEP = 8192
 
 #: One image's labels: (label, score), the score None where the detector gave none.
 Labels = list[tuple[str, float | None]]
@@ -77,7 +88,7 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
 
 
 def read_rows(unit: Unit, detected: str | None = None) -> Iterator[pa.Table]:
-    """Tables of CATALOG_ROW of one unit, READ_ROWS rows each.
+    """Tables of IMAGE_ROW of all rows of one unit, READ_ROWS rows each.
 
     detected: the folder where `detect` left the labels of rows that have none, or None. Where it found none, because
     it could not read the image, they stay null.
@@ -99,13 +110,59 @@ def read_rows(unit: Unit, detected: str | None = None) -> Iterator[pa.Table]:
             ),
             "product_type": _strings(table, "product_type"),
         }
-        yield pa.table(columns, schema=CATALOG_ROW)
+        yield pa.table(columns, schema=IMAGE_ROW)
 
 
-def read_units(table: pa.Table, detected: str | None = None) -> Iterator[pa.Table]:
-    """`read_rows` of every unit in a table of units."""
-    for unit in Unit.from_table(table):
-        yield from read_rows(unit, detected)
+class SmallRow(NamedTuple):
+    """A row without its image. unlabelled: the catalog says nothing of it; sha256: the catalog's own, of the image."""
+
+    image_id: str | None
+    labels: Labels
+    product_type: str | None
+    unlabelled: bool
+    source_uri: str | None
+    sha256: str | None
+
+
+def read_small_rows(unit: Unit) -> Iterator[SmallRow]:
+    """All rows of one unit, without reading an image."""
+    for _, table in read_unit(unit, _SMALL_COLUMNS, _SMALL_STEP):
+        uri = _strings(table, "uri")
+        if "image" in table.column_names:
+            uri = pc.coalesce(uri, pc.struct_field(table.column("image"), "path").cast(pa.string()))
+        columns = (
+            _strings(table, "image_id").to_pylist(),
+            read_labels(table),
+            _strings(table, "product_type").to_pylist(),
+            unlabelled(table),
+            uri.to_pylist(),
+            _strings(table, "sha256").to_pylist(),
+        )
+        yield from (SmallRow(*row) for row in zip(*columns, strict=True))
+
+
+def where_images_are(unit: Unit) -> tuple[bool, bool]:
+    """Whether rows of the unit may hold image bytes, and whether some may not, by the file's footer."""
+    filesystem, path = storage.arrow_filesystem(unit.uri)
+    try:
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            metadata = file.metadata
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
+    embedded = fetched = False
+    for group in map(metadata.row_group, unit.row_groups):
+        columns = {
+            group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)
+        }
+        column = columns.get("image") or columns.get("image.bytes")
+        if column is None:
+            fetched = True
+            continue
+        statistics = column.statistics
+        nulls = None if statistics is None or not statistics.has_null_count else statistics.null_count
+        embedded |= nulls is None or nulls < group.num_rows
+        fetched |= nulls is None or nulls > 0
+    return embedded, fetched
 
 
 class UnlabelledRow(NamedTuple):
@@ -252,6 +309,7 @@ _TYPES = {
     "labels": (_is_labels, "list<struct<label: string, score: float>>"),
     "label": (is_text, "string"),
     "product_type": (is_text, "string"),
+    "sha256": (is_text, "string"),
 }
 
 

@@ -11,7 +11,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.correction.row_keys import KEY
 from pipelines.schemas import STATUSES
+
+#: Why a row is read: to become a manifest row; because its image was read and is the one that was corrected before; or
+#: to be compared with, because the manifest's row stays as it is.
+CORRECT, REFRESH, COMPARE = "correct", "refresh", "compare"
+
+#: What a catalog's row brings along from its inspection (see `pending`).
+PURPOSE_COLUMNS = [
+    ("purpose", pa.string()),
+    ("input_version", pa.string()),
+    ("row_key", KEY),
+    ("work_key", KEY),
+]
 
 _CARRIED = [
     pa.field("image_id", pa.string(), nullable=False),
@@ -28,6 +41,8 @@ _CARRIED = [
     ("error_code", pa.string()),  # not null: the row has failed, and later steps only hand it on
     ("error_message", pa.string()),
     ("decode_seconds", pa.float32()),  # of one core
+    *PURPOSE_COLUMNS,
+    ("image_key", KEY),
 ]
 
 DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])  # uint8 (S,S,3) RGB
@@ -48,6 +63,7 @@ _STATUS_COUNTS = [(status, pa.int64()) for status in STATUSES]
 SUMMARY = pa.schema(
     [
         ("rows", pa.int64()),
+        ("refreshed", pa.int64()),  # rows of purpose REFRESH; all other counts are of purpose CORRECT
         *_STATUS_COUNTS,
         ("routes", pa.list_(pa.struct([("route", pa.string()), *_STATUS_COUNTS]))),
         (
@@ -73,9 +89,20 @@ SUMMARY = pa.schema(
     ]
 )
 
-IMAGES, MANIFEST_FOLDER = "images", "manifest"
-#: Material for FID and the report; removed when they are done.
-SAMPLES, STRIPS = ".samples/fid", ".samples/strips"
+IMAGES = "images"
+#: Below OUTPUT/.run: material for FID and the report.
+SAMPLES, STRIPS = "samples/fid", "samples/strips"
+
+#: What a manifest row gets whose image was read and found unchanged (see `assemble`).
+REFRESHED = pa.schema(
+    [
+        ("image_key", KEY),
+        ("row_key", KEY),
+        ("source_uri", pa.string()),
+        ("product_type", pa.string()),
+        ("input_version", pa.string()),
+    ]
+)
 
 #: Uploads and corrections for FID, PNG of one size; `after` is null for clean images.
 SAMPLE = pa.schema(

@@ -1,4 +1,4 @@
-"""The output folder of a correction run: unused at the start, marked complete at the end."""
+"""The output folder of a correction run: what it may be, and what a run owns in it."""
 
 import json
 from collections.abc import Mapping
@@ -7,17 +7,16 @@ from typing import Any
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER, SAMPLES, STRIPS
+from pipelines.correction.rows import IMAGES
+from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, RUN_FOLDER, SUCCESS, RunFolder
 
-RUN, SUCCESS, REPORT = "run.json", "_SUCCESS", "report"
-#: What a run writes and --overwrite removes; nothing else in the folder is touched.
-OWNED = (SUCCESS, RUN, MANIFEST_FOLDER, IMAGES, REPORT, LABELS_FOLDER)
+#: What runs write and --overwrite removes; nothing else in the folder is touched.
+OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER)
 _FLAG = "--output"
 
 
-def check_output(output: str, catalogs: tuple[str, ...], overwrite: bool) -> None:
-    """Raise ConfigurationError where `output` holds a run already (unless it may be replaced) or is a
-    catalog's part.
+def check_output(output: str, catalogs: tuple[str, ...]) -> None:
+    """Raise ConfigurationError where `output` is a file, or a catalog's part, or a catalog lies where runs write.
 
     Writes nothing.
     """
@@ -38,36 +37,18 @@ def check_output(output: str, catalogs: tuple[str, ...], overwrite: bool) -> Non
     try:
         if fs.isfile(path):
             raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
-        used = storage.list_files(storage.join(output, MANIFEST_FOLDER), ".parquet")
     except storage.STORAGE_ERRORS as error:
-        raise ConfigurationError(f"{_FLAG} {output}: cannot be listed: {error}") from error
-    if used and not overwrite:
-        raise ConfigurationError(
-            f"{_FLAG} {output}: holds a manifest of an earlier run; choose another folder, or replace that run "
-            "with --overwrite"
-        )
+        raise ConfigurationError(f"{_FLAG} {output}: cannot be read: {error}") from error
 
 
-def prepare_output(output: str, overwrite: bool) -> None:
-    """Remove an earlier run where it may be replaced, and what an interrupted one left behind."""
-    if overwrite:
-        for name in OWNED:
+def remove_run(output: str) -> None:
+    """Remove what earlier runs have published. Raises one of STORAGE_ERRORS."""
+    for name in OWNED:
+        if name != RUN_FOLDER:
             storage.remove(storage.join(output, name))
-    remove_samples(output)
-
-
-def remove_samples(output: str) -> None:
-    """Remove the material of FID and the report."""
-    for folder in (SAMPLES, STRIPS, storage.join(*SAMPLES.split("/")[:1])):
-        storage.remove(storage.join(output, folder))
 
 
 def write_run(output: str, run: Mapping[str, Any]) -> None:
-    """Write run.json."""
+    """Write run.json below OUTPUT/.run."""
     text = json.dumps(run, indent=2, sort_keys=True, default=str) + "\n"
-    storage.write_bytes(storage.join(output, RUN), text.encode())
-
-
-def mark_success(output: str) -> None:
-    """Write _SUCCESS, the very last object of a complete run."""
-    storage.write_bytes(storage.join(output, SUCCESS), b"")
+    storage.write_bytes(RunFolder(output).at(RUN), text.encode())

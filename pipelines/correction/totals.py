@@ -19,11 +19,14 @@ _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 
 
 def summarise(
-    manifest: Sequence[Mapping[str, Any]], routes: Sequence[str], seconds: Mapping[str, float]
+    manifest: Sequence[Mapping[str, Any]],
+    routes: Sequence[str],
+    seconds: Mapping[str, float],
+    refreshed: int = 0,
 ) -> pa.Table:
     """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
 
-    routes: each row's route. seconds: of one core, by stage.
+    routes: each row's route. seconds: of one core, by stage. refreshed: rows whose image is the one corrected before.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -35,6 +38,7 @@ def summarise(
             errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
     summary = {
         "rows": len(manifest),
+        "refreshed": refreshed,
         **_counts(sum(by_route.values(), Counter())),
         "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
         "errors": [
@@ -56,7 +60,8 @@ class Totals:
     """Sums over the summaries of all blocks. Bounded by the numbers of defects and of error codes."""
 
     rows: int = 0
-    blocks: int = 0  # that are not empty
+    refreshed: int = 0
+    parts: int = 0  # of the journal
     statuses: Counter[str] = field(default_factory=Counter)
     routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
     profile_issues: Counter[str] = field(default_factory=Counter)  # rule -> corrected images that fail it
@@ -67,7 +72,8 @@ class Totals:
     def add(self, summary: Mapping[str, Any]) -> None:
         """Add one row of SUMMARY; the order does not matter."""
         self.rows += summary["rows"]
-        self.blocks += summary["rows"] > 0
+        self.refreshed += summary["refreshed"]
+        self.parts += summary["rows"] > 0
         self.statuses.update(_counts(summary))
         for route in summary["routes"]:
             self.routes.setdefault(route["route"], Counter()).update(_counts(route))

@@ -38,7 +38,7 @@ def check_unchanged(folder: str, plan: Plan, units: Sequence[int], remedy: str) 
         )
 
 
-def _version_now(table: tuple[str, str]) -> str:
+def _version_now(table: tuple[str, str]) -> str | None:
     try:
         return storage.version(table[0])
     except FileNotFoundError:

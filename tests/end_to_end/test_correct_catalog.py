@@ -94,7 +94,7 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
     assert "truncated" in (output / "report" / "index.html").read_text()
     with Image.open(output / "report" / "before_after.png") as sheet:
         assert sheet.format == "PNG"
-    assert not (output / ".samples").exists()
+    assert not (output / ".run").exists()
 
 
 def test_too_many_failures_are_exit_code_3_with_outputs_and_without_success(
@@ -125,7 +125,11 @@ def test_runs_agree_whatever_their_parallelism(ray_local: None, tmp_path: Path) 
     assert one == other
     rest = [
         [
-            {name: value for name, value in found.items() if name not in ("output_uri", "corrected_at")}
+            {
+                name: value
+                for name, value in found.items()
+                if name not in ("output_uri", "corrected_at", "row_key", "image_key")
+            }
             for found in manifest(output)
         ]
         for output in outputs
@@ -156,15 +160,14 @@ def test_fid_compares_with_the_catalogs_clean_images(
     assert str(output / "report" / "index.html") in shown
 
 
-def test_a_used_output_is_replaced_only_when_asked(ray_local: None, untouched: Path, tmp_path: Path) -> None:
-    from model.errors import ConfigurationError
-
+def test_a_used_output_is_replaced_when_asked(ray_local: None, untouched: Path, tmp_path: Path) -> None:
     write_catalog(tmp_path / "catalog" / "a.parquet", rows(5))
     output = tmp_path / "out"
     assert correct(tmp_path / "catalog", output, untouched, "--no-fid", "--limit", "3") == command.EXIT_OK
-    before = tree(output)
-    with pytest.raises(ConfigurationError, match="--overwrite"):
-        correct(tmp_path / "catalog", output, untouched, "--no-fid")
-    assert tree(output) == before
+    (output / "images" / "watermark" / "of-long-ago.jpg").write_bytes(b"x")
+    before = manifest(output)
     assert correct(tmp_path / "catalog", output, untouched, "--no-fid", "--overwrite") == command.EXIT_OK
-    assert len(manifest(output)) == 5
+    after = manifest(output)
+    assert len(after) == 5
+    assert all(one["corrected_at"] > before[0]["corrected_at"] for one in after)
+    assert not (output / "images" / "watermark" / "of-long-ago.jpg").exists()

@@ -69,6 +69,6 @@ def test_uploads_without_labels_are_labelled_and_corrected(
     routed = sum(sum(counts.values()) for counts in told["counts_by_route"].values())
     assert routed == len(found)
 
-    said = {one["image_id"]: one["labels"] for one in read_parquet(output / "labels")}
+    said = {one["image_id"]: one["labels"] for one in read_parquet(next((output / "labels").iterdir()))}
     assert said["labelled"] is said["found clean"] is said["broken"] is None
     assert all(label["score"] >= 0.5 for label in said["null"])

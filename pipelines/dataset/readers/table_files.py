@@ -98,7 +98,7 @@ class TableFile:
         return self.uri.lower().endswith(".parquet")
 
     @cached_property
-    def _footer(self) -> tuple[pa.Schema, int, str]:
+    def _footer(self) -> tuple[pa.Schema, int, str | None]:
         filesystem, path = storage.arrow_filesystem(self.uri)
         try:
             version = storage.version(

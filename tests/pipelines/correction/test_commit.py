@@ -29,7 +29,14 @@ PAINT = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), MATTE))
 
 @pytest.fixture
 def commit_settings(tmp_path: Path) -> CommitSettings:
-    return CommitSettings(str(tmp_path / "out"), "m" * 64, "c" * 64, GROUPS, DeliverySettings(format="png"))
+    return CommitSettings(
+        str(tmp_path / "out"),
+        str(tmp_path / "out" / ".run" / "journal"),
+        "m" * 64,
+        "c" * 64,
+        GROUPS,
+        DeliverySettings(format="png"),
+    )
 
 
 def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
@@ -48,6 +55,10 @@ def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
         "width": 60,
         "height": 44,
         "product_type": "mug",
+        "purpose": "correct",
+        "input_version": "etag:1:2",
+        "row_key": b"r" * 16,
+        "image_key": b"k" * 16,
     }
     return {**base, **fixed, "input_sha256": "i" * 64, "source_uri": f"s3://shop/{image_id}", **columns}
 
@@ -56,7 +67,7 @@ def commit(
     rows: list[dict[str, Any]], settings: CommitSettings
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     (summary,) = commit_block(to_table(rows, EDITED), settings).to_pylist()
-    return summary, read_parquet(Path(settings.output) / "manifest")
+    return summary, read_parquet(Path(settings.journal))
 
 
 def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
@@ -89,6 +100,9 @@ def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
         "error_code": None,
         "error_message": None,
         "profile_issues": None,
+        "input_version": "etag:1:2",
+        "row_key": b"r" * 16,
+        "image_key": b"k" * 16,
     }
     assert row["corrected_at"].utcoffset().total_seconds() == 0
     assert (summary["rows"], summary["corrected"]) == (1, 1)
@@ -125,7 +139,7 @@ def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitS
     second = tree(Path(commit_settings.output))
     assert set(first) == set(second)
     differing = {name for name in first if first[name] != second[name]}
-    assert all(name.startswith("manifest/") for name in differing)  # corrected_at
+    assert all(name.startswith(".run/journal/") for name in differing)  # corrected_at
 
 
 @pytest.mark.parametrize(("format", "extension"), [("jpeg", "jpg"), ("png", "png"), ("webp", "webp")])
@@ -141,7 +155,7 @@ def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSetti
     clean = edited("z", sampled=True, upload=encode(picture(7), "PNG"))
     rows = [edited("a", "watermark", sampled=True), edited("b", "watermark"), clean]
     commit(rows, commit_settings)
-    first, last = read_parquet(Path(commit_settings.output) / SAMPLES)
+    first, last = read_parquet(Path(commit_settings.output) / ".run" / SAMPLES)
     before = decode_image(rows[0]["upload"])
     assert (first["route"], last["route"]) == ("watermark", "clean")
     np.testing.assert_array_equal(decode_image(first["before"]), resize_bicubic(before, FID_SIDE, FID_SIDE))
@@ -156,7 +170,7 @@ def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSetti
 def test_strips_keep_the_aspect_ratio(commit_settings: CommitSettings) -> None:
     wide = encode(picture(1, 800, 400), "PNG")
     commit([edited("a", "watermark", in_strip=True, upload=wide)], commit_settings)
-    (strip,) = read_parquet(Path(commit_settings.output) / STRIPS)
+    (strip,) = read_parquet(Path(commit_settings.output) / ".run" / STRIPS)
     assert decode_image(strip["before"]).shape == decode_image(strip["after"]).shape == (160, STRIP_SIDE, 3)
     assert strip["product_type"] == "mug"
 
@@ -186,4 +200,4 @@ def test_the_manifest_names_nothing_before_it_is_written(
     monkeypatch.setattr(storage, "write_bytes", lambda uri, data: (write(uri, data), order.append(uri))[0])
     commit([edited(f"{n}", "watermark", sampled=True) for n in range(20)], commit_settings)
     assert len(order) == 22
-    assert "/manifest/" in order[-1]
+    assert "/journal/" in order[-1]

@@ -10,7 +10,7 @@ import pytest
 from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.read_catalog import CATALOG_ROW
-from pipelines.correction.rows import DECODED
+from pipelines.correction.rows import CORRECT, DECODED
 from pipelines.correction.survey import CLEAN
 from pipelines.label_map import LabelMap
 from pipelines.resize import resize_bicubic
@@ -22,7 +22,7 @@ SETTINGS = DecodeSettings(LabelMap.default(), image_size=16)
 
 
 def decode(rows: list[dict[str, Any]], settings: DecodeSettings = SETTINGS) -> list[dict[str, Any]]:
-    columns = {"source_uri": None, **dict.fromkeys(CATALOG_ROW.names)}
+    columns = {**dict.fromkeys(CATALOG_ROW.names), "purpose": CORRECT, "work_key": b"w" * 16}
     normal = [{**columns, **one, "source_uri": one.get("uri")} for one in rows]
     table = pa.Table.from_pylist(
         [{name: one[name] for name in CATALOG_ROW.names} for one in normal], CATALOG_ROW

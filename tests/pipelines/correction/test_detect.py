@@ -9,6 +9,8 @@ from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.detect import COUNTS, Detection, DetectSettings
 from pipelines.correction.detected import file_of, read_detected
+from pipelines.correction.known import Known
+from pipelines.correction.pending import Inspection, InspectSettings, groups, inspect_units
 from pipelines.correction.read_catalog import (
     count_unlabelled,
     list_catalog,
@@ -16,7 +18,8 @@ from pipelines.correction.read_catalog import (
     read_rows,
     unlabelled,
 )
-from pipelines.correction.survey import CLEAN, survey_here
+from pipelines.correction.read_pending import ReadSettings, read_work, survey_detected
+from pipelines.correction.survey import CLEAN, Survey
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import StorageReadError
 from pipelines.schemas import CATALOG
@@ -36,8 +39,25 @@ def detect(catalog: Path, folder: Path, detector: Path) -> list[dict[str, int]]:
     version = load_detector(detector).version
     allowed = AllowedUris((str(folder.parent),))
     settings = DetectSettings(str(folder), str(detector), version, allowed=allowed)
-    units = list_catalog([str(catalog)], labelled=False).units
-    return Detection(settings, "cpu")(pa.concat_tables([unit.table() for unit in units])).to_pylist()
+    works = inspected(catalog, folder.with_name("plan")).works
+    return Detection(settings, "cpu")(pa.concat_tables([work.table() for work in works])).to_pylist()
+
+
+def inspected(catalog: Path, plan: Path) -> Inspection:
+    """The first look at a catalog of which nothing is known."""
+    settings = InspectSettings(
+        LabelMap.default(),
+        "identity",
+        str(plan),
+        Known(),
+        10,
+        detector=True,
+        allowed=AllowedUris((str(plan.parent),)),
+    )
+    found = Inspection(Survey(10))
+    for table in groups(list_catalog([str(catalog)], labelled=False).units):
+        found.merge(inspect_units(table, settings))
+    return found
 
 
 def write_mixed(folder: Path) -> Path:
@@ -77,8 +97,11 @@ def test_rows_without_labels_get_the_detector_s_and_others_keep_theirs(
     assert {
         name: [(label["label"], label["score"]) for label in labels or ()] for name, labels in read.items()
     } == {name: [(label, pytest.approx(score)) for label, score in labels] for name, labels in found.items()}
-    survey = survey_here(units, LabelMap.default(), 10, str(folder))
-    assert dict(survey.rows) == {"watermark": 32, "wrong_angle": 1, CLEAN: 4}
+    inspection = inspected(catalog, tmp_path / "plan")
+    for work in inspection.works:
+        for one in survey_detected(work.table(), LabelMap.default(), 10, str(folder)).to_pylist():
+            inspection.survey.merge(one["sets"])
+    assert dict(inspection.survey.rows) == {"watermark": 32, "wrong_angle": 1, CLEAN: 4}
 
 
 def test_an_image_that_the_detector_could_not_read_does_not_pass_for_one_without_defects(
@@ -90,8 +113,8 @@ def test_an_image_that_the_detector_could_not_read_does_not_pass_for_one_without
     settings = DecodeSettings(LabelMap.default(), image_size=16, allowed=AllowedUris((str(tmp_path),)))
     decoded = {
         one["image_id"]: one["error_code"]
-        for unit in list_catalog([str(catalog)]).units
-        for table in read_rows(unit, str(folder))
+        for work in inspected(catalog, tmp_path / "plan").works
+        for table in read_work(work, ReadSettings(LabelMap.default(), str(folder)))
         for part in decode_rows(table, settings)
         for one in part.to_pylist()
     }

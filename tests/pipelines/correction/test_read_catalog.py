@@ -7,7 +7,7 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.correction.read_catalog import (
-    CATALOG_ROW,
+    IMAGE_ROW,
     check_catalog,
     list_catalog,
     read_label_rows,
@@ -21,7 +21,7 @@ LABEL = pa.struct([("label", pa.string()), ("score", pa.float64())])
 def read(tmp_path: Path, table: pa.Table) -> list[dict[str, Any]]:
     pq.write_table(table, tmp_path / "catalog.parquet")
     tables = [found for unit in list_catalog([str(tmp_path)]).units for found in read_rows(unit)]
-    assert all(found.schema == CATALOG_ROW for found in tables)
+    assert all(found.schema == IMAGE_ROW for found in tables)
     return [row for found in tables for row in found.to_pylist()]
 
 

@@ -49,7 +49,7 @@ def test_totals_add_up_in_any_order() -> None:
     for block in reversed(blocks):
         backward.add(block)
     for totals in (forward, backward):
-        assert (totals.rows, totals.blocks) == (16, 3)
+        assert (totals.rows, totals.parts) == (16, 3)
         assert dict(totals.statuses) == {"corrected": 3, "passthrough": 4, "rejected": 0, "failed": 9}
         assert totals.routes["watermark"]["failed"] == 9
         assert [(error.code, error.count) for error in totals.top_errors] == [("empty", 5), ("corrupt", 4)]

@@ -1,0 +1,188 @@
+"""The next manifest: rows of the last one that stay, and the journal's, in few parts below OUTPUT/.run/manifest."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from pipelines import storage
+from pipelines.correction.commit import parquet_bytes, part_name, write_object
+from pipelines.correction.known import Known, read_part, shared
+from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys
+from pipelines.correction.rows import REFRESHED
+from pipelines.correction.run_folder import MANIFEST as MANIFEST_FOLDER
+from pipelines.correction.run_folder import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
+from pipelines.placement import on_tasks, tables
+from pipelines.schemas import MANIFEST, STATUSES
+
+#: Rows of a part: few enough parts for a hundred million rows, and few enough rows for a task's memory.
+PART_ROWS = 100_000
+
+SOURCE = pa.schema([("parts", pa.list_(pa.string())), ("layer", pa.int32())])
+ASSEMBLED = pa.schema(
+    [
+        ("part", pa.string()),  # null where no row stays
+        ("rows", pa.int64()),
+        ("refreshed", pa.int64()),
+        ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
+        ("id_sums", pa.binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Staying:
+    """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order."""
+
+    rows: KeySet
+    images: KeySet
+    refreshed: pa.Table
+
+
+@dataclass
+class Assembled:
+    """What the next manifest is."""
+
+    parts: list[str] = field(default_factory=list)
+    rows: int = 0
+    refreshed: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    ids: IdSums = field(default_factory=IdSums)
+
+    def merge(self, table: pa.Table) -> None:
+        """Add rows of ASSEMBLED."""
+        for row in table.to_pylist():
+            self.parts += [row["part"]] if row["part"] else []
+            self.rows += row["rows"]
+            self.refreshed += row["refreshed"]
+            self.statuses.update(dict(zip(STATUSES, row["statuses"], strict=True)))
+            self.ids.merge(IdSums.from_bytes(row["id_sums"]))
+
+
+def sources(layers: Sequence[Sequence[str]], rows: Sequence[int]) -> Iterator[pa.Table]:
+    """One row of SOURCE for each part to write: neighbours of one layer, together about PART_ROWS of its `rows`."""
+    for layer, (parts, count) in enumerate(zip(layers, rows, strict=True)):
+        step = max(1, round(PART_ROWS * len(parts) / max(count, 1)))
+        for start in range(0, len(parts), step):
+            yield pa.Table.from_pylist([{"parts": list(parts[start : start + step]), "layer": layer}], SOURCE)
+
+
+def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> Staying:
+    """What the plan and the correction found of earlier rows. For a task. Raises StorageReadError."""
+    keys = [KeySet().keys]
+    for part in plan_parts:
+        table = read_part(part, ("row_key", "copies"))
+        keys.append(column_keys(table.column("row_key").filter(pc.equal(table.column("copies"), 1))))
+    refreshed = pa.concat_tables([REFRESHED.empty_table(), *(read_part(part) for part in refreshed_parts)])
+    images = column_keys(refreshed.column("image_key"))
+    refreshed = refreshed.take(pa.array(np.argsort(images))).combine_chunks()
+    return Staying(KeySet(np.concatenate(keys)), KeySet(images), refreshed)
+
+
+def assemble(
+    table: pa.Table,
+    folder: str,
+    known: "Known | ray.ObjectRef[Known]",
+    staying: "Staying | ray.ObjectRef[Staying]",
+) -> pa.Table:
+    """Rows of SOURCE to ASSEMBLED; writes a part for each. Raises StorageReadError and StorageWriteError.
+
+    folder: where parts go. Layers of `known` are those of earlier runs; behind them is this run's journal.
+    """
+    superseded = shared(known).superseded
+    stays = ray.get(staying) if isinstance(staying, ray.ObjectRef) else staying
+    found = []
+    for source in table.to_pylist():
+        rows = pa.concat_tables([_as_manifest(read_part(part)) for part in source["parts"]])
+        refreshed = 0
+        if source["layer"] < len(superseded):
+            rows, refreshed = keep(rows, superseded[source["layer"]], stays)
+        found.append({"refreshed": refreshed, **_write(rows, folder)})
+    return pa.Table.from_pylist(found, ASSEMBLED)
+
+
+def keep(rows: pa.Table, superseded: KeySet, staying: Staying) -> tuple[pa.Table, int]:
+    """The rows of an earlier run that stay, those whose image was found unchanged with their new values; and how many
+    of these there are.
+    """
+    current = (
+        ~superseded.has(id_keys(rows.column("image_id").to_pylist()))
+        if len(superseded)
+        else np.ones(len(rows), bool)
+    )
+    same = current & _in(rows.column("row_key"), staying.rows)
+    changed = current & ~same & _in(rows.column("image_key"), staying.images)
+    refreshed = _refresh(rows.filter(pa.array(changed)), staying)
+    return pa.concat_tables([rows.filter(pa.array(same)), refreshed]), refreshed.num_rows
+
+
+def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:
+    places = np.searchsorted(staying.images.keys, column_keys(rows.column("image_key")))
+    values = staying.refreshed.take(pa.array(places))
+    for name in ("row_key", "source_uri", "product_type", "input_version"):
+        rows = rows.set_column(rows.schema.get_field_index(name), MANIFEST.field(name), values.column(name))
+    return rows
+
+
+def _in(column: pa.ChunkedArray, keys: KeySet) -> np.ndarray:
+    """(N,): which values are in the set; null is not."""
+    there = np.asarray(column.is_valid())
+    found = np.zeros(len(there), bool)
+    found[there] = keys.has(column_keys(column))
+    return found
+
+
+def _as_manifest(table: pa.Table) -> pa.Table:
+    """Columns that an earlier version of this job did not write are null."""
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in MANIFEST
+    ]
+    return pa.table(columns, schema=MANIFEST)
+
+
+def _write(rows: pa.Table, folder: str) -> dict[str, Any]:
+    ids = rows.column("image_id").to_pylist()
+    sums = IdSums()
+    sums.add(id_keys(ids))
+    counts = Counter(rows.column("status").to_pylist())
+    name = None
+    if ids:
+        name = part_name(ids)
+        write_object(storage.join(folder, name), parquet_bytes(rows))
+    return {
+        "part": name,
+        "rows": len(ids),
+        "statuses": [counts[status] for status in STATUSES],
+        "id_sums": sums.to_bytes(),
+    }
+
+
+def assemble_parts(
+    layers: Sequence[Sequence[str]], rows: Sequence[int], known: "ray.ObjectRef[Known]", folder: RunFolder
+) -> Assembled:
+    """The next manifest from what earlier runs left and, last of `layers`, this run's journal; on Ray.
+
+    rows: of each layer. Raises what tasks raise.
+    """
+    found = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying).remote(
+        storage.list_files(folder.at(PLAN_FOLDER)), storage.list_files(folder.at(REFRESHED_FOLDER))
+    )
+    settings = {"folder": folder.at(MANIFEST_FOLDER), "known": known, "staying": found}
+    assembled = Assembled()
+    wanted = list(sources(layers, rows))
+    if wanted:
+        for table in tables(on_tasks(ray.data.from_arrow(wanted), assemble, settings, cpus=0.5)):
+            assembled.merge(table)
+    if not assembled.parts:  # readers find a manifest of no rows, and not none
+        assembled.parts.append(part_name([]))
+        write_object(folder.at(MANIFEST_FOLDER, part_name([])), parquet_bytes(MANIFEST.empty_table()))
+    return assembled

@@ -1,0 +1,127 @@
+"""What earlier runs have done: keys of the manifest's rows, and of the journals that killed runs left.
+
+Built in one task and shared through Ray's object store: 16 bytes a row and set on each node, nothing on the driver.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from pipelines import storage
+from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
+from pipelines.parquet_units import StorageReadError
+
+#: Parts read at once: each waits for storage.
+_THREADS = 8
+#: A repeated id with different images: decided anew by every run, because it depends on other rows.
+DUPLICATE_ID = "duplicate_id"
+
+
+@dataclass(frozen=True)
+class Known:
+    """rows: keys of rows that may stay as they are. images: keys of images that need not be corrected again.
+
+    superseded: for each layer (see `RunFolder.layers`) the ids that a later one has.
+    """
+
+    rows: KeySet = field(default_factory=KeySet)
+    images: KeySet = field(default_factory=KeySet)
+    superseded: tuple[KeySet, ...] = ()
+
+
+def build_known(layers: Sequence[Sequence[str]], retry_failed: bool) -> "tuple[Known, Facts]":
+    """Read the keys of all layers' rows. Raises StorageReadError.
+
+    retry_failed: failed rows are not known.
+    """
+    superseded = _superseded(layers)
+    rows: list[Keys] = []
+    images: list[Keys] = []
+    counts: list[int] = []
+    statuses: Counter[str] = Counter()
+    for parts, later in zip(layers, superseded, strict=True):
+        counts.append(0)
+        columns = ("image_id",) if len(later) else ()
+        for table in _tables(parts, (*columns, "row_key", "image_key", "status", "error_code")):
+            counts[-1] += table.num_rows
+            statuses.update(table.column("status").to_pylist())
+            if "row_key" not in table.column_names:  # a manifest of an earlier version of this job
+                continue
+            usable = _usable(table, later, retry_failed)
+            for found, name in ((rows, "row_key"), (images, "image_key")):
+                found.append(column_keys(table.column(name).filter(pa.array(usable))))
+    return Known(_set(rows), _set(images), superseded), Facts(tuple(counts), statuses)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the driver needs of `Known`. rows: of each layer; statuses: rows by status, of all layers."""
+
+    rows: tuple[int, ...]
+    statuses: Mapping[str, int]
+
+
+def find_known(layers: Sequence[Sequence[str]], retry_failed: bool) -> "tuple[ray.ObjectRef[Known], Facts]":
+    """`build_known` in a task of Ray."""
+    if not any(layers):
+        known, facts = build_known(layers, retry_failed)
+        return ray.put(known), facts
+    build: Any = ray.remote(num_cpus=0.5, num_returns=2, retry_exceptions=True)(build_known)
+    reference, told = build.remote([list(parts) for parts in layers], retry_failed)
+    return reference, ray.get(told)
+
+
+def shared(value: "Known | ray.ObjectRef[Known]") -> Known:
+    """The object itself: what a task gets may be a reference to it."""
+    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+
+
+def _usable(table: pa.Table, later: KeySet, retry_failed: bool) -> np.ndarray:
+    usable = np.asarray(table.column("error_code").fill_null("").to_numpy() != DUPLICATE_ID)
+    if retry_failed:
+        usable &= table.column("status").to_numpy() != "failed"
+    if len(later):
+        usable &= ~later.has(id_keys(table.column("image_id").to_pylist()))
+    return usable
+
+
+def _superseded(layers: Sequence[Sequence[str]]) -> tuple[KeySet, ...]:
+    """For each layer the ids of all later ones."""
+    found: list[KeySet] = [KeySet() for _ in layers]
+    for index in range(len(layers) - 1, 0, -1):
+        ids = [
+            id_keys(table.column("image_id").to_pylist()) for table in _tables(layers[index], ("image_id",))
+        ]
+        found[index - 1] = _set([found[index].keys, *ids])
+    return tuple(found)
+
+
+def _set(arrays: Sequence[Keys]) -> KeySet:
+    return KeySet(np.concatenate([KeySet().keys, *arrays]))
+
+
+def _tables(parts: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+    def read(uri: str) -> pa.Table:
+        return read_part(uri, columns)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(parts), _THREADS):  # no more than these are held in memory
+            yield from pool.map(read, parts[start : start + _THREADS])
+
+
+def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A part of a manifest or journal, those of `columns` that it has. Raises StorageReadError."""
+    try:
+        filesystem, path = storage.arrow_filesystem(uri)
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            names = file.schema_arrow.names
+            return file.read([name for name in columns or names if name in names])
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error

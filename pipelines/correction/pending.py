@@ -1,0 +1,301 @@
+"""The first pass over a catalog: which of its rows need work. It looks at small columns and asks the storage about
+images, but reads none.
+
+What it finds of each row goes to a file below OUTPUT/.run/plan; what it finds of each unit of work goes back.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from numpy.typing import NDArray
+
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.allowed_uris import AllowedUris
+from pipelines.correction.commit import parquet_bytes, write_object
+from pipelines.correction.known import Known, shared
+from pipelines.correction.read_catalog import SmallRow, read_small_rows, where_images_are
+from pipelines.correction.row_keys import (
+    DETECTED_ROUTE,
+    KEY,
+    IdSums,
+    id_keys,
+    keys_column,
+    route_text,
+    row_key,
+    to_keys,
+    work_key,
+)
+from pipelines.correction.survey import CLEAN, SETS, Survey, route_name
+from pipelines.fetch import input_version
+from pipelines.label_map import LabelMap
+from pipelines.parquet_units import SMALL_COLUMNS_ROWS, UNIT, StorageReadError, Unit, joined
+from pipelines.sampling import sample_hash
+from pipelines.splits import hash_number
+
+#: Up to this many rows one process looks at a catalog faster than tasks could start.
+INSPECT_HERE = 50_000
+
+#: Questions to the storage at once in one task.
+_THREADS = 32
+_QUESTIONS = 64
+#: Rows that are read to know about one unit's: small beside its images.
+_PLAN_ROWS = 2048
+_NO_KEY = bytes(16)
+
+#: One row for each of the catalog's. copies: how many manifest rows there are already; 1 means that there is nothing to
+#: do. row_key is null where the storage does not say enough; the last two are null where there is nothing to do.
+PLAN = pa.schema(
+    [
+        ("id_key", KEY),
+        ("row_key", KEY),
+        ("copies", pa.int32()),
+        ("work_key", KEY),
+        ("input_version", pa.string()),
+    ]
+)
+
+#: A unit, and where PLAN has its rows. compare: the smallest hash of those that have nothing to do and no defect.
+WORK = pa.schema(
+    [*UNIT, ("plan", pa.string()), ("offset", pa.int64()), ("pending", pa.int64()), ("compare", pa.uint64())]
+)
+
+INSPECTED = pa.schema(
+    [
+        ("rows", pa.int64()),
+        ("pending", pa.int64()),
+        ("id_sums", pa.binary()),
+        ("sets", SETS),
+        ("works", pa.list_(pa.struct(list(WORK)))),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class InspectSettings:
+    """What the pass needs to know; small, it travels with every task.
+
+    identity: of model, configuration and output. plan: folder. detector: rows without labels get some later. compare:
+    rows without defects are FID's reference, also those that have nothing to do.
+    """
+
+    label_map: LabelMap
+    identity: str
+    plan: str
+    known: "Known | ray.ObjectRef[Known]"
+    sample_size: int
+    detector: bool = False
+    compare: bool = False
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit of which some rows need work; see WORK."""
+
+    unit: Unit
+    plan: str
+    offset: int
+    pending: int
+    compare: int | None = None
+
+    def table(self) -> pa.Table:
+        """As one row of schema WORK, for a Ray Data source."""
+        return pa.Table.from_pylist([{**asdict(self.unit), **self._place()}], WORK)
+
+    def _place(self) -> dict[str, str | int | None]:
+        return {name: getattr(self, name) for name in ("plan", "offset", "pending", "compare")}
+
+    @staticmethod
+    def from_row(row: dict) -> "Work":
+        """Of a row of WORK."""
+        return Work(
+            Unit(row["uri"], tuple(row["row_groups"]), row["skip"], row["first"], row["rows"]),
+            *(row[name] for name in ("plan", "offset", "pending", "compare")),
+        )
+
+    @staticmethod
+    def from_table(table: pa.Table) -> "list[Work]":
+        """The inverse of `table`, for any number of rows."""
+        return [Work.from_row(row) for row in table.to_pylist()]
+
+
+@dataclass
+class Inspection:
+    """What a catalog needs. survey: of the rows that need work, except those that wait for the detector."""
+
+    survey: Survey
+    rows: int = 0
+    pending: int = 0
+    ids: IdSums = field(default_factory=IdSums)
+    works: list[Work] = field(default_factory=list)
+
+    def merge(self, inspected: pa.Table) -> None:
+        """Add rows of INSPECTED, in the order of the catalog."""
+        for row in inspected.to_pylist():
+            self.rows += row["rows"]
+            self.pending += row["pending"]
+            self.ids.merge(IdSums.from_bytes(row["id_sums"]))
+            self.survey.merge(row["sets"])
+            self.works += [Work.from_row(work) for work in row["works"]]
+
+    def needed(self, compare: int | None) -> list[Work]:
+        """Units to read: those with rows that need work, and with images without defects whose hash is not above
+        `compare`.
+        """
+        return [
+            work
+            for work in self.works
+            if work.pending or (compare is not None and work.compare is not None and work.compare <= compare)
+        ]
+
+
+def groups(units: Iterable[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[pa.Table]:
+    """Units of one file together, up to `rows` rows: tables of UNIT for `inspect_units`."""
+    group: list[Unit] = []
+    for unit in units:
+        if group and (unit.uri != group[0].uri or sum(one.rows for one in group) + unit.rows > rows):
+            yield pa.concat_tables([one.table() for one in group])
+            group = []
+        group.append(unit)
+    if group:
+        yield pa.concat_tables([one.table() for one in group])
+
+
+def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
+    """One row of INSPECTED of a table of `groups`; writes its file of PLAN.
+
+    Raises ConfigurationError for a row without an id, StorageReadError and StorageWriteError.
+    """
+    units = Unit.from_table(table)
+    (whole,) = joined(units, sum(unit.rows for unit in units))
+    rows = list(read_small_rows(whole))
+    for number, row in enumerate(rows, whole.first):
+        if not row.image_id:
+            raise ConfigurationError(f"--catalog {whole.uri}: row {number} has no image_id; give it one")
+    ids = id_keys(row.image_id or "" for row in rows)
+    plan, todo, routes = _plan(whole, rows, ids, settings)
+    name = f"{hash_number('unit', whole.uri, whole.first, whole.rows):064x}"[:-32]
+    uri = storage.join(settings.plan, f"{name}.parquet")
+    write_object(uri, parquet_bytes(plan, _PLAN_ROWS))
+
+    sums = IdSums()
+    sums.add(ids)
+    survey = Survey(settings.sample_size)
+    by_route: dict[str, list[str]] = {}
+    for row, pending, route in zip(rows, todo, routes, strict=True):
+        if route is not None and (pending or (route == CLEAN and settings.compare)):
+            by_route.setdefault(route, []).append(str(row.image_id))
+    survey.add(by_route)
+    inspected = {
+        "rows": len(rows),
+        "pending": int(todo.sum()),
+        "id_sums": sums.to_bytes(),
+        "sets": survey.sets(),
+        "works": list(_works(units, uri, rows, todo, routes if settings.compare else [None] * len(rows))),
+    }
+    return pa.Table.from_pylist([inspected], INSPECTED)
+
+
+def read_plan(work: Work) -> pa.Table:
+    """The unit's rows of PLAN. Raises StorageReadError."""
+    filesystem, path = storage.arrow_filesystem(work.plan)
+    first, last = work.offset // _PLAN_ROWS, (work.offset + work.unit.rows - 1) // _PLAN_ROWS
+    try:
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            table = file.read_row_groups(range(first, last + 1))
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise StorageReadError(f"cannot read {work.plan}: {type(error).__name__}: {error}") from error
+    return table.slice(work.offset - first * _PLAN_ROWS, work.unit.rows)
+
+
+def is_pending(plan: pa.Table) -> NDArray[np.bool_]:
+    """(N,): which rows of PLAN need work."""
+    return np.asarray(plan.column("copies").to_numpy() != 1)
+
+
+def _plan(
+    unit: Unit, rows: list[SmallRow], ids: NDArray[np.bytes_], settings: InspectSettings
+) -> tuple[pa.Table, NDArray[np.bool_], list[str | None]]:
+    """PLAN, which rows need work, and each row's route; None where the detector will find it."""
+    routes: list[str | None] = []
+    works, keys = [], []
+    refuses = settings.label_map.unknown_labels == "fail"
+    versions = _versions(unit, rows, settings.allowed)
+    for row, version in zip(rows, versions, strict=True):
+        if settings.detector and row.unlabelled:
+            routes.append(None)
+            route = DETECTED_ROUTE
+        else:
+            found = settings.label_map.route(row.labels, row.product_type)
+            routes.append(route_name(found.defects, found.unknown))
+            route = route_text(found, refuses)
+        works.append(work_key(str(row.image_id), route, settings.identity))
+        keys.append(row_key(works[-1], row.source_uri, row.product_type, version))
+    copies = shared(settings.known).rows.copies(to_keys([key or _NO_KEY for key in keys]))
+    copies[[key is None for key in keys]] = 0
+    todo = copies != 1
+    columns = [
+        keys_column(ids),
+        pa.array(keys, KEY),
+        pa.array(copies, pa.int32()),
+        pa.array([work if pending else None for work, pending in zip(works, todo, strict=True)], KEY),
+        pa.array(
+            [version if pending else None for version, pending in zip(versions, todo, strict=True)],
+            pa.string(),
+        ),
+    ]
+    return pa.table(columns, schema=PLAN), todo, routes
+
+
+def _versions(unit: Unit, rows: list[SmallRow], allowed: AllowedUris) -> list[str | None]:
+    """What is known of each row's image without reading it; None where that is not enough to tell it from another."""
+    embedded, fetched = where_images_are(unit)
+    own = None
+    if embedded:
+        try:
+            own = storage.version(unit.uri)
+        except storage.STORAGE_ERRORS as error:
+            raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
+
+    def version(row: SmallRow) -> str | None:
+        if row.sha256:
+            return f"sha256:{row.sha256}"
+        parts = [f"file:{own}" if own else None] if embedded else []
+        if fetched:  # where the footer leaves open which rows hold their image, either change counts
+            parts.append(input_version(row.source_uri, allowed) if row.source_uri else "none")
+        return None if None in parts else "+".join(map(str, parts))
+
+    parts = [rows[start : start + _QUESTIONS] for start in range(0, len(rows), _QUESTIONS)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [
+            found for part in pool.map(lambda part: [version(row) for row in part], parts) for found in part
+        ]
+
+
+def _works(
+    units: list[Unit], plan: str, rows: list[SmallRow], todo: NDArray[np.bool_], routes: list[str | None]
+) -> Iterator[dict]:
+    """Rows of WORK of units that may have to be read."""
+    offset = 0
+    for unit in units:
+        part = slice(offset, offset + unit.rows)
+        pending = int(todo[part].sum())
+        others = zip(rows[part], todo[part], routes[part], strict=True)
+        hashes = [
+            sample_hash(str(row.image_id)) for row, waits, route in others if not waits and route == CLEAN
+        ]
+        if pending or hashes:
+            yield {
+                **asdict(unit),
+                "plan": plan,
+                "offset": offset,
+                "pending": pending,
+                "compare": min(hashes, default=None),
+            }
+        offset += unit.rows

@@ -1,0 +1,180 @@
+"""A second run over an output that an earlier one has left."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import command
+from jobs.correct_catalog import main
+from pipelines.correction.row_keys import IdSums
+from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
+from tests.hostile_images import encode
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+class Shop:
+    """A catalog and its output."""
+
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        self.folder, self.bundle, self.output = folder, bundle, folder / "out"
+
+    def write(self, catalog: Sequence[Mapping[str, Any]], name: str = "a", **settings: Any) -> None:
+        write_catalog(self.folder / "catalog" / f"{name}.parquet", catalog, **settings)
+
+    def correct(self, *flags: str) -> dict[str, Any]:
+        places = ["--catalog", str(self.folder / "catalog"), "--output", str(self.output)]
+        places += ["--model", str(self.bundle), "--device", "cpu", "--actors", "1:1", "--max-failed", "0.9"]
+        assert main([*places, *(flags or ("--no-fid",))]) == command.EXIT_OK
+        assert not (self.output / ".run").exists()
+        told: dict[str, Any] = json.loads((self.output / "run.json").read_text())
+        success = json.loads((self.output / "_SUCCESS").read_text())
+        assert success["rows"] == len(self.manifest()) == sum(told["counts"].values()) == told["rows_in"]
+        assert success["parts"] == len(list((self.output / "manifest").iterdir()))
+        return told
+
+    def manifest(self) -> dict[str, dict[str, Any]]:
+        return {one["image_id"]: one for one in read_parquet(self.output / "manifest")}
+
+
+@pytest.fixture
+def shop(ray_local: None, tmp_path: Path, bundle: Path) -> Shop:
+    return Shop(tmp_path, bundle)
+
+
+def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.write([*rows(9), row("broken", "watermark", image=b"x")])
+    first = shop.correct()
+    assert (first["unchanged"], first["counts"]["failed"]) == (0, 1)
+    before = tree(shop.output)
+    again = shop.correct()
+    assert again["unchanged"] == 10
+    assert again["counts"] == first["counts"]
+    assert not any(again["corrected_now"].values())
+    after = tree(shop.output)
+    for name in ("run.json", "report/index.html"):
+        assert before.pop(name) != after.pop(name)
+    before.pop("report/before_after.png")
+    assert after == before
+    said = capsys.readouterr().out
+    assert "10 images are unchanged since an earlier run" in said
+    assert "nothing was corrected" in said
+    assert "10 images were done by an earlier run" in (shop.output / "report" / "index.html").read_text()
+    retried = shop.correct("--no-fid", "--retry-failed")
+    assert (retried["unchanged"], retried["corrected_now"]["failed"]) == (9, 1)
+
+
+def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
+    catalog = rows(12)
+    catalog[4] |= {"image": None, "uri": str(tmp_path / "there.png")}
+    catalog[5] |= {"image": None, "uri": str(tmp_path / "gone.png")}
+    (tmp_path / "there.png").write_bytes(encode(picture(1), "PNG"))
+    shop.write([*catalog[:4], *catalog[6:]])
+    shop.write(catalog[4:6], "fetched")
+    shop.correct()
+    before, images = shop.manifest(), tree(shop.output / "images")
+
+    (tmp_path / "there.png").write_bytes(encode(picture(2), "PNG"))
+    catalog[0]["labels"] = [{"label": "wrong_angle", "score": 0.9}]
+    catalog[1]["image"] = encode(picture(77))
+    catalog[2]["product_type"] = "shoe"
+    shop.write(catalog[8:11], "z", row_group_size=2)
+    shop.write([*catalog[7:5:-1], *catalog[3::-1], row("new", "watermark")], row_group_size=3)
+    shop.write(catalog[5:3:-1], "fetched")
+    told = shop.correct()
+    after = shop.manifest()
+    assert set(after) == {one["image_id"] for one in catalog[:11]} | {"new"}
+    changed = {
+        name for name in after if before.get(name, {}).get("corrected_at") != after[name]["corrected_at"]
+    }
+    assert changed == {"image-0", "image-1", "image-4", "new"}
+    assert told["corrected_now"] == {"corrected": 4, "passthrough": 0, "rejected": 0, "failed": 0}
+    assert (told["unchanged"], told["dropped"]) == (8, 4)
+    assert after["image-2"]["product_type"] == "shoe"
+    assert after["image-0"]["defect"] == "wrong_angle"
+    assert after["image-5"]["error_code"] == "missing"
+    now = tree(shop.output / "images")
+    assert {name for name in now if images.get(name) != now[name]} == {
+        "wrong_angle/image-0.jpg",
+        "non_white_background/image-1.jpg",
+        "watermark/new.jpg",
+        "wrong_angle/image-4.jpg",
+    }
+    # All of it is as a run that begins with nothing would have it.
+    undisturbed = Shop(tmp_path, shop.bundle)
+    undisturbed.output = tmp_path / "other"
+    undisturbed.correct()
+    assert tree(undisturbed.output / "images").items() <= now.items()
+    own = ("corrected_at", "output_uri", "row_key", "image_key")
+    assert [{**one, **dict.fromkeys(own)} for one in undisturbed.manifest().values()] == [
+        {**one, **dict.fromkeys(own)} for one in after.values()
+    ]
+    # What was found unchanged is known by its new version now.
+    assert shop.correct()["unchanged"] == 12
+
+
+def test_another_model_corrects_everything_anew(shop: Shop, tmp_path: Path) -> None:
+    shop.write(rows(6))
+    shop.correct()
+    images = tree(shop.output / "images")
+    shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
+    told = shop.correct()
+    assert (told["unchanged"], told["corrected_now"]["corrected"]) == (0, 5)
+    now = tree(shop.output / "images")
+    assert set(now) == set(images)
+    assert all(now[name] != images[name] for name in now)
+    assert {one["model_version"] for one in shop.manifest().values()} == {
+        told["configuration"]["model_version"]
+    }
+
+
+def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(shop: Shop) -> None:
+    catalog = rows(20)
+    shop.write(catalog)
+    shop.correct("--fid-samples", "10")
+    catalog[0]["image"], catalog[5]["image"] = encode(picture(50)), encode(picture(51))
+    # The file is another, so all is read again; and a file that is not.
+    shop.write(catalog[:8])
+    shop.write(catalog[8:], "b")
+    shop.correct("--no-fid")
+    catalog[0]["image"], catalog[5]["image"] = encode(picture(60)), encode(picture(61))
+    shop.write(catalog[:8])
+    told = shop.correct("--fid-samples", "10")
+    assert told["corrected_now"]["corrected"] == 2
+    fid = json.loads((shop.output / "report" / "fid.json").read_text())
+    assert {name: (one["n"], one["n_reference"]) for name, one in fid["defects"].items()} == {
+        "watermark": (2, 4)
+    }
+
+
+def test_ids_that_differ_are_named_and_nothing_is_published(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model.errors import RunError
+    from pipelines.correction import job
+
+    shop.write(rows(6))
+    shop.correct()
+    before = tree(shop.output)
+    shop.write([*rows(6), row("new", "clean")])
+    inspect = job.inspect
+
+    def loses_one(run: job.Run, known: Any) -> None:
+        inspect(run, known)
+        from pipelines.correction.row_keys import id_keys
+
+        run.inspection.ids.add(id_keys(["new"]))
+
+    monkeypatch.setattr(job, "inspect", loses_one)
+    with pytest.raises(RunError, match="lost or doubled: 8 in the catalog, 7 for the manifest"):
+        shop.correct()
+    assert {name: data for name, data in tree(shop.output).items() if not name.startswith(".run")} == before
+    assert IdSums().rows == 0
