@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER
-from pipelines.correction.run_output import OWNED, RUN, SUCCESS
+from pipelines.correction.rows import IMAGES
+from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, SUCCESS
 from pipelines.decode import decode_image
 from pipelines.schemas import STATUSES
 from tests.chaos.catalog import DrawnRow
@@ -24,6 +24,8 @@ TIMES = ("corrected_at",)
 OF_STORAGE = ("error_message", "input_version")
 #: Discrepancies of one kind that are named.
 NAMED = 5
+#: What an output consists of.
+RESULTS = (IMAGES, MANIFEST, REPORT, RUN, SUCCESS)
 #: Objects read at once: each waits for storage.
 _THREADS = 8
 
@@ -96,7 +98,7 @@ def audit(
 def read_manifest(output: str) -> list[dict[str, Any]]:
     """All rows."""
     rows: list[dict[str, Any]] = []
-    for uri in storage.list_files(storage.join(output, MANIFEST_FOLDER), ".parquet"):
+    for uri in storage.list_files(storage.join(output, MANIFEST), ".parquet"):
         rows += pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
     return rows
 
@@ -148,7 +150,10 @@ def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: st
 def _check_places(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
     """Nothing lies in the output but results."""
     named = {row["output_uri"] for row in manifest}
-    images, folders = storage.join(output, IMAGES) + "/", tuple(storage.join(output, name) for name in OWNED)
+    images, folders = (
+        storage.join(output, IMAGES) + "/",
+        tuple(storage.join(output, name) for name in RESULTS),
+    )
     hidden, orphans = [], []
     for uri in files_below(output):
         inside = uri[len(output) :].strip("/")
