@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,7 +32,7 @@ _THREADS = 8
 
 @dataclass
 class Entry:
-    """A scenario's line. Everything below `files` must be 0 or empty; `events`: what was done to it."""
+    """A scenario's line. What must be 0 is a complaint where it is not. events: what was done."""
 
     scenario: str
     rows_in: int = 0
@@ -43,7 +43,8 @@ class Entry:
     wrong: int = 0  # rows that became other than the catalog's drawing says
     different: int = 0  # rows that are not an undisturbed run's, hashes included
     bad_files: int = 0
-    orphans: int = 0  # images that no row names
+    superseded: int = 0  # images that only last night's rows name: they may be in use, and stay
+    orphans: int = 0  # images that no row names, nor one of last night's
     leftovers: int = 0  # neither a result nor a record of the run
     complaints: list[str] = field(default_factory=list)  # the discrepancies, some of each kind by name
     events: list[str] = field(default_factory=list)
@@ -76,18 +77,19 @@ def audit(
     output: str,
     undisturbed: Content | None = None,
     ignored: Sequence[str] = (),
+    earlier: Iterable[str] = (),
 ) -> Content:
     """Fill the entry from the output; every discrepancy is one of its complaints.
 
     drawn: the catalog. root: URI that catalog and output lie below. undisturbed: what the output must equal, or None
-    where it is the undisturbed run itself. ignored: columns of it that may differ.
+    where it is the undisturbed run itself. ignored: columns of it that may differ. earlier: images once named.
     """
     manifest = read_manifest(output)
     entry.rows_in = len(drawn)
     entry.statuses = {status: sum(row["status"] == status for row in manifest) for status in STATUSES}
     _count(entry, drawn, manifest)
     _check_files(entry, manifest, output)
-    _check_places(entry, manifest, output)
+    _check_places(entry, {row["output_uri"] for row in manifest}, set(earlier), output)
     _check_run(entry, output)
     content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
     if undisturbed is not None:
@@ -147,9 +149,8 @@ def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: st
     entry.complain("rows that name a file, and are not corrected", [row["image_id"] for row in named])
 
 
-def _check_places(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
+def _check_places(entry: Entry, named: set[str], earlier: set[str], output: str) -> None:
     """Nothing lies in the output but results."""
-    named = {row["output_uri"] for row in manifest}
     images, folders = (
         storage.join(output, IMAGES) + "/",
         tuple(storage.join(output, name) for name in RESULTS),
@@ -161,7 +162,10 @@ def _check_places(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: s
         if any(part.startswith(".") for part in parts) or inside.endswith(".part"):
             hidden.append(inside)
         elif uri.startswith(images) and uri not in named:
-            orphans.append(inside)
+            if uri in earlier:
+                entry.superseded += 1
+            else:
+                orphans.append(inside)
         elif not any(uri == folder or uri.startswith(folder + "/") for folder in folders):
             hidden.append(inside)
     entry.orphans = entry.complain("images that no row names", orphans)

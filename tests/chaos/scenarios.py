@@ -92,8 +92,17 @@ def everything(stage: Stage) -> Iterator[Entry]:
             kill_driver(stage, entry, job, 0.2)
         finally:
             second.kill()
+        entry.events.append(f"half a write: {_half_a_write(stage, 'everything')}")
         stage.start("everything").finish()
     yield entry
+
+
+def _half_a_write(stage: Stage, scenario: str) -> str:
+    """What a process leaves that dies while it writes an image to a local folder, before it renames it."""
+    image = Path(storage.list_files(storage.join(stage.output(scenario), "images"))[0])
+    part = image.with_name(f".{'0' * 32}.part")
+    part.write_bytes(image.read_bytes()[:100])
+    return part.name
 
 
 def again(stage: Stage) -> Iterator[Entry]:
@@ -164,7 +173,7 @@ def _night_after_night(stage: Stage, name: str, deaths: Sequence[str]) -> Entry:
     with stage.entry(name, stage.second) as entry:
         output = stage.output(name)
         stage.start(name).finish()
-        last = states(read_whole(output) or [])
+        last = states(_last_night(stage, output))
         with Reader(output) as reader:
             for place in deaths:
                 job = stage.start(name, night=stage.second)
@@ -178,6 +187,13 @@ def _night_after_night(stage: Stage, name: str, deaths: Sequence[str]) -> Entry:
         )
         entry.complain("times a reader met other rows", ["?"] * others)
     return entry
+
+
+def _last_night(stage: Stage, output: str) -> list[dict[str, Any]]:
+    """The rows before the next night begins; their images are none's orphans."""
+    rows = read_whole(output) or []
+    stage.earlier = [row["output_uri"] for row in rows]
+    return rows
 
 
 def _kill_at(entry: Entry, job: Driver, place: str) -> None:
@@ -197,7 +213,8 @@ def publishing(stage: Stage) -> Iterator[Entry]:
     record, snapshot = stage.folder / "changes", stage.folder / "snapshot"
     with stage.entry(name, stage.second) as entry:
         stage.start(name).finish()
-        last = states(read_whole(output) or [])
+        last = states(_last_night(stage, output))
+        before = stage.earlier
         job = stage.start(name, night=stage.second)
         _kill_at(entry, job, storage.join(output, ".run", "manifest"))
         shutil.copytree(output, snapshot)
@@ -211,6 +228,7 @@ def publishing(stage: Stage) -> Iterator[Entry]:
         with stage.entry(f"{name} {number}", stage.second, output=name) as entry:
             shutil.rmtree(output)
             shutil.copytree(snapshot, output)
+            stage.earlier = before
             job = stage.start(name, night=stage.second, dies=(output, str(number), str(record)))
             if job.end() != -9:
                 raise AssertionError(f"the job did not die at change {number}:\n{job.said()[-1000:]}")

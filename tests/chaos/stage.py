@@ -88,7 +88,7 @@ class Stage:
     """Two catalogs and one cluster for many scenarios.
 
     folder: for logs and the model. root: URI that catalogs and outputs lie below. environment: of the jobs.
-    ignored: columns that are not compared with an undisturbed run's.
+    ignored: columns that are not compared with an undisturbed run's. earlier: images that a scenario's rows once named.
     """
 
     folder: Path
@@ -99,6 +99,7 @@ class Stage:
     seed: int
     environment: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    earlier: list[str] = field(default_factory=list)
     _runs: dict[str, int] = field(default_factory=dict)
     _drivers: list[Driver] = field(default_factory=list)
     _ray_folders: list[str] = field(default_factory=list)
@@ -210,6 +211,7 @@ class Stage:
 
     def _end_all(self) -> None:
         """No job outlives its scenario."""
+        self.earlier = []
         while self._drivers:
             self._drivers.pop().kill()
         while self._ray_folders:
