@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench bench-training bench-data chaos clean
+.PHONY: help install demo test lint bench bench-training bench-data bench-full-size chaos fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -44,8 +44,14 @@ bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared;
 	$(BIN)/python -m tests.benchmarks.preparation_memory
 	$(BIN)/python -m tests.benchmarks.saliency_quality
 
+bench-full-size: $(VENV)/installed  ## corrections at 1,000 to 2,000 pixels against exact targets, and their cost
+	$(BIN)/python -m tests.benchmarks.full_size
+
 chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, and a ledger of every row (about an hour on two cores)
 	$(BIN)/python -m tests.chaos --rows 2000
+
+fuzz: $(VENV)/installed  ## 20,000 damaged and crossed image files through the decoder of uploads (a few minutes)
+	$(BIN)/python -m tests.fuzz
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)

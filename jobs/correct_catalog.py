@@ -132,7 +132,7 @@ def _add_uploads(group: Any) -> None:
         type=command.positive,
         default=defaults.max_pixels // 1_000_000,
         metavar="N",
-        help="larger uploads fail with too_many_pixels; a decoding process takes up to 24 bytes of memory per pixel",
+        help="larger uploads fail with too_many_pixels; a decoding process takes up to 25 bytes of memory per pixel",
     )
     group.add_argument(
         "--max-megabytes",
@@ -163,7 +163,7 @@ def _add_gates(group: Any) -> None:
         "--gates",
         metavar=f"URI|{OFF}",
         help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
-        "pipelines/correction/gates.py)",
+        "pipelines/correction/gates.py); off: neither gates nor white backgrounds",
     )
     group.add_argument(
         "--gate-detector",

@@ -37,7 +37,7 @@ from jobs.prepare_flags import MEGABYTE, Request, parser, resolve
 from model.errors import ConfigurationError, underway
 from pipelines import ray_session, storage
 from pipelines.dataset.finish import Description, finish
-from pipelines.dataset.job import Actors, place_actors, run_units, units_left
+from pipelines.dataset.job import place_actors, run_units, units_left
 from pipelines.dataset.known import KnownIds
 from pipelines.dataset.listing import fresh_entries
 from pipelines.dataset.output import Start, begin, known_ids, read_summary
@@ -47,6 +47,7 @@ from pipelines.dataset.totals import Totals
 from pipelines.dataset.unchanged import check_unchanged
 from pipelines.dataset.unit import Work
 from pipelines.defects import known_syntheses
+from pipelines.placement import Placement
 from pipelines.saliency import load_saliency
 
 logger = logging.getLogger("jobs.prepare_dataset")
@@ -191,7 +192,7 @@ def _work(request: Request, plan: Plan, device: str) -> Work:
     )
 
 
-def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Actors | None:
+def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Placement | None:
     arguments = request.arguments
     if request.saliency is None:
         return None

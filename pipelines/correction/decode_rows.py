@@ -20,8 +20,8 @@ from pipelines.correction.survey import route_name
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.decode_process import decode_apart
 from pipelines.fetch import read_upload
+from pipelines.fit import fit_inside
 from pipelines.label_map import LabelMap, Route
-from pipelines.resize import resize_bicubic
 from pipelines.sampling import Sample
 
 #: Rows held decoded at a time.
@@ -39,6 +39,7 @@ class DecodeSettings:
 
     label_map: LabelMap
     image_size: int  # side of the model's input
+    fit: str = "stretch"  # how images get onto it
     sample: Sample = field(default_factory=lambda: Sample({}))
     strips: Sample = field(default_factory=lambda: Sample({}))
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -96,7 +97,7 @@ def _decode(
             return {**decoded, "decode_seconds": time.perf_counter() - started}
         _check_labels(route, settings.label_map)
         side = settings.image_size
-        # Exactly as training makes its inputs (pipelines.training.data).
+        # Exactly as training makes its inputs (pipelines.training.decoding).
         image, (width, height) = decode_apart(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         if row["labels"] is None:  # without labels it would pass for an image without defects
@@ -106,7 +107,7 @@ def _decode(
         decoded["sampled"] = settings.sample.has(name, row["image_id"])
         decoded["in_strip"] = settings.strips.has(name, row["image_id"])
         if route.defects:
-            decoded["model_input"] = resize_bicubic(image, side, side).tobytes()
+            decoded["model_input"] = fit_inside(image, (width, height), side, settings.fit).tobytes()
         if route.defects or decoded["sampled"]:
             decoded["upload"] = upload
     except ImageError as error:

@@ -17,7 +17,7 @@ from pipelines.correction.full_size import Edited
 from pipelines.correction.gate_detector import DetectorGate, Remaining
 from pipelines.correction.gates import CHANGED, EMPTY_PRODUCT, NEARLY_CONSTANT, NOT_WHITE, OFF, GateConfig
 from pipelines.correction.product import find_product, product_change
-from pipelines.correction.white import WHITE, measure_white, snap_white
+from pipelines.correction.white import WHITE, darkest_channel, measure_white, snap_white
 from pipelines.decode import DecodeLimits, decode_image
 from pipelines.encode import encode_image
 from pipelines.metadata import Metadata, metadata_of
@@ -131,7 +131,7 @@ def deliver(
 def _judge_pixels(after: NDArray[np.uint8], gates: GateConfig) -> None:
     small = shrink_bicubic(after, _LOOK_SIDE)
     gates.judge(NEARLY_CONSTANT, float(small.std()), "the standard deviation of the corrected image's values")
-    share = float((small.min(axis=2) < WHITE).mean())
+    share = float((darkest_channel(small) < WHITE).mean())
     gates.judge(EMPTY_PRODUCT, share, "the share of the corrected image that is not white")
 
 

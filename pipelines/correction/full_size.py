@@ -26,8 +26,8 @@ _OVERSAMPLING = 2
 
 
 class Edited(NamedTuple):
-    """image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: 0 is next to nothing
-    (below 1/510), 255 is the edit's content. It lies as `image` does, after the edit's move.
+    """image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: where it is 0, the pixel
+    is as it was (or as it was moved), where it is 255, the edit's content. It lies as `image` does.
     """
 
     image: np.ndarray
@@ -65,8 +65,9 @@ def apply_edit(image: np.ndarray, edit: Edit) -> Edited:
         pixels = _moved(image, edit.theta, window) if moves else to_tensor(image[window][None])
         if guided is not None and paints:
             content, matte = guided.at(places, pixels[0].clamp(-1, 1))
-            painted[window] = to_uint8(matte[None] * 2 - 1)[0, ..., 0]
-            pixels = pixels + (content - pixels) * matte
+            levels = (matte * 255).round_()
+            painted[window] = levels[0].numpy()
+            pixels = pixels + (content - pixels) * (levels / 255)
         result[window] = to_uint8(pixels)[0]
     return Edited(result, painted)
 

@@ -353,6 +353,7 @@ def _summaries(run: Run, known: Any, journal: str, detected: str | None) -> Data
     decode = DecodeSettings(
         plan.label_map,
         plan.image_size,
+        plan.bundle.fit,
         sample=fid_sample.only((defects | set(compared.thresholds)) if is_measured else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,

@@ -45,7 +45,8 @@ _CARRIED = [
     ("image_key", KEY),
 ]
 
-DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])  # uint8 (S,S,3) RGB
+#: model_input: uint8 RGB, the upload as `pipelines.fit.fit_inside` makes it for the generator.
+DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])
 
 #: One pass of the generator, in the order of `defects`. theta: float32 (2,3), little-endian; content: uint8
 #: (h,w,3), 0..255 for -1..1; matte: uint8 (h,w), 0..255 for 0..1; width: w. They cover the upload, whatever its

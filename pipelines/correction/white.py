@@ -41,7 +41,7 @@ def snap_white(
 
     painted: the generator's matte (H,W) uint8, 0..255, where it is known. Pixels outside the mask are as they were.
     """
-    darkest = image.min(axis=2)
+    darkest = darkest_channel(image)
     near = darkest >= NEAR_WHITE
     if painted is not None:
         near |= (painted >= 128) & (darkest >= NEAR_WHITE_PAINTED)
@@ -49,6 +49,11 @@ def snap_white(
     result = image.copy()
     result[background] = 255
     return result, background
+
+
+def darkest_channel(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Smallest of the three values of each pixel, (H,W,3) to (H,W); many times faster than `min(axis=2)`."""
+    return np.minimum(np.minimum(image[..., 0], image[..., 1]), image[..., 2])
 
 
 def reached_from_border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -67,7 +72,7 @@ def measure_white(image: NDArray[np.uint8], product: NDArray[np.bool_] | None = 
     product: mask (H,W) of what is no background even at the border, such as a product that the photo cuts. A corner, or
     a border, that is all product counts as white.
     """
-    dark = image.min(axis=2) < WHITE
+    dark = darkest_channel(image) < WHITE
     counts = np.ones(dark.shape, bool) if product is None else ~product
     height, width = dark.shape
     thick, corner = (max(1, round(share * min(height, width))) for share in (BORDER, CORNER))

@@ -163,3 +163,39 @@ def test_a_catalog_without_labels_needs_a_detector(config: CorrectionConfig, tmp
         resolve(bare)
     detector = write_detector(tmp_path / "detector", {"watermark": 1.0})
     assert resolve(dataclasses.replace(bare, detector=str(detector))).listing.rows == 3
+
+
+def test_format_and_quality_are_the_flags_or_the_profiles_or_ours(config: CorrectionConfig) -> None:
+    def chosen(**changes: Any) -> tuple[str, int]:
+        delivery = resolve(dataclasses.replace(config, **changes)).delivery
+        return delivery.format, delivery.quality
+
+    assert chosen() == ("jpeg", 92)
+    assert chosen(profile="amazon") == ("jpeg", 95)
+    assert chosen(profile="google", format="webp", quality=70) == ("webp", 70)
+    with pytest.raises(ConfigurationError, match="--format webp: --profile amazon accepts jpeg, png"):
+        chosen(profile="amazon", format="webp")
+    with pytest.raises(ConfigurationError, match="--profile"):
+        chosen(profile="nowhere")
+
+
+def test_the_gates_detector_is_its_own_or_the_labelling_one(config: CorrectionConfig, tmp_path: Path) -> None:
+    (tmp_path / "gates.yaml").write_text("{version: 1, defect_remains: {watermark: 0.9}}")
+    first, second = (write_detector(tmp_path / name, {"watermark": score}) for score, name in enumerate("ab"))
+
+    def gate(**changes: Any) -> tuple[str, str] | None:
+        found = resolve(dataclasses.replace(config, **changes)).delivery.detector
+        return None if found is None else (found.uri, found.version)
+
+    asked = {"gates": str(tmp_path / "gates.yaml")}
+    assert gate(**asked) is None
+    assert gate(**asked, detector=str(first)) == (str(first), load_detector(first).version)
+    assert gate(**asked, detector=str(first), gate_detector=str(second)) == (
+        str(second),
+        load_detector(second).version,
+    )
+    assert gate(detector=str(first)) is None  # its bundle does not say what it sees in clean images
+    with pytest.raises(ConfigurationError, match="--gate-detector"):
+        gate(gate_detector=str(first), gates="off")
+    with pytest.raises(ConfigurationError, match="--gate-detector"):
+        gate(**asked, gate_detector=str(tmp_path / "gone"))

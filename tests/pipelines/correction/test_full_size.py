@@ -102,15 +102,14 @@ def test_paint_ends_at_the_uploads_edge_not_at_the_edits_pixels(edge: int) -> No
     white = edit(32, matte)._replace(content=torch.ones(1, 3, 32, 32))
     result = apply_edits(image, encode_edits(white)).image.astype(int)
     product, background = result[:, :edge], result[:, edge:]
-    assert np.abs(product - image[:, :edge]).max() <= 12
-    assert background.min() >= 243
+    assert np.abs(product - image[:, :edge]).max() <= 20
+    assert background.min() >= 235
 
 
 def test_paint_that_is_the_upload_brightened_keeps_its_detail() -> None:
     """What a repainting generator (the direct head) did to the small image is done to the upload's own pixels."""
-    image = (np.random.default_rng(0).integers(0, 2, (256, 256, 1)) * 80 + np.array([40, 60, 80])).astype(
-        np.uint8
-    )
+    weave = np.random.default_rng(0).integers(0, 2, (64, 64, 1)).repeat(4, 0).repeat(4, 1)
+    image = (weave * 80 + np.array([40, 60, 80])).astype(np.uint8)
     image[100:140] = 90
     small = to_tensor(resize_bicubic(image, 32, 32)[None])
     brightened = Edit(identity_theta(1), small * 0.5 + 0.5, torch.ones(1, 1, 32, 32))

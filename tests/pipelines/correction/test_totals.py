@@ -63,3 +63,14 @@ def test_a_summary_without_errors_keeps_its_types() -> None:
         [summarise([], [], SECONDS), summarise(manifest(1, "corrected"), ["watermark"], SECONDS)]
     )
     assert table.schema == SUMMARY
+
+
+def test_what_a_marketplaces_rules_miss_is_counted_once_an_image_and_rule() -> None:
+    rows = manifest(3, "corrected")
+    rows[0]["profile_issues"] = ["bytes 9 > 8", "fill_share 0.62 < 0.85"]
+    rows[1]["profile_issues"] = ["fill_share 0.99 > 0.90"]
+    rows[2]["profile_issues"] = None
+    totals = Totals()
+    for block in (one(rows, "watermark"), one(rows[:1], "watermark")):
+        totals.add(block)
+    assert totals.profile_issues == {"bytes": 2, "fill_share": 3}
