@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench bench-training bench-data bench-full-size chaos fuzz clean
+.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size chaos fuzz clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the im
 test: lint  ## lint, types and the whole test suite
 	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest -m ray
+
+test-s3: $(VENV)/installed  ## storage tests on Ceph's S3 gateway too (Debian: radosgw ceph-mon ceph-osd curl)
+	CEPH=1 $(BIN)/python -m pytest tests/pipelines/test_storage_servers.py tests/pipelines/test_s3.py tests/pipelines/test_lock.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

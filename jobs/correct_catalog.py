@@ -37,6 +37,7 @@ from pipelines.correction.read_catalog import count_unlabelled
 from pipelines.correction.survey import count_routes
 from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
+from pipelines.lock import locked
 from pipelines.parquet_units import joined
 from pipelines.profiles.profile import profile_names
 from pipelines.schemas import STATUSES
@@ -115,6 +116,7 @@ def _add_data(group: Any) -> None:
         action="store_true",
         help="remove what OUTPUT holds of earlier runs, and correct everything",
     )
+    command.add_break_lock(group)
 
 
 def _add_uploads(group: Any) -> None:
@@ -122,7 +124,6 @@ def _add_uploads(group: Any) -> None:
     group.add_argument(
         "--allow-uri",
         action="append",
-        default=[],
         metavar="PREFIX",
         help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
         "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
@@ -232,13 +233,14 @@ def _add_resources(group: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Correct a catalog; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     arguments = parser().parse_args(argv)
-    plan = resolve(_config(arguments))
+    with storage.impatient():
+        plan = resolve(_config(arguments))
     if arguments.dry_run:
         command.show_configuration({**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
     command.show_configuration(plan.describe())
-    with ray_session.stopped_afterwards():
-        run = correction_job.run(plan)
+    with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
+        run = correction_job.run(plan, lock)
     sys.stdout.write(
         summary(run.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing, run.unchanged)
     )
@@ -341,7 +343,8 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         fid=not arguments.no_fid,
         limits=_limits(arguments),
         allow_uri=tuple(
-            prefix if "://" in prefix else str(Path(prefix).absolute()) for prefix in arguments.allow_uri
+            prefix if "://" in prefix else str(Path(prefix).absolute())
+            for prefix in arguments.allow_uri or ()
         ),
         **{
             name: getattr(arguments, name)

@@ -47,6 +47,7 @@ from pipelines.dataset.totals import Totals
 from pipelines.dataset.unchanged import check_unchanged
 from pipelines.dataset.unit import Work
 from pipelines.defects import known_syntheses
+from pipelines.lock import Lock, locked
 from pipelines.placement import Placement
 from pipelines.saliency import load_saliency
 
@@ -56,7 +57,16 @@ logger = logging.getLogger("jobs.prepare_dataset")
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a dataset; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     started = time.monotonic()
-    request = resolve(parser(__doc__).parse_args(argv))
+    with storage.impatient():
+        request = resolve(parser(__doc__).parse_args(argv))
+    if request.arguments.dry_run:
+        return _run(request, None, started)
+    with locked(request.places.output, request.arguments.break_lock) as lock:
+        return _run(request, lock, started)
+
+
+def _run(request: Request, lock: Lock | None, started: float) -> int:
+    """lock: of the output; None for a dry run. Returns the exit code."""
     arguments = request.arguments
     occupied = [uri for uri in request.owned if _is_occupied(uri)]
     start = begin(request.places, request.identity, occupied, arguments.append, arguments.overwrite)
@@ -66,9 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_unchanged(request, start.plan)
     configuration = _configuration(request, start, occupied)
     command.show_configuration(configuration)
-    if arguments.dry_run:
+    if lock is None:
         return command.EXIT_OK
-    storage.check_writable(request.places.output, "--output")
     if request.test_catalog:
         storage.check_writable(request.test_catalog, "--test-catalog")
     if request.saliency:
@@ -88,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = _work(request, plan, "cpu" if actors is None else actors.device)
     with underway(), ray_session.our_errors():
         run_units(work, actors)
+        lock.confirm()
         description = Description(request.label_map_text, configuration, time.monotonic() - started)
         totals = finish(request.places, work, description)
     _tell(request, totals, time.monotonic() - started)

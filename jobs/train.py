@@ -28,6 +28,7 @@ from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
+from pipelines.lock import locked
 from pipelines.training.index import rows_by_defect
 from pipelines.training.job import train_in_process
 from pipelines.training.plan import Plan, balanced, check_networks, epoch_steps, initial_weights, inspect
@@ -217,7 +218,8 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    args, plan = resolve(argv)
+    with storage.impatient():
+        args, plan = resolve(argv)
     shown = {
         "settings": describe(plan.settings),
         "output": plan.settings.output,
@@ -228,11 +230,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
-    storage.check_writable(plan.settings.output, "--output")
-    plan = balanced(plan)
-    # The earlier training stays until nothing is left to find wrong with this one.
-    begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
-    (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
+    with locked(plan.settings.output, args.break_lock) as lock:
+        plan = balanced(plan)
+        # The earlier training stays until nothing is left to find wrong with this one.
+        begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
+        (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
+        lock.confirm()
     logger.info("bundle: %s", storage.join(plan.settings.output, "bundle"))
     return command.EXIT_OK
 

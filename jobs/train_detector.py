@@ -26,6 +26,7 @@ from pipelines.detection.job import run_worker, train_in_process
 from pipelines.detection.plan import DetectorPlan, initial_state, inspect
 from pipelines.detection.samples import UNKNOWN
 from pipelines.detection.settings import DetectorSettings
+from pipelines.lock import locked
 from pipelines.training.index import rows_by_defect
 from pipelines.training.plan import epoch_steps
 from pipelines.training.ray_job import train_on_ray
@@ -164,7 +165,8 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    args, plan = resolve(argv)
+    with storage.impatient():
+        args, plan = resolve(argv)
     settings = plan.settings
     shown = {
         "settings": describe(settings),
@@ -177,12 +179,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
-    storage.check_writable(settings.output, "--output")
     begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
-    if args.workers[1]:
-        train_on_ray(plan, begin, run_worker)
-    else:
-        train_in_process(plan, begin)
+    with locked(settings.output, args.break_lock) as lock:
+        if args.workers[1]:
+            train_on_ray(plan, begin, run_worker)
+        else:
+            train_in_process(plan, begin)
+        lock.confirm()
     logger.info("bundle: %s", storage.join(settings.output, "bundle"))
     return command.EXIT_OK
 

@@ -119,7 +119,7 @@ class DecodeLimits:
         if not self.max_aspect >= 1:
             raise ConfigurationError("decode limit max_aspect must be at least 1")
         if not 0 < self.max_seconds < float("inf"):
-            raise ConfigurationError("decode limit max_seconds must be above 0")
+            raise ConfigurationError("decode limit max_seconds (--max-decode-seconds) must be above 0")
 
 
 def decode_image(

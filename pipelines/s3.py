@@ -39,9 +39,10 @@ logger = logging.getLogger(__name__)
 #: Seconds for which a failing request is tried again: longer than a restart of the storage or of a network's part.
 PATIENCE = 120.0
 #: The same before a job has begun: someone waits to hear that the endpoint is wrong.
-IMPATIENCE = 5.0
+IMPATIENCE = 10.0
 #: Seconds of silence after which an answer is no longer waited for, and a second for each of these bytes on top.
 _SILENCE, _SLOWEST = 30.0, 1 << 20
+_IMPATIENT_SILENCE = 10.0
 #: Requests that work inside the store while the client waits, and may take it minutes.
 _LONG = {"complete_multipart_upload", "copy_object", "upload_part_copy"}
 _LONG_SILENCE = 300.0
@@ -148,7 +149,7 @@ class PatientS3(S3FileSystem):
         await self.set_session()  # reads the client's models from disk: no part of anyone's silence
 
         async def ask() -> Any:
-            silence = IMPATIENCE if impatient else _LONG_SILENCE if method in _LONG else _SILENCE
+            silence = _LONG_SILENCE if method in _LONG else _IMPATIENT_SILENCE if impatient else _SILENCE
             call = super(PatientS3, self)._call_s3(method, *akwarglist, **kwargs)
             answer = await asyncio.wait_for(call, silence + size / _SLOWEST)
             if method == "get_object":
@@ -208,7 +209,7 @@ def _tell(state: RetryCallState) -> None:
 def _give_up(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     raise UnavailableError(
-        f"{reason_of(error)} (the last of {state.attempt_number} failures in {state.seconds_since_start or 0:.0f} s)"
+        f"{reason_of(error)} (attempts: {state.attempt_number} in {state.seconds_since_start or 0:.0f} s)"
     ) from error
 
 

@@ -237,15 +237,6 @@ def _create_unlinked(target: Path, data: bytes) -> bool:
     return True
 
 
-def copy(uri: str, target: str) -> None:
-    """Make `target`, on the same storage, a copy of the object `uri`. Raises one of STORAGE_ERRORS."""
-    (fs, source), (_, path) = resolve(uri), resolve(target)
-    if isinstance(fs, LocalFileSystem):
-        write_bytes(target, Path(source).read_bytes())  # by a rename, as everything
-    else:
-        fs.cp_file(source, path)
-
-
 @contextlib.contextmanager
 def whole_file(uri: str) -> Iterator[Path]:
     """A local path to write one large file to, piece by piece; behind the block it is at `uri`, whole or not at all.

@@ -46,6 +46,12 @@ class Faults:
     most: int = -1  # no more faults than this; -1: no limit
 
 
+#: One request in ten, by any of the faults; and delays.
+TENTH = Faults(
+    slow_down=0.03, internal_error=0.02, reset=0.02, reset_body=0.01, lost=0.01, cut=0.01, delay=0.1
+)
+
+
 class _ResetError(Exception):
     """End the client's connection with a reset."""
 

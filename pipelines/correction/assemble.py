@@ -12,8 +12,8 @@ import ray
 import ray.data
 
 from pipelines import storage
-from pipelines.correction.commit import parquet_bytes, part_name, write_object
-from pipelines.correction.known import Known, read_part, shared
+from pipelines.correction.known import Known, fetched, read_part
+from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys
 from pipelines.correction.rows import REFRESHED
 from pipelines.correction.run_folder import MANIFEST as MANIFEST_FOLDER
@@ -77,8 +77,8 @@ def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> S
     """What the plan and the correction found of earlier rows. For a task. Raises StorageReadError."""
     keys = [KeySet().keys]
     for part in plan_parts:
-        table = read_part(part, ("row_key", "copies"))
-        keys.append(column_keys(table.column("row_key").filter(pc.equal(table.column("copies"), 1))))
+        table = read_part(part, ("row_key", "pending"))
+        keys.append(column_keys(table.column("row_key").filter(pc.invert(table.column("pending")))))
     refreshed = pa.concat_tables([REFRESHED.empty_table(), *(read_part(part) for part in refreshed_parts)])
     images = column_keys(refreshed.column("image_key"))
     refreshed = refreshed.take(pa.array(np.argsort(images))).combine_chunks()
@@ -95,7 +95,7 @@ def assemble(
 
     folder: where parts go. Layers of `known` are those of earlier runs; behind them is this run's journal.
     """
-    superseded = shared(known).superseded
+    superseded = fetched(known).superseded
     stays = ray.get(staying) if isinstance(staying, ray.ObjectRef) else staying
     found = []
     for source in table.to_pylist():

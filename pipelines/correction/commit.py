@@ -4,7 +4,6 @@ Every object's name comes from its rows: a task that is tried again writes the s
 """
 
 import hashlib
-import io
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,19 +15,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
-from model.errors import RunError
 from pipelines import storage
 from pipelines.correction.deliver import DeliverySettings, deliver
 from pipelines.correction.full_size import apply_edits
 from pipelines.correction.gate_detector import Remaining
 from pipelines.correction.gates import Rejection
-from pipelines.correction.keys import safe_name
+from pipelines.correction.keys import image_uri
+from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.rows import (
+    COPY,
     CORRECT,
-    IMAGES,
+    FOLLOWER,
     REFRESH,
     REFRESHED,
     SAMPLE,
@@ -37,11 +36,11 @@ from pipelines.correction.rows import (
     STRIPS,
     to_table,
 )
-from pipelines.correction.run_folder import REFRESHED_FOLDER, RunFolder
+from pipelines.correction.run_folder import FOLLOWERS_FOLDER, REFRESHED_FOLDER, RunFolder
 from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.decode_process import DecoderStartError, decode_image_apart
-from pipelines.encode import EXTENSIONS, encode_image
+from pipelines.encode import encode_image
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
 
@@ -53,12 +52,6 @@ STRIP_QUALITY = 85
 UNEXPECTED = "unexpected"
 #: Objects written at once by one task: each waits for storage, not for a CPU.
 _WRITE_THREADS = 8
-
-
-class StorageWriteError(RunError):
-    """The output storage refused an object. Not a row's failure: the task is tried again, then the job
-    fails.
-    """
 
 
 @dataclass(frozen=True)
@@ -113,15 +106,6 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     return summarise([row for row, _ in corrected], [route for _, route in corrected], seconds, refreshed)
 
 
-def part_name(image_ids: list[str]) -> str:
-    """Name of the parquet file with these rows: the same rows, the same name."""
-    digest = hashlib.sha256()
-    for image_id in image_ids:
-        data = image_id.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return f"part-{digest.hexdigest()[:32]}.parquet"
-
-
 def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
     defect = row["defects"][0] if row["defects"] else None
     manifest = {
@@ -172,11 +156,10 @@ def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining
         if row["in_strip"]:
             done.strip = _strip(row, before, edited.image, rejection.message)
         return
-    name = f"{safe_name(row['image_id'])}.{EXTENSIONS[delivered.format]}"
     done.encoded = delivered.encoded
     done.manifest |= {
         "status": "corrected",
-        "output_uri": storage.join(settings.output, IMAGES, row["defects"][0], name),
+        "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], delivered.format),
         "output_sha256": hashlib.sha256(delivered.encoded).hexdigest(),
         "profile_issues": delivered.issues,
     }
@@ -221,12 +204,12 @@ def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
 
 def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
     """The block's parts of the journal and of all that goes with it, each under the block's own name."""
-    name = part_name([row["image_id"] for row in rows])
+    name = part_name(row["place"] for row in rows)
     run = RunFolder(settings.output)
-    refreshed = [row for row in rows if row["purpose"] == REFRESH]
     parts = (
         (settings.journal, MANIFEST, [done.manifest for done in committed if done.manifest]),
-        (run.at(REFRESHED_FOLDER), REFRESHED, refreshed),
+        (run.at(REFRESHED_FOLDER), REFRESHED, [row for row in rows if row["purpose"] == REFRESH]),
+        (run.at(FOLLOWERS_FOLDER), FOLLOWER, [row for row in rows if row["purpose"] == COPY]),
         (run.at(SAMPLES), SAMPLE, [done.sample for done in committed if done.sample]),
         (run.at(STRIPS), STRIP, [done.strip for done in committed if done.strip]),
     )
@@ -234,13 +217,6 @@ def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: Co
     for folder, schema, found in reversed(parts):
         if found:
             write_object(storage.join(folder, name), parquet_bytes(to_table(found, schema)))
-
-
-def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
-    """A table as the content of a file."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size, compression="zstd")
-    return buffer.getvalue()
 
 
 @contextmanager
@@ -259,11 +235,3 @@ def _writer() -> Iterator[Any]:
         yield write
         for future in pending:
             future.result()
-
-
-def write_object(uri: str, data: bytes) -> None:
-    """Write an output. Raises StorageWriteError, after which the task is tried again."""
-    try:
-        storage.write_bytes(uri, data)
-    except storage.STORAGE_ERRORS as error:
-        raise StorageWriteError(f"cannot write {uri}: {type(error).__name__}: {error}") from error

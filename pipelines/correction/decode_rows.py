@@ -4,18 +4,21 @@ become columns.
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.actor import ActorHandle
 
 from pipelines.allowed_uris import AllowedUris
-from pipelines.correction.known import Known, shared
+from pipelines.correction.known import Known, fetched
+from pipelines.correction.repeated import DUPLICATE_ID
 from pipelines.correction.row_keys import image_key, to_keys
-from pipelines.correction.rows import COMPARE, DECODED, REFRESH, to_table
+from pipelines.correction.rows import COMPARE, COPY, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
+from pipelines.correction.same_bytes import UNKNOWN_LABEL, claim
 from pipelines.correction.survey import route_name
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.decode_process import decode_apart
@@ -34,7 +37,8 @@ _FETCH_THREADS = 8
 class DecodeSettings:
     """What decoding needs to know; small, it travels with every task.
 
-    sample, strips: who is kept for FID and for the report's pictures. known: what earlier runs did.
+    sample, strips: who is kept for FID and for the report's pictures. known: what earlier runs did. claims: knows which
+    images this run has met.
     """
 
     label_map: LabelMap
@@ -45,91 +49,111 @@ class DecodeSettings:
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
     known: "Known | ray.ObjectRef[Known]" = field(default_factory=Known)
+    claims: ActorHandle | None = None
 
 
 def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
     """Tables of DECODED from a table of `read_catalog.CATALOG_ROW`; one row out for each row in."""
-    known = shared(settings.known)
+    known = fetched(settings.known)
+    for start in range(0, table.num_rows, _BATCH):
+        rows = table.slice(start, _BATCH).to_pylist()
+        uploads = fetch_uploads(rows, settings.limits, settings.allowed)
+        decoded = [_identify(row, upload, settings, known) for row, upload in zip(rows, uploads, strict=True)]
+        claim(settings.claims, decoded)
+        for one, row, upload in zip(decoded, rows, uploads, strict=True):
+            if one["error_code"] is None:
+                _decode(one, row, upload, settings)
+        yield to_table(decoded, DECODED)
+
+
+def fetch_uploads(
+    rows: Sequence[Mapping[str, Any]], limits: DecodeLimits, allowed: AllowedUris
+) -> list[bytes | ImageError]:
+    """Each row's encoded image, or why there is none."""
     with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-        for start in range(0, table.num_rows, _BATCH):
-            rows = table.slice(start, _BATCH).to_pylist()
-            uploads = pool.map(lambda row: _fetch(row, settings), rows)
-            decoded = [
-                _decode(row, upload, settings, known) for row, upload in zip(rows, uploads, strict=True)
-            ]
-            yield to_table(decoded, DECODED)
+        return list(pool.map(lambda row: _fetch(row, limits, allowed), rows))
 
 
-def _fetch(row: dict[str, Any], settings: DecodeSettings) -> bytes | ImageError:
+def _fetch(row: Mapping[str, Any], limits: DecodeLimits, allowed: AllowedUris) -> bytes | ImageError:
+    if row["refusal"] is not None:
+        return ImageError(DUPLICATE_ID, row["refusal"])
     if row["image"] is not None:
         return bytes(row["image"])
     if not row["source_uri"]:
         return ImageError("no_image", "the row has neither image bytes nor a uri")
     try:
-        return read_upload(row["source_uri"], settings.allowed, settings.limits.max_bytes)
+        return read_upload(row["source_uri"], allowed, limits.max_bytes)
     except ImageError as error:
         return error
 
 
-def _decode(
+def _identify(
     row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSettings, known: Known
 ) -> dict[str, Any]:
-    """One row of DECODED."""
+    """What a row of DECODED says before anything is decoded."""
     started = time.perf_counter()
     labels = [(label["label"], label["score"]) for label in row["labels"] or ()]
     route = settings.label_map.route(labels, row["product_type"])
-    name = route_name(route.defects, route.unknown)
-    decoded: dict[str, Any] = {
-        "image_id": row["image_id"],
-        "source_uri": row["source_uri"],
-        "product_type": row["product_type"],
-        "route": name,
+    found: dict[str, Any] = {
+        **{name: row[name] for name in ("image_id", "source_uri", "product_type", *PURPOSE_NAMES)},
+        "route": route_name(route.defects, route.unknown),
         "defects": list(route.defects),
-        **{name: row[name] for name in ("purpose", "input_version", "row_key", "work_key")},
+        "error_code": None,
     }
     try:
         if isinstance(upload, ImageError):
             raise upload
-        decoded["input_sha256"] = hashlib.sha256(upload).hexdigest()
-        if _is_settled(decoded, known):
-            if settings.sample.has(name, row["image_id"]) and not route.defects:
-                decoded |= {"sampled": True, "upload": upload}  # others are compared with it
-            return {**decoded, "decode_seconds": time.perf_counter() - started}
-        _check_labels(route, settings.label_map)
-        side = settings.image_size
+        found["input_sha256"] = hashlib.sha256(upload).hexdigest()
+        found["purpose"] = _purpose(found, known)
+        if found["purpose"] == CORRECT:
+            _check_labels(route, settings.label_map)
+    except ImageError as error:
+        found |= {"error_code": error.code, "error_message": error.message}
+    return {**found, "decode_seconds": time.perf_counter() - started}
+
+
+def _decode(
+    decoded: dict[str, Any], row: Mapping[str, Any], upload: bytes | ImageError, settings: DecodeSettings
+) -> None:
+    """Add to a row of DECODED, whose upload was read, what the next steps need of its image."""
+    name, defects = decoded["route"], decoded["defects"]
+    if isinstance(upload, ImageError) or decoded["purpose"] == COPY:
+        return
+    decoded["sampled"] = settings.sample.has(name, row["image_id"])
+    if decoded["purpose"] != CORRECT:
+        if decoded["sampled"] and not defects:  # corrected ones are compared with it
+            decoded["upload"] = upload
+        return
+    started = time.perf_counter()
+    side = settings.image_size
+    try:
         # Exactly as training makes its inputs (pipelines.training.decoding).
         image, (width, height) = decode_apart(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         if row["labels"] is None:  # without labels it would pass for an image without defects
+            decoded |= {"row_key": None, "image_key": None}  # the next run tries it again
             raise ImageError(
                 "not_labelled", "the detector could not read the image, which can be read now; run again"
             )
-        decoded["sampled"] = settings.sample.has(name, row["image_id"])
         decoded["in_strip"] = settings.strips.has(name, row["image_id"])
-        if route.defects:
+        if defects:
             decoded["model_input"] = fit_inside(image, (width, height), side, settings.fit).tobytes()
-        if route.defects or decoded["sampled"]:
+        if defects or decoded["sampled"]:
             decoded["upload"] = upload
     except ImageError as error:
         decoded |= {"error_code": error.code, "error_message": error.message}
-    return {**decoded, "decode_seconds": time.perf_counter() - started}
+    decoded["decode_seconds"] += time.perf_counter() - started
 
 
-def _is_settled(decoded: dict[str, Any], known: Known) -> bool:
-    """Whether this image needs no correction: it was done before, as its bytes now show, or it is only compared with.
-
-    Where it was done before, the row's purpose becomes REFRESH.
-    """
+def _purpose(decoded: dict[str, Any], known: Known) -> str:
+    """What is to be done with an image now that its bytes are known; adds its `image_key`."""
     if decoded["purpose"] == COMPARE:
-        return True
+        return COMPARE
     decoded["image_key"] = key = image_key(decoded["work_key"], decoded["input_sha256"])
-    if known.images.copies(to_keys([key]))[0] != 1:
-        return False
-    decoded["purpose"] = REFRESH
-    return True
+    return REFRESH if known.images.copies(to_keys([key]))[0] == 1 else CORRECT
 
 
 def _check_labels(route: Route, label_map: LabelMap) -> None:
     if route.unknown and label_map.unknown_labels == "fail":
         labels = ", ".join(repr(label) for label in route.unknown)
-        raise ImageError("unknown_label", f"no rule of the label map names {labels} (unknown_labels: fail)")
+        raise ImageError(UNKNOWN_LABEL, f"no rule of the label map names {labels} (unknown_labels: fail)")

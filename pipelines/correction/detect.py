@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from model.errors import RunError
 from model.precision import choose_device
 from pipelines.allowed_uris import AllowedUris
-from pipelines.correction.commit import write_object
 from pipelines.correction.detected import file_of
+from pipelines.correction.parts import write_object
 from pipelines.correction.pending import Work, is_pending, read_plan
 from pipelines.correction.read_catalog import UnlabelledRow, read_unlabelled
 from pipelines.decode import DecodeLimits, ImageError

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -31,8 +32,9 @@ from model.errors import CatalogRepairError, ConfigurationError, RunError, under
 from model.precision import choose_precision
 from pipelines import ray_session, storage
 from pipelines.contact_sheet import contact_sheet
+from pipelines.correction import inspect_pass
 from pipelines.correction.assemble import Assembled, assemble_parts
-from pipelines.correction.commit import commit_block
+from pipelines.correction.commit import CommitSettings, commit_block
 from pipelines.correction.config import Plan
 from pipelines.correction.conservation import check_conservation
 from pipelines.correction.correct import Corrector
@@ -41,14 +43,17 @@ from pipelines.correction.detect import DetectSettings, detect
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
 from pipelines.correction.known import Facts, find_known
-from pipelines.correction.pending import INSPECT_HERE, Inspection, InspectSettings, groups, inspect_units
+from pipelines.correction.pending import Inspection, InspectSettings
 from pipelines.correction.publish import Publication, finish_publishing, publish
-from pipelines.correction.read_pending import ReadSettings, read_works, survey_detected
+from pipelines.correction.read_pending import LookSettings, ReadSettings, read_works, survey_detected
+from pipelines.correction.repeated import Repeated
 from pipelines.correction.rows import STRIPS
-from pipelines.correction.run_folder import MANIFEST, PLAN_FOLDER, REPORT, RunFolder
+from pipelines.correction.run_folder import LOOKED_FOLDER, MANIFEST, PLAN_FOLDER, REPORT, RunFolder
 from pipelines.correction.run_output import remove_run, write_run
+from pipelines.correction.same_bytes import copy_followers, start_claims
 from pipelines.correction.survey import CLEAN, Survey
 from pipelines.correction.totals import Totals
+from pipelines.lock import Lock
 from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
 from pipelines.report import RunSummary, Strip, write_report
@@ -78,7 +83,7 @@ class Run:
     placement: Placement
     started_at: datetime
     name: str
-    inspection: Inspection
+    inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
     totals: Totals = field(default_factory=Totals)  # of what this run has corrected
     assembled: Assembled | None = None  # the next manifest
     statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
@@ -121,11 +126,11 @@ class Run:
         self.seconds[name] = time.perf_counter() - started
 
 
-def run(plan: Plan) -> Run:
+def run(plan: Plan, lock: Lock | None = None) -> Run:
     """Bring the output up to date with the catalog: correct what is new or changed, and publish the next manifest.
 
     Raises ConfigurationError before anything is changed, RunError and others after. Starts or joins Ray; the caller
-    shuts it down.
+    shuts it down. lock: of the output, held by the caller; where it is lost, nothing is published.
     """
     started = time.perf_counter()
     config = plan.config
@@ -139,14 +144,14 @@ def run(plan: Plan) -> Run:
         layers = [[]] if config.overwrite else run.folder.layers()
         known, facts = find_known(layers, config.retry_failed)
         with run.stage("inspect"):
-            inspect(run, known)
+            repeated = inspect(run, known)
         if config.overwrite:
             remove_run(config.output)
         write_run(config.output, describe(run, "running"))
         run.seconds["correct"] = 0.0
         if run.inspection.pending:
             with underway(), ray_session.our_errors():
-                _work(run, known, len(layers) - 1)
+                _work(run, known, repeated, len(layers) - 1, lock)
         elif plan.fid_weights is not None:
             run.fid_missing = "no image is new or changed"
         with run.stage("assemble"), underway(), ray_session.our_errors():
@@ -154,6 +159,8 @@ def run(plan: Plan) -> Run:
         run.seconds["total"] = time.perf_counter() - started
         _report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
+        if lock is not None:
+            lock.confirm()
         _publish(run)
     return run
 
@@ -168,44 +175,32 @@ def begin(plan: Plan, placement: Placement) -> Run:
     folder.begin_attempt()
     now = datetime.now(timezone.utc)
     name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    survey = Survey(max(plan.config.fid_samples, STRIPS_PER_DEFECT))
-    return Run(plan, placement, now, name, Inspection(survey), fid_missing=plan.fid_missing)
+    return Run(plan, placement, now, name, fid_missing=plan.fid_missing)
 
 
-def inspect(run: Run, known: Any) -> None:
-    """Find what needs work; with Ray where the catalog is large. known: see `known.find_known`."""
+def inspect(run: Run, known: Any) -> Repeated:
+    """Find what needs work; returns the ids that occur more than once. known: see `known.find_known`."""
     plan = run.plan
+    configure(_SMALLEST_BLOCK, _RETRIED)
     settings = InspectSettings(
         plan.label_map,
         plan.identity(_precision(run)),
         run.folder.at(PLAN_FOLDER),
         known,
-        run.inspection.survey.sample_size,
+        max(plan.config.fid_samples, STRIPS_PER_DEFECT),
         detector=plan.detector is not None,
         compare=plan.fid_weights is not None and plan.reference.is_catalog,
         allowed=plan.config.allowed_uris,
     )
-    sources = list(groups(plan.listing.units))
     try:
-        if plan.listing.rows <= INSPECT_HERE:
-            for table in sources:
-                run.inspection.merge(inspect_units(table, settings))
-        else:
-            configure(_SMALLEST_BLOCK, _RETRIED)
-            for table in tables(
-                on_tasks(ray.data.from_arrow(sources), inspect_units, {"settings": settings}, cpus=0.5)
-            ):
-                run.inspection.merge(table)
+        run.inspection, repeated = inspect_pass.inspect(plan.listing, settings)
     except ConfigurationError:
         run.folder.begin_attempt()
         raise
-    if run.inspection.rows != plan.listing.rows:
-        raise RunError(
-            f"the catalog has {plan.listing.rows} rows, and {run.inspection.rows} were found; run again"
-        )
+    return repeated
 
 
-def _work(run: Run, known: Any, attempt: int) -> None:
+def _work(run: Run, known: Any, repeated: Repeated, attempt: int, lock: Lock | None) -> None:
     """Detect, correct and measure."""
     plan, inspection = run.plan, run.inspection
     logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
@@ -215,8 +210,16 @@ def _work(run: Run, known: Any, attempt: int) -> None:
         with run.stage("detect"):
             run.detected = _detect(run, detected)
             _survey_detected(run, detected)
+    with run.stage("compare"):
+        conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
-        _correct(run, known, run.folder.journal(attempt), detected)
+        _correct(
+            run,
+            known,
+            run.folder.journal(attempt),
+            ReadSettings(plan.label_map, detected, conflicts=conflicts),
+            lock,
+        )
     if plan.fid_weights is not None:
         with run.stage("fid"):
             try:
@@ -275,6 +278,7 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "run": run.name,
         "rows_in": run.inspection.rows,
         "unchanged": run.unchanged,
+        "copied": run.totals.copied,
         "dropped": run.dropped,
         "detected": run.detected,
         "counts": {status: run.statuses[status] for status in STATUSES},
@@ -326,21 +330,42 @@ def _survey_detected(run: Run, folder: str) -> None:
             run.inspection.survey.merge(row["sets"])
 
 
-def _correct(run: Run, known: Any, journal: str, detected: str | None) -> None:
-    """Stream what needs work through the steps and add up what comes back."""
+def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
+    """Look at ids that occur more than once; a reference to `Conflicts`."""
+    config, read = run.plan.config, ReadSettings(run.plan.label_map, detected)
+    settings = LookSettings(
+        read, ray.put(repeated.contested), run.folder.at(LOOKED_FOLDER), config.limits, config.allowed_uris
+    )
+    found = inspect_pass.find_conflicts(run.inspection.works, repeated, settings, run.placement)
+    if found.rows:
+        logger.warning(
+            "%d ids occur with different images, and their rows fail: %s", len(found.rows), found.messages[0]
+        )
+    return ray.put(found)
+
+
+def _correct(run: Run, known: Any, journal: str, read: ReadSettings, lock: Lock | None) -> None:
+    """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
+    succeeds, and RunError where the lock is lost.
+    """
+    commit = replace(run.plan.commit_settings(_precision(run), journal), corrected_at=run.started_at)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
-        for table in tables(_summaries(run, known, journal, detected)):
-            for summary in table.to_pylist():
-                run.totals.add(summary)
-                progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
-    done = run.totals.rows + run.totals.refreshed
-    if done != run.inspection.pending:
+        done = (row for table in tables(_summaries(run, known, commit, read)) for row in table.to_pylist())
+        for summary in chain(done, copy_followers(commit, run.placement)):
+            run.totals.add(summary)
+            progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
+            if not run.plan.config.retry_failed:  # what failed before may well fail again
+                run.totals.check_promising(run.plan.config.max_failed)
+            if lock is not None:
+                lock.check()
+    rows = run.totals.rows + run.totals.refreshed
+    if rows != run.inspection.pending:
         raise RunError(
-            f"{run.inspection.pending} rows needed work and {done} got it; nothing was published: run again"
+            f"{run.inspection.pending} rows needed work and {rows} got it; nothing was published: run again"
         )
 
 
-def _summaries(run: Run, known: Any, journal: str, detected: str | None) -> Dataset:
+def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings) -> Dataset:
     """The graph; nothing runs before it is iterated over."""
     plan, placement, config = run.plan, run.placement, run.plan.config
     survey = run.inspection.survey
@@ -349,16 +374,16 @@ def _summaries(run: Run, known: Any, journal: str, detected: str | None) -> Data
     is_measured, is_compared = plan.fid_weights is not None, plan.reference.is_catalog
     fid_sample = survey.sample(config.fid_samples)
     compared = fid_sample.only({CLEAN} if is_measured and is_compared else set())
-    commit = replace(plan.commit_settings(_precision(run), journal), corrected_at=run.started_at)
     decode = DecodeSettings(
         plan.label_map,
         plan.image_size,
-        plan.bundle.fit,
+        fit=plan.bundle.fit,
         sample=fid_sample.only((defects | set(compared.thresholds)) if is_measured else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,
         allowed=config.allowed_uris,
         known=known,
+        claims=start_claims(),
     )
     corrector = {
         "model": config.model,
@@ -370,8 +395,7 @@ def _summaries(run: Run, known: Any, journal: str, detected: str | None) -> Data
     }
     works = run.inspection.needed(compared.thresholds.get(CLEAN))
     source = ray.data.from_arrow([work.table() for work in works])
-    read = ReadSettings(plan.label_map, detected, compared)
-    catalog = placement.read(source, read_works, {"settings": read})
+    catalog = placement.read(source, read_works, {"settings": replace(read, compare=compared)})
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
     edited = placement.actors(decoded, Corrector, corrector, _batch_size(run))
     return placement.tasks(edited, commit_block, {"settings": commit})

@@ -3,6 +3,11 @@
 import hashlib
 import re
 
+from pipelines import storage
+from pipelines.encode import EXTENSIONS
+
+#: Below the output folder.
+IMAGES = "images"
 #: Letters that mean the same on local disks, in object stores and in URLs. Everything else is escaped.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
 
@@ -10,6 +15,17 @@ _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 MAX_LENGTH = 160
 _DIGEST = 40  # hexadecimal digits of SHA-256 that stand for the part that was cut
 _CASE_DIGEST = 12  # and that keep apart ids which differ in case alone
+
+
+def image_uri(output: str, defect: str, image_id: str, format: str) -> str:
+    """Where a corrected image lies. format: a key of `encode.EXTENSIONS`."""
+    return storage.join(output, IMAGES, defect, f"{safe_name(image_id)}.{EXTENSIONS[format]}")
+
+
+def format_of(uri: str) -> str:
+    """The format of an image that lies at an `image_uri`."""
+    extension = uri.rpartition(".")[2]
+    return next(format for format, known in EXTENSIONS.items() if known == extension)
 
 
 def safe_name(image_id: str) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,10 @@ from pipelines import storage
 from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
 from pipelines.parquet_units import StorageReadError
 
+T = TypeVar("T")
+
 #: Parts read at once: each waits for storage.
 _THREADS = 8
-#: A repeated id with different images: decided anew by every run, because it depends on other rows.
-DUPLICATE_ID = "duplicate_id"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def build_known(layers: Sequence[Sequence[str]], retry_failed: bool) -> "tuple[K
     for parts, later in zip(layers, superseded, strict=True):
         counts.append(0)
         columns = ("image_id",) if len(later) else ()
-        for table in _tables(parts, (*columns, "row_key", "image_key", "status", "error_code")):
+        for table in _tables(parts, (*columns, "row_key", "image_key", "status")):
             counts[-1] += table.num_rows
             statuses.update(table.column("status").to_pylist())
             if "row_key" not in table.column_names:  # a manifest of an earlier version of this job
@@ -78,13 +78,13 @@ def find_known(layers: Sequence[Sequence[str]], retry_failed: bool) -> "tuple[ra
     return reference, ray.get(told)
 
 
-def shared(value: "Known | ray.ObjectRef[Known]") -> Known:
-    """The object itself: what a task gets may be a reference to it."""
+def fetched(value: "T | ray.ObjectRef[T]") -> T:
+    """The object itself: what a task gets may be a reference to it in Ray's object store."""
     return ray.get(value) if isinstance(value, ray.ObjectRef) else value
 
 
 def _usable(table: pa.Table, later: KeySet, retry_failed: bool) -> np.ndarray:
-    usable = np.asarray(table.column("error_code").fill_null("").to_numpy() != DUPLICATE_ID)
+    usable = np.ones(table.num_rows, bool)
     if retry_failed:
         usable &= table.column("status").to_numpy() != "failed"
     if len(later):

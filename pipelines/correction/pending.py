@@ -4,12 +4,13 @@ images, but reads none.
 What it finds of each row goes to a file below OUTPUT/.run/plan; what it finds of each unit of work goes back.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.allowed_uris import AllowedUris
-from pipelines.correction.commit import parquet_bytes, write_object
-from pipelines.correction.known import Known, shared
+from pipelines.correction.known import Known, fetched
+from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.correction.read_catalog import SmallRow, read_small_rows, where_images_are
+from pipelines.correction.repeated import Repeated, refused_key
 from pipelines.correction.row_keys import (
     DETECTED_ROUTE,
     KEY,
     IdSums,
     id_keys,
+    key_of,
     keys_column,
     route_text,
     row_key,
@@ -48,13 +51,14 @@ _QUESTIONS = 64
 _PLAN_ROWS = 2048
 _NO_KEY = bytes(16)
 
-#: One row for each of the catalog's. copies: how many manifest rows there are already; 1 means that there is nothing to
-#: do. row_key is null where the storage does not say enough; the last two are null where there is nothing to do.
+#: One row for each of the catalog's. copies: how many manifest rows there are already; pending: it needs work. row_key
+#: is null where the storage does not say enough; the last two are null where the row needs no work.
 PLAN = pa.schema(
     [
         ("id_key", KEY),
         ("row_key", KEY),
         ("copies", pa.int32()),
+        ("pending", pa.bool_()),
         ("work_key", KEY),
         ("input_version", pa.string()),
     ]
@@ -68,7 +72,6 @@ WORK = pa.schema(
 INSPECTED = pa.schema(
     [
         ("rows", pa.int64()),
-        ("pending", pa.int64()),
         ("id_sums", pa.binary()),
         ("sets", SETS),
         ("works", pa.list_(pa.struct(list(WORK)))),
@@ -81,7 +84,7 @@ class InspectSettings:
     """What the pass needs to know; small, it travels with every task.
 
     identity: of model, configuration and output. plan: folder. detector: rows without labels get some later. compare:
-    rows without defects are FID's reference, also those that have nothing to do.
+    rows without defects are FID's reference, also those that have nothing to do. repeated: known in a second look.
     """
 
     label_map: LabelMap
@@ -92,6 +95,7 @@ class InspectSettings:
     detector: bool = False
     compare: bool = False
     allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
+    repeated: "Repeated | ray.ObjectRef[Repeated]" = field(default_factory=Repeated)
 
 
 @dataclass(frozen=True)
@@ -131,15 +135,24 @@ class Inspection:
 
     survey: Survey
     rows: int = 0
-    pending: int = 0
     ids: IdSums = field(default_factory=IdSums)
     works: list[Work] = field(default_factory=list)
 
+    @property
+    def pending(self) -> int:
+        """Rows that need work."""
+        return sum(work.pending for work in self.works)
+
+    def replace(self, inspected: Iterable[pa.Table], plans: Container[str]) -> None:
+        """Take the units of `plans` from another look at them."""
+        self.works = [work for work in self.works if work.plan not in plans]
+        for table in inspected:
+            self.works += [Work.from_row(work) for row in table.to_pylist() for work in row["works"]]
+
     def merge(self, inspected: pa.Table) -> None:
-        """Add rows of INSPECTED, in the order of the catalog."""
+        """Add rows of INSPECTED."""
         for row in inspected.to_pylist():
             self.rows += row["rows"]
-            self.pending += row["pending"]
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
             self.survey.merge(row["sets"])
             self.works += [Work.from_row(work) for work in row["works"]]
@@ -180,8 +193,7 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
             raise ConfigurationError(f"--catalog {whole.uri}: row {number} has no image_id; give it one")
     ids = id_keys(row.image_id or "" for row in rows)
     plan, todo, routes = _plan(whole, rows, ids, settings)
-    name = f"{hash_number('unit', whole.uri, whole.first, whole.rows):064x}"[:-32]
-    uri = storage.join(settings.plan, f"{name}.parquet")
+    uri = plan_of(table, settings.plan)
     write_object(uri, parquet_bytes(plan, _PLAN_ROWS))
 
     sums = IdSums()
@@ -194,12 +206,20 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
     survey.add(by_route)
     inspected = {
         "rows": len(rows),
-        "pending": int(todo.sum()),
         "id_sums": sums.to_bytes(),
         "sets": survey.sets(),
         "works": list(_works(units, uri, rows, todo, routes if settings.compare else [None] * len(rows))),
     }
     return pa.Table.from_pylist([inspected], INSPECTED)
+
+
+def plan_of(table: pa.Table, folder: str) -> str:
+    """URI of the file of PLAN of a table of `groups`: its name follows from the rows that it is of."""
+    first = Unit.from_table(table.slice(0, 1))[0]
+    rows = pc.sum(table.column("rows")).as_py()
+    return storage.join(
+        folder, f"{hash_number('unit', first.uri, first.first, rows):064x}"[:-32] + ".parquet"
+    )
 
 
 def read_plan(work: Work) -> pa.Table:
@@ -216,7 +236,7 @@ def read_plan(work: Work) -> pa.Table:
 
 def is_pending(plan: pa.Table) -> NDArray[np.bool_]:
     """(N,): which rows of PLAN need work."""
-    return np.asarray(plan.column("copies").to_numpy() != 1)
+    return np.asarray(plan.column("pending").to_numpy(zero_copy_only=False))
 
 
 def _plan(
@@ -237,13 +257,25 @@ def _plan(
             route = route_text(found, refuses)
         works.append(work_key(str(row.image_id), route, settings.identity))
         keys.append(row_key(works[-1], row.source_uri, row.product_type, version))
-    copies = shared(settings.known).rows.copies(to_keys([key or _NO_KEY for key in keys]))
+    copies = fetched(settings.known).rows.copies(to_keys([key or _NO_KEY for key in keys]))
     copies[[key is None for key in keys]] = 0
     todo = copies != 1
+    repeated = fetched(settings.repeated)
+    if repeated:
+        contested = repeated.contested.has(ids)
+        todo = (todo & ~repeated.settled.has(ids)) | contested
+        counts = repeated.rows(ids)
+        keys = [refused_key(key, count) if count else key for key, count in zip(keys, counts, strict=True)]
+        # What is found of one row of an id is not what is found of all: their images have keys of their own.
+        works = [
+            key_of("repeated", work.hex()) if one else work
+            for work, one in zip(works, contested, strict=True)
+        ]
     columns = [
         keys_column(ids),
         pa.array(keys, KEY),
         pa.array(copies, pa.int32()),
+        pa.array(todo),
         pa.array([work if pending else None for work, pending in zip(works, todo, strict=True)], KEY),
         pa.array(
             [version if pending else None for version, pending in zip(versions, todo, strict=True)],

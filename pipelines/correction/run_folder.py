@@ -4,6 +4,8 @@
     OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `pending`
     OUTPUT/.run/journal/NNN/*.parquet    manifest rows of what attempt NNN has finished, a part per block
     OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `assemble`
+    OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
+    OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
     OUTPUT/.run/samples/             material of FID and of the report's pictures
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
     OUTPUT/.run/report/              the next report
@@ -20,9 +22,9 @@ from pipelines import storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
-PLAN_FOLDER, REFRESHED_FOLDER = "plan", "refreshed"
+PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER = "plan", "looked", "refreshed", "followers"
 #: What one attempt makes anew; journals and samples stay for the next one.
-_OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, MANIFEST, REPORT)
+_OF_AN_ATTEMPT = (PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER, MANIFEST, REPORT)
 WORKING = (*_OF_AN_ATTEMPT, "journal", "samples")
 
 

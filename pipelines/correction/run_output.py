@@ -7,7 +7,7 @@ from typing import Any
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.rows import IMAGES
+from pipelines.correction.keys import IMAGES
 from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, RUN_FOLDER, SUCCESS, RunFolder
 
 #: What runs write and --overwrite removes; nothing else in the folder is touched.
@@ -33,12 +33,10 @@ def check_output(output: str, catalogs: tuple[str, ...]) -> None:
                 f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {place}, where a --catalog "
                 "lies; choose another folder"
             )
-    fs, path = storage.resolve(output)
-    try:
+    with storage.as_configuration_error(output, _FLAG, "read"):
+        fs, path = storage.resolve(output)
         if fs.isfile(path):
             raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
-    except storage.STORAGE_ERRORS as error:
-        raise ConfigurationError(f"{_FLAG} {output}: cannot be read: {error}") from error
 
 
 def remove_run(output: str) -> None:

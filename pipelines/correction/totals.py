@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from model.errors import TooManyFailedError
 from pipelines.correction.rows import SUMMARY, to_table
 from pipelines.report import TopError
 from pipelines.schemas import STATUSES
@@ -15,6 +16,8 @@ from pipelines.schemas import STATUSES
 EXAMPLES = 3
 #: Codes in the tables of errors.
 TOP_ERRORS = 20
+#: So many failures and nothing else, and the run ends: something is wrong that is not the images'.
+HOPELESS = 1000
 _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 
 
@@ -23,10 +26,12 @@ def summarise(
     routes: Sequence[str],
     seconds: Mapping[str, float],
     refreshed: int = 0,
+    copied: int = 0,
 ) -> pa.Table:
     """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
 
-    routes: each row's route. seconds: of one core, by stage. refreshed: rows whose image is the one corrected before.
+    routes: each row's route. seconds: of one core, by stage. refreshed: rows beside these whose image is the one
+    corrected before. copied: how many of these got another row's image.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -39,6 +44,7 @@ def summarise(
     summary = {
         "rows": len(manifest),
         "refreshed": refreshed,
+        "copied": copied,
         **_counts(sum(by_route.values(), Counter())),
         "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
         "errors": [
@@ -61,6 +67,7 @@ class Totals:
 
     rows: int = 0
     refreshed: int = 0
+    copied: int = 0
     parts: int = 0  # of the journal
     statuses: Counter[str] = field(default_factory=Counter)
     routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
@@ -73,6 +80,7 @@ class Totals:
         """Add one row of SUMMARY; the order does not matter."""
         self.rows += summary["rows"]
         self.refreshed += summary["refreshed"]
+        self.copied += summary["copied"]
         self.parts += summary["rows"] > 0
         self.statuses.update(_counts(summary))
         for route in summary["routes"]:
@@ -85,6 +93,22 @@ class Totals:
         self.profile_issues.update({one["rule"]: one["count"] for one in summary["profile_issues"] or ()})
         for name in _STAGES:
             self.seconds[name] += summary[name]
+
+    def check_promising(self, max_failed: float) -> None:
+        """Raise TooManyFailedError where HOPELESS images were to be corrected and every one failed.
+
+        max_failed: the tolerated share of failures; 1 tolerates this too.
+        """
+        failed = self.statuses["failed"]
+        attempted = self.rows + self.refreshed - self.statuses["passthrough"]
+        if max_failed < 1 and HOPELESS <= failed == attempted:
+            top = self.top_errors[0]
+            raise TooManyFailedError(
+                f"the first {failed} images that were to be corrected all failed, {top.count} of them with "
+                f"{top.code} ({top.example_ids[0]}: {top.example_message}): look for one cause (storage, credentials, "
+                "--allow-uri), then run again with --retry-failed; what was done is kept, and --max-failed 1 goes on "
+                "whatever fails"
+            )
 
     @property
     def top_errors(self) -> list[TopError]:

@@ -172,3 +172,24 @@ def test_a_used_output_is_replaced_when_asked(ray_local: None, untouched: Path, 
     assert len(after) == 5
     assert all(one["corrected_at"] > before[0]["corrected_at"] for one in after)
     assert not (output / "images" / "watermark" / "of-long-ago.jpg").exists()
+
+
+def test_what_a_gate_turns_down_keeps_its_original_and_is_counted(ray_local: None, tmp_path: Path) -> None:
+    painted = write_bundle(tmp_path / "bundle", content=0.5, matte=1)  # everything grey
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(5))
+    (tmp_path / "gates.yaml").write_text("{version: 1, product_changed: ~}")
+    output = tmp_path / "out"
+    flags = ("--no-fid", "--gates", str(tmp_path / "gates.yaml"), "--profile", "amazon")
+    assert correct(tmp_path / "catalog", output, painted, *flags) == command.EXIT_OK
+    found = manifest(output)
+    assert sorted(one["status"] for one in found) == ["passthrough"] + 4 * ["rejected"]
+    assert {one["error_code"] for one in found} == {None, "nearly_constant"}
+    assert all(one["output_uri"] is None for one in found)
+    assert not (output / "images").exists()
+    told = json.loads((output / "run.json").read_text())
+    assert (told["counts"]["rejected"], told["profile_issues"]) == (4, {})
+    assert told["configuration"]["delivery"]["profile"]["name"] == "Amazon main image"
+    assert told["errors"][0]["code"] == "nearly_constant"
+    page = (output / "report" / "index.html").read_text()
+    assert "Rejected: the original was kept" in page
+    assert "--gates: nearly_constant" in page

@@ -9,7 +9,8 @@ import pytest
 
 from jobs import command
 from jobs.correct_catalog import main
-from pipelines.correction.row_keys import IdSums
+from pipelines.correction.repeated import Repeated
+from pipelines.correction.row_keys import id_keys
 from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
 from tests.hostile_images import encode
 
@@ -38,7 +39,8 @@ class Shop:
         assert not (self.output / ".run").exists()
         told: dict[str, Any] = json.loads((self.output / "run.json").read_text())
         success = json.loads((self.output / "_SUCCESS").read_text())
-        assert success["rows"] == len(self.manifest()) == sum(told["counts"].values()) == told["rows_in"]
+        found = read_parquet(self.output / "manifest")
+        assert success["rows"] == len(found) == sum(told["counts"].values()) == told["rows_in"]
         assert success["parts"] == len(list((self.output / "manifest").iterdir()))
         return told
 
@@ -168,14 +170,68 @@ def test_ids_that_differ_are_named_and_nothing_is_published(
     shop.write([*rows(6), row("new", "clean")])
     inspect = job.inspect
 
-    def loses_one(run: job.Run, known: Any) -> None:
-        inspect(run, known)
-        from pipelines.correction.row_keys import id_keys
-
+    def adds_one(run: job.Run, known: Any) -> Repeated:
+        found = inspect(run, known)
         run.inspection.ids.add(id_keys(["new"]))
+        return found
 
-    monkeypatch.setattr(job, "inspect", loses_one)
+    monkeypatch.setattr(job, "inspect", adds_one)
     with pytest.raises(RunError, match="lost or doubled: 8 in the catalog, 7 for the manifest"):
         shop.correct()
     assert {name: data for name, data in tree(shop.output).items() if not name.startswith(".run")} == before
-    assert IdSums().rows == 0
+
+
+def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(shop: Shop) -> None:
+    image, other = encode(picture(1)), encode(picture(2))
+    catalog = [
+        row("once", "watermark", image=image),
+        row("twin", "watermark", image=image, product_type="shoe"),
+        row("twice", "wrong_angle", image=other),
+        row("twice", "wrong_angle", image=other, product_type="shoe"),
+        row("two", "watermark", image=encode(picture(3))),
+        row("two", "watermark", image=encode(picture(4))),
+        row("clean", "clean", image=other),
+        row("unlike", "clean", image=image),
+        row("unlike", "watermark", image=image),
+    ]
+    shop.write(catalog, row_group_size=3)
+    told = shop.correct()
+    assert told["counts"] == {"corrected": 4, "passthrough": 1, "rejected": 0, "failed": 4}
+    assert told["copied"] == 2
+    found = sorted(
+        read_parquet(shop.output / "manifest"), key=lambda one: (one["image_id"], one["product_type"])
+    )
+    assert [(one["image_id"], one["status"], one["product_type"]) for one in found] == [
+        ("clean", "passthrough", "mug"),
+        ("once", "corrected", "mug"),
+        ("twice", "corrected", "mug"),
+        ("twice", "corrected", "shoe"),
+        ("twin", "corrected", "shoe"),
+        ("two", "failed", "mug"),
+        ("two", "failed", "mug"),
+        ("unlike", "failed", "mug"),
+        ("unlike", "failed", "mug"),
+    ]
+    refused = [one for one in found if one["status"] == "failed"]
+    assert {one["error_code"] for one in refused} == {"duplicate_id"}
+    assert "a.parquet row 4, " in refused[0]["error_message"]
+    assert "a.parquet row 5;" in refused[0]["error_message"]
+    images = tree(shop.output / "images")
+    assert set(images) == {"watermark/once.jpg", "watermark/twin.jpg", "wrong_angle/twice.jpg"}
+    assert images["watermark/once.jpg"] == images["watermark/twin.jpg"]
+
+    again = shop.correct()
+    assert (again["unchanged"], again["dropped"]) == (9, 0)
+    # One of each pair goes: what is left is judged alone. Another comes: all of its id are judged again.
+    shop.write([*catalog[:3], *catalog[4:7], *catalog[8:], row("clean", "clean", image=image)])
+    told = shop.correct()
+    statuses = {one["image_id"]: one["status"] for one in read_parquet(shop.output / "manifest")}
+    assert statuses == {
+        "once": "corrected",
+        "twin": "corrected",
+        "twice": "corrected",
+        "two": "failed",
+        "clean": "failed",
+        "unlike": "corrected",
+    }
+    assert shop.correct()["unchanged"] == 8

@@ -169,6 +169,7 @@ FILES = [data for data, *_ in (*odd_images().values(), *hostile_images().values(
 ]
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(FILES),
     st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=6),
@@ -189,6 +190,7 @@ def test_a_directory_that_points_at_everything_is_read_in_bounded_steps() -> Non
     assert len(bytes(read_exif(exif).get(COPYRIGHT, b""))) <= 4096
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([ARTIST, COPYRIGHT]), st.binary(min_size=1, max_size=300).filter(lambda b: 0 not in b)

@@ -55,8 +55,8 @@ OPERATIONS: dict[str, Callable[[str], Any]] = {
     ),
     "exists": lambda folder: storage.exists(f"{folder}/there") and not storage.exists(f"{folder}/gone"),
     "remove": lambda folder: removed(f"{folder}/there"),
-    "copy": lambda folder: (
-        storage.copy(f"{folder}/there", f"{folder}/new") or storage.read_bytes(f"{folder}/new") == DATA
+    "move": lambda folder: (
+        storage.move(f"{folder}/there", f"{folder}/new") or storage.read_bytes(f"{folder}/new") == DATA
     ),
     "whole file": lambda folder: write_large(f"{folder}/new"),
     "arrow": lambda folder: read_arrow(f"{folder}/table").equals(TABLE),
@@ -79,7 +79,7 @@ def test_every_operation_outlasts_a_fault(proxy: FaultProxy, s3_folder: str, kin
 def test_a_server_that_never_answers_is_asked_again(
     proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "_SILENCE", 0.3)
+    monkeypatch.setattr(s3, "_SILENCE", 1.0)
     proxy.set(hang=1.0, methods="PUT", most=2)
     storage.write_bytes(f"{s3_folder}/a", DATA)
     assert proxy.counts["hang"] == 2
@@ -104,7 +104,7 @@ def test_a_server_that_stays_away_ends_with_its_last_error(
     monkeypatch.setattr(s3, "PATIENCE", 0.3)
     proxy.set(slow_down=1.0)
     for operation in (storage.read_bytes, storage.exists, storage.list_files, storage.remove):
-        with pytest.raises(s3.UnavailableError, match=r"503.*failures in") as caught:
+        with pytest.raises(s3.UnavailableError, match=r"503.*attempts: ") as caught:
             operation(f"{s3_folder}/a")
         assert isinstance(caught.value, storage.STORAGE_ERRORS)
     assert proxy.counts["requests"] > 8
@@ -159,6 +159,7 @@ def test_checks_before_a_run_are_impatient(
     proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "IMPATIENCE", 0.2)
+    monkeypatch.setattr(s3, "_IMPATIENT_SILENCE", 0.2)
     proxy.set(hang=1.0)
     for check in (storage.check_readable, storage.check_writable):
         with pytest.raises(ConfigurationError, match=r"--flag: cannot .*no answer.*the storage's state"):
@@ -169,9 +170,9 @@ def test_impatience_ends_with_its_block(
     proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "IMPATIENCE", 0.0)
-    monkeypatch.setattr(s3, "_SILENCE", 60.0)
     storage.write_bytes(f"{s3_folder}/a", DATA)
-    with s3.impatient(), pytest.raises(s3.UnavailableError, match="1 failures"):
+    proxy.set(slow_down=1.0)
+    with s3.impatient(), pytest.raises(s3.UnavailableError, match="attempts: 1 in"):
         storage.read_bytes(f"{s3_folder}/a")
     proxy.set(slow_down=1.0, most=3)
     assert storage.read_bytes(f"{s3_folder}/a") == DATA

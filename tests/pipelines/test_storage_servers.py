@@ -12,13 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import s3, storage
-from tests.fault_proxy import KINDS, FaultProxy, Faults
+from tests.fault_proxy import KINDS, TENTH, FaultProxy
 from tests.object_store import s3_environment
 
-#: One request in ten, by any of the faults; and delays.
-TENTH = Faults(
-    slow_down=0.03, internal_error=0.02, reset=0.02, reset_body=0.01, lost=0.01, cut=0.01, delay=0.1
-)
 #: moto is a mock: it knows no wrong secret, and of two creations at once it may let both win.
 MOCKS = ("moto",)
 
@@ -60,8 +56,11 @@ def test_small_objects(store: Store) -> None:
     first, second, *rest = contents
     storage.write_bytes(second, b"other")
     assert storage.read_bytes(second, limit=3) == b"oth"
-    storage.copy(second, first)
+    storage.move(second, first)
     assert storage.read_bytes(first) == b"other"
+    assert not storage.exists(second)
+    storage.move(second, first)  # as after an interruption
+    storage.write_bytes(second, b"again")
     storage.remove(second)
     assert not storage.exists(second)
     with pytest.raises(FileNotFoundError):

@@ -10,12 +10,13 @@ import torch
 from model.detector import load_detector
 from model.edits import Edit, identity_theta
 from pipelines import storage
-from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, StorageWriteError, commit_block
+from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, commit_block
 from pipelines.correction.deliver import DeliverySettings
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
 from pipelines.correction.gate_detector import DetectorGate
 from pipelines.correction.gates import GateConfig
+from pipelines.correction.parts import StorageWriteError
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.decode import decode_image
 from pipelines.label_map import LabelMap
@@ -61,6 +62,7 @@ def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
         "height": 44,
         "product_type": "mug",
         "purpose": "correct",
+        "place": f"catalog row {image_id}",
         "input_version": "etag:1:2",
         "row_key": b"r" * 16,
         "image_key": b"k" * 16,
@@ -223,8 +225,8 @@ def test_a_rejected_row_says_why_and_nothing_is_written_for_it(commit_settings: 
     assert (summary["rejected"], summary["corrected"], summary["errors"][0]["count"]) == (1, 0, 1)
     output = Path(commit_settings.output)
     assert not (output / "images").exists()
-    assert not (output / SAMPLES).exists()  # FID is of what is published
-    (strip,) = read_parquet(output / STRIPS)
+    assert not (output / ".run" / SAMPLES).exists()  # FID is of what is published
+    (strip,) = read_parquet(output / ".run" / STRIPS)
     assert strip["rejected"] == row["error_message"]
 
 

@@ -6,10 +6,12 @@ import pytest
 
 from model.detector import load_detector
 from model.errors import BundleError, ConfigurationError
+from pipelines import s3, storage
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.label_map import LabelMap
 from pipelines.schemas import CATALOG
 from tests.catalogs import rows, write_bundle, write_catalog, write_detector
+from tests.object_store import s3_environment
 
 
 @pytest.fixture
@@ -199,3 +201,30 @@ def test_the_gates_detector_is_its_own_or_the_labelling_one(config: CorrectionCo
         gate(gate_detector=str(first), gates="off")
     with pytest.raises(ConfigurationError, match="--gate-detector"):
         gate(**asked, gate_detector=str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize("setting", ["catalog", "output", "model", "label_map", "detector", "reference"])
+@pytest.mark.parametrize(
+    ("variables", "remedy"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS_ENDPOINT_URL"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_storage_that_refuses_is_named_with_its_flag_before_any_work(
+    config: CorrectionConfig,
+    s3_folder: str,
+    setting: str,
+    variables: dict[str, str | None],
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(s3, "IMPATIENCE", 0.3)
+    place = (s3_folder,) if setting == "catalog" else s3_folder
+    wrong = dataclasses.replace(config, **{setting: place})  # type: ignore[arg-type]
+    with s3_environment(**variables), storage.impatient(), pytest.raises(ConfigurationError) as caught:
+        resolve(wrong)
+    assert str(caught.value).startswith(f"--{setting.replace('_', '-')}")
+    assert remedy in str(caught.value)
+    assert not (tmp_path / "out").exists()

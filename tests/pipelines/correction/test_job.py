@@ -5,6 +5,7 @@ import pytest
 import ray
 
 from model.errors import RunError
+from pipelines.correction import inspect_pass
 from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, resolve
 from pipelines.correction.known import Known
@@ -26,8 +27,8 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
         CorrectionConfig((str(tmp_path / "catalog"),), str(tmp_path / "out"), model=bundle, fid=False)
     )
     found = []
-    for most in (correction_job.INSPECT_HERE, 0):
-        monkeypatch.setattr(correction_job, "INSPECT_HERE", most)
+    for most in (inspect_pass.INSPECT_HERE, 0):
+        monkeypatch.setattr(inspect_pass, "INSPECT_HERE", most)
         run = correction_job.begin(plan, Placement("cpu", 1, 1))
         correction_job.inspect(run, Known())
         found.append(run.inspection)

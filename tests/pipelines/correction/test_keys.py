@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines import storage
@@ -11,6 +11,7 @@ from pipelines.correction.keys import MAX_LENGTH, safe_name
 ids = st.text(st.characters(), min_size=1, max_size=300)
 
 
+@settings(deadline=None)
 @given(ids)
 @example("../../etc/passwd")
 @example(".hidden")
@@ -23,6 +24,7 @@ def test_a_name_is_one_visible_component_that_every_storage_takes(image_id: str)
     assert len(name) <= MAX_LENGTH
 
 
+@settings(deadline=None)
 @given(ids, ids)
 @example("a/b", "a~2Fb")
 @example("~", "~7E")
@@ -42,6 +44,7 @@ def test_two_ids_never_share_a_name_even_where_case_does_not_count(one: str, oth
     assert (safe_name(one).lower() == safe_name(other).lower()) == (one == other)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("aA~xX7eE/.")), min_size=2, max_size=40))
 def test_ids_made_to_look_like_names_do_not_collide(texts: list[str]) -> None:
     different = {text for text in texts if text}

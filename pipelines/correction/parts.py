@@ -1,0 +1,41 @@
+"""Writing outputs: objects, and parquet files whose names come from their rows. Imports no torch."""
+
+import hashlib
+import io
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.errors import RunError
+from pipelines import storage
+
+
+class StorageWriteError(RunError):
+    """The output storage refused an object. Not a row's failure: the task is tried again, then the job
+    fails.
+    """
+
+
+def part_name(rows: Iterable[str]) -> str:
+    """Name of the parquet file with these rows, of which each has a name: the same rows, the same name."""
+    digest = hashlib.sha256()
+    for row in rows:
+        data = row.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return f"part-{digest.hexdigest()[:32]}.parquet"
+
+
+def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """A table as the content of a file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size, compression="zstd")
+    return buffer.getvalue()
+
+
+def write_object(uri: str, data: bytes) -> None:
+    """Write an output. Raises StorageWriteError, after which the task is tried again."""
+    try:
+        storage.write_bytes(uri, data)
+    except storage.STORAGE_ERRORS as error:
+        raise StorageWriteError(f"cannot write {uri}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,190 @@
+"""One image under several ids, or in several rows of one id: it is corrected once, and its correction is copied.
+
+Who meets an image first claims it, in one small actor; the others wait as rows of FOLLOWER until everything is
+corrected. The actor saves time and nothing hangs on it: what it forgets is corrected twice, to the same bytes.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from model.errors import RunError
+from pipelines import storage
+from pipelines.correction.keys import format_of, image_uri
+from pipelines.correction.known import fetched, read_part
+from pipelines.correction.parts import parquet_bytes, part_name, write_object
+from pipelines.correction.row_keys import KeySet, key_of, to_keys
+from pipelines.correction.rows import COPY, CORRECT, to_table
+from pipelines.correction.run_folder import FOLLOWERS_FOLDER, RunFolder
+from pipelines.correction.survey import route_name
+from pipelines.correction.totals import summarise
+from pipelines.parquet_units import StorageReadError
+from pipelines.placement import Placement, tables
+from pipelines.schemas import MANIFEST
+
+if TYPE_CHECKING:  # it imports torch, and who only reads starts faster without
+    from pipelines.correction.commit import CommitSettings
+
+logger = logging.getLogger(__name__)
+
+#: Images that are remembered, at some 200 bytes each.
+_MOST = 5_000_000
+#: Tasks that look for the corrected rows.
+_TASKS = 64
+#: What a row does not take over from the one with the same image.
+_OWN = ("image_id", "source_uri", "product_type", "input_version", "row_key", "image_key")
+
+#: What `content_key` is of.
+_CONTENT = ("input_sha256", "defects", "product_type")
+
+#: Code of a row whose labels, not its image, are refused.
+UNKNOWN_LABEL = "unknown_label"
+
+_PART = pa.schema([("part", pa.string())])
+
+
+def content_key(sha256: str, defects: Sequence[str], product_type: str | None) -> bytes:
+    """Of an image and what is to be done with it, whosever it is. A gate may judge by the product's type."""
+    return key_of("content", sha256, product_type, *defects)
+
+
+class Claims:
+    """Which row was the first with an image. Runs in an actor."""
+
+    def __init__(self, most: int = _MOST) -> None:
+        """most: images to remember; beyond, the oldest are forgotten."""
+        self._first: dict[bytes, bytes] = {}
+        self._most = most
+
+    def claim(self, asked: list[tuple[bytes, bytes]]) -> list[bool]:
+        """For each (`content_key`, row) whether that row is the first; it is again when it asks again."""
+        answers = []
+        for key, row in asked:
+            answers.append(self._first.setdefault(key, row) == row)
+            if len(self._first) > self._most:
+                del self._first[next(iter(self._first))]
+        return answers
+
+
+def start_claims() -> "ActorHandle":
+    """The actor of a run; it ends when nobody refers to it any more."""
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(Claims)
+    handle: ActorHandle = actor.remote()
+    return handle
+
+
+def claim(claims: "ActorHandle | None", rows: Sequence[dict[str, Any]]) -> None:
+    """Give rows of DECODED whose image another row has claimed the purpose COPY."""
+    asking = [
+        row for row in rows if row["purpose"] == CORRECT and row["defects"] and row["error_code"] is None
+    ]
+    if claims is None or not asking:
+        return
+    questions = [(content_key(*(row[name] for name in _CONTENT)), key_of(row["place"])) for row in asking]
+    try:
+        answers: list[bool] = ray.get(claims.claim.remote(questions))
+    except RayError as error:
+        logger.warning("images that occur twice are corrected twice: %s", error)
+        return
+    for row, is_first in zip(asking, answers, strict=True):
+        if not is_first:
+            row["purpose"] = COPY
+
+
+def copy_followers(settings: "CommitSettings", placement: Placement) -> Iterator[dict[str, Any]]:
+    """Rows of SUMMARY: writes images and journal of all followers. Raises what tasks raise."""
+    followers = storage.list_files(RunFolder(settings.output).at(FOLLOWERS_FOLDER), ".parquet")
+    if not followers:
+        return
+    journal = storage.list_files(settings.journal, ".parquet")
+    step = -(-len(journal) // _TASKS)
+    wanted: Any = _task(wanted_contents).remote(followers)
+    found = [_task(find_first).remote(journal[at : at + step], wanted) for at in range(0, len(journal), step)]
+    first: Any = _task(merge_first).remote(*found)
+    source = ray.data.from_arrow([pa.table({"part": [part]}, schema=_PART) for part in followers])
+    for table in tables(placement.tasks(source, copy_parts, {"first": first, "settings": settings})):
+        yield from table.to_pylist()
+
+
+def wanted_contents(parts: Sequence[str]) -> KeySet:
+    """Contents that rows of FOLLOWER wait for."""
+    return KeySet(np.unique(np.concatenate([_contents(read_part(part)) for part in parts])))
+
+
+def find_first(parts: Sequence[str], wanted: KeySet) -> pa.Table:
+    """Manifest rows of the journal's parts that have one of the contents, and have claimed it."""
+    found = [MANIFEST.empty_table()]
+    for part in parts:
+        rows = read_part(part)
+        claimed = np.asarray(rows.column("error_code").fill_null("").to_numpy() != UNKNOWN_LABEL)
+        found.append(rows.filter(pa.array(claimed & wanted.has(_contents(rows)))))
+    return pa.concat_tables(found)
+
+
+def merge_first(*tables: pa.Table) -> tuple[KeySet, pa.Table]:
+    """One row of each content, in the order of the keys."""
+    rows = pa.concat_tables(tables)
+    keys, places = np.unique(_contents(rows), return_index=True)
+    return KeySet(keys), rows.take(pa.array(places))
+
+
+def copy_parts(table: pa.Table, first: Any, settings: "CommitSettings") -> Iterator[pa.Table]:
+    """Finish the rows of FOLLOWER parts: images, a part of the journal, and one row of SUMMARY each.
+
+    Raises StorageReadError and StorageWriteError, and RunError where nobody has corrected an image.
+    """
+    keys, rows = fetched(first)
+    for part in table.column("part").to_pylist():
+        started = time.perf_counter()
+        followers = read_part(part).to_pylist()
+        finished = [_finish(follower, keys, rows, settings) for follower in followers]
+        name = "copies-" + part_name(follower["place"] for follower in followers)
+        write_object(storage.join(settings.journal, name), parquet_bytes(to_table(finished, MANIFEST)))
+        seconds = {
+            "decode_seconds": 0.0,
+            "generator_seconds": 0.0,
+            "commit_seconds": time.perf_counter() - started,
+        }
+        routes = [route_name(tuple(row["defects"]), ()) for row in finished]
+        yield summarise(finished, routes, seconds, copied=len(finished))
+
+
+def _finish(
+    follower: dict[str, Any], keys: KeySet, rows: pa.Table, settings: "CommitSettings"
+) -> dict[str, Any]:
+    key = to_keys([content_key(*(follower[name] for name in _CONTENT))])
+    if not keys.has(key)[0]:
+        raise RunError(
+            f"the image of {follower['image_id']!r} ({follower['place']}) was left to another row, and none has it; "
+            "run again"
+        )
+    (found,) = rows.slice(int(np.searchsorted(keys.keys, key)[0]), 1).to_pylist()
+    done: dict[str, Any] = {**found, **{name: follower[name] for name in _OWN}}
+    if found["output_uri"] is not None:
+        format = format_of(found["output_uri"])  # not the setting: PNG where JPEG would not stay white
+        done["output_uri"] = image_uri(settings.output, done["defect"], done["image_id"], format)
+        if done["output_uri"] != found["output_uri"]:
+            try:
+                data = storage.read_bytes(found["output_uri"])
+            except storage.STORAGE_ERRORS as error:
+                raise StorageReadError(f"cannot read {found['output_uri']}: {error}") from error
+            write_object(done["output_uri"], data)
+    return done
+
+
+def _contents(rows: pa.Table) -> np.ndarray:
+    columns = (rows.column(name).to_pylist() for name in _CONTENT)
+    rows_of = zip(*columns, strict=True)
+    return to_keys([content_key(sha256 or "", defects or (), kind) for sha256, defects, kind in rows_of])
+
+
+def _task(function: Any) -> Any:
+    return ray.remote(num_cpus=0.5, retry_exceptions=True)(function)
