@@ -234,6 +234,8 @@ _KINDS: tuple[tuple[int, Callable[[int, str, random.Random], Iterator[DrawnRow]]
     (6, _hostile_id),
     (4, _unreadable),
     (3, _twins),
+    (2, _repeated),
+    (1, _disputed),
     (2, _missing),
     (1, _nowhere),
     (1, _forbidden),

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.correction.rows import IMAGES
+from pipelines.correction.keys import IMAGES
 from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, SUCCESS
 from pipelines.decode import decode_image
 from pipelines.schemas import STATUSES
 from tests.chaos.catalog import DrawnRow
 
-#: Columns that say when and whence, not what: they may differ from an undisturbed run's.
-TIMES = ("corrected_at",)
+#: Columns that say when and where, not what: they may differ from an undisturbed run's. The keys depend on the output.
+NOT_COMPARED = ("corrected_at", "row_key", "image_key")
 #: And these, where catalog and output lie on another storage than the undisturbed run's.
 OF_STORAGE = ("error_message", "input_version")
 #: Discrepancies of one kind that are named.
@@ -186,7 +186,7 @@ def _comparable(row: Mapping[str, Any], output: str, root: str) -> dict[str, Any
     return {
         name: value.replace(output, "OUTPUT").replace(root, "ROOT") if isinstance(value, str) else value
         for name, value in row.items()
-        if name not in TIMES
+        if name not in NOT_COMPARED
     }
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pipelines import storage
 from pipelines.correction.run_folder import SUCCESS
-from tests.chaos.kills import COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
+from tests.chaos.kills import CLAIMS, COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
 from tests.chaos.ledger import Entry, files_below, read_manifest
 from tests.chaos.reader import Reader, read_whole, states
 from tests.chaos.stage import Driver, Stage, second_node
@@ -39,6 +39,11 @@ def decoding(stage: Stage) -> Iterator[Entry]:
 def committing(stage: Stage) -> Iterator[Entry]:
     """A worker dies that encodes and writes."""
     yield _worker_dies(stage, "committing", COMMITTING)
+
+
+def claims(stage: Stage) -> Iterator[Entry]:
+    """The actor dies that knows which images have been met before."""
+    yield _worker_dies(stage, "claims", CLAIMS)
 
 
 def _worker_dies(stage: Stage, name: str, word: str) -> Entry:
@@ -93,17 +98,8 @@ def everything(stage: Stage) -> Iterator[Entry]:
             kill_driver(stage, entry, job, 0.2)
         finally:
             second.kill()
-        entry.events.append(f"half a write: {_half_a_write(stage, 'everything')}")
         stage.start("everything").finish()
     yield entry
-
-
-def _half_a_write(stage: Stage, scenario: str) -> str:
-    """What a process leaves that dies while it writes an image to a local folder, before it renames it."""
-    image = Path(storage.list_files(storage.join(stage.output(scenario), "images"))[0])
-    part = image.with_name(f".{'0' * 32}.part")
-    part.write_bytes(image.read_bytes()[:100])
-    return part.name
 
 
 def again(stage: Stage) -> Iterator[Entry]:
@@ -273,7 +269,7 @@ def s3(stage: Stage) -> Iterator[Entry]:
 ALL: dict[str, Scenario] = {
     one.__name__: one
     for one in (
-        *(undisturbed, actor, decoding, committing, node, driver, driver_and_ray, everything),
+        *(undisturbed, actor, decoding, committing, claims, node, driver, driver_and_ray, everything),
         *(again, two_at_once, poison, next_night, publishing, s3),
     )
 }

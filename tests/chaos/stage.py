@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines import storage
-from pipelines.correction.rows import IMAGES
+from pipelines.correction.keys import IMAGES
 from tests import ray_nodes
 from tests.catalogs import write_bundle
 from tests.chaos.catalog import UPLOADS, DrawnRow, draw_catalog, next_night, rows_per_file, write
