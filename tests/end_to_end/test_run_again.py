@@ -247,18 +247,20 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     catalog = rows(8)
     shop.write(catalog[:4], "a")
     shop.write(catalog[4:], "b")
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         patch.setattr(job, "check_conservation", killed)
-        shop.correct()
+        with pytest.raises(KilledError):
+            shop.correct()
     assert not (shop.output / "manifest").exists()
     assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
     # In the second attempt one image is another; it is killed as well, and then the image is the first one again.
     write_catalog(shop.folder / "first.parquet", catalog[:4])
     (shop.folder / "catalog" / "a.parquet").rename(shop.folder / "first.parquet")
     shop.write([{**catalog[0], "image": encode(picture(9))}, *catalog[1:4]], "a")
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         patch.setattr(job, "publish", killed)
-        shop.correct()
+        with pytest.raises(KilledError):
+            shop.correct()
     assert len(list((shop.output / ".run" / "journal").iterdir())) == 2
     (shop.folder / "first.parquet").rename(shop.folder / "catalog" / "a.parquet")
     told = shop.correct()
