@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test lint bench bench-training bench-data clean
+.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size chaos fuzz clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,9 @@ test: lint  ## lint, types and the whole test suite
 	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest -m ray
 
+test-s3: $(VENV)/installed  ## storage tests on Ceph's S3 gateway too (Debian: radosgw ceph-mon ceph-osd curl)
+	CEPH=1 $(BIN)/python -m pytest tests/pipelines/test_storage_servers.py tests/pipelines/test_s3.py tests/pipelines/test_lock.py
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,6 +46,15 @@ bench-training: $(VENV)/installed  ## training images/s against a plain loop; wh
 bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared; how good masks without weights are (on ../shared's photos)
 	$(BIN)/python -m tests.benchmarks.preparation_memory
 	$(BIN)/python -m tests.benchmarks.saliency_quality
+
+bench-full-size: $(VENV)/installed  ## corrections at 1,000 to 2,000 pixels against exact targets, and their cost
+	$(BIN)/python -m tests.benchmarks.full_size
+
+chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, and a ledger of every row (about an hour on two cores)
+	$(BIN)/python -m tests.chaos --rows 2000
+
+fuzz: $(VENV)/installed  ## 20,000 damaged and crossed image files through the decoder of uploads (a few minutes)
+	$(BIN)/python -m tests.fuzz
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from model.errors import CatalogRepairError, ConfigurationError
+from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
 
 EXIT_OK = 0
 EXIT_BROKEN_OFF = 1
@@ -55,6 +55,16 @@ def add_dry_run(p: argparse.ArgumentParser) -> None:
     )
 
 
+def add_break_lock(group: Any) -> None:
+    """--break-lock of a job that holds the lock of its output."""
+    group.add_argument(
+        "--break-lock",
+        action="store_true",
+        help="take OUTPUT from a run that still seems to be at work there, when you know that it has ended; without it "
+        "a dead run's lock is taken over at once on the same machine, elsewhere after five minutes",
+    )
+
+
 def positive(text: str) -> int:
     """An argument type: a whole number from 1."""
     return _at_least(1, text)
@@ -78,8 +88,8 @@ def _at_least(smallest: int, text: str) -> int:
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Run a job's `main(argv) -> exit code` as a process: our own errors become one line.
 
-    Exit code 2 for ConfigurationError, 1 for the others. An error that nobody foresaw is one line and exit
-    code 1 too; LOG_LEVEL=DEBUG adds its traceback. Exit code 130 after Ctrl-C.
+    Exit code 2 for ConfigurationError, 3 for TooManyFailedError, 1 for the others. An error that nobody foresaw is
+    one line and exit code 1 too; LOG_LEVEL=DEBUG adds its traceback. Exit code 130 after Ctrl-C.
     """
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"),
@@ -90,7 +100,7 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         sys.exit(main(None))
     except CatalogRepairError as error:
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_BROKEN_OFF)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.stdout.flush()
@@ -107,6 +117,13 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
             "run again with LOG_LEVEL=DEBUG for the traceback\n"
         )
         sys.exit(EXIT_BROKEN_OFF)
+
+
+def exit_code(error: CatalogRepairError) -> int:
+    """The code that a job ends with."""
+    if isinstance(error, ConfigurationError):
+        return EXIT_USAGE
+    return EXIT_TOO_MANY_FAILED if isinstance(error, TooManyFailedError) else EXIT_BROKEN_OFF
 
 
 def show_configuration(configuration: Mapping[str, Any]) -> None:

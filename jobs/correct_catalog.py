@@ -27,6 +27,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jobs import command
@@ -34,11 +35,15 @@ from model.precision import DEVICES, PRECISIONS
 from pipelines import ray_session, storage
 from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
+from pipelines.correction.gates import OFF
 from pipelines.correction.pending import INSPECT_HERE
 from pipelines.correction.read_catalog import count_unlabelled
 from pipelines.correction.survey import count_routes
+from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
+from pipelines.lock import locked
 from pipelines.parquet_units import joined
+from pipelines.profiles.profile import profile_names
 from pipelines.schemas import STATUSES
 
 logger = logging.getLogger("jobs.correct_catalog")
@@ -48,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("correct_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
     _add_data(p.add_argument_group("data"))
+    _add_uploads(p.add_argument_group("what sellers may upload"))
+    _add_gates(p.add_argument_group("gates and marketplaces"))
     _add_fid(p.add_argument_group("FID and KID"))
     _add_resources(p.add_argument_group("resources"))
     p.add_argument(
@@ -84,9 +91,20 @@ def _add_data(group: Any) -> None:
         "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"
     )
     group.add_argument(
-        "--format", choices=tuple(EXTENSIONS), default="jpeg", help="of corrected images; png is lossless"
+        "--format",
+        choices=tuple(EXTENSIONS),
+        help="of corrected images; png is lossless (default: the profile's first, else jpeg)",
     )
-    group.add_argument("--quality", type=command.positive, default=92, help="of jpeg and webp, 1 to 100")
+    group.add_argument(
+        "--quality",
+        type=command.positive,
+        help="of jpeg and webp, 1 to 100 (default: the profile's, else 92); lowered where a profile limits the bytes",
+    )
+    group.add_argument(
+        "--ai-tag",
+        action="store_true",
+        help="write into corrected images that a model has changed them (IPTC's digital source type, in XMP)",
+    )
     group.add_argument(
         "--max-failed",
         type=float,
@@ -101,6 +119,67 @@ def _add_data(group: Any) -> None:
         "--overwrite",
         action="store_true",
         help="remove what OUTPUT holds of earlier runs, and correct everything",
+    )
+    command.add_break_lock(group)
+
+
+def _add_uploads(group: Any) -> None:
+    defaults = DecodeLimits()
+    group.add_argument(
+        "--allow-uri",
+        action="append",
+        metavar="PREFIX",
+        help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
+        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
+    )
+    group.add_argument(
+        "--max-megapixels",
+        type=command.positive,
+        default=defaults.max_pixels // 1_000_000,
+        metavar="N",
+        help="larger uploads fail with too_many_pixels; a decoding process takes up to 25 bytes of memory per pixel",
+    )
+    group.add_argument(
+        "--max-megabytes",
+        type=command.positive,
+        default=defaults.max_bytes >> 20,
+        metavar="N",
+        help="larger files fail with too_many_bytes",
+    )
+    group.add_argument(
+        "--max-decode-seconds",
+        type=float,
+        default=defaults.max_seconds,
+        metavar="S",
+        help="time of one core after which an upload fails with decode_timeout",
+    )
+
+
+def _limits(arguments: argparse.Namespace) -> DecodeLimits:
+    return DecodeLimits(
+        max_bytes=arguments.max_megabytes << 20,
+        max_pixels=arguments.max_megapixels * 1_000_000,
+        max_seconds=arguments.max_decode_seconds,
+    )
+
+
+def _add_gates(group: Any) -> None:
+    group.add_argument(
+        "--gates",
+        metavar=f"URI|{OFF}",
+        help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
+        "pipelines/correction/gates.py); off: neither gates nor white backgrounds",
+    )
+    group.add_argument(
+        "--gate-detector",
+        metavar="URI",
+        help="detector that must not find the defect in the corrected image any more (default: --detector's)",
+    )
+    group.add_argument(
+        "--profile",
+        metavar="NAME|URI",
+        help=f"a marketplace's rules: {', '.join(profile_names())}, or a YAML file; they choose format, quality and "
+        "bytes, and the manifest says what each corrected image fails (profile_issues)",
     )
 
 
@@ -158,13 +237,14 @@ def _add_resources(group: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Correct a catalog; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     arguments = parser().parse_args(argv)
-    plan = resolve(_config(arguments))
+    with storage.impatient():
+        plan = resolve(_config(arguments))
     if arguments.dry_run:
         command.show_configuration({**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
     command.show_configuration(plan.describe())
-    with ray_session.stopped_afterwards():
-        run = correction_job.run(plan)
+    with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
+        run = correction_job.run(plan, lock)
     sys.stdout.write(
         summary(run.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing, run.unchanged)
     )
@@ -261,12 +341,29 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         label_map=absolute(arguments.label_map),
         detector=absolute(arguments.detector),
         reference=absolute(arguments.reference),
+        gates=arguments.gates if arguments.gates == OFF else absolute(arguments.gates),
+        gate_detector=absolute(arguments.gate_detector),
+        profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
+        limits=_limits(arguments),
+        allow_uri=tuple(
+            prefix if "://" in prefix else str(Path(prefix).absolute())
+            for prefix in arguments.allow_uri or ()
+        ),
         **{
             name: getattr(arguments, name)
             for name in (
                 *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
-                *("batch_size", "limit", "format", "quality", "max_failed", "overwrite", "retry_failed"),
+                *(
+                    "batch_size",
+                    "limit",
+                    "format",
+                    "quality",
+                    "ai_tag",
+                    "max_failed",
+                    "overwrite",
+                    "retry_failed",
+                ),
             )
         },
     )

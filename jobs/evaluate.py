@@ -78,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare bundles; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     arguments = parser().parse_args(argv)
-    plan = resolve(_config(arguments))
+    with storage.impatient():
+        plan = resolve(_config(arguments))
     command.show_configuration(plan.preview())
     if arguments.dry_run:
         return command.EXIT_OK

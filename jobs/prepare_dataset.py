@@ -18,8 +18,8 @@ Writes OUTPUT/shards/*.parquet, OUTPUT/label_map.yaml, OUTPUT/report/index.html,
 --min-quality by, and last OUTPUT/dataset.json: counts, a fingerprint, and which images cannot be read. OUTPUT/work/ is
 what it needs to go on: a run that was killed continues where it was when the same command is given again, and --append
 adds new photos to a finished dataset (known ids are left alone, those that could not be read are tried again). Do not
-train on a dataset while photos are being added to it, and leave its tables as they are until a run has finished: the
-plan names their rows by number.
+train on a dataset while photos are being added to it. Leave tables that hold image bytes as they are until a run has
+finished: their rows are known by number, and a run whose tables were rewritten ends with a message that names them.
 Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command line or input.
 """
 
@@ -28,6 +28,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -36,13 +37,18 @@ from jobs.prepare_flags import MEGABYTE, Request, parser, resolve
 from model.errors import ConfigurationError, underway
 from pipelines import ray_session, storage
 from pipelines.dataset.finish import Description, finish
-from pipelines.dataset.job import Actors, place_actors, run_units
+from pipelines.dataset.job import place_actors, run_units, units_left
+from pipelines.dataset.known import KnownIds
+from pipelines.dataset.listing import fresh_entries
 from pipelines.dataset.output import Start, begin, known_ids, read_summary
 from pipelines.dataset.plan import Plan, make_plan, unit_entries
 from pipelines.dataset.records import Entry
 from pipelines.dataset.totals import Totals
+from pipelines.dataset.unchanged import check_unchanged
 from pipelines.dataset.unit import Work
 from pipelines.defects import known_syntheses
+from pipelines.lock import Lock, locked
+from pipelines.placement import Placement
 from pipelines.saliency import load_saliency
 
 logger = logging.getLogger("jobs.prepare_dataset")
@@ -51,17 +57,27 @@ logger = logging.getLogger("jobs.prepare_dataset")
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare a dataset; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     started = time.monotonic()
-    request = resolve(parser(__doc__).parse_args(argv))
+    with storage.impatient():
+        request = resolve(parser(__doc__).parse_args(argv))
+    if request.arguments.dry_run:
+        return _run(request, None, started)
+    with locked(request.places.output, request.arguments.break_lock) as lock:
+        return _run(request, lock, started)
+
+
+def _run(request: Request, lock: Lock | None, started: float) -> int:
+    """lock: of the output; None for a dry run. Returns the exit code."""
     arguments = request.arguments
     occupied = [uri for uri in request.owned if _is_occupied(uri)]
     start = begin(request.places, request.identity, occupied, arguments.append, arguments.overwrite)
     if start.mode == "appends":
         _check_append(request, occupied)
+    if start.plan is not None:
+        _check_unchanged(request, start.plan)
     configuration = _configuration(request, start, occupied)
     command.show_configuration(configuration)
-    if arguments.dry_run:
+    if lock is None:
         return command.EXIT_OK
-    storage.check_writable(request.places.output, "--output")
     if request.test_catalog:
         storage.check_writable(request.test_catalog, "--test-catalog")
     if request.saliency:
@@ -81,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = _work(request, plan, "cpu" if actors is None else actors.device)
     with underway(), ray_session.our_errors():
         run_units(work, actors)
+        lock.confirm()
         description = Description(request.label_map_text, configuration, time.monotonic() - started)
         totals = finish(request.places, work, description)
     _tell(request, totals, time.monotonic() - started)
@@ -122,11 +139,10 @@ def _plan(request: Request, generation: int) -> Plan:
     """List the sources and commit the plan. Raises ConfigurationError where there is nothing to prepare."""
     arguments = request.arguments
     logger.info("listing what there is to prepare")
-    entries = _limited(request)
     with ray_session.our_errors():
         plan = make_plan(
             request.places.plan(generation),
-            entries,
+            partial(_limited, request),
             known_ids(request.places, generation),
             _check_entry(request),
             generation=generation,
@@ -186,7 +202,7 @@ def _work(request: Request, plan: Plan, device: str) -> Work:
     )
 
 
-def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Actors | None:
+def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Placement | None:
     arguments = request.arguments
     if request.saliency is None:
         return None
@@ -201,10 +217,9 @@ def _nothing_to_add(request: Request, plan: Plan) -> int:
 
 def _list(request: Request) -> None:
     """Raise what planning would: before anything is removed, so that nothing may cost the dataset that is there."""
-    check = _check_entry(request)
     with ray_session.our_errors():
-        for entry in _limited(request):
-            check(entry)
+        for _ in fresh_entries(partial(_limited, request), KnownIds(), _check_entry(request)):
+            pass
 
 
 def _remove(uris: Sequence[str]) -> None:
@@ -230,6 +245,21 @@ def _check_append(request: Request, occupied: Sequence[str]) -> None:
             f"--test-catalog {request.test_catalog} holds another dataset's, or this one's from before photos were "
             "added without it; choose a new one"
         )
+
+
+def _check_unchanged(request: Request, plan: Plan) -> None:
+    """Raise ConfigurationError where an unfinished run cannot go on, because its tables are others now."""
+    places, generation = request.places, plan.generation
+    unfinished = [places.plan(generation), places.done(generation)]
+    for folder in (places.shards, *request.held_back):
+        unfinished.append(storage.join(folder, f"part-{generation:03}-*"))
+    remedy = (
+        f"put the old ones back, or begin the addition anew: remove {', '.join(unfinished)} and give --append"
+        if generation
+        else "put the old ones back, or begin anew with --overwrite"
+    )
+    with storage.as_configuration_error(places.work, "--output", "read"):
+        check_unchanged(places.plan(generation), plan, units_left(plan, places.done(generation)), remedy)
 
 
 def _is_occupied(uri: str) -> bool:

@@ -106,6 +106,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     existing.add_argument(
         "--overwrite", action="store_true", help="replace what earlier runs wrote to the same folders"
     )
+    command.add_break_lock(p)
     p.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and the plan, and do nothing"
     )

@@ -28,6 +28,7 @@ from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
+from pipelines.lock import locked
 from pipelines.training.index import rows_by_defect
 from pipelines.training.job import train_in_process
 from pipelines.training.plan import Plan, balanced, check_networks, epoch_steps, initial_weights, inspect
@@ -160,28 +161,19 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
         output=storage.absolute(args.output),
         method=resolve_method(args, source.label_map),
         optimizer=OptimizerConfig(args.rate, args.beta1),
-        image_size=args.image_size,
+        fit=args.fit,
         steps=args.steps or train_flags.DEFAULT_STEPS,
-        batch_size=args.batch_size,
         accumulate=args.accumulate,
         ema=args.ema,
-        seed=args.seed,
         repeat=repeats(args.repeat, source.label_map),
-        sampler=args.sampler,
-        device=args.device,
-        precision=args.precision,
         compile=args.compile,
         cycle_groups=still,
         cropped_groups=still if args.crop else frozenset(),
         flipped_defects=flipped(args, source.label_map),
-        shuffle_rows=args.shuffle_rows,
-        log_every=args.log_every,
-        checkpoint_every=args.checkpoint_every,
-        keep=args.keep,
         grid_every=args.grid_every,
         validate_every=args.validate_every,
-        validation_images=args.validation_images,
         fid_weights=args.fid_weights,
+        **train_flags.shared_settings(args),
     )
 
 
@@ -226,7 +218,8 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    args, plan = resolve(argv)
+    with storage.impatient():
+        args, plan = resolve(argv)
     shown = {
         "settings": describe(plan.settings),
         "output": plan.settings.output,
@@ -237,11 +230,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
-    storage.check_writable(plan.settings.output, "--output")
-    plan = balanced(plan)
-    # The earlier training stays until nothing is left to find wrong with this one.
-    begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
-    (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
+    with locked(plan.settings.output, args.break_lock) as lock:
+        plan = balanced(plan)
+        # The earlier training stays until nothing is left to find wrong with this one.
+        begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
+        (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
+        lock.confirm()
     logger.info("bundle: %s", storage.join(plan.settings.output, "bundle"))
     return command.EXIT_OK
 

@@ -26,8 +26,8 @@ from pipelines.detection.job import run_worker, train_in_process
 from pipelines.detection.plan import DetectorPlan, initial_state, inspect
 from pipelines.detection.samples import UNKNOWN
 from pipelines.detection.settings import DetectorSettings
+from pipelines.lock import locked
 from pipelines.training.index import rows_by_defect
-from pipelines.training.order import SAMPLERS
 from pipelines.training.plan import epoch_steps
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import describe
@@ -35,6 +35,7 @@ from pipelines.training.source import TrainingSource, open_source
 
 logger = logging.getLogger("train")
 
+DEFAULT_STEPS = 10_000
 #: What a training leaves in OUTPUT; the checkpoints last, because they tell that OUTPUT holds a training.
 OWNED = ("ray_train", "history.parquet", "bundle", "checkpoints")
 
@@ -45,7 +46,7 @@ def parser() -> command.Parser:
     _add_what(p)
     _add_data(p.add_argument_group("data"))
     train_flags.add_machine(p.add_argument_group("machine"))
-    _add_records(p.add_argument_group("records"))
+    train_flags.add_history(p.add_argument_group("records"))
     return p
 
 
@@ -59,11 +60,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         default="mobilenet_v3_small",
         help="torchvision's name; the default suits CPUs, resnet18 or efficientnet_b0 a GPU",
     )
-    length = p.add_mutually_exclusive_group()
-    length.add_argument(
-        "--steps", type=command.positive, metavar="N", help="length in updates (default: 10,000)"
-    )
-    length.add_argument("--epochs", type=command.positive, metavar="N", help="length in passes over the rows")
+    train_flags.add_length(p, DEFAULT_STEPS)
     add("--image-size", type=command.positive, default=224, help="side of the network's input in pixels")
     add(
         "--batch-size",
@@ -71,14 +68,8 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         default=16,
         help="rows per worker and update; each gives two images, its source and its target",
     )
-    add(
-        "--rate",
-        type=float,
-        default=1e-3,
-        help="learning rate, constant for half the length, then falling to zero",
-    )
+    train_flags.add_rate(p, 1e-3)
     add("--weight-decay", type=float, default=0.05, help="of AdamW")
-    add("--seed", type=int, default=0)
     add(
         "--precision-target",
         type=float,
@@ -119,19 +110,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="mirror half of the images: for few photos; not where a defect is of text, or of left and right",
     )
-    add(
-        "--sampler",
-        choices=SAMPLERS,
-        default="proportional",
-        help="balanced draws every defect equally often: where one has a hundred times another's photos",
-    )
-    add(
-        "--shuffle-rows",
-        type=command.positive,
-        default=512,
-        metavar="N",
-        help="decoded rows to shuffle among",
-    )
+    train_flags.add_order(group)
     add(
         "--validation-images",
         type=command.positive,
@@ -139,14 +118,6 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="rows of each defect that calibrate, and as many that are measured",
     )
-    add("--allow-missing", action="store_true", help="train although defects of the label map lack data")
-
-
-def _add_records(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--log-every", type=command.positive, default=20, metavar="STEPS")
-    add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
-    add("--keep", type=command.positive, default=2, metavar="N", help="newest checkpoints that stay")
 
 
 def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPlan]:
@@ -182,21 +153,20 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorS
         output=storage.absolute(args.output),
         detector=DetectorConfig(tuple(source.label_map.defects), args.backbone),
         optimizer=OptimizerConfig(args.rate, beta1=0.9),
-        steps=args.steps or 10_000,
-        **{
-            name: getattr(args, name)
-            for name in (
-                *("image_size", "batch_size", "seed", "device", "precision", "sampler", "shuffle_rows"),
-                *("log_every", "checkpoint_every", "keep", "validation_images", "unknown", "overlay"),
-                *("flip", "weight_decay", "precision_target"),
-            )
-        },
+        steps=args.steps or DEFAULT_STEPS,
+        unknown=args.unknown,
+        overlay=args.overlay,
+        flip=args.flip,
+        weight_decay=args.weight_decay,
+        precision_target=args.precision_target,
+        **train_flags.shared_settings(args),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; returns its exit code."""
-    args, plan = resolve(argv)
+    with storage.impatient():
+        args, plan = resolve(argv)
     settings = plan.settings
     shown = {
         "settings": describe(settings),
@@ -209,12 +179,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
-    storage.check_writable(settings.output, "--output")
     begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
-    if args.workers[1]:
-        train_on_ray(plan, begin, run_worker)
-    else:
-        train_in_process(plan, begin)
+    with locked(settings.output, args.break_lock) as lock:
+        if args.workers[1]:
+            train_on_ray(plan, begin, run_worker)
+        else:
+            train_in_process(plan, begin)
+        lock.confirm()
     logger.info("bundle: %s", storage.join(settings.output, "bundle"))
     return command.EXIT_OK
 

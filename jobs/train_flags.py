@@ -1,9 +1,10 @@
 """The command line of jobs/train.py, and what jobs/train_detector.py shares of it."""
 
 import argparse
+from typing import Any
 
 from jobs import command
-from model.config import GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
+from model.config import FITS, GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
 from model.precision import DEVICES, PRECISIONS
 from model.recipes import RECIPES
 from model.semi_paired import DIRECTIONS, TASK_BALANCES
@@ -41,22 +42,19 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         help="folder for the bundle, checkpoints, history and sample grids",
     )
     add("--recipe", choices=RECIPES, default="proposed", help="which method to train")
-    length = p.add_mutually_exclusive_group()
-    length.add_argument(
-        "--steps", type=command.positive, metavar="N", help="length in updates (default: 20,000)"
-    )
-    length.add_argument(
-        "--epochs",
-        type=command.positive,
-        metavar="N",
-        help="length in passes over what the data draws; --workers MIN:MAX counts them with MAX: fewer workers make as "
-        "many updates, of fewer samples",
-    )
+    add_length(p, DEFAULT_STEPS)
     add(
         "--image-size",
         type=command.positive,
         default=256,
         help="training resolution in pixels; a multiple of 4",
+    )
+    add(
+        "--fit",
+        choices=FITS,
+        default="stretch",
+        help="how images get onto the square: stretched (the paper's), or at their aspect ratio on white; "
+        "corrections have the upload's own size and shape either way",
     )
     add(
         "--batch-size",
@@ -71,12 +69,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="passes per update: for a batch that does not fit into memory",
     )
-    add(
-        "--rate",
-        type=float,
-        default=2e-4,
-        help="learning rate, constant for half the length, then falling to zero",
-    )
+    add_rate(p, 2e-4)
     add("--beta1", type=float, default=0.5, help="Adam's first beta; 0.9 suits --adversarial 0")
     add(
         "--ema",
@@ -85,9 +78,34 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         metavar="DECAY",
         help="keep a running average of the generator (0.999), which is then validated and shipped; 0 keeps none",
     )
-    add("--seed", type=int, default=0)
     add("--init-from", metavar="BUNDLE", help="start from this bundle's weights")
     add_earlier(p)
+
+
+def add_length(p: argparse.ArgumentParser, steps: int) -> None:
+    """How long a training is, and what its chance comes from. steps: the default."""
+    length = p.add_mutually_exclusive_group()
+    length.add_argument(
+        "--steps", type=command.positive, metavar="N", help=f"length in updates (default: {steps:,})"
+    )
+    length.add_argument(
+        "--epochs",
+        type=command.positive,
+        metavar="N",
+        help="length in passes over what the data draws; --workers MIN:MAX counts them with MAX: fewer workers make as "
+        "many updates, of fewer samples",
+    )
+    p.add_argument("--seed", type=int, default=0)
+
+
+def add_rate(p: argparse.ArgumentParser, rate: float) -> None:
+    """How fast it learns."""
+    p.add_argument(
+        "--rate",
+        type=float,
+        default=rate,
+        help="learning rate, constant for half the length, then falling to zero",
+    )
 
 
 def add_earlier(p: argparse.ArgumentParser) -> None:
@@ -99,34 +117,19 @@ def add_earlier(p: argparse.ArgumentParser) -> None:
         help="continue from OUTPUT's newest good checkpoint, or start where there is none; --steps may change",
     )
     add("--overwrite", action="store_true", help="replace an earlier training in OUTPUT")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="inspect the data, print the resolved configuration, and do nothing",
-    )
+    command.add_break_lock(p)
+    command.add_dry_run(p)
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add(
-        "--sampler",
-        choices=SAMPLERS,
-        default="proportional",
-        help="balanced draws every task equally often: where one has a hundred times another's photos",
-    )
+    add_order(group)
     add(
         "--repeat",
         nargs="*",
         default=[],
         metavar="DEFECT=N",
         help="draw a defect's rows N times an epoch: for one that is harder or rarer than the others",
-    )
-    add(
-        "--shuffle-rows",
-        type=command.positive,
-        default=512,
-        metavar="N",
-        help="decoded rows that each worker shuffles among",
     )
     add("--crop", action="store_true", help="random crops of images whose defect is not geometric")
     add(
@@ -136,6 +139,24 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         metavar="DEFECT",
         help="mirror these defects' images at random; never one of orientation, and none where text may stand in the "
         "image: a watermark, a label, which are not looked for",
+    )
+
+
+def add_order(group: argparse._ArgumentGroup) -> None:
+    """Which rows are drawn, how often and in which order."""
+    add = group.add_argument
+    add(
+        "--sampler",
+        choices=SAMPLERS,
+        default="proportional",
+        help="balanced draws every defect equally often: where one has a hundred times another's photos",
+    )
+    add(
+        "--shuffle-rows",
+        type=command.positive,
+        default=512,
+        metavar="N",
+        help="decoded rows that each worker shuffles among",
     )
     add(
         "--allow-missing",
@@ -150,10 +171,10 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
     add(
         "--workers",
         type=workers,
-        default=(1, 1),
+        default="1",  # text, as it is shown
         metavar="N|MIN:MAX",
         help="Ray Train workers; MIN:MAX goes on with fewer when nodes are lost and takes more when they come; "
-        "0 trains in this process, without Ray (default: 1)",
+        "0 trains in this process, without Ray",
     )
     add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
     add(
@@ -166,21 +187,13 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
 
 def _add_records(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--log-every", type=command.positive, default=20, metavar="STEPS")
+    add_history(group)
     add(
         "--grid-every",
         type=command.positive,
         default=500,
         metavar="STEPS",
         help="how often samples/*.png are drawn",
-    )
-    add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
-    add(
-        "--keep",
-        type=command.positive,
-        default=2,
-        metavar="N",
-        help="newest checkpoints that stay, besides the best one by validation",
     )
     add(
         "--validate-every",
@@ -197,6 +210,29 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
         help="images per defect and side for that; more are steadier and slower",
     )
     add("--fid-weights", metavar="PATH", help="Inception weights, where the extra 'fid' is not installed")
+
+
+def add_history(group: argparse._ArgumentGroup) -> None:
+    """How often a training leaves something behind."""
+    add = group.add_argument
+    add("--log-every", type=command.positive, default=20, metavar="STEPS")
+    add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
+    add(
+        "--keep",
+        type=command.positive,
+        default=2,
+        metavar="N",
+        help="newest checkpoints that stay, besides the best one by validation where there is one",
+    )
+
+
+def shared_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of any training (`LoopSettings`) that are flags of the same name."""
+    names = (
+        *("image_size", "batch_size", "seed", "device", "precision", "sampler", "shuffle_rows"),
+        *("log_every", "checkpoint_every", "keep", "validation_images"),
+    )
+    return {name: getattr(args, name) for name in names}
 
 
 def _add_method(group: argparse._ArgumentGroup) -> None:

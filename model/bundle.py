@@ -19,13 +19,17 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from model.config import GeneratorConfig, from_mapping, to_mapping
+from model.config import FITS, GeneratorConfig, from_mapping, require_choice, to_mapping
 from model.errors import BundleError, ConfigurationError
 from model.generator import build_generator
 from model.layers import ImageGenerator
 
 CONFIG, WEIGHTS, LABEL_MAP, CARD = "config.json", "generator.safetensors", "label_map.yaml", "model_card.md"
 FORMAT = 1
+#: Kinds of bundles, with the job that writes each and the flag of jobs/correct_catalog.py that takes it. A bundle
+#: without a kind in its configuration is a generator.
+GENERATOR, DETECTOR = "generator", "detector"
+KINDS = {GENERATOR: ("jobs/train.py", "--model"), DETECTOR: ("jobs/train_detector.py", "--detector")}
 #: The bundle that ships with the project.
 STARTER = Path(__file__).parent / "starter"
 
@@ -38,6 +42,11 @@ class Bundle:
     config: dict[str, Any]
     label_map: str
     version: str
+
+    @property
+    def fit(self) -> str:
+        """How images get onto the generator's square, of FITS; bundles that do not say stretch them."""
+        return str(self.config.get("fit", FITS[0]))
 
 
 def save_bundle(
@@ -60,11 +69,12 @@ def save_bundle(
 
 def load_bundle(folder: Path) -> Bundle:
     """Read and verify a bundle. Raises BundleError naming the file and the remedy."""
-    config, data, version = unpack(folder, (WEIGHTS, LABEL_MAP), "jobs/train.py")
+    config, data, version = unpack(folder, (WEIGHTS, LABEL_MAP), GENERATOR)
     with unusable(folder):
         generator = build_generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
         generator.load_state_dict(load_tensors(data[WEIGHTS]))
         label_map = data[LABEL_MAP].decode()
+        require_choice("fit", config.get("fit", FITS[0]), FITS)
     return Bundle(generator.eval(), config, label_map, version)
 
 
@@ -85,14 +95,17 @@ def pack(folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], ca
     return _sha256(text.encode())
 
 
-def unpack(folder: Path, names: Sequence[str], writer: str) -> tuple[dict[str, Any], dict[str, bytes], str]:
+def unpack(folder: Path, names: Sequence[str], kind: str) -> tuple[dict[str, Any], dict[str, bytes], str]:
     """The inverse of `pack`: the configuration, the files `names`, whose hashes fit, and the version.
 
-    writer: the job that writes such bundles. Raises BundleError naming the file and the remedy.
+    kind: of KINDS, which the bundle must be of. Raises BundleError naming the file and the remedy.
     """
-    data = {name: _read(folder, name, names, writer) for name in (CONFIG, *names)}
+    document = _read(folder, CONFIG, names, kind)
     with unusable(folder):
-        config: dict[str, Any] = json.loads(data[CONFIG])
+        config: dict[str, Any] = json.loads(document)
+        _check_kind(folder, config, kind)
+    data = {name: _read(folder, name, names, kind) for name in names}
+    with unusable(folder):
         expected, image_size = config["sha256"], config["image_size"]
         if config["format"] != FORMAT:
             raise BundleError(
@@ -107,7 +120,20 @@ def unpack(folder: Path, names: Sequence[str], writer: str) -> tuple[dict[str, A
         raise BundleError(
             f"{folder / CONFIG}: image_size must be a positive number of pixels, not {image_size!r}"
         )
-    return config, data, _sha256(data[CONFIG])
+    return config, data, _sha256(document)
+
+
+def _check_kind(folder: Path, config: Mapping[str, Any], kind: str) -> None:
+    found = config.get("kind", GENERATOR)
+    if found == kind:
+        return
+    writer, flag = KINDS[kind]
+    if found not in KINDS:
+        raise BundleError(f"{folder / CONFIG}: kind is {found!r}, not {kind!r}; give what {writer} writes")
+    raise BundleError(
+        f"this is the bundle of a {found}, as {KINDS[found][0]} writes it; a {kind} is wanted here, as {writer} writes "
+        f"it (correction takes a {found} with {KINDS[found][1]}, a {kind} with {flag})"
+    )
 
 
 @contextmanager
@@ -125,13 +151,13 @@ def unusable(folder: Path) -> Iterator[None]:
         raise BundleError(str(error)) from error
 
 
-def _read(folder: Path, name: str, names: Sequence[str], writer: str) -> bytes:
+def _read(folder: Path, name: str, names: Sequence[str], kind: str) -> bytes:
     try:
         return (folder / name).read_bytes()
     except OSError as error:
         raise BundleError(
             f"no model bundle at {folder}: cannot read {name} ({error.strerror}); a bundle is a folder with "
-            f"{', '.join([CONFIG, *names[:-1]])} and {names[-1]}, as {writer} writes it"
+            f"{', '.join([CONFIG, *names[:-1]])} and {names[-1]}, as {KINDS[kind][0]} writes it"
         ) from error
 
 

@@ -11,6 +11,8 @@ HEADS = ("direct", "blend")
 GEOMETRIES = ("none", "affine")
 ARCHITECTURES = ("resnet", "unet", "resnet_blur")
 CONDITIONS = ("none", "concat", "projection")
+#: How an image gets onto a generator's square input: see `pipelines.fit`.
+FITS = ("stretch", "letterbox")
 
 #: The ResNet generators halve their input twice, so sides must be multiples of this.
 SIDE_MULTIPLE = 4

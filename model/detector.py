@@ -18,11 +18,11 @@ import torchvision.models
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
-from model.bundle import CONFIG, pack, pack_tensors, unpack, unusable
+from model.bundle import CONFIG, DETECTOR, pack, pack_tensors, unpack, unusable
 from model.config import from_mapping, require, require_choice
 from model.errors import BundleError
 
-KIND, WEIGHTS = "detector", "detector.safetensors"
+WEIGHTS = "detector.safetensors"
 
 #: Backbones by torchvision's name. The small one reads some hundred images a second on a CPU core.
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
@@ -183,7 +183,7 @@ def save_detector(
     labels = detector.config.labels
     config = {
         **details,
-        "kind": KIND,
+        "kind": DETECTOR,
         "detector": {**asdict(detector.config), "labels": list(labels)},
         "image_size": image_size,
         "calibration": {name: asdict(one) for name, one in zip(labels, calibrations, strict=True)},
@@ -193,10 +193,8 @@ def save_detector(
 
 def load_detector(folder: Path) -> DetectorBundle:
     """Read and verify a bundle; executes nothing of it. Raises BundleError naming the file and the remedy."""
-    config, data, version = unpack(folder, (WEIGHTS,), "jobs/train_detector.py")
+    config, data, version = unpack(folder, (WEIGHTS,), DETECTOR)
     with unusable(folder):
-        if config.get("kind") != KIND:
-            raise BundleError(f"{folder / CONFIG}: kind is {config.get('kind')!r}, not {KIND!r}")
         given = {**config["detector"], "labels": tuple(config["detector"]["labels"])}
         detector = Detector(from_mapping(DetectorConfig, given, str(folder / CONFIG)))
         detector.load_state_dict(load_tensors(data[WEIGHTS]))

@@ -16,6 +16,10 @@ class RunError(CatalogRepairError):
     """A run that broke off after it had begun, or whose outputs cannot be trusted: exit code 1."""
 
 
+class TooManyFailedError(RunError):
+    """A run that was ended because so many images failed that something else is wrong: exit code 3."""
+
+
 class BundleError(ConfigurationError):
     """A model bundle that is missing, incomplete, altered, or does not fit what it is used for."""
 

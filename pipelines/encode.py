@@ -1,4 +1,4 @@
-"""Pixels to encoded bytes. Deterministic, and nothing of the upload's metadata comes along."""
+"""Pixels to encoded bytes. Deterministic; of the upload's metadata comes along what is given."""
 
 import io
 from typing import Any
@@ -7,20 +7,23 @@ import numpy as np
 from PIL import Image
 
 from model.errors import ConfigurationError
+from pipelines.metadata import Metadata, save_options
 
 #: Output formats and the file extension (without the dot) of each.
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
-def encode_image(image: np.ndarray, format: str = "jpeg", quality: int = 92) -> bytes:
+def encode_image(
+    image: np.ndarray, format: str = "jpeg", quality: int = 92, metadata: Metadata | None = None
+) -> bytes:
     """Encode `image`, uint8 (H,W,3) sRGB. The same pixels and settings give the same bytes with the same
     libraries.
 
     format: a key of EXTENSIONS. JPEG is 4:4:4 (a watermark's coloured edge or a logo survives); WebP is lossy;
     PNG is lossless and ignores `quality`.
     quality: 1..100.
-
-    No EXIF, colour profile or thumbnail is written: readers take untagged pixels as sRGB, which they are.
+    metadata: what is written beside the pixels, see `pipelines.metadata`; None writes nothing: readers take untagged
+        pixels as sRGB, which they are.
 
     Raises ConfigurationError for an unknown format or quality, ValueError for another dtype or shape.
     """
@@ -33,8 +36,9 @@ def encode_image(image: np.ndarray, format: str = "jpeg", quality: int = 92) -> 
         "png": {"compress_level": 6},
         "webp": {"quality": quality, "method": 4},
     }
+    extra = save_options(metadata, format) if metadata is not None else {}
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format.upper(), **options[format])
+    Image.fromarray(image).save(buffer, format.upper(), **options[format], **extra)
     return buffer.getvalue()
 
 

@@ -70,11 +70,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Listing:
-    """Units of all files, their rows, and their size in bytes as stored."""
+    """Units of all files, their rows, and their size in bytes as stored.
+
+    filled_columns: paths (`image.bytes`) of the columns in which some row has a value, as far as the footers tell.
+    """
 
     units: tuple[Unit, ...]
     rows: int
     stored_bytes: int
+    filled_columns: frozenset[str] = frozenset()
 
 
 def list_units(
@@ -90,6 +94,7 @@ def list_units(
     if not files:
         raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}")
     units: list[Unit] = []
+    filled: set[str] = set()
     rows = stored = 0
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         for file, (schema, metadata) in zip(files, _footers(pool, files, flag, limit), strict=False):
@@ -100,9 +105,10 @@ def list_units(
                 metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups) if wanted
             )
             units.extend(_split(file, metadata, wanted))
+            filled |= _filled(metadata)
             if limit is not None and rows >= limit:
                 break
-    return Listing(tuple(units), rows, stored)
+    return Listing(tuple(units), rows, stored, frozenset(filled))
 
 
 def read_unit(unit: Unit, columns: Sequence[str], step: int | None = None) -> Iterator[tuple[int, pa.Table]]:
@@ -190,6 +196,21 @@ def joined(units: Sequence[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[Un
             last = replace(last, row_groups=groups, rows=last.rows + unit.rows)
     if last is not None:
         yield last
+
+
+def _filled(metadata: pq.FileMetaData) -> set[str]:
+    """Paths of columns that are not null throughout; without statistics a column counts as filled."""
+    found: set[str] = set()
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        for position in range(group.num_columns):
+            chunk = group.column(position)
+            if chunk.path_in_schema in found:
+                continue
+            told = chunk.statistics
+            if told is None or not told.has_null_count or told.null_count < chunk.num_values:
+                found.add(chunk.path_in_schema)
+    return found
 
 
 def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:

@@ -30,13 +30,18 @@ _GPU_ROWS = 256
 
 @dataclass(frozen=True)
 class Placement:
-    """Device ('cpu' or 'cuda'), number of actors and their share of a GPU, and tasks of a step at once (0: any)."""
+    """Device ('cpu' or 'cuda'), number of actors and their share of a GPU, and tasks of a step at once (0: any).
+
+    cpus_per_actor: None is what suits actors beside tasks. unbounded: an autoscaler may add actors beyond `max_actors`.
+    """
 
     device: str
     min_actors: int
     max_actors: int
     gpus_per_actor: float = 0.0
     tasks_per_step: int = 0
+    cpus_per_actor: float | None = None
+    unbounded: bool = False
 
     def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
         """`function` over the blocks of `source` in tasks that mostly wait for storage."""
@@ -66,8 +71,10 @@ class Placement:
             batch_format="pyarrow",
             # A whole block: its last batch is the only one that may not be full.
             batch_size=(batch_size if whole_blocks else max(batch_size, _GPU_ROWS)) if on_gpu else None,
-            compute=ActorPoolStrategy(min_size=self.min_actors, max_size=self.max_actors),
-            num_cpus=_GPU_ACTOR if on_gpu else _ACTOR,
+            compute=ActorPoolStrategy(
+                min_size=self.min_actors, max_size=None if self.unbounded else self.max_actors
+            ),
+            num_cpus=self.cpus_per_actor or (_GPU_ACTOR if on_gpu else _ACTOR),
             num_gpus=self.gpus_per_actor if on_gpu else None,
         )
 
@@ -94,20 +101,27 @@ class Instance:
 
 
 def place(
-    device: str, cluster: Cluster, actors: tuple[int, int] | None, gpus_per_actor: float | None, most: int
+    device: str,
+    cluster: Cluster,
+    actors: tuple[int, int] | None,
+    gpus_per_actor: float | None,
+    most: int,
+    flag: str = "--device",
+    gpu_share: float = 1.0,
 ) -> Placement:
     """Decide on `device` ('auto', 'cpu', 'cuda') and the actors.
 
     actors: asked for, (min, max). gpus_per_actor: asked for; above 0 asks for GPUs. most: actors that the
-    work can keep busy, where none were asked for. Raises ConfigurationError for what the cluster does not
+    work can keep busy, where none were asked for. flag: what `device` was asked with. gpu_share: an actor's, where none
+    was asked for. Raises ConfigurationError for what the cluster does not
     have, unless it scales: its autoscaler adds nodes for what waits, and one line says so.
     """
     wants_gpu = device == "cuda" or bool(gpus_per_actor)
     if wants_gpu and not cluster.gpus:
-        flag = "--device cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
-        _await_nodes(cluster, f"{flag}: the cluster has no GPU", "; use --device cpu")
+        asked = f"{flag} cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
+        _await_nodes(cluster, f"{asked}: the cluster has no GPU", f"; use {flag} cpu")
     if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
-        share = gpus_per_actor or 1.0
+        share = gpus_per_actor or gpu_share
         low, high = actors or (1, max(1, min(most, int(cluster.gpus / share))))
         if cluster.gpus and low * share > cluster.gpus:
             asked = f"--actors {low}:{high} " if actors else ""
@@ -118,7 +132,7 @@ def place(
             )
         return Placement("cuda", low, high, share)
     if device == "auto" and cluster.scales and gpus_per_actor is None:
-        logger.warning("no node has a GPU now: using CPUs; --device cuda asks the autoscaler for GPUs")
+        logger.warning("no node has a GPU now: using CPUs; %s cuda asks the autoscaler for GPUs", flag)
     cpus = max(1, int(cluster.cpus))
     if actors and actors[0] > cpus:
         _await_nodes(

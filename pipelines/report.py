@@ -34,12 +34,16 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Strip:
-    """One corrected image, as the report shows it: the upload beside the correction, both JPEG bytes."""
+    """One corrected image, as the report shows it: the upload beside the correction, both JPEG bytes.
+
+    rejected: why a gate kept the original, or None.
+    """
 
     image_id: str
     product_type: str | None
     before: bytes
     after: bytes
+    rejected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class RunSummary:
     `errors`: the most frequent first.
     `fid`: the structure of `fid.json`, or None where it was not computed; `fid_missing` then says why.
     `unchanged`: rows beside these that earlier runs had done, and that were left as they are.
-    `strips`: defect -> a few corrected images; defects are shown in this order.
+    `strips`: defect -> a few corrected or rejected images; defects are shown in this order.
+    `profile`: name of the marketplace's rules, or None; `profile_issues`: rule -> corrected images that fail it.
     `duration_seconds`: wall time of the run; `correcting_seconds`: of its longest stage, which throughput is about.
     """
 
@@ -76,6 +81,8 @@ class RunSummary:
     fid: Mapping[str, Any] | None = None
     fid_missing: str | None = None
     strips: Mapping[str, Sequence[Strip]] = field(default_factory=dict)
+    profile: str | None = None
+    profile_issues: Mapping[str, int] = field(default_factory=dict)
     unchanged: int = 0
 
     @property
@@ -101,10 +108,23 @@ def render(summary: RunSummary) -> str:
     return template("report.html.j2").render(
         run=summary,
         statuses=STATUSES,
+        galleries=[
+            ("pictures", "Before and after", _gallery(summary, rejected=False)),
+            ("rejected", "Rejected: the original was kept", _gallery(summary, rejected=True)),
+        ],
         # One scale for all bars, so that defects compare with one another.
         fid_scale=max([1e-9, *_fids(summary)]),
         configuration=list(flatten(summary.configuration)),
     )
+
+
+def _gallery(summary: RunSummary, rejected: bool) -> dict[str, list[Strip]]:
+    """The corrected or the rejected strips of each defect that has any."""
+    chosen = {
+        defect: [strip for strip in strips if (strip.rejected is not None) == rejected]
+        for defect, strips in summary.strips.items()
+    }
+    return {defect: strips for defect, strips in chosen.items() if strips}
 
 
 @cache

@@ -39,6 +39,8 @@ MANIFEST = pa.schema(
         ("config_hash", pa.string()),
         ("error_code", pa.string()),
         ("error_message", pa.string()),
+        # What a corrected image fails of the marketplace's rules (--profile); null without them or where not corrected.
+        ("profile_issues", pa.list_(pa.string())),
         ("corrected_at", pa.timestamp("us", tz="UTC")),
         # How the next run finds what is done. What the storage, or the catalog's column `sha256`, said of the input:
         ("input_version", pa.string()),

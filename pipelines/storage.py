@@ -1,34 +1,32 @@
 """Storage behind URIs: local folders, S3 and whatever else fsspec knows.
 
+S3 is asked again while it fails (`pipelines.s3`); other remote storages have what their own clients do.
+
 Endpoint and credentials of S3 come from the usual environment variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
 …), which the job forwards to every Ray worker (`worker_environment`), or from the machine's role. No file
 system object made here holds a secret, so they may travel to Ray tasks.
 """
 
-import asyncio
 import contextlib
+import errno
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
-from aiohttp import ClientError
-from botocore.exceptions import (  # type: ignore[import-untyped]
-    BotoCoreError,
-    EndpointConnectionError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 from pyarrow.fs import LocalFileSystem as ArrowLocalFileSystem
+from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from model.errors import ConfigurationError
+from pipelines.s3 import PatientS3, impatient, status_of
+from pipelines.storage_errors import STORAGE_ERRORS, explain
 
 #: Environment variables that decide where S3 is and who we are there; every FSSPEC_* variable (fsspec's own
 #: way to configure any scheme) is forwarded as well.
@@ -46,15 +44,17 @@ STORAGE_ENVIRONMENT = (
     "AWS_RESPONSE_CHECKSUM_VALIDATION",
 )
 
-#: What reading and writing raise when the storage, not our code, is at fault. The S3 client's errors
-#: (connection, credentials) and its transport's (a cut body, a timeout before Python 3.11) are not OSErrors.
-STORAGE_ERRORS: tuple[type[Exception], ...] = (OSError, BotoCoreError, ClientError, asyncio.TimeoutError)
-
 _CHECKED: tuple[type[Exception], ...] = (*STORAGE_ERRORS, ValueError)  # ValueError: a malformed endpoint
 
-#: Seconds after which reading or writing one object of a remote storage is given up. The S3 client has
-#: timeouts of its own, except while it waits for leave to send a body: there it waits for ever.
+#: Seconds after which reading or writing one object of a remote storage other than S3 is given up.
 OBJECT_TIMEOUT = 600
+
+#: S3 objects of twice this size and more are sent in parts of it: a part is what is sent again when it fails.
+PART_BYTES = 16 << 20
+
+_PRECONDITION_FAILED = 412
+#: What the system says where a file system has no hard links.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
@@ -66,11 +66,20 @@ def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
     if not uri.strip():
         raise ConfigurationError("an empty URI; give a local path, file:// or s3:// URI")
     try:
-        fs, path = fsspec.core.url_to_fs(os.path.expanduser(uri), use_listings_cache=False)  # noqa: PTH111 (a URI)
+        fs, path = _open(os.path.expanduser(uri))  # noqa: PTH111 (a URI)
     except (ValueError, ImportError) as error:
         raise ConfigurationError(
             f"cannot use {uri!r}: {error}; give a local path, file:// or s3:// URI"
         ) from error
+    return fs, path
+
+
+def _open(uri: str) -> tuple[AbstractFileSystem, str]:
+    if uri.startswith(("s3://", "s3a://")) and "::" not in uri:
+        # Only here: the process's other users of fsspec keep its own S3.
+        options = PatientS3._get_kwargs_from_urls(uri)
+        return PatientS3(**options, use_listings_cache=False), PatientS3._strip_protocol(uri)
+    fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     return fs, path
 
 
@@ -154,7 +163,8 @@ def write_bytes(uri: str, data: bytes) -> None:
     """
     fs, path = resolve(uri)
     if not isinstance(fs, LocalFileSystem):
-        fs.pipe_file(path, data, **_patience(fs))  # an object store shows an object only once it is complete
+        # An object store shows an object only once it is complete.
+        _upload(lambda: fs.pipe_file(path, data, **_sending(fs)))
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +177,64 @@ def write_bytes(uri: str, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def create_bytes(uri: str, data: bytes) -> bool:
+    """Write one object whole unless there is one: True where it was written, False where something stood there.
+
+    Of several callers at once one is told True. `data` must tell callers apart (a run's id, say): where an answer was
+    lost and the object is found to hold `data`, it counts as written by this call. Local folders: by a hard link. S3:
+    `If-None-Match: *`, which AWS, Ceph and SeaweedFS honour; a store that ignores it, and any other scheme, gets a
+    look before the write, which two callers may pass at once. Raises one of STORAGE_ERRORS.
+    """
+    fs, path = resolve(uri)
+    if isinstance(fs, LocalFileSystem):
+        return _create_local(Path(path), data)
+    with contextlib.suppress(FileNotFoundError):  # removed after it had been seen
+        return _create_remote(fs, path, data) or bool(fs.cat_file(path) == data)
+    return False
+
+
+def _create_remote(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """True where the storage says that this call wrote the object."""
+    try:
+        if fs.exists(path):
+            return False
+        fs.pipe_file(path, data, mode="create", **_sending(fs))
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if status_of(error)[0] != _PRECONDITION_FAILED:
+            raise
+        return False
+    return True
+
+
+def _create_local(target: Path, data: bytes) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        temporary.write_bytes(data)
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create_unlinked(target, data)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create_unlinked(target: Path, data: bytes) -> bool:
+    """For file systems without hard links: still one winner, but a reader may see the file before its content."""
+    try:
+        with target.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -190,7 +258,17 @@ def whole_file(uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "part"
         yield temporary
-        fs.put_file(str(temporary), path)
+        _upload(lambda: fs.put_file(str(temporary), path, **_sending(fs)))
+
+
+@retry(
+    retry=retry_if_exception(lambda error: status_of(error)[1] == "NoSuchUpload"),
+    stop=stop_after_attempt(3),
+    reraise=True,
+)
+def _upload(put: Callable[[], object]) -> None:
+    """An upload in parts whose last answer was lost is gone when it is asked for again: it is sent once more."""
+    put()
 
 
 def list_files(uri: str, suffix: str = "") -> list[str]:
@@ -242,13 +320,12 @@ def as_configuration_error(uri: str, flag: str, action: str) -> Iterator[None]:
             raise
         raise ConfigurationError(f"{flag}: {error}") from error
     except _CHECKED as error:
-        message = f"{flag}: cannot {action} {uri}: {_reason(error)}; {_remedy(error, uri)}"
-        raise ConfigurationError(message) from error
+        raise ConfigurationError(f"{flag}: cannot {action} {uri}: {explain(error, uri)}") from error
 
 
 def check_readable(uri: str, flag: str) -> None:
     """Raise ConfigurationError, naming `flag` and the remedy, unless the file or folder `uri` can be read."""
-    with as_configuration_error(uri, flag, "read"):
+    with as_configuration_error(uri, flag, "read"), impatient():
         fs, path = resolve(uri)
         if fs.info(path)["type"] == "directory":
             fs.ls(path, detail=False)
@@ -263,7 +340,7 @@ def check_writable(uri: str, flag: str) -> None:
     Writes an empty object and removes it; a local folder is made.
     """
     probe = join(uri, ".write-check")
-    with as_configuration_error(uri, flag, "write"):
+    with as_configuration_error(uri, flag, "write"), impatient():
         write_bytes(probe, b"")
         fs, path = resolve(probe)
         with contextlib.suppress(
@@ -308,15 +385,6 @@ def remove_unfinished(uri: str) -> None:
             part.unlink(missing_ok=True)
 
 
-def error_code(error: Exception) -> str:
-    """`missing`, `forbidden` or `unreadable`: what one of STORAGE_ERRORS means for the one who asked."""
-    if isinstance(error, FileNotFoundError):
-        return "missing"
-    if isinstance(error, (PermissionError, NoCredentialsError, PartialCredentialsError)):
-        return "forbidden"
-    return "unreadable"
-
-
 def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The storage variables that are set here, for `runtime_env={"env_vars": …}` of Ray workers.
 
@@ -338,31 +406,14 @@ def _files_below(fs: AbstractFileSystem, path: str) -> list[str]:
     )
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "it does not exist"
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return "a file stands where a folder is needed"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _remedy(error: Exception, uri: str) -> str:
-    if "://" not in uri or uri.startswith("file:"):
-        return "check the path and its permissions"
-    if isinstance(error, FileNotFoundError):
-        return "check the bucket and the path (a bucket is never created)"
-    if error_code(error) == "forbidden":
-        return (
-            "check the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or the role) and their rights"
-        )
-    if isinstance(error, (EndpointConnectionError, ValueError)):
-        return "check AWS_ENDPOINT_URL and the network"
-    return "check the URI and the storage's state"
-
-
 def _patience(fs: AbstractFileSystem) -> dict[str, Any]:
-    """The timeout argument, for file systems that take one."""
-    return {"timeout": OBJECT_TIMEOUT} if isinstance(fs, AsyncFileSystem) else {}
+    """The timeout argument, for file systems that take one; S3 has its own."""
+    own = isinstance(fs, PatientS3) or not isinstance(fs, AsyncFileSystem)
+    return {} if own else {"timeout": OBJECT_TIMEOUT}
+
+
+def _sending(fs: AbstractFileSystem) -> dict[str, Any]:
+    return {"chunksize": PART_BYTES} if isinstance(fs, PatientS3) else _patience(fs)
 
 
 def _is_range_of_nothing(error: OSError) -> bool:

@@ -67,9 +67,16 @@ def write_catalog(
 
 
 def write_bundle(
-    folder: Path, content: float | None = None, matte: float | None = None, side: int = SIDE, seed: int = 0
+    folder: Path,
+    content: float | None = None,
+    matte: float | None = None,
+    side: int = SIDE,
+    seed: int = 0,
+    **details: str,
 ) -> Path:
-    """A tiny bundle. With `content` (-1..1) and `matte` (0 or 1) it paints that everywhere, else what chance gives."""
+    """A tiny bundle, its configuration with `details`. With `content` (-1..1) and `matte` (0 or 1) it paints that
+    everywhere, else what chance gives.
+    """
     torch.manual_seed(seed)
     generator = Generator(
         GeneratorConfig(
@@ -88,7 +95,7 @@ def write_bundle(
             generator.head.bias.copy_(
                 torch.tensor([np.arctanh(content * 0.999)] * 3 + [200.0 * matte - 100.0])
             )
-    save_bundle(folder, generator, LabelMap.default().to_yaml(), side, "a test's bundle\n", {})
+    save_bundle(folder, generator, LabelMap.default().to_yaml(), side, "a test's bundle\n", details)
     return folder
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.object_store import s3_folder, s3_server  # noqa: F401 (fixtures for every test)
+from tests.object_store import (  # noqa: F401 (fixtures for every test)
+    ceph_server,
+    moto_server,
+    s3_folder,
+    s3_server,
+    s3_settings,
+)
+from tests.poison import POISONOUS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -37,6 +44,12 @@ def ray_local() -> Iterator[None]:
     """One Ray instance for the whole session: 4 logical CPUs, so that operators overlap on a small machine."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            **POISONOUS,
+            "PYTHONPATH": str(REPOSITORY),
+        }.items():  # for `tests.poison` in the workers
+            environment.setenv(name, value)
+        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

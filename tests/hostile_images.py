@@ -6,7 +6,9 @@ name to (bytes, error code). All are drawn here, a few kilobytes each, and the s
 
 import io
 import struct
+import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,85 @@ def swapped_profile() -> bytes:
     return bytes(profile)
 
 
+#: Chromaticities of red, green and blue of Display P3 (SMPTE EG 432-1), whose white and curve are sRGB's.
+_P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
+_SRGB = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+_D65 = np.array([0.95047, 1.0, 1.08883])
+#: To the profile connection space's white, D50 (ICC.1:2010, annex E; Bradford).
+_TO_D50 = np.array(
+    [
+        [1.0478112, 0.0228866, -0.0501270],
+        [0.0295424, 0.9904844, -0.0170491],
+        [-0.0092345, 0.0150436, 0.7521316],
+    ]
+)
+
+
+def _to_xyz(primaries: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Linear RGB with these primaries to XYZ under D65."""
+    columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
+    return columns * np.linalg.solve(columns, _D65)
+
+
+def p3_profile() -> bytes:
+    """An ICC profile of Display P3, as telephones embed it: sRGB's with other primaries."""
+    profile = bytearray(_srgb_profile())
+    matrix = _TO_D50 @ _to_xyz(_P3)
+    count = struct.unpack(">I", profile[128:132])[0]
+    for entry in range(132, 132 + 12 * count, 12):
+        name, offset = (
+            bytes(profile[entry : entry + 4]),
+            struct.unpack(">I", profile[entry + 4 : entry + 8])[0],
+        )
+        if name in (b"rXYZ", b"gXYZ", b"bXYZ"):
+            column = matrix[:, b"rgb".index(name[:1])]
+            profile[offset + 8 : offset + 20] = b"".join(struct.pack(">i", round(65536 * v)) for v in column)
+    return bytes(profile)
+
+
+def p3_as_srgb(rgb: np.ndarray) -> np.ndarray:
+    """What uint8 (H,W,3) in Display P3 looks like in sRGB: IEC 61966-2-1's curve around a change of primaries."""
+    value = rgb / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ np.linalg.solve(_to_xyz(_SRGB), _to_xyz(_P3)).T, 0, 1)
+    shown = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * shown).astype(np.uint8)
+
+
+def cmyk_profile() -> bytes:
+    """A profile of a press that prints greys only, by its black ink: L* is 100 less K in percent (ICC.1:2010, 10.8)."""
+    identity = bytes(range(256))
+    grid = bytes(
+        part
+        for corner in range(16)
+        for part in ((0 if corner & 1 else 255), 128, 128)  # black is the fastest
+    )
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
+    lut += b"".join(struct.pack(">i", 65536 * (row == column)) for row in range(3) for column in range(3))
+    lut += identity * 4 + grid + identity * 3
+    text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(78 + 8)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags, body = [], b""
+    start = 128 + 4 + 12 * 3
+    for name, data in ((b"A2B0", lut), (b"desc", text), (b"wtpt", white)):
+        data += bytes(-len(data) % 4)
+        tags.append(struct.pack(">4sII", name, start + len(body), len(data)))
+        body += data
+    head = struct.pack(
+        ">I4sI4s4s4s12x4s", start + len(body), b"test", 0x02100000, b"prtr", b"CMYK", b"Lab ", b"acsp"
+    )
+    head = head.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + b"".join(tags) + body
+
+
+def black_ink_as_srgb(black: np.ndarray) -> np.ndarray:
+    """What black ink uint8 (H,W) of `cmyk_profile` looks like: uint8 (H,W,3). CIE 1976 L*, IEC 61966-2-1."""
+    lightness = 100 * (1 - black / 255)
+    linear = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+    shown = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.repeat(np.round(255 * shown).astype(np.uint8)[..., None], 3, axis=-1)
+
+
 def without_adobe_marker(jpeg: bytes) -> bytes:
     """`jpeg` less its Adobe APP14 segment."""
     at = jpeg.index(b"\xff\xee")
@@ -92,6 +173,8 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
     alpha = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
     image = Image.fromarray(rgb)
     cmyk = image.convert("CMYK")
+    # Under this profile only black counts: cyan shows whether a profile was applied.
+    inks = Image.fromarray(np.dstack([np.full_like(grey, 200), *[np.zeros_like(grey)] * 2, grey]), "CMYK")
     rgba = np.dstack([rgb, alpha])
     palette = image.quantize(16)
     shown = np.array(palette.convert("RGB"))
@@ -112,6 +195,14 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
             without_adobe_marker(encode(Image.fromarray(255 - np.array(cmyk), "CMYK"))),
             rgb,
             8,
+        ),
+        "cmyk jpeg, adobe, profile": (encode(inks, icc_profile=cmyk_profile()), black_ink_as_srgb(grey), 6),
+        "cmyk jpeg, plain, profile": (
+            without_adobe_marker(
+                encode(Image.fromarray(255 - np.array(inks), "CMYK"), icc_profile=cmyk_profile())
+            ),
+            black_ink_as_srgb(grey),
+            6,
         ),
         "jpeg, missing end marker padded": (encode(rgb) + b"\0" * 100, rgb, 6),
         "jpeg, nonsense exif": (
@@ -147,6 +238,13 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
         "jpeg, broken profile": (encode(rgb, icc_profile=b"\x07" * 300), rgb, 6),
         "grey jpeg, rgb profile": (encode(grey, icc_profile=_srgb_profile()), grey3, 5),
         "cmyk jpeg, rgb profile": (encode(cmyk, icc_profile=swapped_profile()), rgb, 8),
+        "png, wide gamut": (encode(rgb, "PNG", icc_profile=p3_profile()), p3_as_srgb(rgb), 3),
+        "jpeg, wide gamut": (encode(rgb, icc_profile=p3_profile()), p3_as_srgb(rgb), 24),
+        # Files that are two things at once are the image that their signature says; the rest is never looked at.
+        "jpeg and zip": (encode(rgb) + _zip(), rgb, 6),
+        "png and html": (encode(rgb, "PNG") + b"<html><script>alert(1)</script></html>", rgb, 0),
+        "gif and javascript": (_script_gif(palette), shown, 0),
+        "jpeg with html in a comment": (encode(rgb, comment=b"<script>alert(1)</script>"), rgb, 6),
         "webp": (encode(rgb, "WEBP", quality=95), rgb, 14),
         "lossless webp, alpha": (encode(rgba, "WEBP", lossless=True, exact=True), on_white(rgb, alpha), 1),
         "gif": (encode(palette, "GIF"), shown, 0),
@@ -173,6 +271,9 @@ def hostile_images() -> dict[str, tuple[bytes, str]]:
         "empty": (b"", "empty"),
         "html": (b"<!doctype html><title>404</title>", "unknown_format"),
         "zeros": (bytes(5000), "unknown_format"),
+        "html named .jpg": (b"\r\n <HTML><img src=photo.jpg></HTML>" * 40, "unknown_format"),
+        "pdf in front of a jpeg": (b"%PDF-1.4\n" + jpeg, "format_not_allowed"),
+        "zip in front of a jpeg": (_zip() + jpeg, "unknown_format"),
         "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format_not_allowed"),
         "tiff": (encode(rgb, "TIFF"), "format_not_allowed"),
         "jpeg 2000": (encode(rgb, "JPEG2000"), "format_not_allowed"),
@@ -187,11 +288,14 @@ def hostile_images() -> dict[str, tuple[bytes, str]]:
         "png with a wrong checksum": (_flipped(whole_png, whole_png.index(b"IDAT") + 9), "corrupt"),
         "webp without an image": (b"RIFF\x20\0\0\0WEBPEXIF" + bytes(20), "corrupt"),
         # The dimensions alone must condemn these: there are no pixels behind them.
-        "png bomb": (png(60000, 60000, 8, 2, b""), "too_large"),
-        "png, long side": (png(30000, 600, 8, 0, b""), "too_large"),
-        "webp bomb": (b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\0\xff\xff\0", "too_large"),
-        "gif bomb": (gif[:6] + b"\xff\xff\xff\xff" + gif[10:], "too_large"),
-        "bmp bomb": (bmp[:18] + struct.pack("<ii", 60000, 60000) + bmp[26:], "too_large"),
+        "png bomb": (png(60000, 60000, 8, 2, b""), "too_many_pixels"),
+        "png, long side": (png(30000, 600, 8, 0, b""), "side_too_long"),
+        "webp bomb": (
+            b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\0\xff\xff\0",
+            "too_many_pixels",
+        ),
+        "gif bomb": (gif[:6] + b"\xff\xff\xff\xff" + gif[10:], "too_many_pixels"),
+        "bmp bomb": (bmp[:18] + struct.pack("<ii", 60000, 60000) + bmp[26:], "too_many_pixels"),
         "tracking pixel": (encode(rgb[:1, :1], "PNG"), "too_small"),
         "banner": (encode(drawing(1000, 20), "PNG"), "bad_aspect"),
         "jpeg of many scans": (jpeg[:-2] + scan * 200 + b"\xff\xd9", "too_complex"),
@@ -199,6 +303,18 @@ def hostile_images() -> dict[str, tuple[bytes, str]]:
         "animated png": (encode(frames[0], "PNG", **moving), "animated"),
         "animated webp": (encode(frames[0], "WEBP", **moving), "animated"),
     }
+
+
+def _zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("run.sh", "#!/bin/sh\n")
+    return buffer.getvalue()
+
+
+def _script_gif(palette: Image.Image) -> bytes:
+    """A GIF that a browser would take for JavaScript where it is named so: its comment opens and closes one."""
+    return encode(palette, "GIF", comment=b"*/=1;alert(1);/*") + b"*/"
 
 
 def _srgb_profile() -> bytes:

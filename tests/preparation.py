@@ -20,7 +20,7 @@ def planned(photos: list[Path], output: Path, size: int | None = None, of_unit: 
     """The work that the job would plan; `of_unit` entries in each unit."""
     plan = make_plan(
         str(output / "work" / "plan" / "000"),
-        (entry for path in photos for entry in open_sources([str(path)], None, None).entries()),
+        lambda: (entry for path in photos for entry in open_sources([str(path)], None, None).entries()),
         KnownIds(),
         lambda _: None,
         generation=0,
@@ -39,7 +39,7 @@ def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: 
     work = planned(photos, output, size, of_unit)
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
-    return collect(work)[0].totals
+    return collect(work).record.totals
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.processes import running
+
 BIN = Path(sys.executable).parent
 START_SECONDS = 180
 STORE_BYTES = 200 << 20
@@ -81,12 +83,20 @@ class RayNode:
             time.sleep(0.2)  # between two looks; the deadline decides
         raise RuntimeError(f"the Ray head did not start:\n{self._log.read_text()}")
 
-    def kill(self) -> None:
-        """SIGKILL to the node and all that runs on it, as when a machine is gone."""
-        for process in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
+    def processes(self) -> list[int]:
+        """All that run on it."""
+        found = []
+        for process in running():
             with contextlib.suppress(ProcessLookupError):
                 if os.getsid(process) == self._process.pid:
-                    os.kill(process, signal.SIGKILL)
+                    found.append(process)
+        return found
+
+    def kill(self) -> None:
+        """SIGKILL to the node and all that runs on it, as when a machine is gone."""
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 

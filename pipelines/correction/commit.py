@@ -18,7 +18,10 @@ import pyarrow.compute as pc
 import torch
 
 from pipelines import storage
+from pipelines.correction.deliver import DeliverySettings, deliver
 from pipelines.correction.full_size import apply_edits
+from pipelines.correction.gate_detector import Remaining
+from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import image_uri
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.rows import (
@@ -35,7 +38,8 @@ from pipelines.correction.rows import (
 )
 from pipelines.correction.run_folder import FOLLOWERS_FOLDER, REFRESHED_FOLDER, RunFolder
 from pipelines.correction.totals import summarise
-from pipelines.decode import DecodeLimits, ImageError, decode_image
+from pipelines.decode import DecodeLimits, ImageError
+from pipelines.decode_process import DecoderStartError, decode_image_apart
 from pipelines.encode import encode_image
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
@@ -59,8 +63,7 @@ class CommitSettings:
     model_version: str
     config_hash: str
     groups: Mapping[str, str]  # of each defect
-    format: str = "jpeg"
-    quality: int = 92
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
@@ -80,11 +83,14 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     """Commit a block of EDITED rows and return one row of SUMMARY. Raises StorageWriteError."""
     torch.set_num_threads(1)  # as many tasks run as there are cores
     started = time.perf_counter()
+    detector = settings.delivery.detector
+    remaining = None if detector is None else detector.load()
     committed = []
     rows = table.to_pylist()
     with _writer() as write:
         for row in rows:
-            done = _commit_row(row, settings) if row["purpose"] == CORRECT else _only_sample(row, settings)
+            needs_work = row["purpose"] == CORRECT
+            done = _commit_row(row, settings, remaining) if needs_work else _only_sample(row, settings)
             if done.encoded is not None:
                 write(done.manifest["output_uri"], done.encoded)
             done.encoded = None  # written; a block of large images must not pile up
@@ -100,7 +106,7 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     return summarise([row for row, _ in corrected], [route for _, route in corrected], seconds, refreshed)
 
 
-def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
+def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
     defect = row["defects"][0] if row["defects"] else None
     manifest = {
         **{
@@ -122,36 +128,53 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings) -> _Row:
         if row["error_code"] is not None:
             manifest["status"] = "failed"
         elif defect:
-            _correct(row, settings, done)
+            _correct(row, settings, remaining, done)
         elif row["sampled"]:
-            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    except DecoderStartError:  # the machine's failure: the task is tried again
+        raise
     except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
         done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
         done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
     return done
 
 
-def _correct(row: dict[str, Any], settings: CommitSettings, done: _Row) -> None:
-    before = decode_image(row["upload"], settings.limits)
-    after = apply_edits(before, row["edits"])
-    encoded = encode_image(after, settings.format, settings.quality)
-    done.encoded = encoded
+def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
+    before = decode_image_apart(row["upload"], settings.limits)
+    edited = apply_edits(before, row["edits"])
+    try:
+        delivered = deliver(before, edited, row, settings.delivery, remaining)
+    except Rejection as rejection:
+        done.manifest |= {
+            "status": "rejected",
+            "error_code": rejection.code,
+            "error_message": rejection.message,
+        }
+        # FID is of what is published: neither side of this pair is.
+        if row["in_strip"]:
+            done.strip = _strip(row, before, edited.image, rejection.message)
+        return
+    done.encoded = delivered.encoded
     done.manifest |= {
         "status": "corrected",
-        "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], settings.format),
-        "output_sha256": hashlib.sha256(encoded).hexdigest(),
+        "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], delivered.format),
+        "output_sha256": hashlib.sha256(delivered.encoded).hexdigest(),
+        "profile_issues": delivered.issues,
     }
-    if row["sampled"] or row["in_strip"]:
-        after = decode_image(
-            encoded
-        )  # measured and shown is what was delivered, the encoder's losses included
+    # Measured and shown is what was delivered, the encoder's losses included.
     if row["sampled"]:
-        done.sample = _sample(row, before, after)
+        done.sample = _sample(row, before, delivered.image)
     if row["in_strip"]:
-        pictures = {"before": _picture(before), "after": _picture(after)}
-        done.strip = {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
+        done.strip = _strip(row, before, delivered.image, None)
+
+
+def _strip(
+    row: dict[str, Any], before: np.ndarray, after: np.ndarray, rejected: str | None
+) -> dict[str, Any]:
+    pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
+    return {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
 
 
 def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
@@ -175,7 +198,7 @@ def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
     done = _Row({})
     if row["sampled"] and row["upload"] is not None:
         with suppress(ImageError):
-            done.sample = _sample(row, decode_image(row["upload"], settings.limits), None)
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     return done
 
 

@@ -5,7 +5,7 @@ read.
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ from model.detector import DetectorBundle
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
 from pipelines import storage
+from pipelines.allowed_uris import AllowedUris
 from pipelines.bundles import read_bundle
 from pipelines.correction.commit import CommitSettings
+from pipelines.correction.deliver import DeliverySettings
 from pipelines.correction.fid_reference import Reference, read_reference
+from pipelines.correction.gate_detector import DetectorGate
+from pipelines.correction.gates import OFF, read_gates, usual_scores
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.run_output import check_output
 from pipelines.decode import DecodeLimits
@@ -26,11 +30,15 @@ from pipelines.encode import check_encoding
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Listing
+from pipelines.profiles.profile import read_profile
 
 logger = logging.getLogger(__name__)
 
 #: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
-PIXEL_VERSION = 2
+PIXEL_VERSION = 3
+
+#: Where neither --format and --quality nor a profile say.
+FORMAT, QUALITY = "jpeg", 92
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,13 @@ class CorrectionConfig:
     precision: str = "auto"
     batch_size: int | None = None
     limit: int | None = None
-    format: str = "jpeg"
-    quality: int = 92
+    ai_tag: bool = False
+    allow_uri: tuple[str, ...] = ()  # prefixes; local ones absolute
+    format: str | None = None  # None: the profile's first, else JPEG
+    quality: int | None = None  # None: the profile's, else QUALITY
+    gates: str | None = None  # URI of thresholds; None: the defaults; gates.OFF
+    gate_detector: str | None = None  # None: `detector`
+    profile: str | None = None  # name or URI
     max_failed: float = 0.1
     overwrite: bool = False
     retry_failed: bool = False
@@ -83,7 +96,20 @@ class CorrectionConfig:
             "--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them",
         )
         require_choice("--precision", self.precision, PRECISIONS)
-        check_encoding(self.format, self.quality)
+        check_encoding(
+            FORMAT if self.format is None else self.format,
+            QUALITY if self.quality is None else self.quality,
+        )
+        require(
+            self.gates != OFF or self.gate_detector is None,
+            f"--gate-detector looks at corrected images for a gate, and --gates {OFF} has none; drop one of them",
+        )
+        AllowedUris(self.allow_uri)
+
+    @property
+    def allowed_uris(self) -> AllowedUris:
+        """Where rows without image bytes may be read from."""
+        return AllowedUris(self.allow_uri)
 
 
 @dataclass(frozen=True)
@@ -94,6 +120,7 @@ class Plan:
     bundle: Bundle
     label_map: LabelMap
     detector: DetectorBundle | None
+    delivery: DeliverySettings
     listing: Listing
     reference: Reference
     fid_weights: Path | None
@@ -117,8 +144,7 @@ class Plan:
             model_version=self.bundle.version,
             config_hash=self.config_hash(precision),
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
-            format=config.format,
-            quality=config.quality,
+            delivery=self.delivery,
             limits=config.limits,
         )
 
@@ -133,8 +159,7 @@ class Plan:
             "label_map": self.label_map.to_yaml(),
             "image_size": self.image_size,
             "precision": precision,
-            "format": self.config.format,
-            "quality": None if self.config.format == "png" else self.config.quality,
+            "delivery": self.delivery.decides(),
             "limits": asdict(self.config.limits),
             **({} if self.detector is None else {"detector": self.detector.version}),
         }
@@ -142,14 +167,16 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """The resolved configuration, for people and for run.json."""
+        given = {"format", "quality", "gates", "gate_detector", "profile", "limits"}  # resolved below
         return {
-            **{name: value for name, value in asdict(self.config).items() if name != "limits"},
+            **{name: value for name, value in asdict(self.config).items() if name not in given},
             "catalog": list(self.config.catalog),
             "model": self.config.model or "starter",
             "model_version": self.bundle.version,
             "image_size": self.image_size,
             "label_map": self.config.label_map or "the bundle's own",
             "detector_version": None if self.detector is None else self.detector.version,
+            "delivery": self.delivery.describe(),
             "defects": list(self.label_map.defects),
             "unknown_labels": self.label_map.unknown_labels,
             "reference": self.reference.description if self.config.fid else None,
@@ -172,7 +199,10 @@ def resolve(config: CorrectionConfig) -> Plan:
     detector = None if config.detector is None else read_detector(config.detector)
     if detector is not None:
         _check_rules(detector, label_map)
-    listing = list_catalog(config.catalog, config.limit, labelled=detector is None)
+    delivery = _resolve_delivery(config, label_map, detector)
+    listing = list_catalog(
+        config.catalog, config.limit, labelled=detector is None, fetches=bool(config.allow_uri)
+    )
     weights, missing = _find_weights(config)
     reference = Reference("none")
     if weights is not None:
@@ -180,7 +210,31 @@ def resolve(config: CorrectionConfig) -> Plan:
             reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
     elif config.reference is not None:
         storage.check_readable(config.reference, "--reference")
-    return Plan(config, bundle, label_map, detector, listing, reference, weights, missing)
+    return Plan(config, bundle, label_map, detector, delivery, listing, reference, weights, missing)
+
+
+def _resolve_delivery(
+    config: CorrectionConfig, label_map: LabelMap, labelling: DetectorBundle | None
+) -> DeliverySettings:
+    """How corrections are encoded and judged. Raises ConfigurationError."""
+    profile = None if config.profile is None else read_profile(config.profile)
+    if profile is not None and config.format not in (None, *profile.formats):
+        raise ConfigurationError(
+            f"--format {config.format}: --profile {config.profile} accepts {', '.join(profile.formats)}"
+        )
+    format = config.format or (FORMAT if profile is None else profile.formats[0])
+    quality = config.quality or (None if profile is None else profile.quality) or QUALITY
+    gates = read_gates(config.gates, label_map.defects)
+    gate = None
+    uri = config.gate_detector or config.detector
+    if gates is not None and uri is not None:
+        known = labelling if config.gate_detector is None else None
+        bundle = known or read_detector(uri, "--gate-detector")
+        if gates.defect_remains is None:
+            gates = replace(gates, defect_remains=usual_scores(bundle, label_map))
+        if gates.defect_remains:
+            gate = DetectorGate(uri, bundle.version, label_map)
+    return DeliverySettings(format, quality, config.ai_tag, gates, gate, profile)
 
 
 def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:

@@ -16,6 +16,7 @@ from model.precision import choose_device
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import EDITED, EDITS
+from pipelines.fit import fitted_size
 from pipelines.generator_pass import GeneratorPass
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Corrector:
         started = time.perf_counter()
         defects: list[list[str]] = table.column("defects").to_pylist()
         inputs = [value.as_buffer() for value in table.column("model_input")]  # None for a null
-        edits, broken = self._edit(defects, inputs)
+        edits, broken = self._edit(defects, inputs, self._sizes(table))
         passes = sum(len(row) for row in edits)
         seconds = (time.perf_counter() - started) / max(passes, 1)
         columns = {name: table.column(name) for name in EDITED.names if name in table.column_names}
@@ -66,8 +67,17 @@ class Corrector:
         columns["generator_seconds"] = pa.array([seconds * len(row) for row in edits], pa.float32())
         return pa.table({field.name: columns[field.name] for field in EDITED}, schema=EDITED)
 
+    def _sizes(self, table: pa.Table) -> list[tuple[int, int]]:
+        """(width, height) of each row's model input; (0, 0) where it has none."""
+        widths, heights = (table.column(name).to_pylist() for name in ("width", "height"))
+        side, fit = self.edits_of.side, self.edits_of.fit
+        return [
+            fitted_size(width, height, side, fit) if width and height else (0, 0)
+            for width, height in zip(widths, heights, strict=True)
+        ]
+
     def _edit(
-        self, defects: list[list[str]], inputs: list[pa.Buffer | None]
+        self, defects: list[list[str]], inputs: list[pa.Buffer | None], sizes: list[tuple[int, int]]
     ) -> tuple[list[list[dict[str, bytes]]], dict[int, str]]:
         """Each row's edits, and the rows whose generator output was not finite with the defect it happened
         at.
@@ -78,9 +88,9 @@ class Corrector:
             _Task(
                 row,
                 defects[row][0],
-                np.frombuffer(value, np.uint8).reshape(self.edits_of.side, self.edits_of.side, 3),
+                np.frombuffer(value, np.uint8).reshape(size[1], size[0], 3),
             )
-            for row, value in enumerate(inputs)
+            for row, (value, size) in enumerate(zip(inputs, sizes, strict=True))
             if value is not None
         )
         while waiting:
@@ -93,19 +103,18 @@ class Corrector:
                 edits[row].append(edit)
                 done = len(edits[row])
                 if done < len(defects[row]):  # the next pass sees the image as this one leaves it
-                    waiting.append(_Task(row, defects[row][done], apply_edits(task.image, [edit])))
+                    waiting.append(_Task(row, defects[row][done], apply_edits(task.image, [edit]).image))
         return edits, broken
 
     def _forward(self, batch: "list[_Task]") -> list[dict[str, bytes] | None]:
         """One pass; None for an image whose edit is not finite."""
         images, conditions = [task.image for task in batch], [self._conditions[task.defect] for task in batch]
-        edit, finite = self.edits_of(images, conditions)
-        # float to uint8 of NaN is undefined, but those values are not used
-        return [value if usable else None for value, usable in zip(encode_edits(edit), finite, strict=True)]
+        edits, finite = self.edits_of(images, conditions)
+        return [encode_edits(edit)[0] if usable else None for edit, usable in zip(edits, finite, strict=True)]
 
 
 class _Task(NamedTuple):
-    """An image (uint8 (S,S,3)) on its way through the generator for one defect."""
+    """An image (uint8 (h,w,3), as `fit_inside` made it) on its way through the generator for one defect."""
 
     row: int
     defect: str

@@ -13,16 +13,18 @@ import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.known import Known, fetched
 from pipelines.correction.repeated import DUPLICATE_ID
 from pipelines.correction.row_keys import image_key, to_keys
 from pipelines.correction.rows import COMPARE, COPY, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
 from pipelines.correction.same_bytes import UNKNOWN_LABEL, claim
 from pipelines.correction.survey import route_name
-from pipelines.decode import DecodeLimits, ImageError, decode_with_size
-from pipelines.fetch import read_image
+from pipelines.decode import DecodeLimits, ImageError
+from pipelines.decode_process import decode_apart
+from pipelines.fetch import read_upload
+from pipelines.fit import fit_inside
 from pipelines.label_map import LabelMap, Route
-from pipelines.resize import resize_bicubic
 from pipelines.sampling import Sample
 
 #: Rows held decoded at a time.
@@ -41,9 +43,11 @@ class DecodeSettings:
 
     label_map: LabelMap
     image_size: int  # side of the model's input
+    fit: str = "stretch"  # how images get onto it
     sample: Sample = field(default_factory=lambda: Sample({}))
     strips: Sample = field(default_factory=lambda: Sample({}))
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
     known: "Known | ray.ObjectRef[Known]" = field(default_factory=Known)
     claims: ActorHandle | None = None
 
@@ -53,7 +57,7 @@ def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     known = fetched(settings.known)
     for start in range(0, table.num_rows, _BATCH):
         rows = table.slice(start, _BATCH).to_pylist()
-        uploads = fetch_uploads(rows, settings.limits)
+        uploads = fetch_uploads(rows, settings.limits, settings.allowed)
         decoded = [_identify(row, upload, settings, known) for row, upload in zip(rows, uploads, strict=True)]
         claim(settings.claims, decoded)
         for one, row, upload in zip(decoded, rows, uploads, strict=True):
@@ -62,13 +66,15 @@ def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         yield to_table(decoded, DECODED)
 
 
-def fetch_uploads(rows: Sequence[Mapping[str, Any]], limits: DecodeLimits) -> list[bytes | ImageError]:
+def fetch_uploads(
+    rows: Sequence[Mapping[str, Any]], limits: DecodeLimits, allowed: AllowedUris
+) -> list[bytes | ImageError]:
     """Each row's encoded image, or why there is none."""
     with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-        return list(pool.map(lambda row: _fetch(row, limits), rows))
+        return list(pool.map(lambda row: _fetch(row, limits, allowed), rows))
 
 
-def _fetch(row: Mapping[str, Any], limits: DecodeLimits) -> bytes | ImageError:
+def _fetch(row: Mapping[str, Any], limits: DecodeLimits, allowed: AllowedUris) -> bytes | ImageError:
     if row["refusal"] is not None:
         return ImageError(DUPLICATE_ID, row["refusal"])
     if row["image"] is not None:
@@ -76,7 +82,7 @@ def _fetch(row: Mapping[str, Any], limits: DecodeLimits) -> bytes | ImageError:
     if not row["source_uri"]:
         return ImageError("no_image", "the row has neither image bytes nor a uri")
     try:
-        return read_image(row["source_uri"], limits.max_bytes)
+        return read_upload(row["source_uri"], allowed, limits.max_bytes)
     except ImageError as error:
         return error
 
@@ -121,8 +127,8 @@ def _decode(
     started = time.perf_counter()
     side = settings.image_size
     try:
-        # Exactly as training makes its inputs (pipelines.training.data).
-        image, (width, height) = decode_with_size(upload, settings.limits, max_side=2 * side)
+        # Exactly as training makes its inputs (pipelines.training.decoding).
+        image, (width, height) = decode_apart(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         if row["labels"] is None:  # without labels it would pass for an image without defects
             decoded |= {"row_key": None, "image_key": None}  # the next run tries it again
@@ -131,7 +137,7 @@ def _decode(
             )
         decoded["in_strip"] = settings.strips.has(name, row["image_id"])
         if defects:
-            decoded["model_input"] = resize_bicubic(image, side, side).tobytes()
+            decoded["model_input"] = fit_inside(image, (width, height), side, settings.fit).tobytes()
         if defects or decoded["sampled"]:
             decoded["upload"] = upload
     except ImageError as error:

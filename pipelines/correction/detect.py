@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from model.errors import RunError
 from model.precision import choose_device
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.detected import file_of
 from pipelines.correction.parts import write_object
 from pipelines.correction.pending import Work, is_pending, read_plan
 from pipelines.correction.read_catalog import UnlabelledRow, read_unlabelled
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.detection.label import Found, Labeller, load_labeller, read_input
-from pipelines.fetch import read_image
+from pipelines.fetch import read_upload
 from pipelines.parquet_units import READ_ROWS, Unit
 from pipelines.placement import Placement, configure, tables
 from pipelines.progress import Progress
@@ -53,6 +54,7 @@ class DetectSettings:
     detector: str
     version: str
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
 
 
 def detect(works: Sequence[Work], settings: DetectSettings, placement: Placement) -> dict[str, int]:
@@ -60,7 +62,7 @@ def detect(works: Sequence[Work], settings: DetectSettings, placement: Placement
 
     Raises RunError and what Ray raises.
     """
-    configure(_BLOCK_BYTES, ["StorageReadError", "StorageWriteError"])
+    configure(_BLOCK_BYTES, ["StorageReadError", "StorageWriteError", "DecoderStartError"])
     units = ray.data.from_arrow([work.table() for work in works])
     counts = placement.actors(
         units, Detection, {"settings": settings, "device": placement.device}, 1, whole_blocks=True
@@ -106,7 +108,7 @@ class Detection:
                 for row, needs in zip(every, needed, strict=True)
             ]
             waiting = [row for row in rows if row.unlabelled]
-            found = iter(label_uploads(self._labeller, waiting, self._settings.limits, self._threads))
+            found = iter(label_uploads(self._labeller, waiting, self._settings, self._threads))
             for row in rows:
                 given = next(found) if row.unlabelled else None
                 unreadable += row.unlabelled and given is None
@@ -118,7 +120,7 @@ class Detection:
 
 
 def label_uploads(
-    labeller: Labeller, rows: Sequence[UnlabelledRow], limits: DecodeLimits, threads: int
+    labeller: Labeller, rows: Sequence[UnlabelledRow], settings: DetectSettings, threads: int
 ) -> Iterator[Found | None]:
     """Labels of each row's upload in order; None for one that cannot be read."""
 
@@ -126,8 +128,10 @@ def label_uploads(
         try:
             if row.image is None and not row.uri:
                 return None
-            data = row.image if row.image is not None else read_image(str(row.uri), limits.max_bytes)
-            return read_input(data, labeller.bundle.image_size, limits)
+            data = row.image
+            if data is None:
+                data = read_upload(str(row.uri), settings.allowed, settings.limits.max_bytes)
+            return read_input(data, labeller.bundle.image_size, settings.limits)
         except ImageError:
             return None
 

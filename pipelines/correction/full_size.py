@@ -4,47 +4,82 @@ In float32 a 50-megapixel photo takes 600 MB, and an edit several times that, in
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.edits import Edit, blend, identity_theta
+from model.edits import Edit, identity_theta
 from pipelines.correction.edit_codec import decode_edit
+from pipelines.correction.guided import Guided, Places
 from pipelines.pixels import to_tensor, to_uint8
+from pipelines.resize import resize_bicubic
 
 #: Side of a tile in pixels. Its tensors fit into a core's cache: as fast as whole images, although it computes each
 #: pixel's place itself.
 TILE = 256
+#: The generator's view of a moved upload is moved this much larger and then shrunk: an interpolation at its own size
+#: would be a blur that the generator did not see.
+_OVERSAMPLING = 2
+
+
+class Edited(NamedTuple):
+    """image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: where it is 0, the pixel
+    is as it was (or as it was moved), where it is 255, the edit's content. It lies as `image` does.
+    """
+
+    image: np.ndarray
+    matte: np.ndarray
+
+
+def apply_edits(image: np.ndarray, edits: Sequence[Mapping[str, Any]]) -> Edited:
+    """`image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
+
+    Each edit sees what the generator saw: the image as the edit before it left it, in 8 bits. It is moved once,
+    bicubically, white from outside; content and matte then follow its edges (see `guided`). What an edit neither paints
+    nor moves keeps its bytes. Without edits the matte is 0. The result does not depend on TILE.
+    """
+    edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
+    for value in edits:
+        edited = apply_edit(edited.image, decode_edit(value))
+    return edited
 
 
 @torch.inference_mode()
-def apply_edits(image: np.ndarray, edits: Sequence[Mapping[str, bytes]]) -> np.ndarray:
-    """`image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order: uint8 (H,W,3).
-
-    Each edit sees what the generator saw: the image as the edit before it left it, in 8 bits. The result is that of
-    `model.edits.apply_edit`.
-    """
-    for value in edits:
-        image = _apply(image, decode_edit(value))
-    return image
-
-
-def _apply(image: np.ndarray, edit: Edit) -> np.ndarray:
+def apply_edit(image: np.ndarray, edit: Edit) -> Edited:
+    """One edit, of one image (B is 1), as `apply_edits` does it."""
     moves = not torch.equal(edit.theta, identity_theta(1))
-    paint = torch.cat([edit.content, edit.matte], dim=1)
-    result = np.empty_like(image)
-    for window in _windows(*image.shape[:2]):
-        painted = _sample(paint, _grid(identity_theta(1), image.shape, window), "border")
-        content, matte = painted[:, :3], painted[:, 3:]
-        if moves:
-            result[window] = to_uint8(blend(_moved(image, edit.theta, window), content, matte))[0]
-        elif matte.any():
-            result[window] = to_uint8(blend(to_tensor(image[window][None]), content, matte))[0]
-        else:
+    size = image.shape[0], image.shape[1]
+    guided = (
+        Guided(_guide(image, edit)[0], edit.content[0], edit.matte[0], size) if edit.matte.any() else None
+    )
+    result, painted = np.empty_like(image), np.zeros(size, np.uint8)
+    for window in _windows(*size):
+        places = Places(size, edit.matte.shape[2:], window)
+        paints = guided is not None and guided.paints(places)
+        if not (moves or paints):
             result[window] = image[window]
-    return result
+            continue
+        pixels = _moved(image, edit.theta, window) if moves else to_tensor(image[window][None])
+        if guided is not None and paints:
+            content, matte = guided.at(places, pixels[0].clamp(-1, 1))
+            levels = (matte * 255).round_()
+            painted[window] = levels[0].numpy()
+            pixels = pixels + (content - pixels) * (levels / 255)
+        result[window] = to_uint8(pixels)[0]
+    return Edited(result, painted)
+
+
+def _guide(image: np.ndarray, edit: Edit) -> Tensor:
+    """What the generator saw, moved as the edit moves it: (1, 3, h, w)."""
+    height, width = edit.matte.shape[2:]
+    if torch.equal(edit.theta, identity_theta(1)):
+        return to_tensor(resize_bicubic(image, width, height)[None])
+    larger = resize_bicubic(image, _OVERSAMPLING * width, _OVERSAMPLING * height)
+    whole = slice(0, larger.shape[0]), slice(0, larger.shape[1])
+    return F.avg_pool2d(_moved(larger, edit.theta, whole), _OVERSAMPLING)
 
 
 def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
@@ -54,33 +89,30 @@ def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
 
 
-def _grid(theta: Tensor, shape: tuple[int, ...], window: tuple[slice, slice]) -> Tensor:
-    """The window's part of `affine_grid(theta, (1, C, H, W))`: (1, h, w, 2), coordinates (x, y) in the source."""
-    axes = [
-        (torch.arange(part.start, part.stop, dtype=torch.float32) * 2 + 1) / size - 1
-        for part, size in zip(window, shape[:2], strict=True)
-    ]
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    return torch.stack([x, y, torch.ones_like(x)], dim=-1)[None] @ theta[0].T
-
-
 def _moved(image: np.ndarray, theta: Tensor, window: tuple[slice, slice]) -> Tensor:
-    """The window's pixels after the move, (1, 3, h, w) in -1..1; white from outside the image."""
-    grid = _grid(theta, image.shape, window)
+    """The window's pixels of `affine_grid(theta)` over the image, (1, 3, h, w), about -1..1; white from outside it."""
     height, width = image.shape[:2]
-    pixels = (grid + 1) * torch.tensor([width, height]) / 2 - 0.5  # in the image's pixels
+    pixels = _sources(theta, image.shape, window)
     source = tuple(
-        slice(max(0, int(along.min().floor())), min(size, int(along.max().floor()) + 2))
+        slice(max(0, int(along.min().floor()) - 1), min(size, int(along.max().floor()) + 3))
         for along, size in ((pixels[..., 1], height), (pixels[..., 0], width))
     )
     if any(part.start >= part.stop for part in source):
-        return torch.ones(1, 3, *grid.shape[1:3])
+        return torch.ones(1, 3, *pixels.shape[1:3])
     part = to_tensor(image[source][None])
     start = torch.tensor([source[1].start, source[0].start])
     size = torch.tensor([part.shape[3], part.shape[2]])
-    within = ((pixels - start) * 2 + 1) / size - 1
-    return _sample(part - 1.0, within, "zeros") + 1.0
+    within = (((pixels - start) * 2 + 1) / size - 1).float()
+    moved = F.grid_sample(part - 1.0, within, mode="bicubic", padding_mode="zeros", align_corners=False)
+    return moved + 1.0
 
 
-def _sample(values: Tensor, grid: Tensor, outside: str) -> Tensor:
-    return F.grid_sample(values, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+def _sources(theta: Tensor, shape: tuple[int, ...], window: tuple[slice, slice]) -> Tensor:
+    """Where the window's pixels come from, float64 (1, h, w, 2): x and y in pixels, 0 the middle of the first."""
+    axes = [
+        (torch.arange(part.start, part.stop, dtype=torch.float64) * 2 + 1) / size - 1
+        for part, size in zip(window, shape[:2], strict=True)
+    ]
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    grid = torch.stack([x, y, torch.ones_like(x)], dim=-1)[None] @ theta[0].double().T
+    return (grid + 1) * torch.tensor([shape[1], shape[0]]) / 2 - 0.5

@@ -43,13 +43,14 @@ from pipelines.correction.run_output import remove_run, write_run
 from pipelines.correction.run_record import BFLOAT16_BATCH, STRIPS_PER_DEFECT, Run, describe, write_run_report
 from pipelines.correction.same_bytes import copy_followers, start_claims
 from pipelines.correction.survey import CLEAN
+from pipelines.lock import Lock
 from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 #: Errors of tasks that are tried again.
-_RETRIED = ["StorageReadError", "StorageWriteError"]
+_RETRIED = ["StorageReadError", "StorageWriteError", "DecoderStartError"]
 #: Bytes per block. Every block costs the engine's one scheduler tens of milliseconds, so not small; every
 #: worker holds a few, so not large.
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 1 << 20
@@ -57,11 +58,11 @@ _LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 1 << 20
 _BLOCKS_PER_ACTOR = 6
 
 
-def run(plan: Plan) -> Run:
+def run(plan: Plan, lock: Lock | None = None) -> Run:
     """Bring the output up to date with the catalog: correct what is new or changed, and publish the next manifest.
 
     Raises ConfigurationError before anything is changed, RunError and others after. Starts or joins Ray; the caller
-    shuts it down.
+    shuts it down. lock: of the output, held by the caller; where it is lost, nothing is published.
     """
     started = time.perf_counter()
     config = plan.config
@@ -82,7 +83,7 @@ def run(plan: Plan) -> Run:
         run.seconds["correct"] = 0.0
         if run.inspection.pending:
             with underway(), ray_session.our_errors():
-                _work(run, known, repeated, len(layers) - 1)
+                _work(run, known, repeated, len(layers) - 1, lock)
         elif plan.fid_weights is not None:
             run.fid_missing = "no image is new or changed"
         with run.stage("assemble"), underway(), ray_session.our_errors():
@@ -90,6 +91,8 @@ def run(plan: Plan) -> Run:
         run.seconds["total"] = time.perf_counter() - started
         write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
+        if lock is not None:
+            lock.confirm()
         _publish(run)
     return run
 
@@ -119,6 +122,7 @@ def inspect(run: Run, known: Any) -> Repeated:
         max(plan.config.fid_samples, STRIPS_PER_DEFECT),
         detector=plan.detector is not None,
         compare=plan.fid_weights is not None and plan.reference.is_catalog,
+        allowed=plan.config.allowed_uris,
     )
     try:
         run.inspection, repeated = inspect_pass.inspect(plan.listing, settings)
@@ -128,7 +132,7 @@ def inspect(run: Run, known: Any) -> Repeated:
     return repeated
 
 
-def _work(run: Run, known: Any, repeated: Repeated, attempt: int) -> None:
+def _work(run: Run, known: Any, repeated: Repeated, attempt: int, lock: Lock | None) -> None:
     """Detect, correct and measure."""
     plan, inspection = run.plan, run.inspection
     logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
@@ -146,6 +150,7 @@ def _work(run: Run, known: Any, repeated: Repeated, attempt: int) -> None:
             known,
             run.folder.journal(attempt),
             ReadSettings(plan.label_map, detected, conflicts=conflicts),
+            lock,
         )
     if plan.fid_weights is not None:
         with run.stage("fid"):
@@ -197,7 +202,10 @@ def _detect(run: Run, folder: str) -> dict[str, int]:
     config, detector = run.plan.config, run.plan.detector
     if config.detector is None or detector is None:
         raise ValueError("there is no detector")
-    settings = DetectSettings(folder, config.detector, detector.version, config.limits)
+    settings = DetectSettings(
+        *(folder, config.detector, detector.version, config.limits),
+        allowed=config.allowed_uris,
+    )
     return detect(run.inspection.needed(None), settings, run.placement)
 
 
@@ -216,8 +224,10 @@ def _survey_detected(run: Run, folder: str) -> None:
 
 def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
     """Look at ids that occur more than once; a reference to `Conflicts`."""
-    limits, read = run.plan.config.limits, ReadSettings(run.plan.label_map, detected)
-    settings = LookSettings(read, ray.put(repeated.contested), run.folder.at(LOOKED_FOLDER), limits)
+    config, read = run.plan.config, ReadSettings(run.plan.label_map, detected)
+    settings = LookSettings(
+        read, ray.put(repeated.contested), run.folder.at(LOOKED_FOLDER), config.limits, config.allowed_uris
+    )
     found = inspect_pass.find_conflicts(run.inspection.works, repeated, settings, run.placement)
     if found.rows:
         logger.warning(
@@ -226,14 +236,20 @@ def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
     return ray.put(found)
 
 
-def _correct(run: Run, known: Any, journal: str, read: ReadSettings) -> None:
-    """Stream what needs work through the steps and add up what comes back."""
+def _correct(run: Run, known: Any, journal: str, read: ReadSettings, lock: Lock | None) -> None:
+    """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
+    succeeds, and RunError where the lock is lost.
+    """
     commit = replace(run.plan.commit_settings(run.precision, journal), corrected_at=run.started_at)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         done = (row for table in tables(_summaries(run, known, commit, read)) for row in table.to_pylist())
         for summary in chain(done, copy_followers(commit, run.placement)):
             run.totals.add(summary)
             progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
+            if not run.plan.config.retry_failed:  # what failed before may well fail again
+                run.totals.check_promising(run.plan.config.max_failed)
+            if lock is not None:
+                lock.check()
     rows = run.totals.rows + run.totals.refreshed
     if rows != run.inspection.pending:
         raise RunError(
@@ -253,9 +269,11 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
     decode = DecodeSettings(
         plan.label_map,
         plan.image_size,
+        fit=plan.bundle.fit,
         sample=fid_sample.only((defects | set(compared.thresholds)) if is_measured else set()),
         strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
         limits=config.limits,
+        allowed=config.allowed_uris,
         known=known,
         claims=start_claims(),
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
 from pipelines import storage
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.known import Known, fetched
 from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.correction.read_catalog import SmallRow, read_small_rows, where_images_are
@@ -93,6 +94,7 @@ class InspectSettings:
     sample_size: int
     detector: bool = False
     compare: bool = False
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
     repeated: "Repeated | ray.ObjectRef[Repeated]" = field(default_factory=Repeated)
 
 
@@ -244,7 +246,7 @@ def _plan(
     routes: list[str | None] = []
     works, keys = [], []
     refuses = settings.label_map.unknown_labels == "fail"
-    versions = _versions(unit, rows)
+    versions = _versions(unit, rows, settings.allowed)
     for row, version in zip(rows, versions, strict=True):
         if settings.detector and row.unlabelled:
             routes.append(None)
@@ -283,7 +285,7 @@ def _plan(
     return pa.table(columns, schema=PLAN), todo, routes
 
 
-def _versions(unit: Unit, rows: list[SmallRow]) -> list[str | None]:
+def _versions(unit: Unit, rows: list[SmallRow], allowed: AllowedUris) -> list[str | None]:
     """What is known of each row's image without reading it; None where that is not enough to tell it from another."""
     embedded, fetched = where_images_are(unit)
     own = None
@@ -298,7 +300,7 @@ def _versions(unit: Unit, rows: list[SmallRow]) -> list[str | None]:
             return f"sha256:{row.sha256}"
         parts = [f"file:{own}" if own else None] if embedded else []
         if fetched:  # where the footer leaves open which rows hold their image, either change counts
-            parts.append(input_version(row.source_uri) if row.source_uri else "none")
+            parts.append(input_version(row.source_uri, allowed) if row.source_uri else "none")
         return None if None in parts else "+".join(map(str, parts))
 
     parts = [rows[start : start + _QUESTIONS] for start in range(0, len(rows), _QUESTIONS)]

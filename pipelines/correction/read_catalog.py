@@ -45,12 +45,21 @@ _SMALL_STEP = 8192
 Labels = list[tuple[str, float | None]]
 
 
-def list_catalog(uris: Sequence[str], limit: int | None = None, labelled: bool = True) -> Listing:
+def list_catalog(
+    uris: Sequence[str], limit: int | None = None, labelled: bool = True, fetches: bool = True
+) -> Listing:
     """Units of the catalog, checked. Raises ConfigurationError naming file and column (flag --catalog).
 
-    labelled: it must have a column of labels; a detector does without.
+    labelled: it must have a column of labels; a detector does without. fetches: URIs may be read; if not, some row
+    must have bytes.
     """
-    return list_units(uris, "--catalog", partial(check_catalog, labelled=labelled), limit)
+    listing = list_units(uris, "--catalog", partial(check_catalog, labelled=labelled), limit)
+    if listing.rows and not fetches and not listing.filled_columns & {"image", "image.bytes"}:
+        raise ConfigurationError(
+            f"--catalog {' '.join(uris)}: no row has image bytes, and no uri may be read; name the places that may be "
+            "read from, such as --allow-uri s3://bucket/uploads/"
+        )
+    return listing
 
 
 def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import ray
 
 from pipelines import storage
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.decode_rows import fetch_uploads
 from pipelines.correction.known import fetched
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
@@ -91,6 +92,7 @@ class LookSettings:
     contested: "KeySet | ray.ObjectRef[KeySet]"
     folder: str
     limits: DecodeLimits
+    allowed: AllowedUris = field(default_factory=AllowedUris)
 
 
 def look(table: pa.Table, settings: LookSettings) -> pa.Table:
@@ -105,9 +107,9 @@ def look(table: pa.Table, settings: LookSettings) -> pa.Table:
         for rows in read_work(work, settings.read):
             keys = id_keys(rows.column("image_id").to_pylist())
             chosen = rows.filter(pa.array(contested.has(keys)))
-            for row, upload in zip(
-                chosen.to_pylist(), fetch_uploads(chosen.to_pylist(), settings.limits), strict=True
-            ):
+            asked = chosen.to_pylist()
+            uploads = fetch_uploads(asked, settings.limits, settings.allowed)
+            for row, upload in zip(asked, uploads, strict=True):
                 content = upload.code if isinstance(upload, ImageError) else sha256(upload).hexdigest()
                 labels = [(label["label"], label["score"]) for label in row["labels"] or ()]
                 route = settings.read.label_map.route(labels, row["product_type"])

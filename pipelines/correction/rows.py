@@ -51,11 +51,17 @@ _CARRIED = [
     ("image_key", KEY),
 ]
 
-DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])  # uint8 (S,S,3) RGB
+#: model_input: uint8 RGB, the upload as `pipelines.fit.fit_inside` makes it for the generator.
+DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])
 
 #: One pass of the generator, in the order of `defects`. theta: float32 (2,3), little-endian; content: uint8
-#: (S,S,3), 0..255 for -1..1; matte: uint8 (S,S), 0..255 for 0..1.
-EDITS = pa.list_(pa.struct([("theta", pa.binary()), ("content", pa.binary()), ("matte", pa.binary())]))
+#: (h,w,3), 0..255 for -1..1; matte: uint8 (h,w), 0..255 for 0..1; width: w. They cover the upload, whatever its
+#: aspect ratio.
+EDITS = pa.list_(
+    pa.struct(
+        [("theta", pa.binary()), ("content", pa.binary()), ("matte", pa.binary()), ("width", pa.int32())]
+    )
+)
 
 EDITED = pa.schema([*_CARRIED, ("edits", EDITS), ("generator_seconds", pa.float32())])
 
@@ -83,6 +89,8 @@ SUMMARY = pa.schema(
                 )
             ),
         ),
+        # What corrected images fail of the marketplace's rules, by the rule's name.
+        ("profile_issues", pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int64())]))),
         ("decode_seconds", pa.float64()),
         ("generator_seconds", pa.float64()),
         ("commit_seconds", pa.float64()),
@@ -122,7 +130,7 @@ REFRESHED = pa.schema(
 SAMPLE = pa.schema(
     [("image_id", pa.string()), ("route", pa.string()), ("before", pa.binary()), ("after", pa.binary())]
 )
-#: Before and after for people, JPEG.
+#: Before and after for people, JPEG. rejected: the gate's message, null where corrected.
 STRIP = pa.schema(
     [
         ("image_id", pa.string()),
@@ -130,6 +138,7 @@ STRIP = pa.schema(
         ("product_type", pa.string()),
         ("before", pa.binary()),
         ("after", pa.binary()),
+        ("rejected", pa.string()),
     ]
 )
 

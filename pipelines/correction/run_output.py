@@ -33,12 +33,10 @@ def check_output(output: str, catalogs: tuple[str, ...]) -> None:
                 f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {place}, where a --catalog "
                 "lies; choose another folder"
             )
-    fs, path = storage.resolve(output)
-    try:
+    with storage.as_configuration_error(output, _FLAG, "read"):
+        fs, path = storage.resolve(output)
         if fs.isfile(path):
             raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
-    except storage.STORAGE_ERRORS as error:
-        raise ConfigurationError(f"{_FLAG} {output}: cannot be read: {error}") from error
 
 
 def remove_run(output: str) -> None:

@@ -121,6 +121,7 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "corrected_now": {status: totals.statuses[status] for status in STATUSES},
         "counts_by_route": {route: dict(counts) for route, counts in sorted(totals.routes.items())},
         "errors": [asdict(error) for error in totals.top_errors],
+        "profile_issues": dict(sorted(totals.profile_issues.items())),
         "fid_missing": run.fid_missing,
         "seconds": run.seconds,
         "core_seconds": dict(totals.seconds),
@@ -154,12 +155,18 @@ def write_run_report(run: Run) -> None:
         model_version=plan.bundle.version,
         configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},
         errors=totals.top_errors,
+        profile=None if plan.delivery.profile is None else plan.delivery.profile.name,
+        profile_issues=totals.profile_issues,
         fid=run.fid,
         fid_missing=run.fid_missing,
         strips=_strips(run.folder, defects),
     )
     write_report(run.folder.at(), summary)
-    picture = contact_sheet(summary.strips)
+    corrected = {
+        defect: [strip for strip in strips if strip.rejected is None]
+        for defect, strips in summary.strips.items()
+    }
+    picture = contact_sheet(corrected)
     if picture is not None:
         storage.write_bytes(run.folder.at(REPORT, "before_after.png"), picture)
 

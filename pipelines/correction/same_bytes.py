@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 
 from model.errors import RunError
 from pipelines import storage
-from pipelines.correction.keys import image_uri
+from pipelines.correction.keys import format_of, image_uri
 from pipelines.correction.known import fetched, read_part
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.row_keys import KeySet, key_of, to_keys
@@ -42,15 +42,18 @@ _TASKS = 64
 #: What a row does not take over from the one with the same image.
 _OWN = ("image_id", "source_uri", "product_type", "input_version", "row_key", "image_key")
 
+#: What `content_key` is of.
+_CONTENT = ("input_sha256", "defects", "product_type")
+
 #: Code of a row whose labels, not its image, are refused.
 UNKNOWN_LABEL = "unknown_label"
 
 _PART = pa.schema([("part", pa.string())])
 
 
-def content_key(sha256: str, defects: Sequence[str]) -> bytes:
-    """Of an image and what is to be done with it, whosever it is."""
-    return key_of("content", sha256, *defects)
+def content_key(sha256: str, defects: Sequence[str], product_type: str | None) -> bytes:
+    """Of an image and what is to be done with it, whosever it is. A gate may judge by the product's type."""
+    return key_of("content", sha256, product_type, *defects)
 
 
 class Claims:
@@ -85,7 +88,7 @@ def claim(claims: "ActorHandle | None", rows: Sequence[dict[str, Any]]) -> None:
     ]
     if claims is None or not asking:
         return
-    questions = [(content_key(row["input_sha256"], row["defects"]), key_of(row["place"])) for row in asking]
+    questions = [(content_key(*(row[name] for name in _CONTENT)), key_of(row["place"])) for row in asking]
     try:
         answers: list[bool] = ray.get(claims.claim.remote(questions))
     except RayError as error:
@@ -157,7 +160,7 @@ def copy_parts(table: pa.Table, first: Any, settings: "CommitSettings") -> Itera
 def _finish(
     follower: dict[str, Any], keys: KeySet, rows: pa.Table, settings: "CommitSettings"
 ) -> dict[str, Any]:
-    key = to_keys([content_key(follower["input_sha256"], follower["defects"])])
+    key = to_keys([content_key(*(follower[name] for name in _CONTENT))])
     if not keys.has(key)[0]:
         raise RunError(
             f"the image of {follower['image_id']!r} ({follower['place']}) was left to another row, and none has it; "
@@ -166,7 +169,8 @@ def _finish(
     (found,) = rows.slice(int(np.searchsorted(keys.keys, key)[0]), 1).to_pylist()
     done: dict[str, Any] = {**found, **{name: follower[name] for name in _OWN}}
     if found["output_uri"] is not None:
-        done["output_uri"] = image_uri(settings.output, done["defect"], done["image_id"], settings.format)
+        format = format_of(found["output_uri"])  # not the setting: PNG where JPEG would not stay white
+        done["output_uri"] = image_uri(settings.output, done["defect"], done["image_id"], format)
         if done["output_uri"] != found["output_uri"]:
             try:
                 data = storage.read_bytes(found["output_uri"])
@@ -177,8 +181,9 @@ def _finish(
 
 
 def _contents(rows: pa.Table) -> np.ndarray:
-    pairs = zip(rows.column("input_sha256").to_pylist(), rows.column("defects").to_pylist(), strict=True)
-    return to_keys([content_key(sha256 or "", defects or ()) for sha256, defects in pairs])
+    columns = (rows.column(name).to_pylist() for name in _CONTENT)
+    rows_of = zip(*columns, strict=True)
+    return to_keys([content_key(sha256 or "", defects or (), kind) for sha256, defects, kind in rows_of])
 
 
 def _task(function: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from model.errors import TooManyFailedError
 from pipelines.correction.rows import SUMMARY, to_table
 from pipelines.report import TopError
 from pipelines.schemas import STATUSES
@@ -15,6 +16,8 @@ from pipelines.schemas import STATUSES
 EXAMPLES = 3
 #: Codes in the tables of errors.
 TOP_ERRORS = 20
+#: So many failures and nothing else, and the run ends: something is wrong that is not the images'.
+HOPELESS = 1000
 _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 
 
@@ -32,8 +35,10 @@ def summarise(
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
+    issues: Counter[str] = Counter()
     for row, route in zip(manifest, routes, strict=True):
         by_route.setdefault(route, Counter())[row["status"]] += 1
+        issues.update({issue.split()[0] for issue in row.get("profile_issues") or ()})
         if row["error_code"] is not None:
             errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
     summary = {
@@ -50,6 +55,7 @@ def summarise(
             }
             for code, rows in sorted(errors.items())
         ],
+        "profile_issues": [{"rule": rule, "count": count} for rule, count in sorted(issues.items())],
         **seconds,
     }
     return to_table([summary], SUMMARY)
@@ -65,6 +71,7 @@ class Totals:
     parts: int = 0  # of the journal
     statuses: Counter[str] = field(default_factory=Counter)
     routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
+    profile_issues: Counter[str] = field(default_factory=Counter)  # rule -> corrected images that fail it
     seconds: Counter[str] = field(default_factory=Counter)  # of one core, by stage
     _error_counts: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -83,8 +90,25 @@ class Totals:
             self._error_counts[code] += error["count"]
             examples = [(example["image_id"], example["message"]) for example in error["examples"]]
             self._examples[code] = sorted([*self._examples.get(code, []), *examples])[:EXAMPLES]
+        self.profile_issues.update({one["rule"]: one["count"] for one in summary["profile_issues"] or ()})
         for name in _STAGES:
             self.seconds[name] += summary[name]
+
+    def check_promising(self, max_failed: float) -> None:
+        """Raise TooManyFailedError where HOPELESS images were to be corrected and every one failed.
+
+        max_failed: the tolerated share of failures; 1 tolerates this too.
+        """
+        failed = self.statuses["failed"]
+        attempted = self.rows + self.refreshed - self.statuses["passthrough"]
+        if max_failed < 1 and HOPELESS <= failed == attempted:
+            top = self.top_errors[0]
+            raise TooManyFailedError(
+                f"the first {failed} images that were to be corrected all failed, {top.count} of them with "
+                f"{top.code} ({top.example_ids[0]}: {top.example_message}): look for one cause (storage, credentials, "
+                "--allow-uri), then run again with --retry-failed; what was done is kept, and --max-failed 1 goes on "
+                "whatever fails"
+            )
 
     @property
     def top_errors(self) -> list[TopError]:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.errors import RunError
 from pipelines import storage
 from pipelines.decode import ImageError
 from pipelines.parquet_units import READ_ROWS, StorageReadError
@@ -25,6 +26,10 @@ OPEN_CURSORS = 8
 #: Bytes asked of storage at a time. Without it a column is read a whole row group at a time, which may be gigabytes. A
 #: page is held whole all the same, and writers commonly put up to 1,024 values of a row group into one, however large.
 BUFFER_BYTES = 4 << 20
+
+
+class ChangedSourceError(RunError):
+    """A table is not the one any more whose rows the plan has numbered."""
 
 
 class Cells:
@@ -40,15 +45,16 @@ class Cells:
         while self._open:
             self._open.popitem()[1].close()
 
-    def read(self, uri: str, row: int, column: str, role: str = "") -> Any:
+    def read(self, uri: str, row: int, column: str, role: str = "", version: str | None = None) -> Any:
         """The value in `row` (from 0, over the whole file) of `column`: bytes, or a dict of a struct's fields, or None.
 
-        role: requests of one role have a place of their own in the file. Raises StorageReadError where the file cannot
-        be read, which is not this row's fault, and ImageError `missing` where it has no such row or column.
+        role: requests of one role have a place of their own in the file. version: see `Locator`. Raises
+        StorageReadError where the file cannot be read, which is not this row's fault, ChangedSourceError where it is of
+        another version, and ImageError `missing` where it has no such row or column.
         """
         key = (uri, column, role)
         try:
-            cursor = self._open.pop(key, None) or _Cursor(uri, column)
+            cursor = self._open.pop(key, None) or _Cursor(uri, column, version)
             self._open[key] = cursor
             if len(self._open) > OPEN_CURSORS:
                 self._open.popitem(last=False)[1].close()
@@ -60,7 +66,7 @@ class Cells:
 class _Cursor:
     """A place in one column of one file."""
 
-    def __init__(self, uri: str, column: str) -> None:
+    def __init__(self, uri: str, column: str, version: str | None) -> None:
         filesystem, path = storage.arrow_filesystem(uri)
         self._uri, self._column = uri, column
         with ExitStack() as opened:
@@ -70,6 +76,13 @@ class _Cursor:
             metadata = self._file.metadata
             sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
             self._starts = np.cumsum([0, *sizes])
+            if (
+                version is not None and (now := storage.version(uri)) != version
+            ):  # of what has been opened, or later
+                raise ChangedSourceError(
+                    f"{uri} was rewritten while it was being prepared ({version}, now {now}): its rows are known by "
+                    "number, so leave it as it is until a run has finished"
+                )
             self.close = opened.pop_all().close
         self._group = -1
         self._batches: Iterator[pa.RecordBatch] = iter(())

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines import storage
-from pipelines.dataset.job import collect, remove_done
+from pipelines.dataset.failures import Failures, count_once
+from pipelines.dataset.job import Collected, collect, remove_done
 from pipelines.dataset.output import Places, generation_records
 from pipelines.dataset.plan import Plan
 from pipelines.dataset.report import Preparation, listed_unreadable, nested, write_report
@@ -30,13 +31,18 @@ def finish(places: Places, work: Work, description: Description) -> Totals:
     Returns the totals of this generation. May be repeated: a run that is killed here is finished by the next.
     """
     plan = work.plan
-    record, known = collect(work)
-    storage.write_bytes(places.ids(plan.generation), known.to_bytes())
-    storage.write_bytes(places.record(plan.generation), record.to_bytes())
+    found = collect(work)
+    failures = all_failures(places, plan.generation, found)
+    storage.write_bytes(places.ids(plan.generation), found.known.to_bytes())
+    if failures is not None:
+        storage.write_bytes(places.failed(plan.generation), failures.to_bytes())
+    storage.write_bytes(places.record(plan.generation), found.record.to_bytes())
     whole, generations = UnitRecord(), []
     for number, part in enumerate(generation_records(places, plan.generation + 1)):
         generations.append({"generation": number, "entries": nested(part.totals).get("entries", {})})
         whole.merge(part)
+    if failures is not None:
+        count_once(whole.totals, failures, plan.nameless, found.record.totals, work.settings.groups)
     made = fingerprint(whole.totals, description.label_map)
     summary = {
         "fingerprint": made,
@@ -54,7 +60,17 @@ def finish(places: Places, work: Work, description: Description) -> Totals:
     text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
     storage.write_bytes(places.summary, text.encode())
     remove_done(work)
-    return record.totals
+    return found.record.totals
+
+
+def all_failures(places: Places, generation: int, found: Collected) -> Failures | None:
+    """What cannot be read of all generations; None where an earlier one did not keep what of it."""
+    if generation == 0:
+        return found.failures
+    uri = places.failed(generation - 1)
+    if not storage.exists(uri):
+        return None
+    return found.failures.after(Failures.from_bytes(storage.read_bytes(uri)), found.tried.hashes)
 
 
 def fingerprint(totals: Totals, label_map: str) -> str:

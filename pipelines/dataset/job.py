@@ -11,23 +11,28 @@ Nothing that grows with the photos stays on the driver but eight bytes per image
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from model.errors import ConfigurationError, RunError
+from model.errors import RunError
 from pipelines import storage
 from pipelines.ahead import map_ahead
+from pipelines.dataset.failures import NAMELESS, Failures
 from pipelines.dataset.known import KnownIds, hash_ids
-from pipelines.dataset.plan import planned_keys
+from pipelines.dataset.plan import Plan, planned_marks
 from pipelines.dataset.totals import UnitRecord
 from pipelines.dataset.unit import HELD_BACK, UNITS, UnitWorker, Work, prepare_units
 from pipelines.progress import Progress
 from pipelines.saliency import CLASSICAL
+
+if TYPE_CHECKING:  # importing Ray takes seconds
+    from pipelines.placement import Placement
+    from pipelines.ray_session import Cluster
 
 logger = logging.getLogger(__name__)
 
@@ -37,65 +42,68 @@ MAX_BLOCKS = 2000
 GPU_SHARE = 0.25
 
 
-@dataclass(frozen=True)
-class Actors:
-    """How many processes hold the saliency network, and where it runs. most: None leaves it to the autoscaler."""
-
-    device: str
-    least: int
-    most: int | None
-    gpus: float = 0.0
-
-
 def place_actors(
-    saliency: str, device: str, gpus_per_actor: float | None, cluster: Any, units: int
-) -> Actors:
-    """Decide where the saliency network runs. cluster: of `pipelines.ray_session`.
+    saliency: str, device: str, gpus_per_actor: float | None, cluster: "Cluster", units: int
+) -> "Placement":
+    """Decide where the saliency network runs: see `pipelines.placement.place`.
 
     device: 'auto' takes GPUs where there are any and the network has weights. Raises ConfigurationError for GPUs that
     the cluster does not have and no autoscaler can add.
     """
-    wants = device == "cuda" or gpus_per_actor is not None
-    if wants and not cluster.gpus and not cluster.scales:
-        flag = "--saliency-device cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
-        raise ConfigurationError(f"{flag}: the cluster has no GPU; use --saliency-device cpu")
-    cpus = max(1, int(cluster.cpus))
-    if wants or (device == "auto" and cluster.gpus and saliency != CLASSICAL):
-        share = gpus_per_actor or GPU_SHARE
-        fit = min(cpus, int(cluster.gpus / share)) if cluster.gpus else 1
-        if cluster.gpus and share > cluster.gpus and not cluster.scales:
-            raise ConfigurationError(
-                f"--gpus-per-actor {share:g}: the cluster has {cluster.gpus:g} GPUs; ask for fewer"
-            )
-        return Actors("cuda", 1, None if cluster.scales else max(1, min(units, fit)), share)
-    count = max(1, min(units, cpus))
-    return Actors("cpu", count, None if cluster.scales else count)
+    from pipelines.placement import place
+
+    if saliency == CLASSICAL and device == "auto" and gpus_per_actor is None:
+        device = "cpu"
+    most = min(units, max(1, int(cluster.cpus)))  # each has a CPU's work besides
+    flag = "--saliency-device"
+    placed = place(device, cluster, None, gpus_per_actor, most, flag, GPU_SHARE)
+    return replace(placed, cpus_per_actor=1.0, unbounded=cluster.scales)
 
 
-def run_units(work: Work, actors: Actors | None) -> None:
+def run_units(work: Work, actors: "Placement | None") -> None:
     """Prepare the units of the plan that are not done yet, on the Ray that is connected.
 
     actors: None runs tasks, without saliency. Raises what workers raise.
     """
-    done = _done_units(work)
-    left = [unit for unit in range(work.plan.units) if unit not in done]
-    if done:
-        logger.info("%d of %d units are done already", len(done), work.plan.units)
+    left = units_left(work.plan, work.done_folder)
+    if len(left) < work.plan.units:
+        logger.info("%d of %d units are done already", work.plan.units - len(left), work.plan.units)
     with Progress("prepare", work.plan.planned, sys.stderr) as progress:
-        progress.resume(sum(len(work.plan.span(unit)) for unit in done))
+        progress.resume(work.plan.planned - sum(len(work.plan.span(unit)) for unit in left))
         for summaries in _summaries(left, work, actors) if left else ():
             for summary in summaries.to_pylist():
                 progress.update(summary["entries"], summary["unreadable"])
 
 
-def collect(work: Work) -> tuple[UnitRecord, KnownIds]:
-    """The sum over all units' records, and the ids that were prepared.
+def units_left(plan: Plan, done_folder: str) -> list[int]:
+    """The units that have no record."""
+    done = {int(PurePosixPath(uri).stem) for uri in storage.list_files(done_folder, ".parquet")}
+    return [unit for unit in range(plan.units) if unit not in done]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a generation came to. record: the sum over its units. tried: marks (`listing.marks_of`) of all entries.
+
+    known: of those that were prepared. failures: the others.
+    """
+
+    record: UnitRecord
+    tried: KnownIds
+    known: KnownIds
+    failures: Failures
+
+
+def collect(work: Work) -> Collected:
+    """Add up all units' records.
 
     Raises RunError where entries were lost or doubled, or the shards are not those that the records name.
     """
-    total, failed = UnitRecord(), [np.empty(0, np.uint64)]
+    total, failures, pairs, sides = UnitRecord(), Failures(), KnownIds(), KnownIds()
     for record in _records(work):
-        failed.append(hash_ids(record.failed))
+        failures.add(record.failed)
+        pairs.merge(hash_ids([mark for mark, _ in record.halved]))
+        sides.merge(hash_ids([mark for _, mark in record.halved]))
         total.merge(record)
     plan = work.plan
     counts = total.totals.counts
@@ -108,13 +116,15 @@ def collect(work: Work) -> tuple[UnitRecord, KnownIds]:
     ):
         counts[f"entries/{outcome}"] += count
     if plan.nameless:
-        total.totals.add_unreadable("", "no_image_id", "image_id is empty", plan.nameless)
+        total.totals.add_unreadable("", NAMELESS, "image_id is empty", plan.nameless)
     check_conservation(total, work)
     total.shards = []  # they are as many as the data are large
-    known = KnownIds()
-    for keys in planned_keys(work.plan_folder, plan):
-        known.add(keys)
-    return total, known.without(np.concatenate(failed))
+    tried = KnownIds()
+    for marks in planned_marks(work.plan_folder, plan):
+        tried.add(marks)
+    known = tried.without(failures.hashes).without(pairs.hashes)
+    known.merge(sides.hashes)
+    return Collected(total, tried, known, failures)
 
 
 def check_conservation(total: UnitRecord, work: Work) -> None:
@@ -141,35 +151,20 @@ def remove_done(work: Work) -> None:
         storage.remove_unfinished(folder)
 
 
-def _done_units(work: Work) -> set[int]:
-    uris = storage.list_files(work.done_folder, ".parquet")
-    return {int(PurePosixPath(uri).stem) for uri in uris}
-
-
 def _records(work: Work) -> Iterator[UnitRecord]:
     """The records of all units, a few in memory at a time."""
     for _, data in map_ahead(lambda unit: storage.read_bytes(work.done(unit)), range(work.plan.units)):
         yield UnitRecord.from_bytes(data)
 
 
-def _summaries(units: Sequence[int], work: Work, actors: Actors | None) -> Iterator[pa.Table]:
+def _summaries(units: Sequence[int], work: Work, actors: "Placement | None") -> Iterator[pa.Table]:
     import ray.data
 
-    from pipelines.placement import Instance, configure, on_tasks, tables
+    from pipelines.placement import configure, on_tasks, tables
 
-    configure(16 << 20, ["StorageReadError", "UnitStorageError"])
+    configure(16 << 20, ["StorageReadError", "UnitStorageError", "DecoderStartError"])
     chunks: list[NDArray[np.int64]] = np.array_split(np.array(units, np.int64), min(len(units), MAX_BLOCKS))
     source = ray.data.from_arrow([pa.table({"unit": chunk}, UNITS) for chunk in chunks])
     if actors is None:
         return tables(on_tasks(source, prepare_units, {"work": work}, cpus=1))
-    pool = ray.data.ActorPoolStrategy(min_size=actors.least, max_size=actors.most)
-    made = source.map_batches(
-        Instance,
-        fn_constructor_kwargs={"kind": UnitWorker, "settings": {"work": work}},
-        batch_format="pyarrow",
-        batch_size=None if not actors.gpus else 1,
-        compute=pool,
-        num_cpus=1,
-        num_gpus=actors.gpus or None,
-    )
-    return tables(made)
+    return tables(actors.actors(source, UnitWorker, {"work": work}, batch_size=1, whole_blocks=True))

@@ -6,7 +6,8 @@
     OUTPUT/dataset.json                          written last: the dataset is finished
     OUTPUT/work/plan/GGG/                        what a generation prepares, see `plan`
     OUTPUT/work/done/GGG/UUUUUU.parquet          records of finished units, while a generation is being prepared
-    OUTPUT/work/generations/GGG.parquet, GGG-ids.parquet     its totals and known ids, afterwards
+    OUTPUT/work/generations/GGG.parquet, GGG-ids.parquet, GGG-failed.parquet     afterwards: its totals, its known ids,
+                                                 and what cannot be read of all generations up to it
 
 A generation is one run of the job: the first makes the dataset, each further one adds photos.
 """
@@ -74,6 +75,10 @@ class Places:
     def ids(self, generation: int) -> str:
         """The ids that a finished generation prepared."""
         return storage.join(self.work, "generations", f"{generation:03}-ids.parquet")
+
+    def failed(self, generation: int) -> str:
+        """What of this generation and of those before could not be read."""
+        return storage.join(self.work, "generations", f"{generation:03}-failed.parquet")
 
     @property
     def owned(self) -> list[str]:

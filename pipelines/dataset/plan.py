@@ -11,7 +11,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from model.errors import ConfigurationError, RunError
 from pipelines import storage
 from pipelines.dataset.known import KnownIds
+from pipelines.dataset.listing import Listing, fresh_entries, key_of, marks_of
 from pipelines.dataset.records import ENTRIES, Entry, Locator
 from pipelines.dataset.rows import RowSettings, split_of_entry
-from pipelines.dataset.totals import LISTED
 from pipelines.splits import TEST, hash_number
 
 logger = logging.getLogger(__name__)
@@ -69,18 +69,6 @@ class Plan:
         return range(unit * self.unit_entries, min(self.planned, (unit + 1) * self.unit_entries))
 
 
-@dataclass
-class _Listing:
-    """What is counted while entries are listed."""
-
-    listed: int = 0
-    planned: int = 0
-    known: int = 0
-    duplicates: int = 0
-    nameless: int = 0
-    examples: list[str] = field(default_factory=list)
-
-
 def unit_entries(entries: int, settings: RowSettings, shard_bytes: int) -> int:
     """Entries per unit: they fill about one shard, or are fewer so that all cores can share the work."""
     pixels = 0.75 * settings.max_side**2  # photos are not square
@@ -91,7 +79,7 @@ def unit_entries(entries: int, settings: RowSettings, shard_bytes: int) -> int:
 
 def make_plan(
     folder: str,
-    entries: Iterable[Entry],
+    entries: Callable[[], Iterable[Entry]],
     known: KnownIds,
     check: Callable[[Entry], None],
     *,
@@ -103,16 +91,19 @@ def make_plan(
 ) -> Plan:
     """List `entries` once, streaming, write the plan to `folder` (a URI) and commit it.
 
-    known: keys (`key_of`) that earlier generations prepared. check: raises ConfigurationError for an entry of
+    entries: lists all, again where a message needs a second look. known: `marks_of` what earlier generations
+    prepared. check: raises ConfigurationError for an entry of
     which nothing can be made. size_of_units: entries per unit, from how many there are. notes: asked after listing.
+
+    Raises ConfigurationError for an id that a photo and a given pair have, too.
     """
     storage.remove(folder)  # of a run that ended before it had committed
-    counted = _Listing()
+    counted = Listing()
     hashes: list[int] = []  # negated, a heap: the smallest `test_limit`
-    fresh = _fresh(entries, known, counted, check)
+    fresh = fresh_entries(entries, known, check, counted)
     number = 0
     while chunk := list(islice(fresh, FILE_ENTRIES)):
-        _write_entries(storage.join(folder, f"entries-{number:05}.parquet"), chunk)
+        _write_entries(entries_uri(folder, number), chunk)
         if test_limit is not None:
             _keep_smallest(hashes, chunk, test_limit)
         number += 1
@@ -151,7 +142,7 @@ def read_entries(folder: str, span: range) -> Iterator[Entry]:
     """The entries whose numbers are in `span`. Raises RunError where the plan lacks them."""
     found = 0
     for file in range(span.start // FILE_ENTRIES, -(-span.stop // FILE_ENTRIES)):
-        uri = storage.join(folder, f"entries-{file:05}.parquet")
+        uri = entries_uri(folder, file)
         for entry in _read_file(
             uri, range(span.start - file * FILE_ENTRIES, span.stop - file * FILE_ENTRIES)
         ):
@@ -161,17 +152,17 @@ def read_entries(folder: str, span: range) -> Iterator[Entry]:
         raise RunError(f"the plan in {folder} is damaged: it lacks entries; start anew with --overwrite")
 
 
-def planned_keys(folder: str, plan: Plan) -> Iterator[list[str]]:
-    """`key_of` all entries, some thousands at a time."""
+def entries_uri(folder: str, file: int) -> str:
+    """Where the FILE_ENTRIES entries are that come after those of the files before."""
+    return storage.join(folder, f"entries-{file:05}.parquet")
+
+
+def planned_marks(folder: str, plan: Plan) -> Iterator[list[str]]:
+    """`marks_of` all entries, some thousands of entries at a time."""
     for file in range(-(-plan.planned // FILE_ENTRIES)):
-        data = storage.read_bytes(storage.join(folder, f"entries-{file:05}.parquet"))
-        table = pq.read_table(pa.BufferReader(data), columns=["image_id", "defect"])
-        yield [key_of(Entry(row["image_id"], defect=row["defect"])) for row in table.to_pylist()]
-
-
-def key_of(entry: Entry) -> str:
-    """What may come only once: an image, or of given pairs an image with a defect."""
-    return entry.image_id if entry.defect is None else f"{entry.image_id}\0{entry.defect}"
+        data = storage.read_bytes(entries_uri(folder, file))
+        table = pq.read_table(pa.BufferReader(data), columns=["image_id", "defect", "source", "target"])
+        yield [mark for row in table.to_pylist() for mark in marks_of(_from_row(row))]
 
 
 def in_test_catalog(entry: Entry, last_hash: str | None) -> bool:
@@ -179,29 +170,6 @@ def in_test_catalog(entry: Entry, last_hash: str | None) -> bool:
     if split_of_entry(entry) != TEST:
         return False
     return last_hash is None or _catalog_order(entry) <= int(last_hash, 16)
-
-
-def _fresh(
-    entries: Iterable[Entry], known: KnownIds, counted: _Listing, check: Callable[[Entry], None]
-) -> Iterator[Entry]:
-    """The entries that have an id and are not known, in order; all are counted."""
-    entries, seen = iter(entries), KnownIds()
-    while chunk := list(islice(entries, FILE_ENTRIES)):
-        counted.listed += len(chunk)
-        named = [entry for entry in chunk if entry.image_id]
-        counted.nameless += len(chunk) - len(named)
-        keys = [key_of(entry) for entry in named]
-        for entry, known_already, first in zip(named, known.has(keys), seen.add(keys), strict=True):
-            if not first:
-                counted.duplicates += 1
-                if len(counted.examples) < LISTED:
-                    counted.examples.append(entry.image_id)
-            elif known_already:
-                counted.known += 1
-            else:
-                check(entry)
-                counted.planned += 1
-                yield entry
 
 
 def _keep_smallest(heap: list[int], chunk: Iterable[Entry], size: int) -> None:

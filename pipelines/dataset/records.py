@@ -20,6 +20,7 @@ class Locator(NamedTuple):
     row: int | None = None  # number of the row in the parquet file, from 0; None: the file is the image
     column: str | None = None  # binary, or struct with `bytes`
     part: str | None = None  # LEFT or RIGHT half; None: the whole picture
+    version: str | None = None  # of a cell's file when its rows were numbered, see `storage.version`
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,16 @@ class Entry:
     split: str | None = (
         None  # 'train' or 'test' where the reader's dataset says so; None: by hash of image_id
     )
+    # Of a pair: the side ('source', 'target', or both with a space between) that the dataset has as an unpaired row.
+    completes: str | None = None
 
 
 @dataclass(frozen=True)
 class Record:
     """An entry with its encoded bytes.
 
-    error: (code, message) of bytes that could not be read; the record then has none of them.
+    error: (code, message) of an image that could not be read; the record then has none. mask_error: the code where that
+    holds of the mask alone: the photo serves without, whether its mask is absent or damaged.
     """
 
     entry: Entry
@@ -53,10 +57,17 @@ class Record:
     target: bytes | None = None
     mask: bytes | None = None
     error: tuple[str, str] | None = None
+    mask_error: str | None = None
 
 
 _LOCATOR = pa.struct(
-    [("uri", pa.string()), ("row", pa.int64()), ("column", pa.string()), ("part", pa.string())]
+    [
+        ("uri", pa.string()),
+        ("row", pa.int64()),
+        ("column", pa.string()),
+        ("part", pa.string()),
+        ("version", pa.string()),
+    ]
 )
 
 #: Entries as a table: the plan of a preparation.
@@ -69,5 +80,6 @@ ENTRIES = pa.schema(
         ("defect", pa.string()),
         ("product_type", pa.string()),
         ("split", pa.string()),
+        ("completes", pa.string()),
     ]
 )

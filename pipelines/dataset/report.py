@@ -32,7 +32,7 @@ MASKS = {
     "saliency_good": "From the saliency network, trusted",
     "saliency_doubtful": "From the saliency network, below the threshold",
     "missing": "No mask came with the photo",
-    "unreadable": "The mask that came could not be read",
+    "unreadable": "The mask that came is absent or cannot be read",
     "wrong_size": "The mask that came had another size than the photo",
 }
 #: The measures of `mask_quality`, as a sentence about what is wrong.

@@ -14,13 +14,16 @@ import numpy as np
 from pipelines.ahead import map_ahead
 from pipelines.dataset.cells import Cells
 from pipelines.dataset.records import LEFT, Entry, Locator, Record
-from pipelines.decode import ImageError, decode_image
+from pipelines.decode import ImageError
+from pipelines.decode_process import decode_image_apart
 from pipelines.encode import encode_image
 from pipelines.fetch import read_image
 
 #: Entries whose files are fetched ahead. Each may hold some images of up to 32 MB.
 FETCH_THREADS = 8
 
+#: Of `fetch.read_image`: neither absent nor forbidden.
+STORAGE_FAILED = "unreadable"
 ROLES = ("source", "target", "mask")
 
 _Fetched = Mapping[str, bytes | ImageError]  # by URI
@@ -39,9 +42,10 @@ def records(entries: Iterable[Entry]) -> Iterator[Record]:
 
     A half of a picture (LEFT, RIGHT) comes as PNG, lossless; all other bytes are as stored. A cell that is null counts
     as if the entry had not named it; an entry of which no image is left has the error `no_image`. Other errors: the
-    codes of `fetch.read_image`, and for halves those of `decode.decode_image` and `odd_width`.
+    codes of `fetch.read_image`, and for halves those of `decode.decode_image` and `odd_width`. A mask that cannot be
+    read is none, with its code in `mask_error`, unless the storage failed.
 
-    Raises StorageReadError where a parquet file cannot be read.
+    Raises StorageReadError where a parquet file cannot be read, ChangedSourceError where it was rewritten.
     """
     with Cells() as cells:
         for entry, files in map_ahead(_fetch_files, entries, FETCH_THREADS):
@@ -66,27 +70,43 @@ def _places(entry: Entry) -> dict[str, Locator]:
 
 
 def _record(entry: Entry, files: _Fetched, cells: Cells) -> Record:
-    found: dict[str, bytes] = {}
-    whole: dict[Locator, bytes | None] = {}
-    halves: _Halves | None = None
+    places, mask_error = _places(entry), None
+    reader = _Images(files, cells)
     try:
-        for role, place in _places(entry).items():
-            key = place._replace(part=None)
-            if key not in whole:
-                whole[key] = _whole(place, files, cells, role)
-            data = whole[key]
-            if data is None:
-                continue
-            if place.part is not None:
-                if halves is None or halves.of != key:
-                    halves = _Halves(key, decode_image(data))
-                data = _half(halves.pixels, place.part)
-            found[role] = data
-        if "source" not in found and "target" not in found:
+        found = {role: reader.read(role, places[role]) for role in ROLES[:2] if role in places}
+        if not any(data is not None for data in found.values()):
             raise ImageError("no_image", "there is neither image bytes nor a uri")
+        if "mask" in places:
+            try:
+                found["mask"] = reader.read("mask", places["mask"])
+            except ImageError as error:
+                if error.code == STORAGE_FAILED:  # another time it may be there
+                    raise
+                mask_error = error.code
     except ImageError as error:
         return Record(entry, error=(error.code, str(error)))
-    return Record(entry, found.get("source"), found.get("target"), found.get("mask"))
+    return Record(entry, found.get("source"), found.get("target"), found.get("mask"), mask_error=mask_error)
+
+
+class _Images:
+    """The images of one entry, each picture fetched and cut once."""
+
+    def __init__(self, files: _Fetched, cells: Cells) -> None:
+        self._files, self._cells = files, cells
+        self._whole: dict[Locator, bytes | None] = {}
+        self._halves: _Halves | None = None
+
+    def read(self, role: str, place: Locator) -> bytes | None:
+        """The bytes at a place; None for a cell that is null. Raises ImageError."""
+        key = place._replace(part=None)
+        if key not in self._whole:
+            self._whole[key] = _whole(place, self._files, self._cells, role)
+        data = self._whole[key]
+        if data is None or place.part is None:
+            return data
+        if self._halves is None or self._halves.of != key:
+            self._halves = _Halves(key, decode_image_apart(data))
+        return _half(self._halves.pixels, place.part)
 
 
 def _whole(place: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | None:
@@ -96,7 +116,7 @@ def _whole(place: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | 
         if isinstance(data, ImageError):
             raise data
         return data
-    value = cells.read(place.uri, place.row, place.column, role)
+    value = cells.read(place.uri, place.row, place.column, role, place.version)
     found = value.get("bytes") if isinstance(value, dict) else value
     if found is None and isinstance(value, dict) and value.get("path"):
         # Hugging Face: a struct without bytes says by its path where they are.

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from model.errors import ConfigurationError
 from pipelines.dataset.mask_quality import measure_mask
 from pipelines.dataset.records import Entry, Record
-from pipelines.decode import ImageError, decode_image
+from pipelines.decode import ImageError
+from pipelines.decode_process import decode_image_apart
 from pipelines.defects import Synthesis, composite_on_white, synthesis
 from pipelines.encode import encode_image
 from pipelines.resize import shrink_bicubic
@@ -96,6 +97,7 @@ class Sample:
     target: NDArray[np.uint8] | None
     mask: JudgedMask | None = None
     mask_missing: str | None = None  # of a photo without mask: 'missing' | 'unreadable' | 'wrong_size'
+    mask_error: str | None = None  # the code, of 'unreadable'
 
     @property
     def is_photo(self) -> bool:
@@ -118,15 +120,19 @@ def read_sample(record: Record, settings: RowSettings) -> Sample:
     if record.error is not None:
         raise ImageError(*record.error)
     entry = record.entry
-    target = None if record.target is None else shrink_bicubic(decode_image(record.target), settings.max_side)
+    target = (
+        None
+        if record.target is None
+        else shrink_bicubic(decode_image_apart(record.target), settings.max_side)
+    )
     if record.source is None:
         return Sample(entry, None, target)
-    full = decode_image(record.source)
+    full = decode_image_apart(record.source)
     source = shrink_bicubic(full, settings.max_side)
     if entry.defect is not None:
         return Sample(entry, source, target)
-    mask, missing = _read_mask(record.mask, full)
-    sample = Sample(entry, source, None, mask_missing=missing)
+    mask, missing, error = _read_mask(record, full)
+    sample = Sample(entry, source, None, mask_missing=missing, mask_error=error)
     return sample if mask is None else _judged(sample, full, mask, "given", settings)
 
 
@@ -233,12 +239,16 @@ def _judged(
     return replace(sample, mask=judged)
 
 
-def _read_mask(data: bytes | None, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8] | None, str | None]:
-    """The mask (H, W) uint8, or None, and why."""
-    if not data:
-        return None, "missing"
+def _read_mask(
+    record: Record, image: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8] | None, str | None, str | None]:
+    """The mask (H, W) uint8, or None and why, for 'unreadable' with the code."""
+    if record.mask_error is not None:
+        return None, "unreadable", record.mask_error
+    if not record.mask:
+        return None, "missing", None
     try:
-        mask = decode_image(data)[..., 0]
-    except ImageError:
-        return None, "unreadable"
-    return (mask, None) if mask.shape == image.shape[:2] else (None, "wrong_size")
+        mask = decode_image_apart(record.mask)[..., 0]
+    except ImageError as error:
+        return None, "unreadable", error.code
+    return (mask, None, None) if mask.shape == image.shape[:2] else (None, "wrong_size", None)

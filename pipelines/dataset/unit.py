@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from model.errors import RunError
 from pipelines import storage
-from pipelines.dataset.plan import Plan, in_test_catalog, key_of, read_entries
+from pipelines.dataset.listing import SIDES, mark_of_side, marks_of
+from pipelines.dataset.plan import Plan, in_test_catalog, read_entries
 from pipelines.dataset.records import Record
 from pipelines.dataset.resolve import records
 from pipelines.dataset.rows import (
@@ -158,7 +159,7 @@ def _readable(found: Iterable[Record], settings: RowSettings, done: UnitRecord) 
         try:
             yield read_sample(record, settings)
         except ImageError as error:
-            done.failed.append(key_of(record.entry))
+            done.failed.append((marks_of(record.entry)[0], error.code))
             done.totals.add_unreadable(record.entry.image_id, error.code, str(error))
 
 
@@ -183,8 +184,15 @@ def _count(sample: Sample, done: UnitRecord) -> None:
         else "given unpaired"
     )
     counts[f"kinds/{kind}"] += 1
+    if kind == "given pair" and sample.entry.completes:
+        counts["entries/completed"] += 1
+    if kind == "given unpaired" and sample.entry.source is not None and sample.entry.target is not None:
+        [side] = [side for side in SIDES if getattr(sample, side) is not None]
+        done.halved.append((marks_of(sample.entry)[0], mark_of_side(sample.entry, side)))
     if sample.mask_missing is not None:
         counts[f"masks/{sample.mask_missing}"] += 1
+    if sample.mask_error is not None:
+        counts[f"unreadable_masks/{sample.mask_error}"] += 1
     if sample.mask is not None:
         _count_mask(sample, sample.mask, done)
 
@@ -223,10 +231,11 @@ class _HeldBack:
         """Take the sample if it is held back and within the limit."""
         if not in_test_catalog(sample.entry, self._last_hash):
             return
-        for name, writer, row in (
-            ("catalog", self._catalog, catalog_row(sample, rows)),
-            ("reference", self._reference, reference_row(sample)),
+        there = (sample.entry.completes or "").split()  # since it came, alone, in an earlier generation
+        for name, side, writer, row in (
+            ("catalog", "source", self._catalog, catalog_row(sample, rows)),
+            ("reference", "target", self._reference, reference_row(sample)),
         ):
-            if row is not None:
+            if row is not None and side not in there:
                 writer.add([row])
                 totals.counts[f"test_catalog/{name}"] += 1

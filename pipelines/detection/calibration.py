@@ -3,6 +3,7 @@
 float64 throughout.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,13 @@ def platt(logits: Floats, present: Flags) -> tuple[float, float]:
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SCALES, (None, None)])
     return float(found.x[0]), float(found.x[1])
+
+
+def at_bound(calibration: Calibration) -> bool:
+    """Whether the scale is as small or as large as it may be: the logits do not tell the label, or tell it perfectly on
+    too few samples to know how sure that is.
+    """
+    return any(math.isclose(calibration.scale, bound, rel_tol=1e-3) for bound in SCALES)
 
 
 def threshold(probability: Floats, present: Flags, precision: float) -> float:

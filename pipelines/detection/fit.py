@@ -1,14 +1,10 @@
 """Images onto the detector's square input, whole and undistorted: a tilt or a border is a defect. Imports no torch."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decode import ImageError, decode_image
+from pipelines.decode import decode_image
 from pipelines.resize import resize_bicubic
-from pipelines.training.decoding import BROKEN, Decoded, Order, read_rows
 
 #: Grey beside an image that is not square: neither a product picture's white nor a photo's own colours.
 PAD = 128
@@ -47,25 +43,3 @@ def read_canvas(data: bytes, size: int) -> NDArray[np.uint8]:
     """An encoded image as a canvas for inputs of `size` pixels. Raises ImageError."""
     side = OVERSAMPLING * size
     return letterbox(decode_image(data, max_side=side), side)
-
-
-@dataclass(frozen=True)
-class CanvasDecoding:
-    """Rows of shards to canvases for inputs of `image_size` pixels."""
-
-    image_size: int
-
-    def __call__(self, order: Order) -> Iterator[Decoded]:
-        """One entry for each of the order's rows; BROKEN for one that cannot be decoded.
-
-        Raises TrainingError naming the shard that cannot be read.
-        """
-        for row, times in read_rows(order):
-            try:
-                source, target = (
-                    None if row[side] is None else read_canvas(row[side], self.image_size)
-                    for side in ("source", "target")
-                )
-                yield from [(source, target)] * times
-            except ImageError:
-                yield from [BROKEN] * times

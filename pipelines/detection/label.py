@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from model.detector import DetectorBundle, probabilities, scores
 from pipelines.bundles import check_unchanged
-from pipelines.decode import DecodeLimits, decode_image
+from pipelines.decode import DecodeLimits
+from pipelines.decode_process import decode_image_apart
 from pipelines.detection.bundles import read_detector
 from pipelines.detection.fit import OVERSAMPLING, letterbox, shrink
 from pipelines.pixels import to_tensor
@@ -22,7 +23,7 @@ DIGITS = 4
 def read_input(data: bytes, size: int, limits: DecodeLimits) -> NDArray[np.uint8]:
     """An upload as the detector's input uint8 (size,size,3), as its training made its own. Raises ImageError."""
     side = OVERSAMPLING * size
-    return shrink(letterbox(decode_image(data, limits, max_side=side), side), size)
+    return shrink(letterbox(decode_image_apart(data, limits, max_side=side), side), size)
 
 
 class Labeller:

@@ -31,32 +31,49 @@ logger = logging.getLogger("train")
 
 #: Share of the training split's photos, by hash of their id, that train nothing: thresholds come from them.
 CALIBRATION_SHARE = 0.1
+#: Rows that a product has at most: some photos of it, each with a few defects.
+PRODUCT_ROWS = 64
+#: Of fewer products, or of a small tree of folders, one in ten may be none or all: there photos are told apart.
+LEAST_PRODUCTS = 50
 #: Images in a pass: the answer of a sample must not depend on how many there are.
 BATCH = 32
 _THREADS = 16
 
 
-def is_for_calibration(image_id: str) -> bool:
-    """Whether a photo of the training split is kept for calibration; all its rows are on one side."""
-    return hash_number("calibration", image_id) < CALIBRATION_SHARE * 2**256
-
-
 def hold_out(index: Index) -> tuple[Index, NDArray[np.bool_]]:
     """The index without the rows for calibration, which have no type there; and (N,), which rows these are.
 
-    Reads the column of ids; holds one byte a row. Raises ConfigurationError for a shard that cannot be read.
+    All rows of a photo are on one side, and all photos of a product: they share the main picture as their target. A
+    product is what ids below one folder are, as PRODUCT/PHOTO, where they are PRODUCT_ROWS at most, and such folders
+    LEAST_PRODUCTS or more; a folder of more rows is somebody's way to keep files. Reads the column of ids; holds 32
+    bytes a row. Raises ConfigurationError for a shard that cannot be read.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        marks = list(pool.map(_marks, index.files))
-    held = index.training & np.concatenate(marks)
+        found = list(pool.map(_id_hashes, index.files))
+    photos, folders = (np.concatenate(part) for part in zip(*found, strict=True))
+    names, places, counts = np.unique(folders, return_inverse=True, return_counts=True)
+    are_products = (counts <= PRODUCT_ROWS) & (names > 0)
+    of_product = are_products[places] & (are_products.sum() >= LEAST_PRODUCTS)
+    deciding = np.where(of_product, folders, photos)
+    held = index.training & (deciding < np.uint64(CALIBRATION_SHARE * 2**64))
     return replace(index, types=np.where(held, UNUSED, index.types).astype(np.int16)), held
 
 
-def _marks(file: str) -> NDArray[np.bool_]:
+def _id_hashes(file: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """(n,) each: of every row's id, and of the folder that it lies in, 0 for none."""
     with storage.as_configuration_error(file, "--data", "read"):
         filesystem, path = storage.arrow_filesystem(file)
         ids = pq.read_table(path, filesystem=filesystem, columns=["image_id"])["image_id"].to_pylist()
-    return np.array([is_for_calibration(image_id) for image_id in ids], bool)
+    ids = [image_id or "" for image_id in ids]
+    folders = (image_id.rpartition("/")[0] for image_id in ids)
+    return (
+        np.array([_hash(image_id) for image_id in ids], np.uint64),
+        np.array([_hash(folder) if folder else 0 for folder in folders], np.uint64),
+    )
+
+
+def _hash(text: str) -> int:
+    return hash_number("calibration", text) >> 192
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from model.detector import Calibration, save_detector
 from model.generator import parameter_count
 from pipelines import storage
 from pipelines.bundles import upload
+from pipelines.detection.calibration import at_bound
 from pipelines.detection.loop import DetectorTraining
 from pipelines.detection.measure import chosen_rows, held_back_rows, measure, measured_samples
 from pipelines.detection.plan import DetectorPlan
@@ -53,6 +54,8 @@ class DetectorObserver:
         plan, settings = self.plan, self.plan.settings
         calibrations, found = evaluate(plan, training)
         warn_of_poor(found["labels"], settings.precision_target)
+        for line in bound_lines(settings.detector.labels, calibrations):
+            logger.warning("%s", line)
         details = {
             "dataset": plan.source.describe(),
             "training": {**describe(settings), "steps": training.step},
@@ -119,6 +122,7 @@ def model_card(
             "",
             *label_table(settings.detector.labels, calibrations, details["scores"]["labels"]),
             "",
+            *(line for text in bound_lines(settings.detector.labels, calibrations) for line in (text, "")),
             "AP is the average precision. Precision and recall are those at the threshold, which was chosen on photos",
             "of the training split that no step has seen. The calibration error is the mean gap between a probability",
             "and the share that is right.",
@@ -158,6 +162,16 @@ def label_table(
         cells = [str(row["positives"]), str(row["images"]), *(_cell(row[column]) for column in columns)]
         lines.append(f"| {label} | {' | '.join(cells)} | {calibration.threshold:.3f} |")
     return lines
+
+
+def bound_lines(labels: Sequence[str], calibrations: Sequence[Calibration]) -> list[str]:
+    """A sentence for each label whose scores mean nothing as probabilities."""
+    return [
+        f"{label}: the calibration's scale is at its bound ({calibration.scale:g}), so its scores are no probabilities "
+        "and other photos may get it at random; train longer, or leave it off the label map."
+        for label, calibration in zip(labels, calibrations, strict=True)
+        if at_bound(calibration)
+    ]
 
 
 def kind_table(labels: Sequence[str], kinds: dict[str, Any]) -> list[str]:

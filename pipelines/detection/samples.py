@@ -56,21 +56,28 @@ class SampleConfig:
         require_choice("--unknown", self.unknown, UNKNOWN)
         require(0 <= self.overlay <= 1, f"--overlay {self.overlay:g}: a share from 0 to 1")
 
+    def drawn(
+        self, canvas: NDArray[np.uint8], defect: str | None, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], str | None]:
+        """A canvas that shows `defect` as a training's image uint8 (S,S,3), and the defect drawn over it, or None."""
+        if self.flip and rng.random() < 0.5:
+            canvas = canvas[:, ::-1]
+        present = set() if defect is None else {defect}
+        wanted = rng.random() < self.overlay
+        overlaid = self._choose(present, rng) if wanted else None
+        return self._image(canvas, present, overlaid, rng, wavering=True), overlaid
+
     def training_samples(self, draw: Draw, defect: str) -> list[Sample]:
-        """The draw's source and its clean image as two samples; all chance comes from the draw."""
-        found = []
-        for number, (canvas, present) in enumerate(
-            ((draw.source.source, {defect}), (draw.target.target, set()))
-        ):
-            if canvas is None:
-                continue
-            rng = np.random.default_rng([number, *np.ascontiguousarray(draw.chance).view(np.uint32).ravel()])
-            if self.flip and rng.random() < 0.5:
-                canvas = canvas[:, ::-1]
-            wanted = rng.random() < self.overlay
-            overlaid = self._choose(present, rng) if wanted else None
-            found.append(self._sample(canvas, present, overlaid, number == 0, rng, wavering=True))
-        return found
+        """The draw's source and its clean image, as `drawn` has made them, as two samples."""
+        sides: tuple[tuple[NDArray[np.uint8] | None, set[str], str | None], ...] = (
+            (draw.source.source, {defect}, draw.source.drawn[0]),
+            (draw.target.target, set(), draw.target.drawn[1]),
+        )
+        return [
+            self._labelled(image, present, overlaid, number == 0)
+            for number, (image, present, overlaid) in enumerate(sides)
+            if image is not None
+        ]
 
     def measured_samples(
         self,
@@ -101,8 +108,17 @@ class SampleConfig:
         overlaid: str | None,
         is_source: bool,
         rng: np.random.Generator,
-        wavering: bool = False,
     ) -> Sample:
+        return self._labelled(self._image(canvas, present, overlaid, rng), present, overlaid, is_source)
+
+    def _image(
+        self,
+        canvas: NDArray[np.uint8],
+        present: set[str],
+        overlaid: str | None,
+        rng: np.random.Generator,
+        wavering: bool = False,
+    ) -> NDArray[np.uint8]:
         changes = [OVERLAYS[overlaid]] if overlaid is not None else []
         if wavering and "wrong_angle" not in {*present, overlaid} and rng.random() < WAVERING:
             changes.insert(0, waver)
@@ -110,6 +126,11 @@ class SampleConfig:
             canvas, where = canvas.copy(), content(canvas)
             for change in changes:
                 canvas[where] = change(np.ascontiguousarray(canvas[where]), rng)
+        return shrink(canvas, self.image_size)
+
+    def _labelled(
+        self, image: NDArray[np.uint8], present: set[str], overlaid: str | None, is_source: bool
+    ) -> Sample:
         shown = np.array([name in present or name == overlaid for name in self.labels])
         certain = shown if is_source and self.unknown == "masked" else np.ones_like(shown)
-        return Sample(shrink(canvas, self.image_size), shown, certain, overlaid, is_source)
+        return Sample(image, shown, certain, overlaid, is_source)

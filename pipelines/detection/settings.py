@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from model.config import require
 from model.detector import SMALLEST_SIDE, DetectorConfig
-from pipelines.detection.fit import CanvasDecoding
+from pipelines.detection.decoding import SampleDecoding
 from pipelines.detection.samples import SampleConfig
 from pipelines.training.settings import LoopSettings
 
@@ -39,6 +39,6 @@ class DetectorSettings(LoopSettings):
         return SampleConfig(self.detector.labels, self.image_size, self.unknown, self.overlay, self.flip)
 
     @property
-    def decoding(self) -> CanvasDecoding:
-        """At which size rows are decoded."""
-        return CanvasDecoding(self.image_size)
+    def decoding(self) -> SampleDecoding:
+        """How rows become images, and what is drawn over them."""
+        return SampleDecoding(self.samples, self.seed)

@@ -7,7 +7,7 @@ equal to the last bit.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,8 +57,14 @@ def scene_generator(image_id: str, seed: int) -> np.random.Generator:
     )
 
 
-def draw_scene(image_id: str, seed: int, tilt_degrees: float = 0.0, room_degrees: float = 0.0) -> Scene:
-    """Draw the scene of `image_id`: same arguments, same pixels. The long side is 384 to 512 pixels.
+def draw_scene(
+    image_id: str,
+    seed: int,
+    tilt_degrees: float = 0.0,
+    room_degrees: float = 0.0,
+    long_sides: Sequence[int] = LONG_SIDES,
+) -> Scene:
+    """Draw the scene of `image_id`: same arguments, same pixels. The long side is one of `long_sides`, in pixels.
 
     tilt_degrees turns the product, not the ground, counter-clockwise about the picture's centre;
     room_degrees keeps it so small that it stays in the picture when turned that far. The product's look
@@ -66,7 +72,7 @@ def draw_scene(image_id: str, seed: int, tilt_degrees: float = 0.0, room_degrees
     """
     shapes, ground, lens = scene_generator(image_id, seed).spawn(3)
     product_type = PRODUCT_TYPES[int(shapes.integers(len(PRODUCT_TYPES)))]
-    long_side, aspect = int(shapes.choice(LONG_SIDES)), float(shapes.choice(ASPECTS))
+    long_side, aspect = int(shapes.choice(long_sides)), float(shapes.choice(ASPECTS))
     width, height = (
         (long_side, round(long_side / aspect)) if aspect > 1 else (round(long_side * aspect), long_side)
     )

@@ -9,7 +9,7 @@ from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS, choose_device
 from pipelines import owned_output
 from pipelines.evaluation.contestants import Contestant, read_contestants
-from pipelines.evaluation.rows import COMPARED_SIDE
+from pipelines.evaluation.rows import COMPARED, Input
 from pipelines.evaluation.survey import Survey, list_shards, take_survey
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.parquet_units import Unit
@@ -66,9 +66,9 @@ class Plan:
         return tuple(name for name in self.source.label_map.defects if self.survey.rows(TEST, name))
 
     @property
-    def sides(self) -> tuple[int, ...]:
-        """Sizes at which uploads are needed, in pixels: for comparing, and for every bundle."""
-        return tuple(sorted({COMPARED_SIDE, *(one.image_size for one in self.contestants)}))
+    def inputs(self) -> tuple[Input, ...]:
+        """How uploads are needed: for comparing, and for every bundle."""
+        return tuple(sorted({COMPARED, *(one.input for one in self.contestants)}))
 
     def rows(self) -> dict[str, dict[str, int]]:
         """Of each defect the rows of either split and, of the test split, the exact pairs."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.bundles import read_bundle
+from pipelines.evaluation.rows import Input
 from pipelines.label_map import LabelMap
 
 FLAG = "--bundle"
@@ -22,6 +23,12 @@ class Contestant:
     recipe: str
     image_size: int
     conditions: dict[str, tuple[int, int]]
+    fit: str = "stretch"
+
+    @property
+    def input(self) -> Input:
+        """How it takes images."""
+        return Input(self.image_size, self.fit)
 
 
 def read_contestants(uris: Sequence[str]) -> tuple[Contestant, ...]:
@@ -66,4 +73,5 @@ def _contestant(name: str, uri: str) -> Contestant:
     bundle = read_bundle(uri, FLAG)
     label_map = LabelMap.parse(bundle.label_map, f"{FLAG} {uri}: label_map.yaml")
     recipe = str(bundle.config.get("recipe", "unknown"))
-    return Contestant(name, uri, bundle.version, recipe, bundle.config["image_size"], label_map.conditions)
+    size = bundle.config["image_size"]
+    return Contestant(name, uri, bundle.version, recipe, size, label_map.conditions, bundle.fit)

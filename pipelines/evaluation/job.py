@@ -62,7 +62,7 @@ def measure_here(plan: Plan, measurer: Measurer) -> Iterator[pa.Table]:
     sample = plan.survey.sample(floor=plan.weights is not None)
     for unit in plan.units:
         for sampled in read_rows(unit.table(), sample):
-            for decoded in decode_rows(sampled, plan.sides):
+            for decoded in decode_rows(sampled, plan.inputs):
                 yield measurer(decoded)
 
 
@@ -70,7 +70,7 @@ def measurer_settings(plan: Plan, device: str) -> dict[str, Any]:
     """What a Measurer is made with."""
     return {
         "contestants": plan.contestants,
-        "sides": plan.sides,
+        "inputs": plan.inputs,
         "weights": None if plan.weights is None else str(plan.weights),
         "device": device,
         "precision": plan.config.precision,

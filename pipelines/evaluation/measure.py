@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from model.edits import apply_edit
 from model.precision import choose_device
+from pipelines.correction.edit_codec import encode_edits
+from pipelines.correction.full_size import apply_edits
 from pipelines.encode import encode_image
 from pipelines.evaluation.contestants import FLAG, Contestant
-from pipelines.evaluation.rows import COMPARED_SIDE, square
+from pipelines.evaluation.rows import COMPARED, Input, source, square
 from pipelines.fid.inception import load_features
 from pipelines.generator_pass import GeneratorPass
-from pipelines.pixels import to_tensor, to_uint8
 from pipelines.splits import TEST
 from pipelines.training.outputs import l1, psnr
 
@@ -55,7 +55,7 @@ class Measurer:
     def __init__(
         self,
         contestants: Sequence[Contestant],
-        sides: Sequence[int],
+        inputs: Sequence[Input],
         weights: str | None,
         device: str,
         precision: str,
@@ -63,14 +63,14 @@ class Measurer:
     ) -> None:
         """Load everything.
 
-        sides: of the tables' `sources`. weights: the FID network's file, None: no features. device, precision:
+        inputs: of the tables' `sources`. weights: the FID network's file, None: no features. device, precision:
         as `model.precision` takes them. threads: for torch; None leaves them as they are. Raises BundleError
         where a bundle is not of its version any more.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = choose_device(device)
-        self._sides = list(sides)
+        self._inputs = list(inputs)
         self._contestants = list(contestants)
         self._translators = [Translator(one, self._device, precision) for one in contestants]
         self._extract = None if weights is None else load_features(Path(weights), self._device)
@@ -82,9 +82,10 @@ class Measurer:
         measures, images = self._stored_images(rows)
         for index, contestant in enumerate(self._contestants):
             known = [row for row in rows if row["sources"] and row["defect"] in contestant.conditions]
-            size, compared = (self._sides.index(side) for side in (contestant.image_size, COMPARED_SIDE))
-            inputs = [square(row["sources"][size]) for row in known]
-            uploads = [square(row["sources"][compared]) for row in known]
+            inputs, uploads = (
+                [source(row, self._inputs, wanted) for row in known]
+                for wanted in (contestant.input, COMPARED)
+            )
             conditions = [contestant.conditions[row["defect"]] for row in known]
             for row, answer in zip(known, self._translators[index](inputs, uploads, conditions), strict=True):
                 measures.append(self._measure(row, ANSWER, answer, index))
@@ -107,7 +108,7 @@ class Measurer:
                 kind = TARGET if row["split"] == TEST else TRAIN_TARGET
                 measures.append(self._measure(row, kind, images[-1]))
             if row["sources"]:
-                images.append(square(row["sources"][self._sides.index(COMPARED_SIDE)]))
+                images.append(source(row, self._inputs, COMPARED))
                 measures.append(self._measure(row, UPLOAD, images[-1]))
         return measures, images
 
@@ -147,7 +148,6 @@ class Translator:
 
     def __init__(self, contestant: Contestant, device: torch.device, precision: str) -> None:
         """Load the generator. Raises BundleError where the bundle is not of the contestant's version."""
-        self._device = device
         self.edits_of = GeneratorPass(
             contestant.uri, FLAG, contestant.version, device, precision, _PASS[device.type]
         )
@@ -161,13 +161,14 @@ class Translator:
     ) -> list[np.ndarray | None]:
         """The answers under (group id, type id), uint8 of the uploads' size; None for one not finite.
 
-        images, uploads: uint8 (S,S,3) and (COMPARED_SIDE,COMPARED_SIDE,3) of the same photos.
+        images, uploads: of the same photos, uint8 as the bundle and as COMPARED takes them.
         """
         answers: list[np.ndarray | None] = []
         for start in range(0, len(images), self.edits_of.size):
             part = slice(start, start + self.edits_of.size)
-            edit, finite = self.edits_of(images[part], conditions[part])
-            originals = to_tensor(np.stack(uploads[part]), self._device)
-            pixels = to_uint8(torch.nan_to_num(apply_edit(originals, edit)))
-            answers += [image if usable else None for image, usable in zip(pixels, finite, strict=True)]
+            edits, finite = self.edits_of(images[part], conditions[part])
+            answers += [
+                apply_edits(upload, encode_edits(edit)).image if usable else None
+                for upload, edit, usable in zip(uploads[part], edits, finite, strict=True)
+            ]
         return answers

@@ -35,5 +35,5 @@ def measure_on_ray(plan: Plan, placement: Placement) -> Iterator[pa.Table]:
         settings["threads"] = 1  # actors share the cores between them
     units = ray.data.from_arrow([unit.table() for unit in plan.units])
     sampled = placement.read(units, read_rows, {"sample": sample})
-    decoded = placement.tasks(sampled, decode_rows, {"sides": plan.sides})
+    decoded = placement.tasks(sampled, decode_rows, {"inputs": plan.inputs})
     return tables(placement.actors(decoded, Measurer, settings, BATCH))

@@ -1,13 +1,14 @@
 """Rows of shards on their way to the networks: sampled, decoded, resized. Plain functions over tables."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.decode import ImageError, decode_image
 from pipelines.evaluation.survey import grid_set, is_compared
+from pipelines.fit import fit_inside, fitted_size
 from pipelines.parquet_units import Unit, read_unit
 from pipelines.resize import resize_bicubic
 from pipelines.sampling import Sample
@@ -33,8 +34,8 @@ SAMPLED = pa.schema(
         ("target", pa.binary()),
     ]
 )
-#: The same with pixels, raw uint8 (side,side,3): `sources` at every side that is asked for, `target` at
-#: COMPARED_SIDE. width, height: of the image as stored, for its picture. problem: `ImageError.code`.
+#: The same with pixels, raw uint8 RGB: `sources` for every Input that is asked for, `target` as COMPARED. width,
+#: height: of the image as stored. problem: `ImageError.code`.
 DECODED = pa.schema(
     [
         *(field for field in SAMPLED if field.name not in ("source", "target")),
@@ -62,20 +63,37 @@ def read_rows(table: pa.Table, sample: Sample) -> Iterator[pa.Table]:
         yield pa.Table.from_pylist(batch, SAMPLED)
 
 
-def decode_rows(table: pa.Table, sides: Sequence[int]) -> Iterator[pa.Table]:
-    """Tables of DECODED from one of SAMPLED, a row for each row; images become squares of `sides`.
+class Input(NamedTuple):
+    """How a bundle takes images: the side of its square in pixels, and how they get onto it (`pipelines.fit`)."""
 
-    The aspect ratio is given up, as in training, and every size comes straight from the stored pixels.
+    side: int
+    fit: str
+
+
+#: How images are compared: squares of COMPARED_SIDE, the aspect ratio given up.
+COMPARED = Input(COMPARED_SIDE, "stretch")
+
+
+def decode_rows(table: pa.Table, inputs: Sequence[Input]) -> Iterator[pa.Table]:
+    """Tables of DECODED from one of SAMPLED, a row for each row, with the source as each of `inputs` takes it.
+
+    Every size comes straight from the stored pixels.
     """
     for start in range(0, table.num_rows, BATCH):
         rows = table.slice(start, BATCH).to_pylist()
-        yield pa.Table.from_pylist([_decoded(row, sides) for row in rows], DECODED)
+        yield pa.Table.from_pylist([_decoded(row, inputs) for row in rows], DECODED)
 
 
 def square(pixels: bytes) -> np.ndarray:
     """Raw pixels of a square image as uint8 (side,side,3)."""
     side = round((len(pixels) / 3) ** 0.5)
     return np.frombuffer(pixels, np.uint8).reshape(side, side, 3)
+
+
+def source(row: Mapping[str, Any], inputs: Sequence[Input], wanted: Input) -> np.ndarray:
+    """The source of a row of DECODED as `wanted` of `inputs` takes it: uint8 (h,w,3), without the square around it."""
+    width, height = fitted_size(row["width"], row["height"], *wanted)
+    return np.frombuffer(row["sources"][inputs.index(wanted)], np.uint8).reshape(height, width, 3).copy()
 
 
 def _sampled(row: dict[str, Any], name: str, sample: Sample) -> dict[str, Any]:
@@ -92,7 +110,7 @@ def _sampled(row: dict[str, Any], name: str, sample: Sample) -> dict[str, Any]:
     }
 
 
-def _decoded(row: dict[str, Any], sides: Sequence[int]) -> dict[str, Any]:
+def _decoded(row: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
     found: dict[str, Any] = {name: row[name] for name in SAMPLED.names if name in DECODED.names}
     found |= {"sources": None, "target": None, "width": None, "height": None, "problem": None}
     try:
@@ -103,7 +121,8 @@ def _decoded(row: dict[str, Any], sides: Sequence[int]) -> dict[str, Any]:
         if row["source"] is not None:
             image = decode_image(row["source"])
             found["height"], found["width"] = image.shape[:2]
-            found["sources"] = [resize_bicubic(image, side, side).tobytes() for side in sides]
+            size = image.shape[1], image.shape[0]
+            found["sources"] = [fit_inside(image, size, *wanted).tobytes() for wanted in inputs]
     except ImageError as error:  # neither image counts: all sets stay of the same photos
         found |= {"sources": None, "target": None, "problem": error.code}
     return found

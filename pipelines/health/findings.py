@@ -7,7 +7,6 @@ from typing import Any
 
 from pipelines.health.hashes import DECODED_SIDE
 from pipelines.health.inspect_unit import SIDE_NAMES
-from pipelines.health.leaks import CANDIDATES
 from pipelines.health.look_again import Seen
 from pipelines.health.similarity import SAME_PICTURE
 from pipelines.health.tally import ASPECTS, SIDES, Tally
@@ -38,6 +37,11 @@ KINDS = {
         "ids on both sides of the split",
         True,
         "Let jobs/prepare_dataset.py split by the id, or correct the split column.",
+    ),
+    "not_compared": Kind(
+        "candidates for near-duplicates that were not compared",
+        True,
+        "Raise --compare-at-most, which takes longer, or lower --near-duplicate-distance.",
     ),
     "unreadable": Kind("unreadable images", True, "Replace or remove them; training leaves such rows out."),
     "unknown_defect": Kind(
@@ -115,7 +119,7 @@ class Findings:
 
     counts: by kind. leaks: those named, by kind. twins: pairs of rows or images behind the other duplicates, by kind.
     by_distance: pairs of unlike ids and bytes across the split, by bits. compared: candidates whose details were
-    compared; complete: no candidate was left uncompared.
+    compared.
     """
 
     rows: int
@@ -125,7 +129,6 @@ class Findings:
     twins: dict[str, list[tuple[Seen, Seen]]] = field(default_factory=dict)
     by_distance: Counter[int] = field(default_factory=Counter)
     compared: int = 0
-    complete: bool = True
 
     def problems(self) -> dict[str, int]:
         """What --strict fails on: title to count."""
@@ -183,8 +186,7 @@ class Findings:
                 "hash": f"64 bits of the cosine transform of luminance, from images of {DECODED_SIDE} pixels",
                 "pairs_by_distance": {str(bits): self.by_distance[bits] for bits in sorted(self.by_distance)},
                 "compared": self.compared,
-                "compared_at_most": CANDIDATES,
-                "all_compared": self.complete,
+                "not_compared_at_most": self.counts["not_compared"],
                 "same_picture_from_similarity": SAME_PICTURE,
             },
         }

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 #: Pairs that one task compares: a second of work.
 _PAIRS = 64
+#: Pairs whose images are in this process at a time, 18 KB a pair.
+ROUND = 4096
 
 #: Runs a step over tables, here or elsewhere.
 Run = Callable[[Callable[..., Iterator[pa.Table]], Sequence[pa.Table], Mapping[str, Any]], Iterator[pa.Table]]
@@ -116,24 +118,36 @@ def _duplicates(plan: Plan, run: Run, rows: Rows, findings: Findings) -> None:
 
 
 def _leaks(plan: Plan, run: Run, rows: Rows, findings: Findings) -> None:
-    """Near-duplicates across the split: near by hash, then alike in detail."""
-    near = near_across(rows, plan.config.near_duplicate_distance)
-    findings.by_distance, findings.complete = near.by_distance, near.complete
-    findings.compared = len(near.nearest)
-    logger.info("comparing the details of %d pairs", len(near.nearest))
-    greys = _see(plan, run, {image for pair in near.nearest for image in (pair.test, pair.train)}, GREY)
+    """Near-duplicates across the split: near by hash, then alike in detail. A round of pairs in memory at a time."""
+    near = near_across(rows, plan.config.near_duplicate_distance, plan.config.compare_at_most)
+    findings.by_distance, findings.compared = near.by_distance, len(near.nearest)
+    findings.counts["not_compared"] = near.left_out
+    found: list[Leak] = []
+    for start in range(0, len(near.nearest), ROUND):
+        pairs = near.nearest[start : start + ROUND]
+        logger.info(
+            "comparing the details of pairs %d to %d of %d", start + 1, start + len(pairs), len(near.nearest)
+        )
+        same = _same_pictures(plan, run, pairs)
+        findings.counts["near_duplicates_across"] += len(same)
+        found += same[: NAMED - len(found)]
+    findings.leaks["near_duplicates_across"] = found
+
+
+def _same_pictures(plan: Plan, run: Run, pairs: Sequence[Pair]) -> list[Leak]:
+    """Those of the pairs that show one picture, in order."""
+    greys = _see(plan, run, {image for pair in pairs for image in (pair.test, pair.train)}, GREY)
     found = {
         row["pair"]: row["similarity"]
-        for table in run(compare, _comparisons(near.nearest, greys), {})
+        for table in run(compare, _comparisons(pairs, greys), {})
         for row in table.to_pylist()
         if row["similarity"] >= SAME_PICTURE
     }
-    findings.counts["near_duplicates_across"] = len(found)
-    findings.leaks["near_duplicates_across"] = [
+    return [
         Leak(greys[pair.test], greys[pair.train], pair.distance, found[number])
-        for number, pair in enumerate(near.nearest)
+        for number, pair in enumerate(pairs)
         if number in found
-    ][:NAMED]
+    ]
 
 
 def _comparisons(pairs: Sequence[Pair], greys: Mapping[int, Seen]) -> list[pa.Table]:

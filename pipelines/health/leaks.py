@@ -4,6 +4,7 @@ A leak is a picture that training sees and the test split asks about again under
 are too good. The same id under several defects is no leak, as long as all its rows are on one side.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -16,12 +17,6 @@ from pipelines.health.matching import near_pairs
 
 #: Leaks and duplicates that the report names; all are counted.
 NAMED = 200
-#: Pairs of photos, the nearest first, whose details are compared; the others are counted. Each costs 20 ms, and two
-#: images are read again for it.
-CANDIDATES = 2000
-#: Images of one perceptual hash that are paired with others: beyond them, thousands of hardly different tiles would
-#: be millions of pairs that say the same.
-MOST_ALIKE = 16
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,13 @@ class Duplicates:
 class NearPairs:
     """Pairs of images across the split whose hashes are near and whose ids and bytes differ.
 
-    by_distance: how many, by bits. nearest: of each two photos the nearest pair, CANDIDATES at most; complete: that is
-    all of them.
+    by_distance: how many, by bits. nearest: of each two photos the nearest pair, as many as are to be compared.
+    left_out: how many others there are, at most: one that was met twice counts twice.
     """
 
     by_distance: Counter[int] = field(default_factory=Counter)
     nearest: list[Pair] = field(default_factory=list)
-    complete: bool = True
+    left_out: int = 0
 
 
 def repeated_keys(rows: Rows) -> Duplicates:
@@ -123,10 +118,15 @@ def _strangers(rows: Rows, images: NDArray[np.int64]) -> tuple[int, int]:
     return int(test[0]), int(train[0])
 
 
-def near_across(rows: Rows, distance: int) -> NearPairs:
-    """Pairs across the split whose perceptual hashes differ in at most `distance` bits."""
-    test, train = _distinct(rows, IS_TEST), _distinct(rows, IS_TRAIN)
+def near_across(rows: Rows, distance: int, most: int) -> NearPairs:
+    """Pairs across the split whose perceptual hashes differ in at most `distance` bits, the `most` nearest by name."""
+    # Of one hash, thousands of hardly different tiles would be millions of pairs: more than `most` by themselves.
+    alike = max(1, math.isqrt(most))
+    (test, test_weights), (train, train_weights) = (
+        _distinct(rows, split, alike) for split in (IS_TEST, IS_TRAIN)
+    )
     found = NearPairs()
+    unpaired = 0.0
     kept = np.empty((0, 3), np.int64)  # distance, test image, train image
     for matches in near_pairs(rows.looks[test], rows.looks[train], distance):
         left, right = test[matches.first], train[matches.second]
@@ -134,37 +134,49 @@ def near_across(rows: Rows, distance: int) -> NearPairs:
             rows.contents[left] != rows.contents[right]
         )
         found.by_distance.update(dict(enumerate(np.bincount(matches.distances[strangers]).tolist())))
+        # Also behind a pair of one id: those it stands for may be strangers.
+        unpaired += float((test_weights[matches.first] * train_weights[matches.second] - 1).sum())
         fresh = np.stack([matches.distances, left, right], axis=1)[strangers]
-        if len(kept) == CANDIDATES:  # most are farther than all that are kept: sorting them would be in vain
-            near = fresh[:, 0] <= kept[-1, 0]
-            found.complete &= bool(near.all())
-            fresh = fresh[near]
-        kept, dropped = _nearest(np.concatenate([kept, fresh]), rows)
-        found.complete &= not dropped
+        if len(kept) == most:  # most are farther than all that are kept: sorting them would be in vain
+            far = fresh[:, 0] > kept[-1, 0]
+            found.left_out += int((~np.isin(_photos(fresh[far], rows), _photos(kept, rows))).sum())
+            fresh = fresh[~far]
+        kept, dropped = _nearest(np.concatenate([kept, fresh]), rows, most)
+        found.left_out += dropped
+    found.left_out += math.ceil(unpaired - 1e-6)
     found.by_distance = +found.by_distance
     found.nearest = [Pair(left, right, bits) for bits, left, right in kept.tolist()]
     return found
 
 
-def _distinct(rows: Rows, split: int) -> NDArray[np.int64]:
-    """Images of a split that have a hash: one of each (hash, id), and MOST_ALIKE at most of each hash."""
+def _distinct(rows: Rows, split: int, alike: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Images of a split that have a hash: one of each (hash, id), and `alike` at most of each hash.
+
+    With each image how many of its hash it stands for, itself included.
+    """
     images = np.flatnonzero((np.repeat(rows.splits, 2) == split) & (rows.looks != NO_HASH))
     images = images[np.lexsort((images, rows.ids[images // 2], rows.looks[images]))]
     looks, ids = rows.looks[images], rows.ids[images // 2]
     if not len(images):
-        return images
+        return images, np.ones(0)
     new = np.concatenate([[True], (looks[1:] != looks[:-1]) | (ids[1:] != ids[:-1])])
     images, looks = images[new], looks[new]
     starts = np.flatnonzero(np.concatenate([[True], looks[1:] != looks[:-1]]))
     lengths = np.diff(np.append(starts, len(images)))
-    place = np.arange(len(images)) - np.repeat(starts, lengths)
-    return np.sort(images[place < MOST_ALIKE])
+    kept = np.arange(len(images)) - np.repeat(starts, lengths) < alike
+    weights = np.repeat(lengths / np.minimum(lengths, alike), lengths)
+    order = np.argsort(images[kept])
+    return images[kept][order], weights[kept][order]
 
 
-def _nearest(pairs: NDArray[np.int64], rows: Rows) -> tuple[NDArray[np.int64], bool]:
-    """Of each two photos the nearest pair, CANDIDATES of them at most; whether some were dropped."""
+def _nearest(pairs: NDArray[np.int64], rows: Rows, most: int) -> tuple[NDArray[np.int64], int]:
+    """Of each two photos the nearest pair, `most` of them; how many were dropped."""
     pairs = pairs[np.lexsort((pairs[:, 2], pairs[:, 1], pairs[:, 0]))]
+    first = np.sort(np.unique(_photos(pairs, rows), return_index=True)[1])
+    return pairs[first[:most]], max(0, len(first) - most)
+
+
+def _photos(pairs: NDArray[np.int64], rows: Rows) -> NDArray[np.uint64]:
+    """What two photos a pair is of."""
     # Multiplied, so that (a, b) and (b, a) differ; the product wraps around.
-    photos = rows.ids[pairs[:, 1] // 2] * np.uint64(3) ^ rows.ids[pairs[:, 2] // 2]
-    first = np.sort(np.unique(photos, return_index=True)[1])
-    return pairs[first[:CANDIDATES]], len(first) > CANDIDATES
+    return rows.ids[pairs[:, 1] // 2] * np.uint64(3) ^ rows.ids[pairs[:, 2] // 2]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from model.errors import RunError
 from pipelines import storage
-from pipelines.decode import ImageError, decode_image
-from pipelines.resize import resize_bicubic
+from pipelines.decode import ImageError, decode_image, decode_with_size
+from pipelines.fit import fit_square
 
 logger = logging.getLogger("train")
 
@@ -27,10 +27,20 @@ READ_ROWS = 16
 RETRY_AFTER = (0.5, 2.0, 5.0)
 _COLUMNS = ["image_id", "source", "target", "group", "defect"]
 
-#: source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
-Decoded = tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]
+
+class Decoded(NamedTuple):
+    """source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
+
+    drawn: the defect that was drawn over either meanwhile, which only a detector's training asks for.
+    """
+
+    source: NDArray[np.uint8] | None
+    target: NDArray[np.uint8] | None
+    drawn: tuple[str | None, str | None] = (None, None)
+
+
 #: What a row of which an image cannot be decoded becomes: who asked for it decides what to do without.
-BROKEN: Decoded = (None, None)
+BROKEN = Decoded(None, None)
 
 
 class TrainingError(RunError):
@@ -39,11 +49,15 @@ class TrainingError(RunError):
 
 @dataclass(frozen=True)
 class Order:
-    """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice."""
+    """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice.
+
+    epoch: for which pass over the data, where what is drawn over images depends on it.
+    """
 
     file: str
     row_group: int
     rows: tuple[int, ...]
+    epoch: int = 0
 
 
 #: Decodes the rows of an order: one entry for each, few in memory at a time.
@@ -52,10 +66,11 @@ Decode = Callable[[Order], Iterator[Decoded]]
 
 @dataclass(frozen=True)
 class Decoding:
-    """At which size rows are decoded."""
+    """At which size rows are decoded, and how they get onto a square of it."""
 
     image_size: int
     cropped_groups: frozenset[str] = frozenset()
+    fit: str = "stretch"
 
     def __call__(self, order: Order) -> Iterator[Decoded]:
         """One entry for each of the order's rows, few in memory at a time; BROKEN for one that cannot be decoded.
@@ -64,8 +79,8 @@ class Decoding:
         """
         for row, times in read_rows(order):
             try:
-                found = decode_row(row, self.image_size, self.cropped_groups)
-                yield from [(found["source"], found["target"])] * times
+                found = decode_row(row, self.image_size, self.cropped_groups, self.fit)
+                yield from [Decoded(found["source"], found["target"])] * times
             except ImageError:
                 yield from [BROKEN] * times
 
@@ -124,14 +139,14 @@ def load_size(size: int, group: str, cropped_groups: frozenset[str]) -> int:
     return round(size * CROP_MARGIN) if group in cropped_groups else size
 
 
-def decode_square(data: bytes | None, size: int) -> NDArray[np.uint8] | None:
-    """Decode to uint8 (size, size, 3), the aspect ratio given up (the paper's literal resize); None stays None."""
-    return None if data is None else resize_bicubic(decode_image(data, max_side=2 * size), size, size)
+def decode_square(data: bytes | None, size: int, fit: str) -> NDArray[np.uint8] | None:
+    """Decode to uint8 (size, size, 3), as `pipelines.fit` says; None stays None."""
+    return None if data is None else fit_square(*decode_with_size(data, max_side=2 * size), size, fit)
 
 
 def decode_row(
-    row: dict[str, Any], size: int, cropped_groups: frozenset[str] = frozenset()
+    row: dict[str, Any], size: int, cropped_groups: frozenset[str] = frozenset(), fit: str = "stretch"
 ) -> dict[str, Any]:
     """A shard's row with `source` and `target` decoded to uint8 squares of `load_size` pixels, or None."""
     side = load_size(size, row["group"], cropped_groups)
-    return {**row, "source": decode_square(row["source"], side), "target": decode_square(row["target"], side)}
+    return {**row, **{name: decode_square(row[name], side, fit) for name in ("source", "target")}}

@@ -78,9 +78,9 @@ def batches(
         next(draws)
     live = current.live()
     held = _parts_of(current.index, np.array([row.number for row in live], np.int64))
-    left = chain(held, _after(current.parts(), rows.pulled))
-    later = chain.from_iterable(epoch_of(number).parts() for number in count(epoch + 1))
-    pixels = load(_orders(current.index, chain(left, later)))
+    left = _orders(current.index, chain(held, _after(current.parts(), rows.pulled)), epoch)
+    later = (_orders(current.index, epoch_of(number).parts(), number) for number in count(epoch + 1))
+    pixels = load(chain(left, chain.from_iterable(later)))
     for row in live:
         health.fill(row, next(pixels))
     while True:
@@ -107,8 +107,8 @@ class _Health:
 
     def fill(self, row: Row, decoded: Decoded) -> None:
         """Give the row its pixels. Raises TrainingError where too many rows had none."""
-        row.source, row.target = decoded
-        broken = decoded[0] is None and decoded[1] is None
+        row.source, row.target, row.drawn = decoded
+        broken = row.source is None and row.target is None
         self._last.append(broken)
         if not broken:
             return
@@ -172,8 +172,8 @@ def _after(parts: Iterator[Part], rows: int) -> Iterator[Part]:
         rows = 0
 
 
-def _orders(index: Index, parts: Iterable[Part]) -> Iterator[Order]:
+def _orders(index: Index, parts: Iterable[Part], epoch: int = 0) -> Iterator[Order]:
     for part in parts:
         file, row_group = index.units[part.unit]
         places = part.rows - index.starts[part.unit]
-        yield Order(index.files[file], int(row_group), tuple(int(place) for place in places))
+        yield Order(index.files[file], int(row_group), tuple(int(place) for place in places), epoch)

@@ -220,6 +220,7 @@ class Observer:
             },
             "dataset": source.describe(),
             "scores": on_pairs,
+            "fit": settings.fit,
             "training": describe(settings),
             "step": step,
             "validation": {

@@ -45,14 +45,18 @@ class SamplingConfig:
 
 
 class Row:
-    """A row on its way through an epoch. source, target: uint8 (side, side, 3), once they are read; else None."""
+    """A row on its way through an epoch. source, target: uint8 (side, side, 3), once they are read; else None.
 
-    __slots__ = ("number", "source", "target", "type")
+    drawn: see `decoding.Decoded`.
+    """
+
+    __slots__ = ("drawn", "number", "source", "target", "type")
 
     def __init__(self, number: int, type_: int) -> None:
         self.number, self.type = number, type_
         self.source: NDArray[np.uint8] | None = None
         self.target: NDArray[np.uint8] | None = None
+        self.drawn: tuple[str | None, str | None] = (None, None)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,10 @@ FIRST_ORDERS, MOST_ORDERS = 16, 1024
 #: Decoded rows that may wait for each worker, in bytes.
 WAITING_BYTES = 1 << 30
 
-_DECODED = pa.schema([("source", pa.binary()), ("target", pa.binary())])
+_SIDES = ("source", "target")
+_DECODED = pa.schema(
+    [*((side, pa.binary()) for side in _SIDES), *((f"drawn_{side}", pa.string()) for side in _SIDES)]
+)
 
 
 def load_on_ray(orders: Iterator[Order], decode: Decode, tasks: int) -> Iterator[Decoded]:
@@ -64,16 +67,23 @@ def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
         found = decode(Order(**{**order, "rows": tuple(order["rows"])}))
         while part := list(islice(found, BLOCK_ROWS)):
             columns = [
-                [image.tobytes() if image is not None else None for image in side]
-                for side in zip(*part, strict=True)
+                [_bytes(row.source) for row in part],
+                [_bytes(row.target) for row in part],
+                *([row.drawn[side] for row in part] for side in (0, 1)),
             ]
-            yield pa.table([pa.array(column, pa.binary()) for column in columns], schema=_DECODED)
+            yield pa.table(columns, schema=_DECODED)
 
 
 def unpack(table: pa.Table) -> Iterator[Decoded]:
     """Rows of `decode_orders` as uint8 (side, side, 3) arrays again."""
     for row in table.to_pylist():
-        yield _square(row["source"]), _square(row["target"])
+        yield Decoded(
+            _square(row["source"]), _square(row["target"]), (row["drawn_source"], row["drawn_target"])
+        )
+
+
+def _bytes(image: "np.ndarray[Any, np.dtype[np.uint8]] | None") -> bytes | None:
+    return None if image is None else image.tobytes()
 
 
 def _square(data: bytes | None) -> "np.ndarray[Any, np.dtype[np.uint8]] | None":

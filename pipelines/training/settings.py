@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from model.config import SIDE_MULTIPLE, require
+from model.config import FITS, SIDE_MULTIPLE, require, require_choice
 from model.recipes import MethodConfig
 from model.training_step import OptimizerConfig
 from pipelines import storage
@@ -85,6 +85,9 @@ class TrainSettings(LoopSettings):
     """Settings of a generator's training."""
 
     method: MethodConfig
+    # `letterbox` keeps images' aspect ratio on the square, with white beside them: where shapes differ a lot, or tilts
+    # must be judged. `stretch` is the paper's, and gives every pixel of the square to the image.
+    fit: str = "stretch"
     # Decay per update of a running average of the generator, which is then what validation and the bundle get; 0: none.
     ema: float = 0.0
     # torch.compile the networks. Takes minutes to begin: for long trainings on GPUs.
@@ -101,6 +104,7 @@ class TrainSettings(LoopSettings):
     task_weight: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        require_choice("--fit", self.fit, FITS)
         require(0 <= self.ema < 1, f"ema is {self.ema}; use 0 for none, or a decay below 1")
         super().__post_init__()
         require(
@@ -116,12 +120,12 @@ class TrainSettings(LoopSettings):
     @property
     def decoding(self) -> Decoding:
         """At which size rows are decoded."""
-        return Decoding(self.image_size, self.cropped_groups)
+        return Decoding(self.image_size, self.cropped_groups, self.fit)
 
     @property
     def validation_decoding(self) -> Decoding:
         """Whole images, at the training resolution."""
-        return Decoding(self.image_size)
+        return Decoding(self.image_size, fit=self.fit)
 
 
 def describe(settings: LoopSettings) -> Mapping[str, Any]:

@@ -108,7 +108,7 @@ def some_rows(
     ordered = np.sort(np.concatenate(numbers))
     rows = []
     pixels = (pair for order in orders_of(index, ordered) for pair in decode(order))
-    for number, (x, y) in zip(ordered.tolist(), pixels, strict=True):
+    for number, (x, y, _) in zip(ordered.tolist(), pixels, strict=True):
         if x is None and y is None:
             logger.warning("row %d (%s) of --data cannot be decoded and is left out", number, defects[number])
             continue

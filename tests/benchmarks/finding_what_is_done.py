@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.assemble import PART_ROWS, assemble, find_staying, sources
 from pipelines.correction.known import build_known
 from pipelines.correction.pending import Inspection, InspectSettings, groups, inspect_units
@@ -40,7 +41,7 @@ def draw(folder: Path, rows: int) -> None:
     """Write the catalog and the manifest."""
     photo = folder / "photo.jpg"
     photo.write_bytes(b"x" * 1000)
-    seen = input_version(str(photo))
+    seen = input_version(str(photo), AllowedUris((str(folder),)))
     (folder / "catalog").mkdir()
     (folder / "manifest").mkdir()
     for part, start in enumerate(range(0, rows, PART_ROWS)):
@@ -119,7 +120,9 @@ def steps(folder: Path, rows: int) -> None:
     known, _ = step("keys of the manifest", build_known, [parts], False)
     held = (known.rows.keys.nbytes + known.images.keys.nbytes) / 2**20
     sys.stdout.write(f"{'  held on each node':<54}{held:8.0f} MB\n")
-    settings = InspectSettings(LabelMap.default(), IDENTITY, str(folder / "plan"), known, 10_000)
+    settings = InspectSettings(
+        LabelMap.default(), IDENTITY, str(folder / "plan"), known, 10_000, allowed=AllowedUris((str(folder),))
+    )
     inspection = step("look at the catalog", inspect_all, folder, settings)
     plans = sorted(str(path) for path in (folder / "plan").iterdir())
     step("ids that occur twice", find_repeated, plans, known)

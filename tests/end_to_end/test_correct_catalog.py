@@ -15,13 +15,17 @@ from pipelines.decode import decode_image
 from pipelines.schemas import MANIFEST
 from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
 from tests.hostile_images import encode, hostile_images, odd_images
+from tests.poison import poison
 
 pytestmark = pytest.mark.ray
+
+POISON = {"kill": "decoder_crashed", "endless": "decode_timeout", "balloon": "decoder_out_of_memory"}
 
 
 def correct(catalog: Path, output: Path, bundle: Path, *flags: str) -> int:
     places = ["--catalog", str(catalog), "--output", str(output), "--model", str(bundle)]
-    return main([*places, "--device", "cpu", *flags])
+    gates = () if "--gates" in flags else ("--gates", "off")  # toy bundles' corrections pass none
+    return main([*places, "--device", "cpu", *gates, *flags])
 
 
 def manifest(output: Path) -> list[dict[str, Any]]:
@@ -45,13 +49,16 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
         *(row(f"odd {name}", "watermark", image=data) for name, (data, _, _) in odd.items()),
         *(row(f"hostile {name}", "watermark", image=data) for name, (data, _) in hostile.items()),
         *(row(f"unlabelled {name}", image=data) for name, (data, _) in hostile.items()),
+        *(row(f"poison {kind}", "watermark", image=poison(kind)) for kind in POISON),
         row("fetched", "watermark", uri=str(tmp_path / "there.png")),
         row("missing", "watermark", uri=str(tmp_path / "gone.png")),
         row("nothing", "watermark", uri=None),
+        row("not allowed", "watermark", uri="/etc/hostname"),
     ]
     write_catalog(tmp_path / "catalog" / "a.parquet", catalog, row_group_size=9)
     output = tmp_path / "out"
-    flags = ("--no-fid", "--format", "png", "--max-failed", "0.7")
+    flags = ("--no-fid", "--format", "png", "--max-failed", "0.7", "--max-decode-seconds", "2")
+    flags += ("--allow-uri", str(tmp_path))
     assert correct(tmp_path / "catalog", output, untouched, *flags) == command.EXIT_OK
 
     found = {one["image_id"]: one for one in manifest(output)}
@@ -67,12 +74,19 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
             one = found[f"{kind} {name}"]
             assert (one["status"], one["error_code"], one["output_uri"]) == ("failed", code, None)
             assert one["error_message"]
-    codes = {name: found[name]["error_code"] for name in ("fetched", "missing", "nothing")}
-    assert codes == {"fetched": None, "missing": "missing", "nothing": "no_image"}
+    # They killed the process that decoded them, and nothing else.
+    assert {kind: found[f"poison {kind}"]["error_code"] for kind in POISON} == POISON
+    codes = {name: found[name]["error_code"] for name in ("fetched", "missing", "nothing", "not allowed")}
+    assert codes == {
+        "fetched": None,
+        "missing": "missing",
+        "nothing": "no_image",
+        "not allowed": "uri_not_allowed",
+    }
     np.testing.assert_array_equal(decode_image(Path(found["fetched"]["output_uri"]).read_bytes()), picture(1))
 
     told = json.loads((output / "run.json").read_text())
-    failed = 2 * len(hostile) + 2
+    failed = 2 * len(hostile) + len(POISON) + 3
     assert told["state"] == "complete"
     assert told["counts"] == {"corrected": len(odd) + 1, "passthrough": 0, "rejected": 0, "failed": failed}
     assert sum(error["count"] for error in told["errors"]) == failed
@@ -158,3 +172,24 @@ def test_a_used_output_is_replaced_when_asked(ray_local: None, untouched: Path, 
     assert len(after) == 5
     assert all(one["corrected_at"] > before[0]["corrected_at"] for one in after)
     assert not (output / "images" / "watermark" / "of-long-ago.jpg").exists()
+
+
+def test_what_a_gate_turns_down_keeps_its_original_and_is_counted(ray_local: None, tmp_path: Path) -> None:
+    painted = write_bundle(tmp_path / "bundle", content=0.5, matte=1)  # everything grey
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(5))
+    (tmp_path / "gates.yaml").write_text("{version: 1, product_changed: ~}")
+    output = tmp_path / "out"
+    flags = ("--no-fid", "--gates", str(tmp_path / "gates.yaml"), "--profile", "amazon")
+    assert correct(tmp_path / "catalog", output, painted, *flags) == command.EXIT_OK
+    found = manifest(output)
+    assert sorted(one["status"] for one in found) == ["passthrough"] + 4 * ["rejected"]
+    assert {one["error_code"] for one in found} == {None, "nearly_constant"}
+    assert all(one["output_uri"] is None for one in found)
+    assert not (output / "images").exists()
+    told = json.loads((output / "run.json").read_text())
+    assert (told["counts"]["rejected"], told["profile_issues"]) == (4, {})
+    assert told["configuration"]["delivery"]["profile"]["name"] == "Amazon main image"
+    assert told["errors"][0]["code"] == "nearly_constant"
+    page = (output / "report" / "index.html").read_text()
+    assert "Rejected: the original was kept" in page
+    assert "--gates: nearly_constant" in page

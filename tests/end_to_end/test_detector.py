@@ -51,7 +51,15 @@ def test_uploads_without_labels_are_labelled_and_corrected(
 
     output = tmp_path / "out"
     flags = ["--catalog", str(tmp_path / "catalog"), "--output", str(output), "--detector", str(detector)]
-    flags += ["--model", str(write_bundle(tmp_path / "model")), "--no-fid", "--device", "cpu"]
+    flags += [
+        "--model",
+        str(write_bundle(tmp_path / "model")),
+        "--no-fid",
+        "--gates",
+        "off",
+        "--device",
+        "cpu",
+    ]
     assert correct(flags) == command.EXIT_OK
     found = {one["image_id"]: one for one in read_parquet(output / "manifest")}
     assert len(found) == len(bare) + len(some)

@@ -8,27 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow.dataset
 import pytest
 
 from tests.photo_tables import record, write_table
 from tests.preparation import digests, prepare
-from tests.processes import processes_that_name
+from tests.processes import PATIENCE, processes_that_name, wait_until
 
-#: Seconds within which Ray starts, and all photos are prepared, on a machine that is busy.
-PATIENCE = 300
 PHOTOS = 320
-
-
-def wait_for(condition: Any, process: "subprocess.Popen[str] | None", deadline: float) -> None:
-    while not condition():
-        assert process is None or process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 @pytest.mark.ray
@@ -43,14 +32,15 @@ def test_a_killed_preparation_goes_on_and_has_the_rows_of_one_that_was_not(
     # A folder of its own, so that this Ray's processes can be told from others'; short, because sockets lie in it.
     ray_folder = tempfile.mkdtemp(prefix="ray-")
     environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
-    deadline = time.monotonic() + PATIENCE
-    with subprocess.Popen(
-        command, cwd=repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        wait_for(lambda: list(output.glob("work/done/000/*.parquet")), process, deadline)
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, cwd=repository, env=environment, stdout=file, stderr=file) as process,
+    ):
+        wait_until(lambda: list(output.glob("work/done/000/*.parquet")), process, log)
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=PATIENCE)
-    wait_for(lambda: not processes_that_name(ray_folder), None, deadline)
+    wait_until(lambda: not processes_that_name(ray_folder))
     assert not (output / "dataset.json").exists()
     done = {path.name for path in output.glob("work/done/000/*.parquet")}
     assert 0 < len(done) < PHOTOS // 16, "all was done before the kill: there is nothing to show"

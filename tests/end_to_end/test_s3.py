@@ -1,9 +1,11 @@
 """Catalog, model and output of the correction job all on S3, in a process of its own."""
 
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +13,8 @@ import pytest
 
 from pipelines import storage
 from pipelines.decode import decode_image
-from tests.catalogs import picture, row, write_bundle, write_catalog
+from tests.catalogs import picture, row, rows, write_bundle, write_catalog
+from tests.fault_proxy import KINDS, TENTH, FaultProxy
 from tests.hostile_images import encode
 
 pytestmark = pytest.mark.ray
@@ -37,7 +40,18 @@ def test_everything_on_s3(s3_folder: str, tmp_path: Path, repository: Path) -> N
         upload(tmp_path / name, f"{s3_folder}/{name}")
     places = {"--catalog": "catalog", "--model": "bundle", "--output": "out"}
     flags = [text for flag, name in places.items() for text in (flag, f"{s3_folder}/{name}")]
-    flags += ["--no-fid", "--format", "png", "--max-failed", "0.3", "--actors", "1:1"]
+    flags += [
+        "--no-fid",
+        *("--gates", "off"),
+        "--format",
+        "png",
+        "--max-failed",
+        "0.3",
+        "--actors",
+        "1:1",
+        "--allow-uri",
+        s3_folder,
+    ]
     done = subprocess.run(
         [sys.executable, "jobs/correct_catalog.py", *flags],
         cwd=repository,
@@ -63,6 +77,45 @@ def test_everything_on_s3(s3_folder: str, tmp_path: Path, repository: Path) -> N
         assert storage.exists(f"{s3_folder}/out/{name}"), name
     assert f"{s3_folder}/out/report/index.html" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_with_one_request_in_ten_failing_every_row_is_there_once(
+    s3_folder: str, s3_settings: dict[str, str], tmp_path: Path, repository: Path
+) -> None:
+    catalog = rows(40)
+    for number in range(0, 40, 4):
+        uri = f"{s3_folder}/photos/{number}.png"
+        storage.write_bytes(uri, catalog[number]["image"])
+        catalog[number] |= {"image": None, "uri": uri}
+    write_catalog(tmp_path / "catalog" / "a.parquet", catalog)
+    write_bundle(tmp_path / "bundle")
+    for name in ("catalog", "bundle"):
+        upload(tmp_path / name, f"{s3_folder}/{name}")
+    flags = ["--catalog", f"{s3_folder}/catalog", "--model", f"{s3_folder}/bundle", "--no-fid"]
+    flags += ["--output", f"{s3_folder}/out", "--actors", "1:1", "--max-failed", "0", "--gates", "off"]
+    flags += ["--allow-uri", f"{s3_folder}/photos/"]
+    with FaultProxy(urlsplit(s3_settings["AWS_ENDPOINT_URL"]).port, TENTH) as proxy:
+        done = subprocess.run(
+            [sys.executable, "jobs/correct_catalog.py", *flags],
+            cwd=repository,
+            env={**os.environ, "PYTHONPATH": str(repository), "AWS_ENDPOINT_URL": proxy.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert sum(proxy.counts[kind] for kind in KINDS) > 5, proxy.counts
+    parts = storage.list_files(f"{s3_folder}/out/manifest", ".parquet")
+    found = [one for part in parts for one in _rows(part)]
+    assert sorted(str(one["image_id"]) for one in found) == sorted(one["image_id"] for one in catalog)
+    for one in found:
+        assert one["status"] == ("passthrough" if one["defect"] is None else "corrected")
+        if one["output_uri"] is not None:
+            data = storage.read_bytes(str(one["output_uri"]))
+            assert hashlib.sha256(data).hexdigest() == one["output_sha256"]
+    assert storage.exists(f"{s3_folder}/out/_SUCCESS")
+    fs, path = storage.resolve(f"{s3_folder}/out")
+    assert not [name for name in fs.find(path) if "/.lock/" in name]
 
 
 def _rows(uri: str) -> list[dict[str, object]]:

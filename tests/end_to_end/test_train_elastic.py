@@ -2,8 +2,7 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +10,7 @@ import pytest
 
 from pipelines.training.checkpoints import Checkpoints
 from tests import ray_nodes
+from tests.processes import wait_until
 from tests.ray_nodes import RayNode
 from tests.training_data import write_dataset
 
@@ -29,7 +29,6 @@ from pipelines.training import ray_job
 ray_job.RESIZE_SECONDS = 3
 command.run(train.main)
 """
-DEADLINE = 300
 #: Of the head, which otherwise takes up to a minute to see that a node is lost.
 NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 
@@ -69,27 +68,19 @@ def test_training_goes_on_without_a_lost_node_and_takes_a_new_one(
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     }
     line = [sys.executable, "-c", TRAIN, "--data", str(write_dataset(tmp_path / "set")), *FLAGS]
-    with (tmp_path / "log").open("wb") as log:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
         driver = subprocess.Popen(
-            [*line, "--output", str(output)], cwd=repository, env=environment, stdout=log, stderr=log
+            [*line, "--output", str(output)], cwd=repository, env=environment, stdout=file, stderr=file
         )
         try:
-            until(lambda: workers() == 2, driver, tmp_path / "log")
+            wait_until(lambda: workers() == 2, driver, log)
             nodes[1].kill()
-            until(lambda: workers() == 1, driver, tmp_path / "log")
+            wait_until(lambda: workers() == 1, driver, log)
             nodes.append(RayNode(cpus=3, address=address))
-            until(lambda: workers() == 2, driver, tmp_path / "log")
+            wait_until(lambda: workers() == 2, driver, log)
         finally:
             driver.kill()
             driver.wait()
     steps = [record["step"] for record in pq.read_table(output / "history.parquet").to_pylist()]
     assert steps == list(range(1, steps[-1] + 1))
-
-
-def until(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Wait for the condition while the process lives."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert process.poll() is None, f"the training ended too early:\n{log.read_text()}"
-        assert time.monotonic() < end, f"the training makes no progress:\n{log.read_text()}"
-        time.sleep(0.2)

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,6 +16,7 @@ from pipelines import storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.decoding import TrainingError
 from tests.pipelines.training import gloo_training
+from tests.processes import PATIENCE, descendants, ray_workers, wait_until
 from tests.training_data import write_dataset
 
 pytestmark = pytest.mark.ray
@@ -28,52 +27,12 @@ FLAGS = [
     *("--image-size", "32", "--batch-size", "2", "--width", "4", "--blocks", "1", "--validate-every", "0"),
     *("--log-every", "1", "--workers", "2", "--precision", "float32", "--crop", "--shuffle-rows", "8"),
 ]
-DEADLINE = 300
 
 
 def upload(folder: Path, uri: str) -> str:
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         storage.write_bytes(storage.join(uri, str(file.relative_to(folder))), file.read_bytes())
     return uri
-
-
-def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    """Wait for the condition while the process lives."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert process.poll() is None, "the training ended too early"
-        assert time.monotonic() < end, "the training makes no progress"
-        time.sleep(0.05)
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Processes below `pid`, from /proc."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):  # it has just ended
-                continue
-    wanted = [pid]
-    while wanted:
-        parent = wanted.pop()
-        children = [child for child, of in parents.items() if of == parent]
-        yield from children
-        wanted += children
-
-
-def train_workers(pid: int) -> list[int]:
-    """Ray Train's worker processes of a driver."""
-    found = []
-    for child in descendants(pid):
-        try:
-            name = Path(f"/proc/{child}/cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if name.startswith("ray::") and "TrainWorker" in name:
-            found.append(child)
-    return found
 
 
 def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
@@ -92,22 +51,26 @@ def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
     def newest() -> int:
         return max(checkpoints.steps(), default=0)
 
-    with (tmp_path / "log").open("wb") as log:
-        driver = subprocess.Popen(line, cwd=repository, env=environment, stdout=log, stderr=log)
+    def train_workers() -> list[int]:
+        return ray_workers(descendants(driver.pid), "TrainWorker")
+
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        driver = subprocess.Popen(line, cwd=repository, env=environment, stdout=file, stderr=file)
         try:
-            until(lambda: newest() >= 4, driver)
-            victim = train_workers(driver.pid)[-1]
+            wait_until(lambda: newest() >= 4, driver, log)
+            victim = train_workers()[-1]
             os.kill(victim, signal.SIGKILL)
-            until(lambda: victim not in train_workers(driver.pid), driver)
+            wait_until(lambda: victim not in train_workers(), driver, log)
             reached = newest()
-            until(lambda: newest() > reached, driver)
+            wait_until(lambda: newest() > reached, driver, log)
         finally:
             driver.kill()
             driver.wait()
     assert newest() < STEPS
     assert not (output / "bundle").exists()
     # A process and a Ray of its own again: the session's Ray may be older than the S3 server and not know of it.
-    subprocess.run(line, cwd=repository, env=environment, check=True, capture_output=True, timeout=DEADLINE)
+    subprocess.run(line, cwd=repository, env=environment, check=True, capture_output=True, timeout=PATIENCE)
     assert (output / "bundle" / "config.json").exists()
 
     mp.spawn(gloo_training.run, (2, str(tmp_path), flags), nprocs=2)

@@ -40,7 +40,7 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     write_dataset(tmp_path / "dataset", photos=64)  # enough for an update of many workers
     small = GeneratorConfig(n_groups=2, n_types=3, width=4, n_blocks=1, n_before_eta=0)
     save_bundle(tmp_path / "bundle", Generator(small), LabelMap.default().to_yaml(), 32, "", {})
-    return {flag: str(tmp_path / name) for flag, name in STORAGE.items()}
+    return {flag: str(tmp_path / name) for flag, name in STORAGE.items()} | {"--allow-uri": str(tmp_path)}
 
 
 def write_row(folder: Path, schema: pa.Schema, row: dict[str, Any]) -> None:

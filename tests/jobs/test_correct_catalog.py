@@ -10,7 +10,7 @@ import ray
 from jobs import command
 from jobs.correct_catalog import main, parser, summary
 from pipelines.label_map import LabelMap
-from tests.catalogs import rows, write_bundle, write_catalog
+from tests.catalogs import row, rows, write_bundle, write_catalog
 
 
 @pytest.fixture
@@ -37,6 +37,8 @@ def replaced(arguments: list[str], flag: str, value: str) -> list[str]:
 WRONG_FLAGS = {
     "wrong flag": ["--colour", "blue"],
     "wrong value": ["--actors", "many"],
+    "wrong prefix": ["--allow-uri", "ftp://shop/"],
+    "no time to decode": ["--max-decode-seconds", "0"],
     "contradiction": ["--device", "cpu", "--gpus-per-actor", "1"],
 }
 
@@ -51,6 +53,10 @@ def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
         columns = [["a"], ["x"], ["x"], ["watermark"]]
         table = pa.table([pa.array(column) for column in columns], ["image_id", "uri", "uri", "label"])
         pq.write_table(table, folder / "catalog" / "b.parquet")
+        return arguments
+    if case == "uris that may not be read":
+        (folder / "catalog" / "a.parquet").unlink()
+        write_catalog(folder / "catalog" / "b.parquet", [row("a", "watermark", uri="s3://shop/a.jpg")])
         return arguments
     if case == "invalid label map":
         (folder / "map.yaml").write_text("version: 1\ngroups: {background: zero}\n")
@@ -77,6 +83,9 @@ def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
         ("contradiction", "--gpus-per-actor"),
         ("output is a file", "--output"),
         ("two columns of one name", "2 columns 'uri'"),
+        ("uris that may not be read", "--allow-uri s3://bucket/uploads/"),
+        ("wrong prefix", "--allow-uri"),
+        ("no time to decode", "--max-decode-seconds"),
         ("invalid label map", "map.yaml"),
         ("missing catalog", "--catalog"),
         ("missing bundle", "--model"),

@@ -7,10 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.prepare_dataset import main
+from jobs.prepare_flags import parser, resolve
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.dataset.finish import fingerprint
+from pipelines.dataset.known import KnownIds
+from pipelines.dataset.output import Places
 from pipelines.dataset.plan import LEAST_ENTRIES
 from pipelines.label_map import LabelMap
+from pipelines.ray_session import Cluster
 from pipelines.schemas import SHARD
 from pipelines.splits import split_of
 from tests.photo_tables import record, write_table
@@ -247,6 +252,34 @@ def test_a_run_that_was_killed_while_it_planned_is_begun_by_the_same_command(
     (draft / "entries-00000.parquet").write_bytes(b"the first entries")
     assert main(["--photos", str(photos), "--output", str(tmp_path / "out"), "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"]["run"] == "new"
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
+    tmp_path: Path, generation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_table(tmp_path / "photos.parquet", [record(f"p{i}") for i in range(3)])
+    arguments = ["--photos", str(photos), "--output", str(tmp_path / "out")]
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jobs.prepare_dataset.ray_session.start", lambda: Cluster(1, 0))
+    monkeypatch.setattr("jobs.prepare_dataset.run_units", killed)
+    if generation:
+        identity = resolve(parser("").parse_args(arguments)).identity
+        storage.write_bytes(Places(str(tmp_path / "out")).ids(0), KnownIds().to_bytes())
+        (tmp_path / "out" / "dataset.json").write_text(
+            json.dumps({"identity": identity, "generations": [{}]})
+        )
+        arguments.append("--append")
+    for _ in range(2):  # killed, continued and killed again
+        with pytest.raises(KeyboardInterrupt):
+            main(arguments)
+    write_table(photos, [record(f"q{i}") for i in range(3)])
+    remedy = r"remove .*part-001-\* and give --append" if generation else "anew with --overwrite"
+    with pytest.raises(ConfigurationError, match=rf"photos\.parquet \(planned as .*{remedy}"):
+        main(arguments)
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,18 @@ def test_what_is_no_whole_detector_bundle_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match="does not match its hash"):
         load_detector(tmp_path / "a")
+    weights.unlink()
     with pytest.raises(BundleError, match=r"detector\.safetensors.*jobs/train_detector\.py"):
+        load_detector(tmp_path / "a")
+
+
+def test_a_bundle_of_the_other_kind_is_told_for_what_it_is(tmp_path: Path) -> None:
+    save_detector(tmp_path / "a", detector(), [Calibration()] * 2, 32, "card\n", {})
+    with pytest.raises(BundleError, match=r"of a generator, as jobs/train\.py .* a detector is wanted here"):
         load_detector(write_bundle(tmp_path / "generator"))
-    with pytest.raises(BundleError, match=r"generator\.safetensors.*jobs/train\.py"):
+    with pytest.raises(
+        BundleError, match=r"of a detector, as jobs/train_detector\.py .* a generator is wanted here"
+    ):
         load_bundle(tmp_path / "a")
 
 

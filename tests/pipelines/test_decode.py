@@ -57,9 +57,9 @@ def test_every_listed_format_is_decoded() -> None:
 def test_limits_refuse_what_the_defaults_accept() -> None:
     data = encode(drawing(200, 100), "PNG")
     for limits, code in [
-        (DecodeLimits(max_bytes=100), "too_large"),
-        (DecodeLimits(max_pixels=19_999), "too_large"),
-        (DecodeLimits(max_dimension=199), "too_large"),
+        (DecodeLimits(max_bytes=100), "too_many_bytes"),
+        (DecodeLimits(max_pixels=19_999), "too_many_pixels"),
+        (DecodeLimits(max_dimension=199), "side_too_long"),
         (DecodeLimits(min_dimension=101), "too_small"),
         (DecodeLimits(max_aspect=1.9), "bad_aspect"),
     ]:

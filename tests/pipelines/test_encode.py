@@ -1,4 +1,7 @@
+import hashlib
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +21,32 @@ def test_pixels_come_back(format: str, tolerance: int) -> None:
         assert image.format == format.upper()
     assert np.abs(decode_image(data).astype(int) - pixels).max() <= tolerance
     assert encode_image(pixels.copy(), format) == data
+
+
+PROGRAM = """
+import hashlib, sys
+import numpy as np
+from pipelines.encode import EXTENSIONS, encode_image
+pixels = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(60, 80, 3)
+for format in EXTENSIONS:
+    print(hashlib.sha256(encode_image(pixels, format, 90)).hexdigest())
+"""
+
+
+def test_another_process_writes_the_same_bytes() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM], input=pixels.tobytes(), capture_output=True, check=True
+    )
+    here = [hashlib.sha256(encode_image(pixels, format, 90)).hexdigest() for format in EXTENSIONS]
+    assert found.stdout.decode().split() == here
+
+
+@pytest.mark.parametrize("format", EXTENSIONS)
+@pytest.mark.parametrize("quality", [50, 75, 92, 100])
+def test_white_stays_white(format: str, quality: int) -> None:
+    white = np.full((70, 90, 3), 255, np.uint8)
+    assert (decode_image(encode_image(white, format, quality)) == 255).all()
 
 
 def test_jpeg_keeps_colour_at_full_resolution() -> None:

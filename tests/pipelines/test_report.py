@@ -113,7 +113,14 @@ def summary(text: str = "shirt-17", **changes: Any) -> RunSummary:
         configuration={"catalog": [text], "fid": {"samples": 10_000, "label": text}},
         errors=[TopError("truncated", 61, [text, text], text)],
         fid={"defects": {text: fid_row()}, "features": {}},
-        strips={text: [Strip(text, text, b"\xff\xd8before", b"\xff\xd8after")]},
+        strips={
+            text: [
+                Strip(text, text, b"\xff\xd8before", b"\xff\xd8after"),
+                Strip(text, text, b"\xff\xd8before", b"\xff\xd8after", rejected=text),
+            ]
+        },
+        profile=text,
+        profile_issues={"fill_share": 12},
     )
     return dataclasses.replace(run, **changes)
 
@@ -190,7 +197,7 @@ def test_page_loads_nothing_and_runs_nothing() -> None:
 def test_pictures_are_the_bytes_that_were_given() -> None:
     sources = [image["src"] for image in Page(render(summary())).all("img")]
     pictures = [base64.b64decode(source.split(",", 1)[1]) for source in sources]
-    assert pictures == [b"\xff\xd8before", b"\xff\xd8after"]
+    assert pictures == [b"\xff\xd8before", b"\xff\xd8after"] * 2
 
 
 def test_pictures_have_texts_and_columns_have_headers() -> None:
@@ -331,3 +338,26 @@ def test_formats() -> None:
         format_moment(datetime(2025, 1, 1, 3, tzinfo=timezone(timedelta(hours=2)))) == "2025-01-01 01:00 UTC"
     )
     assert [format_rate(rate) for rate in (None, 0.042, 9.84, 1210.4)] == ["–", "0.04", "9.8", "1,210"]
+
+
+def test_rejections_have_pictures_of_their_own_and_their_reason() -> None:
+    html = render(summary())
+    accepted, rejected = html.index('id="pictures"'), html.index('id="rejected"')
+    assert accepted < html.index("<figure>") < rejected < html.rindex("<figure>")
+    bare = render(summary(strips={"mug": [Strip("a", None, b"1", b"2")]}))
+    assert 'id="rejected"' not in bare
+    only = {
+        "mug": [Strip("a", None, b"1", b"2", rejected="the figure is 7, above 5 (--gates: product_changed)")]
+    }
+    page = render(summary(strips=only))
+    assert 'id="pictures"' not in page
+    assert "the figure is 7, above 5 (--gates: product_changed)" in page
+
+
+def test_a_marketplaces_rules_are_counted_where_there_is_a_profile() -> None:
+    page = render(summary(profile="Shop rules"))
+    assert "Shop rules" in page
+    assert "fill_share" in page
+    assert "12 (&lt;0.1%)" in page
+    assert "every corrected image fits" in render(summary(profile_issues={}))
+    assert 'id="profile"' not in render(summary(profile=None))

@@ -39,8 +39,8 @@ class ProductTable:
     """Tables with a row for each photo: product_id, image or uri, and role or position; a product's rows together.
 
     The main photo is the one whose role is `main`; without a column role, the one with the lowest position. A photo is
-    known by its image_id, else by its uri; one with neither by its number among the product's, which changes where a
-    photo is put before it: give image_id where photos are added later.
+    known by its image_id, else by its uri or the path in its image struct. One of them must be there: a number among
+    the product's photos would be another's as soon as one is put before it.
     """
 
     flag: str
@@ -67,6 +67,8 @@ class ProductTable:
                 for either in (("product_id",), ("image", "uri"), ("role", "position"))
                 if not table.present(either)
             ]
+            if not table.present(("image_id", "uri")) and not table.structs:
+                complaints.append("no column image_id to know the photos by, whose bytes are in the table")
             if complaints:
                 raise unfit(table, complaints)
 
@@ -108,13 +110,22 @@ class ProductTable:
         by_role = bool(rows[0].table.present(("role",)))
         return [
             Photo(
-                row.values.get("image_id") or row.values.get("uri") or str(number),
+                self._key(row),
                 row.image("image", "uri"),
                 self._is_main(row) if by_role else number == 0,
                 row.values.get("product_type"),
             )
             for number, row in enumerate(rows)
         ]
+
+    def _key(self, row: Row) -> str:
+        key = row.values.get("image_id") or row.values.get("uri") or row.path("image")
+        if key is None:
+            raise ConfigurationError(
+                f"{self.flag} {row.place}: no image_id, and no uri or path to know the photo by when others are added; "
+                "give each photo an image_id that is its own among its product's"
+            )
+        return key
 
     def _is_main(self, row: Row) -> bool:
         return row.values.get("role", "").strip().casefold() == self.main.casefold()

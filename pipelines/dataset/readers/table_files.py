@@ -75,7 +75,8 @@ class Row:
         """Where the image of a pair of columns is: its bytes if they are surely there, else its URI, else the cell."""
         text = self.values.get(column) or self.values.get(uri_column)
         if column in self.cells and (text is None or column in self.full):
-            return Locator(self.table.uri, self.number, self.table.columns.called(column))
+            called = self.table.columns.called(column)
+            return Locator(self.table.uri, self.number, called, version=self.table.version)
         return None if text is None else Locator(beside(self.table.uri, text))
 
     def path(self, column: str) -> str | None:
@@ -97,11 +98,14 @@ class TableFile:
         return self.uri.lower().endswith(".parquet")
 
     @cached_property
-    def _footer(self) -> tuple[pa.Schema, int]:
+    def _footer(self) -> tuple[pa.Schema, int, str | None]:
         filesystem, path = storage.arrow_filesystem(self.uri)
         try:
+            version = storage.version(
+                self.uri
+            )  # before anything is read: what comes later is another version
             with pq.ParquetFile(path, filesystem=filesystem) as file:
-                return file.schema_arrow, file.metadata.num_rows
+                return file.schema_arrow, file.metadata.num_rows, version
         except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
             raise ConfigurationError(
                 f"{self.flag} {self.uri}: not a readable parquet file: {error}"
@@ -115,6 +119,11 @@ class TableFile:
     def row_count(self) -> int | None:
         """Rows, where that costs no pass over the file."""
         return self._footer[1] if self.is_parquet else None
+
+    @property
+    def version(self) -> str | None:
+        """Of a file with cells (see `storage.version`): its rows are known by number."""
+        return self._footer[2] if self.is_parquet else None
 
     @property
     def names(self) -> list[str]:

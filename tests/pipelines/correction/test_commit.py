@@ -7,17 +7,23 @@ import numpy as np
 import pytest
 import torch
 
+from model.detector import load_detector
 from model.edits import Edit, identity_theta
 from pipelines import storage
 from pipelines.correction.commit import FID_SIDE, STRIP_SIDE, CommitSettings, commit_block
+from pipelines.correction.deliver import DeliverySettings
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
+from pipelines.correction.gate_detector import DetectorGate
+from pipelines.correction.gates import GateConfig
 from pipelines.correction.parts import StorageWriteError
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.decode import decode_image
+from pipelines.label_map import LabelMap
+from pipelines.profiles.profile import Bounds, Profile
 from pipelines.resize import resize_bicubic
 from pipelines.schemas import MANIFEST
-from tests.catalogs import picture, read_parquet, tree
+from tests.catalogs import picture, read_parquet, tree, write_detector
 from tests.hostile_images import encode
 
 GROUPS = {"watermark": "background", "wrong_angle": "angle"}
@@ -35,7 +41,7 @@ def commit_settings(tmp_path: Path) -> CommitSettings:
         "m" * 64,
         "c" * 64,
         GROUPS,
-        format="png",
+        DeliverySettings(format="png"),
     )
 
 
@@ -78,9 +84,9 @@ def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
     summary, (row,) = commit([one], commit_settings)
     path = Path(commit_settings.output) / "images" / "wrong_angle" / "shop~2F1.png"
     data = path.read_bytes()
-    expected = apply_edits(decode_image(one["upload"]), PAINT * 2)
+    expected = apply_edits(decode_image(one["upload"]), PAINT * 2).image
     np.testing.assert_array_equal(decode_image(data), expected)
-    assert (expected[:, 36:] == decode_image(one["upload"])[:, 36:]).all()
+    assert (expected[:, 44:] == decode_image(one["upload"])[:, 44:]).all()
     assert list(row) == MANIFEST.names
     told = {name: value for name, value in row.items() if name != "corrected_at"}
     assert told == {
@@ -100,6 +106,7 @@ def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
         "config_hash": "c" * 64,
         "error_code": None,
         "error_message": None,
+        "profile_issues": None,
         "input_version": "etag:1:2",
         "row_key": b"r" * 16,
         "image_key": b"k" * 16,
@@ -144,7 +151,9 @@ def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitS
 
 @pytest.mark.parametrize(("format", "extension"), [("jpeg", "jpg"), ("png", "png"), ("webp", "webp")])
 def test_formats(commit_settings: CommitSettings, format: str, extension: str) -> None:
-    _, (row,) = commit([edited("a", "watermark")], dataclasses.replace(commit_settings, format=format))
+    _, (row,) = commit(
+        [edited("a", "watermark")], dataclasses.replace(commit_settings, delivery=DeliverySettings(format))
+    )
     assert row["output_uri"].endswith(f"/a.{extension}")
     assert decode_image(storage.read_bytes(row["output_uri"])).shape == (44, 60, 3)
 
@@ -157,7 +166,7 @@ def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSetti
     before = decode_image(rows[0]["upload"])
     assert (first["route"], last["route"]) == ("watermark", "clean")
     np.testing.assert_array_equal(decode_image(first["before"]), resize_bicubic(before, FID_SIDE, FID_SIDE))
-    after = resize_bicubic(apply_edits(before, PAINT), FID_SIDE, FID_SIDE)
+    after = resize_bicubic(apply_edits(before, PAINT).image, FID_SIDE, FID_SIDE)
     np.testing.assert_array_equal(decode_image(first["after"]), after)
     np.testing.assert_array_equal(
         decode_image(last["before"]), resize_bicubic(picture(7), FID_SIDE, FID_SIDE)
@@ -199,3 +208,42 @@ def test_the_manifest_names_nothing_before_it_is_written(
     commit([edited(f"{n}", "watermark", sampled=True) for n in range(20)], commit_settings)
     assert len(order) == 22
     assert "/journal/" in order[-1]
+
+
+def test_a_rejected_row_says_why_and_nothing_is_written_for_it(commit_settings: CommitSettings) -> None:
+    strict = DeliverySettings(gates=GateConfig(product_changed=0.1))
+    settings = dataclasses.replace(commit_settings, delivery=strict)
+    summary, (row,) = commit([edited("a", "watermark", sampled=True, in_strip=True)], settings)
+    assert (row["status"], row["error_code"], row["output_uri"], row["output_sha256"]) == (
+        "rejected",
+        "product_changed",
+        None,
+        None,
+    )
+    assert "--gates: product_changed" in row["error_message"]
+    assert row["source_uri"] == "s3://shop/a"
+    assert (summary["rejected"], summary["corrected"], summary["errors"][0]["count"]) == (1, 0, 1)
+    output = Path(commit_settings.output)
+    assert not (output / "images").exists()
+    assert not (output / ".run" / SAMPLES).exists()  # FID is of what is published
+    (strip,) = read_parquet(output / ".run" / STRIPS)
+    assert strip["rejected"] == row["error_message"]
+
+
+def test_a_profile_names_files_and_fills_its_column(commit_settings: CommitSettings) -> None:
+    profile = Profile("shop", "page", "today", ("webp",), longest_side=Bounds(minimum=100))
+    settings = dataclasses.replace(commit_settings, delivery=DeliverySettings("webp", profile=profile))
+    summary, manifest = commit([edited("a", "watermark"), edited("b")], settings)
+    assert [row["profile_issues"] for row in manifest] == [["longest_side 60 < 100"], None]
+    assert summary["profile_issues"] == [{"rule": "longest_side", "count": 1}]
+
+
+def test_the_gate_detector_is_loaded_where_images_are_committed(
+    commit_settings: CommitSettings, tmp_path: Path
+) -> None:
+    folder = write_detector(tmp_path / "detector", {"watermark": 3.0})
+    gate = DetectorGate(str(folder), load_detector(folder).version, LabelMap.default())
+    gates = GateConfig(product_changed=None, defect_remains={"watermark": 0.5})
+    settings = dataclasses.replace(commit_settings, delivery=DeliverySettings(gates=gates, detector=gate))
+    _, rows = commit([edited("a", "watermark"), edited("b", "wrong_angle")], settings)
+    assert [row["error_code"] for row in rows] == ["defect_remains", None]

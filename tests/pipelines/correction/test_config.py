@@ -6,10 +6,12 @@ import pytest
 
 from model.detector import load_detector
 from model.errors import BundleError, ConfigurationError
+from pipelines import s3, storage
 from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.label_map import LabelMap
 from pipelines.schemas import CATALOG
 from tests.catalogs import rows, write_bundle, write_catalog, write_detector
+from tests.object_store import s3_environment
 
 
 @pytest.fixture
@@ -116,11 +118,13 @@ def test_the_configs_hash_follows_what_decides_the_outputs_bytes(config: Correct
     plan = resolve(config)
 
     def hashed(**changes: Any) -> str:
-        return dataclasses.replace(plan, config=dataclasses.replace(config, **changes)).config_hash("float32")
+        return resolve(dataclasses.replace(config, **changes)).config_hash("float32")
 
     base = hashed()
     assert base == hashed(batch_size=9, output="elsewhere", limit=3, actors=(1, 2), fid=True)
-    assert len({base, hashed(quality=80), hashed(format="webp"), plan.config_hash("bfloat16")}) == 4
+    others = [hashed(**change) for change in ({"quality": 80}, {"format": "webp"}, {"gates": "off"})]
+    others += [hashed(profile="amazon"), hashed(profile="google"), plan.config_hash("bfloat16")]
+    assert len({base, *others}) == 7
     assert hashed(format="png", quality=80) == hashed(format="png", quality=90)
     fewer = dataclasses.replace(plan.label_map, rules=plan.label_map.rules[:1])
     assert dataclasses.replace(plan, label_map=fewer).config_hash("float32") != base
@@ -161,3 +165,66 @@ def test_a_catalog_without_labels_needs_a_detector(config: CorrectionConfig, tmp
         resolve(bare)
     detector = write_detector(tmp_path / "detector", {"watermark": 1.0})
     assert resolve(dataclasses.replace(bare, detector=str(detector))).listing.rows == 3
+
+
+def test_format_and_quality_are_the_flags_or_the_profiles_or_ours(config: CorrectionConfig) -> None:
+    def chosen(**changes: Any) -> tuple[str, int]:
+        delivery = resolve(dataclasses.replace(config, **changes)).delivery
+        return delivery.format, delivery.quality
+
+    assert chosen() == ("jpeg", 92)
+    assert chosen(profile="amazon") == ("jpeg", 95)
+    assert chosen(profile="google", format="webp", quality=70) == ("webp", 70)
+    with pytest.raises(ConfigurationError, match="--format webp: --profile amazon accepts jpeg, png"):
+        chosen(profile="amazon", format="webp")
+    with pytest.raises(ConfigurationError, match="--profile"):
+        chosen(profile="nowhere")
+
+
+def test_the_gates_detector_is_its_own_or_the_labelling_one(config: CorrectionConfig, tmp_path: Path) -> None:
+    (tmp_path / "gates.yaml").write_text("{version: 1, defect_remains: {watermark: 0.9}}")
+    first, second = (write_detector(tmp_path / name, {"watermark": score}) for score, name in enumerate("ab"))
+
+    def gate(**changes: Any) -> tuple[str, str] | None:
+        found = resolve(dataclasses.replace(config, **changes)).delivery.detector
+        return None if found is None else (found.uri, found.version)
+
+    asked = {"gates": str(tmp_path / "gates.yaml")}
+    assert gate(**asked) is None
+    assert gate(**asked, detector=str(first)) == (str(first), load_detector(first).version)
+    assert gate(**asked, detector=str(first), gate_detector=str(second)) == (
+        str(second),
+        load_detector(second).version,
+    )
+    assert gate(detector=str(first)) is None  # its bundle does not say what it sees in clean images
+    with pytest.raises(ConfigurationError, match="--gate-detector"):
+        gate(gate_detector=str(first), gates="off")
+    with pytest.raises(ConfigurationError, match="--gate-detector"):
+        gate(**asked, gate_detector=str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize("setting", ["catalog", "output", "model", "label_map", "detector", "reference"])
+@pytest.mark.parametrize(
+    ("variables", "remedy"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS_ENDPOINT_URL"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_storage_that_refuses_is_named_with_its_flag_before_any_work(
+    config: CorrectionConfig,
+    s3_folder: str,
+    setting: str,
+    variables: dict[str, str | None],
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(s3, "IMPATIENCE", 0.3)
+    place = (s3_folder,) if setting == "catalog" else s3_folder
+    wrong = dataclasses.replace(config, **{setting: place})  # type: ignore[arg-type]
+    with s3_environment(**variables), storage.impatient(), pytest.raises(ConfigurationError) as caught:
+        resolve(wrong)
+    assert str(caught.value).startswith(f"--{setting.replace('_', '-')}")
+    assert remedy in str(caught.value)
+    assert not (tmp_path / "out").exists()

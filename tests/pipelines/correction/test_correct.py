@@ -37,6 +37,8 @@ def decoded(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
         "defects": list(defects),
         "model_input": model_input,
         "upload": b"u",
+        "width": SIDE,
+        "height": SIDE,
         **columns,
     }
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.read_catalog import CATALOG_ROW
 from pipelines.correction.rows import CORRECT, DECODED
@@ -82,7 +83,9 @@ def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
             row("d", "watermark", uri=str(tmp_path / "empty.jpg")),
             row("e", "watermark", uri=None),
             row("f", "watermark", uri="gopher://old/picture"),
-        ]
+            row("g", "watermark", uri="/etc/hostname"),
+        ],
+        dataclasses.replace(SETTINGS, allowed=AllowedUris((str(tmp_path),))),
     )
     assert [one["error_code"] for one in found] == [
         None,
@@ -90,7 +93,8 @@ def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
         "missing",
         "empty",
         "no_image",
-        "scheme_not_allowed",
+        "uri_not_allowed",
+        "uri_not_allowed",
     ]
     assert [one["upload"] for one in found[:2]] == [data, data]
     assert found[0]["source_uri"] == str(tmp_path / "there.jpg")

@@ -5,6 +5,7 @@ import pytest
 
 from model.detector import load_detector
 from model.errors import BundleError
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.detect import COUNTS, Detection, DetectSettings
 from pipelines.correction.detected import file_of, read_detected
@@ -36,14 +37,23 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def detect(catalog: Path, folder: Path, detector: Path) -> list[dict[str, int]]:
     version = load_detector(detector).version
-    settings = DetectSettings(str(folder), str(detector), version)
+    allowed = AllowedUris((str(folder.parent),))
+    settings = DetectSettings(str(folder), str(detector), version, allowed=allowed)
     works = inspected(catalog, folder.with_name("plan")).works
     return Detection(settings, "cpu")(pa.concat_tables([work.table() for work in works])).to_pylist()
 
 
 def inspected(catalog: Path, plan: Path) -> Inspection:
     """The first look at a catalog of which nothing is known."""
-    settings = InspectSettings(LabelMap.default(), "identity", str(plan), Known(), 10, detector=True)
+    settings = InspectSettings(
+        LabelMap.default(),
+        "identity",
+        str(plan),
+        Known(),
+        10,
+        detector=True,
+        allowed=AllowedUris((str(plan.parent),)),
+    )
     found = Inspection(Survey(10))
     for table in groups(list_catalog([str(catalog)], labelled=False).units):
         found.merge(inspect_units(table, settings))
@@ -100,7 +110,7 @@ def test_an_image_that_the_detector_could_not_read_does_not_pass_for_one_without
     catalog, folder = write_mixed(tmp_path), tmp_path / "labels"
     detect(catalog, folder, detector)
     (tmp_path / "gone.png").write_bytes(encode(picture(2), "PNG"))  # as after a short outage of its storage
-    settings = DecodeSettings(LabelMap.default(), image_size=16)
+    settings = DecodeSettings(LabelMap.default(), image_size=16, allowed=AllowedUris((str(tmp_path),)))
     decoded = {
         one["image_id"]: one["error_code"]
         for work in inspected(catalog, tmp_path / "plan").works

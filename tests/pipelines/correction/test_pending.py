@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.known import Known, build_known
 from pipelines.correction.pending import (
     PLAN,
@@ -57,7 +58,10 @@ def inspect(
     catalog: Path, known: Known, identity: str = "model", **given: Any
 ) -> tuple[list[bool], list[Any], Inspection]:
     """Which rows need work in the catalog's order, their keys, and the whole."""
-    places = InspectSettings(MAP, identity, str(catalog.with_name("plan")), known, 5, **given)
+    allowed = AllowedUris((str(catalog.parent), "/gone"))
+    places = InspectSettings(
+        MAP, identity, str(catalog.with_name("plan")), known, 5, allowed=allowed, **given
+    )
     inspection = Inspection(Survey(5))
     tables = list(groups(list_catalog([str(catalog)]).units))
     for table in tables:

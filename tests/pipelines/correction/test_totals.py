@@ -1,9 +1,11 @@
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
+from model.errors import TooManyFailedError
 from pipelines.correction.rows import SUMMARY
-from pipelines.correction.totals import EXAMPLES, Totals, summarise
+from pipelines.correction.totals import EXAMPLES, HOPELESS, Totals, summarise
 
 SECONDS = {"decode_seconds": 1.0, "generator_seconds": 2.0, "commit_seconds": 0.5}
 
@@ -63,3 +65,30 @@ def test_a_summary_without_errors_keeps_its_types() -> None:
         [summarise([], [], SECONDS), summarise(manifest(1, "corrected"), ["watermark"], SECONDS)]
     )
     assert table.schema == SUMMARY
+
+
+def test_what_a_marketplaces_rules_miss_is_counted_once_an_image_and_rule() -> None:
+    rows = manifest(3, "corrected")
+    rows[0]["profile_issues"] = ["bytes 9 > 8", "fill_share 0.62 < 0.85"]
+    rows[1]["profile_issues"] = ["fill_share 0.99 > 0.90"]
+    rows[2]["profile_issues"] = None
+    totals = Totals()
+    for block in (one(rows, "watermark"), one(rows[:1], "watermark")):
+        totals.add(block)
+    assert totals.profile_issues == {"bytes": 2, "fill_share": 3}
+
+
+def test_a_run_in_which_nothing_succeeds_is_given_up() -> None:
+    hopeless = Totals()
+    hopeless.add(one(manifest(500, "passthrough"), "clean"))
+    hopeless.add(one(manifest(HOPELESS - 1, "failed", "missing"), "watermark"))
+    hopeless.check_promising(0.1)  # not enough to tell
+    hopeless.add(one(manifest(1, "failed", "corrupt", "z"), "watermark"))
+    with pytest.raises(
+        TooManyFailedError,
+        match=rf"first {HOPELESS} images .*{HOPELESS - 1} of them with missing \(i0: what missing means",
+    ):
+        hopeless.check_promising(0.1)
+    hopeless.check_promising(1.0)  # whatever fails is tolerated
+    hopeless.add(one(manifest(1, "corrected", prefix="y"), "watermark"))
+    hopeless.check_promising(0.1)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines import storage
 from pipelines.dataset import cells as module
-from pipelines.dataset.cells import Cells
+from pipelines.dataset.cells import Cells, ChangedSourceError
 from pipelines.decode import ImageError
 from pipelines.parquet_units import StorageReadError
 
@@ -105,3 +106,19 @@ def test_cells_on_s3(files: list[str], s3_folder: str) -> None:
         assert [cells.read(uri, row, "b") for row in (0, 30, 59)] == [
             content("b", row) for row in (0, 30, 59)
         ]
+
+
+def test_a_file_that_was_rewritten_gives_none_of_its_rows(tmp_path: Path) -> None:
+    uri = write(tmp_path / "a.parquet", 7)
+    before = storage.version(uri)
+    with Cells() as cells:
+        assert cells.read(uri, 5, "a", version=before) == content("a", 5)
+    write(tmp_path / "b.parquet", 7)
+    # Of the same size and, on a coarse clock, of the same time, there would be nothing to see.
+    (tmp_path / "b.parquet").replace(uri)
+    os.utime(uri, (1, 1))
+    with (
+        Cells() as cells,
+        pytest.raises(ChangedSourceError, match=r"a\.parquet was rewritten .* until a run has"),
+    ):
+        cells.read(uri, 5, "a", version=before)

@@ -1,7 +1,7 @@
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.dataset.job import GPU_SHARE, Actors, place_actors
+from pipelines.dataset.job import GPU_SHARE, place_actors
 from pipelines.ray_session import Cluster
 
 CPUS, GPUS, SCALES = Cluster(8, 0), Cluster(8, 2), Cluster(2, 0, scales=True)
@@ -10,21 +10,28 @@ CPUS, GPUS, SCALES = Cluster(8, 0), Cluster(8, 2), Cluster(2, 0, scales=True)
 @pytest.mark.parametrize(
     ("saliency", "device", "share", "cluster", "units", "expected"),
     [
-        ("classical", "auto", None, CPUS, 100, Actors("cpu", 8, 8)),
-        ("classical", "auto", None, CPUS, 3, Actors("cpu", 3, 3)),
-        ("classical", "auto", None, GPUS, 100, Actors("cpu", 8, 8)),  # it has no use for a GPU
-        ("net.onnx", "cpu", None, GPUS, 100, Actors("cpu", 8, 8)),
-        ("net.onnx", "auto", None, GPUS, 100, Actors("cuda", 1, 8, GPU_SHARE)),
-        ("net.onnx", "cuda", 0.5, GPUS, 100, Actors("cuda", 1, 4, 0.5)),
-        ("net.onnx", "auto", 1.0, GPUS, 100, Actors("cuda", 1, 2, 1.0)),
-        ("net.onnx", "cuda", None, SCALES, 100, Actors("cuda", 1, None, GPU_SHARE)),
-        ("classical", "auto", None, SCALES, 100, Actors("cpu", 2, None)),
+        ("classical", "auto", None, CPUS, 100, ("cpu", 8, 8, 0)),
+        ("classical", "auto", None, CPUS, 3, ("cpu", 3, 3, 0)),
+        ("classical", "auto", None, GPUS, 100, ("cpu", 8, 8, 0)),  # it has no use for a GPU
+        ("net.onnx", "cpu", None, GPUS, 100, ("cpu", 8, 8, 0)),
+        ("net.onnx", "auto", None, GPUS, 100, ("cuda", 1, 8, GPU_SHARE)),
+        ("net.onnx", "cuda", 0.5, GPUS, 100, ("cuda", 1, 4, 0.5)),
+        ("net.onnx", "auto", 1.0, GPUS, 100, ("cuda", 1, 2, 1.0)),
+        ("net.onnx", "cuda", None, SCALES, 100, ("cuda", 1, None, GPU_SHARE)),
+        ("classical", "auto", None, SCALES, 100, ("cpu", 2, None, 0)),
     ],
 )
 def test_actors_fit_the_cluster(
-    saliency: str, device: str, share: float | None, cluster: Cluster, units: int, expected: Actors
+    saliency: str,
+    device: str,
+    share: float | None,
+    cluster: Cluster,
+    units: int,
+    expected: tuple[object, ...],
 ) -> None:
-    assert place_actors(saliency, device, share, cluster, units) == expected
+    made = place_actors(saliency, device, share, cluster, units)
+    most = None if made.unbounded else made.max_actors
+    assert (made.device, made.min_actors, most, made.gpus_per_actor) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,5 +46,5 @@ def test_a_gpu_that_is_not_there_is_an_error_where_one_was_asked_for(
 
 
 def test_more_gpus_for_an_actor_than_there_are_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match=r"--gpus-per-actor 3: the cluster has 2 GPUs"):
+    with pytest.raises(ConfigurationError, match="--gpus-per-actor 3: that takes 3 GPUs, the cluster has 2"):
         place_actors("net.onnx", "cuda", 3, GPUS, 10)

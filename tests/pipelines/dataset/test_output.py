@@ -16,7 +16,7 @@ IDENTITY: dict[str, Any] = {"--photos": ["a.parquet"], "--seed": 0, "--max-side"
 def unfinished(places: Places, generation: int = 0, **identity: Any) -> Plan:
     return make_plan(
         places.plan(generation),
-        [Entry("p", Locator("p.jpg"))],
+        lambda: [Entry("p", Locator("p.jpg"))],
         KnownIds(),
         lambda _: None,
         generation=generation,

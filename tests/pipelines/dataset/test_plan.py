@@ -14,10 +14,9 @@ from pipelines.dataset.plan import (
     LEAST_UNITS,
     Plan,
     in_test_catalog,
-    key_of,
     load_plan,
     make_plan,
-    planned_keys,
+    planned_marks,
     read_entries,
     unit_entries,
 )
@@ -40,7 +39,7 @@ def plan(folder: Path, entries: Iterable[Entry], **changes: Any) -> Plan:
         "notes": list,
         **changes,
     }
-    return make_plan(str(folder), entries, values.pop("known"), values.pop("check"), **values)
+    return make_plan(str(folder), lambda: entries, values.pop("known"), values.pop("check"), **values)
 
 
 def test_units_cover_all_entries_once_and_in_order_with_all_that_readers_said(
@@ -55,7 +54,9 @@ def test_units_cover_all_entries_once_and_in_order_with_all_that_readers_said(
     read = [e for unit in range(made.units) for e in read_entries(str(tmp_path), made.span(unit))]
     assert read == entries
     assert load_plan(str(tmp_path)) == made
-    assert [key for keys in planned_keys(str(tmp_path), made) for key in keys] == [key_of(e) for e in entries]
+    assert [mark for marks in planned_marks(str(tmp_path), made) for mark in marks] == [
+        e.image_id for e in entries
+    ]
 
 
 @settings(deadline=None)

@@ -35,6 +35,9 @@ def preparation() -> Preparation:
             "masks/saliency_doubtful": 4,
             "doubtful_because/contrast": 4,
             "unreadable/corrupt": 1,
+            "masks/unreadable": 5,
+            "unreadable_masks/missing": 3,
+            "unreadable_masks/truncated": 2,
         }
     )
     totals.unreadable.append(("<script>alert(1)</script>", "corrupt", "no\x00 picture <b>"))
@@ -56,6 +59,7 @@ def test_the_page_tells_counts_and_shows_the_pairs_around_the_threshold(preparat
     )
     assert "0.55, blends into the background, saliency" in page
     assert "twice" in page
+    assert "cannot be read (missing: 3, truncated: 2)" in page
 
 
 def test_what_the_data_say_is_text_and_nothing_else(preparation: Preparation) -> None:

@@ -85,7 +85,9 @@ def test_a_picture_of_two_halves_is_read_once(tmp_path: Path, monkeypatch: pytes
     reads: list[str] = []
     decodes: list[int] = []
     monkeypatch.setattr(resolve, "read_image", lambda uri: reads.append(uri) or Path(uri).read_bytes())
-    monkeypatch.setattr(resolve, "decode_image", lambda data: decodes.append(len(data)) or decode_image(data))
+    monkeypatch.setattr(
+        resolve, "decode_image_apart", lambda data: decodes.append(len(data)) or decode_image(data)
+    )
     (tmp_path / "a.jpg").write_bytes(two_sided(1)[0])
     place = str(tmp_path / "a.jpg")
     assert one(Entry("x", Locator(place, part=LEFT), Locator(place, part=RIGHT))).error is None
@@ -102,13 +104,23 @@ def test_what_is_wrong_with_an_image_is_its_error(tmp_path: Path) -> None:
     half = file("half.jpg", two_sided(1)[0][:200])
     assert code(Entry("a", Locator(str(tmp_path / "absent.png")))) == "missing"
     assert code(Entry("b", good, Locator(str(tmp_path / "absent.png")), defect="blur")) == "missing"
-    assert code(Entry("c", good, mask=Locator(str(tmp_path / "absent.png")))) == "missing"
+    assert code(Entry("c", Locator(str(tmp_path)), mask=good)) == "unreadable"
     assert code(Entry("d", Locator("http://127.0.0.1/a.png"))) == "scheme_not_allowed"
     assert code(Entry("e", Locator(odd, part=LEFT))) == "odd_width"
     assert code(Entry("f", Locator(half, part=LEFT))) == "truncated"
     assert code(Entry("g")) == "no_image"
     assert code(Entry("h", mask=good)) == "no_image"
     assert one(Entry("i", good)).error is None
+
+
+def test_an_absent_mask_is_none_and_a_storage_that_fails_is_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(encode(drawing(), "PNG"))
+    photo = Locator(str(tmp_path / "good.png"))
+    absent = one(Entry("a", photo, mask=Locator(str(tmp_path / "absent.png"))))
+    assert absent.source is not None
+    assert (absent.mask, absent.error, absent.mask_error) == (None, None, "missing")
+    # A folder stands there: as where the storage fails, nobody knows whether there is a mask.
+    assert code(Entry("b", photo, mask=Locator(str(tmp_path)))) == "unreadable"
 
 
 def struct(data: bytes | None, path: str | None) -> dict[str, bytes | str | None]:

@@ -40,7 +40,8 @@ def test_a_record_survives_being_kept() -> None:
     totals.add_unreadable("bad\ud800".encode("utf-8", "replace").decode(), "corrupt", "no picture")
     totals.counts["entries/prepared"] = 3
     totals.fingerprint = 2**255 + 1
-    kept = UnitRecord(totals, ["part-0.parquet"], ["bad"], [example(0.7)], [example(0.2)])
+    marks = [("bad", "corrupt")], [("a\0blur", "a\0blur\0source")]
+    kept = UnitRecord(totals, ["part-0.parquet"], *marks, [example(0.7)], [example(0.2)])
     assert UnitRecord.from_bytes(kept.to_bytes()) == kept
 
 

@@ -97,8 +97,8 @@ def test_photos_that_cannot_be_read_are_counted_and_the_rest_is_made(tmp_path: P
     work = planned([write_table(tmp_path / "a.parquet", photos, row_group_size=7)], tmp_path / "out")
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
-    found, known = collect(work)
-    totals = found.totals
+    collected = collect(work)
+    totals, known = collected.record.totals, collected.known
     assert totals.counts["entries/prepared"] == 1
     assert totals.counts["entries/unreadable"] == len(photos) - 1
     assert totals.counts["unreadable/unknown_format"] == len(bad)
@@ -106,6 +106,7 @@ def test_photos_that_cannot_be_read_are_counted_and_the_rest_is_made(tmp_path: P
     assert len(totals.unreadable) == LISTED
     assert {row["image_id"] for row in rows(tmp_path / "out" / "shards")} == {"good"}
     # What could not be read is not known: it is tried again when photos are added.
+    assert collected.failures.by_code() == {"unknown_format": len(bad), "no_image": 1}
     assert known.has([photo["image_id"] for photo in photos]).tolist() == [True] + [False] * (len(photos) - 1)
 
 
@@ -172,13 +173,23 @@ def test_masks_are_counted_by_quality_and_those_near_the_threshold_are_shown(tmp
     work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out")
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
-    found, _ = collect(work)
+    found = collect(work).record
     counts = found.totals.counts
     assert sum(n for key, n in counts.items() if key.startswith("quality/")) == len(photos) - 1
     assert (counts["masks/good"], counts["masks/doubtful"], counts["masks/missing"]) == (SHOWN + 3, 1, 1)
     assert [(e.image_id, e.quality < SETTINGS.min_quality) for e in found.rejected] == [("doubtful", True)]
     assert [e.image_id for e in found.accepted] == [f"good{i:02}" for i in range(SHOWN)]
     assert counts[f"doubtful_because/{found.rejected[0].lowest}"] == 1
+
+
+def test_absent_and_damaged_masks_are_alike_and_counted_with_their_codes(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", [record("damaged", mask=b"junk")])
+    (tmp_path / "p.png").write_bytes(encode(scene()))
+    (tmp_path / "b.csv").write_text("image_id,uri,mask_uri\nabsent,p.png,gone.png\n")
+    counts = prepare([tmp_path / "a.parquet", tmp_path / "b.csv"], tmp_path / "out").counts
+    assert (counts["masks/unreadable"], counts["entries/prepared"]) == (2, 2)
+    assert counts["unreadable_masks/missing"] == counts["unreadable_masks/unknown_format"] == 1
+    assert {row["pairing"] for row in rows(tmp_path / "out" / "shards")} == {"unpaired"}
 
 
 def test_photos_without_a_mask_get_one_from_saliency_in_their_order(tmp_path: Path) -> None:

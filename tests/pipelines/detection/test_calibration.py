@@ -6,6 +6,7 @@ from scipy.special import expit
 
 from model.detector import Calibration
 from pipelines.detection.calibration import (
+    at_bound,
     average_precision,
     calibrate,
     calibration_error,
@@ -107,3 +108,12 @@ def test_shares_by_kind_of_image() -> None:
         "clean": {"images": 1, "given": [0, 0]},
         "photo": {"images": 2, "given": [1, 0.5]},
     }
+
+
+def test_a_label_that_was_not_learned_has_its_scale_at_the_bound() -> None:
+    rng = np.random.default_rng(0)
+    present = np.arange(400) % 2 == 0
+    told, not_told = np.where(present, 2.0, -2.0) + rng.normal(0, 1.5, 400), np.where(present, -1.0, 1.0)
+    assert not at_bound(calibrate(told, present, 0.8))
+    assert at_bound(calibrate(not_told, present, 0.8))
+    assert not at_bound(Calibration())

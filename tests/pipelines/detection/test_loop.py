@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.detector import Detector, DetectorConfig, load_detector
+from model.detector import Calibration, Detector, DetectorConfig, load_detector
 from model.errors import ConfigurationError
 from model.training_step import OptimizerConfig
+from pipelines.detection.calibration import SCALES, label_scores
 from pipelines.detection.job import train_in_process
 from pipelines.detection.loop import DetectorTraining
-from pipelines.detection.outputs import DetectorObserver
+from pipelines.detection.outputs import DetectorObserver, model_card
 from pipelines.detection.plan import DetectorPlan, initial_state, inspect
 from pipelines.detection.settings import DetectorSettings
 from pipelines.label_map import LabelMap
@@ -98,6 +99,21 @@ def test_a_training_leaves_a_bundle_whose_card_has_the_table(data: str, tmp_path
         assert re.search(rf"\| {label} \| {scores[label]['positives']} \|", card)
     assert bundle.config["dataset"]["fingerprint"]
     assert (tmp_path / "history.parquet").exists()
+
+
+def test_a_label_without_meaning_is_warned_of_in_the_card(data: str, tmp_path: Path) -> None:
+    calibrations = [Calibration(), Calibration(SCALES[0], -1.0, 0.2), Calibration()]
+    one = plan(data, tmp_path)
+    found = {
+        "labels": {
+            label: label_scores(np.zeros(2), np.array([True, False]), Calibration()) for label in LABELS
+        }
+    }
+    details = {"scores": {**found, "images": {}}, "training": {}}
+    training = DetectorTraining(one.settings, one.source.label_map)
+    card = model_card(one, training, calibrations, details)
+    assert "watermark: the calibration's scale is at its bound (0.001)" in card
+    assert card.count("at its bound") == 1
 
 
 def test_a_training_starts_from_a_bundle_s_weights(data: str, tmp_path: Path) -> None:

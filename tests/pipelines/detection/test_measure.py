@@ -1,6 +1,8 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -11,14 +13,13 @@ from pipelines.detection.measure import (
     chosen_rows,
     held_back_rows,
     hold_out,
-    is_for_calibration,
     kind,
     measure,
     measured_samples,
 )
 from pipelines.detection.samples import SampleConfig
 from pipelines.label_map import LabelMap
-from pipelines.training.index import Index, build_index
+from pipelines.training.index import PAIRED, Index, build_index
 from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
@@ -41,11 +42,27 @@ def test_calibration_takes_whole_photos_of_the_training_split(index: Index) -> N
     training, held = hold_out(index)
     names = ids(index)
     assert 0 < held.sum() < index.training.sum() / 3
-    assert {is_for_calibration(name) for name in names[held]} == {True}
-    assert {is_for_calibration(name) for name in names[training.training]} == {False}
+    assert not {*names[held]} & {*names[training.training]}
     assert not (held & held_back_rows(index)).any()
     np.testing.assert_array_equal(training.training | held, index.training)
     np.testing.assert_array_equal(held_back_rows(training), held_back_rows(index))
+
+
+@pytest.mark.parametrize(("products", "kept"), [(200, True), (8, False)])
+def test_photos_of_a_product_are_on_one_side_unless_products_are_few(
+    products: int, kept: bool, tmp_path: Path, index: Index
+) -> None:
+    names = [f"shop/{product}/{photo}" for product in range(products) for photo in range(4)]
+    names += [f"all/{photo}" for photo in range(100)]  # no product, but a folder
+    pq.write_table(pa.table({"image_id": names}), tmp_path / "a.parquet")
+    types = np.zeros(len(names), np.int16)
+    kinds = np.full(len(names), PAIRED, index.kinds.dtype)
+    found = replace(index, files=(str(tmp_path / "a.parquet"),), types=types, kinds=kinds)
+    held = hold_out(found)[1]
+    sides = held[: 4 * products].reshape(products, 4)
+    assert 0 < sides.sum() < 2 * products
+    assert bool((sides.all(1) == sides.any(1)).all()) == kept
+    assert 0 < held[4 * products :].sum() < 30
 
 
 def test_a_shard_that_is_gone_is_named(index: Index) -> None:

@@ -10,57 +10,50 @@ from tests.training_data import picture
 LABELS = ("wrong_angle", "watermark", "non_white_background")
 
 
-def draw(seed: int = 0, target: bool = True) -> Draw:
-    photo, clean = picture(seed)
+def draw(drawn: tuple[str | None, str | None] = (None, None)) -> Draw:
     row = Row(0, 0)
-    row.source = letterbox(photo, 64)
-    row.target = letterbox(clean, 64) if target else None
-    return Draw(row, row, True, np.random.default_rng(seed).random((2, 3)))
+    row.source, row.target = (np.full((32, 32, 3), level, np.uint8) for level in (90, 250))
+    row.drawn = drawn
+    return Draw(row, row, True, np.zeros((2, 3)))
 
 
 def test_a_source_shows_its_defect_and_a_target_none() -> None:
-    config = SampleConfig(LABELS, 32, overlay=0)
-    source, target = config.training_samples(draw(), "non_white_background")
+    source, target = SampleConfig(LABELS, 32).training_samples(draw(), "non_white_background")
     assert source.present.tolist() == [False, False, True]
     assert target.present.tolist() == [False, False, False]
     assert source.known.all()
     assert target.known.all()
-    assert source.image.shape == target.image.shape == (32, 32, 3)
+    assert (source.image[0, 0, 0], target.image[0, 0, 0]) == (90, 250)
 
 
-def test_overlays_are_labelled_and_all_chance_comes_from_the_draw() -> None:
-    config = SampleConfig(LABELS, 32, overlay=1)
-    kinds = set()
-    for seed in range(12):
-        samples = config.training_samples(draw(seed), "non_white_background")
-        again = config.training_samples(draw(seed), "non_white_background")
-        for sample, same in zip(samples, again, strict=True):
-            np.testing.assert_array_equal(sample.image, same.image)
-            assert sample.overlaid in ("watermark", "wrong_angle")
-            assert sample.present[LABELS.index(sample.overlaid)]
-            assert sample.present[2] == sample.is_source
-            kinds.add((sample.is_source, sample.overlaid))
-    assert len(kinds) == 4
-
-
-def test_a_defect_is_not_drawn_over_itself() -> None:
-    config = SampleConfig(("watermark",), 32, overlay=1)
-    source, target = config.training_samples(draw(), "watermark")
-    assert (source.overlaid, target.overlaid) == (None, "watermark")
+def test_what_was_drawn_over_either_is_labelled() -> None:
+    config = SampleConfig(LABELS, 32)
+    source, target = config.training_samples(draw(("watermark", "wrong_angle")), "non_white_background")
+    assert (source.overlaid, target.overlaid) == ("watermark", "wrong_angle")
+    assert source.present.tolist() == [False, True, True]
+    assert target.present.tolist() == [True, False, False]
 
 
 def test_masked_defects_of_a_source_do_not_count() -> None:
-    config = SampleConfig(LABELS, 32, unknown="masked", overlay=0)
+    config = SampleConfig(LABELS, 32, unknown="masked")
     source, target = config.training_samples(draw(), "watermark")
     assert source.known.tolist() == [False, True, False]
     assert target.known.all()
 
 
-def test_drawing_leaves_the_images_that_others_will_get() -> None:
-    one = draw()
-    before = one.source.source.copy()  # type: ignore[union-attr]
-    SampleConfig(LABELS, 32, overlay=1).training_samples(one, "non_white_background")
-    np.testing.assert_array_equal(one.source.source, before)
+@pytest.mark.parametrize(
+    ("labels", "able"), [(LABELS, {"watermark", "wrong_angle"}), (("watermark",), {None})]
+)
+def test_a_defect_is_drawn_over_others_and_never_over_itself(
+    labels: tuple[str, ...], able: set[str | None]
+) -> None:
+    config, canvas = SampleConfig(labels, 32, overlay=1), letterbox(picture(0)[0], 64)
+    before = canvas.copy()
+    defect = "non_white_background" if len(labels) > 1 else "watermark"
+    found = {config.drawn(canvas, defect, np.random.default_rng(seed))[1] for seed in range(12)}
+    assert found == able
+    assert config.drawn(canvas, None, np.random.default_rng(0))[1] in labels
+    np.testing.assert_array_equal(canvas, before)
 
 
 def test_measured_samples_are_the_same_in_every_run() -> None:
@@ -76,11 +69,12 @@ def test_measured_samples_are_the_same_in_every_run() -> None:
 
 def test_flipping_mirrors_some() -> None:
     plain, flipped = (SampleConfig(LABELS, 32, overlay=0, flip=flip) for flip in (False, True))
-    mirrored = 0
+    canvas, mirrored = letterbox(picture(0)[0], 64), 0
     for seed in range(10):
         # A wrong angle is not wavered, so that only the mirror differs.
-        one = plain.training_samples(draw(seed), "wrong_angle")[0].image
-        other = flipped.training_samples(draw(seed), "wrong_angle")[0].image
+        one, other = (
+            config.drawn(canvas, "wrong_angle", np.random.default_rng(seed))[0] for config in (plain, flipped)
+        )
         mirrored += np.array_equal(one[:, ::-1], other)
         assert np.array_equal(one, other) or np.array_equal(one[:, ::-1], other)
     assert 0 < mirrored < 10

@@ -7,20 +7,21 @@ import pytest
 import torch
 
 from model.bundle import load_bundle
-from model.edits import apply_edit
 from model.errors import BundleError
+from pipelines.correction.edit_codec import encode_edits
+from pipelines.correction.full_size import apply_edits
 from pipelines.decode import decode_image
 from pipelines.evaluation import measure
 from pipelines.evaluation.contestants import Contestant, read_contestants
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, TRAIN_TARGET, UPLOAD, Measurer
-from pipelines.evaluation.rows import DECODED
-from pipelines.pixels import to_tensor, to_uint8
+from pipelines.evaluation.rows import COMPARED, DECODED, Input
+from pipelines.fit import fit_inside
 from pipelines.resize import resize_bicubic
 from pipelines.training.outputs import l1, psnr
 from tests.catalogs import picture, write_bundle
 from tests.evaluation_data import Extractor
 
-SIDES = (32, 64, 256)
+INPUTS = (Input(32, "stretch"), Input(64, "letterbox"), Input(64, "stretch"), COMPARED)
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def contestants(tmp_path_factory: pytest.TempPathFactory) -> tuple[Contestant, .
 
 
 def measurer(contestants: tuple[Contestant, ...], weights: str | None = "w") -> Measurer:
-    return Measurer(contestants, SIDES, weights, "cpu", "float32")
+    return Measurer(contestants, INPUTS, weights, "cpu", "float32")
 
 
 def row(index: int, defect: str = "watermark", **columns: Any) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def row(index: int, defect: str = "watermark", **columns: Any) -> dict[str, Any]
         "split": "test",
         "paired": True,
         "shown": False,
-        "sources": [resize_bicubic(source, side, side).tobytes() for side in SIDES],
+        "sources": [fit_inside(source, (60, 44), *wanted).tobytes() for wanted in INPUTS],
         "target": resize_bicubic(target, 256, 256).tobytes(),
         "width": 60,
         "height": 44,
@@ -98,8 +99,7 @@ def test_an_answer_is_the_generators_edit_of_the_upload_whatever_its_neighbours(
             edit = load_bundle(Path(contestants[place].uri)).generator.edit(
                 image, torch.tensor([0]), torch.tensor([1])
             )
-            upload = to_tensor(resize_bicubic(picture(3), 256, 256)[None])
-            expected = to_uint8(apply_edit(upload, edit))[0]
+        expected = apply_edits(resize_bicubic(picture(3), 256, 256), encode_edits(edit)).image
         shown = decode_image(chosen[0]["picture"])
         # One level: passes of another size round otherwise.
         assert np.abs(shown.astype(int) - expected).max() <= 1

@@ -5,11 +5,14 @@ import pyarrow as pa
 
 from pipelines.evaluation.rows import (
     BATCH,
+    COMPARED,
     COMPARED_SIDE,
     DECODED,
     SAMPLED,
+    Input,
     decode_rows,
     read_rows,
+    source,
     square,
 )
 from pipelines.evaluation.survey import list_shards, take_survey
@@ -19,6 +22,8 @@ from pipelines.training.source import open_source
 from tests.catalogs import picture
 from tests.hostile_images import encode
 from tests.training_data import write_dataset
+
+INPUTS = (Input(32, "stretch"), Input(32, "letterbox"), COMPARED)
 
 
 def sampled(**columns: object) -> dict:
@@ -36,8 +41,8 @@ def sampled(**columns: object) -> dict:
 
 
 def test_only_sampled_rows_are_read_and_training_rows_bring_their_target_alone(tmp_path: Path) -> None:
-    source = open_source([str(write_dataset(tmp_path / "set", photos=40))])
-    units = list_shards(source.shards)
+    dataset = open_source([str(write_dataset(tmp_path / "set", photos=40))])
+    units = list_shards(dataset.shards)
     survey = take_survey(units, 6, LabelMap.default())
     tables = [table for unit in units for table in read_rows(unit.table(), survey.sample(floor=True))]
     assert all(table.schema == SAMPLED and table.num_rows <= BATCH for table in tables)
@@ -49,12 +54,12 @@ def test_only_sampled_rows_are_read_and_training_rows_bring_their_target_alone(t
 
 def test_images_are_squares_of_every_size_straight_from_the_stored_pixels() -> None:
     table = pa.Table.from_pylist([sampled(), sampled(row="a#1", target=None, paired=False)] * 10, SAMPLED)
-    tables = list(decode_rows(table, (32, 256)))
+    tables = list(decode_rows(table, INPUTS))
     assert all(one.schema == DECODED for one in tables)
     rows = [row for one in tables for row in one.to_pylist()]
     assert len(rows) == 20
-    for side, pixels in zip((32, 256), rows[0]["sources"], strict=True):
-        np.testing.assert_array_equal(square(pixels), resize_bicubic(picture(1), side, side))
+    for wanted, size in zip(INPUTS, ((32, 32), (32, 23), (256, 256)), strict=True):
+        np.testing.assert_array_equal(source(rows[0], INPUTS, wanted), resize_bicubic(picture(1), *size))
     np.testing.assert_array_equal(
         square(rows[0]["target"]), resize_bicubic(picture(2), COMPARED_SIDE, COMPARED_SIDE)
     )
@@ -64,7 +69,7 @@ def test_images_are_squares_of_every_size_straight_from_the_stored_pixels() -> N
 
 def test_of_a_row_that_cannot_be_decoded_neither_image_counts() -> None:
     table = pa.Table.from_pylist([sampled(target=b"broken"), sampled()], SAMPLED)
-    (found,) = decode_rows(table, (256,))
+    (found,) = decode_rows(table, (COMPARED,))
     broken, whole = found.to_pylist()
     assert (broken["problem"], broken["sources"], broken["target"]) == ("unknown_format", None, None)
     assert whole["problem"] is None

@@ -47,6 +47,7 @@ def test_every_finding_is_counted(report: Path) -> None:
         "repeated_keys": 2,
         "unreadable": 2,
         "same_bytes_within": 0,
+        "not_compared": 0,
     }
     assert counts == expected
     assert not found["healthy"]
@@ -55,6 +56,20 @@ def test_every_finding_is_counted(report: Path) -> None:
     assert found["unreadable_by_code"] == {"truncated": 1, "unknown_format": 1}
     assert found["rows"] == 23
     assert found["rows_by"]["split"] == {"other": 1, "test": 6, "train": 16}
+
+
+def test_pairs_that_nobody_compared_are_a_problem(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_at_once = check(data, tmp_path / "whole")
+    monkeypatch.setattr(job, "ROUND", 1)
+    assert check(data, tmp_path / "rounds") == all_at_once
+    assert tree(tmp_path / "rounds") == tree(tmp_path / "whole")
+    compared = all_at_once["near_duplicates"]["compared"]
+    assert compared > 1
+    fewer = check(data, tmp_path / "fewer", compare_at_most=compared - 1)
+    assert fewer["findings"]["not_compared"] == {"count": 1, "fails_strict": True, "examples": []}
+    assert "1 others were not compared:</strong> raise" in (tmp_path / "fewer" / "index.html").read_text()
 
 
 def test_leaks_are_named_on_both_sides(report: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_read_that_fails_is_taken_up_where_it_broke_off(
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", failing(2))
     found = list(Decoding(32)(order))
     assert len(found) == len(ROWS)
-    for (x, _), (expected_x, _) in zip(found, expected, strict=True):
+    for (x, *_), (expected_x, *_) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(x, expected_x)
     assert caplog.text.count("trying again") == 2
 

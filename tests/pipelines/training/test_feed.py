@@ -163,7 +163,7 @@ def test_the_pixels_are_those_of_the_row(source: TrainingSource, index: Index) -
             int(index.units[unit, 1]),
             (draw.source.number - int(index.starts[unit]),),
         )
-        [(x, _)] = decode(order)
+        [(x, _, _)] = decode(order)
         np.testing.assert_array_equal(draw.source.source, x)
 
 

@@ -70,16 +70,19 @@ def test_photos_without_ids_are_known_by_their_uris_whatever_photos_come_later(t
 
 def test_odd_products_are_noted(tmp_path: Path) -> None:
     roles = [("a", "front"), ("a", "back"), ("b", "back"), ("c", "front"), ("c", "FRONT"), (None, "front")]
-    rows = [{"product_id": p, "role": role, "image": f"{p} {role}".encode()} for p, role in roles]
+    rows = [
+        {"product_id": p, "image_id": str(n), "role": role, "image": f"{p} {role}".encode()}
+        for n, (p, role) in enumerate(roles)
+    ]
     found, notes = read(ProductTable("x", write(tmp_path / "p.parquet", rows), main="front"))
     assert {key: (r.source, r.target) for key, r in found.items()} == {
         "a/1": (b"a back", b"a front"),
-        "b/0": (b"b back", None),
-        "c/0": (None, b"c front"),
+        "b/2": (b"b back", None),
+        "c/3": (None, b"c front"),
     }
     text = "\n".join(notes)
     assert "1 rows without product_id are left out" in text
-    assert "1 further main photos are left out: c/1" in text
+    assert "1 further main photos are left out: c/4" in text
     assert "2 products without both kinds of photos are unpaired: b, c" in text
 
 
@@ -105,9 +108,24 @@ def test_odd_products_are_noted(tmp_path: Path) -> None:
     ],
 )
 def test_tables_that_do_not_serve(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
-    reader = ProductTable("x", write(tmp_path / "p.parquet", rows))
+    named = [{"image_id": str(number), **row} for number, row in enumerate(rows)]
+    reader = ProductTable("x", write(tmp_path / "p.parquet", named))
     with pytest.raises(ConfigurationError, match=message):
         listed(reader)
+
+
+def test_photos_that_nothing_names_are_refused_because_numbers_change(tmp_path: Path) -> None:
+    image = {"bytes": b"1", "path": "a.jpg"}
+    rows = [{"product_id": "a", "role": role, "image": image} for role in ("main", "x")]
+    assert [e.image_id for e in listed(ProductTable("x", write(tmp_path / "p.parquet", rows)))] == ["a/a.jpg"]
+    rows[1]["image"] = {"bytes": b"2", "path": None}
+    with pytest.raises(
+        ConfigurationError, match=r"p\.parquet, row 1 .*: no image_id, and no uri or path .* give each"
+    ):
+        listed(ProductTable("x", write(tmp_path / "p.parquet", rows)))
+    bare = [{**row, "image": b"1"} for row in rows]
+    with pytest.raises(ConfigurationError, match=r"no column image_id to know the photos by"):
+        listed(ProductTable("x", write(tmp_path / "p.parquet", bare)))
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,0 +1,174 @@
+"""Gates between a correction and its publication: what is measured, from which figure on the original is kept, and why.
+
+    version: 1                                          # the file of --gates; a key that is missing keeps its default,
+    nearly_constant: 2.0                                # and ~ switches the gate off
+    empty_product: 0.002
+    background_not_white: 0.02
+    product_changed: 5.0
+    defect_remains: {wrong_angle: 0.9, non_white_background: 0.5}
+    white_background: [non_white_background]            # defects after whose correction the background must be white
+
+A gate's key is the `error_code` of the rows that it rejects.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from yaml.nodes import MappingNode, Node
+
+from model.detector import DetectorBundle
+from pipelines import storage
+from pipelines.label_map import LabelMap
+from pipelines.yaml_reader import YamlReader
+
+FLAG = "--gates"
+OFF = "off"
+
+NEARLY_CONSTANT, EMPTY_PRODUCT = "nearly_constant", "empty_product"
+NOT_WHITE, CHANGED, REMAINS = "background_not_white", "product_changed", "defect_remains"
+_WHITE = "white_background"
+
+#: A label that a detector gives to a larger share of clean images says little of a corrected one.
+MAX_FALSE_ALARMS = 0.05
+
+#: Upper ends of the thresholds: levels of 8 bits, shares, and CIE76 differences.
+_MOST = {NEARLY_CONSTANT: 128.0, EMPTY_PRODUCT: 1.0, NOT_WHITE: 1.0, CHANGED: 200.0}
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Thresholds; None switches a gate off. Chosen by looking at half of 290 corrections of real photos by the starter
+    bundle, and judged on the other half (README).
+    """
+
+    #: Standard deviation of all values, 0 to 127: at or below, the correction is one colour. Photos have 20 and more.
+    nearly_constant: float | None = 2.0
+    #: Share of the corrected image that is not white: at or below, there is no product left. Raise it where products
+    #: are never small.
+    empty_product: float | None = 0.002
+    #: Share of a corner or of the border that is below 250 in the encoded file: above, the background is not white.
+    #: Where `product_changed` is off, a product that the photo cuts counts as background here.
+    background_not_white: float | None = 0.02
+    #: Mean CIE76 difference inside the product: above, the correction has changed the goods. Lower it where colours
+    #: sell, raise it where watermarks are large. It takes 30 ms of a core per image.
+    product_changed: float | None = 5.0
+    #: Score (0.5 to 1; 0.5 is the detector's own threshold) by defect from which on it counts as still there; defects
+    #: that are absent are not asked about. None: see `usual_scores`. Name others where looking shows that they pay.
+    defect_remains: Mapping[str, float] | None = None
+    #: Defects after whose correction the background must be white; those that the label map does not know are ignored.
+    white_background: tuple[str, ...] = ("non_white_background",)
+
+    def judge(self, code: str, value: float, what: str) -> None:
+        """Raise Rejection where `value` is beyond the threshold of gate `code`; `what` says what was measured."""
+        threshold = getattr(self, code)
+        if threshold is None:
+            return
+        low = code in (NEARLY_CONSTANT, EMPTY_PRODUCT)
+        if (value <= threshold) if low else (value > threshold):
+            raise Rejection(
+                code, value, f"{what} is {value:.3g}, {'not above' if low else 'above'} {threshold:g}"
+            )
+
+    def judge_remaining(self, defect: str, score: float) -> None:
+        """Raise Rejection where a detector still gives `defect` such a score."""
+        threshold = (self.defect_remains or {}).get(defect)
+        if threshold is not None and score >= threshold:
+            raise Rejection(
+                REMAINS, score, f"the detector's score of {defect} is {score:.3g}, not below {threshold:g}"
+            )
+
+
+class Rejection(Exception):  # noqa: N818 (a verdict, not an error)
+    """A gate keeps the original. code: the gate's; value: what it measured; message: for people, with the remedy."""
+
+    def __init__(self, code: str, value: float, found: str) -> None:
+        super().__init__(code, value, found)
+        self.code, self.value = code, value
+        self.message = f"{found} ({FLAG}: {code})"
+
+
+def usual_scores(detector: DetectorBundle, label_map: LabelMap) -> dict[str, float]:
+    """`defect_remains` where nobody has set it: 0.5 for each defect whose labels the detector gave to at most
+    MAX_FALSE_ALARMS of the clean images of its own test split; a bundle without these figures is asked about none.
+    """
+    clean = detector.config.get("scores", {}).get("images", {}).get("clean", {})
+    alarms = dict(zip(detector.labels, clean.get("given", ()), strict=False))
+    labels = {
+        defect: [
+            rule.label for rule in label_map.rules if rule.defect == defect and rule.label in detector.labels
+        ]
+        for defect in label_map.defects
+    }
+    return {
+        defect: 0.5
+        for defect, names in labels.items()
+        if names and all(alarms.get(name, 1.0) <= MAX_FALSE_ALARMS for name in names)
+    }
+
+
+def read_gates(uri: str | None, defects: Iterable[str]) -> GateConfig | None:
+    """The gates of the file at `uri`; the defaults for None, and None for OFF. defects: what the label map knows.
+
+    Raises ConfigurationError.
+    """
+    if uri == OFF:
+        return None
+    if uri is None:
+        return GateConfig()
+    storage.check_readable(uri, FLAG)
+    with storage.as_configuration_error(uri, FLAG, "read"):
+        data = storage.read_bytes(uri)
+    return parse_gates(data, f"{FLAG} {uri}", defects)
+
+
+def parse_gates(text: str | bytes, name: str, defects: Iterable[str]) -> GateConfig:
+    """Gates from YAML; `name` is how messages call it. Raises ConfigurationError with every complaint at once."""
+    reader, known = YamlReader(name), tuple(defects)
+    top = reader.fields(reader.root(text), "", ("version",), (*_MOST, REMAINS, _WHITE))
+    if "version" in top and reader.integer(top["version"], "version") not in (None, 1):
+        reader.complain(top["version"], "version", "this release reads version 1 only")
+    found = {
+        code: None if reader.is_null(top[code]) else reader.number(top[code], code, 0, most)
+        for code, most in _MOST.items()
+        if code in top
+    }
+    changes: dict[str, object] = dict(found)
+    if REMAINS in top:
+        changes[REMAINS] = _remains(reader, top[REMAINS], known)
+    if _WHITE in top:
+        changes[_WHITE] = _names(reader, top[_WHITE], known)
+    reader.finish()
+    return GateConfig(**changes)  # type: ignore[arg-type]
+
+
+def _remains(reader: YamlReader, node: Node, known: tuple[str, ...]) -> dict[str, float]:
+    """By defect; one number is for all of them."""
+    if reader.is_null(node):
+        return {}
+    if not isinstance(node, MappingNode):
+        score = reader.number(node, REMAINS, 0.5, 1)
+        return dict.fromkeys(known, score or 0.5)
+    scores = {}
+    for name, value in reader.entries(node, REMAINS).items():
+        _check_known(reader, value, f"{REMAINS}.{name}", name, known)
+        score = None if reader.is_null(value) else reader.number(value, f"{REMAINS}.{name}", 0.5, 1)
+        if score is not None:
+            scores[name] = score
+    return scores
+
+
+def _names(reader: YamlReader, node: Node, known: tuple[str, ...]) -> tuple[str, ...]:
+    if reader.is_null(node):
+        return ()
+    found = []
+    for index, item in enumerate(reader.items(node, _WHITE, empty="is empty; write ~")):
+        name = reader.text(item, f"{_WHITE}[{index}]")
+        if name is not None:
+            _check_known(reader, item, f"{_WHITE}[{index}]", name, known)
+            found.append(name)
+    return tuple(found)
+
+
+def _check_known(reader: YamlReader, node: Node, key: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        reader.complain(node, key, f"the label map has no defect {name!r}; it has {', '.join(known)}")

@@ -1,0 +1,50 @@
+"""All codes of a manifest's `error_code`: what was the matter, and who can mend it.
+
+A code is stable: dashboards and `--retry-failed` rely on it. Messages are for people and may change.
+"""
+
+from collections.abc import Mapping
+
+#: Of rows with status `failed`. Limits are flags of jobs/correct_catalog.py or fields of `decode.DecodeLimits`.
+FAILED: Mapping[str, str] = {
+    # where the image should be
+    "no_image": "the row has neither bytes nor a uri",
+    "uri_not_allowed": "no --allow-uri names the place that the row's uri leads to",
+    "scheme_not_allowed": "(preparation) a uri that is neither a local path nor s3://",
+    "missing": "nothing is there",
+    "forbidden": "the storage refuses to show it: credentials or permissions",
+    "unreadable": "the storage failed, a server answered with a redirect, or no file stands there",
+    "too_many_bytes": "the file is larger than --max-megabytes",
+    # what it is
+    "empty": "no bytes",
+    "unknown_format": "no image that we know: HTML, zeros, text",
+    "format_not_allowed": "an image of a format that is not on the list (JPEG, PNG, WebP, GIF, BMP)",
+    "truncated": "the file ends before the image does: the upload broke off",
+    "corrupt": "the file is damaged",
+    "animated": "more than one frame; its correction would silently be a still",
+    # what it is too much of, by the header and before any pixel is decoded
+    "too_many_pixels": "more pixels than --max-megapixels, or a decompression bomb",
+    "side_too_long": "a side above DecodeLimits.max_dimension (16,000)",
+    "too_small": "a side below DecodeLimits.min_dimension (16): a tracking pixel",
+    "bad_aspect": "one side is more than DecodeLimits.max_aspect (20) times the other: a banner",
+    "too_complex": "a JPEG of more than 100 scans, each of which costs a pass over all pixels",
+    # what it did to the process that decoded it
+    "decode_timeout": "decoding took more CPU time than --max-decode-seconds",
+    "decoder_out_of_memory": "decoding took more memory than DecodeLimits.memory_bytes; tried twice",
+    "decoder_crashed": "the decoding process died; tried twice",
+    # what is known of it
+    "duplicate_id": "several rows have this image_id and differ",
+    "odd_width": "(preparation) a picture that should hold two halves has an odd width",
+    "unknown_label": "a label that no rule of the label map names, which says unknown_labels: fail",
+    "not_labelled": "the detector could not read the image, which can be read now: run again",
+    "unexpected": "nobody foresaw this; the message has the exception",
+}
+
+#: Of rows with status `rejected`: the gate that kept the original (`pipelines.correction.gates` has the thresholds).
+REJECTED: Mapping[str, str] = {
+    "nearly_constant": "the correction is of one colour",
+    "empty_product": "no product is left",
+    "background_not_white": "the background is not white after encoding",
+    "product_changed": "the product's own colours changed too much",
+    "defect_remains": "the detector still sees the defect",
+}

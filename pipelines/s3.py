@@ -1,0 +1,222 @@
+"""S3 that is down for a while: every request is tried again, with growing pauses, until patience ends.
+
+One layer of retries in place of the client's own two (botocore's inside s3fs's), which ask 25 times in one case, never
+again in another, and wait for ever where a server does not answer `Expect: 100-continue`.
+"""
+
+import asyncio
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from aiohttp import ClientError as TransportError
+from botocore.exceptions import (  # type: ignore[import-untyped]
+    BotoCoreError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from botocore.handlers import add_expect_header  # type: ignore[import-untyped]
+from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+from fsspec.asyn import sync_wrapper
+from s3fs import S3FileSystem
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which a failing request is tried again: longer than a restart of the storage or of a network's part.
+PATIENCE = 120.0
+#: The same before a job has begun: someone waits to hear that the endpoint is wrong.
+IMPATIENCE = 10.0
+#: Seconds of silence after which an answer is no longer waited for, and a second for each of these bytes on top.
+_SILENCE, _SLOWEST = 30.0, 1 << 20
+_IMPATIENT_SILENCE = 10.0
+#: Requests that work inside the store while the client waits, and may take it minutes.
+_LONG = {"complete_multipart_upload", "copy_object", "upload_part_copy"}
+_LONG_SILENCE = 300.0
+#: Longest pause in seconds. Pauses are drawn from 0 to a bound that doubles from the first: many workers that were
+#: turned away together do not come back together (full jitter).
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+#: The request from which a trouble is worth a line in the log.
+_TOLD_FROM = 4
+
+_TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
+#: Codes of other statuses that pass: a body that was cut on its way, or a conflict with a request under way.
+_TRANSIENT_CODES = {
+    *("RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "InternalError"),
+    *("IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"),
+    *("OperationAborted", "ConditionalRequestConflict"),
+}
+_TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (
+    *(asyncio.TimeoutError, TimeoutError, ConnectionError, TransportError),
+    *(BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError),
+)
+
+_impatient: ContextVar[bool] = ContextVar("impatient", default=False)
+
+
+class UnavailableError(OSError):
+    """The storage kept failing until patience ended; __cause__ is the last failure."""
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Requests of this thread inside the block are given up after IMPATIENCE seconds."""
+    token = _impatient.set(True)  # a coroutine that fsspec runs in its own thread sees it
+    try:
+        yield
+    finally:
+        _impatient.reset(token)
+
+
+def status_of(error: BaseException | None) -> tuple[int, str]:
+    """HTTP status and S3's code of an error or of what caused it; (0, "") where there was no answer."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return int(status), str(response.get("Error", {}).get("Code", ""))
+        error = error.__cause__
+    return 0, ""
+
+
+def is_transient(error: BaseException) -> bool:
+    """True where the same request may succeed later."""
+    if isinstance(error, UnavailableError):
+        return False
+    status, code = status_of(error)
+    if status or code:
+        return status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES
+    return isinstance(error, _TRANSIENT_ERRORS)
+
+
+class PatientS3(S3FileSystem):
+    """s3fs whose every request, the body of its answer included, is retried. Raises UnavailableError when patience
+    ends, and at once what no repetition changes (403, 404, 412, …).
+    """
+
+    # s3fs's own retries: none.
+    retries = 1
+    connect_timeout = 5
+    read_timeout = _SILENCE
+
+    _prepared: Any = None  # the client that `set_session` has seen
+
+    def _prepare_config_kwargs(self) -> dict[str, Any]:
+        # botocore's own retries: none.
+        return {"retries": {"total_max_attempts": 1, "mode": "standard"}, **super()._prepare_config_kwargs()}
+
+    async def set_session(self, refresh: bool = False, kwargs: Any = None) -> Any:
+        """The client. It sends bodies without asking for leave first: a server that never gives it would be waited for
+        without a timeout.
+        """
+        client = await super().set_session(refresh=refresh)
+        if client is not self._prepared:
+            client.meta.events.unregister("before-call.s3", add_expect_header)
+            self._prepared = client
+        return client
+
+    async def _isfile(self, path: str) -> bool:
+        try:  # fsspec's own says no whatever happens
+            return bool((await self._info(path))["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
+        impatient = _impatient.get()
+        patience = IMPATIENCE if impatient else PATIENCE
+        size = len(kwargs["Body"]) if isinstance(kwargs.get("Body"), (bytes, bytearray, memoryview)) else 0
+        retrying = AsyncRetrying(
+            stop=stop_after_delay(patience),
+            wait=wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            retry=retry_if_exception(is_transient),
+            before_sleep=_tell,
+            retry_error_callback=_give_up,
+        )
+
+        await self.set_session()  # reads the client's models from disk: no part of anyone's silence
+
+        async def ask() -> Any:
+            silence = _LONG_SILENCE if method in _LONG else _IMPATIENT_SILENCE if impatient else _SILENCE
+            call = super(PatientS3, self)._call_s3(method, *akwarglist, **kwargs)
+            answer = await asyncio.wait_for(call, silence + size / _SLOWEST)
+            if method == "get_object":
+                await self._read_body(answer, silence)
+            elif method == "delete_objects":
+                _check_deleted(answer)
+            return answer
+
+        return await retrying(ask)
+
+    call_s3 = sync_wrapper(_call_s3)  # s3fs's own calls its own
+    connect = sync_wrapper(set_session)
+
+    async def _read_body(self, answer: dict[str, Any], silence: float) -> None:
+        """Read a body of at most a block here, so that one which is cut short is asked for again."""
+        length = answer.get("ContentLength")
+        if length is None or length > self.default_block_size:
+            return
+        try:
+            data = await asyncio.wait_for(answer["Body"].read(), silence + length / _SLOWEST)
+        finally:
+            answer["Body"].close()
+        if len(data) != length:
+            raise IncompleteReadError(actual_bytes=len(data), expected_bytes=length)
+        answer["Body"] = _Body(data)
+
+
+class _Body:
+    """The body of an answer that has been read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._stream = io.BytesIO(data)
+
+    async def read(self, amount: int | None = None) -> bytes:
+        """The next `amount` bytes, or the rest."""
+        return self._stream.read(amount)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _check_deleted(answer: dict[str, Any]) -> None:
+    """Raise what s3fs keeps silent about: objects of a list that were not deleted."""
+    for error in answer.get("Errors", []):
+        code = error.get("Code", "")
+        if code == "AccessDenied":
+            raise PermissionError(f"{error.get('Key')}: {error.get('Message', code)}")
+        raise ConnectionError(f"{error.get('Key')} was not deleted: {code} {error.get('Message', '')}")
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    level = logging.WARNING if state.attempt_number == _TOLD_FROM else logging.DEBUG
+    logger.log(level, "the storage fails, trying again: %s", reason_of(error))
+
+
+def _give_up(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    raise UnavailableError(
+        f"{reason_of(error)} (attempts: {state.attempt_number} in {state.seconds_since_start or 0:.0f} s)"
+    ) from error
+
+
+def reason_of(error: BaseException | None) -> str:
+    """One line about a failure, with the status where there was an answer."""
+    status, code = status_of(error)
+    answer = f"{status} {code}: ".replace(f"{status} {status}", str(status)) if status else ""
+    if isinstance(error, asyncio.TimeoutError) and not isinstance(error, BotoCoreError):
+        return "no answer"
+    return answer + (" ".join(str(error).split()) or type(error).__name__)

@@ -1,0 +1,227 @@
+"""The ledger: every row of the catalog against what an output holds, and that against an undisturbed run's."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER
+from pipelines.correction.run_output import OWNED, RUN, SUCCESS
+from pipelines.decode import decode_image
+from pipelines.schemas import STATUSES
+from tests.chaos.catalog import DrawnRow
+
+#: Columns that say when and whence, not what: they may differ from an undisturbed run's.
+TIMES = ("corrected_at",)
+#: And these, where catalog and output lie on another storage than the undisturbed run's.
+OF_STORAGE = ("error_message", "input_version")
+#: Discrepancies of one kind that are named.
+NAMED = 5
+#: Objects read at once: each waits for storage.
+_THREADS = 8
+
+
+@dataclass
+class Entry:
+    """A scenario's line. Everything below `files` must be 0 or empty; `events`: what was done to it."""
+
+    scenario: str
+    rows_in: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    files: int = 0  # that exist, decode, and have the manifest's hash
+    duplicates: int = 0  # rows beyond the catalog's, by id
+    lost: int = 0  # rows of the catalog that the manifest lacks
+    wrong: int = 0  # rows that became other than the catalog's drawing says
+    different: int = 0  # rows that are not an undisturbed run's, hashes included
+    bad_files: int = 0
+    orphans: int = 0  # images that no row names
+    leftovers: int = 0  # neither a result nor a record of the run
+    complaints: list[str] = field(default_factory=list)  # the discrepancies, some of each kind by name
+    events: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """No discrepancy at all."""
+        return not self.complaints
+
+    def complain(self, kind: str, names: Sequence[object]) -> int:
+        """Note discrepancies and return how many there are."""
+        if names:
+            shown = "; ".join(str(name)[:300] for name in names[:NAMED])
+            self.complaints.append(f"{len(names)} {kind}: {shown}")
+        return len(names)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an output holds: normalised manifest rows, in order, as `_comparable` makes them."""
+
+    rows: list[dict[str, Any]]
+
+
+def audit(
+    entry: Entry,
+    drawn: Sequence[DrawnRow],
+    root: str,
+    output: str,
+    undisturbed: Content | None = None,
+    ignored: Sequence[str] = (),
+) -> Content:
+    """Fill the entry from the output; every discrepancy is one of its complaints.
+
+    drawn: the catalog. root: URI that catalog and output lie below. undisturbed: what the output must equal, or None
+    where it is the undisturbed run itself. ignored: columns of it that may differ.
+    """
+    manifest = read_manifest(output)
+    entry.rows_in = len(drawn)
+    entry.statuses = {status: sum(row["status"] == status for row in manifest) for status in STATUSES}
+    _count(entry, drawn, manifest)
+    _check_files(entry, manifest, output)
+    _check_places(entry, manifest, output)
+    _check_run(entry, output)
+    content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
+    if undisturbed is not None:
+        _compare(entry, content, undisturbed, ignored)
+    return content
+
+
+def read_manifest(output: str) -> list[dict[str, Any]]:
+    """All rows."""
+    rows: list[dict[str, Any]] = []
+    for uri in storage.list_files(storage.join(output, MANIFEST_FOLDER), ".parquet"):
+        rows += pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
+    return rows
+
+
+def files_below(uri: str) -> list[str]:
+    """URIs of all files below `uri`, the hidden ones too."""
+    fs, path = storage.resolve(uri)
+    return [storage.join(uri, name[len(path) :]) for name in fs.find(path)] if fs.exists(path) else []
+
+
+def _count(entry: Entry, drawn: Sequence[DrawnRow], manifest: Sequence[Mapping[str, Any]]) -> None:
+    wanted = Counter(one.row["image_id"] for one in drawn)
+    found = Counter(row["image_id"] for row in manifest)
+    entry.duplicates = entry.complain("rows too many", [repr(name) for name in (found - wanted).elements()])
+    entry.lost = entry.complain("rows lost", [repr(name) for name in (wanted - found).elements()])
+    expected = Counter((one.row["image_id"], one.status, one.code) for one in drawn)
+    became = Counter((row["image_id"], row["status"], row["error_code"]) for row in manifest)
+    known = [key for key in (became - expected).elements() if key[0] in wanted]
+    entry.wrong = entry.complain("rows with another status or code than drawn", known)
+
+
+def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
+    """Every corrected row's file is there, whole, and hashed."""
+
+    def fault(row: Mapping[str, Any]) -> str | None:
+        try:
+            data = storage.read_bytes(row["output_uri"])
+            decode_image(data)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a file is what is looked for)
+            return f"{row['output_uri']}: {type(error).__name__}: {error}"
+        if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+            return f"{row['output_uri']}: not the manifest's hash"
+        return None
+
+    corrected = [row for row in manifest if row["status"] == "corrected"]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        faults = [found for found in pool.map(fault, corrected) if found]
+    entry.bad_files = entry.complain("files that are missing, broken or another image's", faults)
+    entry.files = len(corrected) - len(faults)
+    named = [row for row in manifest if row["status"] != "corrected" and row["output_uri"] is not None]
+    entry.complain("rows that name a file, and are not corrected", [row["image_id"] for row in named])
+
+
+def _check_places(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
+    """Nothing lies in the output but results."""
+    named = {row["output_uri"] for row in manifest}
+    images, folders = storage.join(output, IMAGES) + "/", tuple(storage.join(output, name) for name in OWNED)
+    hidden, orphans = [], []
+    for uri in files_below(output):
+        inside = uri[len(output) :].strip("/")
+        parts = inside.split("/")
+        if any(part.startswith(".") for part in parts) or inside.endswith(".part"):
+            hidden.append(inside)
+        elif uri.startswith(images) and uri not in named:
+            orphans.append(inside)
+        elif not any(uri == folder or uri.startswith(folder + "/") for folder in folders):
+            hidden.append(inside)
+    entry.orphans = entry.complain("images that no row names", orphans)
+    entry.leftovers = entry.complain("files left over", hidden)
+
+
+def _check_run(entry: Entry, output: str) -> None:
+    """`_SUCCESS` and run.json say what the manifest says."""
+    if not storage.exists(storage.join(output, SUCCESS)):
+        entry.complain("markers missing", [SUCCESS])
+    run = json.loads(storage.read_bytes(storage.join(output, RUN)))
+    if run["state"] != "complete" or run["rows_in"] != entry.rows_in:
+        entry.complain("records of the run that are wrong", [f"{run['state']}, {run['rows_in']} rows"])
+
+
+def _comparable(row: Mapping[str, Any], output: str, root: str) -> dict[str, Any]:
+    """A row without times, and with places relative to `output` and `root`."""
+    return {
+        name: value.replace(output, "OUTPUT").replace(root, "ROOT") if isinstance(value, str) else value
+        for name, value in row.items()
+        if name not in TIMES
+    }
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, sort_keys=True, default=str)
+
+
+def _compare(entry: Entry, content: Content, undisturbed: Content, without: Sequence[str]) -> None:
+    def texts(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
+        return Counter(_text({name: row[name] for name in row if name not in without}) for row in rows)
+
+    other = [json.loads(text) for text in (texts(content.rows) - texts(undisturbed.rows)).elements()]
+    expected = {row["image_id"]: row for row in undisturbed.rows}
+    entry.different = entry.complain(
+        "rows that are not the undisturbed run's",
+        [f"{row['image_id']!r}: {_difference(row, expected.get(row['image_id'], {}))}" for row in other],
+    )
+
+
+def _difference(row: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value!r} for {expected.get(name)!r}"
+        for name, value in row.items()
+        if value != expected.get(name)
+    )
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """The ledger as text, a line a scenario and the sums; below it the discrepancies."""
+    header = ("scenario", "rows in", *STATUSES, "duplicates", "lost", "wrong", "different", "files verified")
+    header += ("bad", "orphans", "left over", "seconds")
+    lines = [
+        (
+            *(entry.scenario, entry.rows_in, *(entry.statuses.get(status, 0) for status in STATUSES)),
+            *(entry.duplicates, entry.lost, entry.wrong, entry.different, entry.files, entry.bad_files),
+            *(entry.orphans, entry.leftovers, round(entry.seconds)),
+        )
+        for entry in entries
+    ]
+    sums = ("total", *(sum(line[column] for line in lines) for column in range(1, len(header))))  # type: ignore[misc]
+    cells = [[str(cell) for cell in line] for line in (header, *lines, sums)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    text = ["  ".join([c[0].ljust(widths[0]), *map(str.rjust, c[1:], widths[1:])]) for c in cells]
+    text.insert(-1, "")
+    for entry in entries:
+        text += [f"{entry.scenario}: {complaint}" for complaint in entry.complaints]
+    return "\n".join(text) + "\n"
+
+
+def as_json(entries: Sequence[Entry]) -> str:
+    """The same for programs, with what was done in each scenario."""
+    return json.dumps([{**asdict(entry), "clean": entry.clean} for entry in entries], indent=2) + "\n"

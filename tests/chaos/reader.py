@@ -1,0 +1,73 @@
+"""Somebody who reads the manifest again and again while jobs write it, by the rule that readers are given."""
+
+import json
+import threading
+from collections import Counter
+from typing import Any
+
+from pipelines import storage
+from pipelines.correction.run_output import SUCCESS
+from tests.chaos.ledger import read_manifest
+
+
+def read_whole(output: str) -> list[dict[str, Any]] | None:
+    """The rows where all of them are of one run: _SUCCESS is the same before and after; else None.
+
+    Raises AssertionError where they are not what _SUCCESS says.
+    """
+    before = _success(output)
+    if before is None:
+        return None
+    rows: list[dict[str, Any]] | None = None
+    fault = ""
+    try:
+        rows = read_manifest(output)
+    except OSError as error:  # a part that was listed is gone
+        fault = f"{type(error).__name__}: {error}"
+    if _success(output) != before:
+        return None
+    told = json.loads(before)
+    if rows is None or len(rows) != told["rows"]:
+        raise AssertionError(f"_SUCCESS says {told}, and there are {fault or len(rows or ())} rows")
+    return rows
+
+
+def _success(output: str) -> bytes | None:
+    try:
+        return storage.read_bytes(storage.join(output, SUCCESS))
+    except FileNotFoundError:
+        return None
+
+
+class Reader:
+    """Reads in a thread, inside a `with` block. seen: how many whole reads there were of each set of rows."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.seen: Counter[tuple[str, ...]] = Counter()
+        self.faults: list[str] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> "Reader":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        while not self._ended.is_set():
+            try:
+                rows = read_whole(self.output)
+            except AssertionError as error:
+                self.faults.append(str(error))
+                continue
+            if rows is not None:
+                self.seen[states(rows)] += 1
+
+
+def states(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """What tells one night's rows from another's."""
+    return tuple(sorted(f"{row['image_id']} {row['status']} {row['output_sha256']}" for row in rows))

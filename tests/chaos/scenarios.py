@@ -1,0 +1,252 @@
+"""What is done to the catalog's correction. Each scenario ends with a job that ended well, and a line of the ledger."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines import storage
+from tests.chaos.kills import COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
+from tests.chaos.ledger import Entry, files_below, read_manifest
+from tests.chaos.reader import Reader, read_whole, states
+from tests.chaos.stage import Driver, Stage, second_node
+from tests.fault_proxy import FaultProxy, Faults
+from tests.object_store import seaweedfs
+
+Scenario = Callable[[Stage], Iterator[Entry]]
+
+
+def undisturbed(stage: Stage) -> Iterator[Entry]:
+    """Nothing happens; the other scenarios are compared with this one."""
+    with stage.entry("undisturbed") as entry:
+        stage.start("undisturbed").finish()
+    yield entry
+
+
+def actor(stage: Stage) -> Iterator[Entry]:
+    """A generator actor dies."""
+    yield _worker_dies(stage, "actor", CORRECTING)
+
+
+def decoding(stage: Stage) -> Iterator[Entry]:
+    """A worker dies that reads and decodes."""
+    yield _worker_dies(stage, "decoding", DECODING)
+
+
+def committing(stage: Stage) -> Iterator[Entry]:
+    """A worker dies that encodes and writes."""
+    yield _worker_dies(stage, "committing", COMMITTING)
+
+
+def _worker_dies(stage: Stage, name: str, word: str) -> Entry:
+    with stage.entry(name) as entry:
+        job = stage.start(name)
+        kill_worker(stage, entry, job, [stage.head], word, stage.block(name))
+        job.finish()
+    return entry
+
+
+def node(stage: Stage) -> Iterator[Entry]:
+    """A whole node dies, with all that ran and lay there."""
+    with stage.entry("node") as entry:
+        second = second_node(stage)
+        try:
+            job = stage.start("node")
+            kill_node(stage, entry, job, second, stage.block("node"))
+            job.finish()
+        finally:
+            second.kill()
+    yield entry
+
+
+def driver(stage: Stage) -> Iterator[Entry]:
+    """The job itself dies again and again, each time a little later; at last it is let through."""
+    yield _driver_dies(stage, "driver", own_ray=False)
+
+
+def driver_and_ray(stage: Stage) -> Iterator[Entry]:
+    """The same for a job that has a Ray of its own, which ends with it a moment later."""
+    yield _driver_dies(stage, "driver-and-ray", own_ray=True)
+
+
+def _driver_dies(stage: Stage, name: str, own_ray: bool) -> Entry:
+    with stage.entry(name) as entry:
+        for number, low in enumerate((0.0, 0.2, 0.6)):
+            job = stage.start(name, own_ray=own_ray)
+            kill_driver(stage, entry, job, low + stage.share(f"driver {number}", 0.01, 0.2))
+        stage.start(name, own_ray=own_ray).finish()
+    return entry
+
+
+def everything(stage: Stage) -> Iterator[Entry]:
+    """Actor, workers, node and driver die in one run, which is then let through."""
+    with stage.entry("everything") as entry:
+        second = second_node(stage)
+        try:
+            job = stage.start("everything")
+            kill_worker(stage, entry, job, [stage.head, second], CORRECTING, 1)
+            kill_node(stage, entry, job, second, 1)
+            kill_worker(stage, entry, job, [stage.head], COMMITTING, 1)
+            kill_driver(stage, entry, job, 0.2)
+        finally:
+            second.kill()
+        stage.start("everything").finish()
+    yield entry
+
+
+def again(stage: Stage) -> Iterator[Entry]:
+    """A second run over the same catalog corrects nothing, writes no image, and says so."""
+    with stage.entry("again") as entry:
+        stage.start("again").finish()
+        before = _written(stage.output("again"))
+        said = stage.start("again").finish()
+        if (
+            f"{len(stage.first.drawn)} images are unchanged" not in said
+            or "nothing was corrected" not in said
+        ):
+            entry.complain("things not said of a run that had nothing to do", [said[-1000:]])
+        entry.complain("rows and images made again", sorted(before ^ _written(stage.output("again")))[:50])
+    yield entry
+
+
+def _written(output: str) -> set[Any]:
+    """When each row and each local image was made."""
+    rows = {
+        (row["image_id"], str(row["corrected_at"]), row["output_sha256"]) for row in read_manifest(output)
+    }
+    return rows | {
+        (uri, str(Path(uri).stat().st_mtime_ns)) for uri in files_below(storage.join(output, "images"))
+    }
+
+
+def two_at_once(stage: Stage) -> Iterator[Entry]:
+    """A second run on the same output refuses, and the first does not notice."""
+    with stage.entry("two-at-once") as entry:
+        first = stage.start("two-at-once")
+        first.wait_until(lambda: stage.progress("two-at-once") > 0)
+        second = stage.start("two-at-once")
+        code = second.end()
+        if first.process.poll() is not None:
+            raise AssertionError("the first run ended too early to be in the way of the second")
+        refused = f"exit code {code}: {second.said().strip().splitlines()[-1]}"
+        entry.events.append(refused)
+        if code != 2 or "another run is at work" not in refused:
+            entry.complain("second runs that did not refuse", [refused])
+        first.finish()
+    yield entry
+
+
+def poison(stage: Stage) -> Iterator[Entry]:
+    """What failed as poison is tried again where it is none, with --retry-failed; without it, it is left alone."""
+    with stage.entry("left-alone") as entry:
+        stage.start("left-alone").finish()
+        before = _written(stage.output("left-alone"))
+        stage.start("left-alone", own_ray=True).finish()
+        entry.complain("rows tried again unasked", sorted(before ^ _written(stage.output("left-alone"))))
+    yield entry
+    with stage.entry("retry-failed", output="left-alone", comparable=False) as entry:
+        stage.start("left-alone", "--retry-failed", own_ray=True).finish()
+    yield entry
+
+
+def next_night(stage: Stage) -> Iterator[Entry]:
+    """The next night's catalog over the last one's results, with kills, beside somebody who reads all the time."""
+    with stage.entry("next-night-undisturbed", stage.second) as entry:
+        stage.start("next-night-undisturbed", night=stage.second).finish()
+    yield entry
+    yield _night_after_night(stage, "next-night", [storage.join(".run", "manifest")])
+
+
+def _night_after_night(stage: Stage, name: str, deaths: Sequence[str]) -> Entry:
+    """deaths: the job of the second night dies when something is at these places of the output, one after the other."""
+    with stage.entry(name, stage.second) as entry:
+        output = stage.output(name)
+        stage.start(name).finish()
+        last = states(read_whole(output) or [])
+        with Reader(output) as reader:
+            for place in deaths:
+                job = stage.start(name, night=stage.second)
+                _kill_at(entry, job, storage.join(output, place))
+            stage.start(name, night=stage.second).finish()
+        entry.complain("times a reader met half a run", reader.faults)
+        new = states(read_whole(output) or [])
+        old, others = reader.seen[last], reader.seen.total() - reader.seen[last] - reader.seen[new]
+        entry.events.append(
+            f"a reader met last night's rows {old} times, the new ones {reader.seen[new]} times"
+        )
+        entry.complain("times a reader met other rows", ["?"] * others)
+    return entry
+
+
+def _kill_at(entry: Entry, job: Driver, place: str) -> None:
+    """SIGKILL to the job when something is at `place`."""
+    job.wait_until(lambda: storage.exists(place), pause=0.001)
+    job.kill()
+    entry.events.append(f"SIGKILL of the driver when {place.rpartition('/')[2]} is there")
+
+
+#: Steps of a publication at which the job is killed, of all that there are; the first and the last always.
+PUBLISHING_KILLS = 8
+
+
+def publishing(stage: Stage) -> Iterator[Entry]:
+    """The job dies before each of several changes that it makes to publish, over the last night's results."""
+    name, output = "publishing", stage.output("publishing")
+    record, snapshot = stage.folder / "changes", stage.folder / "snapshot"
+    with stage.entry(name, stage.second) as entry:
+        stage.start(name).finish()
+        last = states(read_whole(output) or [])
+        job = stage.start(name, night=stage.second)
+        _kill_at(entry, job, storage.join(output, ".run", "manifest"))
+        shutil.copytree(output, snapshot)
+        stage.start(name, night=stage.second, dies=(output, "0", str(record))).finish()
+    yield entry
+    new = states(read_whole(output) or [])
+    changes = record.read_text().splitlines()
+    begins = next(number for number, change in enumerate(changes, 1) if "publish.json" in change)
+    step = max(1, (len(changes) - begins) // (PUBLISHING_KILLS - 1))
+    for number in sorted({*range(begins, len(changes), step), len(changes)}):
+        with stage.entry(f"{name} {number}", stage.second, output=name) as entry:
+            shutil.rmtree(output)
+            shutil.copytree(snapshot, output)
+            job = stage.start(name, night=stage.second, dies=(output, str(number), str(record)))
+            if job.end() != -9:
+                raise AssertionError(f"the job did not die at change {number}:\n{job.said()[-1000:]}")
+            entry.events.append(f"SIGKILL before: {changes[number - 1]}")
+            rows = read_whole(output)
+            if rows is not None and states(rows) not in (last, new):
+                entry.complain("publications that were half visible", [changes[number - 1]])
+            stage.start(name, night=stage.second).finish()
+        yield entry
+
+
+#: Of all requests, together a tenth.
+FAULTS = Faults(
+    slow_down=0.04, internal_error=0.01, reset=0.02, reset_body=0.01, lost=0.01, cut=0.01, delay=0.1
+)
+
+
+def s3(stage: Stage) -> Iterator[Entry]:
+    """All on S3, where one request in ten fails; the driver dies too, while it corrects and when it publishes."""
+    with seaweedfs(stage.folder / "seaweedfs") as bucket:
+        upstream = urlsplit(os.environ["AWS_ENDPOINT_URL"]).port or 80
+        with FaultProxy(upstream, FAULTS, seed=stage.seed) as proxy:
+            there = stage.elsewhere("s3", f"{bucket}/chaos", {"AWS_ENDPOINT_URL": proxy.url})
+            with there.entry("s3-driver") as entry:
+                kill_driver(there, entry, there.start("s3-driver"), there.share("s3", 0.05, 0.5))
+                there.start("s3-driver").finish()
+                entry.events.append(f"faults: {dict(proxy.counts)}")
+            yield entry
+            yield _night_after_night(there, "s3-next-night", [".run/manifest", ".run/publish.json"])
+
+
+#: In this order: the first is what the others are compared with.
+ALL: dict[str, Scenario] = {
+    one.__name__: one
+    for one in (
+        *(undisturbed, actor, decoding, committing, node, driver, driver_and_ray, everything),
+        *(again, two_at_once, poison, next_night, publishing, s3),
+    )
+}

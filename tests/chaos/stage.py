@@ -1,0 +1,234 @@
+"""Where scenarios play: a Ray cluster of this machine, two nights' catalogs, and the job, a process to be killed."""
+
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines import storage
+from pipelines.correction.rows import IMAGES
+from tests import ray_nodes
+from tests.catalogs import write_bundle
+from tests.chaos.catalog import UPLOADS, DrawnRow, draw_catalog, next_night, rows_per_file, write
+from tests.chaos.ledger import OF_STORAGE, Content, Entry, audit
+from tests.poison import POISONOUS
+from tests.processes import PATIENCE, wait_until
+from tests.ray_nodes import RayNode
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+#: Of the cluster's head, which otherwise takes up to a minute to see that a node is lost.
+NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "5000"}
+#: Logical CPUs of a node: an actor and a task of each kind fill one, so a second node has a share of the work.
+CPUS = 1
+#: Pixels of the bundle's input: large enough that the generator takes its time, and something can happen meanwhile.
+SIDE = 64
+
+
+class Driver:
+    """The job, running. Its output goes to `log`."""
+
+    def __init__(self, line: list[str], environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                line,
+                cwd=REPOSITORY,
+                env=dict(environment),
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def wait_until(self, condition: Callable[[], object], pause: float = 0.005) -> None:
+        """Return when the condition holds; an end before that is an AssertionError."""
+        wait_until(condition, self.process, self.log, pause=pause)
+
+    def end(self) -> int:
+        """Wait for the exit code."""
+        return self.process.wait(timeout=2 * PATIENCE)
+
+    def finish(self) -> str:
+        """Wait for the end, which must be a good one; returns all that was written."""
+        code = self.end()
+        if code != 0:
+            raise AssertionError(f"the job ended with {code}:\n{self.said()[-3000:]}")
+        return self.said()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def said(self) -> str:
+        """All that it wrote."""
+        return self.log.read_text(errors="replace")
+
+
+@dataclass
+class Night:
+    """A catalog, and what an undisturbed run makes of it in an empty folder."""
+
+    name: str
+    drawn: list[DrawnRow]
+    undisturbed: Content | None = None
+    images: int = 0  # that such a run writes
+
+
+@dataclass
+class Stage:
+    """Two catalogs and one cluster for many scenarios.
+
+    folder: for logs and the model. root: URI that catalogs and outputs lie below. environment: of the jobs.
+    ignored: columns that are not compared with an undisturbed run's.
+    """
+
+    folder: Path
+    root: str
+    first: Night
+    second: Night
+    head: RayNode
+    seed: int
+    environment: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    _runs: dict[str, int] = field(default_factory=dict)
+    _drivers: list[Driver] = field(default_factory=list)
+    _ray_folders: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def draw(folder: Path, root: str, rows: int, seed: int, head: RayNode) -> "Stage":
+        """A stage with catalogs newly written, and a small random bundle. Below `folder` and `root` nothing may be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        first = draw_catalog(rows, seed, root)
+        second = next_night(first, seed, root)
+        for name, drawn in (("first", first), ("second", second)):
+            write(drawn, root, name)
+        if not (folder / "bundle").exists():
+            write_bundle(folder / "bundle", side=SIDE)
+        return Stage(folder, root, Night("first", first), Night("second", second), head, seed)
+
+    def elsewhere(self, name: str, root: str, environment: Mapping[str, str]) -> "Stage":
+        """The same on another storage, compared with undisturbed runs on this one."""
+        stage = Stage.draw(self.folder / name, root, len(self.first.drawn), self.seed, self.head)
+        for mine, other in ((stage.first, self.first), (stage.second, self.second)):
+            mine.undisturbed, mine.images = other.undisturbed, other.images
+        stage.environment, stage.ignored = dict(environment), OF_STORAGE
+        return stage
+
+    def output(self, scenario: str) -> str:
+        """Where the scenario's results go."""
+        return storage.join(self.root, "outputs", scenario)
+
+    def start(
+        self,
+        scenario: str,
+        *flags: str,
+        night: Night | None = None,
+        own_ray: bool = False,
+        dies: tuple[str, ...] = (),
+    ) -> Driver:
+        """The job; its log is `folder`/<scenario>-<number>.log.
+
+        own_ray: it starts a Ray of its own, without poison's hook. dies: arguments of `dying`, when it is to kill
+        itself.
+        """
+        number = self._runs[scenario] = self._runs.get(scenario, 0) + 1
+        catalog = storage.join(self.root, "catalogs", (night or self.first).name)
+        line = [
+            sys.executable,
+            *(("-m", "tests.chaos.dying", *dies) if dies else ()),
+            "jobs/correct_catalog.py",
+        ]
+        line += [
+            "--catalog",
+            catalog,
+            "--output",
+            self.output(scenario),
+            "--model",
+            str(self.folder / "bundle"),
+        ]
+        line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--gates", "off", "--max-failed", "0.5"]
+        line += ["--allow-uri", storage.join(self.root, UPLOADS), "--max-decode-seconds", "2", *flags]
+        settings = {**ray_nodes.environment(), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        settings |= self.environment
+        if own_ray:
+            self._ray_folders.append(tempfile.mkdtemp(prefix="ray-"))  # short: names of sockets lie below it
+            settings["RAY_TMPDIR"] = self._ray_folders[-1]
+        else:
+            settings["RAY_ADDRESS"] = self.head.address
+        driver = Driver(line, settings, self.folder / f"{scenario}-{number}.log")
+        self._drivers.append(driver)
+        return driver
+
+    def progress(self, scenario: str) -> float:
+        """Images in the output, as a share of an undisturbed run's."""
+        return count_images(self.output(scenario)) / max(self.first.images, 1)
+
+    def share(self, event: str, low: float, high: float) -> float:
+        """A point of progress for a disturbance: random, but always the same for the seed and the event's name."""
+        return random.Random(f"{self.seed} {event}").uniform(low, high)
+
+    def block(self, event: str) -> int:
+        """The same in blocks: one of the first third, since a node or an actor need not see many."""
+        rows = len(self.first.drawn)
+        return 1 + int(self.share(event, 0, rows / rows_per_file(rows) / 3))
+
+    @contextmanager
+    def entry(
+        self, scenario: str, night: Night | None = None, output: str | None = None, comparable: bool = True
+    ) -> Iterator[Entry]:
+        """A line of the ledger: filled by the block and, when it ends, by an audit of the output.
+
+        night: whose rows must be there then; default: the first. output: the scenario in whose folder, default: this
+        one. comparable: False where poison is none, so that some rows are not those of an undisturbed run.
+        """
+        entry, night, place = Entry(scenario), night or self.first, self.output(output or scenario)
+        started = time.monotonic()
+        try:
+            yield entry
+            drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
+            content = audit(
+                entry, drawn, self.root, place, night.undisturbed if comparable else None, self.ignored
+            )
+            if night.undisturbed is None and entry.clean:
+                night.undisturbed, night.images = content, count_images(place)
+        except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+            entry.complain("scenario that broke", [f"{type(error).__name__}: {error}"])
+        finally:
+            self._end_all()
+        entry.seconds = time.monotonic() - started
+
+    def _end_all(self) -> None:
+        """No job outlives its scenario."""
+        while self._drivers:
+            self._drivers.pop().kill()
+        while self._ray_folders:
+            shutil.rmtree(self._ray_folders.pop(), ignore_errors=True)
+
+
+def start_head() -> RayNode:
+    """The first node of a cluster, where poison is poison; whoever starts it kills it."""
+    return _node(None)
+
+
+def second_node(stage: "Stage") -> RayNode:
+    """A node that joins the stage's cluster; whoever starts it kills it."""
+    node = _node(stage.head.address)
+    ray_nodes.wait_for_nodes(stage.head.address, 2)
+    return node
+
+
+def _node(address: str | None) -> RayNode:
+    return RayNode(
+        cpus=CPUS, address=address, settings={**NOTICE_SOON, **POISONOUS, "PYTHONPATH": str(REPOSITORY)}
+    )
+
+
+def count_images(output: str) -> int:
+    """Images that are there under their names."""
+    return len(storage.list_files(storage.join(output, IMAGES)))
