@@ -13,7 +13,7 @@ def test_what_is_forgotten_can_be_claimed_anew() -> None:
     assert claims.claim([(b"x", b"2"), (b"z", b"2")]) == [True, False]
 
 
-def test_an_image_with_other_defects_is_another() -> None:
+def test_an_image_with_other_defects_or_of_another_type_is_another() -> None:
     assert content_key("1", ["watermark"]) == content_key("1", ["watermark"])
     assert (
         content_key("1", ["watermark"])
