@@ -14,9 +14,11 @@ def test_what_is_forgotten_can_be_claimed_anew() -> None:
 
 
 def test_an_image_with_other_defects_or_of_another_type_is_another() -> None:
-    assert content_key("1", ["watermark"]) == content_key("1", ["watermark"])
-    assert (
-        content_key("1", ["watermark"])
-        != content_key("1", ["watermark", "wrong_angle"])
-        != content_key("1", [])
-    )
+    keys = [
+        content_key("1", ["watermark"], "mug"),
+        content_key("1", ["watermark"], None),
+        content_key("1", ["watermark", "wrong_angle"], "mug"),
+        content_key("1", [], "mug"),
+    ]
+    assert len(set(keys)) == 4
+    assert content_key("1", ["watermark"], "mug") == keys[0]
