@@ -27,7 +27,7 @@ from pipelines.correction import inspect_pass
 from pipelines.correction.assemble import assemble_parts
 from pipelines.correction.commit import CommitSettings, commit_block
 from pipelines.correction.config import Plan
-from pipelines.correction.conservation import check_conservation
+from pipelines.correction.conservation import check_conservation, check_parts
 from pipelines.correction.correct import Corrector
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.detect import DetectSettings, detect
@@ -182,12 +182,9 @@ def _assemble(run: Run, layers: list[list[str]], known: Any, facts: Facts) -> No
         known,
         run.folder,
     )
-    check_conservation(
-        run.inspection.ids,
-        run.assembled.ids,
-        run.plan.listing.units,
-        storage.list_files(run.folder.at(MANIFEST)),
-    )
+    written = storage.list_files(run.folder.at(MANIFEST))
+    check_conservation(run.inspection.ids, run.assembled.ids, run.plan.listing.units, written)
+    check_parts(run.assembled.parts, written)
     run.statuses = run.assembled.statuses
     run.dropped = earlier - (run.assembled.rows - run.totals.rows)
 

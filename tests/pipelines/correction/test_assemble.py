@@ -3,8 +3,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from model.errors import RunError
 from pipelines.correction.assemble import PART_ROWS, Assembled, Staying, assemble, keep, sources
+from pipelines.correction.conservation import check_parts
 from pipelines.correction.known import Known, build_known
 from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys, to_keys
 from pipelines.correction.rows import REFRESHED, to_table
@@ -85,6 +88,30 @@ def test_few_parts_come_of_many(tmp_path: Path) -> None:
     ids = IdSums()
     ids.add(id_keys(["new", *(f"old {n}" for n in range(9))]))
     assert not ids.different(assembled.ids)
+
+
+def test_two_parts_with_the_same_ids_are_two_parts(tmp_path: Path) -> None:
+    """Rows of one id may lie apart, and all else of their parts may have gone."""
+    parts = []
+    for number in range(2):
+        parts.append(str(tmp_path / f"{number}.parquet"))
+        pq.write_table(manifest("twice", f"gone {number}"), parts[-1])
+    assembled = Assembled()
+    for part in parts:
+        assembled.merge(
+            assemble(
+                next(sources([[part]], [2])),
+                str(tmp_path / "next"),
+                Known(superseded=(KeySet(),)),
+                staying(["twice"]),
+            )
+        )
+    written = [str(path) for path in (tmp_path / "next").iterdir()]
+    check_parts(assembled.parts, written)
+    assert [one["image_id"] for one in read_parquet(tmp_path / "next")] == ["twice", "twice"]
+    for wrong in (written[1:], [*written, "other.parquet"], [written[0], "other.parquet"]):
+        with pytest.raises(RunError, match="nothing was published"):
+            check_parts(assembled.parts, wrong)
 
 
 def test_parts_have_about_as_many_rows_as_they_should() -> None:

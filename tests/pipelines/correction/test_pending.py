@@ -59,8 +59,9 @@ def inspect(
 ) -> tuple[list[bool], list[Any], Inspection]:
     """Which rows need work in the catalog's order, their keys, and the whole."""
     allowed = AllowedUris((str(catalog.parent), "/gone"))
+    given = {"label_map": MAP, "sample_size": 5, **given}
     places = InspectSettings(
-        MAP, identity, str(catalog.with_name("plan")), known, 5, allowed=allowed, **given
+        identity=identity, plan=str(catalog.with_name("plan")), known=known, allowed=allowed, **given
     )
     inspection = Inspection(Survey(5))
     tables = list(groups(list_catalog([str(catalog)]).units))
@@ -129,6 +130,23 @@ def test_rows_that_wait_for_the_detector_are_known_by_their_image(tmp_path: Path
     assert inspect(catalog, known, detector=True)[0] == [False, False]
     # Without a detector it is a row that has nothing wrong.
     assert inspect(catalog, known)[0] == [True, False]
+
+
+@pytest.mark.parametrize("types", [[], ["mug"]])
+def test_an_image_of_another_type_is_another_where_rules_are_for_some_types(
+    tmp_path: Path, types: list[str]
+) -> None:
+    """What its labels, or a gate's, mean is decided by them."""
+    rule = MAP.rules[0]
+    label_map = replace(MAP, rules=(replace(rule, product_types=tuple(types)), *MAP.rules[1:]))
+    works = []
+    for kind in ("mug", "shoe"):
+        catalog = write_catalog(
+            tmp_path / "catalog" / "a.parquet", [row("a", labels=None, product_type=kind)]
+        ).parent
+        found = inspect(catalog, Known(), detector=True, label_map=label_map)[2].works
+        works.append(read_plan(found[0]).column("work_key").to_pylist())
+    assert (works[0] != works[1]) == bool(types)
 
 
 def test_images_are_known_by_what_the_storage_says_of_them(tmp_path: Path) -> None:
