@@ -8,6 +8,10 @@ map which defects each image has; corrects them with the generator of a model bu
     OUTPUT/report/index.html      counts, FID and KID per defect, pictures; fid.json and fid.csv beside it
     OUTPUT/run.json               configuration, versions, counts, timings
     OUTPUT/_SUCCESS               written last, only by a run that exits with 0
+    OUTPUT/.run/                  a run's work until it is published
+
+Over an output that exists it corrects only what is new or changed, without reading other images again; rows that left
+the catalog leave the manifest. A run that was killed goes on when it is started again.
 
     python jobs/correct_catalog.py --catalog catalog/ --output corrected/
     python jobs/correct_catalog.py --catalog s3://shop/catalog --output s3://shop/corrected/2024-05-01 \\
@@ -15,8 +19,8 @@ map which defects each image has; corrects them with the generator of a model bu
 
 Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine.
 
-Exit codes: 0 done; 1 the run broke off; 2 wrong command line or configuration, nothing was written; 3 more
-images failed than --max-failed tolerates: outputs are kept, without _SUCCESS.
+Exit codes: 0 done; 1 the run broke off, and the manifest is as it was; 2 wrong command line or configuration, nothing
+was written; 3 more images failed than --max-failed tolerates: outputs are kept, without _SUCCESS.
 """
 
 import argparse
@@ -81,7 +85,7 @@ def _add_data(group: Any) -> None:
         "--detector",
         metavar="URI",
         help="bundle of jobs/train_detector.py, which labels the rows that have no labels (null, or no such column; an "
-        "empty list has no defect); OUTPUT/labels has what it said",
+        "empty list has no defect); OUTPUT/labels/<run> has what it said",
     )
     group.add_argument(
         "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"

@@ -103,7 +103,7 @@ def assemble(
         refreshed = 0
         if source["layer"] < len(superseded):
             rows, refreshed = keep(rows, superseded[source["layer"]], stays)
-        found.append({"refreshed": refreshed, **_write(rows, folder)})
+        found.append({"refreshed": refreshed, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(found, ASSEMBLED)
 
 
@@ -149,14 +149,15 @@ def _as_manifest(table: pa.Table) -> pa.Table:
     return pa.table(columns, schema=MANIFEST)
 
 
-def _write(rows: pa.Table, folder: str) -> dict[str, Any]:
+def _write(rows: pa.Table, folder: str, sources: Sequence[str]) -> dict[str, Any]:
     ids = rows.column("image_id").to_pylist()
     sums = IdSums()
     sums.add(id_keys(ids))
     counts = Counter(rows.column("status").to_pylist())
     name = None
     if ids:
-        name = part_name(ids)
+        # After what it is made of, not after its ids: what is left of two parts may have the same ones.
+        name = part_name(sources)
         write_object(storage.join(folder, name), parquet_bytes(rows))
     return {
         "part": name,

@@ -48,6 +48,18 @@ def check_conservation(
     )
 
 
+def check_parts(assembled: Sequence[str], written: Sequence[str]) -> None:
+    """Raise RunError unless the folder holds the parts that were assembled and no others.
+
+    assembled: names, whose ids were added up; written: URIs of what is there.
+    """
+    if sorted(assembled) != sorted(uri.rsplit("/", 1)[-1] for uri in written):
+        raise RunError(
+            f"{len(assembled)} parts of the manifest were written and {len(written)} are there, or others; nothing "
+            "was published: run again, and report this"
+        )
+
+
 def ids_of_units(table: pa.Table, buckets: Sequence[int]) -> Iterator[pa.Table]:
     """The catalog's ids in `buckets`, of units."""
     for unit in Unit.from_table(table):

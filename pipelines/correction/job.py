@@ -6,124 +6,56 @@ wires them together.
     -> assemble the next manifest -> compare its ids with the catalog's -> publish
 """
 
-import importlib.metadata
 import logging
-import platform
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import ray.data
-import torch
 from ray.data import Dataset
 from ray.exceptions import RayError
 
 from model.errors import CatalogRepairError, ConfigurationError, RunError, underway
-from model.precision import choose_precision
 from pipelines import ray_session, storage
-from pipelines.contact_sheet import contact_sheet
 from pipelines.correction import inspect_pass
-from pipelines.correction.assemble import Assembled, assemble_parts
+from pipelines.correction.assemble import assemble_parts
 from pipelines.correction.commit import CommitSettings, commit_block
 from pipelines.correction.config import Plan
-from pipelines.correction.conservation import check_conservation
+from pipelines.correction.conservation import check_conservation, check_parts
 from pipelines.correction.correct import Corrector
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.detect import DetectSettings, detect
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
 from pipelines.correction.known import Facts, find_known
-from pipelines.correction.pending import Inspection, InspectSettings
+from pipelines.correction.pending import InspectSettings
 from pipelines.correction.publish import Publication, finish_publishing, publish
 from pipelines.correction.read_pending import LookSettings, ReadSettings, read_works, survey_detected
 from pipelines.correction.repeated import Repeated
-from pipelines.correction.rows import STRIPS
 from pipelines.correction.run_folder import LOOKED_FOLDER, MANIFEST, PLAN_FOLDER, REPORT, RunFolder
 from pipelines.correction.run_output import remove_run, write_run
+from pipelines.correction.run_record import BFLOAT16_BATCH, STRIPS_PER_DEFECT, Run, describe, write_run_report
 from pipelines.correction.same_bytes import copy_followers, start_claims
-from pipelines.correction.survey import CLEAN, Survey
-from pipelines.correction.totals import Totals
+from pipelines.correction.survey import CLEAN
 from pipelines.lock import Lock
 from pipelines.placement import Placement, configure, on_tasks, place, tables
 from pipelines.progress import Progress
-from pipelines.report import RunSummary, Strip, write_report
-from pipelines.schemas import STATUSES
 
 logger = logging.getLogger(__name__)
 
 #: Errors of tasks that are tried again.
 _RETRIED = ["StorageReadError", "StorageWriteError", "DecoderStartError"]
-#: Pictures per defect in the report.
-STRIPS_PER_DEFECT = 12
 #: Bytes per block. Every block costs the engine's one scheduler tens of milliseconds, so not small; every
 #: worker holds a few, so not large.
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 16 << 20, 1 << 20
 #: Blocks that each actor should get at least, or all wait for the one that got the last.
 _BLOCKS_PER_ACTOR = 6
-#: Images in a pass of the generator: a GPU and a CPU's matrix units need many to be filled. A core in float32 does
-#: not: at 256 pixels two took 400 ms each and eight 500, beyond its cache; at 128 pixels all took 90.
-_GPU_BATCH, _BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
-
-
-@dataclass
-class Run:
-    """What a run came to. seconds: wall time by stage."""
-
-    plan: Plan
-    placement: Placement
-    started_at: datetime
-    name: str
-    inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
-    totals: Totals = field(default_factory=Totals)  # of what this run has corrected
-    assembled: Assembled | None = None  # the next manifest
-    statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
-    dropped: int = 0  # rows of the last manifest that are not in this one
-    fid: dict[str, Any] | None = None
-    fid_missing: str | None = None
-    detected: dict[str, int] | None = None  # what the detector saw; see `detect.COUNTS`
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def output(self) -> str:
-        """Where everything is written."""
-        return self.plan.config.output
-
-    @property
-    def folder(self) -> RunFolder:
-        """Where everything is before it is published."""
-        return RunFolder(self.output)
-
-    @property
-    def unchanged(self) -> int:
-        """Rows that needed no correction, because an earlier run, or a killed attempt at this one, had done them."""
-        return self.inspection.rows - self.inspection.pending + self.totals.refreshed
-
-    @property
-    def too_many_failed(self) -> bool:
-        """True above the tolerated share of failures in the manifest (--max-failed)."""
-        return self.statuses["failed"] > self.plan.config.max_failed * self.inspection.rows
-
-    @property
-    def images_per_second(self) -> float:
-        """Rows that were read over the wall time of the correcting stage."""
-        return (self.totals.rows + self.totals.refreshed) / max(self.seconds["correct"], 1e-9)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure a stage."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
 
 
 def run(plan: Plan, lock: Lock | None = None) -> Run:
@@ -137,7 +69,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
     storage.check_writable(config.output, "--output")  # before Ray takes its time to start
     cluster = ray_session.start()
     with ray_session.our_errors():
-        busy = -(-plan.listing.rows // _BFLOAT16_BATCH)
+        busy = -(-plan.listing.rows // BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
         run = begin(plan, placement)
         run.seconds["start"] = time.perf_counter() - started
@@ -157,7 +89,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         with run.stage("assemble"), underway(), ray_session.our_errors():
             _assemble(run, layers, known, facts)
         run.seconds["total"] = time.perf_counter() - started
-        _report(run)
+        write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
         if lock is not None:
             lock.confirm()
@@ -173,6 +105,7 @@ def begin(plan: Plan, placement: Placement) -> Run:
     elif finish_publishing(plan.config.output):
         logger.info("an earlier run was interrupted while it published its manifest: that is done now")
     folder.begin_attempt()
+    storage.remove_unfinished(plan.config.output)
     now = datetime.now(timezone.utc)
     name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     return Run(plan, placement, now, name, fid_missing=plan.fid_missing)
@@ -184,7 +117,7 @@ def inspect(run: Run, known: Any) -> Repeated:
     configure(_SMALLEST_BLOCK, _RETRIED)
     settings = InspectSettings(
         plan.label_map,
-        plan.identity(_precision(run)),
+        plan.identity(run.precision),
         run.folder.at(PLAN_FOLDER),
         known,
         max(plan.config.fid_samples, STRIPS_PER_DEFECT),
@@ -249,12 +182,9 @@ def _assemble(run: Run, layers: list[list[str]], known: Any, facts: Facts) -> No
         known,
         run.folder,
     )
-    check_conservation(
-        run.inspection.ids,
-        run.assembled.ids,
-        run.plan.listing.units,
-        storage.list_files(run.folder.at(MANIFEST)),
-    )
+    written = storage.list_files(run.folder.at(MANIFEST))
+    check_conservation(run.inspection.ids, run.assembled.ids, run.plan.listing.units, written)
+    check_parts(run.assembled.parts, written)
     run.statuses = run.assembled.statuses
     run.dropped = earlier - (run.assembled.rows - run.totals.rows)
 
@@ -263,46 +193,6 @@ def _publish(run: Run) -> None:
     report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))]
     parts = None if run.assembled is None else run.assembled.parts
     publish(run.output, Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed))
-
-
-def describe(run: Run, state: str) -> dict[str, Any]:
-    """The content of run.json."""
-    totals = run.totals
-    return {
-        "state": state,
-        "started_at": run.started_at.isoformat(),
-        "configuration": run.plan.describe(),
-        "config_hash": run.plan.config_hash(_precision(run)),
-        "placement": {**asdict(run.placement), "batch_size": _batch_size(run), "precision": _precision(run)},
-        "versions": versions(),
-        "run": run.name,
-        "rows_in": run.inspection.rows,
-        "unchanged": run.unchanged,
-        "copied": run.totals.copied,
-        "dropped": run.dropped,
-        "detected": run.detected,
-        "counts": {status: run.statuses[status] for status in STATUSES},
-        "corrected_now": {status: totals.statuses[status] for status in STATUSES},
-        "counts_by_route": {route: dict(counts) for route, counts in sorted(totals.routes.items())},
-        "errors": [asdict(error) for error in totals.top_errors],
-        "profile_issues": dict(sorted(totals.profile_issues.items())),
-        "fid_missing": run.fid_missing,
-        "seconds": run.seconds,
-        "core_seconds": dict(totals.seconds),
-        "images_per_second": run.images_per_second if "correct" in run.seconds else None,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what decides the outputs' bytes."""
-    packages = ("catalog-repair", "ray", "torch", "pillow", "pyarrow", "numpy")
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a folder that is not installed
-            found[name] = "not installed"
-    return {"python": platform.python_version(), **found}
 
 
 def _detect(run: Run, folder: str) -> dict[str, int]:
@@ -348,7 +238,7 @@ def _correct(run: Run, known: Any, journal: str, read: ReadSettings, lock: Lock 
     """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
     succeeds, and RunError where the lock is lost.
     """
-    commit = replace(run.plan.commit_settings(_precision(run), journal), corrected_at=run.started_at)
+    commit = replace(run.plan.commit_settings(run.precision, journal), corrected_at=run.started_at)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         done = (row for table in tables(_summaries(run, known, commit, read)) for row in table.to_pylist())
         for summary in chain(done, copy_followers(commit, run.placement)):
@@ -390,14 +280,14 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         "version": plan.bundle.version,
         "conditions": plan.label_map.conditions,
         "device": placement.device,
-        "precision": _precision(run),
-        "batch_size": _batch_size(run),
+        "precision": run.precision,
+        "batch_size": run.batch_size,
     }
     works = run.inspection.needed(compared.thresholds.get(CLEAN))
     source = ray.data.from_arrow([work.table() for work in works])
     catalog = placement.read(source, read_works, {"settings": replace(read, compare=compared)})
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
-    edited = placement.actors(decoded, Corrector, corrector, _batch_size(run))
+    edited = placement.actors(decoded, Corrector, corrector, run.batch_size)
     return placement.tasks(edited, commit_block, {"settings": commit})
 
 
@@ -406,20 +296,6 @@ def _block_bytes(plan: Plan, placement: Placement) -> int:
     decoded = plan.listing.stored_bytes + plan.listing.rows * 3 * plan.image_size**2
     share = decoded // (_BLOCKS_PER_ACTOR * placement.max_actors)
     return max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, share))
-
-
-def _batch_size(run: Run) -> int:
-    if run.plan.config.batch_size is not None:
-        return run.plan.config.batch_size
-    if run.placement.device == "cuda":
-        return _GPU_BATCH
-    return _BFLOAT16_BATCH if _precision(run) == "bfloat16" else _FLOAT32_BATCH
-
-
-def _precision(run: Run) -> str:
-    """Decided once, here: every actor must compute alike."""
-    chosen = choose_precision(run.plan.config.precision, torch.device(run.placement.device))
-    return "bfloat16" if chosen == torch.bfloat16 else "float32"
 
 
 def _fid(run: Run) -> dict[str, Any]:
@@ -436,43 +312,3 @@ def _fid(run: Run) -> dict[str, Any]:
     summary = compute_fid(settings, run.placement)
     write_fid(run.folder.at(), summary)
     return summary
-
-
-def _report(run: Run) -> None:
-    plan, totals = run.plan, run.totals
-    defects = [defect for defect in plan.label_map.defects if defect in totals.routes]
-    summary = RunSummary(
-        counts_by_status={status: totals.statuses[status] for status in STATUSES},
-        counts_by_defect={defect: totals.routes[defect] for defect in defects},
-        unchanged=run.unchanged,
-        duration_seconds=run.seconds["total"],
-        correcting_seconds=run.seconds["correct"],
-        started_at=run.started_at,
-        model_version=plan.bundle.version,
-        configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},
-        errors=totals.top_errors,
-        profile=None if plan.delivery.profile is None else plan.delivery.profile.name,
-        profile_issues=dict(sorted(totals.profile_issues.items())),
-        fid=run.fid,
-        fid_missing=run.fid_missing,
-        strips=_strips(run.folder, defects),
-    )
-    write_report(run.folder.at(), summary)
-    corrected = {
-        defect: [strip for strip in strips if strip.rejected is None]
-        for defect, strips in summary.strips.items()
-    }
-    picture = contact_sheet(corrected)
-    if picture is not None:
-        storage.write_bytes(run.folder.at(REPORT, "before_after.png"), picture)
-
-
-def _strips(folder: RunFolder, defects: list[str]) -> dict[str, list[Strip]]:
-    """The report's pictures by defect, ordered by id; at most STRIPS_PER_DEFECT each."""
-    found: dict[str, list[Strip]] = {defect: [] for defect in defects}
-    for uri in storage.list_files(folder.at(STRIPS), ".parquet"):
-        for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            found.setdefault(row.pop("route"), []).append(Strip(**row))
-    return {
-        defect: sorted(strips, key=lambda strip: strip.image_id) for defect, strips in found.items() if strips
-    }

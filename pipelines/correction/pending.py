@@ -246,6 +246,7 @@ def _plan(
     routes: list[str | None] = []
     works, keys = [], []
     refuses = settings.label_map.unknown_labels == "fail"
+    typed = any(rule.product_types for rule in settings.label_map.rules)
     versions = _versions(unit, rows, settings.allowed)
     for row, version in zip(rows, versions, strict=True):
         if settings.detector and row.unlabelled:
@@ -255,7 +256,8 @@ def _plan(
             found = settings.label_map.route(row.labels, row.product_type)
             routes.append(route_name(found.defects, found.unknown))
             route = route_text(found, refuses)
-        works.append(work_key(str(row.image_id), route, settings.identity))
+        kind = row.product_type if typed else None
+        works.append(work_key(str(row.image_id), route, settings.identity, kind))
         keys.append(row_key(works[-1], row.source_uri, row.product_type, version))
     copies = fetched(settings.known).rows.copies(to_keys([key or _NO_KEY for key in keys]))
     copies[[key is None for key in keys]] = 0

@@ -38,9 +38,12 @@ def route_text(route: Route, refuses_unknown: bool) -> str:
     return " ".join([*route.defects, "!"] if route.unknown and refuses_unknown else route.defects)
 
 
-def work_key(image_id: str, route: str, identity: str) -> bytes:
-    """Of what is to be done with an image, whatever its bytes. identity: model, configuration and output folder."""
-    return key_of("work", image_id, route, identity)
+def work_key(image_id: str, route: str, identity: str, product_type: str | None = None) -> bytes:
+    """Of what is to be done with an image, whatever its bytes. identity: model, configuration and output folder.
+
+    product_type: where the label map has rules for some types only, which then decide what a detector's labels mean.
+    """
+    return key_of("work", image_id, route, identity, product_type)
 
 
 def row_key(

@@ -60,17 +60,21 @@ class Claims:
     """Which row was the first with an image. Runs in an actor."""
 
     def __init__(self, most: int = _MOST) -> None:
-        """most: images to remember; beyond, the oldest are forgotten."""
+        """most: images to remember at least half of; beyond, the older half is forgotten."""
         self._first: dict[bytes, bytes] = {}
-        self._most = most
+        self._older: dict[
+            bytes, bytes
+        ] = {}  # forgotten whole: one by one, each would be looked for among the gone
+        self._half = max(1, most // 2)
 
     def claim(self, asked: list[tuple[bytes, bytes]]) -> list[bool]:
         """For each (`content_key`, row) whether that row is the first; it is again when it asks again."""
         answers = []
         for key, row in asked:
-            answers.append(self._first.setdefault(key, row) == row)
-            if len(self._first) > self._most:
-                del self._first[next(iter(self._first))]
+            first = self._older.get(key)
+            answers.append((self._first.setdefault(key, row) if first is None else first) == row)
+            if len(self._first) > self._half:
+                self._older, self._first = self._first, {}
         return answers
 
 
@@ -176,7 +180,7 @@ def _finish(
                 data = storage.read_bytes(found["output_uri"])
             except storage.STORAGE_ERRORS as error:
                 raise StorageReadError(f"cannot read {found['output_uri']}: {error}") from error
-            write_object(done["output_uri"], data)
+            write_object(done["output_uri"], data, settings.output)
     return done
 
 

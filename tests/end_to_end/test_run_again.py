@@ -9,6 +9,8 @@ import pytest
 
 from jobs import command
 from jobs.correct_catalog import main
+from model.errors import RunError
+from pipelines.correction import job
 from pipelines.correction.repeated import Repeated
 from pipelines.correction.row_keys import id_keys
 from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
@@ -33,7 +35,18 @@ class Shop:
 
     def correct(self, *flags: str) -> dict[str, Any]:
         places = ["--catalog", str(self.folder / "catalog"), "--output", str(self.output)]
-        places += ["--model", str(self.bundle), "--device", "cpu", "--actors", "1:1", "--max-failed", "0.9"]
+        places += [
+            "--allow-uri",
+            str(self.folder),
+            "--model",
+            str(self.bundle),
+            "--device",
+            "cpu",
+            "--actors",
+            "1:1",
+            "--max-failed",
+            "0.9",
+        ]
         places += ["--gates", "off"]  # toy bundles' corrections pass none
         assert main([*places, *(flags or ("--no-fid",))]) == command.EXIT_OK
         assert not (self.output / ".run").exists()
@@ -161,9 +174,6 @@ def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(sh
 def test_ids_that_differ_are_named_and_nothing_is_published(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from model.errors import RunError
-    from pipelines.correction import job
-
     shop.write(rows(6))
     shop.correct()
     before = tree(shop.output)
@@ -185,9 +195,9 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
     image, other = encode(picture(1)), encode(picture(2))
     catalog = [
         row("once", "watermark", image=image),
-        row("twin", "watermark", image=image, product_type="shoe"),
+        row("twin", "watermark", image=image),
         row("twice", "wrong_angle", image=other),
-        row("twice", "wrong_angle", image=other, product_type="shoe"),
+        row("twice", "wrong_angle", image=other),
         row("two", "watermark", image=encode(picture(3))),
         row("two", "watermark", image=encode(picture(4))),
         row("clean", "clean", image=other),
@@ -205,8 +215,8 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
         ("clean", "passthrough", "mug"),
         ("once", "corrected", "mug"),
         ("twice", "corrected", "mug"),
-        ("twice", "corrected", "shoe"),
-        ("twin", "corrected", "shoe"),
+        ("twice", "corrected", "mug"),
+        ("twin", "corrected", "mug"),
         ("two", "failed", "mug"),
         ("two", "failed", "mug"),
         ("unlike", "failed", "mug"),
@@ -235,3 +245,40 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
         "unlike": "corrected",
     }
     assert shop.correct()["unchanged"] == 8
+
+
+def test_what_a_killed_run_had_finished_is_not_done_again(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        """Stands for SIGKILL."""
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    catalog = rows(8)
+    shop.write(catalog[:4], "a")
+    shop.write(catalog[4:], "b")
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "check_conservation", killed)
+        with pytest.raises(KilledError):
+            shop.correct()
+    assert not (shop.output / "manifest").exists()
+    assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
+    # In the second attempt one image is another; it is killed as well, and then the image is the first one again.
+    write_catalog(shop.folder / "first.parquet", catalog[:4])
+    (shop.folder / "catalog" / "a.parquet").rename(shop.folder / "first.parquet")
+    shop.write([{**catalog[0], "image": encode(picture(9))}, *catalog[1:4]], "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "publish", killed)
+        with pytest.raises(KilledError):
+            shop.correct()
+    assert len(list((shop.output / ".run" / "journal").iterdir())) == 2
+    (shop.folder / "first.parquet").rename(shop.folder / "catalog" / "a.parquet")
+    told = shop.correct()
+    assert (told["unchanged"], told["corrected_now"]["corrected"]) == (7, 1)
+    now = tree(shop.output / "images")
+    assert len(shop.manifest()) == 8
+    shop.output = tmp_path / "undisturbed"
+    shop.correct()
+    assert tree(shop.output / "images") == now

@@ -1,0 +1,182 @@
+"""What a run came to, and how it is told: run.json and the report."""
+
+import importlib.metadata
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from model.precision import choose_precision
+from pipelines import storage
+from pipelines.contact_sheet import contact_sheet
+from pipelines.correction.assemble import Assembled
+from pipelines.correction.config import Plan
+from pipelines.correction.pending import Inspection
+from pipelines.correction.rows import STRIPS
+from pipelines.correction.run_folder import REPORT, RunFolder
+from pipelines.correction.survey import Survey
+from pipelines.correction.totals import Totals
+from pipelines.placement import Placement
+from pipelines.report import RunSummary, Strip, write_report
+from pipelines.schemas import STATUSES
+
+#: Pictures per defect in the report.
+STRIPS_PER_DEFECT = 12
+#: Images in a pass of the generator: a GPU and a CPU's matrix units need many to be filled. A core in float32 does
+#: not: at 256 pixels two took 400 ms each and eight 500, beyond its cache; at 128 pixels all took 90.
+_GPU_BATCH, BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
+
+
+@dataclass
+class Run:
+    """What a run came to. seconds: wall time by stage."""
+
+    plan: Plan
+    placement: Placement
+    started_at: datetime
+    name: str
+    inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
+    totals: Totals = field(default_factory=Totals)  # of what this run has corrected
+    assembled: Assembled | None = None  # the next manifest
+    statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
+    dropped: int = 0  # rows of the last manifest that are not in this one
+    fid: dict[str, Any] | None = None
+    fid_missing: str | None = None
+    detected: dict[str, int] | None = None  # what the detector saw; see `detect.COUNTS`
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def output(self) -> str:
+        """Where everything is written."""
+        return self.plan.config.output
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where everything is before it is published."""
+        return RunFolder(self.output)
+
+    @property
+    def unchanged(self) -> int:
+        """Rows that needed no correction, because an earlier run, or a killed attempt at this one, had done them."""
+        return self.inspection.rows - self.inspection.pending + self.totals.refreshed
+
+    @property
+    def too_many_failed(self) -> bool:
+        """True above the tolerated share of failures in the manifest (--max-failed)."""
+        return self.statuses["failed"] > self.plan.config.max_failed * self.inspection.rows
+
+    @property
+    def images_per_second(self) -> float:
+        """Rows that were read over the wall time of the correcting stage."""
+        return (self.totals.rows + self.totals.refreshed) / max(self.seconds["correct"], 1e-9)
+
+    @property
+    def precision(self) -> str:
+        """Decided once, here: every actor must compute alike."""
+        chosen = choose_precision(self.plan.config.precision, torch.device(self.placement.device))
+        return "bfloat16" if chosen == torch.bfloat16 else "float32"
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a pass of the generator."""
+        if self.plan.config.batch_size is not None:
+            return self.plan.config.batch_size
+        if self.placement.device == "cuda":
+            return _GPU_BATCH
+        return BFLOAT16_BATCH if self.precision == "bfloat16" else _FLOAT32_BATCH
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a stage."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def describe(run: Run, state: str) -> dict[str, Any]:
+    """The content of run.json."""
+    totals = run.totals
+    return {
+        "state": state,
+        "started_at": run.started_at.isoformat(),
+        "configuration": run.plan.describe(),
+        "config_hash": run.plan.config_hash(run.precision),
+        "placement": {**asdict(run.placement), "batch_size": run.batch_size, "precision": run.precision},
+        "versions": versions(),
+        "run": run.name,
+        "rows_in": run.inspection.rows,
+        "unchanged": run.unchanged,
+        "copied": run.totals.copied,
+        "dropped": run.dropped,
+        "detected": run.detected,
+        "counts": {status: run.statuses[status] for status in STATUSES},
+        "corrected_now": {status: totals.statuses[status] for status in STATUSES},
+        "counts_by_route": {route: dict(counts) for route, counts in sorted(totals.routes.items())},
+        "errors": [asdict(error) for error in totals.top_errors],
+        "profile_issues": dict(sorted(totals.profile_issues.items())),
+        "fid_missing": run.fid_missing,
+        "seconds": run.seconds,
+        "core_seconds": dict(totals.seconds),
+        "images_per_second": run.images_per_second if "correct" in run.seconds else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the outputs' bytes."""
+    packages = ("catalog-repair", "ray", "torch", "pillow", "pyarrow", "numpy")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a folder that is not installed
+            found[name] = "not installed"
+    return {"python": platform.python_version(), **found}
+
+
+def write_run_report(run: Run) -> None:
+    """Write the report's page and picture below OUTPUT/.run."""
+    plan, totals = run.plan, run.totals
+    defects = [defect for defect in plan.label_map.defects if defect in totals.routes]
+    summary = RunSummary(
+        counts_by_status={status: totals.statuses[status] for status in STATUSES},
+        counts_by_defect={defect: totals.routes[defect] for defect in defects},
+        unchanged=run.unchanged,
+        duration_seconds=run.seconds["total"],
+        correcting_seconds=run.seconds["correct"],
+        started_at=run.started_at,
+        model_version=plan.bundle.version,
+        configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},
+        errors=totals.top_errors,
+        profile=None if plan.delivery.profile is None else plan.delivery.profile.name,
+        profile_issues=dict(sorted(totals.profile_issues.items())),
+        fid=run.fid,
+        fid_missing=run.fid_missing,
+        strips=_strips(run.folder, defects),
+    )
+    write_report(run.folder.at(), summary)
+    corrected = {
+        defect: [strip for strip in strips if strip.rejected is None]
+        for defect, strips in summary.strips.items()
+    }
+    picture = contact_sheet(corrected)
+    if picture is not None:
+        storage.write_bytes(run.folder.at(REPORT, "before_after.png"), picture)
+
+
+def _strips(folder: RunFolder, defects: list[str]) -> dict[str, list[Strip]]:
+    """The report's pictures by defect, ordered by id; at most STRIPS_PER_DEFECT each."""
+    found: dict[str, list[Strip]] = {defect: [] for defect in defects}
+    for uri in storage.list_files(folder.at(STRIPS), ".parquet"):
+        for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
+            found.setdefault(row.pop("route"), []).append(Strip(**row))
+    return {
+        defect: sorted(strips, key=lambda strip: strip.image_id) for defect, strips in found.items() if strips
+    }

@@ -1,0 +1,147 @@
+"""Time and memory of a run over a catalog in which nothing has changed.
+
+    python -m tests.benchmarks.finding_what_is_done --rows 1000000
+
+Draws a catalog of rows that say where their images are, and the manifest that a run over it would have left; then takes
+the steps of the next run, each in a process of its own, as a task of Ray has it. No image is drawn: half of the rows
+have the catalog's own hash, and the storage is asked about the others (one local file). Seconds are of one core.
+"""
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.allowed_uris import AllowedUris
+from pipelines.correction.assemble import PART_ROWS, assemble, find_staying, sources
+from pipelines.correction.known import build_known
+from pipelines.correction.pending import Inspection, InspectSettings, groups, inspect_units
+from pipelines.correction.read_catalog import list_catalog
+from pipelines.correction.repeated import find_repeated
+from pipelines.correction.row_keys import image_key, row_key, work_key
+from pipelines.correction.survey import Survey
+from pipelines.fetch import input_version
+from pipelines.label_map import LabelMap
+from pipelines.schemas import MANIFEST
+
+IDENTITY = "model configuration output"
+
+
+def draw(folder: Path, rows: int) -> None:
+    """Write the catalog and the manifest."""
+    photo = folder / "photo.jpg"
+    photo.write_bytes(b"x" * 1000)
+    seen = input_version(str(photo), AllowedUris((str(folder),)))
+    (folder / "catalog").mkdir()
+    (folder / "manifest").mkdir()
+    for part, start in enumerate(range(0, rows, PART_ROWS)):
+        ids = [
+            f"shop-{number % 997}/upload-{number:012}"
+            for number in range(start, min(start + PART_ROWS, rows))
+        ]
+        hashes = [f"{number:064x}" if number % 2 else None for number in range(len(ids))]
+        labels = [[{"label": "watermark", "score": 0.9}] for _ in ids]
+        catalog = pa.table(
+            {"image_id": ids, "uri": [str(photo)] * len(ids), "labels": labels, "sha256": hashes}
+        )
+        pq.write_table(catalog, folder / "catalog" / f"{part:05}.parquet")
+        work = [work_key(name, "watermark", IDENTITY) for name in ids]
+        versions = [f"sha256:{digest}" if digest else seen for digest in hashes]
+        keys = [row_key(one, str(photo), None, version) for one, version in zip(work, versions, strict=True)]
+        fixed: dict[str, Any] = {
+            "image_id": ids,
+            "source_uri": [str(photo)] * len(ids),
+            "status": ["corrected"] * len(ids),
+            "output_uri": [f"/out/images/watermark/{name}.jpg" for name in ids],
+            "input_sha256": [
+                f"{number:064x}" for number in np.random.default_rng(part).integers(0, 2**63, len(ids))
+            ],
+            "input_version": versions,
+            "row_key": keys,
+            "image_key": [image_key(one, "") for one in work],
+            "corrected_at": [datetime.now(timezone.utc)] * len(ids),
+        }
+        columns = [pa.array(fixed.get(field.name, [None] * len(ids)), field.type) for field in MANIFEST]
+        pq.write_table(
+            pa.table(columns, schema=MANIFEST), folder / "manifest" / f"{part:05}.parquet", compression="zstd"
+        )
+
+
+def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
+    """Result, seconds of one core and growth of the resident memory in MB, for a fresh process."""
+    before, started = peak(), time.process_time()
+    result = function(*arguments)
+    return result, time.process_time() - started, peak() - before
+
+
+def peak() -> float:
+    """Most resident memory of this process so far in MB. Not from `getrusage`, which begins with the parent's."""
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    ]
+    return int(line.split()[1]) / 1024
+
+
+def inspect_all(folder: Path, settings: InspectSettings) -> Inspection:
+    """What tasks and the driver do, one after the other."""
+    inspection = Inspection(Survey(settings.sample_size))
+    for table in groups(list_catalog([str(folder / "catalog")]).units):
+        inspection.merge(inspect_units(table, settings))
+    return inspection
+
+
+def assemble_all(folder: Path, parts: list[str], rows: int, known: Any, staying: Any) -> int:
+    """The next manifest, written anew; its rows."""
+    tables = [assemble(one, str(folder / "next"), known, staying) for one in sources([parts], [rows])]
+    return sum(sum(table.column("rows").to_pylist()) for table in tables)
+
+
+def steps(folder: Path, rows: int) -> None:
+    """Take the steps and print a line of each."""
+
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            result, seconds, megabytes = process.submit(measured, function, *arguments).result()
+        sys.stdout.write(f"{name:<44}{seconds:8.1f} s{megabytes:8.0f} MB\n")
+        sys.stdout.flush()
+        return result
+
+    parts = sorted(str(path) for path in (folder / "manifest").iterdir())
+    known, _ = step("keys of the manifest", build_known, [parts], False)
+    held = (known.rows.keys.nbytes + known.images.keys.nbytes) / 2**20
+    sys.stdout.write(f"{'  held on each node':<54}{held:8.0f} MB\n")
+    settings = InspectSettings(
+        LabelMap.default(), IDENTITY, str(folder / "plan"), known, 10_000, allowed=AllowedUris((str(folder),))
+    )
+    inspection = step("look at the catalog", inspect_all, folder, settings)
+    plans = sorted(str(path) for path in (folder / "plan").iterdir())
+    step("ids that occur twice", find_repeated, plans, known)
+    sys.stdout.write(f"{inspection.rows} rows, {inspection.pending} need work\n")
+    staying = step("what stays, if something had changed", find_staying, plans, [])
+    written = step("the next manifest, if something had", assemble_all, folder, parts, rows, known, staying)
+    if inspection.pending or written != rows:
+        raise SystemExit("the figures are of something else")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw and measure."""
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--rows", type=int, default=1_000_000)
+    rows = p.parse_args(argv).rows
+    with tempfile.TemporaryDirectory() as name:
+        draw(Path(name), rows)
+        steps(Path(name), rows)
+
+
+if __name__ == "__main__":
+    main()

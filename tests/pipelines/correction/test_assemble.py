@@ -1,0 +1,147 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.errors import RunError
+from pipelines.correction.assemble import PART_ROWS, Assembled, Staying, assemble, keep, sources
+from pipelines.correction.conservation import check_parts
+from pipelines.correction.known import Known, build_known
+from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys, to_keys
+from pipelines.correction.rows import REFRESHED, to_table
+from pipelines.schemas import MANIFEST
+from tests.catalogs import read_parquet
+
+
+def key(name: str) -> bytes:
+    return name.encode().ljust(16, b"_")
+
+
+def manifest(*names: str, **columns: Any) -> pa.Table:
+    found = [
+        {
+            "image_id": name,
+            "row_key": key(name),
+            "image_key": key(f"i{name}"),
+            "status": "corrected",
+            **columns,
+        }
+        for name in names
+    ]
+    return to_table(found, MANIFEST)
+
+
+def staying(rows: list[str], *refreshed: str) -> Staying:
+    found = [
+        {"image_key": key(f"i{name}"), "row_key": key(f"new {name}"), "input_version": "v2"}
+        for name in refreshed
+    ]
+    table = to_table(sorted(found, key=lambda one: one["image_key"]), REFRESHED)
+    return Staying(
+        KeySet(to_keys([key(name) for name in rows])),
+        KeySet(column_keys(pa.chunked_array(table["image_key"].chunks, table["image_key"].type))),
+        table,
+    )
+
+
+def test_rows_stay_or_get_new_values_or_go() -> None:
+    rows = manifest("a", "b", "c", "d", input_version="v1", output_uri="/a.jpg")
+    kept, refreshed = keep(rows, KeySet(id_keys(["d"])), staying(["a", "d"], "c"))
+    assert refreshed == 1
+    assert [(one["image_id"], one["row_key"], one["input_version"]) for one in kept.to_pylist()] == [
+        ("a", key("a"), "v1"),
+        ("c", key("new c"), "v2"),
+    ]
+    assert kept["output_uri"].to_pylist() == ["/a.jpg", "/a.jpg"]
+
+
+def test_a_row_without_keys_goes() -> None:
+    rows = to_table([{"image_id": "a", "status": "failed"}], MANIFEST)
+    assert keep(rows, KeySet(), staying(["a"], "a"))[0].num_rows == 0
+
+
+def test_few_parts_come_of_many(tmp_path: Path) -> None:
+    for number in range(10):
+        pq.write_table(manifest(f"old {number}"), tmp_path / f"{number}.parquet")
+    # As an earlier version of this job wrote it, without keys.
+    pq.write_table(manifest("ancient").drop_columns(["row_key", "image_key"]), tmp_path / "a.parquet")
+    pq.write_table(manifest("new", status="failed"), tmp_path / "journal.parquet")
+    old = [str(tmp_path / f"{number}.parquet") for number in range(10)]
+    layers, journal = [[*old, str(tmp_path / "a.parquet")]], [str(tmp_path / "journal.parquet")]
+    known, facts = build_known(layers, retry_failed=False)
+    assert facts.rows == (11,)
+    assert facts.statuses == {"corrected": 11}
+    assembled = Assembled()
+    wanted = list(sources([*layers, journal], [11, 1]))
+    assert len(wanted) == 2
+    for table in wanted:
+        found = assemble(table, str(tmp_path / "next"), known, staying([f"old {n}" for n in range(9)]))
+        assembled.merge(found)
+    assert sorted(one["image_id"] for one in read_parquet(tmp_path / "next")) == [
+        "new",
+        *(f"old {n}" for n in range(9)),
+    ]
+    assert {path.name for path in (tmp_path / "next").iterdir()} == set(assembled.parts)
+    assert dict(assembled.statuses) == {"corrected": 9, "passthrough": 0, "rejected": 0, "failed": 1}
+    ids = IdSums()
+    ids.add(id_keys(["new", *(f"old {n}" for n in range(9))]))
+    assert not ids.different(assembled.ids)
+
+
+def test_two_parts_with_the_same_ids_are_two_parts(tmp_path: Path) -> None:
+    """Rows of one id may lie apart, and all else of their parts may have gone."""
+    parts = []
+    for number in range(2):
+        parts.append(str(tmp_path / f"{number}.parquet"))
+        pq.write_table(manifest("twice", f"gone {number}"), parts[-1])
+    assembled = Assembled()
+    for part in parts:
+        assembled.merge(
+            assemble(
+                next(sources([[part]], [2])),
+                str(tmp_path / "next"),
+                Known(superseded=(KeySet(),)),
+                staying(["twice"]),
+            )
+        )
+    written = [str(path) for path in (tmp_path / "next").iterdir()]
+    check_parts(assembled.parts, written)
+    assert [one["image_id"] for one in read_parquet(tmp_path / "next")] == ["twice", "twice"]
+    for wrong in (written[1:], [*written, "other.parquet"], [written[0], "other.parquet"]):
+        with pytest.raises(RunError, match="nothing was published"):
+            check_parts(assembled.parts, wrong)
+
+
+def test_parts_have_about_as_many_rows_as_they_should() -> None:
+    parts = [f"{n}" for n in range(1000)]
+    (first, *_), whole = (list(sources([parts], [rows])) for rows in (3 * PART_ROWS, PART_ROWS // 2))
+    assert len(first["parts"][0]) == 333
+    assert len(whole) == 1
+
+
+def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -> None:
+    layers = []
+    for number, names in enumerate((["a", "b", "c"], ["b", "c"], ["c"])):
+        rows = [
+            {
+                "image_id": name,
+                "row_key": key(f"{name}{number}"),
+                "status": "failed" if name == "a" else "corrected",
+            }
+            for name in names
+        ]
+        pq.write_table(to_table(rows, MANIFEST), tmp_path / f"{number}.parquet")
+        layers.append([str(tmp_path / f"{number}.parquet")])
+    known, facts = build_known(layers, retry_failed=False)
+    assert known.rows.keys.tolist() == sorted([key("a0"), key("b1"), key("c2")])
+    assert [layer.has(id_keys("abc")).tolist() for layer in known.superseded] == [
+        [False, True, True],
+        [False, False, True],
+        [False, False, False],
+    ]
+    assert facts.rows == (3, 2, 1)
+    again, _ = build_known(layers, retry_failed=True)
+    assert again.rows.keys.tolist() == sorted([key("b1"), key("c2")])
+    assert build_known([[]], retry_failed=False)[0].rows.keys.tolist() == Known().rows.keys.tolist() == []

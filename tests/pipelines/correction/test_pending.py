@@ -1,0 +1,205 @@
+"""Which rows need work: never a changed one is taken for done, and none that has not changed for new."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.errors import ConfigurationError
+from pipelines.allowed_uris import AllowedUris
+from pipelines.correction.known import Known, build_known
+from pipelines.correction.pending import (
+    PLAN,
+    Inspection,
+    InspectSettings,
+    groups,
+    inspect_units,
+    is_pending,
+    plan_of,
+    read_plan,
+)
+from pipelines.correction.read_catalog import list_catalog
+from pipelines.correction.repeated import Repeated, find_repeated
+from pipelines.correction.rows import to_table
+from pipelines.correction.survey import CLEAN, Survey
+from pipelines.label_map import LabelMap
+from pipelines.schemas import MANIFEST
+from tests.catalogs import row, rows, write_catalog
+
+MAP = LabelMap.default()
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("uri", pa.string()),
+        ("label", pa.string()),
+        ("product_type", pa.string()),
+        ("sha256", pa.string()),
+    ]
+)
+#: id, product type, label, hash of the image.
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.sampled_from([None, "mug"]),
+        st.sampled_from(["watermark", "wrong_angle", "clean"]),
+        st.sampled_from(["1", "2"]),
+    ),
+    max_size=8,
+)
+
+
+def inspect(
+    catalog: Path, known: Known, identity: str = "model", **given: Any
+) -> tuple[list[bool], list[Any], Inspection]:
+    """Which rows need work in the catalog's order, their keys, and the whole."""
+    allowed = AllowedUris((str(catalog.parent), "/gone"))
+    given = {"label_map": MAP, "sample_size": 5, **given}
+    places = InspectSettings(
+        identity=identity, plan=str(catalog.with_name("plan")), known=known, allowed=allowed, **given
+    )
+    inspection = Inspection(Survey(5))
+    tables = list(groups(list_catalog([str(catalog)]).units))
+    for table in tables:
+        inspection.merge(inspect_units(table, places))
+    plans = [plan_of(table, places.plan) for table in tables]
+    repeated = find_repeated(plans, known)
+    if repeated:
+        again = replace(places, repeated=repeated)
+        inspection.replace([inspect_units(table, again) for table in tables], repeated.plans)
+    plan = pa.concat_tables([PLAN.empty_table(), *(pq.read_table(part) for part in plans)])
+    return is_pending(plan).tolist(), plan.column("row_key").to_pylist(), inspection
+
+
+def write(folder: Path, catalog: list[tuple[str, str | None, str, str]], row_group_size: int = 3) -> Path:
+    for old in folder.rglob("*.parquet"):
+        old.unlink()
+    names = ("image_id", "product_type", "label", "sha256")
+    records = [{**dict(zip(names, one, strict=True)), "uri": f"/gone/{one[0]}"} for one in catalog]
+    return write_catalog(folder / "catalog" / "a.parquet", records, row_group_size, SCHEMA).parent
+
+
+def remember(folder: Path, keys: list[bytes], ids: list[str]) -> Known:
+    found = [
+        {"image_id": name, "row_key": key, "status": "passthrough"}
+        for name, key in zip(ids, keys, strict=True)
+    ]
+    pq.write_table(to_table(found, MANIFEST), folder / "manifest.parquet")
+    return build_known([[str(folder / "manifest.parquet")]], retry_failed=False)[0]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ROWS, ROWS)
+def test_done_is_exactly_what_is_the_same(
+    tmp_path: Path,
+    before: list[tuple[str, str | None, str, str]],
+    after: list[tuple[str, str | None, str, str]],
+) -> None:
+    first, keys, _ = inspect(write(tmp_path, before), Known())
+    assert all(first)
+    known = remember(tmp_path, keys, [one[0] for one in before])
+    pending, _, inspection = inspect(write(tmp_path, after, row_group_size=2), known)
+    # Either all rows of an id are there as often as before, or all of them need work.
+    old, new = Counter(before), Counter(after)
+    same = {name: all(old[one] == new[one] for one in new if one[0] == name) for name in "abcd"}
+    assert pending == [not same[one[0]] for one in after]
+    assert inspection.pending == sum(pending)
+    assert inspection.ids.rows == len(after)
+
+
+def test_another_model_or_configuration_makes_everything_new(tmp_path: Path) -> None:
+    catalog = write(tmp_path, [(name, None, "watermark", "1") for name in "abcd"])
+    _, keys, _ = inspect(catalog, Known())
+    known = remember(tmp_path, keys, list("abcd"))
+    assert not any(inspect(catalog, known)[0])
+    assert all(inspect(catalog, known, "another model")[0])
+
+
+def test_rows_that_wait_for_the_detector_are_known_by_their_image(tmp_path: Path) -> None:
+    catalog = write_catalog(
+        tmp_path / "catalog" / "a.parquet", [row("a", labels=None), row("b", "watermark")]
+    ).parent
+    _, keys, inspection = inspect(catalog, Known(), detector=True)
+    assert dict(inspection.survey.rows) == {"watermark": 1}
+    known = remember(tmp_path, keys, ["a", "b"])
+    assert inspect(catalog, known, detector=True)[0] == [False, False]
+    # Without a detector it is a row that has nothing wrong.
+    assert inspect(catalog, known)[0] == [True, False]
+
+
+@pytest.mark.parametrize("types", [[], ["mug"]])
+def test_an_image_of_another_type_is_another_where_rules_are_for_some_types(
+    tmp_path: Path, types: list[str]
+) -> None:
+    """What its labels, or a gate's, mean is decided by them."""
+    rule = MAP.rules[0]
+    label_map = replace(MAP, rules=(replace(rule, product_types=tuple(types)), *MAP.rules[1:]))
+    works = []
+    for kind in ("mug", "shoe"):
+        catalog = write_catalog(
+            tmp_path / "catalog" / "a.parquet", [row("a", labels=None, product_type=kind)]
+        ).parent
+        found = inspect(catalog, Known(), detector=True, label_map=label_map)[2].works
+        works.append(read_plan(found[0]).column("work_key").to_pylist())
+    assert (works[0] != works[1]) == bool(types)
+
+
+def test_images_are_known_by_what_the_storage_says_of_them(tmp_path: Path) -> None:
+    there = tmp_path / "there.png"
+    there.write_bytes(b"1")
+    fetched = [
+        row("there", "watermark", uri=str(there)),
+        row("gone", "watermark", uri=str(tmp_path / "gone")),
+    ]
+    fetched += [row("nowhere", "clean", uri=None), row("refused", "clean", uri="gopher://old/picture")]
+    catalog = write_catalog(tmp_path / "catalog" / "a.parquet", fetched).parent
+    write_catalog(catalog / "b.parquet", [row("embedded", "watermark")])
+    _, keys, _ = inspect(catalog, Known())
+    known = remember(tmp_path, keys, ["there", "gone", "nowhere", "refused", "embedded"])
+    assert inspect(catalog, known)[0] == [False] * 5
+    there.write_bytes(b"2")
+    (tmp_path / "gone").write_bytes(b"come")
+    write_catalog(catalog / "b.parquet", [row("embedded", "watermark")])
+    assert inspect(catalog, known)[0] == [True, True, False, False, True]
+
+
+def test_a_units_rows_are_found_again_in_a_large_plan(tmp_path: Path) -> None:
+    catalog = write(
+        tmp_path, [(f"{n}", None, "clean" if n == 4100 else "watermark", "1") for n in range(4200)], 4200
+    )
+    _, keys, inspection = inspect(catalog, Known())
+    known = remember(tmp_path, keys[:3000], [f"{n}" for n in range(3000)])
+    _, _, inspection = inspect(catalog, known, compare=True)
+    assert inspection.pending == 1200
+    found = [key for work in inspection.works for key in read_plan(work).column("row_key").to_pylist()]
+    first = inspection.works[0].unit.first
+    assert found == keys[first:]
+    assert sum(is_pending(read_plan(work)).sum() for work in inspection.works) == 1200
+
+
+def test_units_are_read_where_something_is_to_do_or_to_compare_with(tmp_path: Path) -> None:
+    catalog = write_catalog(tmp_path / "catalog" / "a.parquet", rows(10)).parent
+    _, keys, inspection = inspect(catalog, Known(), compare=True)
+    assert len(inspection.needed(None)) == 1
+    known = remember(tmp_path, keys, [f"image-{n}" for n in range(10)])
+    _, _, inspection = inspect(catalog, known, compare=True)
+    threshold = inspection.survey.sample(5).thresholds[CLEAN]
+    assert (inspection.pending, len(inspection.needed(None)), len(inspection.needed(threshold))) == (0, 0, 1)
+    assert dict(inspection.survey.rows) == {CLEAN: 2}
+
+
+def test_a_row_without_an_id_is_named(tmp_path: Path) -> None:
+    catalog = write_catalog(
+        tmp_path / "catalog" / "a.parquet", [row("a"), {**row("c"), "image_id": ""}]
+    ).parent
+    with pytest.raises(ConfigurationError, match=r"a.parquet: row 1 has no image_id"):
+        inspect(catalog, Known())
+
+
+def test_nothing_is_repeated_where_nothing_is() -> None:
+    assert not Repeated()
