@@ -347,7 +347,8 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         fid=not arguments.no_fid,
         limits=_limits(arguments),
         allow_uri=tuple(
-            prefix if "://" in prefix else str(Path(prefix).absolute())
+            # An empty one, of a variable that is not set, must not mean the working directory.
+            prefix if "://" in prefix or not prefix else str(Path(prefix).absolute())
             for prefix in arguments.allow_uri or ()
         ),
         **{

@@ -38,6 +38,7 @@ WRONG_FLAGS = {
     "wrong flag": ["--colour", "blue"],
     "wrong value": ["--actors", "many"],
     "wrong prefix": ["--allow-uri", "ftp://shop/"],
+    "empty prefix": ["--allow-uri", ""],
     "no time to decode": ["--max-decode-seconds", "0"],
     "contradiction": ["--device", "cpu", "--gpus-per-actor", "1"],
 }
@@ -85,6 +86,7 @@ def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
         ("two columns of one name", "2 columns 'uri'"),
         ("uris that may not be read", "--allow-uri s3://bucket/uploads/"),
         ("wrong prefix", "--allow-uri"),
+        ("empty prefix", "--allow-uri"),
         ("no time to decode", "--max-decode-seconds"),
         ("invalid label map", "map.yaml"),
         ("missing catalog", "--catalog"),
