@@ -21,7 +21,7 @@ from pipelines.correction.commit import CommitSettings
 from pipelines.correction.deliver import DeliverySettings
 from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.gate_detector import DetectorGate
-from pipelines.correction.gates import OFF, read_gates, usual_scores
+from pipelines.correction.gates import OFF, GateConfig, read_gates, usual_scores
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.run_output import check_output
 from pipelines.decode import DecodeLimits
@@ -234,7 +234,24 @@ def _resolve_delivery(
             gates = replace(gates, defect_remains=usual_scores(bundle, label_map))
         if gates.defect_remains:
             gate = DetectorGate(uri, bundle.version, label_map)
+    _warn_of_silence(config, gates, gate)
     return DeliverySettings(format, quality, config.ai_tag, gates, gate, profile)
+
+
+def _warn_of_silence(
+    config: CorrectionConfig, gates: GateConfig | None, detector: DetectorGate | None
+) -> None:
+    """Say where somebody who asked for the detector's gate will not get it."""
+    if gates is None or detector is not None:
+        return
+    if gates.defect_remains:
+        logger.warning("--gates %s: defect_remains needs --gate-detector; no detector is asked", config.gates)
+    elif config.gate_detector is not None:
+        logger.warning(
+            "--gate-detector %s is asked about no defect: of none do its own figures say that it seldom sees it in "
+            "clean images; name defects in --gates (defect_remains)",
+            config.gate_detector,
+        )
 
 
 def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:

@@ -167,6 +167,20 @@ def test_a_catalog_without_labels_needs_a_detector(config: CorrectionConfig, tmp
     assert resolve(dataclasses.replace(bare, detector=str(detector))).listing.rows == 3
 
 
+def test_a_gate_that_would_never_be_asked_is_told(
+    config: CorrectionConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ask.yaml").write_text("{version: 1, defect_remains: {watermark: 0.9}}")
+    asking = dataclasses.replace(config, gates=str(tmp_path / "ask.yaml"))
+    resolve(asking)
+    assert "defect_remains needs --gate-detector" in caplog.text
+    detector = str(write_detector(tmp_path / "detector", {"watermark": 1.0}))
+    assert resolve(dataclasses.replace(asking, gate_detector=detector)).delivery.detector is not None
+    assert "asked about no defect" not in caplog.text
+    assert resolve(dataclasses.replace(config, gate_detector=detector)).delivery.detector is None
+    assert "asked about no defect" in caplog.text
+
+
 def test_format_and_quality_are_the_flags_or_the_profiles_or_ours(config: CorrectionConfig) -> None:
     def chosen(**changes: Any) -> tuple[str, int]:
         delivery = resolve(dataclasses.replace(config, **changes)).delivery
