@@ -112,6 +112,9 @@ FOLLOWER = pa.schema(
     ]
 )
 
+#: Rows whose images an attempt is about to replace.
+BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
+
 #: Below OUTPUT/.run: material for FID and the report.
 SAMPLES, STRIPS = "samples/fid", "samples/strips"
 

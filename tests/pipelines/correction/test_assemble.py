@@ -11,6 +11,7 @@ from pipelines.correction.conservation import check_parts
 from pipelines.correction.known import Known, build_known
 from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys, to_keys
 from pipelines.correction.rows import REFRESHED, to_table
+from pipelines.correction.run_folder import Layers
 from pipelines.schemas import MANIFEST
 from tests.catalogs import read_parquet
 
@@ -70,7 +71,7 @@ def test_few_parts_come_of_many(tmp_path: Path) -> None:
     pq.write_table(manifest("new", status="failed"), tmp_path / "journal.parquet")
     old = [str(tmp_path / f"{number}.parquet") for number in range(10)]
     layers, journal = [[*old, str(tmp_path / "a.parquet")]], [str(tmp_path / "journal.parquet")]
-    known, facts = build_known(layers, retry_failed=False)
+    known, facts = build_known(Layers(layers), retry_failed=False)
     assert facts.rows == (11,)
     assert facts.statuses == {"corrected": 11}
     assembled = Assembled()
@@ -134,7 +135,8 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
         ]
         pq.write_table(to_table(rows, MANIFEST), tmp_path / f"{number}.parquet")
         layers.append([str(tmp_path / f"{number}.parquet")])
-    known, facts = build_known(layers, retry_failed=False)
+    begun: list[list[str]] = [[], []]
+    known, facts = build_known(Layers(layers, begun), retry_failed=False)
     assert known.rows.keys.tolist() == sorted([key("a0"), key("b1"), key("c2")])
     assert [layer.has(id_keys("abc")).tolist() for layer in known.superseded] == [
         [False, True, True],
@@ -142,6 +144,12 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
         [False, False, False],
     ]
     assert facts.rows == (3, 2, 1)
-    again, _ = build_known(layers, retry_failed=True)
+    # The second attempt may have replaced an image of which it has no row.
+    pq.write_table(pa.table({"image_id": ["a", "c"]}), tmp_path / "begun.parquet")
+    begun[1] = [str(tmp_path / "begun.parquet")]
+    known, _ = build_known(Layers(layers, begun), retry_failed=False)
+    assert known.rows.keys.tolist() == sorted([key("b1"), key("c2")])
+    begun[1] = []
+    again, _ = build_known(Layers(layers, begun), retry_failed=True)
     assert again.rows.keys.tolist() == sorted([key("b1"), key("c2")])
-    assert build_known([[]], retry_failed=False)[0].rows.keys.tolist() == Known().rows.keys.tolist() == []
+    assert build_known(Layers(), retry_failed=False)[0].rows.keys.tolist() == Known().rows.keys.tolist() == []
