@@ -155,11 +155,13 @@ def _local_version(found: os.stat_result) -> str:
     return f"mtime:{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
 
 
-def write_bytes(uri: str, data: bytes) -> None:
+def write_bytes(uri: str, data: bytes, through: str | None = None) -> None:
     """Write one object whole: a reader sees the old content or the new, never half, and a repetition changes
     nothing.
 
-    Local folders are made as needed, and the content gets its name by a rename. Raises one of STORAGE_ERRORS.
+    Local folders are made as needed, and the content gets its name by a rename. through: folder in which a local file
+    is written before that, so that who removes it removes what killed processes have left; default: beside `uri`, as
+    where the two are not on one file system. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     if not isinstance(fs, LocalFileSystem):
@@ -168,9 +170,22 @@ def write_bytes(uri: str, data: bytes) -> None:
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if through is not None:
+        folder = Path(resolve(through)[1])
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_and_rename(data, folder, target)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+    _write_and_rename(data, target.parent, target)
+
+
+def _write_and_rename(data: bytes, folder: Path, target: Path) -> None:
     # Not named after the target (a name may have 255 bytes), and not after this process: two attempts of one
     # task may run on two machines that share the folder.
-    temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+    temporary = folder / f".{uuid.uuid4().hex}.part"
     try:
         temporary.write_bytes(data)
         temporary.replace(target)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.processes import running
 
 BIN = Path(sys.executable).parent
-START_SECONDS = 180
+START_SECONDS = 300
 STORE_BYTES = 200 << 20
 
 

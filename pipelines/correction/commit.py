@@ -92,7 +92,7 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     committed = []
     rows = table.to_pylist()
     _tell_begun(rows, settings)
-    with _writer() as write:
+    with _writer(settings.output) as write:
         for row in rows:
             needs_work = row["purpose"] == CORRECT
             done = _commit_row(row, settings, remaining) if needs_work else _only_sample(row, settings)
@@ -237,7 +237,7 @@ def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: Co
 
 
 @contextmanager
-def _writer() -> Iterator[Any]:
+def _writer(output: str) -> Iterator[Any]:
     """A function like `_write` that returns at once; leaving the context waits and raises what a write
     raised.
     """
@@ -245,7 +245,7 @@ def _writer() -> Iterator[Any]:
     with ThreadPoolExecutor(_WRITE_THREADS) as pool:
 
         def write(uri: str, data: bytes) -> None:
-            pending.append(pool.submit(write_object, uri, data))
+            pending.append(pool.submit(write_object, uri, data, output))
             if len(pending) >= 2 * _WRITE_THREADS:  # no more than these are held in memory
                 pending.pop(0).result()
 

@@ -105,6 +105,7 @@ def begin(plan: Plan, placement: Placement) -> Run:
     elif finish_publishing(plan.config.output):
         logger.info("an earlier run was interrupted while it published its manifest: that is done now")
     folder.begin_attempt()
+    storage.remove_unfinished(plan.config.output)
     now = datetime.now(timezone.utc)
     name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     return Run(plan, placement, now, name, fid_missing=plan.fid_missing)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from model.errors import RunError
 from pipelines import storage
+from pipelines.correction.run_folder import WRITING_FOLDER, RunFolder
 
 
 class StorageWriteError(RunError):
@@ -33,9 +34,12 @@ def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def write_object(uri: str, data: bytes) -> None:
-    """Write an output. Raises StorageWriteError, after which the task is tried again."""
+def write_object(uri: str, data: bytes, output: str | None = None) -> None:
+    """Write an object of a run. Raises StorageWriteError, after which the task is tried again.
+
+    output: the run's, where the object stays behind the run: of a process that is killed meanwhile nothing stays.
+    """
     try:
-        storage.write_bytes(uri, data)
+        storage.write_bytes(uri, data, None if output is None else RunFolder(output).at(WRITING_FOLDER))
     except storage.STORAGE_ERRORS as error:
         raise StorageWriteError(f"cannot write {uri}: {type(error).__name__}: {error}") from error

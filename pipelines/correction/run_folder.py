@@ -7,6 +7,7 @@
     OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `assemble`
     OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
     OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
+    OUTPUT/.run/writing/             images on a local disk before they have their names
     OUTPUT/.run/samples/             material of FID and of the report's pictures
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
     OUTPUT/.run/report/              the next report
@@ -27,8 +28,17 @@ from pipelines import storage
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
 PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER = "plan", "looked", "refreshed", "followers"
+WRITING_FOLDER = "writing"
 #: What one attempt makes anew; journals and samples stay for the next one.
-_OF_AN_ATTEMPT = (PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER, MANIFEST, REPORT)
+_OF_AN_ATTEMPT = (
+    PLAN_FOLDER,
+    LOOKED_FOLDER,
+    REFRESHED_FOLDER,
+    FOLLOWERS_FOLDER,
+    WRITING_FOLDER,
+    MANIFEST,
+    REPORT,
+)
 _JOURNAL, _BEGUN = "journal", "begun"
 WORKING = (*_OF_AN_ATTEMPT, _JOURNAL, _BEGUN, "samples")
 

@@ -156,7 +156,7 @@ def write_run_report(run: Run) -> None:
         configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},
         errors=totals.top_errors,
         profile=None if plan.delivery.profile is None else plan.delivery.profile.name,
-        profile_issues=totals.profile_issues,
+        profile_issues=dict(sorted(totals.profile_issues.items())),
         fid=run.fid,
         fid_missing=run.fid_missing,
         strips=_strips(run.folder, defects),

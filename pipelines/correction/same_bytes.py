@@ -180,7 +180,7 @@ def _finish(
                 data = storage.read_bytes(found["output_uri"])
             except storage.STORAGE_ERRORS as error:
                 raise StorageReadError(f"cannot read {found['output_uri']}: {error}") from error
-            write_object(done["output_uri"], data)
+            write_object(done["output_uri"], data, settings.output)
     return done
 
 

@@ -33,7 +33,10 @@ _FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (("JPEG", {}), ("PNG", {}), (
 
 @dataclass(frozen=True)
 class DrawnRow:
-    """A row of CATALOG, and what must become of it. code: of a failed row. upload: what lies at its uri."""
+    """A row of CATALOG, and what must become of it. status: a row to be corrected may be rejected by a gate instead.
+
+    code: of a failed row. upload: what lies at its uri.
+    """
 
     row: dict[str, Any]
     status: str
@@ -53,8 +56,8 @@ def draw_catalog(count: int, seed: int, root: str) -> list[DrawnRow]:
     order = [*range(len(_KINDS)), *rng.choices(range(len(_KINDS)), [weight for weight, _ in _KINDS], k=count)]
     drawn: list[DrawnRow] = []
     while len(drawn) < count:
-        drawn += _KINDS[order[len(drawn)]][1](len(drawn), uploads, rng)
-    drawn = drawn[:count]
+        draw = _KINDS[order[len(drawn)]][1] if len(drawn) + 1 < count else _embedded  # for some draw two rows
+        drawn += draw(len(drawn), uploads, rng)
     rng.shuffle(drawn)
     return drawn
 
@@ -186,6 +189,18 @@ def _twins(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
         yield DrawnRow(row(f"twin-{number}-{name}", *labels, image=image), "corrected")
 
 
+def _repeated(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
+    """An id that comes twice with the same bytes."""
+    one = row(f"repeated-{number}", *rng.choice(_DEFECTIVE), image=_image(number, rng))
+    yield from [DrawnRow(one, "corrected")] * 2
+
+
+def _disputed(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
+    """An id that comes twice with different bytes: nobody knows which is meant."""
+    for image in (_image(number, rng), _image(number + 10**7, rng)):
+        yield DrawnRow(row(f"disputed-{number}", "watermark", image=image), "failed", "duplicate_id")
+
+
 def _image(number: int, rng: random.Random) -> bytes:
     form, options = rng.choice(_FORMATS)
     return encode(picture(number, rng.choice(_SIDES), rng.choice(_SIDES)), form, **options)
@@ -219,6 +234,8 @@ _KINDS: tuple[tuple[int, Callable[[int, str, random.Random], Iterator[DrawnRow]]
     (6, _hostile_id),
     (4, _unreadable),
     (3, _twins),
+    (2, _repeated),
+    (1, _disputed),
     (2, _missing),
     (1, _nowhere),
     (1, _forbidden),

@@ -11,6 +11,7 @@ from tests.ray_nodes import RayNode
 
 #: What runs in a Ray worker, by words of its title.
 CORRECTING, DECODING, COMMITTING = "MapWorker(MapBatches(Instance)).submit", "decode_rows", "commit_block"
+CLAIMS = "Claims"
 
 
 class Sightings:

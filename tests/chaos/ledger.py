@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,25 +12,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.correction.rows import IMAGES, MANIFEST_FOLDER
-from pipelines.correction.run_output import OWNED, RUN, SUCCESS
+from pipelines.correction.keys import IMAGES
+from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, SUCCESS
 from pipelines.decode import decode_image
 from pipelines.schemas import STATUSES
 from tests.chaos.catalog import DrawnRow
 
-#: Columns that say when and whence, not what: they may differ from an undisturbed run's.
-TIMES = ("corrected_at",)
+#: Columns that say when and where, not what: they may differ from an undisturbed run's. The keys depend on the output.
+NOT_COMPARED = ("corrected_at", "row_key", "image_key")
 #: And these, where catalog and output lie on another storage than the undisturbed run's.
 OF_STORAGE = ("error_message", "input_version")
 #: Discrepancies of one kind that are named.
 NAMED = 5
+#: What an output consists of.
+RESULTS = (IMAGES, MANIFEST, REPORT, RUN, SUCCESS)
 #: Objects read at once: each waits for storage.
 _THREADS = 8
 
 
 @dataclass
 class Entry:
-    """A scenario's line. Everything below `files` must be 0 or empty; `events`: what was done to it."""
+    """A scenario's line. What must be 0 is a complaint where it is not. events: what was done."""
 
     scenario: str
     rows_in: int = 0
@@ -41,7 +43,8 @@ class Entry:
     wrong: int = 0  # rows that became other than the catalog's drawing says
     different: int = 0  # rows that are not an undisturbed run's, hashes included
     bad_files: int = 0
-    orphans: int = 0  # images that no row names
+    superseded: int = 0  # images that only last night's rows name: they may be in use, and stay
+    orphans: int = 0  # images that no row names, nor one of last night's
     leftovers: int = 0  # neither a result nor a record of the run
     complaints: list[str] = field(default_factory=list)  # the discrepancies, some of each kind by name
     events: list[str] = field(default_factory=list)
@@ -74,18 +77,19 @@ def audit(
     output: str,
     undisturbed: Content | None = None,
     ignored: Sequence[str] = (),
+    earlier: Iterable[str] = (),
 ) -> Content:
     """Fill the entry from the output; every discrepancy is one of its complaints.
 
     drawn: the catalog. root: URI that catalog and output lie below. undisturbed: what the output must equal, or None
-    where it is the undisturbed run itself. ignored: columns of it that may differ.
+    where it is the undisturbed run itself. ignored: columns of it that may differ. earlier: images once named.
     """
     manifest = read_manifest(output)
     entry.rows_in = len(drawn)
     entry.statuses = {status: sum(row["status"] == status for row in manifest) for status in STATUSES}
     _count(entry, drawn, manifest)
     _check_files(entry, manifest, output)
-    _check_places(entry, manifest, output)
+    _check_places(entry, {row["output_uri"] for row in manifest}, set(earlier), output)
     _check_run(entry, output)
     content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
     if undisturbed is not None:
@@ -96,7 +100,7 @@ def audit(
 def read_manifest(output: str) -> list[dict[str, Any]]:
     """All rows."""
     rows: list[dict[str, Any]] = []
-    for uri in storage.list_files(storage.join(output, MANIFEST_FOLDER), ".parquet"):
+    for uri in storage.list_files(storage.join(output, MANIFEST), ".parquet"):
         rows += pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
     return rows
 
@@ -113,9 +117,14 @@ def _count(entry: Entry, drawn: Sequence[DrawnRow], manifest: Sequence[Mapping[s
     entry.duplicates = entry.complain("rows too many", [repr(name) for name in (found - wanted).elements()])
     entry.lost = entry.complain("rows lost", [repr(name) for name in (wanted - found).elements()])
     expected = Counter((one.row["image_id"], one.status, one.code) for one in drawn)
-    became = Counter((row["image_id"], row["status"], row["error_code"]) for row in manifest)
+    became = Counter((row["image_id"], *_verdict(row)) for row in manifest)
     known = [key for key in (became - expected).elements() if key[0] in wanted]
     entry.wrong = entry.complain("rows with another status or code than drawn", known)
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Status and code as a drawing knows them: which corrections a gate keeps back, only the generator decides."""
+    return ("corrected", None) if row["status"] == "rejected" else (row["status"], row["error_code"])
 
 
 def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
@@ -140,10 +149,12 @@ def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: st
     entry.complain("rows that name a file, and are not corrected", [row["image_id"] for row in named])
 
 
-def _check_places(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
+def _check_places(entry: Entry, named: set[str], earlier: set[str], output: str) -> None:
     """Nothing lies in the output but results."""
-    named = {row["output_uri"] for row in manifest}
-    images, folders = storage.join(output, IMAGES) + "/", tuple(storage.join(output, name) for name in OWNED)
+    images, folders = (
+        storage.join(output, IMAGES) + "/",
+        tuple(storage.join(output, name) for name in RESULTS),
+    )
     hidden, orphans = [], []
     for uri in files_below(output):
         inside = uri[len(output) :].strip("/")
@@ -151,7 +162,10 @@ def _check_places(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: s
         if any(part.startswith(".") for part in parts) or inside.endswith(".part"):
             hidden.append(inside)
         elif uri.startswith(images) and uri not in named:
-            orphans.append(inside)
+            if uri in earlier:
+                entry.superseded += 1
+            else:
+                orphans.append(inside)
         elif not any(uri == folder or uri.startswith(folder + "/") for folder in folders):
             hidden.append(inside)
     entry.orphans = entry.complain("images that no row names", orphans)
@@ -172,7 +186,7 @@ def _comparable(row: Mapping[str, Any], output: str, root: str) -> dict[str, Any
     return {
         name: value.replace(output, "OUTPUT").replace(root, "ROOT") if isinstance(value, str) else value
         for name, value in row.items()
-        if name not in TIMES
+        if name not in NOT_COMPARED
     }
 
 

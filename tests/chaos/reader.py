@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from pipelines import storage
-from pipelines.correction.run_output import SUCCESS
+from pipelines.correction.run_folder import SUCCESS
 from tests.chaos.ledger import read_manifest
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines import storage
-from tests.chaos.kills import COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
+from pipelines.correction.run_folder import SUCCESS
+from tests.chaos.kills import CLAIMS, COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
 from tests.chaos.ledger import Entry, files_below, read_manifest
 from tests.chaos.reader import Reader, read_whole, states
 from tests.chaos.stage import Driver, Stage, second_node
@@ -40,6 +41,11 @@ def committing(stage: Stage) -> Iterator[Entry]:
     yield _worker_dies(stage, "committing", COMMITTING)
 
 
+def claims(stage: Stage) -> Iterator[Entry]:
+    """The actor dies that knows which images have been met before."""
+    yield _worker_dies(stage, "claims", CLAIMS)
+
+
 def _worker_dies(stage: Stage, name: str, word: str) -> Entry:
     with stage.entry(name) as entry:
         job = stage.start(name)
@@ -63,17 +69,17 @@ def node(stage: Stage) -> Iterator[Entry]:
 
 def driver(stage: Stage) -> Iterator[Entry]:
     """The job itself dies again and again, each time a little later; at last it is let through."""
-    yield _driver_dies(stage, "driver", own_ray=False)
+    yield _driver_dies(stage, "driver", (0.0, 0.2, 0.6), own_ray=False)
 
 
 def driver_and_ray(stage: Stage) -> Iterator[Entry]:
     """The same for a job that has a Ray of its own, which ends with it a moment later."""
-    yield _driver_dies(stage, "driver-and-ray", own_ray=True)
+    yield _driver_dies(stage, "driver-and-ray", (0.0, 0.4), own_ray=True)
 
 
-def _driver_dies(stage: Stage, name: str, own_ray: bool) -> Entry:
+def _driver_dies(stage: Stage, name: str, moments: Sequence[float], own_ray: bool) -> Entry:
     with stage.entry(name) as entry:
-        for number, low in enumerate((0.0, 0.2, 0.6)):
+        for number, low in enumerate(moments):
             job = stage.start(name, own_ray=own_ray)
             kill_driver(stage, entry, job, low + stage.share(f"driver {number}", 0.01, 0.2))
         stage.start(name, own_ray=own_ray).finish()
@@ -98,17 +104,24 @@ def everything(stage: Stage) -> Iterator[Entry]:
 
 def again(stage: Stage) -> Iterator[Entry]:
     """A second run over the same catalog corrects nothing, writes no image, and says so."""
-    with stage.entry("again") as entry:
-        stage.start("again").finish()
-        before = _written(stage.output("again"))
-        said = stage.start("again").finish()
+    with stage.entry("again", output="undisturbed") as entry:
+        before = _written(_done(stage, "undisturbed"))
+        said = stage.start("undisturbed").finish()
         if (
             f"{len(stage.first.drawn)} images are unchanged" not in said
             or "nothing was corrected" not in said
         ):
             entry.complain("things not said of a run that had nothing to do", [said[-1000:]])
-        entry.complain("rows and images made again", sorted(before ^ _written(stage.output("again")))[:50])
+        entry.complain("rows and images made again", sorted(before ^ _written(stage.output("undisturbed"))))
     yield entry
+
+
+def _done(stage: Stage, scenario: str) -> str:
+    """The scenario's output, with the first night's results: they are made, unless the scenario has been played."""
+    output = stage.output(scenario)
+    if not storage.exists(storage.join(output, SUCCESS)):
+        stage.start(scenario).finish()
+    return output
 
 
 def _written(output: str) -> set[Any]:
@@ -140,14 +153,13 @@ def two_at_once(stage: Stage) -> Iterator[Entry]:
 
 def poison(stage: Stage) -> Iterator[Entry]:
     """What failed as poison is tried again where it is none, with --retry-failed; without it, it is left alone."""
-    with stage.entry("left-alone") as entry:
-        stage.start("left-alone").finish()
-        before = _written(stage.output("left-alone"))
-        stage.start("left-alone", own_ray=True).finish()
-        entry.complain("rows tried again unasked", sorted(before ^ _written(stage.output("left-alone"))))
+    with stage.entry("failed-before", output="actor") as entry:
+        before = _written(_done(stage, "actor"))
+        stage.start("actor", own_ray=True).finish()
+        entry.complain("rows tried again unasked", sorted(before ^ _written(stage.output("actor"))))
     yield entry
-    with stage.entry("retry-failed", output="left-alone", comparable=False) as entry:
-        stage.start("left-alone", "--retry-failed", own_ray=True).finish()
+    with stage.entry("retry-failed", output="actor", comparable=False) as entry:
+        stage.start("actor", "--retry-failed", own_ray=True).finish()
     yield entry
 
 
@@ -156,20 +168,21 @@ def next_night(stage: Stage) -> Iterator[Entry]:
     with stage.entry("next-night-undisturbed", stage.second) as entry:
         stage.start("next-night-undisturbed", night=stage.second).finish()
     yield entry
-    yield _night_after_night(stage, "next-night", [storage.join(".run", "manifest")])
+    yield _night_after_night(stage, "next-night", "driver", [storage.join(".run", "manifest")])
 
 
-def _night_after_night(stage: Stage, name: str, deaths: Sequence[str]) -> Entry:
-    """deaths: the job of the second night dies when something is at these places of the output, one after the other."""
-    with stage.entry(name, stage.second) as entry:
-        output = stage.output(name)
-        stage.start(name).finish()
-        last = states(read_whole(output) or [])
+def _night_after_night(stage: Stage, name: str, first: str, deaths: Sequence[str]) -> Entry:
+    """first: the scenario that was the first night. deaths: places in the output; when something is there, the second
+    night's job dies, and begins again.
+    """
+    with stage.entry(name, stage.second, output=first) as entry:
+        output = _done(stage, first)
+        last = states(_last_night(stage, output))
         with Reader(output) as reader:
             for place in deaths:
-                job = stage.start(name, night=stage.second)
+                job = stage.start(first, night=stage.second)
                 _kill_at(entry, job, storage.join(output, place))
-            stage.start(name, night=stage.second).finish()
+            stage.start(first, night=stage.second).finish()
         entry.complain("times a reader met half a run", reader.faults)
         new = states(read_whole(output) or [])
         old, others = reader.seen[last], reader.seen.total() - reader.seen[last] - reader.seen[new]
@@ -180,6 +193,13 @@ def _night_after_night(stage: Stage, name: str, deaths: Sequence[str]) -> Entry:
     return entry
 
 
+def _last_night(stage: Stage, output: str) -> list[dict[str, Any]]:
+    """The rows before the next night begins; their images are none's orphans."""
+    rows = read_whole(output) or []
+    stage.earlier = [row["output_uri"] for row in rows]
+    return rows
+
+
 def _kill_at(entry: Entry, job: Driver, place: str) -> None:
     """SIGKILL to the job when something is at `place`."""
     job.wait_until(lambda: storage.exists(place), pause=0.001)
@@ -188,37 +208,38 @@ def _kill_at(entry: Entry, job: Driver, place: str) -> None:
 
 
 #: Steps of a publication at which the job is killed, of all that there are; the first and the last always.
-PUBLISHING_KILLS = 8
+PUBLISHING_KILLS = 6
 
 
 def publishing(stage: Stage) -> Iterator[Entry]:
     """The job dies before each of several changes that it makes to publish, over the last night's results."""
-    name, output = "publishing", stage.output("publishing")
+    name, first, output = "publishing", "node", stage.output("node")
     record, snapshot = stage.folder / "changes", stage.folder / "snapshot"
-    with stage.entry(name, stage.second) as entry:
-        stage.start(name).finish()
-        last = states(read_whole(output) or [])
-        job = stage.start(name, night=stage.second)
+    with stage.entry(name, stage.second, output=first) as entry:
+        last = states(_last_night(stage, _done(stage, first)))
+        before = stage.earlier
+        job = stage.start(first, night=stage.second)
         _kill_at(entry, job, storage.join(output, ".run", "manifest"))
         shutil.copytree(output, snapshot)
-        stage.start(name, night=stage.second, dies=(output, "0", str(record))).finish()
+        stage.start(first, night=stage.second, dies=(output, "0", str(record))).finish()
     yield entry
     new = states(read_whole(output) or [])
     changes = record.read_text().splitlines()
     begins = next(number for number, change in enumerate(changes, 1) if "publish.json" in change)
     step = max(1, (len(changes) - begins) // (PUBLISHING_KILLS - 1))
     for number in sorted({*range(begins, len(changes), step), len(changes)}):
-        with stage.entry(f"{name} {number}", stage.second, output=name) as entry:
+        with stage.entry(f"{name} {number}", stage.second, output=first) as entry:
             shutil.rmtree(output)
             shutil.copytree(snapshot, output)
-            job = stage.start(name, night=stage.second, dies=(output, str(number), str(record)))
+            stage.earlier = before
+            job = stage.start(first, night=stage.second, dies=(output, str(number), str(record)))
             if job.end() != -9:
                 raise AssertionError(f"the job did not die at change {number}:\n{job.said()[-1000:]}")
             entry.events.append(f"SIGKILL before: {changes[number - 1]}")
             rows = read_whole(output)
             if rows is not None and states(rows) not in (last, new):
                 entry.complain("publications that were half visible", [changes[number - 1]])
-            stage.start(name, night=stage.second).finish()
+            stage.start(first, night=stage.second).finish()
         yield entry
 
 
@@ -239,14 +260,16 @@ def s3(stage: Stage) -> Iterator[Entry]:
                 there.start("s3-driver").finish()
                 entry.events.append(f"faults: {dict(proxy.counts)}")
             yield entry
-            yield _night_after_night(there, "s3-next-night", [".run/manifest", ".run/publish.json"])
+            yield _night_after_night(
+                there, "s3-next-night", "s3-driver", [".run/manifest", ".run/publish.json"]
+            )
 
 
 #: In this order: the first is what the others are compared with.
 ALL: dict[str, Scenario] = {
     one.__name__: one
     for one in (
-        *(undisturbed, actor, decoding, committing, node, driver, driver_and_ray, everything),
+        *(undisturbed, actor, decoding, committing, claims, node, driver, driver_and_ray, everything),
         *(again, two_at_once, poison, next_night, publishing, s3),
     )
 }

@@ -200,9 +200,9 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
     image, other = encode(picture(1)), encode(picture(2))
     catalog = [
         row("once", "watermark", image=image),
-        row("twin", "watermark", image=image, product_type="shoe"),
+        row("twin", "watermark", image=image),
         row("twice", "wrong_angle", image=other),
-        row("twice", "wrong_angle", image=other, product_type="shoe"),
+        row("twice", "wrong_angle", image=other),
         row("two", "watermark", image=encode(picture(3))),
         row("two", "watermark", image=encode(picture(4))),
         row("clean", "clean", image=other),
@@ -220,8 +220,8 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
         ("clean", "passthrough", "mug"),
         ("once", "corrected", "mug"),
         ("twice", "corrected", "mug"),
-        ("twice", "corrected", "shoe"),
-        ("twin", "corrected", "shoe"),
+        ("twice", "corrected", "mug"),
+        ("twin", "corrected", "mug"),
         ("two", "failed", "mug"),
         ("two", "failed", "mug"),
         ("unlike", "failed", "mug"),

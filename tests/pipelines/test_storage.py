@@ -1,9 +1,11 @@
+import errno
 import os
 import pickle
 import re
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -288,3 +290,23 @@ def test_the_version_of_an_object_is_its_tag(s3_folder: str) -> None:
         versions.append(storage.version(uri))
     assert versions[0] == versions[2] != versions[1]
     assert re.fullmatch(r"etag:[^\"]+:3", versions[0])
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_local_file_can_be_written_through_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    """Also where that is on another file system, from which nothing can be renamed."""
+    through, moved = tmp_path / "through", []
+
+    def replace(self: Path, target: Path, rename: Any = Path.replace) -> Any:
+        moved.append(self.parent.name)
+        if self.parent == through and not same:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    storage.write_bytes(str(tmp_path / "images" / "a"), b"new", str(through))
+    assert moved == ["through"] if same else ["through", "images"]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a"}
+    assert (tmp_path / "images" / "a").read_bytes() == b"new"

@@ -97,7 +97,7 @@ def test_before_images_are_replaced_their_ids_are_written_down(
     write = storage.write_bytes
     with monkeypatch.context() as patch:
         patch.setattr(
-            storage, "write_bytes", lambda uri, data: killed() if "/images/" in uri else write(uri, data)
+            storage, "write_bytes", lambda uri, *data: killed() if "/images/" in uri else write(uri, *data)
         )
         with pytest.raises(StorageWriteError):
             commit(rows, settings)
@@ -219,7 +219,7 @@ def test_a_block_without_rows_writes_nothing(commit_settings: CommitSettings) ->
 def test_a_storage_that_refuses_is_no_rows_failure(
     commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(uri: str, data: bytes) -> None:
+    def refuse(uri: str, data: bytes, through: str | None = None) -> None:
         raise PermissionError(13, "denied")
 
     monkeypatch.setattr(storage, "write_bytes", refuse)
@@ -232,7 +232,7 @@ def test_the_manifest_names_nothing_before_it_is_written(
 ) -> None:
     order: list[str] = []
     write = storage.write_bytes
-    monkeypatch.setattr(storage, "write_bytes", lambda uri, data: (write(uri, data), order.append(uri))[0])
+    monkeypatch.setattr(storage, "write_bytes", lambda uri, *more: (write(uri, *more), order.append(uri))[0])
     commit([edited(f"{n}", "watermark", sampled=True) for n in range(20)], commit_settings)
     assert len(order) == 22
     assert "/journal/" in order[-1]
@@ -275,3 +275,20 @@ def test_the_gate_detector_is_loaded_where_images_are_committed(
     settings = dataclasses.replace(commit_settings, delivery=DeliverySettings(gates=gates, detector=gate))
     _, rows = commit([edited("a", "watermark"), edited("b", "wrong_angle")], settings)
     assert [row["error_code"] for row in rows] == ["defect_remains", None]
+
+
+def test_a_process_that_is_killed_while_it_writes_an_image_leaves_nothing_beside_the_images(
+    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = []
+
+    def replace(self: Path, target: Path, rename: Any = Path.replace) -> Any:
+        if target.parent.parent.name == "images":
+            unfinished.append(self.parent)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    commit([edited("a", "watermark"), edited("b", "watermark")], commit_settings)
+    assert (
+        unfinished == [Path(commit_settings.output) / ".run" / "writing"] * 2
+    )  # removed when the run is published
