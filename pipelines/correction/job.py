@@ -6,6 +6,7 @@ wires them together.
     -> assemble the next manifest -> compare its ids with the catalog's -> publish
 """
 
+import json
 import logging
 import sys
 import time
@@ -38,7 +39,16 @@ from pipelines.correction.pending import InspectSettings
 from pipelines.correction.publish import Publication, finish_publishing, publish
 from pipelines.correction.read_pending import LookSettings, ReadSettings, read_works, survey_detected
 from pipelines.correction.repeated import Repeated
-from pipelines.correction.run_folder import LOOKED_FOLDER, MANIFEST, PLAN_FOLDER, REPORT, Layers, RunFolder
+from pipelines.correction.run_folder import (
+    LOOKED_FOLDER,
+    MANIFEST,
+    PLAN_FOLDER,
+    REPORT,
+    RUN,
+    SAMPLES_FOLDER,
+    Layers,
+    RunFolder,
+)
 from pipelines.correction.run_output import remove_run, write_run
 from pipelines.correction.run_record import BFLOAT16_BATCH, STRIPS_PER_DEFECT, Run, describe, write_run_report
 from pipelines.correction.same_bytes import copy_followers, start_claims
@@ -79,6 +89,8 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
             repeated = inspect(run, known)
         if config.overwrite:
             remove_run(config.output)
+        else:
+            forget_other_samples(run)
         write_run(config.output, describe(run, "running"))
         run.seconds["correct"] = 0.0
         if run.inspection.pending:
@@ -133,6 +145,20 @@ def inspect(run: Run, known: Any) -> Repeated:
     return repeated
 
 
+def forget_other_samples(run: Run) -> None:
+    """Remove what a killed attempt has left for FID and the report, where its model or settings were others."""
+    place = run.folder.at(RUN)
+    if not storage.exists(place):
+        return
+    earlier = json.loads(storage.read_bytes(place))
+    plan = run.plan
+    if (earlier["configuration"]["model_version"], earlier["config_hash"]) != (
+        plan.bundle.version,
+        plan.config_hash(run.precision),
+    ):
+        storage.remove(run.folder.at(SAMPLES_FOLDER))
+
+
 def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
     """Detect, correct and measure."""
     plan, inspection = run.plan, run.inspection
@@ -166,7 +192,7 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
             f"{run.totals.parts} blocks were written and {len(journal)} are in {folder}; nothing was published: "
             "run again"
         )
-    earlier = sum(facts.rows)
+    earlier = facts.total
     if (
         layers.rows[0]
         and not any(layers.rows[1:])
@@ -177,7 +203,7 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
         return
     run.assembled = assemble_parts(
         [*layers.rows, journal],
-        [*facts.rows, run.totals.rows],
+        [*facts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
         known,
         run.folder,
     )

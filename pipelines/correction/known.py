@@ -45,28 +45,34 @@ def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
     superseded = _superseded(layers)
     rows: list[Keys] = []
     images: list[Keys] = []
-    counts: list[int] = []
+    counts: list[tuple[int, ...]] = []
     statuses: Counter[str] = Counter()
     for parts, later in zip(layers.rows, superseded, strict=True):
-        counts.append(0)
+        lengths: list[int] = []
         columns = ("image_id",) if len(later) else ()
         for table in _tables(parts, (*columns, "row_key", "image_key", "status")):
-            counts[-1] += table.num_rows
+            lengths.append(table.num_rows)
             statuses.update(table.column("status").to_pylist())
             if "row_key" not in table.column_names:  # a manifest of an earlier version of this job
                 continue
             usable = _usable(table, later, retry_failed)
             for found, name in ((rows, "row_key"), (images, "image_key")):
                 found.append(column_keys(table.column(name).filter(pa.array(usable))))
+        counts.append(tuple(lengths))
     return Known(_set(rows), _set(images), superseded), Facts(tuple(counts), statuses)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the driver needs of `Known`. rows: of each layer; statuses: rows by status, of all layers."""
+    """What the driver needs of `Known`. rows: of each layer's parts; statuses: rows by status, of all layers."""
 
-    rows: tuple[int, ...]
+    rows: tuple[tuple[int, ...], ...]
     statuses: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """Rows of all layers."""
+        return sum(map(sum, self.rows))
 
 
 def find_known(layers: Layers, retry_failed: bool) -> "tuple[ray.ObjectRef[Known], Facts]":

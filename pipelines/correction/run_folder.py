@@ -39,8 +39,8 @@ _OF_AN_ATTEMPT = (
     MANIFEST,
     REPORT,
 )
-_JOURNAL, _BEGUN = "journal", "begun"
-WORKING = (*_OF_AN_ATTEMPT, _JOURNAL, _BEGUN, "samples")
+_JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
+WORKING = (*_OF_AN_ATTEMPT, _JOURNAL, _BEGUN, SAMPLES_FOLDER)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,10 @@ def inspect_all(folder: Path, settings: InspectSettings) -> Inspection:
 
 def assemble_all(folder: Path, parts: list[str], rows: int, known: Any, staying: Any) -> int:
     """The next manifest, written anew; its rows."""
-    tables = [assemble(one, str(folder / "next"), known, staying) for one in sources([parts], [rows])]
+    tables = [
+        assemble(one, str(folder / "next"), known, staying)
+        for one in sources([parts], [[rows / len(parts)] * len(parts)])
+    ]
     return sum(sum(table.column("rows").to_pylist()) for table in tables)
 
 

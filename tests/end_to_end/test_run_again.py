@@ -304,6 +304,8 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
             shop.correct()
     shutil.rmtree(shop.output / ".run" / "journal")
     assert tree(shop.output / "images") != images
+    # Its pictures are not for another run's report: this one could not even be read.
+    (shop.output / ".run" / "samples" / "strips" / "part-x.parquet").write_bytes(b"of the new model")
     shop.bundle = old
     assert shop.correct()["corrected_now"]["corrected"] == len(images)
     assert tree(shop.output / "images") == images
