@@ -41,7 +41,9 @@ def main() -> None:
         if not path.startswith(output) or path.startswith(output + _UNCOUNTED):
             return
         done += 1
-        os.write(descriptor, f"{done} {event} {path[len(output) :]}\n".encode(errors="replace"))
+        names = [os.fsdecode(arguments[0]), *([os.fsdecode(arguments[1])] if event == "os.rename" else [])]
+        told = " -> ".join(name.removeprefix(output) for name in names)
+        os.write(descriptor, f"{done} {event} {told}\n".encode(errors="replace"))
         if done == number:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -217,12 +217,12 @@ def _difference(row: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 def table(entries: Sequence[Entry]) -> str:
     """The ledger as text, a line a scenario and the sums; below it the discrepancies."""
     header = ("scenario", "rows in", *STATUSES, "duplicates", "lost", "wrong", "different", "files verified")
-    header += ("bad", "orphans", "left over", "seconds")
+    header += ("bad", "superseded", "orphans", "left over", "seconds")
     lines = [
         (
             *(entry.scenario, entry.rows_in, *(entry.statuses.get(status, 0) for status in STATUSES)),
             *(entry.duplicates, entry.lost, entry.wrong, entry.different, entry.files, entry.bad_files),
-            *(entry.orphans, entry.leftovers, round(entry.seconds)),
+            *(entry.superseded, entry.orphans, entry.leftovers, round(entry.seconds)),
         )
         for entry in entries
     ]

@@ -39,6 +39,10 @@ def _success(output: str) -> bytes | None:
         return None
 
 
+#: Seconds between two reads: the jobs need the processor more.
+_PAUSE = 0.02
+
+
 class Reader:
     """Reads in a thread, inside a `with` block. seen: how many whole reads there were of each set of rows."""
 
@@ -58,7 +62,7 @@ class Reader:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended.wait(_PAUSE):
             try:
                 rows = read_whole(self.output)
             except AssertionError as error:

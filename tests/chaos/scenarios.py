@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pipelines import storage
 from pipelines.correction.run_folder import SUCCESS
+from pipelines.lock import FOLDER
 from tests.chaos.kills import CLAIMS, COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
 from tests.chaos.ledger import Entry, files_below, read_manifest
 from tests.chaos.reader import Reader, read_whole, states
@@ -138,7 +139,8 @@ def two_at_once(stage: Stage) -> Iterator[Entry]:
     """A second run on the same output refuses, and the first does not notice."""
     with stage.entry("two-at-once") as entry:
         first = stage.start("two-at-once")
-        first.wait_until(lambda: stage.progress("two-at-once") > 0)
+        lock = storage.join(stage.output("two-at-once"), FOLDER)
+        first.wait_until(lambda: files_below(lock))
         second = stage.start("two-at-once")
         code = second.end()
         if first.process.poll() is not None:

@@ -198,9 +198,8 @@ class Stage:
         try:
             yield entry
             drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
-            content = audit(
-                entry, drawn, self.root, place, night.undisturbed if comparable else None, self.ignored
-            )
+            expected = night.undisturbed if comparable else None
+            content = audit(entry, drawn, self.root, place, expected, self.ignored, self.earlier)
             if night.undisturbed is None and entry.clean:
                 night.undisturbed, night.images = content, count_images(place)
         except Exception as error:  # noqa: BLE001 (whatever breaks a scenario is a line of the ledger)
