@@ -96,9 +96,9 @@ class Lock:
 
     def beat(self) -> None:
         """Write a sign of life, if the lock is still held. Raises one of storage.STORAGE_ERRORS."""
+        asked = time.monotonic()  # before the look: what happens between it and the writing counts as silence
         self._look()
         if self._lost is None:
-            asked = time.monotonic()
             self._record = replace(self._record, heartbeat=time.time())
             storage.write_bytes(_uri(self._folder, self._number), self._record.to_json())
             self._alive = asked

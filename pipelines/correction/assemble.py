@@ -65,12 +65,22 @@ class Assembled:
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
 
 
-def sources(layers: Sequence[Sequence[str]], rows: Sequence[int]) -> Iterator[pa.Table]:
-    """One row of SOURCE for each part to write: neighbours of one layer, together about PART_ROWS of its `rows`."""
-    for layer, (parts, count) in enumerate(zip(layers, rows, strict=True)):
-        step = max(1, round(PART_ROWS * len(parts) / max(count, 1)))
-        for start in range(0, len(parts), step):
-            yield pa.Table.from_pylist([{"parts": list(parts[start : start + step]), "layer": layer}], SOURCE)
+def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) -> Iterator[pa.Table]:
+    """One row of SOURCE for each part to write: neighbours of one layer, together up to PART_ROWS of its parts' `rows`.
+
+    Not so many neighbours as make that on average: parts that are whole would be joined again and again.
+    """
+    for layer, (parts, counts) in enumerate(zip(layers, rows, strict=True)):
+        group: list[str] = []
+        total = 0.0
+        for part, count in zip(parts, counts, strict=True):
+            if group and total + count > PART_ROWS:
+                yield pa.Table.from_pylist([{"parts": group, "layer": layer}], SOURCE)
+                group, total = [], 0.0
+            group.append(part)
+            total += count
+        if group:
+            yield pa.Table.from_pylist([{"parts": group, "layer": layer}], SOURCE)
 
 
 def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> Staying:
@@ -168,11 +178,14 @@ def _write(rows: pa.Table, folder: str, sources: Sequence[str]) -> dict[str, Any
 
 
 def assemble_parts(
-    layers: Sequence[Sequence[str]], rows: Sequence[int], known: "ray.ObjectRef[Known]", folder: RunFolder
+    layers: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[float]],
+    known: "ray.ObjectRef[Known]",
+    folder: RunFolder,
 ) -> Assembled:
     """The next manifest from what earlier runs left and, last of `layers`, this run's journal; on Ray.
 
-    rows: of each layer. Raises what tasks raise.
+    rows: of each layer's parts, about. Raises what tasks raise.
     """
     found = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying).remote(
         storage.list_files(folder.at(PLAN_FOLDER)), storage.list_files(folder.at(REFRESHED_FOLDER))

@@ -25,6 +25,7 @@ from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import image_uri
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.rows import (
+    BEGUN,
     COPY,
     CORRECT,
     FOLLOWER,
@@ -65,6 +66,9 @@ class CommitSettings:
     groups: Mapping[str, str]  # of each defect
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    begun: str | None = (
+        None  # folder of ids whose images may be replaced; None: no earlier row tells of any image
+    )
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -87,6 +91,7 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     remaining = None if detector is None else detector.load()
     committed = []
     rows = table.to_pylist()
+    _tell_begun(rows, settings)
     with _writer(settings.output) as write:
         for row in rows:
             needs_work = row["purpose"] == CORRECT
@@ -200,6 +205,18 @@ def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
         with suppress(ImageError):
             done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     return done
+
+
+def _tell_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
+    """Before an image is replaced: should this be the last of the run, an earlier row does not tell of it any more."""
+    found = [
+        row
+        for row in rows
+        if row["purpose"] in (CORRECT, COPY) and row["defects"] and row["error_code"] is None
+    ]
+    if settings.begun is not None and found:
+        name = part_name(row["place"] for row in rows)
+        write_object(storage.join(settings.begun, name), parquet_bytes(to_table(found, BEGUN)))
 
 
 def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:

@@ -105,6 +105,7 @@ def _collect(
     rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
     sets: dict[str, FeatureStatistics] = {}
     left_out: Counter[str] = Counter()
+    seen: set[tuple[str, str]] = set()
     if not rows:
         return sets, left_out
     # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
@@ -119,9 +120,22 @@ def _collect(
         for table in tables(features):
             known = table.filter(table.column("features").is_valid())
             left_out.update(table.filter(table.column("features").is_null()).column("set").to_pylist())
-            _add(known, sets)
+            # A reference of its own may have several images of one id.
+            own = np.array([name.startswith(REFERENCE) for name in known.column("set").to_pylist()], bool)
+            own &= not settings.reference.is_catalog
+            _add(known.filter(pa.array(own)), sets)
+            _add(_unseen(known.filter(pa.array(~own)), seen), sets)
             progress.update(table.num_rows, table.num_rows - known.num_rows)
     return sets, left_out
+
+
+def _unseen(table: pa.Table, seen: set[tuple[str, str]]) -> pa.Table:
+    """The rows that are not in `seen`, to which they are added: a killed attempt may have left samples as well."""
+    fresh = []
+    for key in zip(table.column("set").to_pylist(), table.column("image_id").to_pylist(), strict=True):
+        fresh.append(key not in seen)
+        seen.add(key)
+    return table.filter(pa.array(fresh, pa.bool_()))
 
 
 def _add(table: pa.Table, sets: dict[str, FeatureStatistics]) -> None:

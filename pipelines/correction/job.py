@@ -6,6 +6,7 @@ wires them together.
     -> assemble the next manifest -> compare its ids with the catalog's -> publish
 """
 
+import json
 import logging
 import sys
 import time
@@ -38,7 +39,16 @@ from pipelines.correction.pending import InspectSettings
 from pipelines.correction.publish import Publication, finish_publishing, publish
 from pipelines.correction.read_pending import LookSettings, ReadSettings, read_works, survey_detected
 from pipelines.correction.repeated import Repeated
-from pipelines.correction.run_folder import LOOKED_FOLDER, MANIFEST, PLAN_FOLDER, REPORT, RunFolder
+from pipelines.correction.run_folder import (
+    LOOKED_FOLDER,
+    MANIFEST,
+    PLAN_FOLDER,
+    REPORT,
+    RUN,
+    SAMPLES_FOLDER,
+    Layers,
+    RunFolder,
+)
 from pipelines.correction.run_output import remove_run, write_run
 from pipelines.correction.run_record import BFLOAT16_BATCH, STRIPS_PER_DEFECT, Run, describe, write_run_report
 from pipelines.correction.same_bytes import copy_followers, start_claims
@@ -73,17 +83,19 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
         run = begin(plan, placement)
         run.seconds["start"] = time.perf_counter() - started
-        layers = [[]] if config.overwrite else run.folder.layers()
+        layers = Layers() if config.overwrite else run.folder.layers()
         known, facts = find_known(layers, config.retry_failed)
         with run.stage("inspect"):
             repeated = inspect(run, known)
         if config.overwrite:
             remove_run(config.output)
+        else:
+            forget_other_samples(run)
         write_run(config.output, describe(run, "running"))
         run.seconds["correct"] = 0.0
         if run.inspection.pending:
             with underway(), ray_session.our_errors():
-                _work(run, known, repeated, len(layers) - 1, lock)
+                _work(run, known, repeated, layers, lock)
         elif plan.fid_weights is not None:
             run.fid_missing = "no image is new or changed"
         with run.stage("assemble"), underway(), ray_session.our_errors():
@@ -133,7 +145,21 @@ def inspect(run: Run, known: Any) -> Repeated:
     return repeated
 
 
-def _work(run: Run, known: Any, repeated: Repeated, attempt: int, lock: Lock | None) -> None:
+def forget_other_samples(run: Run) -> None:
+    """Remove what a killed attempt has left for FID and the report, where its model or settings were others."""
+    place = run.folder.at(RUN)
+    if not storage.exists(place):
+        return
+    earlier = json.loads(storage.read_bytes(place))
+    plan = run.plan
+    if (earlier["configuration"]["model_version"], earlier["config_hash"]) != (
+        plan.bundle.version,
+        plan.config_hash(run.precision),
+    ):
+        storage.remove(run.folder.at(SAMPLES_FOLDER))
+
+
+def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
     """Detect, correct and measure."""
     plan, inspection = run.plan, run.inspection
     logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
@@ -146,13 +172,7 @@ def _work(run: Run, known: Any, repeated: Repeated, attempt: int, lock: Lock | N
     with run.stage("compare"):
         conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
-        _correct(
-            run,
-            known,
-            run.folder.journal(attempt),
-            ReadSettings(plan.label_map, detected, conflicts=conflicts),
-            lock,
-        )
+        _correct(run, known, layers, ReadSettings(plan.label_map, detected, conflicts=conflicts), lock)
     if plan.fid_weights is not None:
         with run.stage("fid"):
             try:
@@ -163,22 +183,27 @@ def _work(run: Run, known: Any, repeated: Repeated, attempt: int, lock: Lock | N
                 logger.warning(run.fid_missing)
 
 
-def _assemble(run: Run, layers: list[list[str]], known: Any, facts: Facts) -> None:
+def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
     """The next manifest, unless it would be the last one; its rows are those of the catalog, or RunError."""
-    attempt = len(layers) - 1
-    journal = storage.list_files(run.folder.journal(attempt), ".parquet")
+    folder = run.folder.journal(layers.next_attempt(run.name))
+    journal = storage.list_files(folder, ".parquet")
     if len(journal) != run.totals.parts:
         raise RunError(
-            f"{run.totals.parts} blocks were written and {len(journal)} are in {run.folder.journal(attempt)}; "
-            "nothing was published: run again"
+            f"{run.totals.parts} blocks were written and {len(journal)} are in {folder}; nothing was published: "
+            "run again"
         )
-    earlier = sum(facts.rows)
-    if layers[0] and not any(layers[1:]) and not run.inspection.pending and earlier == run.inspection.rows:
+    earlier = facts.total
+    if (
+        layers.rows[0]
+        and not any(layers.rows[1:])
+        and not run.inspection.pending
+        and earlier == run.inspection.rows
+    ):
         run.statuses = Counter(facts.statuses)
         return
     run.assembled = assemble_parts(
-        [*layers, journal],
-        [*facts.rows, run.totals.rows],
+        [*layers.rows, journal],
+        [*facts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
         known,
         run.folder,
     )
@@ -234,11 +259,16 @@ def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
     return ray.put(found)
 
 
-def _correct(run: Run, known: Any, journal: str, read: ReadSettings, lock: Lock | None) -> None:
+def _correct(run: Run, known: Any, layers: Layers, read: ReadSettings, lock: Lock | None) -> None:
     """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
     succeeds, and RunError where the lock is lost.
     """
-    commit = replace(run.plan.commit_settings(run.precision, journal), corrected_at=run.started_at)
+    attempt = layers.next_attempt(run.name)
+    commit = replace(
+        run.plan.commit_settings(run.precision, run.folder.journal(attempt)),
+        corrected_at=run.started_at,
+        begun=run.folder.begun(attempt) if any(layers.rows) else None,
+    )
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         done = (row for table in tables(_summaries(run, known, commit, read)) for row in table.to_pylist())
         for summary in chain(done, copy_followers(commit, run.placement)):

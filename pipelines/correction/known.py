@@ -16,6 +16,7 @@ import ray
 
 from pipelines import storage
 from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
+from pipelines.correction.run_folder import Layers
 from pipelines.parquet_units import StorageReadError
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ _THREADS = 8
 class Known:
     """rows: keys of rows that may stay as they are. images: keys of images that need not be corrected again.
 
-    superseded: for each layer (see `RunFolder.layers`) the ids that a later one has.
+    superseded: for each layer (see `run_folder.Layers`) the ids that a later attempt has, or has begun.
     """
 
     rows: KeySet = field(default_factory=KeySet)
@@ -36,7 +37,7 @@ class Known:
     superseded: tuple[KeySet, ...] = ()
 
 
-def build_known(layers: Sequence[Sequence[str]], retry_failed: bool) -> "tuple[Known, Facts]":
+def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
     """Read the keys of all layers' rows. Raises StorageReadError.
 
     retry_failed: failed rows are not known.
@@ -44,37 +45,43 @@ def build_known(layers: Sequence[Sequence[str]], retry_failed: bool) -> "tuple[K
     superseded = _superseded(layers)
     rows: list[Keys] = []
     images: list[Keys] = []
-    counts: list[int] = []
+    counts: list[tuple[int, ...]] = []
     statuses: Counter[str] = Counter()
-    for parts, later in zip(layers, superseded, strict=True):
-        counts.append(0)
+    for parts, later in zip(layers.rows, superseded, strict=True):
+        lengths: list[int] = []
         columns = ("image_id",) if len(later) else ()
         for table in _tables(parts, (*columns, "row_key", "image_key", "status")):
-            counts[-1] += table.num_rows
+            lengths.append(table.num_rows)
             statuses.update(table.column("status").to_pylist())
             if "row_key" not in table.column_names:  # a manifest of an earlier version of this job
                 continue
             usable = _usable(table, later, retry_failed)
             for found, name in ((rows, "row_key"), (images, "image_key")):
                 found.append(column_keys(table.column(name).filter(pa.array(usable))))
+        counts.append(tuple(lengths))
     return Known(_set(rows), _set(images), superseded), Facts(tuple(counts), statuses)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the driver needs of `Known`. rows: of each layer; statuses: rows by status, of all layers."""
+    """What the driver needs of `Known`. rows: of each layer's parts; statuses: rows by status, of all layers."""
 
-    rows: tuple[int, ...]
+    rows: tuple[tuple[int, ...], ...]
     statuses: Mapping[str, int]
 
+    @property
+    def total(self) -> int:
+        """Rows of all layers."""
+        return sum(map(sum, self.rows))
 
-def find_known(layers: Sequence[Sequence[str]], retry_failed: bool) -> "tuple[ray.ObjectRef[Known], Facts]":
+
+def find_known(layers: Layers, retry_failed: bool) -> "tuple[ray.ObjectRef[Known], Facts]":
     """`build_known` in a task of Ray."""
-    if not any(layers):
+    if not any(layers.rows):
         known, facts = build_known(layers, retry_failed)
         return ray.put(known), facts
     build: Any = ray.remote(num_cpus=0.5, num_returns=2, retry_exceptions=True)(build_known)
-    reference, told = build.remote([list(parts) for parts in layers], retry_failed)
+    reference, told = build.remote(layers, retry_failed)
     return reference, ray.get(told)
 
 
@@ -92,13 +99,12 @@ def _usable(table: pa.Table, later: KeySet, retry_failed: bool) -> np.ndarray:
     return usable
 
 
-def _superseded(layers: Sequence[Sequence[str]]) -> tuple[KeySet, ...]:
-    """For each layer the ids of all later ones."""
-    found: list[KeySet] = [KeySet() for _ in layers]
-    for index in range(len(layers) - 1, 0, -1):
-        ids = [
-            id_keys(table.column("image_id").to_pylist()) for table in _tables(layers[index], ("image_id",))
-        ]
+def _superseded(layers: Layers) -> tuple[KeySet, ...]:
+    """For each layer the ids of all later attempts."""
+    found: list[KeySet] = [KeySet() for _ in layers.rows]
+    for index in range(len(layers.rows) - 1, 0, -1):
+        parts = [*layers.rows[index], *layers.begun[index - 1]]
+        ids = [id_keys(table.column("image_id").to_pylist()) for table in _tables(parts, ("image_id",))]
         found[index - 1] = _set([found[index].keys, *ids])
     return tuple(found)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.correction.row_keys import KEY
+from pipelines.correction.run_folder import SAMPLES_FOLDER
 from pipelines.schemas import STATUSES
 
 #: Why a row is read: to become a manifest row; because its image was read and is the one that was corrected before; or
@@ -112,8 +113,11 @@ FOLLOWER = pa.schema(
     ]
 )
 
+#: Rows whose images an attempt is about to replace.
+BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
+
 #: Below OUTPUT/.run: material for FID and the report.
-SAMPLES, STRIPS = "samples/fid", "samples/strips"
+SAMPLES, STRIPS = f"{SAMPLES_FOLDER}/fid", f"{SAMPLES_FOLDER}/strips"
 
 #: What a manifest row gets whose image was read and found unchanged (see `assemble`).
 REFRESHED = pa.schema(

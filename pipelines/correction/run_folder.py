@@ -2,7 +2,8 @@
 
     OUTPUT/.run/run.json             the run's description while it works; its state is `running`
     OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `pending`
-    OUTPUT/.run/journal/NNN/*.parquet    manifest rows of what attempt NNN has finished, a part per block
+    OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
+    OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
     OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `assemble`
     OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
     OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
@@ -13,11 +14,14 @@
     OUTPUT/.run/publish.json         the run is being published
 
 A killed run leaves its journal. The next run adds a journal of its own: rows of a later one stand for those of an
-earlier one, and these for those of the manifest.
+earlier one, and these for those of the manifest. An image that was replaced, but whose row is in no journal, is no
+longer the one that an earlier row tells of: `begun` says so, should the next run have the settings of that row.
+
+Folders of attempts have the run's name too: tasks of a dead run that still write do not write among those of the next.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines import storage
 
@@ -35,7 +39,22 @@ _OF_AN_ATTEMPT = (
     MANIFEST,
     REPORT,
 )
-WORKING = (*_OF_AN_ATTEMPT, "journal", "samples")
+_JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
+WORKING = (*_OF_AN_ATTEMPT, _JOURNAL, _BEGUN, SAMPLES_FOLDER)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Files of rows that are done, the oldest first: the manifest's parts, and those of each attempt's journal, where
+    there are none too. begun: of each attempt, of ids.
+    """
+
+    rows: list[list[str]] = field(default_factory=lambda: [[]])
+    begun: list[list[str]] = field(default_factory=list)
+
+    def next_attempt(self, run: str) -> str:
+        """Name of the next attempt, which is the run's of this name."""
+        return f"{len(self.rows) - 1:03}-{run}"
 
 
 @dataclass(frozen=True)
@@ -53,21 +72,32 @@ class RunFolder:
         """The published manifest."""
         return storage.join(self.output, MANIFEST)
 
-    def journal(self, attempt: int) -> str:
+    def journal(self, attempt: str) -> str:
         """Folder of one attempt's finished rows."""
-        return self.at("journal", f"{attempt:03}")
+        return self.at(_JOURNAL, attempt)
 
-    def layers(self) -> list[list[str]]:
-        """Parts of the manifest and of the journals of killed attempts, the oldest first; journals without parts too.
+    def begun(self, attempt: str) -> str:
+        """Folder of the ids whose images one attempt may have replaced."""
+        return self.at(_BEGUN, attempt)
 
-        The next attempt's number is the number of these layers less one.
-        """
-        by_attempt: dict[int, list[str]] = {}
-        for uri in storage.list_files(self.at("journal"), ".parquet"):
-            found = re.search(r"/(\d+)/[^/]+$", uri)
-            by_attempt.setdefault(int(found[1]) if found else 0, []).append(uri)
-        journals = [by_attempt.get(number, []) for number in range(max(by_attempt, default=-1) + 1)]
-        return [storage.list_files(self.manifest, ".parquet"), *journals]
+    def layers(self) -> "Layers":
+        """What earlier runs and killed attempts have left."""
+        journals, begun = (self._by_attempt(name) for name in (_JOURNAL, _BEGUN))
+        attempts = range(max([*journals, *begun], default=-1) + 1)
+        return Layers(
+            [
+                storage.list_files(self.manifest, ".parquet"),
+                *(journals.get(number, []) for number in attempts),
+            ],
+            [begun.get(number, []) for number in attempts],
+        )
+
+    def _by_attempt(self, name: str) -> dict[int, list[str]]:
+        parts: dict[int, list[str]] = {}
+        for uri in storage.list_files(self.at(name), ".parquet"):
+            found = re.search(r"/(\d+)[^/]*/[^/]+$", uri)
+            parts.setdefault(int(found[1]) if found else 0, []).append(uri)
+        return parts
 
     def begin_attempt(self) -> None:
         """Remove what a killed attempt has left and the next one makes anew. Raises one of STORAGE_ERRORS."""

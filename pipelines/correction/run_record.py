@@ -172,11 +172,16 @@ def write_run_report(run: Run) -> None:
 
 
 def _strips(folder: RunFolder, defects: list[str]) -> dict[str, list[Strip]]:
-    """The report's pictures by defect, ordered by id; at most STRIPS_PER_DEFECT each."""
-    found: dict[str, list[Strip]] = {defect: [] for defect in defects}
+    """The report's pictures by defect, ordered by id; at most STRIPS_PER_DEFECT each, and one of each image, also
+    where a killed attempt has left its own.
+    """
+    found: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
     for uri in storage.list_files(folder.at(STRIPS), ".parquet"):
         for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            found.setdefault(row.pop("route"), []).append(Strip(**row))
+            strips = found.setdefault(row.pop("route"), {})
+            strips[row["image_id"]] = Strip(**row)
     return {
-        defect: sorted(strips, key=lambda strip: strip.image_id) for defect, strips in found.items() if strips
+        defect: [strips[name] for name in sorted(strips)[:STRIPS_PER_DEFECT]]
+        for defect, strips in found.items()
+        if strips
     }

@@ -29,6 +29,7 @@ from pipelines.correction.pending import Inspection, InspectSettings, groups, in
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.repeated import find_repeated
 from pipelines.correction.row_keys import image_key, row_key, work_key
+from pipelines.correction.run_folder import Layers
 from pipelines.correction.survey import Survey
 from pipelines.fetch import input_version
 from pipelines.label_map import LabelMap
@@ -102,7 +103,10 @@ def inspect_all(folder: Path, settings: InspectSettings) -> Inspection:
 
 def assemble_all(folder: Path, parts: list[str], rows: int, known: Any, staying: Any) -> int:
     """The next manifest, written anew; its rows."""
-    tables = [assemble(one, str(folder / "next"), known, staying) for one in sources([parts], [rows])]
+    tables = [
+        assemble(one, str(folder / "next"), known, staying)
+        for one in sources([parts], [[rows / len(parts)] * len(parts)])
+    ]
     return sum(sum(table.column("rows").to_pylist()) for table in tables)
 
 
@@ -117,7 +121,7 @@ def steps(folder: Path, rows: int) -> None:
         return result
 
     parts = sorted(str(path) for path in (folder / "manifest").iterdir())
-    known, _ = step("keys of the manifest", build_known, [parts], False)
+    known, _ = step("keys of the manifest", build_known, Layers([parts]), False)
     held = (known.rows.keys.nbytes + known.images.keys.nbytes) / 2**20
     sys.stdout.write(f"{'  held on each node':<54}{held:8.0f} MB\n")
     settings = InspectSettings(

@@ -1,6 +1,7 @@
 """A second run over an output that an earlier one has left."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle,
 from tests.hostile_images import encode
 
 pytestmark = pytest.mark.ray
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL."""
 
 
 @pytest.fixture(scope="module")
@@ -250,9 +255,6 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
 def test_what_a_killed_run_had_finished_is_not_done_again(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class KilledError(Exception):
-        """Stands for SIGKILL."""
-
     def killed(*_: object) -> None:
         raise KilledError
 
@@ -282,3 +284,28 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     shop.output = tmp_path / "undisturbed"
     shop.correct()
     assert tree(shop.output / "images") == now
+
+
+def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new model is tried, killed before the first row of it is written, and given up for the old one."""
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    shop.write(rows(5))
+    shop.correct()
+    images, old = tree(shop.output / "images"), shop.bundle
+    shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "check_conservation", killed)
+        with pytest.raises(KilledError):
+            shop.correct()
+    shutil.rmtree(shop.output / ".run" / "journal")
+    assert tree(shop.output / "images") != images
+    # Its pictures are not for another run's report: this one could not even be read.
+    (shop.output / ".run" / "samples" / "strips" / "part-x.parquet").write_bytes(b"of the new model")
+    shop.bundle = old
+    assert shop.correct()["corrected_now"]["corrected"] == len(images)
+    assert tree(shop.output / "images") == images

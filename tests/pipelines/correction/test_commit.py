@@ -77,6 +77,34 @@ def commit(
     return summary, read_parquet(Path(settings.journal))
 
 
+def test_before_images_are_replaced_their_ids_are_written_down(
+    commit_settings: CommitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(commit_settings, begun=str(tmp_path / "begun"))
+    seen: list[list[str]] = []
+
+    def killed(*_: object) -> None:
+        seen.append([one["image_id"] for one in read_parquet(tmp_path / "begun")])
+        raise OSError("killed")
+
+    rows = [
+        edited("a", "watermark"),
+        edited("b"),
+        edited("c", "watermark", error_code="missing"),
+        edited("d", "watermark", purpose="copy"),
+        edited("e", "watermark", purpose="refresh"),
+    ]
+    write = storage.write_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            storage, "write_bytes", lambda uri, *data: killed() if "/images/" in uri else write(uri, *data)
+        )
+        with pytest.raises(StorageWriteError):
+            commit(rows, settings)
+    assert seen == [["a", "d"]]
+    assert not Path(settings.journal).exists()
+
+
 def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
     commit_settings: CommitSettings,
 ) -> None:

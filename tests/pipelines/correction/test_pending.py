@@ -27,6 +27,7 @@ from pipelines.correction.pending import (
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.repeated import Repeated, find_repeated
 from pipelines.correction.rows import to_table
+from pipelines.correction.run_folder import Layers
 from pipelines.correction.survey import CLEAN, Survey
 from pipelines.label_map import LabelMap
 from pipelines.schemas import MANIFEST
@@ -90,7 +91,7 @@ def remember(folder: Path, keys: list[bytes], ids: list[str]) -> Known:
         for name, key in zip(ids, keys, strict=True)
     ]
     pq.write_table(to_table(found, MANIFEST), folder / "manifest.parquet")
-    return build_known([[str(folder / "manifest.parquet")]], retry_failed=False)[0]
+    return build_known(Layers([[str(folder / "manifest.parquet")]]), retry_failed=False)[0]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
