@@ -113,6 +113,13 @@ def _add_data(group: Any) -> None:
         help="tolerated share of failed images, 0 to 1; above it the exit code is 3",
     )
     group.add_argument(
+        "--max-dropped",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the manifest's rows that a smaller catalog may drop, 0 to 1; above it nothing is done",
+    )
+    group.add_argument(
         "--retry-failed", action="store_true", help="try images again that failed before and have not changed"
     )
     group.add_argument(
@@ -362,6 +369,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "quality",
                     "ai_tag",
                     "max_failed",
+                    "max_dropped",
                     "overwrite",
                     "retry_failed",
                 ),

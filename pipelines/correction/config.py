@@ -70,6 +70,7 @@ class CorrectionConfig:
     gate_detector: str | None = None  # None: `detector`
     profile: str | None = None  # name or URI
     max_failed: float = 0.1
+    max_dropped: float = 0.5  # raise it for catalogs that shrink by more in a night
     overwrite: bool = False
     retry_failed: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -82,6 +83,7 @@ class CorrectionConfig:
         )
         require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: at least 1")
         require(0 <= self.max_failed <= 1, f"--max-failed {self.max_failed:g}: a share from 0 to 1")
+        require(0 <= self.max_dropped <= 1, f"--max-dropped {self.max_dropped:g}: a share from 0 to 1")
         if self.actors is not None:
             low, high = self.actors
             require(1 <= low <= high, f"--actors {low}:{high}: MIN must be at least 1 and MAX not below it")

@@ -49,7 +49,7 @@ from pipelines.correction.run_folder import (
     Layers,
     RunFolder,
 )
-from pipelines.correction.run_output import remove_run, write_run
+from pipelines.correction.run_output import check_whole, remove_run, write_run
 from pipelines.correction.run_record import BFLOAT16_BATCH, STRIPS_PER_DEFECT, Run, describe, write_run_report
 from pipelines.correction.same_bytes import copy_followers, start_claims
 from pipelines.correction.survey import CLEAN
@@ -86,7 +86,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         layers = Layers() if config.overwrite else run.folder.layers()
         known, facts = find_known(layers, config.retry_failed)
         with run.stage("inspect"):
-            repeated = inspect(run, known)
+            repeated = inspect(run, known, sum(facts.rows[0]))
         if config.overwrite:
             remove_run(config.output)
         else:
@@ -123,8 +123,10 @@ def begin(plan: Plan, placement: Placement) -> Run:
     return Run(plan, placement, now, name, fid_missing=plan.fid_missing)
 
 
-def inspect(run: Run, known: Any) -> Repeated:
-    """Find what needs work; returns the ids that occur more than once. known: see `known.find_known`."""
+def inspect(run: Run, known: Any, published: int) -> Repeated:
+    """Find what needs work; returns the ids that occur more than once. known: see `known.find_known`. published: rows of
+    the manifest that is there.
+    """
     plan = run.plan
     configure(_SMALLEST_BLOCK, _RETRIED)
     settings = InspectSettings(
@@ -138,6 +140,7 @@ def inspect(run: Run, known: Any) -> Repeated:
         allowed=plan.config.allowed_uris,
     )
     try:
+        check_whole(plan.listing.rows, published, plan.config.max_dropped)
         run.inspection, repeated = inspect_pass.inspect(plan.listing, settings)
     except ConfigurationError:
         run.folder.begin_attempt()

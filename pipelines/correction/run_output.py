@@ -39,6 +39,20 @@ def check_output(output: str, catalogs: tuple[str, ...]) -> None:
             raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
 
 
+def check_whole(rows: int, published: int, max_dropped: float) -> None:
+    """Raise ConfigurationError where a catalog of `rows` rows would drop more than the share `max_dropped` of the
+    `published` rows of the manifest: it is more likely half a catalog, or another one, than what sellers took down.
+
+    By counts alone, so that nothing has to be compared.
+    """
+    if rows < (1 - max_dropped) * published:
+        raise ConfigurationError(
+            f"--catalog has {rows} rows and the manifest in --output {published}, of which {published - rows} or "
+            "more would go: give the whole catalog (without --limit), or another --output; where it has really become "
+            "so small, --max-dropped 1"
+        )
+
+
 def remove_run(output: str) -> None:
     """Remove what earlier runs have published. Raises one of STORAGE_ERRORS."""
     for name in OWNED:

@@ -5,7 +5,7 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines import storage
-from pipelines.correction.run_output import check_output, remove_run, write_run
+from pipelines.correction.run_output import check_output, check_whole, remove_run, write_run
 
 
 def used(folder: Path) -> Path:
@@ -65,3 +65,17 @@ def test_a_runs_description_waits_beside_the_last_ones(tmp_path: Path) -> None:
     told = json.loads((tmp_path / ".run" / "run.json").read_text())
     assert told == {"state": "running", "path": str(tmp_path)}
     assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize(("rows", "share"), [(5, 0.5), (0, 1.0), (10, 0.0), (11, 0.0)])
+def test_a_catalog_may_shrink_by_the_share_that_is_tolerated(rows: int, share: float) -> None:
+    check_whole(rows, 10, share)
+
+
+@pytest.mark.parametrize(("rows", "share"), [(4, 0.5), (0, 0.99), (9, 0.0)])
+def test_half_a_catalog_does_not_empty_the_manifest(rows: int, share: float) -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=f"{rows} rows and the manifest in --output 10, of which {10 - rows}.*--max-dropped 1",
+    ):
+        check_whole(rows, 10, share)
