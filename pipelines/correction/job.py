@@ -124,8 +124,8 @@ def begin(plan: Plan, placement: Placement) -> Run:
 
 
 def inspect(run: Run, known: Any, published: int) -> Repeated:
-    """Find what needs work; returns the ids that occur more than once. known: see `known.find_known`. published: rows of
-    the manifest that is there.
+    """Find what needs work; returns the ids that occur more than once. known: see `known.find_known`. published:
+    rows of the manifest that is there.
     """
     plan = run.plan
     configure(_SMALLEST_BLOCK, _RETRIED)
