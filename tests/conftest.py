@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.object_store import (  # noqa: F401 (fixtures for every test)
     ceph_server,
@@ -18,9 +18,10 @@ from tests.poison import POISONOUS
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # A build must not fail by the luck of a draw: the same examples every time. `pytest --hypothesis-profile=explore` looks
-# for new ones.
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("explore", max_examples=500)
+# for new ones. Nor by how busy the machine is: nothing here is timed.
+_UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, **_UNTIMED)
+settings.register_profile("explore", max_examples=500, **_UNTIMED)
 settings.load_profile("repeatable")
 
 
