@@ -255,10 +255,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(
         summary(run.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing, run.unchanged)
     )
+    waiting = run.statuses["failed"] - run.totals.statuses["failed"]
+    if waiting:
+        logger.warning(
+            "%d images failed in earlier runs and have not changed; --retry-failed tries them", waiting
+        )
     if run.too_many_failed:
         failed, rows = run.statuses["failed"], run.inspection.rows
         logger.error(
-            "%d of %d images failed, more than --max-failed %g tolerates; see the top errors in the report",
+            "%d of %d images failed, more than --max-failed %g tolerates; see the report, or the manifest's error_code",
             *(failed, rows, plan.config.max_failed),
         )
         return command.EXIT_TOO_MANY_FAILED

@@ -154,6 +154,7 @@ def take(output: str, break_lock: bool = False) -> Lock:
             number = _claim(folder, numbers, record)
             if number is not None:
                 return Lock(output, number, record)
+        storage.check_writable(output, "--output")
     raise ConfigurationError(f"--output {output}: other runs are taking the lock just now; try again")
 
 

@@ -101,7 +101,8 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         with run.stage("assemble"), underway(), ray_session.our_errors():
             _assemble(run, layers, known, facts)
         run.seconds["total"] = time.perf_counter() - started
-        write_run_report(run)
+        if run.assembled is not None:  # else the last one stays: it tells of the manifest that stays
+            write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
         if lock is not None:
             lock.confirm()
@@ -218,8 +219,10 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
 
 
 def _publish(run: Run) -> None:
-    report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))]
-    parts = None if run.assembled is None else run.assembled.parts
+    parts = report = None
+    if run.assembled is not None:
+        parts = run.assembled.parts
+        report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))]
     publish(run.output, Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed))
 
 

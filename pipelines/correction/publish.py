@@ -18,14 +18,14 @@ MARKER = "publish.json"
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published. parts: names of the manifest's, None where it stays as it is; report: names of the report's
-    files. success: write _SUCCESS, which says the run whose manifest it is, its parts and its rows.
+    """What is published. parts: names of the manifest's; report: names of the report's files; None where they stay as
+    they are. success: write _SUCCESS, which says the run whose manifest it is, its parts and its rows.
     """
 
     run: str
     rows: int
     parts: list[str] | None
-    report: list[str]
+    report: list[str] | None
     success: bool
 
 
@@ -46,7 +46,8 @@ def finish_publishing(output: str) -> bool:
         storage.remove(success)
     if publication.parts is not None:
         _replace_manifest(run, publication.parts)
-    _replace(run.at(REPORT), storage.join(output, REPORT), publication.report)
+    if publication.report is not None:
+        _replace(run.at(REPORT), storage.join(output, REPORT), publication.report)
     storage.move(run.at(RUN), storage.join(output, RUN))
     parts = len(storage.list_files(run.manifest, ".parquet"))
     told = {"run": publication.run, "parts": parts, "rows": publication.rows}

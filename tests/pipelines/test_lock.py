@@ -195,3 +195,8 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigurationError, match="--output: cannot write"):
         take(str(tmp_path / "file"))
+
+
+def test_an_output_that_cannot_be_made_is_not_taken_for_a_contest() -> None:
+    with pytest.raises(ConfigurationError, match="--output.*cannot write /proc/nothing"):
+        take("/proc/nothing/out")

@@ -115,6 +115,17 @@ def test_whatever_moment_it_is_broken_off_readers_see_one_run_and_the_next_finis
     assert at > 8
 
 
+def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    folder = RunFolder(output)
+    storage.write_bytes(folder.at("run.json"), json.dumps({"run": "1"}).encode())
+    publish(output, Publication("1", 1, None, None, success=True))
+    assert set(tree(tmp_path)) == {"_SUCCESS", "manifest/a.parquet", "report/index.html", "run.json"}
+    assert (tmp_path / "report/index.html").read_text() == "0"
+    assert json.loads((tmp_path / "run.json").read_text()) == {"run": "1"}
+
+
 def test_too_many_failures_are_published_without_success(tmp_path: Path) -> None:
     output = str(tmp_path)
     publish(output, write_next(output, "0", ["a.parquet"]))
