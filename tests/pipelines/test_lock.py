@@ -198,5 +198,5 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_an_output_that_cannot_be_made_is_not_taken_for_a_contest() -> None:
-    with pytest.raises(ConfigurationError, match="--output.*cannot write /proc/nothing"):
+    with pytest.raises(ConfigurationError, match=r"--output.*cannot write /proc/nothing"):
         take("/proc/nothing/out")
