@@ -24,8 +24,8 @@ demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the im
 		--output $(OUT)/corrected --overwrite
 
 test: lint  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m ray
+	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile --durations 20
+	$(BIN)/python -m pytest -m ray --durations 40
 
 test-s3: $(VENV)/installed  ## storage tests on Ceph's S3 gateway too (Debian: radosgw ceph-mon ceph-osd curl)
 	CEPH=1 $(BIN)/python -m pytest tests/pipelines/test_storage_servers.py tests/pipelines/test_s3.py tests/pipelines/test_lock.py

@@ -81,14 +81,11 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     assert again["counts"] == first["counts"]
     assert not any(again["corrected_now"].values())
     after = tree(shop.output)
-    for name in ("run.json", "report/index.html"):
-        assert before.pop(name) != after.pop(name)
-    before.pop("report/before_after.png")
-    assert after == before
+    assert before.pop("run.json") != after.pop("run.json")
+    assert after == before  # the report, too, which tells of what was corrected
     said = capsys.readouterr().out
     assert "10 images are unchanged since an earlier run" in said
     assert "nothing was corrected" in said
-    assert "10 images were done by an earlier run" in (shop.output / "report" / "index.html").read_text()
     retried = shop.correct("--no-fid", "--retry-failed")
     assert (retried["unchanged"], retried["corrected_now"]["failed"]) == (9, 1)
 
@@ -185,8 +182,8 @@ def test_ids_that_differ_are_named_and_nothing_is_published(
     shop.write([*rows(6), row("new", "clean")])
     inspect = job.inspect
 
-    def adds_one(run: job.Run, known: Any) -> Repeated:
-        found = inspect(run, known)
+    def adds_one(run: job.Run, known: Any, published: int) -> Repeated:
+        found = inspect(run, known, published)
         run.inspection.ids.add(id_keys(["new"]))
         return found
 
