@@ -361,3 +361,9 @@ def test_a_marketplaces_rules_are_counted_where_there_is_a_profile() -> None:
     assert "12 (&lt;0.1%)" in page
     assert "every corrected image fits" in render(summary(profile_issues={}))
     assert 'id="profile"' not in render(summary(profile=None))
+
+
+@pytest.mark.parametrize(("unchanged", "said"), [(1, "1 image was done"), (1234, "1,234 images were done")])
+def test_images_that_earlier_runs_have_done_are_told_apart(unchanged: int, said: str) -> None:
+    assert f"{said} by an earlier run" in Page(render(summary(unchanged=unchanged))).text
+    assert "by an earlier run" not in Page(render(summary())).text
