@@ -42,4 +42,4 @@ def write_object(uri: str, data: bytes, output: str | None = None) -> None:
     try:
         storage.write_bytes(uri, data, None if output is None else RunFolder(output).at(WRITING_FOLDER))
     except storage.STORAGE_ERRORS as error:
-        raise StorageWriteError(f"cannot write {uri}: {type(error).__name__}: {error}") from error
+        raise StorageWriteError(f"--output: cannot write {uri}: {storage.explain(error, uri)}") from error

@@ -30,7 +30,7 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     for most in (inspect_pass.INSPECT_HERE, 0):
         monkeypatch.setattr(inspect_pass, "INSPECT_HERE", most)
         run = correction_job.begin(plan, Placement("cpu", 1, 1))
-        correction_job.inspect(run, Known())
+        correction_job.inspect(run, Known(), 0)
         found.append(run.inspection)
     here, there = found
     assert there.survey.rows == here.survey.rows
@@ -49,6 +49,7 @@ def test_a_storage_that_fails_while_writing_fails_the_run_with_our_message(
         str(tmp_path / "out"),
         model=str(write_bundle(tmp_path / "bundle")),
         fid=False,
+        gates="off",  # a toy bundle's corrections pass none
     )
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "images").write_text("a file where a folder must be")
