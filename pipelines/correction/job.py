@@ -113,9 +113,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
 def begin(plan: Plan, placement: Placement) -> Run:
     """Finish what an interrupted run was publishing, and clear the place for this one."""
     folder = RunFolder(plan.config.output)
-    if plan.config.overwrite:
-        storage.remove(folder.at())
-    elif finish_publishing(plan.config.output):
+    if finish_publishing(plan.config.output):
         logger.info("an earlier run was interrupted while it published its manifest: that is done now")
     folder.begin_attempt()
     storage.remove_unfinished(plan.config.output)

@@ -40,7 +40,9 @@ _OF_AN_ATTEMPT = (
     REPORT,
 )
 _JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
-WORKING = (*_OF_AN_ATTEMPT, _JOURNAL, _BEGUN, SAMPLES_FOLDER)
+#: What killed attempts leave to the next one, in the order in which it may be removed: rows before what contradicts them.
+LEFT = (_JOURNAL, _BEGUN, SAMPLES_FOLDER)
+WORKING = (*_OF_AN_ATTEMPT, *LEFT)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.keys import IMAGES
-from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, RUN_FOLDER, SUCCESS, RunFolder
+from pipelines.correction.run_folder import LEFT, MANIFEST, REPORT, RUN, RUN_FOLDER, SUCCESS, RunFolder
 
 #: What runs write and --overwrite removes; nothing else in the folder is touched.
 OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER)
@@ -54,10 +54,15 @@ def check_whole(rows: int, published: int, max_dropped: float) -> None:
 
 
 def remove_run(output: str) -> None:
-    """Remove what earlier runs have published. Raises one of STORAGE_ERRORS."""
-    for name in OWNED:
-        if name != RUN_FOLDER:
-            storage.remove(storage.join(output, name))
+    """Remove what earlier runs have published, and what killed ones have left; not what this one is working with.
+
+    Rows go before their images, so that a run that is killed in between leaves no row to the next one whose image is
+    gone or another. Raises one of STORAGE_ERRORS.
+    """
+    for name in (SUCCESS, RUN, MANIFEST, *(storage.join(RUN_FOLDER, left) for left in LEFT)):
+        storage.remove(storage.join(output, name))
+    for name in (IMAGES, REPORT, LABELS_FOLDER):
+        storage.remove(storage.join(output, name))
 
 
 def write_run(output: str, run: Mapping[str, Any]) -> None:

@@ -1,11 +1,19 @@
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
 from pipelines import storage
+from pipelines.correction.known import build_known
+from pipelines.correction.row_keys import to_keys
+from pipelines.correction.rows import BEGUN, to_table
+from pipelines.correction.run_folder import RunFolder
 from pipelines.correction.run_output import check_output, check_whole, remove_run, write_run
+from pipelines.schemas import MANIFEST
 
 
 def used(folder: Path) -> Path:
@@ -31,6 +39,68 @@ def test_replacing_removes_a_runs_files_and_nothing_else(tmp_path: Path) -> None
     output = used(tmp_path / "out")
     remove_run(str(output))
     assert [path.name for path in output.iterdir()] == ["notes.txt"]
+
+
+def corrected(folder: Path, model: str, *image_ids: str) -> None:
+    """Manifest rows of images that are on the disk as `model` made them."""
+    found = []
+    for name in image_ids:
+        image = folder / "images" / name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_text(model)
+        found.append(
+            {"image_id": name, "status": "corrected", "output_uri": str(image), "image_key": key(name, model)}
+        )
+    place = folder / ("manifest" if model == "old" else f".run/journal/000-{model}")
+    place.mkdir(parents=True)
+    pq.write_table(to_table(found, MANIFEST), place / "part.parquet")
+
+
+def key(name: str, model: str) -> bytes:
+    return f"{name} {model}".encode().ljust(16, b"_")
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL."""
+
+
+def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone_or_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    corrected(output, "old", "a", "b", "c")
+    corrected(output, "new", "a")  # by a run that was killed
+    (output / "images" / "b").write_text("new")  # and of this it has written no row
+    (output / ".run" / "begun" / "000-new").mkdir(parents=True)
+    begun = to_table([{"image_id": "a"}, {"image_id": "b"}], BEGUN)
+    pq.write_table(begun, output / ".run" / "begun" / "000-new" / "part.parquet")
+    remove = storage.remove
+    left = []
+    for deadly in range(20):
+        interrupted = tmp_path / f"interrupted {deadly}"
+        shutil.copytree(output, interrupted)
+        calls = iter(range(20))
+
+        def dies(uri: str, deadly: int = deadly, calls: Iterator[int] = calls) -> None:
+            if next(calls) == deadly:
+                raise KilledError
+            remove(uri)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "remove", dies)
+            try:
+                remove_run(str(interrupted))
+            except KilledError:
+                pass
+            else:
+                break
+        known, _ = build_known(RunFolder(str(interrupted)).layers(), retry_failed=False)
+        images = {path.name: path.read_text() for path in interrupted.glob("images/*")}
+        true = [key(name, model) for name, model in images.items()]
+        assert set(known.images.keys.tolist()) <= set(to_keys(true).tolist())
+        left.append(len(known.images))
+    assert left[0] == 2
+    assert left[-1] == 0
 
 
 @pytest.mark.parametrize("inside", ["catalog/out", "catalog"])
