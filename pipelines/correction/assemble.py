@@ -38,7 +38,11 @@ ASSEMBLED = pa.schema(
 
 @dataclass(frozen=True)
 class Staying:
-    """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order."""
+    """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order.
+
+    refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and in a night
+    after which all of the catalog's files are others it has a row for each of the manifest's.
+    """
 
     rows: KeySet
     images: KeySet
@@ -89,10 +93,22 @@ def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> S
     for part in plan_parts:
         table = read_part(part, ("row_key", "pending"))
         keys.append(column_keys(table.column("row_key").filter(pc.invert(table.column("pending")))))
-    refreshed = pa.concat_tables([REFRESHED.empty_table(), *(read_part(part) for part in refreshed_parts)])
+    refreshed = pa.concat_tables(
+        [_compact(REFRESHED.empty_table()), *(_compact(read_part(part)) for part in refreshed_parts)]
+    )
+    refreshed = refreshed.unify_dictionaries().combine_chunks()
     images = column_keys(refreshed.column("image_key"))
-    refreshed = refreshed.take(pa.array(np.argsort(images))).combine_chunks()
-    return Staying(KeySet(np.concatenate(keys)), KeySet(images), refreshed)
+    values = refreshed.drop_columns("image_key").take(pa.array(np.argsort(images)))
+    return Staying(KeySet(np.concatenate(keys)), KeySet(images), values)
+
+
+def _compact(refreshed: pa.Table) -> pa.Table:
+    """Rows of REFRESHED, small, and in types whose arrays may be larger than 2 GB."""
+    columns = {name: refreshed.column(name) for name in refreshed.column_names}
+    columns["source_uri"] = columns["source_uri"].cast(pa.large_string())
+    for name in ("product_type", "input_version"):
+        columns[name] = columns[name].dictionary_encode()
+    return pa.table(columns)
 
 
 def assemble(
@@ -136,7 +152,8 @@ def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:
     places = np.searchsorted(staying.images.keys, column_keys(rows.column("image_key")))
     values = staying.refreshed.take(pa.array(places))
     for name in ("row_key", "source_uri", "product_type", "input_version"):
-        rows = rows.set_column(rows.schema.get_field_index(name), MANIFEST.field(name), values.column(name))
+        column = values.column(name).cast(MANIFEST.field(name).type)
+        rows = rows.set_column(rows.schema.get_field_index(name), MANIFEST.field(name), column)
     return rows
 
 
