@@ -1,7 +1,9 @@
 """One image under several ids, or in several rows of one id: it is corrected once, and its correction is copied.
 
 Who meets an image first claims it, in one small actor; the others wait as rows of FOLLOWER until everything is
-corrected. The actor saves time and nothing hangs on it: what it forgets is corrected twice, to the same bytes.
+corrected. The actor saves time and nothing hangs on it: what it forgets is corrected twice, to the same bytes. Only a
+block that is made a second time after that could wait for a row that waits for it: hence the actor lives where the job
+does, and no other node takes it along when it dies with its blocks.
 """
 
 import logging
@@ -15,6 +17,7 @@ import ray
 import ray.data
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from model.errors import RunError
 from pipelines import storage
@@ -79,8 +82,9 @@ class Claims:
 
 
 def start_claims() -> "ActorHandle":
-    """The actor of a run; it ends when nobody refers to it any more."""
-    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(Claims)
+    """The actor of a run, on the driver's node; it ends when nobody refers to it any more."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3, scheduling_strategy=here)(Claims)
     handle: ActorHandle = actor.remote()
     return handle
 
