@@ -38,6 +38,7 @@ from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.correction.gates import OFF
 from pipelines.correction.pending import INSPECT_HERE
 from pipelines.correction.read_catalog import count_unlabelled
+from pipelines.correction.run_record import Run
 from pipelines.correction.survey import count_routes
 from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
@@ -252,9 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(plan.describe())
     with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
         run = correction_job.run(plan, lock)
-    sys.stdout.write(
-        summary(run.output, run.totals.statuses, run.seconds, run.fid, run.fid_missing, run.unchanged)
-    )
+    sys.stdout.write(summary(run))
     waiting = run.statuses["failed"] - run.totals.statuses["failed"]
     if waiting:
         logger.warning(
@@ -270,41 +269,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command.EXIT_OK
 
 
-def summary(
-    output: str,
-    statuses: Mapping[str, int],
-    seconds: Mapping[str, float],
-    fid: Mapping[str, Any] | None,
-    fid_missing: str | None,
-    unchanged: int = 0,
-) -> str:
-    """What a person wants to know at the end: counts, the table of FID, and where everything is.
-
-    statuses: of what the run worked on; unchanged: rows beside these that it left as they were.
-    """
-    rows = sum(statuses.values())
-    counts = ", ".join(f"{statuses.get(status, 0)} {status}" for status in STATUSES)
-    rate = rows / max(seconds["correct"], 1e-9)
-    lines = [
-        f"\n{rows} images: {counts}; {rate:.1f} images/s while correcting, {seconds['total']:.0f} s in all",
-        "",
-    ]
-    if unchanged:
-        lines[:1] = [
-            f"\n{unchanged} images are unchanged since an earlier run and were left as they are",
-            lines[0].lstrip(),
-        ]
-    if not rows:
-        lines = [lines[0], "nothing was corrected", ""]
-    elif fid is None:
-        lines.append(f"no FID: {fid_missing}")
+def summary(run: Run) -> str:
+    """What a person wants to know at the end: counts, the table of FID, and where everything is."""
+    lines = [""]
+    if run.unchanged:
+        lines.append(f"{run.unchanged} images are unchanged since an earlier run and were left as they are")
+    rows = run.night.rows
+    if rows:
+        counts = ", ".join(f"{run.night.statuses[status]} {status}" for status in STATUSES)
+        rate = run.images_per_second
+        speed = "" if rate is None else f"{rate:.1f} images/s while correcting, "
+        lines.append(f"{rows} images: {counts}; {speed}{run.seconds['total']:.0f} s in all")
+        if run.resumed:
+            lines.append(f"{run.resumed} of these were finished before an earlier attempt was interrupted")
+        lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
     else:
-        lines += _fid_table(fid)
+        lines += ["nothing was corrected", ""]
     lines += [
         "",
-        f"images    {storage.join(output, 'images')}",
-        f"manifest  {storage.join(output, 'manifest')}",
-        f"report    {storage.join(output, 'report', 'index.html')}",
+        f"images    {storage.join(run.output, 'images')}",
+        f"manifest  {storage.join(run.output, 'manifest')}",
+        f"report    {storage.join(run.output, 'report', 'index.html')}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -67,13 +67,13 @@ class RunSummary:
     `unchanged`: rows beside these that earlier runs had done, and that were left as they are.
     `strips`: defect -> a few corrected or rejected images; defects are shown in this order.
     `profile`: name of the marketplace's rules, or None; `profile_issues`: rule -> corrected images that fail it.
-    `duration_seconds`: wall time of the run; `correcting_seconds`: of its longest stage, which throughput is about.
+    `resumed`: of these rows, those that attempts had finished which were killed before they could publish.
+    `duration_seconds`: wall time of the run; `images_per_second`: of correcting, None where nothing was to be read.
     """
 
     counts_by_status: Mapping[str, int]
     counts_by_defect: Mapping[str, Mapping[str, int]]
     duration_seconds: float
-    correcting_seconds: float
     started_at: datetime
     model_version: str
     configuration: Mapping[str, Any]
@@ -84,16 +84,13 @@ class RunSummary:
     profile: str | None = None
     profile_issues: Mapping[str, int] = field(default_factory=dict)
     unchanged: int = 0
+    resumed: int = 0
+    images_per_second: float | None = None
 
     @property
     def total(self) -> int:
-        """Rows that this run has worked on."""
+        """Rows that the page is about."""
         return sum(self.counts_by_status.values())
-
-    @property
-    def images_per_second(self) -> float | None:
-        """All rows, whatever their status, over the time of correcting; None where that is unknown."""
-        return self.total / self.correcting_seconds if self.correcting_seconds > 0 else None
 
 
 def write_report(output_uri: str, summary: RunSummary) -> str:

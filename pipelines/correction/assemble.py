@@ -15,9 +15,12 @@ from pipelines import storage
 from pipelines.correction.known import Known, fetched, read_part
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys
-from pipelines.correction.rows import REFRESHED
+from pipelines.correction.rows import REFRESHED, SUMMARY
 from pipelines.correction.run_folder import MANIFEST as MANIFEST_FOLDER
 from pipelines.correction.run_folder import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
+from pipelines.correction.same_bytes import UNKNOWN_LABEL
+from pipelines.correction.survey import route_name
+from pipelines.correction.totals import summarise
 from pipelines.placement import on_tasks, tables
 from pipelines.schemas import MANIFEST, STATUSES
 
@@ -32,6 +35,7 @@ ASSEMBLED = pa.schema(
         ("refreshed", pa.int64()),
         ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
         ("id_sums", pa.binary()),
+        ("resumed", pa.struct(list(SUMMARY))),  # of a killed attempt's rows; null elsewhere
     ]
 )
 
@@ -40,8 +44,8 @@ ASSEMBLED = pa.schema(
 class Staying:
     """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order.
 
-    refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and in a night
-    after which all of the catalog's files are others it has a row for each of the manifest's.
+    refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and where all
+    of a catalog's files were written anew it has a row for each of the manifest's.
     """
 
     rows: KeySet
@@ -58,6 +62,9 @@ class Assembled:
     refreshed: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     ids: IdSums = field(default_factory=IdSums)
+    resumed: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # rows of SUMMARY, of what killed attempts had finished
 
     def merge(self, table: pa.Table) -> None:
         """Add rows of ASSEMBLED."""
@@ -67,6 +74,7 @@ class Assembled:
             self.refreshed += row["refreshed"]
             self.statuses.update(dict(zip(STATUSES, row["statuses"], strict=True)))
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
+            self.resumed += [row["resumed"]] if row["resumed"] else []
 
 
 def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) -> Iterator[pa.Table]:
@@ -126,10 +134,12 @@ def assemble(
     found = []
     for source in table.to_pylist():
         rows = pa.concat_tables([_as_manifest(read_part(part)) for part in source["parts"]])
-        refreshed = 0
+        refreshed, resumed = 0, None
         if source["layer"] < len(superseded):
             rows, refreshed = keep(rows, superseded[source["layer"]], stays)
-        found.append({"refreshed": refreshed, **_write(rows, folder, source["parts"])})
+            if source["layer"]:  # not the manifest's
+                resumed = _summary(rows)
+        found.append({"refreshed": refreshed, "resumed": resumed, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(found, ASSEMBLED)
 
 
@@ -163,6 +173,19 @@ def _in(column: pa.ChunkedArray, keys: KeySet) -> np.ndarray:
     found = np.zeros(len(there), bool)
     found[there] = keys.has(column_keys(column))
     return found
+
+
+def _summary(rows: pa.Table) -> dict[str, Any]:
+    """A row of SUMMARY of manifest rows that a killed attempt has left."""
+    names = ("image_id", "status", "defects", "error_code", "error_message", "profile_issues")
+    told = rows.select(names).to_pylist()
+    # Which labels nobody knows, a manifest does not say: those rows that did not fail for them count as without defect.
+    unknown = [(UNKNOWN_LABEL,) if row["error_code"] == UNKNOWN_LABEL else () for row in told]
+    routes = [
+        route_name(tuple(row["defects"] or ()), labels) for row, labels in zip(told, unknown, strict=True)
+    ]
+    (summary,) = summarise(told, routes).to_pylist()
+    return dict(summary)
 
 
 def _as_manifest(table: pa.Table) -> pa.Table:

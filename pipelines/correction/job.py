@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
@@ -19,7 +20,6 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.data import Dataset
 from ray.exceptions import RayError
 
 from model.errors import CatalogRepairError, ConfigurationError, RunError, underway
@@ -93,15 +93,14 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
             forget_other_samples(run)
         write_run(config.output, describe(run, "running"))
         run.seconds["correct"] = 0.0
-        if run.inspection.pending:
-            with underway(), ray_session.our_errors():
+        with underway(), ray_session.our_errors():
+            if run.inspection.pending or any(layers.rows[1:]):
                 _work(run, known, repeated, layers, lock)
-        elif plan.fid_weights is not None:
-            run.fid_missing = "no image is new or changed"
-        with run.stage("assemble"), underway(), ray_session.our_errors():
-            _assemble(run, layers, known, facts)
+            with run.stage("assemble"):
+                _assemble(run, layers, known, facts)
+            _measure(run)
         run.seconds["total"] = time.perf_counter() - started
-        if run.assembled is not None:  # else the last one stays: it tells of the manifest that stays
+        if tells_something(run):
             write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
         if lock is not None:
@@ -162,11 +161,11 @@ def forget_other_samples(run: Run) -> None:
 
 
 def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
-    """Detect, correct and measure."""
+    """Detect and correct. Where killed attempts had finished all, what they are compared with may still be missing."""
     plan, inspection = run.plan, run.inspection
     logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
     detected = None
-    if plan.detector is not None:
+    if plan.detector is not None and inspection.pending:
         detected = storage.join(run.output, LABELS_FOLDER, run.name)
         with run.stage("detect"):
             run.detected = _detect(run, detected)
@@ -175,14 +174,27 @@ def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock |
         conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
         _correct(run, known, layers, ReadSettings(plan.label_map, detected, conflicts=conflicts), lock)
-    if plan.fid_weights is not None:
-        with run.stage("fid"):
-            try:
-                run.fid = _fid(run)
-            except (CatalogRepairError, RayError) as error:
-                # All images are corrected and committed: they are worth more than their measurement.
-                run.fid_missing = f"FID could not be computed: {error}"
-                logger.warning(run.fid_missing)
+
+
+def _measure(run: Run) -> None:
+    """FID of all that the next manifest has and the last one had not."""
+    if run.plan.fid_weights is None:
+        return
+    if not run.night.rows:
+        run.fid_missing = "no image is new or changed"
+        return
+    with run.stage("fid"):
+        try:
+            run.fid = _fid(run)
+        except (CatalogRepairError, RayError) as error:
+            # All images are corrected and committed: they are worth more than their measurement.
+            run.fid_missing = f"FID could not be computed: {error}"
+            logger.warning(run.fid_missing)
+
+
+def tells_something(run: Run) -> bool:
+    """Whether the run has a report of its own; else the last one stays, which tells of what the manifest has."""
+    return bool(run.night.rows) or not storage.exists(storage.join(run.output, REPORT))
 
 
 def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
@@ -213,14 +225,14 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
     check_conservation(run.inspection.ids, run.assembled.ids, run.plan.listing.units, written)
     check_parts(run.assembled.parts, written)
     run.statuses = run.assembled.statuses
+    for summary in run.assembled.resumed:
+        run.night.add(summary)
     run.dropped = earlier - (run.assembled.rows - run.totals.rows)
 
 
 def _publish(run: Run) -> None:
-    parts = report = None
-    if run.assembled is not None:
-        parts = run.assembled.parts
-        report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))]
+    parts = None if run.assembled is None else run.assembled.parts
+    report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))] or None
     publish(run.output, Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed))
 
 
@@ -274,9 +286,10 @@ def _correct(run: Run, known: Any, layers: Layers, read: ReadSettings, lock: Loc
         begun=run.folder.begun(attempt) if any(layers.rows) else None,
     )
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
-        done = (row for table in tables(_summaries(run, known, commit, read)) for row in table.to_pylist())
+        done = _summaries(run, known, commit, read)
         for summary in chain(done, copy_followers(commit, run.placement)):
             run.totals.add(summary)
+            run.night.add(summary)
             progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
             if not run.plan.config.retry_failed:  # what failed before may well fail again
                 run.totals.check_promising(run.plan.config.max_failed)
@@ -289,8 +302,8 @@ def _correct(run: Run, known: Any, layers: Layers, read: ReadSettings, lock: Loc
         )
 
 
-def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings) -> Dataset:
-    """The graph; nothing runs before it is iterated over."""
+def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings) -> Iterator[dict[str, Any]]:
+    """Rows of SUMMARY as the graph makes them; nothing runs before they are iterated over."""
     plan, placement, config = run.plan, run.placement, run.plan.config
     survey = run.inspection.survey
     configure(_block_bytes(plan, placement), _RETRIED)
@@ -318,11 +331,14 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         "batch_size": run.batch_size,
     }
     works = run.inspection.needed(compared.thresholds.get(CLEAN))
+    if not works:
+        return
     source = ray.data.from_arrow([work.table() for work in works])
     catalog = placement.read(source, read_works, {"settings": replace(read, compare=compared)})
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
     edited = placement.actors(decoded, Corrector, corrector, run.batch_size)
-    return placement.tasks(edited, commit_block, {"settings": commit})
+    for table in tables(placement.tasks(edited, commit_block, {"settings": commit})):
+        yield from table.to_pylist()
 
 
 def _block_bytes(plan: Plan, placement: Placement) -> int:
@@ -333,7 +349,7 @@ def _block_bytes(plan: Plan, placement: Placement) -> int:
 
 
 def _fid(run: Run) -> dict[str, Any]:
-    plan, routed = run.plan, run.totals.routes
+    plan, routed = run.plan, run.night.routes
     if plan.fid_weights is None:
         raise ValueError("FID needs weights")
     logger.info("computing FID and KID against %s", plan.reference.description)

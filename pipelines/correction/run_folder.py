@@ -40,7 +40,8 @@ _OF_AN_ATTEMPT = (
     REPORT,
 )
 _JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
-#: What killed attempts leave to the next one, in the order in which it may be removed: rows before what contradicts them.
+#: What killed attempts leave to the next one, in the order in which it may be removed: what contradicts rows after
+#: them.
 LEFT = (_JOURNAL, _BEGUN, SAMPLES_FOLDER)
 WORKING = (*_OF_AN_ATTEMPT, *LEFT)
 

@@ -44,7 +44,10 @@ class Run:
     started_at: datetime
     name: str
     inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
-    totals: Totals = field(default_factory=Totals)  # of what this run has corrected
+    totals: Totals = field(default_factory=Totals)  # of what this run has corrected itself
+    night: Totals = field(
+        default_factory=Totals
+    )  # with what killed attempts had finished: all since the last manifest
     assembled: Assembled | None = None  # the next manifest
     statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
     dropped: int = 0  # rows of the last manifest that are not in this one
@@ -65,8 +68,13 @@ class Run:
 
     @property
     def unchanged(self) -> int:
-        """Rows that needed no correction, because an earlier run, or a killed attempt at this one, had done them."""
-        return self.inspection.rows - self.inspection.pending + self.totals.refreshed
+        """Rows that needed no correction, because an earlier run had done them."""
+        return self.inspection.rows - self.night.rows
+
+    @property
+    def resumed(self) -> int:
+        """Rows that attempts had finished which were killed before they could publish."""
+        return self.night.rows - self.totals.rows
 
     @property
     def too_many_failed(self) -> bool:
@@ -74,9 +82,10 @@ class Run:
         return self.statuses["failed"] > self.plan.config.max_failed * self.inspection.rows
 
     @property
-    def images_per_second(self) -> float:
-        """Rows that were read over the wall time of the correcting stage."""
-        return (self.totals.rows + self.totals.refreshed) / max(self.seconds["correct"], 1e-9)
+    def images_per_second(self) -> float | None:
+        """Rows that were read over the wall time of the correcting stage; None where nothing was to be read."""
+        rows = self.totals.rows + self.totals.refreshed
+        return rows / self.seconds["correct"] if rows else None
 
     @property
     def precision(self) -> str:
@@ -103,7 +112,7 @@ class Run:
 
 def describe(run: Run, state: str) -> dict[str, Any]:
     """The content of run.json."""
-    totals = run.totals
+    night = run.night
     return {
         "state": state,
         "started_at": run.started_at.isoformat(),
@@ -114,18 +123,19 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "run": run.name,
         "rows_in": run.inspection.rows,
         "unchanged": run.unchanged,
-        "copied": run.totals.copied,
+        "resumed": run.resumed,
+        "copied": night.copied,
         "dropped": run.dropped,
         "detected": run.detected,
         "counts": {status: run.statuses[status] for status in STATUSES},
-        "corrected_now": {status: totals.statuses[status] for status in STATUSES},
-        "counts_by_route": {route: dict(counts) for route, counts in sorted(totals.routes.items())},
-        "errors": [asdict(error) for error in totals.top_errors],
-        "profile_issues": dict(sorted(totals.profile_issues.items())),
+        "corrected_now": {status: night.statuses[status] for status in STATUSES},
+        "counts_by_route": {route: dict(counts) for route, counts in sorted(night.routes.items())},
+        "errors": [asdict(error) for error in night.top_errors],
+        "profile_issues": dict(sorted(night.profile_issues.items())),
         "fid_missing": run.fid_missing,
         "seconds": run.seconds,
-        "core_seconds": dict(totals.seconds),
-        "images_per_second": run.images_per_second if "correct" in run.seconds else None,
+        "core_seconds": dict(run.totals.seconds),
+        "images_per_second": run.images_per_second,
     }
 
 
@@ -143,20 +153,21 @@ def versions() -> dict[str, str]:
 
 def write_run_report(run: Run) -> None:
     """Write the report's page and picture below OUTPUT/.run."""
-    plan, totals = run.plan, run.totals
-    defects = [defect for defect in plan.label_map.defects if defect in totals.routes]
+    plan, night = run.plan, run.night
+    defects = [defect for defect in plan.label_map.defects if defect in night.routes]
     summary = RunSummary(
-        counts_by_status={status: totals.statuses[status] for status in STATUSES},
-        counts_by_defect={defect: totals.routes[defect] for defect in defects},
+        counts_by_status={status: night.statuses[status] for status in STATUSES},
+        counts_by_defect={defect: night.routes[defect] for defect in defects},
         unchanged=run.unchanged,
+        resumed=run.resumed,
         duration_seconds=run.seconds["total"],
-        correcting_seconds=run.seconds["correct"],
+        images_per_second=run.images_per_second,
         started_at=run.started_at,
         model_version=plan.bundle.version,
         configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},
-        errors=totals.top_errors,
+        errors=night.top_errors,
         profile=None if plan.delivery.profile is None else plan.delivery.profile.name,
-        profile_issues=dict(sorted(totals.profile_issues.items())),
+        profile_issues=dict(sorted(night.profile_issues.items())),
         fid=run.fid,
         fid_missing=run.fid_missing,
         strips=_strips(run.folder, defects),

@@ -83,7 +83,7 @@ class Claims:
 
 def start_claims() -> "ActorHandle":
     """The actor of a run, on the driver's node; it ends when nobody refers to it any more."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3, scheduling_strategy=here)(Claims)
     handle: ActorHandle = actor.remote()
     return handle
@@ -156,11 +156,7 @@ def copy_parts(table: pa.Table, first: Any, settings: "CommitSettings") -> Itera
         finished = [_finish(follower, keys, rows, settings) for follower in followers]
         name = "copies-" + part_name(follower["place"] for follower in followers)
         write_object(storage.join(settings.journal, name), parquet_bytes(to_table(finished, MANIFEST)))
-        seconds = {
-            "decode_seconds": 0.0,
-            "generator_seconds": 0.0,
-            "commit_seconds": time.perf_counter() - started,
-        }
+        seconds = {"commit_seconds": time.perf_counter() - started}
         routes = [route_name(tuple(row["defects"]), ()) for row in finished]
         yield summarise(finished, routes, seconds, copied=len(finished))
 

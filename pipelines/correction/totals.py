@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -25,14 +26,14 @@ _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 def summarise(
     manifest: Sequence[Mapping[str, Any]],
     routes: Sequence[str],
-    seconds: Mapping[str, float],
+    seconds: Mapping[str, float] = MappingProxyType({}),
     refreshed: int = 0,
     copied: int = 0,
 ) -> pa.Table:
     """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
 
-    routes: each row's route. seconds: of one core, by stage. refreshed: rows beside these whose image is the one
-    corrected before. copied: how many of these got another row's image.
+    routes: each row's route. seconds: of one core, by stage, 0 where not given. refreshed: rows beside these whose
+    image is the one corrected before. copied: how many of these got another row's image.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -57,6 +58,7 @@ def summarise(
             for code, rows in sorted(errors.items())
         ],
         "profile_issues": [{"rule": rule, "count": count} for rule, count in sorted(issues.items())],
+        **dict.fromkeys(_STAGES, 0.0),
         **seconds,
     }
     return to_table([summary], SUMMARY)

@@ -24,6 +24,10 @@ class KilledError(Exception):
     """Stands for SIGKILL."""
 
 
+def killed(*_: object) -> None:
+    raise KilledError
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("bundle"))
@@ -154,7 +158,9 @@ def test_another_model_corrects_everything_anew(shop: Shop, tmp_path: Path) -> N
     }
 
 
-def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(shop: Shop) -> None:
+def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     catalog = rows(20)
     shop.write(catalog)
     shop.correct("--fid-samples", "10")
@@ -165,8 +171,14 @@ def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(sh
     shop.correct("--no-fid")
     catalog[0]["image"], catalog[5]["image"] = encode(picture(60)), encode(picture(61))
     shop.write(catalog[:8])
+    with monkeypatch.context() as patch:  # also where it is killed while it measures, and another one goes on
+        patch.setattr(job, "compute_fid", killed)
+        with pytest.raises(KilledError):
+            shop.correct("--fid-samples", "10")
     told = shop.correct("--fid-samples", "10")
-    assert told["corrected_now"]["corrected"] == 2
+    assert (told["corrected_now"]["corrected"], told["resumed"], told["unchanged"]) == (2, 2, 18)
+    assert "2 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
+    assert "2 of 2 images corrected" in (shop.output / "report" / "index.html").read_text()
     fid = json.loads((shop.output / "report" / "fid.json").read_text())
     assert {name: (one["n"], one["n_reference"]) for name, one in fid["defects"].items()} == {
         "watermark": (2, 4)
@@ -252,9 +264,6 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
 def test_what_a_killed_run_had_finished_is_not_done_again(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
-        raise KilledError
-
     catalog = rows(8)
     shop.write(catalog[:4], "a")
     shop.write(catalog[4:], "b")
@@ -275,7 +284,8 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     assert len(list((shop.output / ".run" / "journal").iterdir())) == 2
     (shop.folder / "first.parquet").rename(shop.folder / "catalog" / "a.parquet")
     told = shop.correct()
-    assert (told["unchanged"], told["corrected_now"]["corrected"]) == (7, 1)
+    assert (told["resumed"], told["unchanged"]) == (7, 0)
+    assert sum(told["corrected_now"].values()) == 8
     now = tree(shop.output / "images")
     assert len(shop.manifest()) == 8
     shop.output = tmp_path / "undisturbed"
@@ -287,9 +297,6 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new model is tried, killed before the first row of it is written, and given up for the old one."""
-
-    def killed(*_: object) -> None:
-        raise KilledError
 
     shop.write(rows(5))
     shop.correct()

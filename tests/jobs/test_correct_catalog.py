@@ -1,6 +1,9 @@
 import json
 import sys
+from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +12,13 @@ import ray
 
 from jobs import command
 from jobs.correct_catalog import main, parser, summary
+from pipelines.correction.config import CorrectionConfig, resolve
+from pipelines.correction.pending import Inspection
+from pipelines.correction.run_record import Run
+from pipelines.correction.survey import Survey
+from pipelines.correction.totals import Totals, summarise
 from pipelines.label_map import LabelMap
+from pipelines.placement import Placement
 from tests.catalogs import row, rows, write_bundle, write_catalog
 
 
@@ -163,7 +172,24 @@ def test_the_help_explains_outputs_and_exit_codes(capsys: pytest.CaptureFixture[
     assert "3 more images" in " ".join(text.split())
 
 
-def test_the_last_words_are_counts_a_table_and_places() -> None:
+def one_run(folder: Path, statuses: dict[str, int], **told: Any) -> Run:
+    """A run over 20 rows, of which `statuses` were worked on."""
+    write_catalog(folder / "catalog" / "a.parquet", rows(2))
+    config = CorrectionConfig((str(folder / "catalog"),), "/out", model=str(write_bundle(folder / "bundle")))
+    inspection = Inspection(Survey(0), rows=20)
+    seconds = {"correct": 4.0, "total": 9.0}
+    began = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    run = Run(resolve(config), Placement("cpu", 1, 1), began, "a", inspection, seconds=seconds, **told)
+    manifest = [
+        {"image_id": status, "status": status, "error_code": None} for status in Counter(statuses).elements()
+    ]
+    (row,) = summarise(manifest, ["watermark"] * len(manifest)).to_pylist()
+    for totals in (run.totals, run.night):
+        totals.add(row)
+    return run
+
+
+def test_the_last_words_are_counts_a_table_and_places(tmp_path: Path) -> None:
     row = {
         "n": 12,
         "fid_before": 200.125,
@@ -173,11 +199,20 @@ def test_the_last_words_are_counts_a_table_and_places() -> None:
         "note": "few images",
     }
     fid = {"defects": {"watermark": row, "wrong_angle": {**row, "n": 3}}}
-    statuses = {"corrected": 15, "failed": 1}
-    text = summary("/out", statuses, {"correct": 4.0, "total": 9.0}, fid, None)
+    run = one_run(tmp_path, {"corrected": 15, "failed": 1}, fid=fid)
+    text = summary(run)
+    assert "4 images are unchanged since an earlier run" in text
     counts = "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed"
     assert f"{counts}; 4.0 images/s while correcting, 9 s in all" in text
+    assert "interrupted" not in text
     assert "watermark    12      200.12          -      0.2500     0.0000" in text
     assert text.count("note: few images") == 1
     assert "report    /out/report/index.html" in text
-    assert "no FID: because" in summary("/out", statuses, {"correct": 4.0, "total": 9.0}, None, "because")
+    run.fid, run.fid_missing = None, "because"
+    assert "no FID: because" in summary(run)
+    run.totals = Totals()  # all of it had been finished
+    text = summary(run)
+    assert f"{counts}; 9 s in all" in text
+    assert "16 of these were finished before an earlier attempt was interrupted" in text
+    run.night = Totals()
+    assert "nothing was corrected" in summary(run)

@@ -107,7 +107,7 @@ def summary(text: str = "shirt-17", **changes: Any) -> RunSummary:
         counts_by_status={"corrected": 12_431, "passthrough": 6_984, "rejected": 212, "failed": 373},
         counts_by_defect={text: {"corrected": 9_820, "failed": 12}},
         duration_seconds=1422.3,
-        correcting_seconds=1200.0,
+        images_per_second=16.7,
         started_at=datetime(2025, 11, 22, 2, 0, tzinfo=timezone.utc),
         model_version="9f3c5e01" * 8,
         configuration={"catalog": [text], "fid": {"samples": 10_000, "label": text}},
@@ -229,9 +229,7 @@ def test_headline_adds_up() -> None:
 
 
 def test_a_run_of_nothing_is_a_page_too() -> None:
-    nothing = RunSummary(
-        {}, {}, 0.0, 0.0, datetime(2025, 1, 1), "0" * 64, {}, fid={"defects": {}, "features": {}}
-    )
+    nothing = RunSummary({}, {}, 0.0, datetime(2025, 1, 1), "0" * 64, {}, fid={"defects": {}, "features": {}})
     page = Page(render(nothing))
     assert "0 of 0 images corrected" in page.text
     assert "nothing to measure" in page.text
@@ -367,3 +365,11 @@ def test_a_marketplaces_rules_are_counted_where_there_is_a_profile() -> None:
 def test_images_that_earlier_runs_have_done_are_told_apart(unchanged: int, said: str) -> None:
     assert f"{said} by an earlier run" in Page(render(summary(unchanged=unchanged))).text
     assert "by an earlier run" not in Page(render(summary())).text
+
+
+@pytest.mark.parametrize(
+    ("resumed", "said"), [(1, "1 of these was finished"), (1234, "1,234 of these were finished")]
+)
+def test_what_a_killed_attempt_had_finished_is_told(resumed: int, said: str) -> None:
+    assert f"{said} before the run was interrupted" in Page(render(summary(resumed=resumed))).text
+    assert "interrupted" not in Page(render(summary())).text

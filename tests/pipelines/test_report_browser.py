@@ -45,7 +45,6 @@ def page(attacks: Sequence[str] = ATTACKS) -> str:
             counts_by_status={"corrected": 1, "failed": len(errors)},
             counts_by_defect={f"{number} {text}": {"corrected": 1} for number, text in named.items()},
             duration_seconds=1.0,
-            correcting_seconds=1.0,
             started_at=datetime(2026, 1, 1, tzinfo=timezone.utc),
             model_version="m" * 64,
             configuration={
