@@ -146,9 +146,11 @@ def _decode(
 
 
 def _purpose(decoded: dict[str, Any], known: Known) -> str:
-    """What is to be done with an image now that its bytes are known; adds its `image_key`."""
+    """What is to be done with an image now that its bytes are known; adds its `image_key`, where it may have one."""
     if decoded["purpose"] == COMPARE:
         return COMPARE
+    if decoded["work_key"] is None:
+        return CORRECT
     decoded["image_key"] = key = image_key(decoded["work_key"], decoded["input_sha256"])
     return REFRESH if known.images.copies(to_keys([key]))[0] == 1 else CORRECT
 

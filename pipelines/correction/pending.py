@@ -27,7 +27,6 @@ from pipelines.correction.row_keys import (
     KEY,
     IdSums,
     id_keys,
-    key_of,
     keys_column,
     route_text,
     row_key,
@@ -52,7 +51,8 @@ _PLAN_ROWS = 2048
 _NO_KEY = bytes(16)
 
 #: One row for each of the catalog's. copies: how many manifest rows there are already; pending: it needs work. row_key
-#: is null where the storage does not say enough; the last two are null where the row needs no work.
+#: is null where the storage does not say enough; the last two are null where the row needs no work, and work_key where
+#: its id occurs more than once: whatever its image is, it is corrected.
 PLAN = pa.schema(
     [
         ("id_key", KEY),
@@ -262,23 +262,21 @@ def _plan(
     copies = fetched(settings.known).rows.copies(to_keys([key or _NO_KEY for key in keys]))
     copies[[key is None for key in keys]] = 0
     todo = copies != 1
+    contested = np.zeros(len(rows), bool)
     repeated = fetched(settings.repeated)
     if repeated:
         contested = repeated.contested.has(ids)
         todo = (todo & ~repeated.settled.has(ids)) | contested
         counts = repeated.rows(ids)
         keys = [refused_key(key, count) if count else key for key, count in zip(keys, counts, strict=True)]
-        # What is found of one row of an id is not what is found of all: their images have keys of their own.
-        works = [
-            key_of("repeated", work.hex()) if one else work
-            for work, one in zip(works, contested, strict=True)
-        ]
+    # Where one row of an id is done and another is not, both have the key of the same image: none is looked up by it.
+    lookable = todo & ~contested
     columns = [
         keys_column(ids),
         pa.array(keys, KEY),
         pa.array(copies, pa.int32()),
         pa.array(todo),
-        pa.array([work if pending else None for work, pending in zip(works, todo, strict=True)], KEY),
+        pa.array([work if needs else None for work, needs in zip(works, lookable, strict=True)], KEY),
         pa.array(
             [version if pending else None for version, pending in zip(versions, todo, strict=True)],
             pa.string(),

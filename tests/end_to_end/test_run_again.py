@@ -264,19 +264,21 @@ def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(
 def test_what_a_killed_run_had_finished_is_not_done_again(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    twice = row("twice", "watermark", image=encode(picture(20)))
     catalog = rows(8)
-    shop.write(catalog[:4], "a")
-    shop.write(catalog[4:], "b")
+    shop.write([*catalog[:4], twice], "a")
+    shop.write([*catalog[4:], twice], "b")
     with monkeypatch.context() as patch:
         patch.setattr(job, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
+    (copied,) = shop.output.glob(".run/journal/*/copies-*")
+    copied.unlink()  # it is killed before the second of two rows is there
     assert not (shop.output / "manifest").exists()
     assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
     # In the second attempt one image is another; it is killed as well, and then the image is the first one again.
-    write_catalog(shop.folder / "first.parquet", catalog[:4])
     (shop.folder / "catalog" / "a.parquet").rename(shop.folder / "first.parquet")
-    shop.write([{**catalog[0], "image": encode(picture(9))}, *catalog[1:4]], "a")
+    shop.write([{**catalog[0], "image": encode(picture(9))}, *catalog[1:4], twice], "a")
     with monkeypatch.context() as patch:
         patch.setattr(job, "publish", killed)
         with pytest.raises(KilledError):
@@ -285,9 +287,9 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     (shop.folder / "first.parquet").rename(shop.folder / "catalog" / "a.parquet")
     told = shop.correct()
     assert (told["resumed"], told["unchanged"]) == (7, 0)
-    assert sum(told["corrected_now"].values()) == 8
+    assert sum(told["corrected_now"].values()) == 10
     now = tree(shop.output / "images")
-    assert len(shop.manifest()) == 8
+    assert len(shop.manifest()) == 9
     shop.output = tmp_path / "undisturbed"
     shop.correct()
     assert tree(shop.output / "images") == now
