@@ -43,8 +43,8 @@ def check_conservation(
     named = "; ".join(f"{what}: {', '.join(map(repr, sorted(ids)[:_NAMED]))}" for what, ids in where if ids)
     raise RunError(
         f"rows were lost or doubled: {catalog.rows} in the catalog, {manifest.rows} for the manifest, ids differ in "
-        f"{len(buckets)} of {len(catalog.counts)} buckets, and there {named}; nothing was published: run again, and "
-        "report this"
+        f"{len(buckets)} of {len(catalog.counts)} buckets, and there {named}; nothing was published: run again "
+        "(if it comes again, with --overwrite), and report this"
     )
 
 
