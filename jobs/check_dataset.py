@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p = command.Parser("check_dataset.py", description=__doc__, formatter_class=command.HelpFormatter)
     add = p.add_argument
     command.add_data(p, "taken together, as a training takes them")
-    add("--output", required=True, metavar="URI", help="folder for the report")
+    add("--output", required=True, type=command.destination, metavar="URI", help="folder for the report")
     add(
         "--strict",
         action="store_true",

@@ -16,6 +16,12 @@ EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same co
 EXIT_TOO_MANY_FAILED = 3  # outputs are kept
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 
+#: Schemes that no job can write to, and why.
+_NO_DESTINATIONS = {
+    **dict.fromkeys(("http", "https"), "it can only be read"),
+    "memory": "no other process would see it",
+}
+
 logger = logging.getLogger("jobs")
 
 
@@ -73,6 +79,16 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """An argument type: a whole number from 0."""
     return _at_least(0, text)
+
+
+def destination(uri: str) -> str:
+    """An argument type: the URI of a folder for outputs, not in a place that is only read or that one process has."""
+    scheme = uri.partition("://")[0].lower()
+    if scheme in _NO_DESTINATIONS and "://" in uri:
+        raise argparse.ArgumentTypeError(
+            f"{uri!r}: {_NO_DESTINATIONS[scheme]}; give a local folder or an s3:// URI"
+        )
+    return uri
 
 
 def _at_least(smallest: int, text: str) -> int:

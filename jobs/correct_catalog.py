@@ -75,7 +75,13 @@ def _add_data(group: Any) -> None:
         metavar="URI",
         help="parquet files or folders with them",
     )
-    group.add_argument("--output", required=True, metavar="URI", help="folder for everything that is written")
+    group.add_argument(
+        "--output",
+        required=True,
+        type=command.destination,
+        metavar="URI",
+        help="folder for everything that is written",
+    )
     group.add_argument("--model", metavar="URI", help="model bundle (default: the starter in model/starter)")
     group.add_argument(
         "--label-map",

@@ -46,7 +46,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="model bundles, as jobs/train.py writes them; a defect that one does not know is a dash",
     )
-    add("--output", required=True, metavar="URI", help="folder for the tables and pictures")
+    add(
+        "--output",
+        required=True,
+        type=command.destination,
+        metavar="URI",
+        help="folder for the tables and pictures",
+    )
     add(
         "--samples",
         type=command.positive,

@@ -34,7 +34,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("make_sample_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
     p.add_argument(
-        "--output", required=True, metavar="URI", help="folder for catalog/, truth/, reference/, photos/"
+        "--output",
+        required=True,
+        type=command.destination,
+        metavar="URI",
+        help="folder for catalog/, truth/, reference/, photos/",
     )
     p.add_argument("--images", type=int, default=200, metavar="N", help="rows of the catalog")
     p.add_argument("--seed", type=int, default=0, help="another seed is another catalog of other products")

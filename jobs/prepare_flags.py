@@ -42,6 +42,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument(
         "--output",
         required=True,
+        type=command.destination,
         metavar="URI",
         help="folder for shards/, label_map.yaml, report/ and dataset.json",
     )

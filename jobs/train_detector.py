@@ -53,7 +53,13 @@ def parser() -> command.Parser:
 def _add_what(p: argparse.ArgumentParser) -> None:
     add = p.add_argument
     command.add_data(p, "mixed")
-    add("--output", required=True, metavar="URI", help="folder for the bundle, checkpoints and history")
+    add(
+        "--output",
+        required=True,
+        type=command.destination,
+        metavar="URI",
+        help="folder for the bundle, checkpoints and history",
+    )
     add(
         "--backbone",
         choices=tuple(BACKBONES),

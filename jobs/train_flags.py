@@ -38,6 +38,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     add(
         "--output",
         required=True,
+        type=command.destination,
         metavar="URI",
         help="folder for the bundle, checkpoints, history and sample grids",
     )

@@ -67,7 +67,7 @@ def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
         raise ConfigurationError("an empty URI; give a local path, file:// or s3:// URI")
     try:
         fs, path = _open(os.path.expanduser(uri))  # noqa: PTH111 (a URI)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:  # some clients connect at once
         raise ConfigurationError(
             f"cannot use {uri!r}: {error}; give a local path, file:// or s3:// URI"
         ) from error

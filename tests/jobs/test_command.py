@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs import command
+
 FAILING = """
 from jobs import command
 def main(argv):
@@ -25,3 +27,17 @@ def test_an_unforeseen_error_is_one_line(level: str, has_traceback: bool, reposi
     )
     assert ("Traceback" in found.stderr) == has_traceback
     assert has_traceback or len(found.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("uri", ["https://cdn.example.com/x", "HTTP://x/y", "memory://x"])
+def test_an_output_that_cannot_be_written_is_refused_by_its_flag(
+    uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = command.Parser("job")
+    parser.add_argument("--output", type=command.destination)
+    for writable in ("out", "s3://bucket/out", "file:///out", "https", "memory/x"):
+        assert parser.parse_args(["--output", writable]).output == writable
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--output", uri])
+    assert caught.value.code == command.EXIT_USAGE
+    assert "argument --output" in capsys.readouterr().err
