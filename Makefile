@@ -25,7 +25,7 @@ demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the im
 
 test: lint  ## lint, types and the whole test suite
 	$(BIN)/python -m pytest -m "not ray" --numprocesses 2 --dist loadfile --durations 20
-	$(BIN)/python -m pytest -m ray --durations 40
+	$(BIN)/python -m pytest -m ray --numprocesses 2 --dist loadfile --durations 40
 
 test-s3: $(VENV)/installed  ## storage tests on Ceph's S3 gateway too (Debian: radosgw ceph-mon ceph-osd curl)
 	CEPH=1 $(BIN)/python -m pytest tests/pipelines/test_storage_servers.py tests/pipelines/test_s3.py tests/pipelines/test_lock.py

@@ -48,6 +48,14 @@ def kill_worker(
     )
 
 
+def kill_claims(stage: Stage, entry: Entry, driver: Driver, node: RayNode, at: float) -> None:
+    """SIGKILL, at the progress `at`, to the actor that knows which images the run has met; it has no blocks."""
+    sightings = Sightings([node], CLAIMS)
+    driver.wait_until(lambda: stage.progress(entry.scenario) >= at and sightings.look().now)
+    os.kill(sightings.now[0], signal.SIGKILL)
+    entry.events.append(f"SIGKILL of the actor of claims at {stage.progress(entry.scenario):.0%}")
+
+
 def kill_node(stage: Stage, entry: Entry, driver: Driver, node: RayNode, blocks: int) -> None:
     """SIGKILL to all of `node`, in the `blocks`-th block that is seen there."""
     sightings = Sightings([node], CORRECTING, DECODING, COMMITTING)

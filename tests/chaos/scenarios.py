@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 from pipelines import storage
 from pipelines.correction.run_folder import SUCCESS
 from pipelines.lock import FOLDER
-from tests.chaos.kills import CLAIMS, COMMITTING, CORRECTING, DECODING, kill_driver, kill_node, kill_worker
+from tests.chaos.kills import (
+    COMMITTING,
+    CORRECTING,
+    DECODING,
+    kill_claims,
+    kill_driver,
+    kill_node,
+    kill_worker,
+)
 from tests.chaos.ledger import Entry, files_below, read_manifest
 from tests.chaos.reader import Reader, read_whole, states
 from tests.chaos.stage import Driver, Stage, second_node
@@ -44,7 +52,11 @@ def committing(stage: Stage) -> Iterator[Entry]:
 
 def claims(stage: Stage) -> Iterator[Entry]:
     """The actor dies that knows which images have been met before."""
-    yield _worker_dies(stage, "claims", CLAIMS)
+    with stage.entry("claims") as entry:
+        job = stage.start("claims")
+        kill_claims(stage, entry, job, stage.head, stage.share("claims", 0.01, 0.3))
+        job.finish()
+    yield entry
 
 
 def _worker_dies(stage: Stage, name: str, word: str) -> Entry:
