@@ -41,25 +41,32 @@ from pipelines.resize import resize_bicubic
 from pipelines.schemas import CATALOG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Distinct pictures; larger catalogs repeat them under other ids.
-PICTURES = 48
+#: Scenes that are drawn; larger catalogs have them again with another pixel, since equal files are corrected once.
+SCENES = 48
 
 
 def write_catalog(path: Path, images: int) -> list[bytes]:
-    """A catalog of `images` drawn photos whose labels name one defect each; returns the distinct photos."""
-    photos = [encode_image(draw_scene(f"bench-{index}", 0).photo) for index in range(min(images, PICTURES))]
+    """A catalog of `images` drawn photos whose labels name one defect each; returns one photo of each scene."""
+    scenes = [draw_scene(f"bench-{index}", 0).photo for index in range(min(images, SCENES))]
     labels = cycle(LabelMap.parse(load_bundle(STARTER).label_map, "starter").defects)
     rows = [
         {
             "image_id": f"image-{index}",
-            "image": photos[index % len(photos)],
+            "image": encode_image(_with_corner(scenes[index % len(scenes)], index)),
             "labels": [{"label": next(labels), "score": 0.9}],
             "product_type": "drawn",
         }
         for index in range(images)
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=CATALOG), path)
-    return photos
+    return [row["image"] for row in rows[: len(scenes)]]
+
+
+def _with_corner(photo: np.ndarray, number: int) -> np.ndarray:
+    """The photo with a corner of 8 by 8 pixels, a block of a JPEG, that no other number has."""
+    marked = photo.copy()
+    marked[:8, :8] = (number // 1024 * 16, number // 32 % 32 * 8, number % 32 * 8)
+    return marked
 
 
 def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: Connection) -> None:
