@@ -135,12 +135,13 @@ class Stage:
         *flags: str,
         night: Night | None = None,
         own_ray: bool = False,
+        poison: bool = True,
         dies: tuple[str, ...] = (),
     ) -> Driver:
         """The job; its log is `folder`/<scenario>-<number>.log.
 
-        own_ray: it starts a Ray of its own, without poison's hook. dies: arguments of `dying`, when it is to kill
-        itself.
+        own_ray: it starts a Ray of its own, in which poison is poison if `poison` says so. dies: arguments of `dying`,
+        when it is to kill itself.
         """
         number = self._runs[scenario] = self._runs.get(scenario, 0) + 1
         catalog = storage.join(self.root, "catalogs", (night or self.first).name)
@@ -165,6 +166,7 @@ class Stage:
         if own_ray:
             self._ray_folders.append(tempfile.mkdtemp(prefix="ray-"))  # short: names of sockets lie below it
             settings["RAY_TMPDIR"] = self._ray_folders[-1]
+            settings |= POISONOUS if poison else {}
         else:
             settings["RAY_ADDRESS"] = self.head.address
         driver = Driver(line, settings, self.folder / f"{scenario}-{number}.log")
