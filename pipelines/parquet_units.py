@@ -5,6 +5,7 @@ actors on every CPU of a small machine they would wait for ever. These units are
 claim what they need, and since a unit names its rows, limits are exact and outputs the same in every run.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -88,11 +89,14 @@ def list_units(
 
     flag: the command-line flag that `uris` come from, for messages. check: raises ConfigurationError for a
     schema that does not serve; gets the file's URI as well. Raises ConfigurationError where nothing is
-    found or a file cannot be read.
+    found, a file is named twice, or one cannot be read.
     """
     files = [file for uri in uris for file in _files(uri, flag)]
     if not files:
         raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}")
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise ConfigurationError(f"{flag}: {twice[0]} is there twice; name each file, or its folder, once")
     units: list[Unit] = []
     filled: set[str] = set()
     rows = stored = 0

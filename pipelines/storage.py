@@ -89,9 +89,11 @@ def is_local(uri: str) -> bool:
 
 
 def absolute(uri: str) -> str:
-    """`uri` in a form that means the same in every worker: local paths become absolute, other URIs stay."""
+    """`uri` in a form that means the same in every worker and every run: local paths become absolute, a last slash
+    goes.
+    """
     fs, path = resolve(uri)
-    return path if isinstance(fs, LocalFileSystem) else uri
+    return path if isinstance(fs, LocalFileSystem) else uri.rstrip("/")
 
 
 def join(uri: str, *parts: str) -> str:

@@ -12,9 +12,18 @@ import ray
 import ray.data
 
 from pipelines import storage
-from pipelines.correction.known import Known, fetched, read_part
+from pipelines.correction.known import Known, fetched, read_part, read_parts
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
-from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys
+from pipelines.correction.row_keys import (
+    KEY,
+    IdSums,
+    KeySet,
+    column_keys,
+    id_keys,
+    keys_column,
+    result_key,
+    to_keys,
+)
 from pipelines.correction.rows import REFRESHED, SUMMARY
 from pipelines.correction.run_folder import MANIFEST as MANIFEST_FOLDER
 from pipelines.correction.run_folder import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
@@ -36,6 +45,7 @@ ASSEMBLED = pa.schema(
         ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
         ("id_sums", pa.binary()),
         ("resumed", pa.struct(list(SUMMARY))),  # of a killed attempt's rows; null elsewhere
+        ("shown", pa.list_(KEY)),  # see `Staying`
     ]
 )
 
@@ -45,12 +55,14 @@ class Staying:
     """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order.
 
     refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and where all
-    of a catalog's files were written anew it has a row for each of the manifest's.
+    of a catalog's files were written anew it has a row for each of the manifest's. shown: `row_keys.result_key`s of
+    pictures that several attempts have left for FID and the report.
     """
 
     rows: KeySet
     images: KeySet
     refreshed: pa.Table
+    shown: KeySet = field(default_factory=KeySet)
 
 
 @dataclass
@@ -66,6 +78,8 @@ class Assembled:
         default_factory=list
     )  # rows of SUMMARY, of what killed attempts had finished
 
+    shown: set[bytes] = field(default_factory=set)  # those of `Staying.shown` that are of its rows
+
     def merge(self, table: pa.Table) -> None:
         """Add rows of ASSEMBLED."""
         for row in table.to_pylist():
@@ -75,6 +89,7 @@ class Assembled:
             self.statuses.update(dict(zip(STATUSES, row["statuses"], strict=True)))
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
             self.resumed += [row["resumed"]] if row["resumed"] else []
+            self.shown.update(row["shown"])
 
 
 def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) -> Iterator[pa.Table]:
@@ -95,19 +110,26 @@ def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) ->
             yield pa.Table.from_pylist([{"parts": group, "layer": layer}], SOURCE)
 
 
-def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> Staying:
+def find_staying(
+    plan_parts: Sequence[str], refreshed_parts: Sequence[str], picture_parts: Sequence[str] = ()
+) -> Staying:
     """What the plan and the correction found of earlier rows. For a task. Raises StorageReadError."""
     keys = [KeySet().keys]
-    for part in plan_parts:
-        table = read_part(part, ("row_key", "pending"))
+    for table in read_parts(plan_parts, ("row_key", "pending")):
         keys.append(column_keys(table.column("row_key").filter(pc.invert(table.column("pending")))))
     refreshed = pa.concat_tables(
-        [_compact(REFRESHED.empty_table()), *(_compact(read_part(part)) for part in refreshed_parts)]
+        [_compact(REFRESHED.empty_table()), *map(_compact, read_parts(refreshed_parts))]
     )
     refreshed = refreshed.unify_dictionaries().combine_chunks()
     images = column_keys(refreshed.column("image_key"))
     values = refreshed.drop_columns("image_key").take(pa.array(np.argsort(images)))
-    return Staying(KeySet(np.concatenate(keys)), KeySet(images), values)
+    shown = [column_keys(table.column("result")) for table in read_parts(picture_parts, ("result",))]
+    return Staying(
+        KeySet(np.concatenate(keys)),
+        KeySet(images),
+        values,
+        KeySet(np.unique(np.concatenate([KeySet().keys, *shown]))),
+    )
 
 
 def _compact(refreshed: pa.Table) -> pa.Table:
@@ -129,17 +151,20 @@ def assemble(
 
     folder: where parts go. Layers of `known` are those of earlier runs; behind them is this run's journal.
     """
-    superseded = fetched(known).superseded
-    stays = ray.get(staying) if isinstance(staying, ray.ObjectRef) else staying
+    earlier, stays = fetched(known), fetched(staying)
+    superseded = earlier.superseded
     found = []
     for source in table.to_pylist():
         rows = pa.concat_tables([_as_manifest(read_part(part)) for part in source["parts"]])
         refreshed, resumed = 0, None
         if source["layer"] < len(superseded):
+            if earlier.retry_failed:
+                rows = rows.filter(pc.not_equal(rows.column("status"), "failed"))
             rows, refreshed = keep(rows, superseded[source["layer"]], stays)
             if source["layer"]:  # not the manifest's
                 resumed = _summary(rows)
-        found.append({"refreshed": refreshed, "resumed": resumed, **_write(rows, folder, source["parts"])})
+        told = {"refreshed": refreshed, "resumed": resumed, "shown": _shown(rows, stays.shown)}
+        found.append({**told, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(found, ASSEMBLED)
 
 
@@ -173,6 +198,15 @@ def _in(column: pa.ChunkedArray, keys: KeySet) -> np.ndarray:
     found = np.zeros(len(there), bool)
     found[there] = keys.has(column_keys(column))
     return found
+
+
+def _shown(rows: pa.Table, pictures: KeySet) -> list[bytes]:
+    """Which of `pictures` are of `rows`."""
+    if not len(pictures):
+        return []
+    told = rows.select(["image_id", "input_sha256", "defects"]).to_pylist()
+    keys = to_keys([result_key(row["image_id"], row["input_sha256"], row["defects"] or ()) for row in told])
+    return list(keys_column(keys[pictures.has(keys)]).to_pylist())
 
 
 def _summary(rows: pa.Table) -> dict[str, Any]:
@@ -222,13 +256,18 @@ def assemble_parts(
     rows: Sequence[Sequence[float]],
     known: "ray.ObjectRef[Known]",
     folder: RunFolder,
+    pictures: Sequence[str] = (),
 ) -> Assembled:
     """The next manifest from what earlier runs left and, last of `layers`, this run's journal; on Ray.
 
-    rows: of each layer's parts, about. Raises what tasks raise.
+    rows: of each layer's parts, about. pictures: parts of samples and strips, see `Staying.shown`. Raises what tasks
+    raise.
     """
-    found = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying).remote(
-        storage.list_files(folder.at(PLAN_FOLDER)), storage.list_files(folder.at(REFRESHED_FOLDER))
+    find: Any = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying)
+    found = find.remote(
+        storage.list_files(folder.at(PLAN_FOLDER)),
+        storage.list_files(folder.at(REFRESHED_FOLDER)),
+        list(pictures),
     )
     settings = {"folder": folder.at(MANIFEST_FOLDER), "known": known, "staying": found}
     assembled = Assembled()

@@ -24,6 +24,7 @@ from pipelines.correction.gate_detector import Remaining
 from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import image_uri
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
+from pipelines.correction.row_keys import result_key
 from pipelines.correction.rows import (
     BEGUN,
     COPY,
@@ -60,17 +61,22 @@ class CommitSettings:
     """What committing needs to know; small, it travels with every task."""
 
     output: str
-    journal: str  # folder of this attempt's manifest rows
+    attempt: str  # names the folders of what it writes
     model_version: str
     config_hash: str
     groups: Mapping[str, str]  # of each defect
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-    begun: str | None = (
-        None  # folder of ids whose images may be replaced; None: no earlier row tells of any image
-    )
+    by_type: bool = False  # see `same_bytes.content_key`
+    # Write down whose images may be replaced; not needed where no earlier row tells of any image.
+    tell_begun: bool = False
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @property
+    def journal(self) -> str:
+        """Folder of this attempt's manifest rows."""
+        return RunFolder(self.output).journal(self.attempt)
 
 
 @dataclass
@@ -179,13 +185,22 @@ def _strip(
     row: dict[str, Any], before: np.ndarray, after: np.ndarray, rejected: str | None
 ) -> dict[str, Any]:
     pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
-    return {**{name: row[name] for name in ("image_id", "route", "product_type")}, **pictures}
+    return {
+        **{name: row[name] for name in ("image_id", "route", "product_type")},
+        "result": _result(row),
+        **pictures,
+    }
+
+
+def _result(row: dict[str, Any]) -> bytes:
+    return result_key(row["image_id"], row["input_sha256"], row["defects"])
 
 
 def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
     pixels = {"before": before, "after": after}
     return {
         **{name: row[name] for name in ("image_id", "route")},
+        "result": _result(row),
         **{
             name: None if image is None else encode_image(resize_bicubic(image, FID_SIDE, FID_SIDE), "png")
             for name, image in pixels.items()
@@ -214,9 +229,10 @@ def _tell_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
         for row in rows
         if row["purpose"] in (CORRECT, COPY) and row["defects"] and row["error_code"] is None
     ]
-    if settings.begun is not None and found:
+    if settings.tell_begun and found:
         name = part_name(row["place"] for row in rows)
-        write_object(storage.join(settings.begun, name), parquet_bytes(to_table(found, BEGUN)))
+        folder = RunFolder(settings.output).begun(settings.attempt)
+        write_object(storage.join(folder, name), parquet_bytes(to_table(found, BEGUN)))
 
 
 def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
@@ -227,8 +243,8 @@ def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: Co
         (settings.journal, MANIFEST, [done.manifest for done in committed if done.manifest]),
         (run.at(REFRESHED_FOLDER), REFRESHED, [row for row in rows if row["purpose"] == REFRESH]),
         (run.at(FOLLOWERS_FOLDER), FOLLOWER, [row for row in rows if row["purpose"] == COPY]),
-        (run.at(SAMPLES), SAMPLE, [done.sample for done in committed if done.sample]),
-        (run.at(STRIPS), STRIP, [done.strip for done in committed if done.strip]),
+        (run.at(SAMPLES, settings.attempt), SAMPLE, [done.sample for done in committed if done.sample]),
+        (run.at(STRIPS, settings.attempt), STRIP, [done.strip for done in committed if done.strip]),
     )
     # Samples first: a manifest row means that everything of its image is there.
     for folder, schema, found in reversed(parts):

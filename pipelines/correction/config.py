@@ -137,17 +137,23 @@ class Plan:
         """Of all that decides a manifest row besides the catalog's."""
         return " ".join((self.bundle.version, self.config_hash(precision), self.config.output))
 
-    def commit_settings(self, precision: str, journal: str) -> CommitSettings:
-        """For the committing tasks; `precision` is the one computed in, `journal` the folder for manifest rows."""
+    @property
+    def judges_by_type(self) -> bool:
+        """Whether one image may be published as one product's and rejected as another's."""
+        return self.delivery.detector is not None and any(rule.product_types for rule in self.label_map.rules)
+
+    def commit_settings(self, precision: str, attempt: str) -> CommitSettings:
+        """For the committing tasks of an attempt; `precision` is the one computed in."""
         config = self.config
         return CommitSettings(
             output=config.output,
-            journal=journal,
+            attempt=attempt,
             model_version=self.bundle.version,
             config_hash=self.config_hash(precision),
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
             delivery=self.delivery,
             limits=config.limits,
+            by_type=self.judges_by_type,
         )
 
     def config_hash(self, precision: str) -> str:

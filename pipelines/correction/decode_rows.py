@@ -16,7 +16,7 @@ from ray.actor import ActorHandle
 from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.known import Known, fetched
 from pipelines.correction.repeated import DUPLICATE_ID
-from pipelines.correction.row_keys import image_key, to_keys
+from pipelines.correction.row_keys import TOLD, image_key, to_keys
 from pipelines.correction.rows import COMPARE, COPY, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
 from pipelines.correction.same_bytes import UNKNOWN_LABEL, claim
 from pipelines.correction.survey import route_name
@@ -27,6 +27,8 @@ from pipelines.fit import fit_inside
 from pipelines.label_map import LabelMap, Route
 from pipelines.sampling import Sample
 
+#: Codes of rows that another image at the same place would not mend.
+_WHEREVER = {DUPLICATE_ID, "no_image", "too_many_bytes"}
 #: Rows held decoded at a time.
 _BATCH = 16
 #: Uploads fetched at once in one task: each waits for storage, not for a CPU.
@@ -38,7 +40,7 @@ class DecodeSettings:
     """What decoding needs to know; small, it travels with every task.
 
     sample, strips: who is kept for FID and for the report's pictures. known: what earlier runs did. claims: knows which
-    images this run has met.
+    images this run has met; by_type: see `same_bytes.content_key`.
     """
 
     label_map: LabelMap
@@ -50,6 +52,7 @@ class DecodeSettings:
     allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
     known: "Known | ray.ObjectRef[Known]" = field(default_factory=Known)
     claims: ActorHandle | None = None
+    by_type: bool = False
 
 
 def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
@@ -59,7 +62,7 @@ def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
         rows = table.slice(start, _BATCH).to_pylist()
         uploads = fetch_uploads(rows, settings.limits, settings.allowed)
         decoded = [_identify(row, upload, settings, known) for row, upload in zip(rows, uploads, strict=True)]
-        claim(settings.claims, decoded)
+        claim(settings.claims, decoded, settings.by_type)
         for one, row, upload in zip(decoded, rows, uploads, strict=True):
             if one["error_code"] is None:
                 _decode(one, row, upload, settings)
@@ -109,7 +112,17 @@ def _identify(
             _check_labels(route, settings.label_map)
     except ImageError as error:
         found |= {"error_code": error.code, "error_message": error.message}
+    if not _is_as_told(found):
+        found["row_key"] = None  # the next run looks again
     return {**found, "decode_seconds": time.perf_counter() - started}
+
+
+def _is_as_told(found: Mapping[str, Any]) -> bool:
+    """False where the catalog knows the hash of an image that was not at its place, at least not yet."""
+    version = found["input_version"] or ""
+    if not version.startswith(TOLD) or found["error_code"] in _WHEREVER:
+        return True
+    return bool(version.removeprefix(TOLD).lower() == found.get("input_sha256"))
 
 
 def _decode(

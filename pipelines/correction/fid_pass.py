@@ -5,7 +5,8 @@ defect.
 import json
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ class FidSettings:
     reference: Reference
     weights: Path
     images: int  # about as many as there will be, for the progress line
+    shown: frozenset[bytes] | None = None  # see `fid_images.read_source`
+    # By defect, how many samples there should be; 0 where that is not known.
+    wanted: Mapping[str, int] = field(
+        default_factory=dict
+    )  # by defect, images to be measured, where that is known
 
 
 def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
@@ -55,6 +61,11 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
         before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
         caveats = ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
         broken = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
+        if after.n < settings.wanted.get(defect, 0):
+            caveats.append(
+                f"{after.n} of {settings.wanted[defect]} corrected images are measured: an interrupted attempt kept no "
+                "samples of the others"
+            )
         if broken:
             caveats.append(f"{broken} reference images cannot be decoded and are left out")
         rows[defect] = fid_row(before, after, reference, caveats)
@@ -112,7 +123,7 @@ def _collect(
     step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
     source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
-    images = placement.read(source, read_source, {"reference": settings.reference})
+    images = placement.read(source, read_source, {"reference": settings.reference, "shown": settings.shown})
     features = placement.actors(
         images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, BATCH
     )

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
@@ -81,7 +81,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
     with ray_session.our_errors():
         busy = -(-plan.listing.rows // BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)
-        run = begin(plan, placement)
+        run = begin(plan, placement, lock)
         run.seconds["start"] = time.perf_counter() - started
         layers = Layers() if config.overwrite else run.folder.layers()
         known, facts = find_known(layers, config.retry_failed)
@@ -103,22 +103,21 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         if tells_something(run):
             write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
-        if lock is not None:
-            lock.confirm()
-        _publish(run)
+        _publish(run, lock)
     return run
 
 
-def begin(plan: Plan, placement: Placement) -> Run:
+def begin(plan: Plan, placement: Placement, lock: Lock | None = None) -> Run:
     """Finish what an interrupted run was publishing, and clear the place for this one."""
     folder = RunFolder(plan.config.output)
-    if finish_publishing(plan.config.output):
+    if finish_publishing(plan.config.output, _confirm(lock)):
         logger.info("an earlier run was interrupted while it published its manifest: that is done now")
+    interrupted = storage.exists(folder.at(RUN))
     folder.begin_attempt()
     storage.remove_unfinished(plan.config.output)
     now = datetime.now(timezone.utc)
     name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    return Run(plan, placement, now, name, fid_missing=plan.fid_missing)
+    return Run(plan, placement, now, name, interrupted, fid_missing=plan.fid_missing)
 
 
 def inspect(run: Run, known: Any, published: int) -> Repeated:
@@ -165,8 +164,9 @@ def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock |
     plan, inspection = run.plan, run.inspection
     logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
     detected = None
-    if plan.detector is not None and inspection.pending:
+    if plan.detector is not None:
         detected = storage.join(run.output, LABELS_FOLDER, run.name)
+    if detected is not None and inspection.pending:
         with run.stage("detect"):
             run.detected = _detect(run, detected)
             _survey_detected(run, detected)
@@ -220,6 +220,7 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
         [*facts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
         known,
         run.folder,
+        storage.list_files(run.folder.at(SAMPLES_FOLDER), ".parquet") if run.interrupted else (),
     )
     written = storage.list_files(run.folder.at(MANIFEST))
     check_conservation(run.inspection.ids, run.assembled.ids, run.plan.listing.units, written)
@@ -227,13 +228,18 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
     run.statuses = run.assembled.statuses
     for summary in run.assembled.resumed:
         run.night.add(summary)
-    run.dropped = earlier - (run.assembled.rows - run.totals.rows)
+    run.dropped = sum(facts.rows[0]) - (run.assembled.rows - run.night.rows)
 
 
-def _publish(run: Run) -> None:
+def _confirm(lock: Lock | None) -> Callable[[], None]:
+    return (lambda: None) if lock is None else lock.confirm
+
+
+def _publish(run: Run, lock: Lock | None) -> None:
     parts = None if run.assembled is None else run.assembled.parts
     report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))] or None
-    publish(run.output, Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed))
+    publication = Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed)
+    publish(run.output, publication, _confirm(lock))
 
 
 def _detect(run: Run, folder: str) -> dict[str, int]:
@@ -281,9 +287,9 @@ def _correct(run: Run, known: Any, layers: Layers, read: ReadSettings, lock: Loc
     """
     attempt = layers.next_attempt(run.name)
     commit = replace(
-        run.plan.commit_settings(run.precision, run.folder.journal(attempt)),
+        run.plan.commit_settings(run.precision, attempt),
         corrected_at=run.started_at,
-        begun=run.folder.begun(attempt) if any(layers.rows) else None,
+        tell_begun=any(layers.rows) or run.interrupted,
     )
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         done = _summaries(run, known, commit, read)
@@ -321,6 +327,7 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         allowed=config.allowed_uris,
         known=known,
         claims=start_claims(),
+        by_type=commit.by_type,
     )
     corrector = {
         "model": config.model,
@@ -358,7 +365,12 @@ def _fid(run: Run) -> dict[str, Any]:
     images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
     if plan.reference.is_catalog:
         images += min(run.inspection.survey.rows[CLEAN], plan.config.fid_samples)
-    settings = FidSettings(run.folder.at(), defects, plan.reference, plan.fid_weights, images)
+    # Of more, samples of an interrupted attempt and of this one are chosen by thresholds of their own.
+    wanted = {name: routed[name]["corrected"] for name in defects if run.resumed}
+    wanted = {name: count for name, count in wanted.items() if count <= plan.config.fid_samples}
+    settings = FidSettings(
+        run.folder.at(), defects, plan.reference, plan.fid_weights, images, run.shown, wanted
+    )
     summary = compute_fid(settings, run.placement)
     write_fid(run.folder.at(), summary)
     return summary

@@ -29,12 +29,14 @@ _THREADS = 8
 class Known:
     """rows: keys of rows that may stay as they are. images: keys of images that need not be corrected again.
 
-    superseded: for each layer (see `run_folder.Layers`) the ids that a later attempt has, or has begun.
+    superseded: for each layer (see `run_folder.Layers`) the ids that a later attempt has, or has begun. retry_failed:
+    failed rows do not stay, whatever their keys.
     """
 
     rows: KeySet = field(default_factory=KeySet)
     images: KeySet = field(default_factory=KeySet)
     superseded: tuple[KeySet, ...] = ()
+    retry_failed: bool = False
 
 
 def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
@@ -50,7 +52,7 @@ def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
     for parts, later in zip(layers.rows, superseded, strict=True):
         lengths: list[int] = []
         columns = ("image_id",) if len(later) else ()
-        for table in _tables(parts, (*columns, "row_key", "image_key", "status")):
+        for table in read_parts(parts, (*columns, "row_key", "image_key", "status")):
             lengths.append(table.num_rows)
             statuses.update(table.column("status").to_pylist())
             if "row_key" not in table.column_names:  # a manifest of an earlier version of this job
@@ -59,7 +61,7 @@ def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
             for found, name in ((rows, "row_key"), (images, "image_key")):
                 found.append(column_keys(table.column(name).filter(pa.array(usable))))
         counts.append(tuple(lengths))
-    return Known(_set(rows), _set(images), superseded), Facts(tuple(counts), statuses)
+    return Known(_set(rows), _set(images), superseded, retry_failed), Facts(tuple(counts), statuses)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _superseded(layers: Layers) -> tuple[KeySet, ...]:
     found: list[KeySet] = [KeySet() for _ in layers.rows]
     for index in range(len(layers.rows) - 1, 0, -1):
         parts = [*layers.rows[index], *layers.begun[index - 1]]
-        ids = [id_keys(table.column("image_id").to_pylist()) for table in _tables(parts, ("image_id",))]
+        ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
         found[index - 1] = _set([found[index].keys, *ids])
     return tuple(found)
 
@@ -113,7 +115,9 @@ def _set(arrays: Sequence[Keys]) -> KeySet:
     return KeySet(np.concatenate([KeySet().keys, *arrays]))
 
 
-def _tables(parts: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """`read_part` of each, several at once."""
+
     def read(uri: str) -> pa.Table:
         return read_part(uri, columns)
 

@@ -25,6 +25,7 @@ from pipelines.correction.repeated import Repeated, refused_key
 from pipelines.correction.row_keys import (
     DETECTED_ROUTE,
     KEY,
+    TOLD,
     IdSums,
     id_keys,
     keys_column,
@@ -297,7 +298,7 @@ def _versions(unit: Unit, rows: list[SmallRow], allowed: AllowedUris) -> list[st
 
     def version(row: SmallRow) -> str | None:
         if row.sha256:
-            return f"sha256:{row.sha256}"
+            return f"{TOLD}{row.sha256}"
         parts = [f"file:{own}" if own else None] if embedded else []
         if fetched:  # where the footer leaves open which rows hold their image, either change counts
             parts.append(input_version(row.source_uri, allowed) if row.source_uri else "none")

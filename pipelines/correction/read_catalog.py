@@ -87,13 +87,12 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
         raise ConfigurationError(f"--catalog {uri}: {'; '.join(complaints)}")
 
 
-def read_rows(unit: Unit, detected: str | None = None) -> Iterator[pa.Table]:
+def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None) -> Iterator[pa.Table]:
     """Tables of IMAGE_ROW of all rows of one unit, READ_ROWS rows each.
 
-    detected: the folder where `detect` left the labels of rows that have none, or None. Where it found none, because
-    it could not read the image, they stay null.
+    detected: labels for those rows that have none, see `detected.read_detected`; where these are null, too, they stay
+    null. None: rows without labels have an empty list.
     """
-    found = None if detected is None else read_detected(detected, unit)
     for first, table in read_unit(unit, ALL_COLUMNS):
         image, path = image_columns(table)
         source = _strings(table, "uri")
@@ -104,7 +103,7 @@ def read_rows(unit: Unit, detected: str | None = None) -> Iterator[pa.Table]:
             "labels": pa.array(
                 [
                     None if labels is None else _label_structs(labels)
-                    for labels in _merged(table, found, first - unit.first)
+                    for labels in _merged(table, detected, first - unit.first)
                 ],
                 LABELS,
             ),
@@ -205,7 +204,10 @@ def count_unlabelled(units: Iterable[Unit]) -> int:
 def read_label_rows(
     unit: Unit, detected: str | None = None
 ) -> Iterator[tuple[str | None, Labels, str | None]]:
-    """(image_id, labels, product_type) of one unit's rows, without reading an image. detected: see `read_rows`."""
+    """(image_id, labels, product_type) of one unit's rows, without reading an image.
+
+    detected: the folder where `detect` left the labels of rows that have none, or None.
+    """
     found = None if detected is None else read_detected(detected, unit)
     for first, table in read_unit(unit, LABEL_COLUMNS):
         yield from zip(

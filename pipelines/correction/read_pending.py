@@ -12,6 +12,7 @@ import ray
 from pipelines import storage
 from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.decode_rows import fetch_uploads
+from pipelines.correction.detected import read_detected
 from pipelines.correction.known import fetched
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.pending import Work, is_pending, read_plan
@@ -23,6 +24,7 @@ from pipelines.correction.survey import SETS, Survey, route_name
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.label_map import LabelMap
 from pipelines.sampling import Sample
+from pipelines.schemas import LABELS
 
 LOOKS = pa.schema([("looked", pa.int64())])
 SURVEYED = pa.schema([("sets", SETS)])
@@ -30,8 +32,8 @@ SURVEYED = pa.schema([("sets", SETS)])
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """What reading needs to know. detected: see `read_catalog.read_rows`. compare: images without defects that are
-    FID's reference. conflicts: ids whose rows fail.
+    """What reading needs to know. detected: the folder where `detect` left the labels of rows that have none, or None.
+    compare: images without defects that are FID's reference. conflicts: ids whose rows fail.
     """
 
     label_map: LabelMap
@@ -52,7 +54,7 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
     pending = is_pending(plan)
     conflicts = fetched(settings.conflicts)
     start = 0
-    for rows in read_rows(work.unit, settings.detected):
+    for rows in read_rows(work.unit, _detected(work, settings)):
         part = slice(start, start + rows.num_rows)
         start = part.stop
         wanted = pending[part] | _compared(rows, pending[part], settings)
@@ -82,6 +84,15 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
         columns |= {name: rows.column(name) for name in rows.column_names}
         table = pa.table([columns[name] for name in CATALOG_ROW.names], schema=CATALOG_ROW)
         yield table.filter(pa.array(wanted))
+
+
+def _detected(work: Work, settings: ReadSettings) -> pa.ChunkedArray | None:
+    """What the detector of this run said of the unit; it has not been asked where nothing needs work."""
+    if settings.detected is None:
+        return None
+    if work.pending:
+        return read_detected(settings.detected, work.unit)
+    return pa.chunked_array([pa.nulls(work.unit.rows, LABELS)])
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ _NUMPY = "S16"
 #: Stands for the route of a row that the run's detector labels: the same image gets the same labels.
 DETECTED_ROUTE = "?"
 
+#: Begins the version of an image whose hash the catalog tells.
+TOLD = "sha256:"
+
 #: Rows whose ids' hashes begin with the same 10 bits are counted together.
 ID_BUCKETS = 1024
 
@@ -59,6 +62,11 @@ def row_key(
 def image_key(work: bytes, sha256: str) -> bytes:
     """Of an image's bytes and what is to be done with them. An image whose key is known is not corrected again."""
     return key_of("image", work.hex(), sha256)
+
+
+def result_key(image_id: str, sha256: str | None, defects: Sequence[str]) -> bytes:
+    """Of an image's bytes and what became of it: tells whether a picture of it is of the row that a manifest has."""
+    return key_of("result", image_id, sha256, *defects)
 
 
 def id_keys(image_ids: Iterable[str]) -> Keys:

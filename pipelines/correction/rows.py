@@ -116,7 +116,7 @@ FOLLOWER = pa.schema(
 #: Rows whose images an attempt is about to replace.
 BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 
-#: Below OUTPUT/.run: material for FID and the report.
+#: Below OUTPUT/.run, in a folder for each attempt: material for FID and the report.
 SAMPLES, STRIPS = f"{SAMPLES_FOLDER}/fid", f"{SAMPLES_FOLDER}/strips"
 
 #: What a manifest row gets whose image was read and found unchanged (see `assemble`).
@@ -132,13 +132,20 @@ REFRESHED = pa.schema(
 
 #: Uploads and corrections for FID, PNG of one size; `after` is null for clean images.
 SAMPLE = pa.schema(
-    [("image_id", pa.string()), ("route", pa.string()), ("before", pa.binary()), ("after", pa.binary())]
+    [
+        ("image_id", pa.string()),
+        ("route", pa.string()),
+        ("result", KEY),  # see `row_keys.result_key`
+        ("before", pa.binary()),
+        ("after", pa.binary()),
+    ]
 )
 #: Before and after for people, JPEG. rejected: the gate's message, null where corrected.
 STRIP = pa.schema(
     [
         ("image_id", pa.string()),
         ("route", pa.string()),
+        ("result", KEY),
         ("product_type", pa.string()),
         ("before", pa.binary()),
         ("after", pa.binary()),

@@ -8,7 +8,7 @@
     OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
     OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
     OUTPUT/.run/writing/             images on a local disk before they have their names
-    OUTPUT/.run/samples/             material of FID and of the report's pictures
+    OUTPUT/.run/samples/*/NNN-<run>/*.parquet  material of FID and of the report's pictures
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
@@ -17,10 +17,10 @@ A killed run leaves its journal. The next run adds a journal of its own: rows of
 earlier one, and these for those of the manifest. An image that was replaced, but whose row is in no journal, is no
 longer the one that an earlier row tells of: `begun` says so, should the next run have the settings of that row.
 
-Folders of attempts have the run's name too: tasks of a dead run that still write do not write among those of the next.
+Folders of attempts have the run's name too, which begins with the time: tasks of a dead run that still write do not
+write among those of the next, even where they had written nothing when that one counted.
 """
 
-import re
 from dataclasses import dataclass, field
 
 from pipelines import storage
@@ -49,15 +49,17 @@ WORKING = (*_OF_AN_ATTEMPT, *LEFT)
 @dataclass(frozen=True)
 class Layers:
     """Files of rows that are done, the oldest first: the manifest's parts, and those of each attempt's journal, where
-    there are none too. begun: of each attempt, of ids.
+    there are none too. begun: of each attempt, of ids. attempts: their names, in order.
     """
 
     rows: list[list[str]] = field(default_factory=lambda: [[]])
     begun: list[list[str]] = field(default_factory=list)
+    attempts: list[str] = field(default_factory=list)
 
     def next_attempt(self, run: str) -> str:
         """Name of the next attempt, which is the run's of this name."""
-        return f"{len(self.rows) - 1:03}-{run}"
+        last = int(self.attempts[-1].partition("-")[0]) if self.attempts else -1
+        return f"{last + 1:03}-{run}"
 
 
 @dataclass(frozen=True)
@@ -86,20 +88,20 @@ class RunFolder:
     def layers(self) -> "Layers":
         """What earlier runs and killed attempts have left."""
         journals, begun = (self._by_attempt(name) for name in (_JOURNAL, _BEGUN))
-        attempts = range(max([*journals, *begun], default=-1) + 1)
+        attempts = sorted({*journals, *begun})
         return Layers(
             [
                 storage.list_files(self.manifest, ".parquet"),
-                *(journals.get(number, []) for number in attempts),
+                *(journals.get(attempt, []) for attempt in attempts),
             ],
-            [begun.get(number, []) for number in attempts],
+            [begun.get(attempt, []) for attempt in attempts],
+            attempts,
         )
 
-    def _by_attempt(self, name: str) -> dict[int, list[str]]:
-        parts: dict[int, list[str]] = {}
+    def _by_attempt(self, name: str) -> dict[str, list[str]]:
+        parts: dict[str, list[str]] = {}
         for uri in storage.list_files(self.at(name), ".parquet"):
-            found = re.search(r"/(\d+)[^/]*/[^/]+$", uri)
-            parts.setdefault(int(found[1]) if found else 0, []).append(uri)
+            parts.setdefault(uri.rsplit("/", 2)[-2], []).append(uri)
         return parts
 
     def begin_attempt(self) -> None:

@@ -37,12 +37,13 @@ _GPU_BATCH, BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
 
 @dataclass
 class Run:
-    """What a run came to. seconds: wall time by stage."""
+    """What a run came to. interrupted: an earlier attempt was killed. seconds: wall time by stage."""
 
     plan: Plan
     placement: Placement
     started_at: datetime
     name: str
+    interrupted: bool = False
     inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
     totals: Totals = field(default_factory=Totals)  # of what this run has corrected itself
     night: Totals = field(
@@ -75,6 +76,11 @@ class Run:
     def resumed(self) -> int:
         """Rows that attempts had finished which were killed before they could publish."""
         return self.night.rows - self.totals.rows
+
+    @property
+    def shown(self) -> frozenset[bytes] | None:
+        """Which pictures for FID and the report are of the manifest's rows; None: all, for nobody else left any."""
+        return frozenset(self.assembled.shown) if self.interrupted and self.assembled is not None else None
 
     @property
     def too_many_failed(self) -> bool:
@@ -170,7 +176,7 @@ def write_run_report(run: Run) -> None:
         profile_issues=dict(sorted(night.profile_issues.items())),
         fid=run.fid,
         fid_missing=run.fid_missing,
-        strips=_strips(run.folder, defects),
+        strips=_strips(run, defects),
     )
     write_report(run.folder.at(), summary)
     corrected = {
@@ -182,13 +188,17 @@ def write_run_report(run: Run) -> None:
         storage.write_bytes(run.folder.at(REPORT, "before_after.png"), picture)
 
 
-def _strips(folder: RunFolder, defects: list[str]) -> dict[str, list[Strip]]:
+def _strips(run: Run, defects: list[str]) -> dict[str, list[Strip]]:
     """The report's pictures by defect, ordered by id; at most STRIPS_PER_DEFECT each, and one of each image, also
     where a killed attempt has left its own.
     """
+    shown = run.shown
     found: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
-    for uri in storage.list_files(folder.at(STRIPS), ".parquet"):
+    for uri in storage.list_files(run.folder.at(STRIPS), ".parquet"):
         for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
+            if shown is not None and row["result"] not in shown:
+                continue
+            row.pop("result")
             strips = found.setdefault(row.pop("route"), {})
             strips[row["image_id"]] = Strip(**row)
     return {

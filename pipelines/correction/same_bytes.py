@@ -8,7 +8,7 @@ does, and no other node takes it along when it dies with its blocks.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,18 +45,16 @@ _TASKS = 64
 #: What a row does not take over from the one with the same image.
 _OWN = ("image_id", "source_uri", "product_type", "input_version", "row_key", "image_key")
 
-#: What `content_key` is of.
-_CONTENT = ("input_sha256", "defects", "product_type")
-
 #: Code of a row whose labels, not its image, are refused.
 UNKNOWN_LABEL = "unknown_label"
 
 _PART = pa.schema([("part", pa.string())])
 
 
-def content_key(sha256: str, defects: Sequence[str], product_type: str | None) -> bytes:
-    """Of an image and what is to be done with it, whosever it is. A gate may judge by the product's type."""
-    return key_of("content", sha256, product_type, *defects)
+def content_key(row: Mapping[str, Any], by_type: bool) -> bytes:
+    """Of a row's image and what is to be done with it, whosever it is. by_type: a gate judges by the product's type."""
+    product_type = row["product_type"] if by_type else None
+    return key_of("content", row["input_sha256"] or "", product_type, *(row["defects"] or ()))
 
 
 class Claims:
@@ -89,14 +87,14 @@ def start_claims() -> "ActorHandle":
     return handle
 
 
-def claim(claims: "ActorHandle | None", rows: Sequence[dict[str, Any]]) -> None:
-    """Give rows of DECODED whose image another row has claimed the purpose COPY."""
+def claim(claims: "ActorHandle | None", rows: Sequence[dict[str, Any]], by_type: bool) -> None:
+    """Give rows of DECODED whose image another row has claimed the purpose COPY. by_type: see `content_key`."""
     asking = [
         row for row in rows if row["purpose"] == CORRECT and row["defects"] and row["error_code"] is None
     ]
     if claims is None or not asking:
         return
-    questions = [(content_key(*(row[name] for name in _CONTENT)), key_of(row["place"])) for row in asking]
+    questions = [(content_key(row, by_type), key_of(row["place"])) for row in asking]
     try:
         answers: list[bool] = ray.get(claims.claim.remote(questions))
     except RayError as error:
@@ -114,33 +112,37 @@ def copy_followers(settings: "CommitSettings", placement: Placement) -> Iterator
         return
     journal = storage.list_files(settings.journal, ".parquet")
     step = -(-len(journal) // _TASKS)
-    wanted: Any = _task(wanted_contents).remote(followers)
-    found = [_task(find_first).remote(journal[at : at + step], wanted) for at in range(0, len(journal), step)]
-    first: Any = _task(merge_first).remote(*found)
+    by_type = settings.by_type
+    wanted: Any = _task(wanted_contents).remote(followers, by_type)
+    found = [
+        _task(find_first).remote(journal[at : at + step], wanted, by_type)
+        for at in range(0, len(journal), step)
+    ]
+    first: Any = _task(merge_first).remote(by_type, *found)
     source = ray.data.from_arrow([pa.table({"part": [part]}, schema=_PART) for part in followers])
     for table in tables(placement.tasks(source, copy_parts, {"first": first, "settings": settings})):
         yield from table.to_pylist()
 
 
-def wanted_contents(parts: Sequence[str]) -> KeySet:
+def wanted_contents(parts: Sequence[str], by_type: bool) -> KeySet:
     """Contents that rows of FOLLOWER wait for."""
-    return KeySet(np.unique(np.concatenate([_contents(read_part(part)) for part in parts])))
+    return KeySet(np.unique(np.concatenate([_contents(read_part(part), by_type) for part in parts])))
 
 
-def find_first(parts: Sequence[str], wanted: KeySet) -> pa.Table:
+def find_first(parts: Sequence[str], wanted: KeySet, by_type: bool) -> pa.Table:
     """Manifest rows of the journal's parts that have one of the contents, and have claimed it."""
     found = [MANIFEST.empty_table()]
     for part in parts:
         rows = read_part(part)
         claimed = np.asarray(rows.column("error_code").fill_null("").to_numpy() != UNKNOWN_LABEL)
-        found.append(rows.filter(pa.array(claimed & wanted.has(_contents(rows)))))
+        found.append(rows.filter(pa.array(claimed & wanted.has(_contents(rows, by_type)))))
     return pa.concat_tables(found)
 
 
-def merge_first(*tables: pa.Table) -> tuple[KeySet, pa.Table]:
+def merge_first(by_type: bool, *tables: pa.Table) -> tuple[KeySet, pa.Table]:
     """One row of each content, in the order of the keys."""
     rows = pa.concat_tables(tables)
-    keys, places = np.unique(_contents(rows), return_index=True)
+    keys, places = np.unique(_contents(rows, by_type), return_index=True)
     return KeySet(keys), rows.take(pa.array(places))
 
 
@@ -164,7 +166,7 @@ def copy_parts(table: pa.Table, first: Any, settings: "CommitSettings") -> Itera
 def _finish(
     follower: dict[str, Any], keys: KeySet, rows: pa.Table, settings: "CommitSettings"
 ) -> dict[str, Any]:
-    key = to_keys([content_key(*(follower[name] for name in _CONTENT))])
+    key = to_keys([content_key(follower, settings.by_type)])
     if not keys.has(key)[0]:
         raise RunError(
             f"the image of {follower['image_id']!r} ({follower['place']}) was left to another row, and none has it; "
@@ -184,10 +186,9 @@ def _finish(
     return done
 
 
-def _contents(rows: pa.Table) -> np.ndarray:
-    columns = (rows.column(name).to_pylist() for name in _CONTENT)
-    rows_of = zip(*columns, strict=True)
-    return to_keys([content_key(sha256 or "", defects or (), kind) for sha256, defects, kind in rows_of])
+def _contents(rows: pa.Table, by_type: bool) -> np.ndarray:
+    told = rows.select(["input_sha256", "defects", "product_type"]).to_pylist()
+    return to_keys([content_key(row, by_type) for row in told])
 
 
 def _task(function: Any) -> Any:

@@ -45,7 +45,7 @@ def short_names(uris: Sequence[str]) -> list[str]:
     a bundle is named twice.
     """
     paths = [_parts(uri) for uri in uris]
-    places = [storage.absolute(uri).rstrip("/") for uri in uris]
+    places = [storage.absolute(uri) for uri in uris]
     twice = [uri for uri, place in zip(uris, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ConfigurationError(f"{FLAG} {twice[0]} is named twice; name each bundle once")

@@ -44,7 +44,7 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
 
     Raises ConfigurationError for what is missing, and for a place named twice: its images would count double.
     """
-    places = [storage.absolute(uri).rstrip("/") for uri in uris]
+    places = [storage.absolute(uri) for uri in uris]
     for uri, place in zip(uris, places, strict=True):
         if places.count(place) > 1:
             raise ConfigurationError(f"--data {uri} is named twice; name each dataset once")

@@ -14,7 +14,16 @@ from model.errors import RunError
 from pipelines.correction import job
 from pipelines.correction.repeated import Repeated
 from pipelines.correction.row_keys import id_keys
-from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
+from tests.catalogs import (
+    picture,
+    read_parquet,
+    row,
+    rows,
+    tree,
+    write_bundle,
+    write_catalog,
+    write_detector,
+)
 from tests.hostile_images import encode
 
 pytestmark = pytest.mark.ray
@@ -175,13 +184,20 @@ def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(
         patch.setattr(job, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
+    # Its pictures count where they are of rows as they are now, although all rows are read once more.
+    catalog[5]["labels"] = [{"label": "clean", "score": 0.9}]
+    shop.write(catalog[:8])
     told = shop.correct("--fid-samples", "10")
-    assert (told["corrected_now"]["corrected"], told["resumed"], told["unchanged"]) == (2, 2, 18)
-    assert "2 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
-    assert "2 of 2 images corrected" in (shop.output / "report" / "index.html").read_text()
+    assert (told["corrected_now"]["corrected"], told["resumed"], told["unchanged"]) == (1, 1, 18)
+    assert told["corrected_now"]["passthrough"] == 1
+    assert "1 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
+    page = (shop.output / "report" / "index.html").read_text()
+    assert "1 of 2 images corrected" in page
+    assert "image-0" in page
+    assert "image-5" not in page
     fid = json.loads((shop.output / "report" / "fid.json").read_text())
     assert {name: (one["n"], one["n_reference"]) for name, one in fid["defects"].items()} == {
-        "watermark": (2, 4)
+        "watermark": (1, 5)
     }
 
 
@@ -315,3 +331,24 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
     shop.bundle = old
     assert shop.correct()["corrected_now"]["corrected"] == len(images)
     assert tree(shop.output / "images") == images
+
+
+def test_rows_that_nothing_is_to_be_done_with_are_read_beside_a_detector_too(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FID's reference is the catalog's clean images: those that the catalog itself calls so."""
+    detector = ["--detector", str(write_detector(tmp_path / "detector", {"watermark": 5.0}))]
+    shop.write([*(row(f"clean {n}", "clean") for n in range(4)), row("unlabelled", labels=None)], "a")
+    first = shop.correct("--no-fid", *detector)
+    assert first["counts"]["corrected"] == 1
+    shop.write([row(f"new {n}", labels=None) for n in range(2)], "b")
+    with monkeypatch.context() as patch:  # the second time nothing is left to be done
+        patch.setattr(job, "compute_fid", killed)
+        with pytest.raises(KilledError):
+            shop.correct("--fid-samples", "10", *detector)
+    told = shop.correct("--fid-samples", "10", *detector)
+    assert (told["resumed"], told["unchanged"]) == (2, 5)
+    fid = json.loads((shop.output / "report" / "fid.json").read_text())
+    assert {name: (one["n"], one["n_reference"]) for name, one in fid["defects"].items()} == {
+        "watermark": (2, 4)
+    }

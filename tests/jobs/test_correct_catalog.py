@@ -179,7 +179,9 @@ def one_run(folder: Path, statuses: dict[str, int], **told: Any) -> Run:
     inspection = Inspection(Survey(0), rows=20)
     seconds = {"correct": 4.0, "total": 9.0}
     began = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    run = Run(resolve(config), Placement("cpu", 1, 1), began, "a", inspection, seconds=seconds, **told)
+    run = Run(
+        resolve(config), Placement("cpu", 1, 1), began, "a", inspection=inspection, seconds=seconds, **told
+    )
     manifest = [
         {"image_id": status, "status": status, "error_code": None} for status in Counter(statuses).elements()
     ]

@@ -152,3 +152,9 @@ def test_a_schema_that_does_not_serve_is_refused_before_reading(tmp_path: Path) 
 
     with pytest.raises(ConfigurationError, match=r"a.parquet: \['n', 'blob'\]"):
         list_units([str(write(tmp_path / "a.parquet", 0, 3))], "--catalog", refuse)
+
+
+def test_a_file_that_is_named_twice_is_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", 0, 3, 3)
+    with pytest.raises(ConfigurationError, match=r"--catalog: .*/a.parquet is there twice"):
+        list_units([str(tmp_path), str(tmp_path / "a.parquet")], "--catalog", accept)

@@ -213,7 +213,7 @@ def test_local_uris_become_absolute_and_others_stay(tmp_path: Path, monkeypatch:
     assert storage.absolute("some/folder") == str(tmp_path / "some" / "folder")
     assert storage.absolute(f"file://{tmp_path}/x") == str(tmp_path / "x")
     assert storage.absolute("~/x") == str(Path.home() / "x")
-    assert storage.absolute("memory://a/b") == "memory://a/b"
+    assert storage.absolute("memory://a/b") == storage.absolute("memory://a/b/") == "memory://a/b"
     assert storage.is_local("x")
     assert not storage.is_local("memory://a")
 

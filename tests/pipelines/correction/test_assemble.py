@@ -11,8 +11,8 @@ from pipelines.correction.assemble import PART_ROWS, Assembled, Staying, assembl
 from pipelines.correction.conservation import check_parts
 from pipelines.correction.known import Known, build_known
 from pipelines.correction.pending import PLAN
-from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys, to_keys
-from pipelines.correction.rows import REFRESHED, to_table
+from pipelines.correction.row_keys import IdSums, KeySet, column_keys, id_keys, result_key, to_keys
+from pipelines.correction.rows import REFRESHED, SAMPLE, to_table
 from pipelines.correction.run_folder import Layers
 from pipelines.schemas import MANIFEST
 from tests.catalogs import read_parquet
@@ -202,3 +202,40 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
     again, _ = build_known(Layers(layers, begun), retry_failed=True)
     assert again.rows.keys.tolist() == sorted([key("b1"), key("c2")])
     assert build_known(Layers(), retry_failed=False)[0].rows.keys.tolist() == Known().rows.keys.tolist() == []
+
+
+def test_rows_that_failed_do_not_stay_where_they_are_tried_again(tmp_path: Path) -> None:
+    """Two rows of one id and one key of which one has failed; only the other is known."""
+    rows = [{"image_id": "a", "row_key": key("a"), "status": status} for status in ("failed", "passthrough")]
+    pq.write_table(to_table(rows, MANIFEST), tmp_path / "m.parquet")
+    for retry, stay in ((False, 2), (True, 1)):
+        known, _ = build_known(Layers([[str(tmp_path / "m.parquet")]]), retry)
+        assembled = Assembled()
+        (source,) = sources([[str(tmp_path / "m.parquet")]], [[2]])
+        assembled.merge(assemble(source, str(tmp_path / "next"), known, staying(["a"])))
+        assert (assembled.rows, assembled.statuses["failed"]) == (stay, stay - 1)
+
+
+def test_pictures_of_rows_that_are_other_now_are_told_from_the_others(tmp_path: Path) -> None:
+    rows = [
+        {"image_id": name, "row_key": key(name), "input_sha256": "1", "defects": ["watermark"]}
+        for name in ("same", "gone")
+    ]
+    pq.write_table(to_table(rows, MANIFEST), tmp_path / "m.parquet")
+    pictures = {
+        name: result_key(name.partition(" ")[0], sha256, defects)
+        for name, sha256, defects in [
+            ("same", "1", ["watermark"]),
+            ("same id, another image", "2", ["watermark"]),
+            ("same image, now clean", "1", []),
+            ("gone", "1", ["watermark"]),
+        ]
+    }
+    table = to_table([{"result": one} for one in pictures.values()], SAMPLE)
+    pq.write_table(table, tmp_path / "sample.parquet")
+    pq.write_table(to_table([{"row_key": key("same"), "pending": False}], PLAN), tmp_path / "plan.parquet")
+    stays = find_staying([str(tmp_path / "plan.parquet")], [], [str(tmp_path / "sample.parquet")])
+    assembled = Assembled()
+    (source,) = sources([[str(tmp_path / "m.parquet")]], [[2]])
+    assembled.merge(assemble(source, str(tmp_path / "next"), Known(superseded=(KeySet(),)), stays))
+    assert assembled.shown == {pictures["same"]}

@@ -18,6 +18,7 @@ from pipelines.correction.gate_detector import DetectorGate
 from pipelines.correction.gates import GateConfig
 from pipelines.correction.parts import StorageWriteError
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
+from pipelines.correction.run_folder import RunFolder
 from pipelines.decode import decode_image
 from pipelines.label_map import LabelMap
 from pipelines.profiles.profile import Bounds, Profile
@@ -37,7 +38,7 @@ PAINT = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), MATTE))
 def commit_settings(tmp_path: Path) -> CommitSettings:
     return CommitSettings(
         str(tmp_path / "out"),
-        str(tmp_path / "out" / ".run" / "journal"),
+        "000-a",
         "m" * 64,
         "c" * 64,
         GROUPS,
@@ -78,13 +79,13 @@ def commit(
 
 
 def test_before_images_are_replaced_their_ids_are_written_down(
-    commit_settings: CommitSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = dataclasses.replace(commit_settings, begun=str(tmp_path / "begun"))
+    begun = Path(RunFolder(commit_settings.output).begun(commit_settings.attempt))
     seen: list[list[str]] = []
 
     def killed(*_: object) -> None:
-        seen.append([one["image_id"] for one in read_parquet(tmp_path / "begun")])
+        seen.append([one["image_id"] for one in read_parquet(begun)])
         raise OSError("killed")
 
     rows = [
@@ -100,9 +101,9 @@ def test_before_images_are_replaced_their_ids_are_written_down(
             storage, "write_bytes", lambda uri, *data: killed() if "/images/" in uri else write(uri, *data)
         )
         with pytest.raises(StorageWriteError):
-            commit(rows, settings)
+            commit(rows, dataclasses.replace(commit_settings, tell_begun=True))
     assert seen == [["a", "d"]]
-    assert not Path(settings.journal).exists()
+    assert not Path(commit_settings.journal).exists()
 
 
 def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
@@ -190,7 +191,7 @@ def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSetti
     clean = edited("z", sampled=True, upload=encode(picture(7), "PNG"))
     rows = [edited("a", "watermark", sampled=True), edited("b", "watermark"), clean]
     commit(rows, commit_settings)
-    first, last = read_parquet(Path(commit_settings.output) / ".run" / SAMPLES)
+    first, last = read_parquet(Path(commit_settings.output) / ".run" / SAMPLES / commit_settings.attempt)
     before = decode_image(rows[0]["upload"])
     assert (first["route"], last["route"]) == ("watermark", "clean")
     np.testing.assert_array_equal(decode_image(first["before"]), resize_bicubic(before, FID_SIDE, FID_SIDE))
@@ -205,7 +206,7 @@ def test_samples_are_pairs_at_the_fid_networks_size(commit_settings: CommitSetti
 def test_strips_keep_the_aspect_ratio(commit_settings: CommitSettings) -> None:
     wide = encode(picture(1, 800, 400), "PNG")
     commit([edited("a", "watermark", in_strip=True, upload=wide)], commit_settings)
-    (strip,) = read_parquet(Path(commit_settings.output) / ".run" / STRIPS)
+    (strip,) = read_parquet(Path(commit_settings.output) / ".run" / STRIPS / commit_settings.attempt)
     assert decode_image(strip["before"]).shape == decode_image(strip["after"]).shape == (160, STRIP_SIDE, 3)
     assert strip["product_type"] == "mug"
 
@@ -254,7 +255,7 @@ def test_a_rejected_row_says_why_and_nothing_is_written_for_it(commit_settings: 
     output = Path(commit_settings.output)
     assert not (output / "images").exists()
     assert not (output / ".run" / SAMPLES).exists()  # FID is of what is published
-    (strip,) = read_parquet(output / ".run" / STRIPS)
+    (strip,) = read_parquet(output / ".run" / STRIPS / commit_settings.attempt)
     assert strip["rejected"] == row["error_message"]
 
 

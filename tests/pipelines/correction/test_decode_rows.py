@@ -117,3 +117,32 @@ def test_order_and_number_of_rows_are_kept_over_many_batches() -> None:
 
 def test_no_rows_are_no_tables() -> None:
     assert decode([]) == []
+
+
+def test_a_row_whose_image_is_not_the_one_that_the_catalog_tells_is_looked_at_again(tmp_path: Path) -> None:
+    data = encode(picture(1))
+    told = f"sha256:{hashlib.sha256(data).hexdigest().upper()}"
+    settings = dataclasses.replace(SETTINGS, allowed=AllowedUris((str(tmp_path),)))
+    rows = {
+        "as told": row("a", "watermark", image=data),
+        "not yet": row("b", "watermark", image=encode(picture(2))),
+        "not there": row("c", "watermark", uri=str(tmp_path / "gone")),
+        "not allowed": row("d", "watermark", uri="/elsewhere"),
+        "no image": row("e", "watermark", image=None, uri=None),
+        "broken, and told so": row("f", "watermark", image=b"broken"),
+    }
+    version = {"broken, and told so": f"sha256:{hashlib.sha256(b'broken').hexdigest()}"}
+    asked = [
+        {**one, "row_key": b"r" * 16, "input_version": version.get(name, told)} for name, one in rows.items()
+    ]
+    stays = {
+        name: one["row_key"] is not None for name, one in zip(rows, decode(asked, settings), strict=True)
+    }
+    assert stays == {
+        "as told": True,
+        "not yet": False,
+        "not there": False,
+        "not allowed": False,
+        "no image": True,
+        "broken, and told so": True,
+    }

@@ -92,7 +92,7 @@ def test_rows_without_labels_get_the_detector_s_and_others_keep_theirs(
     assert found["empty"] == found["gone"] == found["nowhere"] == found["broken"] == []
     assert count_unlabelled(units) == 35
 
-    tables = [table for unit in units for table in read_rows(unit, str(folder))]
+    tables = [table for unit in units for table in read_rows(unit, read_detected(str(folder), unit))]
     read = {one["image_id"]: one["labels"] for table in tables for one in table.to_pylist()}
     assert {
         name: [(label["label"], label["score"]) for label in labels or ()] for name, labels in read.items()

@@ -1,7 +1,7 @@
 """The moves from OUTPUT/.run to what readers see, broken off and looked at after every one of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model.errors import RunError
 from pipelines import storage
 from pipelines.correction import publish as publishing
 from pipelines.correction.publish import Publication, finish_publishing, publish
@@ -143,3 +144,42 @@ def test_a_report_that_is_not_made_again_goes(tmp_path: Path) -> None:
 
 def test_there_is_nothing_to_finish_in_an_output_that_is_new(tmp_path: Path) -> None:
     assert not finish_publishing(str(tmp_path))
+
+
+def test_a_run_that_has_lost_its_lock_leaves_what_another_has_published(output: str) -> None:
+    """It sleeps before one of its steps; meanwhile another takes over, finishes for it, and publishes its own."""
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    step = 0
+    while True:
+        step += 1
+        ready = write_next(output, f"slow {step}", ["b.parquet"])
+        calls = iter(range(1, 20))
+
+        def confirm(step: int = step, calls: Iterator[int] = calls) -> None:
+            if next(calls) == step:
+                finish_publishing(output)
+                RunFolder(output).begin_attempt()
+                publish(output, write_next(output, f"other {step}", ["a.parquet", "c.parquet"]))
+                raise RunError("lost")
+
+        try:
+            publish(output, ready, confirm)
+            break
+        except RunError:
+            assert read(output) == f"other {step}"
+    assert read(output) == f"slow {step}"
+    assert step > 4
+
+
+def test_two_attempts_of_one_number_are_two_layers(tmp_path: Path) -> None:
+    """The first had written nothing when the second one counted; then its last task did."""
+    folder = RunFolder(str(tmp_path))
+    assert folder.layers().next_attempt("20260102T-b") == "000-20260102T-b"
+    storage.write_bytes(f"{folder.journal('000-20260102T-b')}/x.parquet", b"")
+    storage.write_bytes(f"{folder.journal('000-20260101T-a')}/x.parquet", b"")
+    storage.write_bytes(f"{folder.begun('000-20260102T-b')}/x.parquet", b"")
+    layers = folder.layers()
+    assert [len(parts) for parts in layers.rows] == [0, 1, 1]
+    assert [len(parts) for parts in layers.begun] == [0, 1]
+    assert "-a/" in layers.rows[1][0]
+    assert layers.next_attempt("c") == "001-c"
