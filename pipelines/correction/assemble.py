@@ -5,29 +5,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
 
 from pipelines import storage
-from pipelines.correction.known import Known, fetched, read_part, read_parts
+from pipelines.correction.known import Known, fetched, read_part
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.row_keys import (
     KEY,
     IdSums,
     KeySet,
-    column_keys,
     id_keys,
     keys_column,
     result_key,
     to_keys,
 )
-from pipelines.correction.rows import REFRESHED, SUMMARY
+from pipelines.correction.rows import SUMMARY
 from pipelines.correction.run_folder import MANIFEST as MANIFEST_FOLDER
 from pipelines.correction.run_folder import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
 from pipelines.correction.same_bytes import UNKNOWN_LABEL
+from pipelines.correction.staying import Staying, find_staying, keep
 from pipelines.correction.survey import route_name
 from pipelines.correction.totals import summarise
 from pipelines.placement import on_tasks, tables
@@ -50,21 +49,6 @@ ASSEMBLED = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Staying:
-    """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order.
-
-    refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and where all
-    of a catalog's files were written anew it has a row for each of the manifest's. shown: `row_keys.result_key`s of
-    pictures that several attempts have left for FID and the report.
-    """
-
-    rows: KeySet
-    images: KeySet
-    refreshed: pa.Table
-    shown: KeySet = field(default_factory=KeySet)
-
-
 @dataclass
 class Assembled:
     """What the next manifest is."""
@@ -74,11 +58,10 @@ class Assembled:
     refreshed: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     ids: IdSums = field(default_factory=IdSums)
-    resumed: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # rows of SUMMARY, of what killed attempts had finished
-
-    shown: set[bytes] = field(default_factory=set)  # those of `Staying.shown` that are of its rows
+    # Rows of SUMMARY, of what killed attempts had finished.
+    resumed: list[dict[str, Any]] = field(default_factory=list)
+    # Those of `Staying.shown` that are of its rows.
+    shown: set[bytes] = field(default_factory=set)
 
     def merge(self, table: pa.Table) -> None:
         """Add rows of ASSEMBLED."""
@@ -110,37 +93,6 @@ def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) ->
             yield pa.Table.from_pylist([{"parts": group, "layer": layer}], SOURCE)
 
 
-def find_staying(
-    plan_parts: Sequence[str], refreshed_parts: Sequence[str], picture_parts: Sequence[str] = ()
-) -> Staying:
-    """What the plan and the correction found of earlier rows. For a task. Raises StorageReadError."""
-    keys = [KeySet().keys]
-    for table in read_parts(plan_parts, ("row_key", "pending")):
-        keys.append(column_keys(table.column("row_key").filter(pc.invert(table.column("pending")))))
-    refreshed = pa.concat_tables(
-        [_compact(REFRESHED.empty_table()), *map(_compact, read_parts(refreshed_parts))]
-    )
-    refreshed = refreshed.unify_dictionaries().combine_chunks()
-    images = column_keys(refreshed.column("image_key"))
-    values = refreshed.drop_columns("image_key").take(pa.array(np.argsort(images)))
-    shown = [column_keys(table.column("result")) for table in read_parts(picture_parts, ("result",))]
-    return Staying(
-        KeySet(np.concatenate(keys)),
-        KeySet(images),
-        values,
-        KeySet(np.unique(np.concatenate([KeySet().keys, *shown]))),
-    )
-
-
-def _compact(refreshed: pa.Table) -> pa.Table:
-    """Rows of REFRESHED, small, and in types whose arrays may be larger than 2 GB."""
-    columns = {name: refreshed.column(name) for name in refreshed.column_names}
-    columns["source_uri"] = columns["source_uri"].cast(pa.large_string())
-    for name in ("product_type", "input_version"):
-        columns[name] = columns[name].dictionary_encode()
-    return pa.table(columns)
-
-
 def assemble(
     table: pa.Table,
     folder: str,
@@ -166,38 +118,6 @@ def assemble(
         told = {"refreshed": refreshed, "resumed": resumed, "shown": _shown(rows, stays.shown)}
         found.append({**told, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(found, ASSEMBLED)
-
-
-def keep(rows: pa.Table, superseded: KeySet, staying: Staying) -> tuple[pa.Table, int]:
-    """The rows of an earlier run that stay, those whose image was found unchanged with their new values; and how many
-    of these there are.
-    """
-    current = (
-        ~superseded.has(id_keys(rows.column("image_id").to_pylist()))
-        if len(superseded)
-        else np.ones(len(rows), bool)
-    )
-    same = current & _in(rows.column("row_key"), staying.rows)
-    changed = current & ~same & _in(rows.column("image_key"), staying.images)
-    refreshed = _refresh(rows.filter(pa.array(changed)), staying)
-    return pa.concat_tables([rows.filter(pa.array(same)), refreshed]), refreshed.num_rows
-
-
-def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:
-    places = np.searchsorted(staying.images.keys, column_keys(rows.column("image_key")))
-    values = staying.refreshed.take(pa.array(places))
-    for name in ("row_key", "source_uri", "product_type", "input_version"):
-        column = values.column(name).cast(MANIFEST.field(name).type)
-        rows = rows.set_column(rows.schema.get_field_index(name), MANIFEST.field(name), column)
-    return rows
-
-
-def _in(column: pa.ChunkedArray, keys: KeySet) -> np.ndarray:
-    """(N,): which values are in the set; null is not."""
-    there = np.asarray(column.is_valid())
-    found = np.zeros(len(there), bool)
-    found[there] = keys.has(column_keys(column))
-    return found
 
 
 def _shown(rows: pa.Table, pictures: KeySet) -> list[bytes]:

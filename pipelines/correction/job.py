@@ -20,9 +20,8 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.exceptions import RayError
 
-from model.errors import CatalogRepairError, ConfigurationError, RunError, underway
+from model.errors import ConfigurationError, RunError, underway
 from pipelines import ray_session, storage
 from pipelines.correction import inspect_pass
 from pipelines.correction.assemble import assemble_parts
@@ -33,8 +32,8 @@ from pipelines.correction.correct import Corrector
 from pipelines.correction.decode_rows import DecodeSettings, decode_rows
 from pipelines.correction.detect import DetectSettings, detect
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
 from pipelines.correction.known import Facts, find_known
+from pipelines.correction.measure import measure
 from pipelines.correction.pending import InspectSettings
 from pipelines.correction.publish import Publication, finish_publishing, publish
 from pipelines.correction.read_pending import LookSettings, ReadSettings, read_works, survey_detected
@@ -98,7 +97,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
                 _work(run, known, repeated, layers, lock)
             with run.stage("assemble"):
                 _assemble(run, layers, known, facts)
-            _measure(run)
+            measure(run)
         run.seconds["total"] = time.perf_counter() - started
         if tells_something(run):
             write_run_report(run)
@@ -174,22 +173,6 @@ def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock |
         conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
         _correct(run, known, layers, ReadSettings(plan.label_map, detected, conflicts=conflicts), lock)
-
-
-def _measure(run: Run) -> None:
-    """FID of all that the next manifest has and the last one had not."""
-    if run.plan.fid_weights is None:
-        return
-    if not run.night.rows:
-        run.fid_missing = "no image is new or changed"
-        return
-    with run.stage("fid"):
-        try:
-            run.fid = _fid(run)
-        except (CatalogRepairError, RayError) as error:
-            # All images are corrected and committed: they are worth more than their measurement.
-            run.fid_missing = f"FID could not be computed: {error}"
-            logger.warning(run.fid_missing)
 
 
 def tells_something(run: Run) -> bool:
@@ -353,24 +336,3 @@ def _block_bytes(plan: Plan, placement: Placement) -> int:
     decoded = plan.listing.stored_bytes + plan.listing.rows * 3 * plan.image_size**2
     share = decoded // (_BLOCKS_PER_ACTOR * placement.max_actors)
     return max(_SMALLEST_BLOCK, min(_LARGEST_BLOCK, share))
-
-
-def _fid(run: Run) -> dict[str, Any]:
-    plan, routed = run.plan, run.night.routes
-    if plan.fid_weights is None:
-        raise ValueError("FID needs weights")
-    logger.info("computing FID and KID against %s", plan.reference.description)
-    defects = tuple(defect for defect in plan.label_map.defects if defect in routed)
-    samples = {route: min(counts.total(), plan.config.fid_samples) for route, counts in routed.items()}
-    images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
-    if plan.reference.is_catalog:
-        images += min(run.inspection.survey.rows[CLEAN], plan.config.fid_samples)
-    # Of more, samples of an interrupted attempt and of this one are chosen by thresholds of their own.
-    wanted = {name: routed[name]["corrected"] for name in defects if run.resumed}
-    wanted = {name: count for name, count in wanted.items() if count <= plan.config.fid_samples}
-    settings = FidSettings(
-        run.folder.at(), defects, plan.reference, plan.fid_weights, images, run.shown, wanted
-    )
-    summary = compute_fid(settings, run.placement)
-    write_fid(run.folder.at(), summary)
-    return summary

@@ -119,7 +119,7 @@ BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 #: Below OUTPUT/.run, in a folder for each attempt: material for FID and the report.
 SAMPLES, STRIPS = f"{SAMPLES_FOLDER}/fid", f"{SAMPLES_FOLDER}/strips"
 
-#: What a manifest row gets whose image was read and found unchanged (see `assemble`).
+#: What a manifest row gets whose image was read and found unchanged (see `staying`).
 REFRESHED = pa.schema(
     [
         ("image_key", KEY),

@@ -4,7 +4,7 @@
     OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
-    OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `assemble`
+    OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `staying`
     OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
     OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
     OUTPUT/.run/writing/             images on a local disk before they have their names

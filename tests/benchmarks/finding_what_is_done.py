@@ -23,13 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.allowed_uris import AllowedUris
-from pipelines.correction.assemble import PART_ROWS, assemble, find_staying, sources
+from pipelines.correction.assemble import PART_ROWS, assemble, sources
 from pipelines.correction.known import build_known
 from pipelines.correction.pending import Inspection, InspectSettings, groups, inspect_units
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.repeated import find_repeated
 from pipelines.correction.row_keys import image_key, row_key, work_key
 from pipelines.correction.run_folder import Layers
+from pipelines.correction.staying import find_staying
 from pipelines.correction.survey import Survey
 from pipelines.fetch import input_version
 from pipelines.label_map import LabelMap

@@ -11,7 +11,7 @@ import pytest
 from jobs import command
 from jobs.correct_catalog import main
 from model.errors import RunError
-from pipelines.correction import job
+from pipelines.correction import job, measure
 from pipelines.correction.repeated import Repeated
 from pipelines.correction.row_keys import id_keys
 from tests.catalogs import (
@@ -181,7 +181,7 @@ def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(
     catalog[0]["image"], catalog[5]["image"] = encode(picture(60)), encode(picture(61))
     shop.write(catalog[:8])
     with monkeypatch.context() as patch:  # also where it is killed while it measures, and another one goes on
-        patch.setattr(job, "compute_fid", killed)
+        patch.setattr(measure, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
     # Its pictures count where they are of rows as they are now, although all rows are read once more.
@@ -343,7 +343,7 @@ def test_rows_that_nothing_is_to_be_done_with_are_read_beside_a_detector_too(
     assert first["counts"]["corrected"] == 1
     shop.write([row(f"new {n}", labels=None) for n in range(2)], "b")
     with monkeypatch.context() as patch:  # the second time nothing is left to be done
-        patch.setattr(job, "compute_fid", killed)
+        patch.setattr(measure, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10", *detector)
     told = shop.correct("--fid-samples", "10", *detector)

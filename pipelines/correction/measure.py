@@ -1,0 +1,50 @@
+"""FID and KID of what a night has corrected, from pictures that its attempts have left."""
+
+import logging
+from typing import Any
+
+from ray.exceptions import RayError
+
+from model.errors import CatalogRepairError
+from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
+from pipelines.correction.run_record import Run
+from pipelines.correction.survey import CLEAN
+
+logger = logging.getLogger(__name__)
+
+
+def measure(run: Run) -> None:
+    """FID of all that the next manifest has and the last one had not."""
+    if run.plan.fid_weights is None:
+        return
+    if not run.night.rows:
+        run.fid_missing = "no image is new or changed"
+        return
+    with run.stage("fid"):
+        try:
+            run.fid = _fid(run)
+        except (CatalogRepairError, RayError) as error:
+            # All images are corrected and committed: they are worth more than their measurement.
+            run.fid_missing = f"FID could not be computed: {error}"
+            logger.warning(run.fid_missing)
+
+
+def _fid(run: Run) -> dict[str, Any]:
+    plan, routed = run.plan, run.night.routes
+    if plan.fid_weights is None:
+        raise ValueError("FID needs weights")
+    logger.info("computing FID and KID against %s", plan.reference.description)
+    defects = tuple(defect for defect in plan.label_map.defects if defect in routed)
+    samples = {route: min(counts.total(), plan.config.fid_samples) for route, counts in routed.items()}
+    images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
+    if plan.reference.is_catalog:
+        images += min(run.inspection.survey.rows[CLEAN], plan.config.fid_samples)
+    # Of more, samples of an interrupted attempt and of this one are chosen by thresholds of their own.
+    wanted = {name: routed[name]["corrected"] for name in defects if run.resumed}
+    wanted = {name: count for name, count in wanted.items() if count <= plan.config.fid_samples}
+    settings = FidSettings(
+        run.folder.at(), defects, plan.reference, plan.fid_weights, images, run.shown, wanted
+    )
+    summary = compute_fid(settings, run.placement)
+    write_fid(run.folder.at(), summary)
+    return summary

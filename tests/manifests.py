@@ -1,0 +1,41 @@
+"""Manifest rows with keys that a person can read, and what is said to stay of them."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.correction.row_keys import KeySet, column_keys, to_keys
+from pipelines.correction.rows import REFRESHED, to_table
+from pipelines.correction.staying import Staying
+from pipelines.schemas import MANIFEST
+
+
+def key(name: str) -> bytes:
+    return name.encode().ljust(16, b"_")
+
+
+def manifest(*names: str, **columns: Any) -> pa.Table:
+    found = [
+        {
+            "image_id": name,
+            "row_key": key(name),
+            "image_key": key(f"i{name}"),
+            "status": "corrected",
+            **columns,
+        }
+        for name in names
+    ]
+    return to_table(found, MANIFEST)
+
+
+def staying(rows: list[str], *refreshed: str) -> Staying:
+    found = [
+        {"image_key": key(f"i{name}"), "row_key": key(f"new {name}"), "input_version": "v2"}
+        for name in refreshed
+    ]
+    table = to_table(sorted(found, key=lambda one: one["image_key"]), REFRESHED)
+    return Staying(
+        KeySet(to_keys([key(name) for name in rows])),
+        KeySet(column_keys(pa.chunked_array(table["image_key"].chunks, table["image_key"].type))),
+        table,
+    )
