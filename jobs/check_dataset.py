@@ -108,7 +108,7 @@ def _config(arguments: argparse.Namespace) -> HealthConfig:
 
 
 def _summary(findings: Findings, output: str) -> str:
-    lines = [f"{findings.rows} rows"]
+    lines = [f"{findings.rows} rows{'' if findings.problems() else ', no problem'}"]
     for name, found in (("problem", findings.problems()), ("note", findings.notes())):
         lines += [f"{name:9} {count} {title}" for title, count in found.items()]
     lines += [f"page      {storage.join(output, PAGE)}", f"pictures  {storage.join(output, SHEETS)}"]

@@ -33,7 +33,11 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaint is one line that ends with where to look next."""
+    """An ArgumentParser whose complaint is one line that ends with where to look next, and that guesses no flag."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.allow_abbrev = False
 
     def error(self, message: str) -> NoReturn:
         """Print `message` and exit with code 2."""

@@ -260,6 +260,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
         run = correction_job.run(plan, lock)
     sys.stdout.write(summary(run))
+    attempted = sum(run.night.statuses[status] for status in ("corrected", "rejected"))
+    if attempted and run.night.statuses["rejected"] == attempted:
+        logger.warning(
+            "every one of %d corrections was rejected by a gate: a model that was hardly trained, or gates that do "
+            "not suit these images (--gates); the report shows them",
+            attempted,
+        )
     waiting = run.statuses["failed"] - run.totals.statuses["failed"]
     if waiting:
         logger.warning(
@@ -288,12 +295,17 @@ def summary(run: Run) -> str:
         lines.append(f"{rows} images: {counts}; {speed}{run.seconds['total']:.0f} s in all")
         if run.resumed:
             lines.append(f"{run.resumed} of these were finished before an earlier attempt was interrupted")
+        lines += [
+            f"  {error.code}: {error.count}, such as {error.example_ids[0]!r}"
+            for error in run.night.top_errors[:5]
+        ]
         lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
     else:
         lines += ["nothing was corrected", ""]
+    lines.append("")
+    if run.statuses["corrected"]:
+        lines.append(f"images    {storage.join(run.output, 'images')}")
     lines += [
-        "",
-        f"images    {storage.join(run.output, 'images')}",
         f"manifest  {storage.join(run.output, 'manifest')}",
         f"report    {storage.join(run.output, 'report', 'index.html')}",
     ]

@@ -70,18 +70,15 @@ def _run(request: Request, lock: Lock | None, started: float) -> int:
     arguments = request.arguments
     occupied = [uri for uri in request.owned if _is_occupied(uri)]
     start = begin(request.places, request.identity, occupied, arguments.append, arguments.overwrite)
-    if start.mode == "appends":
-        _check_append(request, occupied)
-    if start.plan is not None:
-        _check_unchanged(request, start.plan)
+    _check_start(request, start, occupied)
     configuration = _configuration(request, start, occupied)
     command.show_configuration(configuration)
+    if request.saliency:
+        load_saliency(request.saliency)  # its complaints come before hours of work
     if lock is None:
         return command.EXIT_OK
     if request.test_catalog:
         storage.check_writable(request.test_catalog, "--test-catalog")
-    if request.saliency:
-        load_saliency(request.saliency)  # its complaints come before hours of work
     plan = start.plan
     if start.mode == "replaces":
         _list(request)
@@ -229,6 +226,16 @@ def _remove(uris: Sequence[str]) -> None:
             storage.remove(uri)
 
 
+def _check_start(request: Request, start: Start, occupied: Sequence[str]) -> None:
+    """Raise ConfigurationError where what is there cannot be gone on with."""
+    if start.mode == "appends":
+        _check_append(request, occupied)
+    elif start.mode == "new" and request.arguments.append:
+        logger.warning("--append: there is no dataset in %s yet; a new one is made", request.places.output)
+    if start.plan is not None:
+        _check_unchanged(request, start.plan)
+
+
 def _check_append(request: Request, occupied: Sequence[str]) -> None:
     """Raise ConfigurationError for a test catalog that cannot be added to."""
     if request.arguments.test_limit:
@@ -277,6 +284,13 @@ def _tell(request: Request, totals: Totals, seconds: float) -> None:
         raise ConfigurationError(
             f"none of {totals.counts['entries/unreadable']} images could be read, one because: "
             f"{totals.unreadable[0][2]}; see {report} and check the sources"
+        )
+    without = totals.counts["masks/missing"]
+    if without and request.saliency is None:
+        logger.warning(
+            "%d photos came without a mask: they make no pairs, and no defects are put into them; --saliency classical "
+            "makes masks",
+            without,
         )
     logger.info("dataset in %s after %.0f s; look at %s", request.places.output, seconds, report)
 

@@ -15,7 +15,7 @@ from pipelines.dataset.sources import Sources, open_sources
 from pipelines.dataset.unit import HELD_BACK
 from pipelines.defects import known_syntheses
 from pipelines.label_map import LabelMap
-from pipelines.saliency import CLASSICAL
+from pipelines.saliency.load import is_network
 
 MEGABYTE = 10**6
 
@@ -86,13 +86,18 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         help="share of a GPU of each process with the network (default: 0.25)",
     )
     p.add_argument(
-        "--shard-size", type=command.positive, default=256, metavar="MB", help="target size of a shard"
+        "--shard-size",
+        type=command.positive,
+        default=256,
+        metavar="MB",
+        help="size of a shard at most; smaller where there would be fewer than 64, which is how the work is shared",
     )
     p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N images, for a try")
     p.add_argument(
         "--test-catalog",
         metavar="URI",
-        help="also write the held-back images as URI/catalog and URI/reference, for jobs/correct_catalog.py",
+        help="also write the held-back images, each with one of its defects, as URI/catalog, and others as "
+        "URI/reference, for jobs/correct_catalog.py",
     )
     p.add_argument(
         "--test-limit",
@@ -166,7 +171,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         label_map = sources.label_map or LabelMap.default()
         text = label_map.to_yaml()
     saliency = arguments.saliency
-    if saliency not in (None, CLASSICAL):
+    if saliency is not None and is_network(saliency):
         saliency = storage.absolute(saliency)
     settings = RowSettings(
         groups={name: defect.group for name, defect in label_map.defects.items()},

@@ -43,6 +43,7 @@ def finish(places: Places, work: Work, description: Description) -> Totals:
         whole.merge(part)
     if failures is not None:
         count_once(whole.totals, failures, plan.nameless, found.record.totals, work.settings.groups)
+    count_whole(whole.totals, plan.duplicates)
     made = fingerprint(whole.totals, description.label_map)
     summary = {
         "fingerprint": made,
@@ -73,6 +74,16 @@ def all_failures(places: Places, generation: int, found: Collected) -> Failures 
     return found.failures.after(Failures.from_bytes(storage.read_bytes(uri)), found.tried.hashes)
 
 
+def count_whole(totals: Totals, duplicates: int) -> None:
+    """Entries of the whole dataset, each once: what an addition lists, the one before it may have listed as well.
+
+    duplicates: that the last run met. What each run listed is in `generations`.
+    """
+    counts = totals.counts
+    counts["entries/duplicates"], counts["entries/already_there"] = duplicates, 0
+    counts["entries/listed"] = counts["entries/prepared"] + counts["entries/unreadable"] + duplicates
+
+
 def fingerprint(totals: Totals, label_map: str) -> str:
     """Of the rows, whatever their order and files, and of what their defects mean."""
     return hashlib.sha256(f"{totals.fingerprint:064x}\n{label_map}".encode()).hexdigest()
@@ -90,4 +101,5 @@ def _preparation(
         description.configuration,
         description.seconds,
         plan.generation + 1,
+        tuple(work.settings.groups),
     )

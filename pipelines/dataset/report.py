@@ -24,13 +24,12 @@ ENTRIES = {
     "prepared": "Prepared",
     "unreadable": "Cannot be read",
     "duplicates": "Duplicate ids",
-    "already_there": "There already",
 }
 MASKS = {
     "good": "Given with the photo, trusted",
     "doubtful": "Given with the photo, below the threshold",
-    "saliency_good": "From the saliency network, trusted",
-    "saliency_doubtful": "From the saliency network, below the threshold",
+    "saliency_good": "Made by --saliency, trusted",
+    "saliency_doubtful": "Made by --saliency, below the threshold",
     "missing": "No mask came with the photo",
     "unreadable": "The mask that came is absent or cannot be read",
     "wrong_size": "The mask that came had another size than the photo",
@@ -58,6 +57,7 @@ class Preparation:
     configuration: Mapping[str, Any]
     seconds: float
     generations: int
+    defects: Sequence[str] = ()  # of the label map
 
 
 def write_report(folder: str, preparation: Preparation) -> str:
@@ -111,7 +111,7 @@ def render(preparation: Preparation) -> str:
         entries=ENTRIES,
         masks=MASKS,
         measures=MEASURES,
-        tasks=tasks(preparation.record.totals),
+        tasks=tasks(preparation.record.totals, preparation.defects),
         types=types[:TYPES],
         types_left=len(types[TYPES:]),
         bins=[{"from": n / QUALITY_BINS, "n": count} for n, count in enumerate(bins)],
@@ -139,16 +139,17 @@ def histogram(totals: Totals) -> list[int]:
     return [totals.counts[f"quality/{number:02}"] for number in range(QUALITY_BINS)]
 
 
-def tasks(totals: Totals) -> dict[str, dict[str, int]]:
-    """Defect -> 'paired train', 'paired test', 'unpaired train', 'unpaired test' -> rows."""
-    found: dict[str, dict[str, int]] = {}
+def tasks(totals: Totals, defects: Sequence[str] = ()) -> dict[str, dict[str, int]]:
+    """Defect -> 'paired train', 'paired test', 'unpaired train', 'unpaired test' -> rows; also for those of `defects`
+    that have none.
+    """
+    nothing = {f"{pairing} {split}": 0 for pairing in ("paired", "unpaired") for split in ("train", "test")}
+    found: dict[str, dict[str, int]] = {defect: dict(nothing) for defect in sorted(defects)}
     for key, count in sorted(totals.counts.items()):
         kind, *keys = key.split("/")
         if kind == "rows":
             defect, pairing, split, _ = keys
-            row = found.setdefault(
-                defect, {f"{p} {s}": 0 for p in ("paired", "unpaired") for s in ("train", "test")}
-            )
+            row = found.setdefault(defect, dict(nothing))
             row[f"{pairing} {split}"] += count
     return found
 

@@ -131,7 +131,7 @@ def _caveats(
         for name, count in (("n", after.n), ("n_reference", 0 if reference is None else _count(reference)))
         if 2 <= count < dimension
     ]
-    if small:
+    if small and before.n > 1 and after.n > 1:
         sizes = " and ".join(small)
         found.append(f"FID is biased upward: {sizes} below the {dimension} feature dimensions; lean on KID")
     sampled = [

@@ -33,6 +33,11 @@ _OPENERS: dict[str, Callable[[Path, str], tuple[Runner, tuple[int, int] | None]]
 }
 
 
+def is_network(name: str) -> bool:
+    """Whether `name` is the URI of a network's file, by its ending."""
+    return Path(name).suffix.lower() in _OPENERS
+
+
 def load_saliency(name: str, device: str = "cpu", flag: str = "--saliency") -> Saliency:
     """The saliency called `name`: `classical`, or the URI of a network (`.onnx`; `.pt`, `.torchscript`: TorchScript).
 
@@ -49,7 +54,7 @@ def load_saliency(name: str, device: str = "cpu", flag: str = "--saliency") -> S
     if name == CLASSICAL:
         return ClassicalSaliency()
     suffix = Path(name).suffix.lower()
-    if suffix not in _OPENERS:
+    if not is_network(name):
         raise ConfigurationError(
             f"{flag} {name!r}: give {CLASSICAL!r}, or the URI of a network's file ending in {', '.join(_OPENERS)}"
         )

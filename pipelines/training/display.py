@@ -33,7 +33,7 @@ class Display:
             return
         self._bar.n = int(record["step"])
         self._bar.set_postfix_str(
-            f"{record['images_per_second']:.1f} images/s  {losses_of(record)}", refresh=False
+            f"{_speed(record['images_per_second'])}  {losses_of(record)}", refresh=False
         )
         self._bar.refresh()
 
@@ -59,9 +59,13 @@ def progress_line(record: Mapping[str, float], steps: int, update_size: int) -> 
     speed = record["images_per_second"]
     left = (steps - record["step"]) * update_size * record.get("workers", 1) / max(speed, 1e-9)
     return (
-        f"step {record['step']:.0f}/{steps}  epoch {record['epoch']:.0f}  {speed:.1f} images/s  "
+        f"step {record['step']:.0f}/{steps}  epoch {record['epoch']:.0f}  {_speed(speed)}  "
         f"{left / 60:.0f} min left  {losses_of(record)}"
     )
+
+
+def _speed(images_per_second: float) -> str:
+    return f"{images_per_second:.{1 if images_per_second >= 1 else 3}f} images/s"
 
 
 def losses_of(record: Mapping[str, float]) -> str:

@@ -198,6 +198,7 @@ class Loop(ABC):
             follower.resumed(self)
         if self.step >= settings.steps:
             return
+        first = self.step + 1
         for batch in batches(epoch_of, load, settings.update_size, self.epoch, self.taken):
             rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
             # All randomness inside a step follows from its number, so that a resumed training has the same.
@@ -205,6 +206,7 @@ class Loop(ABC):
             torch.manual_seed(int(seed))
             losses = self.update(batch, rate)
             self.step, self.epoch, self.taken = self.step + 1, batch.epoch, batch.taken
+            self._tell_first(first, clock)
             watch.add(self.step, losses, [self.defects[draw.source.type].name for draw in batch.draws])
             if self._due(settings.log_every):
                 means, trouble = watch.collect()
@@ -230,6 +232,11 @@ class Loop(ABC):
                 follower.saved(self)
             if self.step >= settings.steps:
                 return
+
+    def _tell_first(self, first: int, began: float) -> None:
+        """Log how long the first step took, where that was the last one."""
+        if self.step == first and self.rank == 0:
+            logger.info("the first step, reading included, took %.1f s", time.monotonic() - began)
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps

@@ -183,6 +183,7 @@ class Observer:
     def _start(self, training: Training, step: int, generator: ImageGenerator) -> None:
         assert self.evaluate is not None  # the callers looked
         training.checkpoints.pending.add(step)
+        self.tell(f"measuring step {step} on held-back photos (--validation-images)")
         self._running = (step, generator, self.evaluate(step, generator))
         self._collect(training)
 

@@ -35,6 +35,8 @@ def test_an_output_that_cannot_be_written_is_refused_by_its_flag(
 ) -> None:
     parser = command.Parser("job")
     parser.add_argument("--output", type=command.destination)
+    with pytest.raises(SystemExit):  # no flag is guessed
+        parser.parse_args(["--out", "out"])
     for writable in ("out", "s3://bucket/out", "file:///out", "https", "memory/x"):
         assert parser.parse_args(["--output", writable]).output == writable
     with pytest.raises(SystemExit) as caught:

@@ -146,7 +146,7 @@ def test_saliency_in_actors_makes_pairs_of_photos_without_masks(ray_local: None,
     assert counts["masks"]["missing"] == 20
     assert counts["rows"]["pairing"]["paired"] == 3 * counts["masks"]["saliency_good"] > 0
     page = (output / "report" / "index.html").read_text()
-    assert "From the saliency network, trusted" in page
+    assert "Made by --saliency, trusted" in page
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
@@ -200,6 +200,8 @@ def test_defects_that_cannot_be_made_are_told(
             ["--saliency", "n.onnx", "--saliency-device", "cpu", "--gpus-per-actor", "0.5"],
             "--gpus-per-actor asks for GPUs .* without --saliency-device cpu",
         ),
+        (["--saliency", "fancy", "--dry-run"], "--saliency 'fancy': give 'classical', or the URI"),
+        (["--saliency", "gone.onnx", "--dry-run"], r"--saliency: cannot read .*/gone\.onnx"),
     ],
 )
 def test_wrong_flags_are_named(photos: Path, tmp_path: Path, arguments: list[str], complaint: str) -> None:

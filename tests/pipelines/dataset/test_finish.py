@@ -98,3 +98,6 @@ def test_what_cannot_be_read_is_counted_once_and_no_more_when_it_was_read(
         summary["counts"]["entries"]["unreadable"] == summary["counts"]["unreadable"]["unknown_format"] == 1
     )
     assert [item["image_id"] for item in summary["unreadable"]] == ["never"]
+    # Listed three times over, and each of them counts once.
+    entries = summary["counts"]["entries"]
+    assert (entries["already_there"], entries["listed"]) == (0, entries["prepared"] + 1)

@@ -71,6 +71,7 @@ def test_what_the_data_say_is_text_and_nothing_else(preparation: Preparation) ->
 
 
 def test_rows_add_up_by_task(preparation: Preparation) -> None:
+    assert set(tasks(preparation.record.totals, ["blur"])["blur"].values()) == {0}
     found = tasks(preparation.record.totals)
     assert found["watermark"] == {
         "paired train": 700,

@@ -111,7 +111,9 @@ def test_the_best_step_is_kept_as_checkpoint_and_bundle(source, tmp_path: Path, 
         )(step, generator)
 
     training = follow(plan, evaluate, told)
-    assert [text.split(":")[0] for text in told] == [f"validation at step {step}" for step in (2, 4, 6)]
+    assert [text.split(":")[0].partition(" on ")[0] for text in told] == [
+        text for step in (2, 4, 6) for text in (f"measuring step {step}", f"validation at step {step}")
+    ]
     assert training.checkpoints.steps() == [4, 6]
     assert training.checkpoints.best()["step"] == 4
     best = load_bundle(tmp_path / "best")
@@ -138,8 +140,9 @@ def test_a_validation_that_fails_or_lags_is_told_and_the_training_goes_on(source
     follower = Observer(plan, lambda record: late.set_result([]), told.append, evaluate)
     training.run(plan.index, partial(load_here, decode=plan.settings.decoding), follower)
     follower.finish(training)
-    assert told[0] == "validation at step 2 failed: no room"
-    assert told[1].startswith("step 6 is not validated: that of step 4 is still running")
+    assert told[0].startswith("measuring step 2 on held-back photos")
+    assert told[1] == "validation at step 2 failed: no room"
+    assert told[3].startswith("step 6 is not validated: that of step 4 is still running")
     assert training.checkpoints.steps() == [7]
 
 
