@@ -92,6 +92,8 @@ def destination(uri: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{uri!r}: {_NO_DESTINATIONS[scheme]}; give a local folder or an s3:// URI"
         )
+    if uri.partition("://")[1] and not uri.partition("://")[2].strip("/"):
+        raise argparse.ArgumentTypeError(f"{uri!r} names no place; give a local folder or s3://BUCKET/FOLDER")
     return uri
 
 

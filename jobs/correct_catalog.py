@@ -270,7 +270,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     waiting = run.statuses["failed"] - run.totals.statuses["failed"]
     if waiting:
         logger.warning(
-            "%d images failed in earlier runs and have not changed; --retry-failed tries them", waiting
+            "%d images failed in earlier runs or attempts and have not changed; --retry-failed tries them",
+            waiting,
         )
     if run.too_many_failed:
         failed, rows = run.statuses["failed"], run.inspection.rows

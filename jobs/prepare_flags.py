@@ -95,6 +95,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N images, for a try")
     p.add_argument(
         "--test-catalog",
+        type=command.destination,
         metavar="URI",
         help="also write the held-back images, each with one of its defects, as URI/catalog, and others as "
         "URI/reference, for jobs/correct_catalog.py",

@@ -67,7 +67,7 @@ def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
         raise ConfigurationError("an empty URI; give a local path, file:// or s3:// URI")
     try:
         fs, path = _open(os.path.expanduser(uri))  # noqa: PTH111 (a URI)
-    except (ValueError, ImportError, OSError) as error:  # some clients connect at once
+    except (ValueError, ImportError) as error:
         raise ConfigurationError(
             f"cannot use {uri!r}: {error}; give a local path, file:// or s3:// URI"
         ) from error
@@ -92,7 +92,10 @@ def absolute(uri: str) -> str:
     """`uri` in a form that means the same in every worker and every run: local paths become absolute, a last slash
     goes.
     """
-    fs, path = resolve(uri)
+    try:
+        fs, path = resolve(uri)
+    except OSError as error:  # some clients connect at once
+        raise ConfigurationError(f"cannot use {uri!r}: {error}; see that the server is there") from error
     return path if isinstance(fs, LocalFileSystem) else uri.rstrip("/")
 
 

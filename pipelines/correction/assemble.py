@@ -18,7 +18,6 @@ from pipelines.correction.row_keys import (
     IdSums,
     KeySet,
     id_keys,
-    keys_column,
     result_key,
     to_keys,
 )
@@ -30,6 +29,7 @@ from pipelines.correction.staying import Staying, find_staying, keep
 from pipelines.correction.survey import route_name
 from pipelines.correction.totals import summarise
 from pipelines.placement import on_tasks, tables
+from pipelines.sampling import sample_hash
 from pipelines.schemas import MANIFEST, STATUSES
 
 #: Rows of a part: few enough parts for a hundred million rows, and few enough rows for a task's memory.
@@ -44,7 +44,7 @@ ASSEMBLED = pa.schema(
         ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
         ("id_sums", pa.binary()),
         ("resumed", pa.struct(list(SUMMARY))),  # of a killed attempt's rows; null elsewhere
-        ("shown", pa.list_(KEY)),  # see `Staying`
+        ("shown", pa.list_(pa.struct([("result", KEY), ("route", pa.string()), ("hash", pa.uint64())]))),
     ]
 )
 
@@ -60,8 +60,8 @@ class Assembled:
     ids: IdSums = field(default_factory=IdSums)
     # Rows of SUMMARY, of what killed attempts had finished.
     resumed: list[dict[str, Any]] = field(default_factory=list)
-    # Those of `Staying.shown` that are of its rows.
-    shown: set[bytes] = field(default_factory=set)
+    # Those of `Staying.shown` that are of its rows: route and `sampling.sample_hash` of each.
+    shown: dict[bytes, tuple[str, int]] = field(default_factory=dict)
 
     def merge(self, table: pa.Table) -> None:
         """Add rows of ASSEMBLED."""
@@ -72,7 +72,7 @@ class Assembled:
             self.statuses.update(dict(zip(STATUSES, row["statuses"], strict=True)))
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
             self.resumed += [row["resumed"]] if row["resumed"] else []
-            self.shown.update(row["shown"])
+            self.shown |= {one["result"]: (one["route"], one["hash"]) for one in row["shown"]}
 
 
 def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) -> Iterator[pa.Table]:
@@ -120,13 +120,21 @@ def assemble(
     return pa.Table.from_pylist(found, ASSEMBLED)
 
 
-def _shown(rows: pa.Table, pictures: KeySet) -> list[bytes]:
+def _shown(rows: pa.Table, pictures: KeySet) -> list[dict[str, Any]]:
     """Which of `pictures` are of `rows`."""
     if not len(pictures):
         return []
     told = rows.select(["image_id", "input_sha256", "defects"]).to_pylist()
-    keys = to_keys([result_key(row["image_id"], row["input_sha256"], row["defects"] or ()) for row in told])
-    return list(keys_column(keys[pictures.has(keys)]).to_pylist())
+    keys = [result_key(row["image_id"], row["input_sha256"], row["defects"] or ()) for row in told]
+    return [
+        {
+            "result": key,
+            "route": route_name(tuple(row["defects"] or ()), ()),
+            "hash": sample_hash(row["image_id"]),
+        }
+        for key, row, there in zip(keys, told, pictures.has(to_keys(keys)), strict=True)
+        if there
+    ]
 
 
 def _summary(rows: pa.Table) -> dict[str, Any]:

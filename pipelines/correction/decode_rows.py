@@ -28,7 +28,7 @@ from pipelines.label_map import LabelMap, Route
 from pipelines.sampling import Sample
 
 #: Codes of rows that another image at the same place would not mend.
-_WHEREVER = {DUPLICATE_ID, "no_image", "too_many_bytes"}
+_WHEREVER = {DUPLICATE_ID, "no_image"}
 #: Rows held decoded at a time.
 _BATCH = 16
 #: Uploads fetched at once in one task: each waits for storage, not for a CPU.

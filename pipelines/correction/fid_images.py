@@ -40,7 +40,7 @@ def read_source(
 
 def _sample_images(uri: str, shown: Container[bytes] | None) -> Iterator[tuple[str, str, bytes]]:
     for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-        if shown is not None and row["result"] not in shown:
+        if shown is not None and row.get("result") not in shown:
             continue
         if row["route"] == CLEAN:
             yield REFERENCE + EVERY_DEFECT, row["image_id"], row["before"]

@@ -5,7 +5,7 @@ defect.
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class FidSettings:
     reference: Reference
     weights: Path
     images: int  # about as many as there will be, for the progress line
-    shown: frozenset[bytes] | None = None  # see `fid_images.read_source`
+    shown: Container[bytes] | None = None  # see `fid_images.read_source`
     # By defect, how many samples there should be; 0 where that is not known.
     wanted: Mapping[str, int] = field(
         default_factory=dict
@@ -63,8 +63,8 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
         broken = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
         if after.n < settings.wanted.get(defect, 0):
             caveats.append(
-                f"{after.n} of {settings.wanted[defect]} corrected images are measured: an interrupted attempt kept no "
-                "samples of the others"
+                f"{after.n} of {settings.wanted[defect]} corrected images are measured: the others have equal files, "
+                "or were finished by an interrupted attempt that kept no samples"
             )
         if broken:
             caveats.append(f"{broken} reference images cannot be decoded and are left out")

@@ -49,7 +49,14 @@ from pipelines.correction.run_folder import (
     RunFolder,
 )
 from pipelines.correction.run_output import check_whole, remove_run, write_run
-from pipelines.correction.run_record import BFLOAT16_BATCH, STRIPS_PER_DEFECT, Run, describe, write_run_report
+from pipelines.correction.run_record import (
+    BFLOAT16_BATCH,
+    RUNNING,
+    STRIPS_PER_DEFECT,
+    Run,
+    describe,
+    write_run_report,
+)
 from pipelines.correction.same_bytes import copy_followers, start_claims
 from pipelines.correction.survey import CLEAN
 from pipelines.lock import Lock
@@ -90,11 +97,11 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
             remove_run(config.output)
         else:
             forget_other_samples(run)
-        write_run(config.output, describe(run, "running"))
+        write_run(config.output, describe(run, RUNNING))
         run.seconds["correct"] = 0.0
         with underway(), ray_session.our_errors():
             if run.inspection.pending or any(layers.rows[1:]):
-                _work(run, known, repeated, layers, lock)
+                _work(run, known, facts, repeated, layers, lock)
             with run.stage("assemble"):
                 _assemble(run, layers, known, facts)
             measure(run)
@@ -158,7 +165,7 @@ def forget_other_samples(run: Run) -> None:
         storage.remove(run.folder.at(SAMPLES_FOLDER))
 
 
-def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
+def _work(run: Run, known: Any, facts: Facts, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
     """Detect and correct. Where killed attempts had finished all, what they are compared with may still be missing."""
     plan, inspection = run.plan, run.inspection
     logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
@@ -172,7 +179,8 @@ def _work(run: Run, known: Any, repeated: Repeated, layers: Layers, lock: Lock |
     with run.stage("compare"):
         conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
-        _correct(run, known, layers, ReadSettings(plan.label_map, detected, conflicts=conflicts), lock)
+        read = ReadSettings(plan.label_map, detected, conflicts=conflicts)
+        _correct(run, known, facts, layers, read, lock)
 
 
 def tells_something(run: Run) -> bool:
@@ -264,7 +272,9 @@ def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
     return ray.put(found)
 
 
-def _correct(run: Run, known: Any, layers: Layers, read: ReadSettings, lock: Lock | None) -> None:
+def _correct(
+    run: Run, known: Any, facts: Facts, layers: Layers, read: ReadSettings, lock: Lock | None
+) -> None:
     """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
     succeeds, and RunError where the lock is lost.
     """
@@ -274,14 +284,14 @@ def _correct(run: Run, known: Any, layers: Layers, read: ReadSettings, lock: Loc
         corrected_at=run.started_at,
         tell_begun=any(layers.rows) or run.interrupted,
     )
+    failed = facts.statuses.get("failed", 0)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         done = _summaries(run, known, commit, read)
         for summary in chain(done, copy_followers(commit, run.placement)):
             run.totals.add(summary)
             run.night.add(summary)
             progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
-            if not run.plan.config.retry_failed:  # what failed before may well fail again
-                run.totals.check_promising(run.plan.config.max_failed)
+            run.totals.check_promising(run.plan.config.max_failed, failed)  # which may well fail again
             if lock is not None:
                 lock.check()
     rows = run.totals.rows + run.totals.refreshed

@@ -1,6 +1,7 @@
 """FID and KID of what a night has corrected, from pictures that its attempts have left."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from ray.exceptions import RayError
@@ -39,12 +40,24 @@ def _fid(run: Run) -> dict[str, Any]:
     images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
     if plan.reference.is_catalog:
         images += min(run.inspection.survey.rows[CLEAN], plan.config.fid_samples)
-    # Of more, samples of an interrupted attempt and of this one are chosen by thresholds of their own.
+    # Of more, only those count that would have been chosen without an interruption; how many, nobody has counted.
     wanted = {name: routed[name]["corrected"] for name in defects if run.resumed}
     wanted = {name: count for name, count in wanted.items() if count <= plan.config.fid_samples}
     settings = FidSettings(
-        run.folder.at(), defects, plan.reference, plan.fid_weights, images, run.shown, wanted
+        *(run.folder.at(), defects, plan.reference, plan.fid_weights, images),
+        shown=None if run.shown is None else smallest(run.shown, plan.config.fid_samples),
+        wanted=wanted,
     )
     summary = compute_fid(settings, run.placement)
     write_fid(run.folder.at(), summary)
     return summary
+
+
+def smallest(shown: Mapping[bytes, tuple[str, int]], most: int) -> set[bytes]:
+    """Of each route the `most` pictures with the smallest hashes: each attempt has sampled by a threshold of its own,
+    and together they have more, of the last one's rows above all. shown: see `Assembled`.
+    """
+    by_route: dict[str, list[tuple[int, bytes]]] = {}
+    for result, (route, number) in shown.items():
+        by_route.setdefault(route, []).append((number, result))
+    return {result for found in by_route.values() for _, result in sorted(found)[:most]}

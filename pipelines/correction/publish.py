@@ -3,8 +3,8 @@
     publish.json written -> _SUCCESS removed -> manifest, report, run.json moved -> .run removed -> _SUCCESS written
 
 Who reads the manifest, reads _SUCCESS before and after: where both are there and equal, all that was between is of one
-run. Before each step the run sees that the output's lock is still its own: one that slept too long leaves the rest to
-the run that has taken over.
+run. Right before each of these steps the run sees that the output's lock is still its own: one that slept too long
+leaves the rest to the run that has taken over.
 """
 
 import json
@@ -55,13 +55,16 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     if publication.parts is not None or not publication.success:
         storage.remove(success)
     if publication.parts is not None:
+        confirm()
         _replace_manifest(run, publication.parts, confirm)
     if publication.report is not None:
+        confirm()
         _replace(run.at(REPORT), storage.join(output, REPORT), publication.report, confirm)
     confirm()
     storage.move(run.at(RUN), storage.join(output, RUN))
     parts = len(storage.list_files(run.manifest, ".parquet"))
     told = {"run": publication.run, "parts": parts, "rows": publication.rows}
+    confirm()
     for name in WORKING:  # before the marker: without it they would pass for a killed run's
         storage.remove(run.at(name))
     storage.remove(run.at())

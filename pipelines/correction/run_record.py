@@ -28,6 +28,8 @@ from pipelines.placement import Placement
 from pipelines.report import RunSummary, Strip, write_report
 from pipelines.schemas import STATUSES
 
+#: What run.json says while the run works.
+RUNNING = "running"
 #: Pictures per defect in the report.
 STRIPS_PER_DEFECT = 12
 #: Images in a pass of the generator: a GPU and a CPU's matrix units need many to be filled. A core in float32 does
@@ -78,9 +80,9 @@ class Run:
         return self.night.rows - self.totals.rows
 
     @property
-    def shown(self) -> frozenset[bytes] | None:
-        """Which pictures for FID and the report are of the manifest's rows; None: all, for nobody else left any."""
-        return frozenset(self.assembled.shown) if self.interrupted and self.assembled is not None else None
+    def shown(self) -> Mapping[bytes, tuple[str, int]] | None:
+        """Which pictures for FID and the report are of the manifest's rows (see `Assembled`); None: all are."""
+        return self.assembled.shown if self.interrupted and self.assembled is not None else None
 
     @property
     def too_many_failed(self) -> bool:
@@ -117,7 +119,7 @@ class Run:
 
 
 def describe(run: Run, state: str) -> dict[str, Any]:
-    """The content of run.json."""
+    """The content of run.json. state: RUNNING until all counts are known."""
     night = run.night
     return {
         "state": state,
@@ -128,7 +130,7 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "versions": versions(),
         "run": run.name,
         "rows_in": run.inspection.rows,
-        "unchanged": run.unchanged,
+        "unchanged": run.inspection.rows - run.inspection.pending if state == RUNNING else run.unchanged,
         "resumed": run.resumed,
         "copied": night.copied,
         "dropped": run.dropped,
@@ -196,9 +198,9 @@ def _strips(run: Run, defects: list[str]) -> dict[str, list[Strip]]:
     found: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
     for uri in storage.list_files(run.folder.at(STRIPS), ".parquet"):
         for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            if shown is not None and row["result"] not in shown:
+            result = row.pop("result", None)
+            if shown is not None and result not in shown:
                 continue
-            row.pop("result")
             strips = found.setdefault(row.pop("route"), {})
             strips[row["image_id"]] = Strip(**row)
     return {

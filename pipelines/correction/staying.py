@@ -43,7 +43,9 @@ def find_staying(
     refreshed = refreshed.unify_dictionaries().combine_chunks()
     images = column_keys(refreshed.column("image_key"))
     values = refreshed.drop_columns("image_key").take(pa.array(np.argsort(images)))
-    shown = [column_keys(table.column("result")) for table in read_parts(picture_parts, ("result",))]
+    pictures = read_parts(picture_parts, ("result",))
+    # An earlier version of this job did not say of which row a picture is: those do not count.
+    shown = [column_keys(table.column("result")) for table in pictures if table.num_columns]
     return Staying(
         KeySet(np.concatenate(keys)),
         KeySet(images),
@@ -57,7 +59,7 @@ def _compact(refreshed: pa.Table) -> pa.Table:
     columns = {name: refreshed.column(name) for name in refreshed.column_names}
     columns["source_uri"] = columns["source_uri"].cast(pa.large_string())
     for name in ("product_type", "input_version"):
-        columns[name] = columns[name].dictionary_encode()
+        columns[name] = columns[name].cast(pa.large_string()).dictionary_encode()
     return pa.table(columns)
 
 

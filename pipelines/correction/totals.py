@@ -97,14 +97,15 @@ class Totals:
         for name in _STAGES:
             self.seconds[name] += summary[name]
 
-    def check_promising(self, max_failed: float) -> None:
+    def check_promising(self, max_failed: float, before: int = 0) -> None:
         """Raise TooManyFailedError where HOPELESS images were to be corrected and every one failed.
 
-        max_failed: the tolerated share of failures; 1 tolerates this too.
+        max_failed: the tolerated share of failures; 1 tolerates this too. before: failures of earlier runs, some of
+        which are looked at again in every run.
         """
         failed = self.statuses["failed"]
         attempted = self.rows + self.refreshed - self.statuses["passthrough"]
-        if max_failed < 1 and HOPELESS <= failed == attempted:
+        if max_failed < 1 and HOPELESS + before <= failed == attempted:
             top = self.top_errors[0]
             raise TooManyFailedError(
                 f"the first {failed} images that were to be corrected all failed, {top.count} of them with "

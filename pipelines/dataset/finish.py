@@ -75,12 +75,13 @@ def all_failures(places: Places, generation: int, found: Collected) -> Failures 
 
 
 def count_whole(totals: Totals, duplicates: int) -> None:
-    """Entries of the whole dataset, each once: what an addition lists, the one before it may have listed as well.
+    """Entries of the whole dataset: what an addition lists, the one before it may have listed as well.
 
-    duplicates: that the last run met. What each run listed is in `generations`.
+    duplicates: that the last run met. What each run listed, and how much of it was there, is in `generations`.
     """
     counts = totals.counts
-    counts["entries/duplicates"], counts["entries/already_there"] = duplicates, 0
+    counts["entries/duplicates"] = duplicates
+    del counts["entries/already_there"]
     counts["entries/listed"] = counts["entries/prepared"] + counts["entries/unreadable"] + duplicates
 
 

@@ -65,7 +65,7 @@ def write_catalog(path: Path, images: int) -> list[bytes]:
 def _with_corner(photo: np.ndarray, number: int) -> np.ndarray:
     """The photo with a corner of 8 by 8 pixels, a block of a JPEG, that no other number has."""
     marked = photo.copy()
-    marked[:8, :8] = (number // 1024 * 16, number // 32 % 32 * 8, number % 32 * 8)
+    marked[:8, :8] = (number // 1024 * 16 % 256, number // 32 % 32 * 8, number % 32 * 8)
     return marked
 
 

@@ -70,7 +70,6 @@ def test_a_killed_preparation_goes_on_and_has_the_rows_of_one_that_was_not(
         "prepared": PHOTOS - 2,
         "unreadable": 1,
         "duplicates": 1,
-        "already_there": 0,
     }
     table = pyarrow.dataset.dataset(output / "shards").to_table(columns=["image_id", "defect"])
     assert len({(row["image_id"], row["defect"]) for row in table.to_pylist()}) == table.num_rows

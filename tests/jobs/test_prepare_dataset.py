@@ -47,7 +47,6 @@ def test_photos_become_shards_label_map_and_summary(
         "prepared": 21,
         "unreadable": 1,
         "duplicates": 0,
-        "already_there": 0,
     }
     assert counts["rows"]["pairing"] == {"paired": 60, "unpaired": 1}
     assert counts["rows"]["defect"] == {"non_white_background": 21, "watermark": 20, "wrong_angle": 20}

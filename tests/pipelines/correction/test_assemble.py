@@ -14,6 +14,7 @@ from pipelines.correction.row_keys import IdSums, KeySet, id_keys, result_key
 from pipelines.correction.rows import SAMPLE, to_table
 from pipelines.correction.run_folder import Layers
 from pipelines.correction.staying import find_staying
+from pipelines.sampling import sample_hash
 from pipelines.schemas import MANIFEST
 from tests.catalogs import read_parquet
 from tests.manifests import key, manifest, staying
@@ -161,4 +162,10 @@ def test_pictures_of_rows_that_are_other_now_are_told_from_the_others(tmp_path: 
     assembled = Assembled()
     (source,) = sources([[str(tmp_path / "m.parquet")]], [[2]])
     assembled.merge(assemble(source, str(tmp_path / "next"), Known(superseded=(KeySet(),)), stays))
-    assert assembled.shown == {pictures["same"]}
+    assert assembled.shown == {pictures["same"]: ("watermark", sample_hash("same"))}
+
+
+def test_pictures_that_do_not_say_of_which_row_they_are_do_not_count(tmp_path: Path) -> None:
+    """A killed run of an earlier version of this job has left them."""
+    pq.write_table(pa.table({"image_id": ["a"]}), tmp_path / "old.parquet")
+    assert not len(find_staying([], [], [str(tmp_path / "old.parquet")]).shown)

@@ -1,7 +1,8 @@
 """The moves from OUTPUT/.run to what readers see, broken off and looked at after every one of them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -146,29 +147,53 @@ def test_there_is_nothing_to_finish_in_an_output_that_is_new(tmp_path: Path) -> 
     assert not finish_publishing(str(tmp_path))
 
 
-def test_a_run_that_has_lost_its_lock_leaves_what_another_has_published(output: str) -> None:
-    """It sleeps before one of its steps; meanwhile another takes over, finishes for it, and publishes its own."""
+def test_the_lock_is_looked_at_right_before_each_step(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever slept in between has lost it, and must not touch what another run has published meanwhile."""
     publish(output, write_next(output, "0", ["a.parquet"]))
-    step = 0
-    while True:
-        step += 1
-        ready = write_next(output, f"slow {step}", ["b.parquet"])
-        calls = iter(range(1, 20))
+    ready = write_next(output, "1", ["b.parquet"])
+    events: list[str] = []
 
-        def confirm(step: int = step, calls: Iterator[int] = calls) -> None:
-            if next(calls) == step:
-                finish_publishing(output)
-                RunFolder(output).begin_attempt()
-                publish(output, write_next(output, f"other {step}", ["a.parquet", "c.parquet"]))
-                raise RunError("lost")
+    def told(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            events.append(f"{name} {str(arguments[0]).removeprefix(output)}")
+            return change(*arguments)
 
-        try:
-            publish(output, ready, confirm)
-            break
-        except RunError:
-            assert read(output) == f"other {step}"
-    assert read(output) == f"slow {step}"
-    assert step > 4
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        for name in ("remove", "move", "write_bytes"):
+            patch.setattr(storage, name, told(name, getattr(storage, name)))
+        patch.setattr(Path, "rename", told("rename", Path.rename))
+        publish(output, ready, lambda: events.append("lock"))
+    steps = [after for before, after in pairwise(events) if before == "lock"]
+    local = storage.is_local(output)
+    assert [step for step in steps if step != "lock"] == [
+        "write_bytes /.run/publish.json",
+        "remove /_SUCCESS",
+        "remove /.run/replaced" if local else "move /.run/manifest/b.parquet",
+        *([] if local else ["remove /manifest/a.parquet"]),
+        "move /.run/report/index.html",
+        "move /.run/run.json",
+        "remove /.run/plan",
+        "write_bytes /_SUCCESS",
+    ]
+
+
+def test_who_has_lost_the_lock_changes_nothing_more(output: str) -> None:
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    ready = write_next(output, "slow", ["b.parquet"])
+    looks = iter(range(20))
+
+    def confirm() -> None:
+        if next(looks) == 2:  # the marker is written, and readers are warned
+            finish_publishing(output)
+            RunFolder(output).begin_attempt()
+            publish(output, write_next(output, "other", ["a.parquet", "c.parquet"]))
+            raise RunError("lost")
+
+    with pytest.raises(RunError, match="lost"):
+        publish(output, ready, confirm)
+    assert read(output) == "other"
 
 
 def test_two_attempts_of_one_number_are_two_layers(tmp_path: Path) -> None:

@@ -69,7 +69,12 @@ def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone_or_anot
 ) -> None:
     output = tmp_path / "out"
     corrected(output, "old", "a", "b", "c")
-    corrected(output, "new", "a")  # by a run that was killed
+    corrected(output, "new", "a", "d")  # by a run that was killed
+    (output / "images" / "d").write_text("third")  # by another one, which has written no row of it
+    (output / ".run" / "begun" / "001-third").mkdir(parents=True)
+    pq.write_table(
+        to_table([{"image_id": "d"}], BEGUN), output / ".run" / "begun" / "001-third" / "part.parquet"
+    )
     (output / "images" / "b").write_text("new")  # and of this it has written no row
     (output / ".run" / "begun" / "000-new").mkdir(parents=True)
     begun = to_table([{"image_id": "a"}, {"image_id": "b"}], BEGUN)

@@ -90,5 +90,6 @@ def test_a_run_in_which_nothing_succeeds_is_given_up() -> None:
     ):
         hopeless.check_promising(0.1)
     hopeless.check_promising(1.0)  # whatever fails is tolerated
+    hopeless.check_promising(0.1, before=1)  # one of them is no news
     hopeless.add(one(manifest(1, "corrected", prefix="y"), "watermark"))
     hopeless.check_promising(0.1)
