@@ -44,10 +44,8 @@ class FidSettings:
     weights: Path
     images: int  # about as many as there will be, for the progress line
     shown: Container[bytes] | None = None  # see `fid_images.read_source`
-    # By defect, how many samples there should be; 0 where that is not known.
-    wanted: Mapping[str, int] = field(
-        default_factory=dict
-    )  # by defect, images to be measured, where that is known
+    # By defect, how many images were to be measured, where that is known.
+    wanted: Mapping[str, int] = field(default_factory=dict)
 
 
 def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
