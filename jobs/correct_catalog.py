@@ -19,8 +19,9 @@ the catalog leave the manifest. A run that was killed goes on when it is started
 
 Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine.
 
-Exit codes: 0 done; 1 the run broke off, and the manifest is as it was; 2 wrong command line or configuration, nothing
-was written; 3 more images failed than --max-failed tolerates: outputs are kept, without _SUCCESS.
+Exit codes: 0 done; 1 the run broke off, and the manifest is as it was (but for --overwrite); 2 wrong command line or
+configuration, nothing was written; 3 more images failed than --max-failed tolerates: outputs are kept, without
+_SUCCESS.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from pipelines.correction.config import CorrectionConfig, Plan, resolve
 from pipelines.correction.gates import OFF
 from pipelines.correction.pending import INSPECT_HERE
 from pipelines.correction.read_catalog import count_unlabelled
+from pipelines.correction.run_output import check_whole, published_rows
 from pipelines.correction.run_record import Run
 from pipelines.correction.survey import count_routes
 from pipelines.decode import DecodeLimits
@@ -132,7 +134,8 @@ def _add_data(group: Any) -> None:
     group.add_argument(
         "--overwrite",
         action="store_true",
-        help="remove what OUTPUT holds of earlier runs, and correct everything",
+        help="remove what OUTPUT holds of earlier runs, its manifest too, and correct everything; where such a run was "
+        "killed, go on without this flag",
     )
     command.add_break_lock(group)
 
@@ -296,13 +299,10 @@ def summary(run: Run) -> str:
         lines.append(f"{rows} images: {counts}; {speed}{run.seconds['total']:.0f} s in all")
         if run.resumed:
             lines.append(f"{run.resumed} of these were finished before an earlier attempt was interrupted")
-        lines += [
-            f"  {error.code}: {error.count}, such as {error.example_ids[0]!r}"
-            for error in run.night.top_errors[:5]
-        ]
+        lines += _remarks(run)
         lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
     else:
-        lines += ["nothing was corrected", ""]
+        lines.append("nothing was corrected")
     lines.append("")
     if run.statuses["corrected"]:
         lines.append(f"images    {storage.join(run.output, 'images')}")
@@ -311,6 +311,16 @@ def summary(run: Run) -> str:
         f"report    {storage.join(run.output, 'report', 'index.html')}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _remarks(run: Run) -> list[str]:
+    """The most frequent errors, and what marketplace rules are missed."""
+    remarks = [
+        f"  {error.code}: {error.count}, such as {error.example_ids[0]!r}"
+        for error in run.night.top_errors[:5]
+    ]
+    missed = [f"{rule} {count}" for rule, count in sorted(run.night.profile_issues.items())]
+    return [*remarks, *([f"  corrected, but not as --profile asks: {', '.join(missed)}"] if missed else [])]
 
 
 def _fid_table(fid: Mapping[str, Any]) -> list[str]:
@@ -338,7 +348,13 @@ def _number(value: float | None, digits: int) -> str:
 
 def _preview(plan: Plan) -> dict[str, Any]:
     """What the run would do, from the labels of a catalog that is not too large to read here."""
+    config = plan.config
+    with storage.as_configuration_error(config.output, "--output", "read"):
+        published = published_rows(config.output)
+    if not config.overwrite:
+        check_whole(plan.listing.rows, published, config.max_dropped)
     preview: dict[str, Any] = {"rows": plan.listing.rows, "read_tasks": len(plan.listing.units)}
+    preview["rows_of_the_manifest_there"] = published
     if plan.detector is not None:
         preview["rows_to_label"] = count_unlabelled(joined(plan.listing.units))
     if plan.listing.rows <= INSPECT_HERE:

@@ -47,4 +47,4 @@ def check_encoding(format: str, quality: int) -> None:
     if format not in EXTENSIONS:
         raise ConfigurationError(f"unknown image format {format!r}; choose one of {', '.join(EXTENSIONS)}")
     if not 1 <= quality <= 100:
-        raise ConfigurationError(f"image quality must be 1..100, not {quality}")
+        raise ConfigurationError(f"--quality {quality}: image quality is 1 to 100")

@@ -168,7 +168,11 @@ def forget_other_samples(run: Run) -> None:
 def _work(run: Run, known: Any, facts: Facts, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
     """Detect and correct. Where killed attempts had finished all, what they are compared with may still be missing."""
     plan, inspection = run.plan, run.inspection
-    logger.info("%d of %d rows are new or changed", inspection.pending, inspection.rows)
+    logger.info(
+        "%d of %d rows are to be looked at: new, changed, or in files that are",
+        inspection.pending,
+        inspection.rows,
+    )
     detected = None
     if plan.detector is not None:
         detected = storage.join(run.output, LABELS_FOLDER, run.name)
@@ -267,7 +271,9 @@ def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
     found = inspect_pass.find_conflicts(run.inspection.works, repeated, settings, run.placement)
     if found.rows:
         logger.warning(
-            "%d ids occur with different images, and their rows fail: %s", len(found.rows), found.messages[0]
+            "ids that occur with different images, and whose rows fail: %d; %s",
+            len(found.rows),
+            found.messages[0],
         )
     return ray.put(found)
 

@@ -160,7 +160,10 @@ def merge_conflicts(parts: Sequence[Conflicts]) -> Conflicts:
 def _message(rows: list[dict[str, Any]]) -> str:
     places = ", ".join(row["place"] for row in rows[:_NAMED])
     more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-    return f"the id occurs {len(rows)} times, with different images or labels: {places}{more}; give each image its own"
+    return (
+        f"the id occurs {len(rows)} times, with different images or labels (rows counted from 0): {places}{more}; "
+        "give each image its own"
+    )
 
 
 def column_or_zero(column: pa.ChunkedArray) -> Keys:

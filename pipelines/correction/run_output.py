@@ -53,6 +53,12 @@ def check_whole(rows: int, published: int, max_dropped: float) -> None:
         )
 
 
+def published_rows(output: str) -> int:
+    """Rows of the manifest that is published, by its `_SUCCESS`; 0 without one. Raises one of STORAGE_ERRORS."""
+    place = storage.join(output, SUCCESS)
+    return int(json.loads(storage.read_bytes(place)).get("rows", 0)) if storage.exists(place) else 0
+
+
 def remove_run(output: str) -> None:
     """Remove what earlier runs have published, and what killed ones have left; not what this one is working with.
 

@@ -140,6 +140,18 @@ def test_a_dry_run_prints_configuration_and_plan_without_ray_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_says_that_half_a_catalog_would_be_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_SUCCESS").write_text(json.dumps({"run": "a", "parts": 1, "rows": 40}))
+    with pytest.raises(command.ConfigurationError, match="12 rows and the manifest in --output 40"):
+        main([*arguments, "--dry-run"])
+    for allowed in (["--max-dropped", "1"], ["--overwrite"]):
+        assert main([*arguments, "--dry-run", *allowed]) == 0
+    assert '"rows_of_the_manifest_there": 40' in capsys.readouterr().out
+
+
 @pytest.mark.ray
 def test_a_gpu_that_was_asked_for_is_never_replaced_by_a_cpu(
     ray_local: None,
@@ -172,6 +184,12 @@ def test_the_help_explains_outputs_and_exit_codes(capsys: pytest.CaptureFixture[
     assert "3 more images" in " ".join(text.split())
 
 
+DETAILS: dict[str, dict[str, Any]] = {
+    "failed": {"error_code": "decode_timeout", "error_message": "too slow"},
+    "corrected": {"error_code": None, "profile_issues": ["bytes 9 > 8"]},
+}
+
+
 def one_run(folder: Path, statuses: dict[str, int], **told: Any) -> Run:
     """A run over 20 rows, of which `statuses` were worked on."""
     write_catalog(folder / "catalog" / "a.parquet", rows(2))
@@ -183,7 +201,8 @@ def one_run(folder: Path, statuses: dict[str, int], **told: Any) -> Run:
         resolve(config), Placement("cpu", 1, 1), began, "a", inspection=inspection, seconds=seconds, **told
     )
     manifest = [
-        {"image_id": status, "status": status, "error_code": None} for status in Counter(statuses).elements()
+        {"image_id": status, "status": status, **DETAILS.get(status, {"error_code": None})}
+        for status in Counter(statuses).elements()
     ]
     (row,) = summarise(manifest, ["watermark"] * len(manifest)).to_pylist()
     for totals in (run.totals, run.night):
@@ -207,6 +226,8 @@ def test_the_last_words_are_counts_a_table_and_places(tmp_path: Path) -> None:
     counts = "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed"
     assert f"{counts}; 4.0 images/s while correcting, 9 s in all" in text
     assert "interrupted" not in text
+    assert "  decode_timeout: 1, such as 'failed'" in text
+    assert "  corrected, but not as --profile asks: bytes 15" in text
     assert "watermark    12      200.12          -      0.2500     0.0000" in text
     assert text.count("note: few images") == 1
     assert "report    /out/report/index.html" in text

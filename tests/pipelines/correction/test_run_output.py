@@ -12,7 +12,7 @@ from pipelines.correction.known import build_known
 from pipelines.correction.row_keys import to_keys
 from pipelines.correction.rows import BEGUN, to_table
 from pipelines.correction.run_folder import RunFolder
-from pipelines.correction.run_output import check_output, check_whole, remove_run, write_run
+from pipelines.correction.run_output import check_output, check_whole, published_rows, remove_run, write_run
 from pipelines.schemas import MANIFEST
 
 
@@ -154,3 +154,9 @@ def test_half_a_catalog_does_not_empty_the_manifest(rows: int, share: float) -> 
         match=f"{rows} rows and the manifest in --output 10, of which {10 - rows}.*--max-dropped 1",
     ):
         check_whole(rows, 10, share)
+
+
+def test_how_many_rows_are_published_is_known_without_the_manifest(tmp_path: Path) -> None:
+    assert published_rows(str(tmp_path)) == 0
+    (tmp_path / "_SUCCESS").write_text(json.dumps({"run": "a", "parts": 1, "rows": 7}))
+    assert published_rows(str(tmp_path)) == 7
