@@ -87,12 +87,11 @@ def not_negative(text: str) -> int:
 
 def destination(uri: str) -> str:
     """An argument type: the URI of a folder for outputs, not in a place that is only read or that one process has."""
-    scheme = uri.partition("://")[0].lower()
-    if scheme in _NO_DESTINATIONS and "://" in uri:
-        raise argparse.ArgumentTypeError(
-            f"{uri!r}: {_NO_DESTINATIONS[scheme]}; give a local folder or an s3:// URI"
-        )
-    if uri.partition("://")[1] and not uri.partition("://")[2].strip("/"):
+    scheme, separator, place = uri.partition("://")
+    why = _NO_DESTINATIONS.get(scheme.lower()) if separator else None
+    if why is not None:
+        raise argparse.ArgumentTypeError(f"{uri!r}: {why}; give a local folder or an s3:// URI")
+    if separator and not place.strip("/"):
         raise argparse.ArgumentTypeError(f"{uri!r} names no place; give a local folder or s3://BUCKET/FOLDER")
     return uri
 

@@ -41,8 +41,8 @@ def _fid(run: Run) -> dict[str, Any]:
     if plan.reference.is_catalog:
         images += min(run.inspection.survey.rows[CLEAN], plan.config.fid_samples)
     # Of more, only those count that would have been chosen without an interruption; how many, nobody has counted.
-    wanted = {name: routed[name]["corrected"] for name in defects if run.resumed}
-    wanted = {name: count for name, count in wanted.items() if count <= plan.config.fid_samples}
+    corrected = {name: routed[name]["corrected"] for name in defects}
+    wanted = {name: n for name, n in corrected.items() if run.resumed and n <= plan.config.fid_samples}
     settings = FidSettings(
         *(run.folder.at(), defects, plan.reference, plan.fid_weights, images),
         shown=None if run.shown is None else smallest(run.shown, plan.config.fid_samples),
