@@ -6,16 +6,20 @@ from typing import Any, TypeVar
 from model.errors import ConfigurationError
 
 REDUCTIONS = ("sum", "sqrt", "mean")
-INJECT_INITS = ("normal", "framework")
+INJECT_INITS = ("normal", "framework", "wide")
 HEADS = ("direct", "blend")
 GEOMETRIES = ("none", "affine")
-ARCHITECTURES = ("resnet", "unet", "resnet_blur")
+ARCHITECTURES = ("resnet", "pretrained_unet", "unet", "resnet_blur")
+#: Architectures that take labels, a blend head and a geometry head.
+EDITING = ("resnet", "pretrained_unet")
 CONDITIONS = ("none", "concat", "projection")
 #: How an image gets onto a generator's square input: see `pipelines.fit`.
 FITS = ("stretch", "letterbox")
 
 #: The ResNet generators halve their input twice, so sides must be multiples of this.
 SIDE_MULTIPLE = 4
+#: A pretrained encoder halves its input five times.
+PRETRAINED_MULTIPLE = 32
 #: The U-Net halves images at least this often, and at most so often: at 256 pixels its bottleneck is one pixel.
 SMALLEST_UNET, LARGEST_UNET = 5, 8
 
@@ -36,12 +40,13 @@ class GeneratorConfig:
     """Architecture of one generator (`resnet`: Li et al., 2022, on the ResNet of CycleGAN).
 
     n_groups, n_types: sizes of the two label vocabularies; 0 removes that injection (ablations "w/o g", "w/o g, eta").
-    Only `resnet` takes labels, heads and geometry.
+    Only the architectures of EDITING take labels, heads and geometry.
     """
 
     n_groups: int
     n_types: int
     # Channels after the first convolution. 64 is the paper's; 32 is four times cheaper and enough at 128 pixels.
+    # pretrained_unet: those of the decoder at full size; it has eight times as many at 1/16.
     width: int = 64
     # Residual blocks in total. 9 is usual at 256 pixels, 6 at 128.
     n_blocks: int = 9
@@ -49,7 +54,8 @@ class GeneratorConfig:
     n_before_eta: int = 4
     # How M becomes M': `sum` is the paper's. `sqrt` tames large maps when labels come to dominate the skip path.
     reduce: str = "sum"
-    # N(0, 0.02) as everywhere else, or the framework's default, which makes the type injection dominate early.
+    # N(0, 0.02) as everywhere else; the framework's default, which makes the type injection dominate early; or `wide`,
+    # embeddings of N(0, 1) and N(0, 0.02) behind them, which keeps labels apart from the first step on.
     inject_init: str = "normal"
     # `direct` is the paper's tanh image. `blend` adds a matte, so that untouched pixels pass through exactly.
     head: str = "direct"
@@ -57,8 +63,15 @@ class GeneratorConfig:
     geometry: str = "none"
     # Group ids whose defects are geometric; the transform is the identity for the others.
     geometric_groups: tuple[int, ...] = ()
-    # `unet` is Pix2Pix's, `resnet_blur` MoNCE's (antialiased resampling). Their recipes choose them.
+    # `pretrained_unet` knows from ImageNet what a product is: for fewer than some hundred thousand photos. `resnet` is
+    # the paper's. `unet` is Pix2Pix's, `resnet_blur` MoNCE's (antialiased resampling): their recipes choose them.
     architecture: str = "resnet"
+    # pretrained_unet: any backbone of timm that gives features at 1/8, 1/16 and 1/32. Larger ones, such as
+    # tf_efficientnet_lite2, where a GPU has time to spare.
+    encoder: str = "tf_efficientnet_lite0"
+    # pretrained_unet: keep the encoder's batch norms as they were pretrained. False only where it starts from nothing,
+    # or where batches are large and photos unlike those of ImageNet.
+    freeze_norms: bool = True
     # unet: how often the image is halved; 2^n must divide its sides. 8 is Pix2Pix's at 256 pixels (see unet_depth).
     n_downsamplings: int = LARGEST_UNET
     # unet: share of features dropped while training, in the innermost wide layers. 0 where the data are many.
@@ -88,7 +101,7 @@ class GeneratorConfig:
             (self.geometry == "none") == (not self.geometric_groups),
             "geometry='affine' needs geometric_groups, and geometry='none' must have none",
         )
-        if self.architecture != "resnet":
+        if self.architecture not in EDITING:
             require(
                 self.n_groups == self.n_types == 0 and self.head == "direct" and self.geometry == "none",
                 f"architecture {self.architecture!r} takes no labels, and has neither another head nor a geometry",

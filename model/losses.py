@@ -3,6 +3,7 @@
 Per-sample values let a mask per sample decide which terms it enters, and make a batch exactly the mean of its samples.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,6 +11,19 @@ from torch import Tensor
 def l1(a: Tensor, b: Tensor) -> Tensor:
     """|a - b| averaged over channels and pixels: (B, C, H, W) twice to (B,)."""
     return (a.float() - b.float()).abs().flatten(1).mean(dim=1)
+
+
+def matte_loss(matte: Tensor, changed: Tensor) -> Tensor:
+    """Binary cross-entropy between matte and changed, (B, 1, H, W) in [0, 1] each, averaged over pixels: (B,)."""
+    # Of probabilities, which torch refuses under autocast. One of exactly 0 or 1 costs at most 100.
+    with torch.autocast(matte.device.type, enabled=False):
+        values = F.binary_cross_entropy(matte.float(), changed.float(), reduction="none")
+    return values.flatten(1).mean(dim=1)
+
+
+def theta_loss(theta: Tensor, truth: Tensor) -> Tensor:
+    """|theta - truth| averaged over the six entries of the affine maps (B, 2, 3): (B,)."""
+    return (theta.float() - truth.float()).abs().flatten(1).mean(dim=1)
 
 
 def relativistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

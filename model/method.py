@@ -6,6 +6,20 @@ from torch import Tensor, nn
 
 from model.injection import AttentionInjection
 from model.layers import ImageGenerator
+from model.pretrained_unet import PretrainedUNet
+
+
+class Truth(NamedTuple):
+    """What the synthesis of a batch's defects knows about them; the masks say of which samples.
+
+    changed: (B, 1, S, S) float in [0, 1], which pixels of x it has changed. theta: (B, 2, 3) float, the affine map from
+    y's coordinates to x's, as `edits.warp` takes it. has_changed, has_theta: (B,) float 0 or 1.
+    """
+
+    changed: Tensor
+    theta: Tensor
+    has_changed: Tensor
+    has_theta: Tensor
 
 
 class Batch(NamedTuple):
@@ -15,6 +29,7 @@ class Batch(NamedTuple):
     u: the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same task.
     any_unpaired: False only where u is 0 throughout; the passes for it are then skipped. Told by whoever makes the
     batch, because to ask a GPU's tensor would wait for all that the GPU still has to do.
+    truth: what the synthesis knows of its defects, or None where it made none of them.
     """
 
     x: Tensor
@@ -24,6 +39,7 @@ class Batch(NamedTuple):
     paired: Tensor
     unpaired: Tensor
     any_unpaired: bool = True
+    truth: Truth | None = None
 
 
 class Fakes(NamedTuple):
@@ -58,6 +74,14 @@ class Method(nn.Module):
     def generator_parameters(self) -> list[nn.Parameter]:
         """What the generators' optimiser updates."""
         raise NotImplementedError
+
+    def pretrained(self) -> list[PretrainedUNet]:
+        """The generators whose encoder is pretrained."""
+        return [network for network in self.modules() if isinstance(network, PretrainedUNet)]
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Those of `generator_parameters` that belong to pretrained encoders."""
+        return [parameter for network in self.pretrained() for parameter in network.encoder_parameters()]
 
     def discriminator_parameters(self) -> list[nn.Parameter]:
         """What the discriminators' optimiser updates; empty where there is no adversarial term."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from model.config import DiscriminatorConfig, GeneratorConfig, require, require_choice, unet_depth
+from model.config import EDITING, DiscriminatorConfig, GeneratorConfig, require, require_choice, unet_depth
 from model.cyclegan import CycleGAN, CycleGANObjective
 from model.method import Method
 from model.monce import MoNCE, MoNCEObjective
@@ -29,7 +29,7 @@ class Recipe:
     objective: type[Objective]
     group_labels: bool = False
     type_labels: bool = False
-    architectures: tuple[str, ...] = ("resnet",)
+    architectures: tuple[str, ...] = EDITING
     constants: Mapping[str, Any] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()
 
@@ -39,7 +39,7 @@ class Recipe:
         if len(self.architectures) > 1:
             generator.add("architecture")
         if self.type_labels:
-            generator |= {"n_before_eta", "reduce", "inject_init"}
+            generator |= {"reduce", "inject_init"} | ({"n_before_eta"} if architecture == "resnet" else set())
         if self.group_labels:
             generator |= {"geometry", "geometric_groups"}
         discriminator = {"width", "n_layers"} | ({"condition"} if self.type_labels else set())
@@ -49,8 +49,14 @@ class Recipe:
 
 _ARCHITECTURE_SETTINGS: dict[str, frozenset[str]] = {
     "resnet": frozenset({"width", "n_blocks", "head"}),
+    "pretrained_unet": frozenset({"width", "head", "encoder", "freeze_norms"}),
     "unet": frozenset({"width", "n_downsamplings", "dropout"}),
     "resnet_blur": frozenset({"width", "n_blocks"}),
+}
+
+#: What an architecture is where the command line does not say otherwise, if not GeneratorConfig's own defaults.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "pretrained_unet": {"width": 16, "head": "blend", "reduce": "sqrt", "inject_init": "wide"},
 }
 
 _RECIPES: dict[str, Recipe] = {
@@ -74,7 +80,7 @@ _RECIPES: dict[str, Recipe] = {
         constants={"cycle": 0.0, "identity": 0.0, "use_unpaired": False},
         fixed=frozenset({"cycle", "identity", "use_unpaired"}),
     ),
-    "pix2pix": Recipe(Pix2Pix, Pix2PixObjective, architectures=("unet", "resnet")),
+    "pix2pix": Recipe(Pix2Pix, Pix2PixObjective, architectures=("unet", *EDITING)),
     "cyclegan": Recipe(CycleGAN, CycleGANObjective),
     "monce": Recipe(MoNCE, MoNCEObjective, architectures=("resnet_blur",)),
 }
@@ -145,10 +151,13 @@ def method_config(
             f"recipe {recipe} has no use for {', '.join(useless)} ({part}); "
             f"it knows {', '.join(sorted(useful[part]))}",
         )
+    for name, value in _DEFAULTS.get(architecture, {}).items():
+        if name in useful["generator"]:
+            network.setdefault(name, value)
     if architecture == "unet":
         network.setdefault("n_downsamplings", unet_depth(image_size))
     network.setdefault("n_before_eta", round(network.get("n_blocks", GeneratorConfig.n_blocks) * 4 / 9))
-    if "width" in network:
+    if "width" in (generator or {}) and architecture != "pretrained_unet":
         critic.setdefault("width", network["width"])
     return MethodConfig(
         recipe,

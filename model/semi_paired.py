@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from model.config import DiscriminatorConfig, GeneratorConfig, require, require_choice
 from model.discriminator import PatchDiscriminator
+from model.editing import EditingGenerator
 from model.generator import build_generator
 from model.losses import (
     average_discriminator_loss,
     average_generator_loss,
     l1,
+    matte_loss,
     relativistic_discriminator_loss,
     relativistic_generator_loss,
+    theta_loss,
 )
-from model.method import Batch, Fakes, Method, mean_over_samples, parameters_of
+from model.method import Batch, Fakes, Method, Truth, mean_over_samples, parameters_of
 
 DIRECTIONS = ("both", "forward")
 TASK_BALANCES = ("none", "baseline")
@@ -38,6 +42,11 @@ class SemiPairedObjective:
     reconstruction: float = 150.0  # lambda 2
     cycle: float = 10.0  # lambda 3
     identity: float = 10.0  # lambda 4
+    # Weight of the matte's cross-entropy with the pixels that the synthesis has changed; extension, not in the paper.
+    # .5 for a blend head on defects made anew (`train.py` makes them); only there is the truth known.
+    matte: float = 0.0
+    # Weight of the distance between the geometry head's map and the one that the synthesis has turned by; extension.
+    geometry: float = 0.0
     # `forward` trains G_XY alone: a fraction of the cost, for when there is no cycle to close.
     directions: str = "both"
     # `baseline` divides each sample's reconstruction by its task's do-nothing L1, so that faint defects count.
@@ -53,7 +62,7 @@ class SemiPairedObjective:
     use_unpaired: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("adversarial", "reconstruction", "cycle", "identity"):
+        for name in ("adversarial", "reconstruction", "cycle", "identity", "matte", "geometry"):
             require(getattr(self, name) >= 0, f"loss weight {name} must not be negative")
         require_choice("directions", self.directions, DIRECTIONS)
         require_choice("task_balance", self.task_balance, TASK_BALANCES)
@@ -71,7 +80,12 @@ class SemiPairedObjective:
     @property
     def uses_pairs(self) -> bool:
         """Whether any term learns from trusted pairs."""
-        return self.reconstruction > 0 or self._uses_any()
+        return self.reconstruction > 0 or self.uses_truth or self._uses_any()
+
+    @property
+    def uses_truth(self) -> bool:
+        """Whether any term learns from what the synthesis of defects knows."""
+        return self.matte > 0 or self.geometry > 0
 
     @property
     def uses_unpaired(self) -> bool:
@@ -96,6 +110,14 @@ class SemiPaired(Method):
     ) -> None:
         """task_weight: (n_types,) factors of the reconstruction term, or None."""
         super().__init__()
+        require(
+            not objective.matte or generator.head == "blend",
+            "a matte weight needs head 'blend': the direct head has no matte",
+        )
+        require(
+            not objective.geometry or generator.geometry != "none",
+            "a geometry weight needs geometry 'affine': nothing else moves the image",
+        )
         self.objective = objective
         self.uses_pairs, self.uses_unpaired = objective.uses_pairs, objective.uses_unpaired
         both, adversarial = objective.directions == "both", objective.adversarial > 0
@@ -118,13 +140,28 @@ class SemiPaired(Method):
 
     def translate(self, batch: Batch) -> Fakes:
         """Run the generators once each on the batch; the fakes keep their graph."""
-        fake_y = self.generator(batch.x, batch.group, batch.type_)
+        return self._back(self.generator(batch.x, batch.group, batch.type_), batch)
+
+    def _back(self, fake_y: Tensor, batch: Batch) -> Fakes:
+        """G_XY's images and what G_YX makes of the batch."""
         if self.generator_back is None:
             return Fakes(fake_y)
         fake_x = self.generator_back(batch.y, batch.group, batch.type_)
         if self.objective.dx_fake == "mirror":
             return Fakes(fake_y, fake_x)
         return Fakes(fake_y, fake_x, self.generator_back(fake_y, batch.group, batch.type_))
+
+    def _compared(self, batch: Batch, truth: Truth) -> tuple[Fakes, dict[str, Tensor]]:
+        """The fakes, and the terms matte and geometry: how far G_XY's answer is from what the synthesis knows."""
+        # The objective asks for a matte or a map, so the generator is one that has them.
+        generator = cast(EditingGenerator, self.generator)
+        answer = generator.answer(batch.x, batch.group, batch.type_)
+        terms = {}
+        if self.objective.matte and answer.matte is not None:
+            terms["matte"] = mean_over_samples(matte_loss(answer.matte, truth.changed), truth.has_changed)
+        if self.objective.geometry and answer.theta is not None:
+            terms["geometry"] = mean_over_samples(theta_loss(answer.theta, truth.theta), truth.has_theta)
+        return self._back(generator.render(batch.x, batch.group, answer), batch), terms
 
     def reconstruction_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
         """|G_XY(x) - y| + |G_YX(y) - x| over trusted pairs, times the task's weight where there is one."""
@@ -173,15 +210,22 @@ class SemiPaired(Method):
         return total
 
     def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
-        """Terms adversarial, reconstruction, cycle, identity and `total`; passes that nothing needs are skipped."""
+        """Terms adversarial, reconstruction, cycle, identity and `total`; matte and geometry where they have a weight and
+        the batch a truth. Passes that nothing needs are skipped.
+        """
         weights, zero = self.objective, batch.x.new_zeros(())
-        fakes = self.translate(batch)
+        known: dict[str, Tensor] = {}
+        if batch.truth is not None and weights.uses_truth:
+            fakes, known = self._compared(batch, batch.truth)
+        else:
+            fakes = self.translate(batch)
         cyclic = weights.use_unpaired and batch.any_unpaired
         terms = {
             "adversarial": self.adversarial_loss(fakes, batch) if weights.adversarial else zero,
             "reconstruction": self.reconstruction_loss(fakes, batch) if weights.reconstruction else zero,
             "cycle": self.cycle_loss(fakes, batch) if cyclic and weights.cycle else zero,
             "identity": self.identity_loss(batch) if cyclic and weights.identity else zero,
+            **known,
         }
         total = sum((getattr(weights, name) * value for name, value in terms.items()), zero)
         return {**terms, "total": total}, fakes.detach()

@@ -22,9 +22,18 @@ class OptimizerConfig:
     rate: float = 2e-4
     beta1: float = 0.5  # 0.9 where there is no adversarial term to destabilise
     beta2: float = 0.999
+    # Rate of a pretrained encoder; None: that of the rest. A fifth of it keeps what was learned elsewhere.
+    encoder_rate: float | None = None
+    # Largest norm of the generators' gradients; 0 does not clip (the paper's). 1 steadies high rates without D.
+    clip: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.rate > 0, f"learning rate is {self.rate}; use a positive one")
+        require(
+            self.encoder_rate is None or self.encoder_rate >= 0,
+            f"--encoder-rate is {self.encoder_rate}; use 0 or more",
+        )
+        require(self.clip >= 0, f"--clip is {self.clip}; use 0 for none, or a norm")
         require(0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "Adam's betas must lie in [0, 1)")
 
 
@@ -81,6 +90,9 @@ class MovingAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for average, value in zip(self.generator.parameters(), self.source.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
+        # Running statistics are averages already; their counters are whole numbers.
+        for average, value in zip(self.generator.buffers(), self.source.buffers(), strict=True):
+            average.copy_(value)
 
     def state(self) -> dict[str, Any]:
         """Everything that `load_state` needs."""
@@ -90,6 +102,18 @@ class MovingAverage:
         """Continue from `state()`."""
         self.updates = state["updates"]
         self.generator.load_state_dict(state["generator"])
+
+
+def _groups(method: Method, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """The generators' parameters for Adam; those of pretrained encoders apart, with the factor of their rate."""
+    slow = {id(parameter) for parameter in method.encoder_parameters()}
+    factor = 1.0 if config.encoder_rate is None else config.encoder_rate / config.rate
+    parameters = method.generator_parameters()
+    groups = [
+        {"params": [p for p in parameters if id(p) not in slow], "factor": 1.0},
+        {"params": [p for p in parameters if id(p) in slow], "factor": factor},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 class TrainingStep:
@@ -112,7 +136,8 @@ class TrainingStep:
         betas = (optimizer.beta1, optimizer.beta2)
         self.generator_parameters = method.generator_parameters()
         self.discriminator_parameters = method.discriminator_parameters()
-        self.generator_optimizer = torch.optim.Adam(self.generator_parameters, optimizer.rate, betas)
+        self._clip = optimizer.clip
+        self.generator_optimizer = torch.optim.Adam(_groups(method, optimizer), optimizer.rate, betas)
         self.discriminator_optimizer = (
             torch.optim.Adam(self.discriminator_parameters, optimizer.rate, betas)
             if self.discriminator_parameters
@@ -142,7 +167,7 @@ class TrainingStep:
         shares = [len(part.x) / samples for part in parts]
         for optimizer in filter(None, (self.generator_optimizer, self.discriminator_optimizer)):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("factor", 1.0)
         sums: dict[str, Tensor] = defaultdict(lambda: parts[0].x.new_zeros((), dtype=torch.float32))
         # Frozen, so that the generators' step spends nothing on the discriminators' gradients.
         self._freeze_discriminators(True)
@@ -158,6 +183,8 @@ class TrainingStep:
             for name, value in losses.items():
                 sums[name] = sums[name] + value.detach() * share
         average_gradients(self.generator_parameters)
+        if self._clip:
+            nn.utils.clip_grad_norm_(self.generator_parameters, self._clip)
         self.generator_optimizer.step()
         if self._average is not None:
             self._average.update()

@@ -10,7 +10,9 @@ from model.layers import ImageGenerator
 
 #: What may differ between the old and the new generator: labels, a geometry head that starts at rest, and what acts
 #: on a fresh network only.
-FREE = frozenset({"n_groups", "n_types", "geometry", "geometric_groups", "inject_init", "dropout"})
+FREE = frozenset(
+    {"n_groups", "n_types", "geometry", "geometric_groups", "inject_init", "dropout", "freeze_norms"}
+)
 
 
 @torch.no_grad()

@@ -1,0 +1,108 @@
+"""Generators that answer with an edit under two labels: where to move pixels, what to paint, and where."""
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from model.config import GeneratorConfig
+from model.edits import Edit, blend, identity_theta, warp
+from model.layers import ImageGenerator, convolution, normalised
+
+#: Side of the pooled grid on which the geometry head decides. Global pooling would lose orientation.
+GEOMETRY_GRID = 8
+
+
+class Answer(NamedTuple):
+    """What the network says of images: content (B, 3, S, S) in [-1, 1], matte (B, 1, S, S) in [0, 1] or None where
+    the content is the whole picture, theta (B, 2, 3) float32 or None where nothing moves. Content and matte lie in the
+    moved image's frame.
+    """
+
+    content: Tensor
+    matte: Tensor | None
+    theta: Tensor | None
+
+
+class GeometryHead(nn.Module):
+    """Features to an affine map near the identity (spatial transformer; extension, not in the paper)."""
+
+    def __init__(self, channels: int, narrow: int) -> None:
+        """channels: of the features; narrow: of the convolutions behind them."""
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            *normalised(convolution(channels, narrow, 3, stride=2), narrow),
+            *normalised(convolution(narrow, narrow, 3, stride=2), narrow),
+            nn.AdaptiveAvgPool2d(GEOMETRY_GRID),
+        )
+        self.linear = nn.Linear(narrow * GEOMETRY_GRID**2, 6)
+        # Adam moves every weight by the learning rate, and thousands of them add up here: unscaled, one step threw the
+        # product out of the frame and training never found it again (equalised learning rate, Karras et al., 2018).
+        self.scale = self.linear.in_features**-0.5
+
+    def forward(self, features: Tensor) -> Tensor:
+        """theta (B, 2, 3) float32 from features (B, c, h, w); the identity while the linear layer is zero."""
+        pooled = self.convolutions(features)
+        # A map at 8 bits of mantissa moves the far edge of a large photo by pixels: float32 even under autocast.
+        with torch.autocast(features.device.type, enabled=False):
+            # Bounded, so that no map mirrors the product: the diagonal stays positive.
+            offset = torch.tanh(self.linear(pooled.float().flatten(1)) * self.scale).view(-1, 2, 3)
+        return identity_theta(len(features), features.device) + offset
+
+
+class EditingGenerator(ImageGenerator):
+    """What `Generator` and `PretrainedUNet` share: an answer becomes an image, or an edit for any resolution."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__(config)
+        # A lookup table on the module's device: which groups may move the image.
+        geometric = torch.zeros(max(config.n_groups, 1), dtype=torch.bool)
+        geometric[list(config.geometric_groups)] = True
+        self.register_buffer("geometric", geometric, persistent=False)
+
+    def answer(self, image: Tensor, group: Tensor, type_: Tensor) -> Answer:
+        """Run the network. Arguments as in `forward`."""
+        raise NotImplementedError
+
+    def movable(self, group: Tensor) -> Tensor:
+        """(B, 1, 1, 1) bool: whose group may move the image."""
+        return cast(Tensor, self.geometric)[group][:, None, None, None]
+
+    def allowed_theta(self, theta: Tensor, group: Tensor) -> Tensor:
+        """theta (B, 2, 3), the identity where the group may not move the image."""
+        return torch.where(self.movable(group)[:, 0], theta, identity_theta(len(theta), theta.device))
+
+    def render(self, image: Tensor, group: Tensor, answer: Answer) -> Tensor:
+        """Apply an answer to its image (B, 3, S, S): move it, outside is white, then paint. Float32, in [-1, 1]."""
+        if answer.matte is None:
+            return answer.content
+        image = image.float()
+        if answer.theta is not None:
+            image = torch.where(self.movable(group), warp(image, answer.theta, outside=1.0), image)
+        return blend(image, answer.content, answer.matte)
+
+    def forward(self, image: Tensor, group: Tensor, type_: Tensor) -> Tensor:
+        """Translate image (B, 3, S, S) RGB in [-1, 1] under group and type labels (B,) int64; same shape, float32.
+
+        Labels whose vocabulary is 0 are ignored. Raises ConfigurationError for sides that the network cannot halve
+        often enough.
+        """
+        return self.render(image, group, self.answer(image, group, type_))
+
+    def edit(self, image: Tensor, group: Tensor, type_: Tensor) -> Edit:
+        """Translate into an `Edit`: `apply_edit(image, edit)` equals `forward`. Arguments as in `forward`."""
+        content, matte, theta = self.answer(image, group, type_)
+        if matte is None:
+            # The direct head repaints everything, in the moved frame already: nothing of the input remains to be moved.
+            matte, theta = torch.ones_like(content[:, :1]), None
+        if theta is None:
+            theta = identity_theta(len(image), image.device)
+        return Edit(theta, content, matte)
+
+
+def split_head(out: Tensor, head: str) -> tuple[Tensor, Tensor | None]:
+    """Content (B, 3, S, S) in [-1, 1] and, of a `blend` head, matte (B, 1, S, S) in [0, 1], from a last convolution's
+    output `out` (B, 3 or 4, S, S).
+    """
+    out = out.float()
+    return torch.tanh(out[:, :3]), torch.sigmoid(out[:, 3:]) if head == "blend" else None
