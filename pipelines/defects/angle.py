@@ -61,16 +61,16 @@ def wrong_angle(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
     height, width = image.shape[:2]
     kind = float(rng.random())
     way = 1.0 if rng.random() < 0.5 else -1.0
-    turned = kind < TURNED_ONLY + BOTH
-    degrees = way * float(rng.uniform(MIN_DEGREES, MAX_DEGREES) if turned else rng.uniform(*CARELESS_DEGREES))
-    moved = _turn(degrees)
+    turns = kind < TURNED_ONLY + BOTH
+    degrees = way * float(rng.uniform(MIN_DEGREES, MAX_DEGREES) if turns else rng.uniform(*CARELESS_DEGREES))
+    moved = turned(degrees)
     if kind >= TURNED_ONLY:
         distance = max(height, width) * float(rng.uniform(NEAREST, FARTHEST))
         slant = float(rng.uniform(MIN_SLANT, MAX_SLANT))
         # From above or below twice as often as from a side: goods lie before those who photograph them.
         upwards = 90.0 * (float(rng.integers(4)) if rng.random() < 1 / 3 else 2.0 * float(rng.integers(2)))
         moved = slanted(slant, upwards + float(rng.normal(0.0, 10.0)), distance) @ moved
-    return transform(image, _kept_inside(image, moved) @ moved)
+    return transform(image, kept_inside(_outline(image), width, height, moved) @ moved)
 
 
 def slanted(degrees: float, axis_degrees: float, distance: float) -> NDArray[np.float64]:
@@ -83,7 +83,7 @@ def slanted(degrees: float, axis_degrees: float, distance: float) -> NDArray[np.
     angle = math.radians(degrees)
     seen = np.diag([1.0, math.cos(angle), 1.0])
     seen[2, 1] = math.sin(angle) / distance
-    about = _turn(axis_degrees)
+    about = turned(axis_degrees)
     return about @ seen @ about.T
 
 
@@ -111,16 +111,21 @@ def transform(
     return np.array(moved)[MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-def _turn(degrees: float) -> NDArray[np.float64]:
-    """Counter-clockwise as a viewer sees it, y being downwards."""
+def turned(degrees: float) -> NDArray[np.float64]:
+    """Homography (3, 3) of a turn about the middle, counter-clockwise as a viewer sees it, y being downwards."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
-def _kept_inside(image: NDArray[np.uint8], homography: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What scales and shifts the moved goods into the picture; the identity where they are in it anyway."""
-    half = np.array([image.shape[1], image.shape[0]]) / 2
-    outline = _outline(image)
+def kept_inside(
+    outline: NDArray[np.float64] | None, width: int, height: int, homography: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Homography (3, 3) that scales and shifts moved goods into the picture; the identity where they are in it anyway.
+
+    outline: float (N, 2), points x, y from the picture's top left corner whose hull holds the goods; None moves
+    nothing. homography: what moved them, about the picture's centre. Scales by MIN_SCALE at least.
+    """
+    half = np.array([width, height]) / 2
     stay = np.eye(3)
     if outline is None:
         return stay

@@ -46,7 +46,7 @@ def add_watermark(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     no black for black ones; where no single tone does, letters get a rim of the opposite one.
     """
     height, width = image.shape[:2]
-    core = _coverage(width, height, rng)
+    core = mark_coverage(width, height, rng)
     under = _Sampled.under(image, core)
     faintest = MIN_OPACITY + (BUSY_OPACITY - MIN_OPACITY) * under.busy
     opacity = float(rng.uniform(faintest, MAX_OPACITY))
@@ -64,7 +64,7 @@ def add_watermark(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     return np.array(marked)
 
 
-def _coverage(width: int, height: int, rng: np.random.Generator) -> Image.Image:
+def mark_coverage(width: int, height: int, rng: np.random.Generator) -> Image.Image:
     """Where the mark is: a picture of the photo's size (mode L) that reaches 255 and covers MIN_COVERED of it."""
     layouts: tuple[Callable[[Image.Image, np.random.Generator], None], ...]
     layouts = (_single, _single, _single, _tiles, _tiles, _tiles, _diagonal, _band)

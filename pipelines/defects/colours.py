@@ -1,0 +1,48 @@
+"""Other light for a picture: curves and colour casts, the same for both sides of a pair.
+
+White stays white under `Tint`, so that a product on white stays on white.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_GREY = np.array([0.299, 0.587, 0.114])
+
+
+class Tint(NamedTuple):
+    """A change of colours. curves: uint8 (1, 256, 3). matrix: float32 (3, 3) with rows that add up to 1, or None."""
+
+    curves: NDArray[np.uint8]
+    matrix: NDArray[np.float32] | None
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, strength: float = 1.0) -> "Tint":
+        """Brightness, contrast and white balance by a tenth or so, saturation by a quarter; now and then another hue."""
+        gamma = np.exp(strength * (rng.normal(0.0, 0.16) + rng.normal(0.0, 0.035, 3)))
+        bend = strength * float(rng.uniform(-0.12, 0.12))
+        x = np.linspace(0.0, 1.0, 256)[:, None]
+        curve = x**gamma
+        curve = curve + bend * np.sin(2 * np.pi * curve) / 2
+        curves = np.clip(np.rint(255 * curve), 0, 255).astype(np.uint8)[None]
+        matrix = None
+        if rng.random() < 0.5:
+            turned = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.3 else float(rng.normal(0.0, 0.06))
+            matrix = _hue(turned, 1.0 + strength * float(rng.uniform(-0.35, 0.25)))
+        return cls(curves, matrix)
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 (H, W, 3) as a new uint8 (H, W, 3)."""
+        changed = cv2.LUT(picture, self.curves)
+        return changed if self.matrix is None else cv2.transform(changed, self.matrix)
+
+
+def _hue(radians: float, saturation: float) -> NDArray[np.float32]:
+    """(3, 3): colours turned about the grey axis, their distance from it scaled; greys stay."""
+    axis = np.full((3, 3), 1 / 3)
+    cross = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / np.sqrt(3)
+    turn = axis + np.cos(radians) * (np.eye(3) - axis) + np.sin(radians) * cross
+    grey = np.ones((3, 1)) * _GREY
+    return (grey + saturation * (turn - grey @ turn)).astype(np.float32)

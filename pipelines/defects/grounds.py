@@ -1,0 +1,165 @@
+"""What products are laid on while training: other photos' grounds, drawn surfaces, plain ones; and their shadows."""
+
+import colorsys
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.defects.colours import Tint
+from pipelines.defects.views import moved, seen
+from pipelines.drawing.backgrounds import flat_background, standing_background
+from pipelines.splits import hash_number
+
+#: Longer side of what the bank keeps, pixels: enough for a training at 256, a quarter of a megabyte for each.
+SIDE = 320
+#: Photos whose product takes more than this share show too little of their ground.
+MOST_PRODUCT = 0.7
+#: How far beyond the mask a ground counts as product: soft edges and contact shadows, as a share of the longer side.
+RIM = 0.025
+#: Drawn surfaces of a process, and their side in pixels.
+DRAWN, DRAWN_SIDE = 192, 288
+#: Shares of photos' grounds and of drawn surfaces; the rest is plain.
+PHOTOS_SHARE, DRAWN_SHARE = 0.6, 0.25
+
+Image = NDArray[np.uint8]
+
+
+class Grounds:
+    """A bank of photos' grounds, uint8 (h, w, 3); without any, surfaces are drawn or plain."""
+
+    def __init__(self, pictures: tuple[Image, ...] = ()) -> None:
+        self.pictures = pictures
+
+    @classmethod
+    def from_photos(cls, photos: Iterable[tuple[Image, NDArray[np.uint8]]], side: int = SIDE) -> "Grounds":
+        """Grounds of photos, uint8 (H, W, 3), with masks, uint8 (H, W), 255 product; the products are filled in.
+
+        Photos that are nearly all product are left out. side: longer side that is kept, pixels.
+        """
+        return cls(
+            tuple(ground for ground in (ground_of(*pair, side) for pair in photos) if ground is not None)
+        )
+
+    def draw(self, width: int, height: int, rng: np.random.Generator) -> Image:
+        """A ground of that size, uint8 (height, width, 3): a part of one, turned, mirrored, in another light."""
+        kind = float(rng.random())
+        if self.pictures and kind < PHOTOS_SHARE:
+            return _part(self.pictures[int(rng.integers(len(self.pictures)))], width, height, rng)
+        if kind < PHOTOS_SHARE + DRAWN_SHARE:
+            return _part(drawn_ground(int(rng.integers(DRAWN))), width, height, rng)
+        return plain_ground(width, height, rng)
+
+
+def ground_of(photo: Image, mask: NDArray[np.uint8], side: int = SIDE) -> Image | None:
+    """The photo's ground with its product filled in: uint8 (h, w, 3), or None where hardly any is seen.
+
+    Tones come from the ground around, at the finest scale that knows some; texture from the photo mirrored.
+    """
+    if photo.shape[:2] != mask.shape:
+        raise ValueError(f"the mask is {mask.shape}, the photo {photo.shape[:2]}")
+    scale = min(1.0, side / max(mask.shape))
+    size = max(8, round(mask.shape[1] * scale)), max(8, round(mask.shape[0] * scale))
+    photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+    reach = 2 * max(1, round(RIM * max(size))) + 1
+    product = cv2.dilate(
+        cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.ones((reach, reach), np.uint8)
+    )
+    free = (product < 16).astype(np.float32)
+    if 1.0 - float(free.mean()) > MOST_PRODUCT:
+        return None
+    levels = photo.astype(np.float32)
+    tone = _filled(levels, free)
+    texture = (levels - tone) * free[..., None]
+    known = free.copy()
+    for flip in (1, 0, -1):
+        take = (known == 0) & (cv2.flip(free, flip) > 0)
+        texture[take] = cv2.flip(texture * free[..., None], flip)[take]
+        known[take] = 1
+    share = cv2.GaussianBlur(free, (0, 0), 2.0)[..., None] * free[..., None]
+    filled = np.clip(tone + texture, 0, 255)
+    return np.rint(filled + share * (levels - filled)).astype(np.uint8)
+
+
+def _filled(levels: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Smooth tones of what is known, continued into what is not: averages over ever larger surroundings."""
+    height, width = known.shape
+    stack = []
+    colour, weight = levels * known[..., None], known
+    while min(weight.shape) > 2:
+        size = max(1, weight.shape[1] // 2), max(1, weight.shape[0] // 2)
+        colour = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
+        weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        stack.append((colour, weight))
+    tone = np.full((1, 1, 3), levels[known > 0].mean(axis=0), np.float32)
+    for colour, weight in reversed(stack[1:]):
+        tone = cv2.resize(tone, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        tone = cv2.blur(tone, (3, 3)).reshape(*weight.shape, 3)
+        sure = np.clip(weight * 2, 0, 1)[..., None]
+        tone = tone + sure * (colour / np.maximum(weight, 1e-3)[..., None] - tone)
+    return cv2.resize(tone, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@lru_cache(maxsize=DRAWN)
+def drawn_ground(number: int) -> Image:
+    """Surface `number` of DRAWN, uint8 (DRAWN_SIDE, DRAWN_SIDE, 3): a function of the number alone."""
+    rng = np.random.default_rng(hash_number("drawn ground", number))
+    if number % 5:
+        surface = flat_background(rng, DRAWN_SIDE, DRAWN_SIDE)
+    else:
+        surface = standing_background(rng, DRAWN_SIDE, DRAWN_SIDE, float(rng.uniform(0.6, 0.9)))
+    return np.rint(np.clip(surface, 0, 1) * 255).astype(np.uint8)
+
+
+def plain_ground(width: int, height: int, rng: np.random.Generator) -> Image:
+    """One colour, or a gradient between two shades of it, with a little noise: uint8 (height, width, 3)."""
+    light = float(rng.uniform(0.08, 0.96))
+    hue, saturation = float(rng.random()), float(rng.beta(1.0, 2.5))
+    colours = [
+        np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255
+        for value in (light, float(np.clip(light + rng.normal(0.0, 0.12), 0.04, 1.0)))
+    ]
+    toward = float(rng.uniform(0, 2 * math.pi))
+    x = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :] * np.float32(math.cos(toward))
+    y = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * np.float32(math.sin(toward))
+    share = np.clip(x + y + 0.5, 0, 1)[..., None] if rng.random() < 0.7 else np.float32(0.5)
+    picture = np.broadcast_to(colours[0] + share * (colours[1] - colours[0]), (height, width, 3))
+    if rng.random() < 0.7:
+        noise = rng.standard_normal((height, width, 1), dtype=np.float32) * np.float32(rng.uniform(0.5, 3.0))
+        picture = picture + noise
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def shaded(ground: Image, alpha: NDArray[np.uint8], rng: np.random.Generator) -> Image:
+    """The ground under the shadow of a product, uint8 (H, W, 3): narrow where it touches, wide where light is kept off.
+
+    alpha: uint8 (H, W), 255 is product. One ground in six has no shadow, as under an overcast sky or a flash.
+    """
+    if rng.random() < 1 / 6:
+        return ground
+    height, width = alpha.shape
+    size = max(8, width // 4), max(8, height // 4)
+    small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    scale = max(size)
+    toward, reach = float(rng.uniform(0, 2 * math.pi)), scale * float(rng.uniform(0.01, 0.05))
+    away = np.array([[1.0, 0.0, reach * math.cos(toward)], [0.0, 1.0, reach * math.sin(toward)]])
+    thrown = cv2.warpAffine(small, away, size, borderMode=cv2.BORDER_REPLICATE)
+    thrown = cv2.GaussianBlur(thrown, (0, 0), max(0.6, reach * float(rng.uniform(0.6, 1.4))))
+    near = cv2.GaussianBlur(small, (0, 0), scale * float(rng.uniform(0.006, 0.016)))
+    dark = float(rng.uniform(0.05, 0.45)) * thrown.astype(np.float32)
+    dark += float(rng.uniform(0.05, 0.35)) * near.astype(np.float32)
+    light = cv2.resize(1.0 - np.float32(1 / 255) * dark, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.multiply(ground, cv2.merge([light, light, light]), dtype=cv2.CV_8U)
+
+
+def _part(picture: Image, width: int, height: int, rng: np.random.Generator) -> Image:
+    rows, columns = picture.shape[:2]
+    cover = max(width / columns, height / rows) * float(rng.uniform(1.0, 1.7))
+    middle = columns * float(rng.uniform(0.35, 0.65)), rows * float(rng.uniform(0.35, 0.65))
+    degrees = float(rng.normal(0.0, 4.0)) + (180.0 if rng.random() < 0.15 else 0.0)
+    matrix = moved(middle, (width / 2, height / 2), degrees, cover, bool(rng.random() < 0.5))
+    part = seen(picture, matrix, (width, height), interpolation=cv2.INTER_LINEAR)
+    return Tint.draw(rng)(part)
