@@ -58,6 +58,14 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         metavar="DEFECT=NAME",
         help="make DEFECT by another synthesis than that of its own name (default: its own, where there is one)",
     )
+    p.add_argument(
+        "--draws",
+        type=command.not_negative,
+        default=0,
+        metavar="N",
+        help="write N fixed pairs per training image and defect; 0 lets training make them anew in every epoch. The "
+        "test split's pairs are fixed either way",
+    )
     p.add_argument("--seed", type=int, default=0, help="of marks, turns, …; the split does not depend on it")
     p.add_argument(
         "--max-side",
@@ -178,6 +186,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         groups={name: defect.group for name, defect in label_map.defects.items()},
         syntheses=_syntheses(arguments.synthesis, label_map),
         seed=arguments.seed,
+        draws=arguments.draws,
         max_side=arguments.max_side,
         min_quality=arguments.min_quality,
     )
@@ -192,6 +201,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         "--label-map": _digest(text.encode()),
         "--synthesis": dict(settings.syntheses),
         "--seed": settings.seed,
+        "--draws": settings.draws,
         "--max-side": settings.max_side,
         "--min-quality": settings.min_quality,
         "--saliency": saliency,

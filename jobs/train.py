@@ -15,10 +15,12 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, get_type_hints
+
+from torch import Tensor
 
 from jobs import command, earlier_training, train_flags
 from model.errors import ConfigurationError
@@ -29,16 +31,26 @@ from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
 from pipelines.lock import locked
+from pipelines.training.encoder_weights import IMAGENET, NONE
 from pipelines.training.index import rows_by_defect
 from pipelines.training.job import train_in_process
-from pipelines.training.plan import Plan, balanced, check_networks, epoch_steps, initial_weights, inspect
+from pipelines.training.plan import (
+    Plan,
+    balanced,
+    check_networks,
+    epoch_steps,
+    initial_weights,
+    inspect,
+    pretrained_weights,
+    with_making,
+)
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.source import TrainingSource, open_source
 
 logger = logging.getLogger("train")
 
-LOSS_FLAGS = ("adversarial", "reconstruction", "cycle", "identity", "directions", "task_balance")
+LOSS_FLAGS = ("adversarial", "reconstruction", "cycle", "identity", "matte", "directions", "task_balance")
 
 #: What --set sets.
 PARTS = ("generator", "discriminator", "objective")
@@ -61,6 +73,9 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
     geometric = sorted(label_map.groups[name] for name in args.geometric_groups if name in label_map.groups)
     given: dict[str, dict[str, Any]] = {
         "generator": {
+            "architecture": args.architecture,
+            "encoder": args.encoder,
+            "freeze_norms": _freeze_norms(args),
             "width": args.width,
             "n_blocks": args.blocks,
             "n_before_eta": args.blocks_before_type,
@@ -87,6 +102,11 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
         image_size=args.image_size,
         **{part: {k: v for k, v in values.items() if v is not None} for part, values in given.items()},
     )
+
+
+def _freeze_norms(args: argparse.Namespace) -> bool | None:
+    """--freeze-norms; an encoder that starts from nothing has no statistics to keep."""
+    return False if args.freeze_norms is None and args.encoder_weights == NONE else args.freeze_norms
 
 
 #: The types that settings have, in words.
@@ -160,7 +180,9 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
     return TrainSettings(
         output=storage.absolute(args.output),
         method=resolve_method(args, source.label_map),
-        optimizer=OptimizerConfig(args.rate, args.beta1),
+        optimizer=OptimizerConfig(
+            args.rate, args.beta1, args.beta2, encoder_rate=args.encoder_rate, clip=args.clip
+        ),
         fit=args.fit,
         steps=args.steps or train_flags.DEFAULT_STEPS,
         accumulate=args.accumulate,
@@ -195,14 +217,11 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     if args.workers[1] == 0:  # with workers, their machines decide
         choose_precision(args.precision, choose_device(args.device))
     check_networks(settings)
-    init = (
-        initial_weights(storage.absolute(args.init_from), settings, source.label_map)
-        if args.init_from
-        else None
-    )
+    init, encoder = _start(args, settings, source.label_map)
     check_fid_weights(settings)
     earlier_training.check(args, settings, source, OWNED)
     index = inspect(source, settings, args.allow_missing)
+    settings = with_making(settings, source, index)
     each = epoch_steps(settings, index, source.label_map, max(1, args.workers[1]))
     if args.epochs is not None:
         settings = replace(settings, steps=args.epochs * each)
@@ -213,7 +232,25 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
         earlier_training.portable_command("jobs/train.py", argv, args),
         args.workers,
         init,
+        encoder,
     )
+
+
+def _start(
+    args: argparse.Namespace, settings: TrainSettings, label_map: LabelMap
+) -> tuple[Mapping[str, Tensor] | None, Mapping[str, str] | None]:
+    """Weights that G_XY starts from, and where its encoder's come from: a bundle's know more than ImageNet's."""
+    if args.init_from:
+        bundle = storage.absolute(args.init_from)
+        return initial_weights(bundle, settings, label_map), {"source": f"bundle {args.init_from}"}
+    if settings.method.generator.architecture != "pretrained_unet":
+        if args.encoder_weights is not None:
+            raise ConfigurationError("--encoder-weights needs --architecture pretrained_unet")
+        return None, None
+    init, found = pretrained_weights(args.encoder_weights or IMAGENET, settings)
+    if found is not None:
+        logger.info("encoder weights: %s", found.source)
+    return init, found.describe() if found is not None else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

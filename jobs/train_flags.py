@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from jobs import command
-from model.config import FITS, GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
+from model.config import ARCHITECTURES, FITS, GEOMETRIES, HEADS, INJECT_INITS, REDUCTIONS
 from model.precision import DEVICES, PRECISIONS
 from model.recipes import RECIPES
 from model.semi_paired import DIRECTIONS, TASK_BALANCES
@@ -72,6 +72,8 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     )
     add_rate(p, 2e-4)
     add("--beta1", type=float, default=0.5, help="Adam's first beta; 0.9 suits --adversarial 0")
+    add("--beta2", type=float, default=0.999, help="Adam's second beta")
+    add("--clip", type=float, default=0.0, metavar="NORM", help="largest norm of the gradients; 0 clips none")
     add(
         "--ema",
         type=float,
@@ -239,9 +241,37 @@ def shared_settings(args: argparse.Namespace) -> dict[str, Any]:
 def _add_method(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
+        "--architecture",
+        choices=ARCHITECTURES,
+        help="pretrained_unet knows from ImageNet what a product is; resnet, the default, is the paper's",
+    )
+    add(
+        "--encoder",
+        metavar="NAME",
+        help="backbone of pretrained_unet, by timm's name (default: tf_efficientnet_lite0)",
+    )
+    add(
+        "--encoder-weights",
+        metavar="imagenet|URI|none",
+        help="what the encoder starts from: imagenet, the default, is looked for in the extra 'pretrained', then "
+        "downloaded; or a state dict with timm's names",
+    )
+    add("--encoder-rate", type=float, metavar="RATE", help="learning rate of the encoder (default: --rate)")
+    add(
+        "--freeze-norms",
+        action=argparse.BooleanOptionalAction,
+        help="keep the encoder's batch norms as pretrained (default: yes, but for --encoder-weights none)",
+    )
+    add(
+        "--matte",
+        type=float,
+        metavar="WEIGHT",
+        help="tell the matte what the synthesis has changed (default: 0)",
+    )
+    add(
         "--width",
         type=command.positive,
-        help="channels after the first convolution; 32 suits CPUs (default: 64)",
+        help="channels after the first convolution; 32 suits CPUs (default: 64; pretrained_unet: 16)",
     )
     add(
         "--blocks",

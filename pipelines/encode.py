@@ -42,6 +42,13 @@ def encode_image(
     return buffer.getvalue()
 
 
+def encode_mask(mask: np.ndarray) -> bytes:
+    """Encode `mask`, uint8 (H,W), as a grey PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
 def check_encoding(format: str, quality: int) -> None:
     """Raise ConfigurationError where `encode_image` would, so that a job finds out before any work."""
     if format not in EXTENSIONS:

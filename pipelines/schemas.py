@@ -55,12 +55,18 @@ MANIFEST = pa.schema(
     ]
 )
 
-#: Training shards. `source` or `target` is null for an unpaired image of one domain only.
+#: Training shards. `source` or `target` is null for an unpaired image of one domain only. A pair without `source`, or
+#: with a `mask`, is made anew in every epoch; the pairs of the split 'test' are fixed.
 SHARD = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         ("source", pa.binary()),
         ("target", pa.binary()),
+        (
+            "mask",
+            pa.binary(),
+        ),  # grey PNG of the target's size, 255 is product; what a made defect is laid around
+        ("photo", pa.binary()),  # the upload that the target was cut from, where it is not the source itself
         ("pairing", pa.string()),  # 'paired' | 'unpaired'
         ("group", pa.string()),
         ("defect", pa.string()),

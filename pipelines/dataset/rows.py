@@ -24,9 +24,9 @@ from pipelines.dataset.records import Entry, Record
 from pipelines.decode import ImageError
 from pipelines.decode_process import decode_image_apart
 from pipelines.defects import Synthesis, composite_on_white, synthesis
-from pipelines.encode import encode_image
+from pipelines.encode import encode_image, encode_mask
 from pipelines.resize import shrink_bicubic
-from pipelines.splits import hash_number, split_of
+from pipelines.splits import TRAIN, hash_number, split_of
 
 #: The synthesis that puts a clean product on another background. Photos have that defect already: the defects that use
 #: it are those that the clean-up shows.
@@ -47,6 +47,9 @@ class RowSettings:
     ]  # defect -> name of the synthesis that makes it; the others only come in given pairs
     seed: int = 0  # another seed draws other defects; the split does not depend on it
     max_side: int = 384  # longest side of stored images; raise it to train above 256
+    # Fixed pairs per image and defect in the split 'train'; 0 lets training make them anew in every epoch. 1 or more
+    # where other programs read the shards.
+    draws: int = 0
     min_quality: float = (
         0.6  # masks below make no target; raise it where composites look cut, lower it where photos are few
     )
@@ -55,6 +58,8 @@ class RowSettings:
         """Raise ConfigurationError for a value out of range or an unknown name."""
         if not 32 <= self.max_side <= 4096:
             raise ConfigurationError(f"--max-side must be from 32 to 4096 pixels, got {self.max_side}")
+        if self.draws < 0:
+            raise ConfigurationError(f"--draws must be 0 or more, got {self.draws}")
         if not 0 <= self.min_quality <= 1:
             raise ConfigurationError(f"--min-quality must be from 0 to 1, got {self.min_quality}")
         for defect, name in self.syntheses.items():
@@ -149,20 +154,57 @@ def training_rows(sample: Sample, settings: RowSettings) -> Iterator[dict[str, A
 
     All carry the entry's own `image_id`: (image_id, defect) is the key, and the split follows the image.
     """
-    entry = sample.entry
-    target = None if sample.clean is None else encode_image(sample.clean, "jpeg", quality=JPEG_QUALITY)
+    split = split_of_entry(sample.entry)
+    anew = split == TRAIN and settings.draws == 0 and sample.entry.defect is None and sample.clean is not None
+    target = _encoded(sample.clean)
     for defect in shown_defects(sample, settings):
-        source = source_image(sample, defect, settings)
-        yield {
-            "image_id": entry.image_id,
-            "source": None if source is None else encode_image(source, "jpeg", quality=JPEG_QUALITY),
-            "target": target,
-            "pairing": "unpaired" if source is None or target is None else "paired",
-            "group": settings.groups[defect],
-            "defect": defect,
-            "product_type": entry.product_type,
-            "split": split_of_entry(entry),
-        }
+        if anew:
+            yield _row(sample, defect, settings, target, _material(sample, defect, settings))
+            continue
+        for draw in range(_fixed_draws(sample, defect, settings) if split == TRAIN else 1):
+            source = source_image(sample, defect, settings, draw)
+            yield _row(sample, defect, settings, target, {"source": _encoded(source)})
+
+
+def _row(
+    sample: Sample,
+    defect: str,
+    settings: RowSettings,
+    target: bytes | None,
+    images: Mapping[str, bytes | None],
+) -> dict[str, Any]:
+    made = images.get("source") is not None or "mask" in images
+    return {
+        "image_id": sample.entry.image_id,
+        "source": None,
+        "target": target,
+        "mask": None,
+        "photo": None,
+        **images,
+        "pairing": "paired" if made and target is not None else "unpaired",
+        "group": settings.groups[defect],
+        "defect": defect,
+        "product_type": sample.entry.product_type,
+        "split": split_of_entry(sample.entry),
+    }
+
+
+def _material(sample: Sample, defect: str, settings: RowSettings) -> dict[str, bytes | None]:
+    """What training makes the defect's pairs of, besides the target: the photo as source where it shows the defect."""
+    photo = _encoded(sample.source) if sample.is_photo else None
+    mask = None if sample.mask is None else encode_mask(sample.mask.alpha)
+    shown = defect in settings.clean_up
+    return {"source": photo if shown else None, "mask": mask, "photo": None if shown else photo}
+
+
+def _fixed_draws(sample: Sample, defect: str, settings: RowSettings) -> int:
+    """How many fixed pairs: one where the defect is not drawn, because it was given or the photo has it."""
+    drawn = sample.entry.defect is None and not (sample.is_photo and defect in settings.clean_up)
+    return max(1, settings.draws) if drawn else 1
+
+
+def _encoded(image: NDArray[np.uint8] | None) -> bytes | None:
+    return None if image is None else encode_image(image, "jpeg", quality=JPEG_QUALITY)
 
 
 def split_of_entry(entry: Entry) -> str:
@@ -177,13 +219,18 @@ def shown_defects(sample: Sample, settings: RowSettings) -> tuple[str, ...]:
     return settings.made if sample.clean is not None else settings.clean_up
 
 
-def source_image(sample: Sample, defect: str, settings: RowSettings) -> NDArray[np.uint8] | None:
-    """The defective image x (H, W, 3) of a shown defect: a function of sample, defect and seed. None: there is none."""
+def source_image(
+    sample: Sample, defect: str, settings: RowSettings, draw: int = 0
+) -> NDArray[np.uint8] | None:
+    """The defective image x (H, W, 3) of a shown defect: a function of sample, defect, seed and draw. None: there is
+    none.
+    """
     if sample.entry.defect is not None or (sample.is_photo and defect in settings.clean_up):
         return sample.source
     if sample.clean is None:
         raise ValueError(f"{defect} cannot be made without a clean image")
-    rng = np.random.default_rng(hash_number(settings.seed, sample.entry.image_id, defect))
+    again = (draw,) if draw else ()
+    rng = np.random.default_rng(hash_number(settings.seed, sample.entry.image_id, defect, *again))
     return _synthesis(settings.syntheses[defect])(sample.clean, rng)
 
 

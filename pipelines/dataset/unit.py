@@ -124,7 +124,9 @@ def _prepare(unit: int, work: Work, saliency: Saliency | None) -> UnitRecord:
     with ExitStack() as files:
         shards = files.enter_context(
             ShardWriter(
-                work.shards, work.stem(unit), SHARD, work.shard_bytes, ("source", "target"), ("target",)
+                *(work.shards, work.stem(unit), SHARD, work.shard_bytes),
+                images=("source", "target", "mask", "photo"),
+                shared=("target", "mask", "photo"),
             )
         )
         held_back = _HeldBack(work, unit, files) if work.test_catalog else None

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.method import Batch
+from model.method import Batch, Truth
 from pipelines.pixels import to_tensor
 
 #: A decoded row with its label columns.
@@ -15,7 +15,10 @@ Rows = list[dict[str, Any]]
 
 
 class Sample(NamedTuple):
-    """One training sample. x, y: uint8 (S, S, 3); group and type are ids; paired, unpaired: the masks p and u."""
+    """One training sample. x, y: uint8 (S, S, 3); group and type are ids; paired, unpaired: the masks p and u.
+
+    changed: uint8 (S, S), theta: float32 (2, 3), of a pair made anew (see `decoding.Decoded`), or None.
+    """
 
     x: NDArray[np.uint8]
     y: NDArray[np.uint8]
@@ -23,6 +26,8 @@ class Sample(NamedTuple):
     type: int
     paired: bool
     unpaired: bool
+    changed: NDArray[np.uint8] | None = None
+    theta: NDArray[np.float32] | None = None
 
 
 def augment(
@@ -47,4 +52,21 @@ def collate(samples: Sequence[Sample], device: torch.device, layout: torch.memor
         paired=torch.tensor([float(sample.paired) for sample in samples], device=device),
         unpaired=torch.tensor([float(sample.unpaired) for sample in samples], device=device),
         any_unpaired=any(sample.unpaired for sample in samples),
+        truth=_truth(samples, device),
+    )
+
+
+def _truth(samples: Sequence[Sample], device: torch.device) -> Truth | None:
+    """What is known of the samples that were made anew; None where none was."""
+    changed, theta = ([getattr(sample, name) for sample in samples] for name in ("changed", "theta"))
+    if all(value is None for value in (*changed, *theta)):
+        return None
+    side = samples[0].x.shape[0]
+    masks = [np.zeros((side, side), np.uint8) if mask is None else mask for mask in changed]
+    maps = [np.eye(2, 3, dtype=np.float32) if map_ is None else map_ for map_ in theta]
+    return Truth(
+        changed=torch.from_numpy(np.stack(masks)[:, None]).to(device).float() / 255,
+        theta=torch.from_numpy(np.stack(maps)).to(device),
+        has_changed=torch.tensor([float(mask is not None) for mask in changed], device=device),
+        has_theta=torch.tensor([float(map_ is not None) for map_ in theta], device=device),
     )

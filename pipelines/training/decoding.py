@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from model.errors import RunError
 from pipelines import storage
 from pipelines.decode import ImageError, decode_image, decode_with_size
+from pipelines.defects.grounds import Grounds
+from pipelines.defects.pairs import MadePair, Material, make_pair
 from pipelines.fit import fit_square
+from pipelines.splits import hash_number
 
 logger = logging.getLogger("train")
 
@@ -25,18 +29,21 @@ CROP_MARGIN = 286 / 256
 READ_ROWS = 16
 #: Seconds to wait before reading again what storage did not give: a training outlives a short outage.
 RETRY_AFTER = (0.5, 2.0, 5.0)
-_COLUMNS = ["image_id", "source", "target", "group", "defect"]
+_COLUMNS = ["image_id", "source", "target", "mask", "photo", "group", "defect"]
 
 
 class Decoded(NamedTuple):
     """source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
 
-    drawn: the defect that was drawn over either meanwhile, which only a detector's training asks for.
+    drawn: the defect that was drawn over either meanwhile, which only a detector's training asks for. changed, theta:
+    of a pair that was made anew, what its synthesis knows (see `pipelines.defects.pairs.MadePair`).
     """
 
     source: NDArray[np.uint8] | None
     target: NDArray[np.uint8] | None
     drawn: tuple[str | None, str | None] = (None, None)
+    changed: NDArray[np.uint8] | None = None
+    theta: NDArray[np.float32] | None = None
 
 
 #: What a row of which an image cannot be decoded becomes: who asked for it decides what to do without.
@@ -51,17 +58,44 @@ class TrainingError(RunError):
 class Order:
     """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice.
 
-    epoch: for which pass over the data, where what is drawn over images depends on it.
+    epoch: for which pass over the data, and turn: for which of a row's draws in it: what is made depends on both.
     """
 
     file: str
     row_group: int
     rows: tuple[int, ...]
     epoch: int = 0
+    turn: int = 0
 
 
 #: Decodes the rows of an order: one entry for each, few in memory at a time.
 Decode = Callable[[Order], Iterator[Decoded]]
+
+
+@dataclass(frozen=True)
+class Making:
+    """How pairs are made anew: a function of seed, epoch, draw, image and defect, whoever makes them.
+
+    syntheses: (defect, name of its synthesis). grounds: rows of photos with masks, whose grounds products are laid on;
+    each process reads them once.
+    """
+
+    seed: int
+    syntheses: tuple[tuple[str, str], ...]
+    grounds: tuple[Order, ...] = ()
+
+    def pair(self, row: dict[str, Any], order: Order, size: int, fit: str) -> MadePair:
+        """The pair of a row on squares of `size` pixels. Raises ImageError where the row cannot be decoded."""
+        name = dict(self.syntheses)[row["defect"]]
+        photo = row["photo"] or row["source"]
+        material = Material(
+            decode_image(row["target"]),
+            None if row["mask"] is None else decode_image(row["mask"])[..., 0],
+            None if photo is None else decode_image(photo),
+        )
+        place = (order.epoch, order.turn, row["image_id"], row["defect"])
+        rng = np.random.default_rng(hash_number(self.seed, "made", *place))
+        return make_pair(name, material, _read_grounds(self.grounds), size, fit, rng)
 
 
 @dataclass(frozen=True)
@@ -71,6 +105,7 @@ class Decoding:
     image_size: int
     cropped_groups: frozenset[str] = frozenset()
     fit: str = "stretch"
+    making: Making | None = None
 
     def __call__(self, order: Order) -> Iterator[Decoded]:
         """One entry for each of the order's rows, few in memory at a time; BROKEN for one that cannot be decoded.
@@ -79,10 +114,39 @@ class Decoding:
         """
         for row, times in read_rows(order):
             try:
-                found = decode_row(row, self.image_size, self.cropped_groups, self.fit)
-                yield from [Decoded(found["source"], found["target"])] * times
+                yield from [self._decoded(row, order)] * times
             except ImageError:
                 yield from [BROKEN] * times
+
+    def _decoded(self, row: dict[str, Any], order: Order) -> Decoded:
+        if self.making is not None and is_made(row):
+            made = self.making.pair(row, order, self.image_size, self.fit)
+            return Decoded(made.source, made.target, changed=made.changed, theta=made.theta)
+        found = decode_row(row, self.image_size, self.cropped_groups, self.fit)
+        return Decoded(found["source"], found["target"])
+
+
+def is_made(row: dict[str, Any]) -> bool:
+    """Whether the row of a shard is a pair that training makes anew."""
+    return row["target"] is not None and (row["source"] is None or row["mask"] is not None)
+
+
+@lru_cache(maxsize=1)
+def _read_grounds(orders: tuple[Order, ...]) -> Grounds:
+    return Grounds.from_photos(_photos(orders))
+
+
+def _photos(orders: Iterable[Order]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """The photos of rows, each with its mask; those that cannot be decoded are left out."""
+    for order in orders:
+        for row, _ in read_rows(order):
+            photo = row["photo"] or row["source"]
+            if photo is None or row["mask"] is None:
+                continue
+            try:
+                yield decode_image(photo), decode_image(row["mask"])[..., 0]
+            except ImageError as error:
+                logger.warning("no ground of %s: %s", row["image_id"], error)
 
 
 def read_rows(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
@@ -125,7 +189,7 @@ def _read(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
 def what_is_broken(order: Order) -> str:
     """Why the order's only row became BROKEN: its id, defect, shard, and the error's code and text."""
     [(row, _)] = read_rows(order)
-    for side in ("source", "target"):
+    for side in ("source", "target", "mask", "photo"):
         try:
             if row[side] is not None:
                 decode_image(row[side])

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, count, groupby, islice
 from typing import NoReturn
 
 import numpy as np
@@ -77,7 +77,7 @@ def batches(
     for _ in range(taken * size):  # without pixels
         next(draws)
     live = current.live()
-    held = _parts_of(current.index, np.array([row.number for row in live], np.int64))
+    held = _held(current.index, live)
     left = _orders(current.index, chain(held, _after(current.parts(), rows.pulled)), epoch)
     later = (_orders(current.index, epoch_of(number).parts(), number) for number in count(epoch + 1))
     pixels = load(chain(left, chain.from_iterable(later)))
@@ -107,7 +107,7 @@ class _Health:
 
     def fill(self, row: Row, decoded: Decoded) -> None:
         """Give the row its pixels. Raises TrainingError where too many rows had none."""
-        row.source, row.target, row.drawn = decoded
+        row.source, row.target, row.drawn, row.changed, row.theta = decoded
         broken = row.source is None and row.target is None
         self._last.append(broken)
         if not broken:
@@ -133,7 +133,7 @@ class _Rows:
 
     def __init__(self, epoch: WorkerEpoch, health: _Health) -> None:
         self._types, self._health = epoch.index.types, health
-        self._numbers = chain.from_iterable(part.rows for part in epoch.parts())
+        self._places = ((number, part.turn) for part in epoch.parts() for number in part.rows)
         self.pixels: Iterator[Decoded] | None = None
         self.pulled = 0
 
@@ -141,9 +141,9 @@ class _Rows:
         return self
 
     def __next__(self) -> Row:
-        number = int(next(self._numbers))
+        number, turn = next(self._places)
         self.pulled += 1
-        row = Row(number, int(self._types[number]))
+        row = Row(int(number), int(self._types[number]), turn)
         if self.pixels is not None:
             self._health.fill(row, next(self.pixels))
         return row
@@ -154,12 +154,18 @@ def orders_of(index: Index, numbers: NDArray[np.int64]) -> Iterator[Order]:
     return _orders(index, _parts_of(index, numbers))
 
 
-def _parts_of(index: Index, numbers: NDArray[np.int64]) -> Iterator[Part]:
+def _held(index: Index, live: Iterable[Row]) -> Iterator[Part]:
+    """The rows, ordered by turn and number, as parts."""
+    for turn, rows in groupby(live, key=lambda row: row.turn):
+        yield from _parts_of(index, np.array([row.number for row in rows], np.int64), turn)
+
+
+def _parts_of(index: Index, numbers: NDArray[np.int64], turn: int = 0) -> Iterator[Part]:
     """The rows, ordered by number, as parts."""
     units = np.searchsorted(index.starts, numbers, side="right") - 1
     for unit in np.unique(units):
         mine = numbers[units == unit]
-        yield Part(int(unit), mine, np.zeros(len(mine), bool))
+        yield Part(int(unit), mine, np.zeros(len(mine), bool), turn)
 
 
 def _after(parts: Iterator[Part], rows: int) -> Iterator[Part]:
@@ -168,7 +174,7 @@ def _after(parts: Iterator[Part], rows: int) -> Iterator[Part]:
         if rows >= len(part.rows):
             rows -= len(part.rows)
             continue
-        yield Part(part.unit, part.rows[rows:], part.drawn[rows:])
+        yield Part(part.unit, part.rows[rows:], part.drawn[rows:], part.turn)
         rows = 0
 
 
@@ -176,4 +182,6 @@ def _orders(index: Index, parts: Iterable[Part], epoch: int = 0) -> Iterator[Ord
     for part in parts:
         file, row_group = index.units[part.unit]
         places = part.rows - index.starts[part.unit]
-        yield Order(index.files[file], int(row_group), tuple(int(place) for place in places), epoch)
+        yield Order(
+            index.files[file], int(row_group), tuple(int(place) for place in places), epoch, part.turn
+        )

@@ -38,6 +38,10 @@ class Training(Loop):
         method = build_method(settings.method, weight)
         if init is not None:
             method.generator.load_state_dict(init)
+            prefix = "encoder."
+            known = {name[len(prefix) :]: value for name, value in init.items() if name.startswith(prefix)}
+            for network in method.pretrained():  # G_YX starts from the same encoder
+                network.load_encoder(known)
         self.method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.step_once = TrainingStep(
             self.method, settings.optimizer, autocast(self.device, self.precision), settings.ema
@@ -94,12 +98,18 @@ class Training(Loop):
             raise TrainingError(
                 f"row {draw.source.number} ({defect.name}) lacks an image; prepare the data again"
             )
-        flip = defect.name in settings.flipped_defects
+        made = draw.source.changed is not None  # turned, cropped and mirrored already
+        flip = defect.name in settings.flipped_defects and not made
+        group = self.label_map.groups[defect.group]
+        # Where the image is moved, what has changed says where it was, and not what to paint.
+        moved = group in settings.method.generator.geometric_groups
         return Sample(
             augment(x, settings.image_size, draw.chance[0], flip),
             augment(y, settings.image_size, draw.chance[1], flip),
-            self.label_map.groups[defect.group],
+            group,
             defect.id,
             draw.paired,
             not draw.paired or defect.group in settings.cycle_groups,
+            draw.source.changed if draw.paired and not moved else None,
+            draw.source.theta if draw.paired else None,
         )

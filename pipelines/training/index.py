@@ -29,6 +29,8 @@ logger = logging.getLogger("train")
 
 #: Bits of `Index.kinds`: which images a row has, whether the two are a trusted pair, whether it is held back.
 SOURCE, TARGET, PAIRED, TEST = 1, 2, 4, 8
+#: The source is made when the row is read: the shard has none. Such rows have SOURCE, too.
+MADE = 16
 #: `Index.types` of a row of neither split, which nobody uses.
 UNUSED = -1
 #: Rows of each shard whose pixels are looked at before training starts.
@@ -215,6 +217,8 @@ def _index_file(shard: str, file: pq.ParquetFile, label_map: LabelMap) -> _File:
     wrong = used & known & (group != groups[np.maximum(found, 0)])
     findings.add("rows have another group than the label map gives their defect", shard, int(wrong.sum()))
     images = _which_images(file, len(paired))
+    made = paired & ~test & (images == TARGET)
+    images = images | np.where(made, SOURCE, 0).astype(np.uint8)
     bare = used & ((images == 0) | (paired & (images != SOURCE | TARGET)))
     findings.add("rows lack an image: both of a pair, or any of an unpaired row", shard, int(bare.sum()))
     findings.merge(_look(shard, file))
@@ -223,7 +227,9 @@ def _index_file(shard: str, file: pq.ParquetFile, label_map: LabelMap) -> _File:
     return _File(
         tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)),
         np.where(usable, ids[np.maximum(found, 0)], UNUSED).astype(np.int16),
-        (images | np.where(paired, PAIRED, 0) | np.where(test, TEST, 0)).astype(np.uint8),
+        (images | np.where(paired, PAIRED, 0) | np.where(test, TEST, 0) | np.where(made, MADE, 0)).astype(
+            np.uint8
+        ),
         findings,
     )
 

@@ -20,6 +20,8 @@ SAMPLERS = ("proportional", "balanced")
 TARGET_POOL = 64
 #: Of these, so many are there before an epoch's first row: a rare task's sources would else find nobody to meet.
 PREFILL = 16
+#: The turn of rows that are read for that.
+PREFILL_TURN = -1
 #: Rows remembered after they were drawn: at the end of an epoch nothing else can stand in for a broken one.
 RECENT = 8
 
@@ -47,16 +49,18 @@ class SamplingConfig:
 class Row:
     """A row on its way through an epoch. source, target: uint8 (side, side, 3), once they are read; else None.
 
-    drawn: see `decoding.Decoded`.
+    drawn, changed, theta: see `decoding.Decoded`. turn: which of the row's draws in its epoch.
     """
 
-    __slots__ = ("drawn", "number", "source", "target", "type")
+    __slots__ = ("changed", "drawn", "number", "source", "target", "theta", "turn", "type")
 
-    def __init__(self, number: int, type_: int) -> None:
-        self.number, self.type = number, type_
+    def __init__(self, number: int, type_: int, turn: int = 0) -> None:
+        self.number, self.type, self.turn = number, type_, turn
         self.source: NDArray[np.uint8] | None = None
         self.target: NDArray[np.uint8] | None = None
         self.drawn: tuple[str | None, str | None] = (None, None)
+        self.changed: NDArray[np.uint8] | None = None
+        self.theta: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,16 @@ class Draw:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows to read from one row group: numbers in the index, ascending; drawn: which of them are samples' sources."""
+    """Rows to read from one row group: numbers in the index, ascending; drawn: which of them are samples' sources.
+
+    turn: how many of their draws in this epoch lie in other parts before it, as it were: a row that is drawn three
+    times has the turns 0, 1 and 2.
+    """
 
     unit: int
     rows: NDArray[np.int64]
     drawn: NDArray[np.bool_]
+    turn: int = 0
 
 
 def drawable(index: Index, config: SamplingConfig) -> NDArray[np.bool_]:
@@ -201,7 +210,7 @@ class WorkerEpoch:
             left = PREFILL
             for unit in self.rng.permutation(np.unique(units)):
                 chosen = self.rng.permutation(rows[units == unit])[:left]
-                found.append(Part(int(unit), np.sort(chosen), np.zeros(len(chosen), bool)))
+                found.append(Part(int(unit), np.sort(chosen), np.zeros(len(chosen), bool), PREFILL_TURN))
                 left -= len(chosen)
                 if left <= 0:
                     break
@@ -220,7 +229,7 @@ class WorkerEpoch:
             others = kept[rows] & (turn == 0) & (place + 1 >= self._first) & (place < last)
             chosen = mine | others
             if chosen.any():
-                yield Part(int(unit), rows[chosen], mine[chosen])
+                yield Part(int(unit), rows[chosen], mine[chosen], int(turn))
 
     def draws(self, rows: Iterator[Row]) -> Iterator[Draw]:
         """The epoch's samples in order. `rows` gives the rows of `parts`, with or without pixels."""
@@ -241,7 +250,7 @@ class WorkerEpoch:
         """Rows read so far that later draws may need."""
         pooled = (row for pool in self.pools.values() for row in pool)
         found = {id(row): row for row in (*self.window, *self.recent, *pooled)}
-        return sorted(found.values(), key=lambda row: row.number)
+        return sorted(found.values(), key=lambda row: (row.turn, row.number))
 
     def mended(self, draw: Draw) -> Draw | None:
         """The draw just made, once pixels are there: without images that could not be decoded.

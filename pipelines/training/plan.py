@@ -4,27 +4,38 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from model.config import require
 from model.discriminator import PatchDiscriminator
 from model.errors import BundleError, ConfigurationError
 from model.generator import build_generator
 from model.method import Batch
+from model.pretrained_unet import PretrainedUNet
 from model.recipes import build_method
 from model.transfer import transfer_generator
 from pipelines.bundles import read_bundle
+from pipelines.dataset.rows import CLEAN_UP
+from pipelines.defects import synthesis
 from pipelines.label_map import LabelMap
-from pipelines.training.index import PAIRED, Index, build_index, check_tasks
+from pipelines.training.decoding import Making
+from pipelines.training.encoder_weights import EncoderWeights, find_encoder_weights
+from pipelines.training.feed import orders_of
+from pipelines.training.index import MADE, PAIRED, SOURCE, Index, build_index, check_tasks
 from pipelines.training.order import epoch_draws
 from pipelines.training.settings import LoopSettings, TrainSettings
-from pipelines.training.source import TrainingSource, do_nothing_errors, some_rows, task_weights
+from pipelines.training.source import TrainingSource, do_nothing_errors, some_rows, spread, task_weights
 
 logger = logging.getLogger("train")
 
 #: Trusted pairs per defect that fix the task balance.
 BALANCE_PAIRS = 128
+#: Photos of --data whose grounds products are laid on; each process that decodes holds them (a quarter of a megabyte).
+GROUND_PHOTOS = 160
 #: Channels of the networks that are tried on one image before anything starts.
 PROBE_WIDTH = 2
 
@@ -47,9 +58,10 @@ class LoopPlan:
 
 @dataclass(frozen=True)
 class Plan(LoopPlan):
-    """A generator's training; `init` are weights of G_XY."""
+    """A generator's training; `init` are weights of G_XY. encoder: where its pretrained weights come from, if any."""
 
     settings: TrainSettings
+    encoder: Mapping[str, str] | None = None
 
 
 def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool) -> Index:
@@ -64,6 +76,36 @@ def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool
         allow_missing=allow_missing,
     )
     return index
+
+
+def with_making(settings: TrainSettings, source: TrainingSource, index: Index) -> TrainSettings:
+    """The settings with how pairs are made anew.
+
+    Raises ConfigurationError where the data holds such pairs of a defect that no synthesis is known for.
+    """
+    for name, defect in source.label_map.defects.items():
+        if name not in source.syntheses and index.having(defect.id, MADE).any():
+            raise ConfigurationError(
+                f"--data has pairs of {name} to be made anew, but dataset.json does not say by which synthesis; prepare "
+                "it again with jobs/prepare_dataset.py"
+            )
+    for name in source.syntheses.values():
+        synthesis(name)
+    shown = [
+        source.label_map.defects[name].id
+        for name, made_by in source.syntheses.items()
+        if made_by == CLEAN_UP and name in source.label_map.defects
+    ]
+    photos = np.flatnonzero(
+        np.isin(index.types, shown)
+        & index.training
+        & (index.kinds & (PAIRED | SOURCE | MADE) == PAIRED | SOURCE)
+    )
+    chosen = photos[spread(len(photos), GROUND_PHOTOS)]
+    making = Making(
+        settings.seed, tuple(sorted(source.syntheses.items())), tuple(orders_of(index, np.sort(chosen)))
+    )
+    return replace(settings, making=making)
 
 
 def epoch_steps(settings: LoopSettings, index: Index, label_map: LabelMap, workers: int) -> int:
@@ -157,3 +199,20 @@ def initial_weights(uri: str, settings: TrainSettings, label_map: LabelMap) -> M
     if new and bundle.generator.config.n_types:
         logger.info("--init-from %s: %s start afresh", uri, ", ".join(new))
     return generator.state_dict()
+
+
+def pretrained_weights(
+    wanted: str, settings: TrainSettings
+) -> tuple[Mapping[str, Tensor], EncoderWeights | None]:
+    """Weights of G_XY with the encoder's that --encoder-weights names, and what is known of these.
+
+    Raises ConfigurationError where none are found or they do not fit.
+    """
+    torch.manual_seed(settings.seed)
+    generator = build_generator(settings.method.generator)
+    require(
+        isinstance(generator, PretrainedUNet),
+        f"--encoder-weights: architecture {settings.method.generator.architecture} has no pretrained encoder",
+    )
+    found = find_encoder_weights(wanted, cast(PretrainedUNet, generator))
+    return generator.state_dict(), found

