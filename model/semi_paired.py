@@ -210,8 +210,9 @@ class SemiPaired(Method):
         return total
 
     def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
-        """Terms adversarial, reconstruction, cycle, identity and `total`, and matte and geometry where they have a weight
-        and the batch has a truth. Passes that nothing needs are skipped.
+        """Terms adversarial, reconstruction, cycle, identity and `total`; matte and geometry where they have a weight.
+
+        Passes that nothing needs are skipped.
         """
         weights, zero = self.objective, batch.x.new_zeros(())
         known: dict[str, Tensor] = {}

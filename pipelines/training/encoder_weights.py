@@ -1,4 +1,4 @@
-"""Pretrained weights of an encoder: from an installed package, from timm's usual place, or from a file of the user's."""
+"""Pretrained weights of an encoder: from an installed package, from timm's usual place, or from the user's file."""
 
 import importlib.metadata
 import io

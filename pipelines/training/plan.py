@@ -86,8 +86,8 @@ def with_making(settings: TrainSettings, source: TrainingSource, index: Index) -
     for name, defect in source.label_map.defects.items():
         if name not in source.syntheses and index.having(defect.id, MADE).any():
             raise ConfigurationError(
-                f"--data has pairs of {name} to be made anew, but dataset.json does not say by which synthesis; prepare "
-                "it again with jobs/prepare_dataset.py"
+                f"--data has pairs of {name} to be made anew, but dataset.json does not say by which synthesis; "
+                "prepare it again with jobs/prepare_dataset.py"
             )
     for name in source.syntheses.values():
         synthesis(name)
