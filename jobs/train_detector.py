@@ -163,6 +163,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorS
         unknown=args.unknown,
         overlay=args.overlay,
         flip=args.flip,
+        syntheses=tuple(sorted(source.syntheses.items())),
         weight_decay=args.weight_decay,
         precision_target=args.precision_target,
         **train_flags.shared_settings(args),

@@ -16,6 +16,9 @@ INITIAL_DEVIATION = 0.02
 class ImageGenerator(nn.Module):
     """A network that translates images. Architectures without labels ignore them."""
 
+    #: Whether bundles try to hold the weights in half precision.
+    stores_half = False
+
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config

@@ -7,7 +7,7 @@ the paper). Encoder: `timm`, https://github.com/huggingface/pytorch-image-models
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, skip: Tensor | None) -> Tensor:
         """(B, inputs, h, w) and (B, skip, 2h, 2w) to (B, outputs, 2h, 2w)."""
         up = F.interpolate(features, scale_factor=2.0, mode="nearest")
-        return self.merge(up if skip is None else torch.cat([up, skip.to(up.dtype)], dim=1))  # type: ignore[no-any-return]
+        return self.merge(up if skip is None else torch.cat([up, skip.to(up.dtype)], dim=1))
 
 
 class PretrainedUNet(EditingGenerator):
@@ -64,6 +64,8 @@ class PretrainedUNet(EditingGenerator):
     Content and matte are decoded in the image's own frame and then moved along with it, so that the encoder's features
     are used where they were made.
     """
+
+    stores_half = True
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__(config)
@@ -136,7 +138,7 @@ class PretrainedUNet(EditingGenerator):
     def answer(self, image: Tensor, group: Tensor, type_: Tensor) -> Answer:
         """Run the network; see `EditingGenerator`."""
         require_sides(image, PRETRAINED_MULTIPLE)
-        seen = ((image + 1) / 2 - self.mean) / self.deviation
+        seen = ((image + 1) / 2 - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
         skips: dict[int, Tensor] = dict(zip(self._levels, self.encoder(seen), strict=True))
         features = self.up16(self.bottleneck(skips[32]), skips[16])  # (B, 8w, S/16, S/16)
         if self.inject_group is not None:

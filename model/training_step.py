@@ -91,8 +91,8 @@ class MovingAverage:
         for average, value in zip(self.generator.parameters(), self.source.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
         # Running statistics are averages already; their counters are whole numbers.
-        for average, value in zip(self.generator.buffers(), self.source.buffers(), strict=True):
-            average.copy_(value)
+        for kept, latest in zip(self.generator.buffers(), self.source.buffers(), strict=True):
+            kept.copy_(latest)
 
     def state(self) -> dict[str, Any]:
         """Everything that `load_state` needs."""

@@ -33,7 +33,7 @@ class GeneratorPass:
         self.side: int = bundle.config["image_size"]
         self.fit = bundle.fit
         self._device, self._layout = device, memory_format(chosen)
-        self.generator = bundle.generator.to(device).to(memory_format=self._layout)
+        self.generator = bundle.generator.for_inference().to(device).to(memory_format=self._layout)
         self._autocast = autocast(device, chosen)
 
     @torch.inference_mode()

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.decode import ImageError
-from pipelines.detection.fit import read_canvas
 from pipelines.detection.samples import SampleConfig
 from pipelines.splits import hash_number
 from pipelines.training.decoding import BROKEN, Decoded, Order, read_rows
@@ -19,8 +18,8 @@ SIDES = ("source", "target")
 class SampleDecoding:
     """Rows to images of the network's size, as `SampleConfig.drawn` makes them.
 
-    What is drawn follows from seed, epoch, image_id, defect and side: whoever decodes, and however often, draws the
-    same, and another epoch something else.
+    What is drawn follows from seed, epoch, turn, image_id, defect and side: whoever decodes, and however often, draws
+    the same, and another epoch something else.
     """
 
     samples: SampleConfig
@@ -35,14 +34,14 @@ class SampleDecoding:
             found: list[tuple[NDArray[np.uint8] | None, str | None]] = []
             try:
                 for side in SIDES:
-                    data = row[side]
-                    if data is None:
+                    names = (order.epoch, order.turn, row["image_id"], row["defect"], side)
+                    rng = np.random.default_rng(hash_number(self.seed, "overlay", *names))
+                    canvas = self.samples.canvas(row, side, rng)
+                    if canvas is None:
                         found.append((None, None))
                         continue
-                    names = (order.epoch, row["image_id"], row["defect"], side)
-                    rng = np.random.default_rng(hash_number(self.seed, "overlay", *names))
                     present = row["defect"] if side == "source" else None
-                    found.append(self.samples.drawn(read_canvas(data, self.samples.image_size), present, rng))
+                    found.append(self.samples.drawn(canvas, present, rng))
             except ImageError:
                 yield from [BROKEN] * times
                 continue

@@ -39,7 +39,11 @@ def shrink(canvas: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return resize_bicubic(canvas, size, size)
 
 
+def canvas_of(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """uint8 (H,W,3) as a canvas for inputs of `size` pixels."""
+    return letterbox(image, OVERSAMPLING * size)
+
+
 def read_canvas(data: bytes, size: int) -> NDArray[np.uint8]:
     """An encoded image as a canvas for inputs of `size` pixels. Raises ImageError."""
-    side = OVERSAMPLING * size
-    return letterbox(decode_image(data, max_side=side), side)
+    return canvas_of(decode_image(data, max_side=OVERSAMPLING * size), size)

@@ -1,7 +1,7 @@
 """A detector over held-back rows: the rows it is calibrated on, and those of the test split."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,7 +17,6 @@ from model.detector import Calibration, Detector
 from pipelines import storage
 from pipelines.decode import ImageError
 from pipelines.detection.calibration import calibrate, given_shares, label_scores
-from pipelines.detection.fit import read_canvas
 from pipelines.detection.samples import Sample, SampleConfig
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor
@@ -115,6 +114,11 @@ def held_back_rows(index: Index) -> NDArray[np.bool_]:
     return (index.types != UNUSED) & (index.kinds & TEST > 0)
 
 
+def _chance(row: Mapping[str, Any]) -> np.random.Generator:
+    """Of what is drawn into a row to measure with: the same in every run."""
+    return np.random.default_rng(hash_number("measured", row["image_id"], row["defect"]))
+
+
 def measured_samples(index: Index, numbers: NDArray[np.int64], config: SampleConfig) -> Iterator[Sample]:
     """`SampleConfig.measured_samples` of the rows with these numbers; one target of each content.
 
@@ -124,10 +128,7 @@ def measured_samples(index: Index, numbers: NDArray[np.int64], config: SampleCon
     for order in orders_of(index, numbers):
         for row, _ in read_rows(order):
             try:
-                source, target = (
-                    None if row[side] is None else read_canvas(row[side], config.image_size)
-                    for side in ("source", "target")
-                )
+                source, target = (config.canvas(row, side, _chance(row)) for side in ("source", "target"))
             except ImageError as error:
                 logger.warning("left out of measuring: %s: %s", row["image_id"], error)
                 continue

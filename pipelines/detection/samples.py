@@ -7,17 +7,20 @@ loss. Defects that can be drawn (`overlays`) are drawn over sources and targets 
 beside the others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import require, require_choice
-from pipelines.detection.fit import content, shrink
+from pipelines.decode import decode_image
+from pipelines.defects import synthesis
+from pipelines.detection.fit import canvas_of, content, read_canvas, shrink
 from pipelines.detection.overlays import OVERLAYS, waver
 from pipelines.splits import hash_number
+from pipelines.training.decoding import is_made
 from pipelines.training.order import Draw
 
 UNKNOWN = ("absent", "masked")
@@ -49,12 +52,27 @@ class SampleConfig:
     unknown: str = "absent"
     # Share of images over which a further defect is drawn. 0 where the shards' images show several already.
     overlay: float = 0.5
+    # (defect, synthesis) of the defects that shards may leave to training to make.
+    syntheses: tuple[tuple[str, str], ...] = ()
     # Mirror half of the images. Not where a defect is of text or of left and right.
     flip: bool = False
 
     def __post_init__(self) -> None:
         require_choice("--unknown", self.unknown, UNKNOWN)
         require(0 <= self.overlay <= 1, f"--overlay {self.overlay:g}: a share from 0 to 1")
+
+    def canvas(self, row: Mapping[str, Any], side: str, rng: np.random.Generator) -> NDArray[np.uint8] | None:
+        """A row's source or target (`side`) as a canvas, uint8; None where it has none.
+
+        The source of a pair that the shard leaves to training is its clean image with the defect, drawn by `rng`.
+        Raises ImageError for an image that cannot be decoded.
+        """
+        if row[side] is not None:
+            return read_canvas(row[side], self.image_size)
+        if side == "target" or not is_made(row):
+            return None
+        make = synthesis(dict(self.syntheses)[row["defect"]])
+        return canvas_of(make(decode_image(row["target"]), rng), self.image_size)
 
     def drawn(
         self, canvas: NDArray[np.uint8], defect: str | None, rng: np.random.Generator

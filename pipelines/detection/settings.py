@@ -14,9 +14,10 @@ class DetectorSettings(LoopSettings):
     """Settings of a detector's training."""
 
     detector: DetectorConfig
-    unknown: str = "absent"  # see SampleConfig, as the next two
+    unknown: str = "absent"  # see SampleConfig, as the next three
     overlay: float = 0.5
     flip: bool = False
+    syntheses: tuple[tuple[str, str], ...] = ()
     # AdamW's. Raise it where the held-back photos are told much worse than the trained ones.
     weight_decay: float = 0.05
     # Thresholds give the best F1 at this precision or more. Raise it where a wrong correction costs more than a defect
@@ -36,7 +37,9 @@ class DetectorSettings(LoopSettings):
     @property
     def samples(self) -> SampleConfig:
         """How samples are made."""
-        return SampleConfig(self.detector.labels, self.image_size, self.unknown, self.overlay, self.flip)
+        return SampleConfig(
+            self.detector.labels, self.image_size, self.unknown, self.overlay, self.syntheses, self.flip
+        )
 
     @property
     def decoding(self) -> SampleDecoding:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -126,7 +126,7 @@ class Decoding:
         return Decoded(found["source"], found["target"])
 
 
-def is_made(row: dict[str, Any]) -> bool:
+def is_made(row: Mapping[str, Any]) -> bool:
     """Whether the row of a shard is a pair that training makes anew."""
     return row["target"] is not None and (row["source"] is None or row["mask"] is not None)
 

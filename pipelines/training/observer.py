@@ -222,6 +222,7 @@ class Observer:
             "dataset": source.describe(),
             "scores": on_pairs,
             "fit": settings.fit,
+            "encoder_weights": self.plan.encoder,
             "training": describe(settings),
             "step": step,
             "validation": {

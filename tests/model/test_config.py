@@ -47,7 +47,7 @@ BAD: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (DiscriminatorConfig, {"width": 0}, "width is 0"),
     (DiscriminatorConfig, {"n_layers": 0}, "n_layers is 0"),
     (DiscriminatorConfig, {"condition": "both"}, "condition is 'both'; use one of none, concat, projection"),
-    (generator, {"architecture": "vit"}, "architecture is 'vit'; use one of resnet, pretrained_unet, unet, resnet_blur"),
+    (generator, {"architecture": "vit"}, "architecture is 'vit'; use one of resnet, pretrained_unet, unet"),
     (generator, {"dropout": 1.0}, "dropout is 1.0"),
     (generator, {"n_downsamplings": 1}, "n_downsamplings is 1"),
     *[
