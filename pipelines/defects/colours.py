@@ -20,7 +20,7 @@ class Tint(NamedTuple):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float = 1.0) -> "Tint":
-        """Brightness, contrast and white balance by a tenth or so, saturation by a quarter; now and then another hue."""
+        """Brightness, contrast and white balance by a tenth, saturation by a quarter; now and then another hue."""
         gamma = np.exp(strength * (rng.normal(0.0, 0.16) + rng.normal(0.0, 0.035, 3)))
         bend = strength * float(rng.uniform(-0.12, 0.12))
         x = np.linspace(0.0, 1.0, 256)[:, None]

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 #: Reach of the averages from which colours in soft edges are estimated, as a share of the longer side.
 REACH = 0.02
+#: How deep a rim of mixed pixels reaches where a mask does not tell, pixels.
+RIM = 2
+#: Share of the picture below which a piece of a mask is no goods.
+SPECK = 0.0003
+#: Weight of what is no part of a side, for where there is nothing else.
 _LEAST = 1e-3
 
 
@@ -29,19 +34,57 @@ def foreground(
     height, width = alpha.shape
     small = max(1, width // 2), max(1, height // 2)
     pixels = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.float32)
-    share = cv2.resize(alpha, small, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
+    share = cv2.resize(alpha, small, interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / 255)
     reach = 2 * max(1, round(REACH * max(small))) + 1
-    product = _spread(_average(pixels, share**4, reach), band, width, height)
-    a = (alpha.ravel()[band].astype(np.float32) / np.float32(255))[:, None]
-    if ground is None:
-        behind = _spread(_average(pixels, (1 - share) ** 4, reach), band, width, height)
-    else:
-        behind = np.full_like(product, ground)
+    rows, columns = np.divmod(band, width)
+    near = np.minimum(rows // 2, small[1] - 1) * small[0] + np.minimum(columns // 2, small[0] - 1)
+    product = _average(pixels, share, reach)[near]
+    behind = np.float32(ground) if ground is not None else _average(pixels, 1 - share, reach)[near]
+    a = (alpha.ravel()[band].astype(np.float32) * np.float32(1 / 255))[:, None]
     mixed = image.reshape(-1, 3)[band].astype(np.float32)
     own = product + a * (mixed - a * product - (1 - a) * behind)
     result = image.copy()
     result.reshape(-1, 3)[band] = np.clip(np.rint(own), 0, 255).astype(np.uint8)
     return result
+
+
+def soft_edges(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Opacity uint8 (H, W) of a product on white, uint8 (H, W, 3), whose mask, uint8 (H, W), may know no soft edges.
+
+    Masks that say in or out count pixels on the product's rim as product that are half white. Such a mask's rim gets
+    the share that it lacks of white, of what the darkest pixel beside it lacks; other masks are returned as they are.
+    """
+    gradient = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    edge = cv2.countNonZero(cv2.inRange(gradient, 128, 255))
+    if cv2.countNonZero(cv2.inRange(mask, 8, 247)) * 4 >= edge:
+        return mask
+    lowest = cv2.bitwise_not(darkest(image))
+    most = cv2.dilate(lowest, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
+    mixed = lowest.astype(np.float32) / np.maximum(most, 1)
+    inside = cv2.distanceTransform((mask > 127).view(np.uint8), cv2.DIST_C, 3)
+    # The deeper inside, the less of it can be white: a white stripe along the edge stays.
+    share = np.clip(np.maximum(mixed, (inside - 1) / RIM), 0, 1) * (inside > 0)
+    return np.rint(share * 255).astype(np.uint8)
+
+
+def without_specks(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mask, uint8 (H, W), without pieces smaller than SPECK of the picture: rings that JPEG leaves in white."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats((mask > 0).view(np.uint8), connectivity=8)
+    small = stats[:, cv2.CC_STAT_AREA] < SPECK * mask.size
+    small[0] = False  # all that is no product
+    return np.where(small[pieces], np.uint8(0), mask) if small.any() and count > 1 else mask
+
+
+def darkest(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The lowest of each pixel's channels: uint8 (H, W)."""
+    red, green, blue = cv2.split(image)
+    return cv2.min(cv2.min(red, green), blue)
+
+
+def most_apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The largest difference of a channel of two pictures, uint8 (H, W, 3): uint8 (H, W)."""
+    red, green, blue = cv2.split(cv2.absdiff(one, other))
+    return cv2.max(cv2.max(red, green), blue)
 
 
 def over(
@@ -60,17 +103,9 @@ def on_white(product: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np
     return over(product, alpha, np.full_like(product, 255))
 
 
-def _average(pixels: NDArray[np.float32], weight: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """Mean colour about each pixel, weighted; from farther away where there is no weight near."""
-    weight = weight + np.float32(_LEAST)
-    # The wider average counts little, and where the narrow one has nothing to go by.
+def _average(pixels: NDArray[np.float32], share: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """Mean colour about each pixel (N, 3), of what is all of that side much more than of what is half of it."""
+    weight = share * share
+    weight = weight * weight + np.float32(_LEAST)
     colours = cv2.boxFilter(pixels * weight[..., None], -1, (reach, reach))
-    weights = cv2.boxFilter(weight, -1, (reach, reach))
-    return colours / weights[..., None]
-
-
-def _spread(
-    field: NDArray[np.float32], band: NDArray[np.intp], width: int, height: int
-) -> NDArray[np.float32]:
-    """Values (N, 3) of a smaller field at the pixels `band` of a picture of width by height."""
-    return cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR).reshape(-1, 3)[band]
+    return (colours / cv2.boxFilter(weight, -1, (reach, reach))[..., None]).reshape(-1, 3)

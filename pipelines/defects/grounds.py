@@ -20,8 +20,25 @@ SIDE = 320
 MOST_PRODUCT = 0.7
 #: How far beyond the mask a ground counts as product: soft edges and contact shadows, as a share of the longer side.
 RIM = 0.025
+#: Tones are what is larger than 2 ** (FINEST + 1) pixels, the rest is texture.
+FINEST = 3
+#: Parts of the ground that a hole is filled from at most, and the least share of it that one must fill.
+FILLINGS, LEAST_COVERED = 5, 0.03
+#: Parts are compared on a copy smaller by this factor, and blended over about this many pixels.
+SEARCHED, SEAM = 4, 2.0
+#: Where parts may come from: mirrored or not (-1, 1) in x and y, moved by shares of the width and height.
+_SHIFTS = tuple(
+    (flip_x, flip_y, right / 5, down / 5)
+    for flip_x in (1, -1)
+    for flip_y in (1, -1)
+    for right in range(-3, 4)
+    for down in range(-3, 4)
+    if (flip_x, flip_y, right, down) != (1, 1, 0, 0)
+)
 #: Drawn surfaces of a process, and their side in pixels.
 DRAWN, DRAWN_SIDE = 192, 288
+#: Side of the noise that plain grounds take theirs from.
+NOISE_SIDE = 768
 #: Shares of photos' grounds and of drawn surfaces; the rest is plain.
 PHOTOS_SHARE, DRAWN_SHARE = 0.6, 0.25
 
@@ -57,35 +74,80 @@ class Grounds:
 def ground_of(photo: Image, mask: NDArray[np.uint8], side: int = SIDE) -> Image | None:
     """The photo's ground with its product filled in: uint8 (h, w, 3), or None where hardly any is seen.
 
-    Tones come from the ground around, at the finest scale that knows some; texture from the photo mirrored.
+    Tones come from the ground around, texture from another part of it, mirrored or not: the one that goes on best what
+    lies around the product.
     """
     if photo.shape[:2] != mask.shape:
         raise ValueError(f"the mask is {mask.shape}, the photo {photo.shape[:2]}")
     scale = min(1.0, side / max(mask.shape))
-    size = max(8, round(mask.shape[1] * scale)), max(8, round(mask.shape[0] * scale))
+    size = max(16, round(mask.shape[1] * scale)), max(16, round(mask.shape[0] * scale))
     photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
     reach = 2 * max(1, round(RIM * max(size))) + 1
-    product = cv2.dilate(
+    grown = cv2.dilate(
         cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.ones((reach, reach), np.uint8)
     )
-    free = (product < 16).astype(np.float32)
+    free = (grown < 16).astype(np.float32)
     if 1.0 - float(free.mean()) > MOST_PRODUCT:
         return None
     levels = photo.astype(np.float32)
-    tone = _filled(levels, free)
-    texture = (levels - tone) * free[..., None]
-    known = free.copy()
-    for flip in (1, 0, -1):
-        take = (known == 0) & (cv2.flip(free, flip) > 0)
-        texture[take] = cv2.flip(texture * free[..., None], flip)[take]
-        known[take] = 1
-    share = cv2.GaussianBlur(free, (0, 0), 2.0)[..., None] * free[..., None]
-    filled = np.clip(tone + texture, 0, 255)
-    return np.rint(filled + share * (levels - filled)).astype(np.uint8)
+    tone = _tone(levels, free)
+    texture, known = (levels - tone) * free[..., None], free
+    for _ in range(FILLINGS):
+        if known.all():
+            break
+        shift = _best_shift(texture, known, free)
+        if shift is None:
+            break
+        brought = cv2.warpAffine(texture, shift, size, flags=cv2.INTER_NEAREST)
+        there = cv2.warpAffine(free, shift, size, flags=cv2.INTER_NEAREST)
+        taken = cv2.GaussianBlur(known, (0, 0), SEAM)[..., None] * known[..., None]  # no cut along the rim
+        texture = np.where(there[..., None] > 0, brought + taken * (texture - brought), texture)
+        known = np.maximum(known, there)
+    return np.clip(np.rint(tone + texture), 0, 255).astype(np.uint8)
 
 
-def _filled(levels: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Smooth tones of what is known, continued into what is not: averages over ever larger surroundings."""
+def _best_shift(
+    texture: NDArray[np.float32], known: NDArray[np.float32], free: NDArray[np.float32]
+) -> NDArray[np.float64] | None:
+    """The map (2, 3) that brings known ground into the hole: the more of it, and the better it fits around, the better.
+
+    texture: float32 (H, W, 3), without slow changes of tone. known, free: float32 (H, W), 1 where there is texture,
+    and where there was from the beginning. None where no map brings any.
+    """
+    height, width = known.shape
+    small = max(4, width // SEARCHED), max(4, height // SEARCHED)
+    looks = cv2.resize(texture, small, interpolation=cv2.INTER_AREA)
+    have = cv2.resize(free, small, interpolation=cv2.INTER_NEAREST)
+    hole = 1.0 - cv2.resize(known, small, interpolation=cv2.INTER_NEAREST)
+    ring = cv2.dilate(hole, np.ones((5, 5), np.uint8)) * (1.0 - hole)
+    lacking, rough = float(hole.sum()), float(np.abs(looks).mean()) + 1.0
+    best, chosen = 0.0, None
+    for flip_x, flip_y, right, down in _SHIFTS:
+        shift = np.array(
+            [
+                [flip_x, 0.0, right * small[0] + (small[0] - 1 if flip_x < 0 else 0)],
+                [0.0, flip_y, down * small[1] + (small[1] - 1 if flip_y < 0 else 0)],
+            ]
+        ).round()
+        there = cv2.warpAffine(have, shift, small, flags=cv2.INTER_NEAREST)
+        covered = float((there * hole).sum()) / max(lacking, 1.0)
+        if covered < LEAST_COVERED:
+            continue
+        beside = there * ring
+        apart = np.abs(cv2.warpAffine(looks, shift, small, flags=cv2.INTER_NEAREST) - looks).sum(axis=-1) / 3
+        misfit = float((apart * beside).sum()) / max(float(beside.sum()), 1.0) / rough
+        worth = covered / (1.0 + misfit)
+        if worth > best:
+            best, chosen = worth, (flip_x, flip_y, shift[0, 2], shift[1, 2])
+    if chosen is None:
+        return None
+    flip_x, flip_y, right, down = chosen
+    right, down = right * width / small[0], down * height / small[1]
+    return np.array([[flip_x, 0.0, round(right)], [0.0, flip_y, round(down)]], np.float64)
+
+
+def _tone(levels: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Slow changes of tone of what is known, continued into what is not: averages over ever larger surroundings."""
     height, width = known.shape
     stack = []
     colour, weight = levels * known[..., None], known
@@ -95,7 +157,7 @@ def _filled(levels: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[
         weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
         stack.append((colour, weight))
     tone = np.full((1, 1, 3), levels[known > 0].mean(axis=0), np.float32)
-    for colour, weight in reversed(stack[1:]):
+    for colour, weight in reversed(stack[FINEST:]):
         tone = cv2.resize(tone, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
         tone = cv2.blur(tone, (3, 3)).reshape(*weight.shape, 3)
         sure = np.clip(weight * 2, 0, 1)[..., None]
@@ -115,22 +177,41 @@ def drawn_ground(number: int) -> Image:
 
 
 def plain_ground(width: int, height: int, rng: np.random.Generator) -> Image:
-    """One colour, or a gradient between two shades of it, with a little noise: uint8 (height, width, 3)."""
-    light = float(rng.uniform(0.08, 0.96))
-    hue, saturation = float(rng.random()), float(rng.beta(1.0, 2.5))
-    colours = [
-        np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255
-        for value in (light, float(np.clip(light + rng.normal(0.0, 0.12), 0.04, 1.0)))
+    """One colour, or a gradient between two shades of it, with a little noise: uint8 (height, width, 3).
+
+    One in five is nearly white, as a sheet of paper in the evening: to be whitened as well, and easily overlooked.
+    """
+    light, saturation = float(rng.uniform(0.08, 0.96)), float(rng.beta(1.0, 2.5))
+    if rng.random() < 0.2:
+        light, saturation = float(rng.uniform(0.82, 0.98)), float(rng.uniform(0.0, 0.06))
+    hue, other = float(rng.random()), float(np.clip(light + rng.normal(0.0, 0.12), 0.04, 1.0))
+    if rng.random() < 0.3:
+        other = light
+    corners = [
+        np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255 for value in (light, other)
     ]
     toward = float(rng.uniform(0, 2 * math.pi))
-    x = np.linspace(-0.5, 0.5, width, dtype=np.float32)[None, :] * np.float32(math.cos(toward))
-    y = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None] * np.float32(math.sin(toward))
-    share = np.clip(x + y + 0.5, 0, 1)[..., None] if rng.random() < 0.7 else np.float32(0.5)
-    picture = np.broadcast_to(colours[0] + share * (colours[1] - colours[0]), (height, width, 3))
+    # A gradient between four corners, enlarged: OpenCV's interpolation is the fastest arithmetic at hand.
+    x, y = np.array([[-0.5, 0.5]], np.float32), np.array([[-0.5], [0.5]], np.float32)
+    share = np.clip(0.5 + x * math.cos(toward) + y * math.sin(toward), 0, 1).astype(np.float32)[..., None]
+    picture = cv2.resize(
+        corners[0] + share * (corners[1] - corners[0]), (width, height), interpolation=cv2.INTER_LINEAR
+    )
     if rng.random() < 0.7:
-        noise = rng.standard_normal((height, width, 1), dtype=np.float32) * np.float32(rng.uniform(0.5, 3.0))
-        picture = picture + noise
+        picture += _noise(width, height, rng)[..., None] * np.float32(rng.uniform(0.5, 3.0))
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def _noise(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A part of NOISE_SIDE squared normal numbers that are the same for ever: drawing fresh ones takes longer."""
+    field = _noise_field()
+    top, left = (int(rng.integers(max(1, NOISE_SIDE - length))) for length in (height, width))
+    return np.resize(field[top : top + height, left : left + width], (height, width))
+
+
+@lru_cache(maxsize=1)
+def _noise_field() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((NOISE_SIDE, NOISE_SIDE), dtype=np.float32)
 
 
 def shaded(ground: Image, alpha: NDArray[np.uint8], rng: np.random.Generator) -> Image:

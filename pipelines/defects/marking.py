@@ -12,13 +12,20 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
-from pipelines.defects.views import Affine, moved, seen
+from pipelines.defects.foreground import most_apart
+from pipelines.defects.marks import lettering_mark, logo_mark, logo_with_name
+from pipelines.defects.views import Affine, about, moved, seen
 from pipelines.defects.watermark import mark_coverage
 from pipelines.splits import hash_number
 
-#: Layers of a process, and their side in pixels: 64 kB each, drawn when first asked for.
+#: Layers of a process, and their side in pixels: 64 kB each at most, drawn when first asked for.
 LAYERS, SIDE = 1000, 256
+#: Share of layers that are patterns without end.
+TILED = 0.4
+#: Least and largest scale of single marks and of patterns, where 1 is as drawn.
+SCALES, TILE_SCALES = (0.5, 1.7), (0.6, 1.5)
 #: Opacity of the marks; fainter ones are overlooked, more opaque ones leave nothing to restore.
 MIN_OPACITY, MAX_OPACITY = 0.12, 0.6
 #: Share of the marks that are put on the goods.
@@ -42,22 +49,54 @@ class Marked(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A mark alone. coverage: uint8 (SIDE, SIDE). middle: x, y of what it covers. spread: it covers the whole picture."""
+    """A mark alone, drawn for a picture of SIDE pixels.
+
+    coverage: uint8 (h, w), read-only. middle: x, y of what it covers. tiled: one cell of a pattern without end.
+    """
 
     coverage: Plane
     middle: tuple[float, float]
-    spread: bool
+    tiled: bool
 
 
 @lru_cache(maxsize=LAYERS)
 def layer(number: int) -> Layer:
     """Layer `number` of LAYERS: a function of the number alone."""
     rng = np.random.default_rng(hash_number("mark layer", number))
-    coverage = np.array(mark_coverage(SIDE, SIDE, rng))
+    tiled = bool(rng.random() < TILED)
+    coverage = _cell(rng) if tiled else np.array(mark_coverage(SIDE, SIDE, rng, tiled=False))
+    coverage.flags.writeable = False
     moments = cv2.moments(coverage)
-    middle = moments["m10"] / moments["m00"] + 0.5, moments["m01"] / moments["m00"] + 0.5
-    x, y, width, height = cv2.boundingRect((coverage > 127).astype(np.uint8))
-    return Layer(coverage, middle, min(width, height) > 0.85 * SIDE)
+    return Layer(
+        coverage, (moments["m10"] / moments["m00"] + 0.5, moments["m01"] / moments["m00"] + 0.5), tiled
+    )
+
+
+def _cell(rng: np.random.Generator) -> Plane:
+    """Two rows of a small mark, the second half a step to the side: cells go on into each other on all sides."""
+    kind, side = float(rng.random()), float(SIDE)
+    if kind < 0.65:
+        stamp = lettering_mark(side * rng.uniform(0.2, 0.45), rng)
+    elif kind < 0.85:
+        stamp = logo_mark(side * rng.uniform(0.12, 0.24), rng)
+    else:
+        stamp = logo_with_name(side * rng.uniform(0.2, 0.35), rng)
+    lean = 0.0 if rng.random() < 0.35 else float(rng.uniform(-45, 45))
+    mark = np.array(stamp.rotate(lean, PillowImage.Resampling.BICUBIC, expand=True))
+    step_x = max(8, int(mark.shape[1] * rng.uniform(1.05, 1.6)))
+    step_y = max(8, int(mark.shape[0] * rng.uniform(1.1, 2.2)))
+    cell = np.zeros((2 * step_y, step_x), np.uint8)
+    for down, right in ((0, 0), (step_y, step_x // 2)):
+        rows, columns = (
+            (down + np.arange(mark.shape[0])) % (2 * step_y),
+            (right + np.arange(mark.shape[1])) % step_x,
+        )
+        where = np.ix_(rows, columns)
+        cell[where] = np.maximum(cell[where], mark)
+    if rng.random() < 0.15:  # thin crossing lines, as stock photos have them
+        for start, end in (((0, 0), (step_x, 2 * step_y)), ((0, 2 * step_y), (step_x, 0))):
+            cv2.line(cell, start, end, 255, 1, cv2.LINE_AA)
+    return cv2.convertScaleAbs(cell, alpha=255 / max(1, int(cell.max())))
 
 
 def add_mark(image: Image, goods: Plane, unit: tuple[float, float], rng: np.random.Generator) -> Marked:
@@ -75,47 +114,39 @@ def add_mark(image: Image, goods: Plane, unit: tuple[float, float], rng: np.rand
         ink, coverage = _inked(image, coverage, style, rng)
         share = coverage.astype(np.float32) * np.float32(opacity / 255)
         marked = cv2.blendLinear(ink, image, share, np.float32(1) - share)
-    apart = cv2.absdiff(marked, image).max(axis=-1)
-    visible = np.minimum(coverage, apart * np.float32(255 / SEEN_LEVELS))
-    return Marked(marked, np.maximum(visible, apart > 0).astype(np.uint8))
+    apart = most_apart(marked, image)
+    visible = cv2.min(coverage, cv2.convertScaleAbs(apart, alpha=255 / SEEN_LEVELS))
+    return Marked(marked, cv2.max(visible, cv2.min(apart, 1)))
 
 
 def _placed(
     width: int, height: int, goods: Plane, unit: tuple[float, float], rng: np.random.Generator
 ) -> Plane:
+    """Coverage uint8 (height, width) of one of the layers, warped and placed; see `add_mark`."""
     drawn = layer(int(rng.integers(LAYERS)))
-    shown = width * unit[0], height * unit[1]
-    size = math.sqrt(shown[0] * shown[1]) / SIDE
-    low, high = (0.9, 1.8) if drawn.spread else (0.5, 1.7)
-    scale = size * math.exp(float(rng.uniform(math.log(low), math.log(high))))
+    size = math.sqrt(width * unit[0] * height * unit[1]) / SIDE
+    scale = size * math.exp(float(rng.uniform(*(np.log(TILE_SCALES if drawn.tiled else SCALES)))))
     degrees = 0.0 if rng.random() < 0.5 else float(rng.uniform(-30, 30))
     x, y = _target_point(goods, rng)
-    about = (SIDE / 2, SIDE / 2) if drawn.spread else drawn.middle
-    if drawn.spread:  # it covers the goods wherever it lies, but must reach everywhere
-        x, y = (x + width / 2) / 2, (y + height / 2) / 2
-    matrix = moved(about, (x * unit[0], y * unit[1]), degrees, scale)
-    matrix = np.diag([1 / unit[0], 1 / unit[1], 1.0]) @ _bent(rng, about, matrix)
-    coverage = seen(
-        drawn.coverage, matrix, (width, height), cv2.BORDER_CONSTANT, interpolation=cv2.INTER_LINEAR
-    )
+    matrix = moved(drawn.middle, (x * unit[0], y * unit[1]), degrees, scale)
+    matrix = np.diag([1 / unit[0], 1 / unit[1], 1.0]) @ matrix @ about(drawn.middle, _bend(rng))
+    border = cv2.BORDER_WRAP if drawn.tiled else cv2.BORDER_CONSTANT
+    coverage = seen(drawn.coverage, matrix, (width, height), border, interpolation=cv2.INTER_LINEAR)
     if scale > 1.15:  # enlarged edges are soft, marks are sharp
         coverage = cv2.LUT(coverage, _steeper(scale))
     return coverage
 
 
-def _bent(rng: np.random.Generator, about: tuple[float, float], matrix: Affine) -> Affine:
-    """Some marks sheared or narrowed as well."""
+def _bend(rng: np.random.Generator) -> Affine:
+    """Some marks are narrowed or sheared: (3, 3) about their middle."""
     if rng.random() < 0.7:
-        return matrix
-    to_middle = np.array([[1.0, 0.0, -about[0]], [0.0, 1.0, -about[1]], [0.0, 0.0, 1.0]])
-    bend = np.array(
-        [[float(rng.uniform(0.75, 1.3)), float(rng.uniform(-0.25, 0.25)), 0.0], [0, 1, 0], [0, 0, 1]]
-    )
-    return matrix @ np.linalg.inv(to_middle) @ bend @ to_middle
+        return np.eye(3)
+    narrowed, sheared = float(rng.uniform(0.75, 1.3)), float(rng.uniform(-0.25, 0.25))
+    return np.array([[narrowed, sheared, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _target_point(goods: Plane, rng: np.random.Generator) -> tuple[float, float]:
-    """A point of the goods, nearer their middle than their rim; anywhere for the rest of the marks, and without goods."""
+    """A point of the goods, nearer their middle than their rim; for some marks, and without goods, any point."""
     height, width = goods.shape
     if rng.random() < ON_GOODS:
         places = np.flatnonzero(goods[::2, ::2] > 127)

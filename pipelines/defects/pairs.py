@@ -31,11 +31,11 @@ from pipelines.defects.angle import (
 )
 from pipelines.defects.background import product_alpha
 from pipelines.defects.colours import Tint
-from pipelines.defects.foreground import foreground, on_white, over
+from pipelines.defects.foreground import foreground, most_apart, on_white, over, soft_edges, without_specks
 from pipelines.defects.grounds import Grounds, shaded
 from pipelines.defects.marking import add_mark
 from pipelines.defects.registry import Synthesis, synthesis
-from pipelines.defects.views import Affine, Frame, moved, sampling_theta, seen
+from pipelines.defects.views import Affine, Frame, about, brought_to, moved, reduced, sampling_theta, seen
 from pipelines.fit import fit_square, place, squared
 from pipelines.resize import shrink_bicubic
 
@@ -54,6 +54,8 @@ TURNED_ONLY = 0.8
 CLOSER = 0.3
 #: Share of a side that is product from which on the product is taken to be cut off there.
 CUT_OFF = 0.03
+#: Opacities up to this level are traces of nothing.
+FAINT = 12
 #: A difference of this many levels of 255 counts in full where defects do not know what they changed.
 SEEN_LEVELS = 16
 
@@ -87,12 +89,16 @@ class MadePair(NamedTuple):
     theta: NDArray[np.float32] | None
 
 
-class _Cut(NamedTuple):
-    """A product ready to be seen: picture (h, w, 3), mask (h, w), and the grey level of the ground, None for a photo's."""
+class _View(NamedTuple):
+    """A product as a frame shows it.
+
+    picture: uint8 (H, W, 3), a photo, or the product's own colours where it is not transparent, anything elsewhere.
+    alpha: uint8 (H, W), 255 is product. frame: whose `pixels` are W and H.
+    """
 
     picture: Image
-    mask: Plane
-    ground: int | None
+    alpha: Plane
+    frame: Frame
 
 
 def make_pair(
@@ -121,15 +127,16 @@ def make_pair(
 def _background_pair(
     material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator
 ) -> MadePair:
-    if rng.random() < CLEAN:
-        product, alpha = _product(_cut(material), size, fit, rng)
-        clean = on_white(product, alpha)
-        return _squared(clean, clean, np.zeros_like(alpha), size)
-    if material.photo is not None and rng.random() < PHOTO_ITSELF:
-        photo, alpha = _photo(material.photo, _mask(material), size, fit, rng)
-        return _squared(photo, on_white(foreground(photo, alpha), alpha), 255 - alpha, size)
-    product, alpha = _product(_cut(material), size, fit, rng)
-    return _squared(_laid(product, alpha, grounds, rng), on_white(product, alpha), 255 - alpha, size)
+    kind = float(rng.random())
+    if material.photo is not None and kind >= CLEAN and rng.random() < PHOTO_ITSELF:
+        view = _photo(material.photo, _mask(material), size, fit, rng)
+        target = on_white(foreground(view.picture, view.alpha), view.alpha)
+        return _squared(view.picture, target, cv2.bitwise_not(view.alpha), size)
+    view = _product(material, size, fit, rng)
+    target = on_white(view.picture, view.alpha)
+    if kind < CLEAN:
+        return _squared(target, target, np.zeros_like(view.alpha), size)
+    return _squared(_laid(view, grounds, rng), target, cv2.bitwise_not(view.alpha), size)
 
 
 def _watermark_pair(
@@ -137,40 +144,35 @@ def _watermark_pair(
 ) -> MadePair:
     kind = float(rng.random())
     if material.photo is not None and kind < MARKS_ON_PHOTOS:
-        clean, goods = _photo(material.photo, _mask(material), size, fit, rng)
+        view = _photo(material.photo, _mask(material), size, fit, rng)
+        clean = view.picture
     else:
-        product, goods = _product(_cut(material), size, fit, rng)
+        view = _product(material, size, fit, rng)
         is_white = kind >= 1 - MARKS_ON_WHITE
-        clean = on_white(product, goods) if is_white else _laid(product, goods, grounds, rng)
+        clean = on_white(view.picture, view.alpha) if is_white else _laid(view, grounds, rng)
     if rng.random() < CLEAN:
-        return _squared(clean, clean, np.zeros_like(goods), size)
-    height, width = goods.shape
-    shape = math.sqrt(material.target.shape[1] / material.target.shape[0])
-    # How the pixels are shown: stretched ones are higher than wide in a portrait.
-    unit = (shape / math.sqrt(width / height), math.sqrt(width / height) / shape)
-    marked, changed = add_mark(clean, goods, unit, rng)
+        return _squared(clean, clean, np.zeros_like(view.alpha), size)
+    marked, changed = add_mark(clean, view.alpha, view.frame.unit(), rng)
     return _squared(marked, clean, changed, size)
 
 
 def _angle_pair(
     material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator
 ) -> MadePair:
-    cut = _cut(material)
-    frame, view = _product_view(cut, size, fit, rng, upright=True)
-    alpha = seen(cut.mask, frame.to_pixels() @ view, frame.pixels)
-    if cut.ground is None:
-        cut = _Cut(on_white(foreground(cut.picture, cut.mask), cut.mask), cut.mask, 255)
-    tint = Tint.draw(rng)
-    picture = tint(cut.picture)
-    target = _on_white_view(picture, frame.to_pixels() @ view, frame)
+    mask = _mask(material)
+    frame, view = _product_view(mask, size, fit, rng, upright=True)
+    white = cv2.inRange(mask, 0, 0)  # 255 where there is no product: a stored target may ring there
+    picture = Tint.draw(rng)(cv2.max(material.target, cv2.merge([white, white, white])))
+    picture, shrunk = reduced(picture, frame.to_pixels() @ view)
+    target = _on_white(picture, shrunk, frame)
     if rng.random() < CLEAN:
-        return _squared(target, target, np.zeros_like(alpha), size, np.eye(3), frame)
+        return _squared(target, target, np.zeros(target.shape[:2], np.uint8), size, (frame, np.eye(3)))
     turn, is_affine = _wrong_turn(max(frame.width, frame.height), rng)
-    stay = kept_inside(_outline(cut.mask, view), frame.width, frame.height, turn)
-    to_middle = np.array([[1.0, 0.0, -frame.width / 2], [0.0, 1.0, -frame.height / 2], [0.0, 0.0, 1.0]])
-    turn = np.linalg.inv(to_middle) @ stay @ turn @ to_middle
-    source = _on_white_view(picture, frame.to_pixels() @ turn @ view, frame)
-    return _squared(source, target, _difference(source, target), size, turn if is_affine else None, frame)
+    turn = kept_inside(_outline(mask, view), frame.width, frame.height, turn) @ turn
+    turn = about((frame.width / 2, frame.height / 2), turn)
+    to_pixels = frame.to_pixels()
+    source = _on_white(picture, to_pixels @ turn @ np.linalg.inv(to_pixels) @ shrunk, frame)
+    return _squared(source, target, _difference(source, target), size, (frame, turn) if is_affine else None)
 
 
 def _wrong_turn(longer: float, rng: np.random.Generator) -> tuple[Affine, bool]:
@@ -209,56 +211,63 @@ def _mask(material: Material) -> Plane:
     return np.rint(product_alpha(material.target) * 255).astype(np.uint8)
 
 
-def _cut(material: Material) -> _Cut:
-    """The product out of its photo where there is one: only there its soft edges are still as they were taken."""
-    mask = _mask(material)
-    if material.photo is not None:
-        return _Cut(material.photo, mask, None)
-    return _Cut(material.target, mask, 255)
-
-
-def _photo(photo: Image, mask: Plane, size: int, fit: str, rng: np.random.Generator) -> tuple[Image, Plane]:
-    """A photo as it was taken, seen a little differently and in another light; and its mask."""
+def _photo(photo: Image, mask: Plane, size: int, fit: str, rng: np.random.Generator) -> _View:
+    """A photo as it was taken, seen a little differently and in another light."""
     height, width = mask.shape
     frame = Frame.of(width, height, size, fit)
-    about, scale = (width / 2, height / 2), float(rng.uniform(0.97, 1.3))
-    to = [width * (0.5 + float(rng.uniform(-0.07, 0.07))), height * (0.5 + float(rng.uniform(-0.07, 0.07)))]
-    if rng.random() < CLOSER:
-        about, scale = _some_point(mask, rng), float(rng.uniform(1.3, 2.0))
-        # Not beyond the photo's border, as far as turning allows.
-        for axis, length in enumerate((width, height)):
-            to[axis] = float(np.clip(to[axis], length - scale * (length - about[axis]), scale * about[axis]))
+    mirror = bool(rng.random() < 0.5)
     degrees = 0.0 if rng.random() < 0.3 else float(rng.uniform(-10, 10))
-    view = frame.to_pixels() @ moved(about, (to[0], to[1]), degrees, scale, bool(rng.random() < 0.5))
-    return Tint.draw(rng)(seen(photo, view, frame.pixels)), seen(mask, view, frame.pixels)
+    scale, point = float(rng.uniform(1.0, 1.3)), (width / 2, height / 2)
+    if rng.random() < CLOSER:
+        scale, point = float(rng.uniform(1.3, 2.0)), _some_point(mask, rng)
+    to = []
+    for length, at in ((width, width - point[0] if mirror else point[0]), (height, point[1])):
+        # Beyond the photo's border it is shown mirrored: as little of that as turning asks for.
+        wanted = length * (0.5 + float(rng.uniform(-0.1, 0.1)))
+        to.append(float(np.clip(wanted, length - scale * (length - at), scale * at)))
+    view = frame.to_pixels() @ moved(point, (to[0], to[1]), degrees, scale, mirror)
+    picture = Tint.draw(rng)(seen(photo, view, frame.pixels))
+    return _View(picture, _clear(seen(mask, view, frame.pixels)), frame)
 
 
-def _product(cut: _Cut, size: int, fit: str, rng: np.random.Generator) -> tuple[Image, Plane]:
-    """The product somewhere in a frame: its own colours (H, W, 3), good where the opacity (H, W) is above 0."""
-    frame, view = _product_view(cut, size, fit, rng)
+def _product(material: Material, size: int, fit: str, rng: np.random.Generator) -> _View:
+    """The product alone, somewhere in a frame."""
+    mask = _mask(material)
+    if material.photo is None:
+        mask = without_specks(soft_edges(material.target, mask))
+    frame, view = _product_view(mask, size, fit, rng)
     view = frame.to_pixels() @ view
-    border = cv2.BORDER_REPLICATE
-    picture = seen(cut.picture, view, frame.pixels, border)
-    alpha = seen(cut.mask, view, frame.pixels, border)
-    return Tint.draw(rng)(foreground(picture, alpha, cut.ground)), alpha
+    # What is cut off by the picture's border lies at the frame's; little of it is ever continued.
+    border = cv2.BORDER_REPLICATE if _is_cut_off(mask) else cv2.BORDER_CONSTANT
+    # Where there is a photo, its soft edges are as they were taken, and not yet mixed with white.
+    picture = material.target if material.photo is None else material.photo
+    picture = seen(picture, view, frame.pixels, cv2.BORDER_REPLICATE)
+    alpha = _clear(seen(mask, view, frame.pixels, border))
+    colours = foreground(picture, alpha, 255 if material.photo is None else None)
+    return _View(Tint.draw(rng)(colours), alpha, frame)
 
 
-def _laid(product: Image, alpha: Plane, grounds: Grounds, rng: np.random.Generator) -> Image:
+def _clear(alpha: Plane) -> Plane:
+    """Without the faint traces that networks' masks have far from any product: a target's white is white."""
+    return cv2.LUT(alpha, _CLEARED)
+
+
+def _laid(view: _View, grounds: Grounds, rng: np.random.Generator) -> Image:
     """The product on a ground that carries its shadow."""
-    height, width = alpha.shape
-    return over(product, alpha, shaded(grounds.draw(width, height, rng), alpha, rng))
+    height, width = view.alpha.shape
+    return over(view.picture, view.alpha, shaded(grounds.draw(width, height, rng), view.alpha, rng))
 
 
 def _product_view(
-    cut: _Cut, size: int, fit: str, rng: np.random.Generator, upright: bool = False
+    mask: Plane, size: int, fit: str, rng: np.random.Generator, upright: bool = False
 ) -> tuple[Frame, Affine]:
     """A frame, and the map (3, 3) from the picture's pixels to the frame's unit.
 
     Products that the picture's border cuts off stay cut off where they were.
     """
-    height, width = cut.mask.shape
+    height, width = mask.shape
     mirror = bool(rng.random() < 0.5)
-    if _is_cut_off(cut.mask):
+    if _is_cut_off(mask):
         frame = Frame.of(width, height, size, fit)
         scale = float(rng.uniform(1.0, 1.08) if upright else rng.uniform(1.07, 1.4))
         room = max(0.0, (scale - 1.06) / 2)
@@ -270,7 +279,7 @@ def _product_view(
         return frame, moved((width / 2, height / 2), to, degrees, scale, mirror)
     reshape = math.exp(float(rng.uniform(-0.15, 0.15))) if rng.random() < 0.3 else 1.0
     frame = Frame.of(width * reshape, height / reshape, size, fit)
-    x, y, wide, high = cv2.boundingRect((cut.mask > 127).view(np.uint8))
+    x, y, wide, high = cv2.boundingRect((mask > 127).view(np.uint8))
     if wide == 0:
         x, y, wide, high = 0, 0, width, height
     share = float(rng.uniform(0.5, 0.95))
@@ -283,7 +292,7 @@ def _product_view(
 
 
 def _somewhere(frame: float, product: float, rng: np.random.Generator) -> float:
-    """Where the middle of a product of that length lies along a side: inside where it fits, near the middle most often."""
+    """Where the middle of a product of that length lies on a side: inside where it fits, and near the middle."""
     room = abs(frame - product) / 2
     return frame / 2 + room * float(rng.uniform(-0.5, 0.5) + rng.uniform(-0.45, 0.45))
 
@@ -311,14 +320,13 @@ def _outline(mask: Plane, view: Affine) -> NDArray[np.float64] | None:
     return hull @ view[:2, :2].T + view[:2, 2]
 
 
-def _on_white_view(picture: Image, view: Affine, frame: Frame) -> Image:
+def _on_white(picture: Image, view: Affine, frame: Frame) -> Image:
     return seen(picture, view, frame.pixels, cv2.BORDER_CONSTANT, fill=255)
 
 
 def _difference(source: Image, target: Image) -> Plane:
     """0 where the two are equal, 255 where they differ by SEEN_LEVELS or more: uint8 (H, W)."""
-    apart = cv2.absdiff(source, target).max(axis=-1)
-    return np.minimum(apart, np.uint8(255 // SEEN_LEVELS)) * np.uint8(SEEN_LEVELS) + (apart > 0)
+    return cv2.convertScaleAbs(most_apart(source, target), alpha=255 / SEEN_LEVELS)
 
 
 def _squared(
@@ -326,23 +334,24 @@ def _squared(
     target: Image,
     changed: Plane,
     size: int,
-    turn: Affine | None = None,
-    frame: Frame | None = None,
+    turn: tuple[Frame, Affine] | None = None,
 ) -> MadePair:
-    """The pair on the network's square. turn: (3, 3), from the target to the source in the frame's unit."""
-    theta = None
+    """The pair on the network's square. turn: (3, 3), from target to source in the unit of the frame."""
     height, width = changed.shape
     rows, columns = place(height, width, size)
-    if turn is not None and frame is not None:
-        pixels = frame.to_pixels()
-        shift = np.array([[1.0, 0.0, columns.start], [0.0, 1.0, rows.start], [0.0, 0.0, 1.0]])
-        theta = sampling_theta(shift @ pixels @ turn @ np.linalg.inv(shift @ pixels), size)
+    theta = None
+    if turn is not None:
+        to_square = brought_to((columns.start, rows.start)) @ turn[0].to_pixels()
+        theta = sampling_theta(to_square @ turn[1] @ np.linalg.inv(to_square), size)
     where = changed
     if changed.shape != (size, size):
         where = np.zeros((size, size), np.uint8)
         where[rows, columns] = changed
     return MadePair(squared(source, size), squared(target, size), where, theta)
 
+
+#: Opacities below FAINT become 0, those as near to 255 become 255.
+_CLEARED = np.clip(np.rint((np.arange(256.0) - FAINT) * 255 / (255 - 2 * FAINT)), 0, 255).astype(np.uint8)
 
 _MAKERS: dict[str, Callable[[Material, Grounds, int, str, np.random.Generator], MadePair]] = {
     "non_white_background": _background_pair,

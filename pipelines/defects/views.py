@@ -32,6 +32,11 @@ class Frame(NamedTuple):
         # fitted_size rounds whole pixels; the unit is free, so that a large one loses nothing.
         return cls(width, height, fitted_size(max(1, round(width)), max(1, round(height)), side, fit))
 
+    def unit(self) -> tuple[float, float]:
+        """How wide and how high a pixel is shown, 1 on (geometric) average: they are stretched with the picture."""
+        ratio = math.sqrt(self.width / self.height * self.pixels[1] / self.pixels[0])
+        return ratio, 1 / ratio
+
     def to_pixels(self) -> Affine:
         """(3, 3), from the frame's own unit to its pixels."""
         return np.diag([self.pixels[0] / self.width, self.pixels[1] / self.height, 1.0])
@@ -66,26 +71,43 @@ def seen(
     border: OpenCV's name for what lies outside; with BORDER_CONSTANT it is `fill`. A map with a last row other than
     (0, 0, 1) is a homography.
     """
-    height, width = picture.shape[:2]
     is_affine = matrix[2, 0] == 0 and matrix[2, 1] == 0
-    shares = np.hypot(matrix[0, :2], matrix[1, :2]) if is_affine else np.ones(2)
-    if shares.min() < REDUCED:
-        reduced = (
-            min(width, max(1, round(width * float(shares[0])))),
-            min(height, max(1, round(height * float(shares[1])))),
-        )
-        picture = cv2.resize(picture, reduced, interpolation=cv2.INTER_AREA)
-        matrix = matrix @ np.diag([width / reduced[0], height / reduced[1], 1.0])
-    half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-    centred = np.linalg.inv(half) @ matrix @ half  # OpenCV counts from the middle of the first pixel
+    if is_affine:
+        picture, matrix = reduced(picture, matrix)
     filled = (fill, fill, fill)
     if is_affine:
+        # OpenCV counts from the middle of the first pixel.
+        centred = matrix[:2].copy()
+        centred[:, 2] += centred[:, :2].sum(axis=1) / 2 - 0.5
         return cv2.warpAffine(
-            picture, centred[:2], pixels, flags=interpolation, borderMode=border, borderValue=filled
+            picture, centred, pixels, flags=interpolation, borderMode=border, borderValue=filled
         )
+    half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
+    back = np.array([[1.0, 0.0, -0.5], [0.0, 1.0, -0.5], [0.0, 0.0, 1.0]])
     return cv2.warpPerspective(
-        picture, centred, pixels, flags=interpolation, borderMode=border, borderValue=filled
+        picture, back @ matrix @ half, pixels, flags=interpolation, borderMode=border, borderValue=filled
     )
+
+
+def reduced(picture: NDArray[np.uint8], matrix: Affine) -> tuple[NDArray[np.uint8], Affine]:
+    """A picture averaged down to about the size at which the map (3, 3), affine, shows it; and the map from there."""
+    height, width = picture.shape[:2]
+    across, down = np.hypot(matrix[0, :2], matrix[1, :2])
+    if min(across, down) >= REDUCED:
+        return picture, matrix
+    size = min(width, max(1, round(width * float(across)))), min(height, max(1, round(height * float(down))))
+    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return picture, matrix @ np.diag([width / size[0], height / size[1], 1.0])
+
+
+def brought_to(middle: tuple[float, float]) -> Affine:
+    """(3, 3) that moves the origin to `middle`."""
+    return np.array([[1.0, 0.0, middle[0]], [0.0, 1.0, middle[1]], [0.0, 0.0, 1.0]])
+
+
+def about(middle: tuple[float, float], matrix: Affine) -> Affine:
+    """A map (3, 3) that leaves the origin as one that leaves `middle`."""
+    return brought_to(middle) @ matrix @ brought_to((-middle[0], -middle[1]))
 
 
 def sampling_theta(target_to_source: Affine, side: int) -> NDArray[np.float32]:

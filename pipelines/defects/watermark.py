@@ -64,10 +64,13 @@ def add_watermark(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
     return np.array(marked)
 
 
-def mark_coverage(width: int, height: int, rng: np.random.Generator) -> Image.Image:
-    """Where the mark is: a picture of the photo's size (mode L) that reaches 255 and covers MIN_COVERED of it."""
+def mark_coverage(width: int, height: int, rng: np.random.Generator, tiled: bool = True) -> Image.Image:
+    """Where the mark is: a picture of the photo's size (mode L) that reaches 255 and covers MIN_COVERED of it.
+
+    tiled: small marks all over the picture are among the layouts.
+    """
     layouts: tuple[Callable[[Image.Image, np.random.Generator], None], ...]
-    layouts = (_single, _single, _single, _tiles, _tiles, _tiles, _diagonal, _band)
+    layouts = (_single, _single, _single, *((_tiles,) * 3 if tiled else ()), _diagonal, _band)
     for _ in range(ATTEMPTS):
         canvas = Image.new("L", (width, height), 0)
         layouts[int(rng.integers(len(layouts)))](canvas, rng)
