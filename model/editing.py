@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from model.config import GeneratorConfig
 from model.edits import Edit, blend, identity_theta, warp
-from model.layers import ImageGenerator, convolution, normalised
+from model.layers import ImageGenerator
 
 #: Side of the pooled grid on which the geometry head decides. Global pooling would lose orientation.
 GEOMETRY_GRID = 8
@@ -27,15 +27,11 @@ class Answer(NamedTuple):
 class GeometryHead(nn.Module):
     """Features to an affine map near the identity (spatial transformer; extension, not in the paper)."""
 
-    def __init__(self, channels: int, narrow: int) -> None:
-        """channels: of the features; narrow: of the convolutions behind them."""
+    def __init__(self, layers: list[nn.Module], channels: int) -> None:
+        """layers: from the features to about the grid's size; channels: what they give."""
         super().__init__()
-        self.convolutions = nn.Sequential(
-            *normalised(convolution(channels, narrow, 3, stride=2), narrow),
-            *normalised(convolution(narrow, narrow, 3, stride=2), narrow),
-            nn.AdaptiveAvgPool2d(GEOMETRY_GRID),
-        )
-        self.linear = nn.Linear(narrow * GEOMETRY_GRID**2, 6)
+        self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(GEOMETRY_GRID))
+        self.linear = nn.Linear(channels * GEOMETRY_GRID**2, 6)
         # Adam moves every weight by the learning rate, and thousands of them add up here: unscaled, one step threw the
         # product out of the frame and training never found it again (equalised learning rate, Karras et al., 2018).
         self.scale = self.linear.in_features**-0.5

@@ -32,7 +32,7 @@ class Generator(EditingGenerator):
         )
         self.blocks_before = nn.Sequential(*(ResidualBlock(deep) for _ in range(config.n_before_eta)))
         self.inject_type = AttentionInjection(deep, config.n_types, config.reduce) if config.n_types else None
-        self.geometry = GeometryHead(deep, max(deep // 2, 1)) if config.geometry == "affine" else None
+        self.geometry = _geometry(deep) if config.geometry == "affine" else None
         self.blocks_after = nn.Sequential(
             *(ResidualBlock(deep) for _ in range(config.n_blocks - config.n_before_eta))
         )
@@ -74,6 +74,15 @@ class Generator(EditingGenerator):
             features = torch.where(self.movable(group), warp(features, theta, 0.0), features)
         content, matte = split_head(self.head(self.decoder(self.blocks_after(features))), self.config.head)
         return Answer(content, matte, theta)
+
+
+def _geometry(channels: int) -> GeometryHead:
+    narrow = max(channels // 2, 1)
+    layers = [
+        *normalised(convolution(channels, narrow, 3, stride=2), narrow),
+        *normalised(convolution(narrow, narrow, 3, stride=2), narrow),
+    ]
+    return GeometryHead(layers, narrow)
 
 
 def build_generator(config: GeneratorConfig) -> ImageGenerator:

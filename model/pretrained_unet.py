@@ -88,10 +88,10 @@ class PretrainedUNet(EditingGenerator):
         )
         self.last = nn.Sequential(*_normed(widths[1], widths[1]))
         self.head = nn.Conv2d(widths[1], 4 if config.head == "blend" else 3, 3, padding=1)
-        self.geometry = (
-            GeometryHead(widths[16], config.width * GEOMETRY_WIDTH) if config.geometry == "affine" else None
-        )
-        if self.geometry is not None:
+        self.geometry = None
+        if config.geometry == "affine":
+            narrow = config.width * GEOMETRY_WIDTH
+            self.geometry = GeometryHead(_normed(widths[16], narrow, stride=2), narrow)
             self.geometry.apply(initialise)
             nn.init.zeros_(self.geometry.linear.weight)
         self.train(self.training)
@@ -165,9 +165,13 @@ class PretrainedUNet(EditingGenerator):
         return folded
 
 
-def _normed(inputs: int, outputs: int) -> list[nn.Module]:
+def _normed(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     """A 3x3 convolution, batch normalisation and ReLU."""
-    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    ]
 
 
 def _encoder(name: str) -> tuple[nn.Module, dict[int, int], Any, Any]:

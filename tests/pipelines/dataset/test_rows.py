@@ -24,7 +24,12 @@ from tests.photo_tables import HEIGHT, WIDTH, encode, product, record, scene
 
 GROUPS = {"non_white_background": "background", "watermark": "background", "wrong_angle": "angle"}
 SYNTHESES = {name: name for name in GROUPS}
-SETTINGS = RowSettings(GROUPS, SYNTHESES, max_side=64)
+#: Fixed pairs, which can be looked at; `ANEW` leaves them to training.
+SETTINGS = RowSettings(GROUPS, SYNTHESES, max_side=64, draws=1)
+ANEW = replace(SETTINGS, draws=0)
+TRAINED, HELD_BACK = (
+    next(f"p{n}" for n in range(99) if split_of(f"p{n}") == side) for side in ("train", "test")
+)
 SOMEWHERE = Locator("somewhere")
 
 
@@ -68,6 +73,51 @@ def test_the_background_source_is_the_photo() -> None:
     assert np.abs(source[20:48, 16:26] - (200, 40, 40)).max() < 12
 
 
+def test_training_rows_of_a_photo_hold_what_pairs_are_made_of() -> None:
+    made = rows(ANEW, image_id=TRAINED)
+    assert set(made) == set(GROUPS)
+    for defect, row in made.items():
+        assert (row["pairing"], row["split"]) == ("paired", "train")
+        assert np.array_equal(
+            decode_image(row["mask"])[..., 0] > 127, product_at(decode_image(row["target"]))
+        )
+        shows = defect == "non_white_background"
+        # The photo shows the background's defect; for the others it is what marks may lie over.
+        assert (row["source"] is not None, row["photo"] is not None) == (shows, not shows)
+        photo = decode_image(row["source"] or row["photo"]).astype(int)
+        assert np.abs(photo[:10] - (60, 140, 90)).max() < 12
+
+
+def test_a_product_image_leaves_its_sources_to_training() -> None:
+    image = np.full((64, 48, 3), 255, np.uint8)
+    image[16:48, 12:36] = (200, 40, 40)
+    entry = Entry(TRAINED, None, target=SOMEWHERE)
+    made = by_defect(read_sample(Record(entry, None, encode(image)), ANEW), ANEW)
+    assert set(made) == set(GROUPS)
+    assert all(row["source"] is row["mask"] is row["photo"] is None for row in made.values())
+    assert all(row["pairing"] == "paired" and row["target"] for row in made.values())
+
+
+def test_pairs_of_the_test_split_are_fixed() -> None:
+    assert rows(ANEW, image_id=HELD_BACK) == rows(SETTINGS, image_id=HELD_BACK)
+    for row in rows(ANEW, image_id=HELD_BACK).values():
+        assert row["source"] is not None
+        assert row["mask"] is row["photo"] is None
+
+
+def test_draws_are_different_pairs_of_what_is_drawn() -> None:
+    settings = replace(SETTINGS, draws=3)
+    found = list(training_rows(sample(settings, TRAINED), settings))
+    assert Counter(row["defect"] for row in found) == {
+        "non_white_background": 1,
+        "watermark": 3,
+        "wrong_angle": 3,
+    }
+    assert len({row["source"] for row in found}) == 7
+    held_back = list(training_rows(sample(settings, HELD_BACK), settings))
+    assert len(held_back) == 3
+
+
 def test_all_defects_of_a_photo_share_one_target() -> None:
     assert len({row["target"] for row in rows().values()}) == 1
 
@@ -105,7 +155,7 @@ def test_min_quality_decides_which_masks_are_trusted() -> None:
     mask = product().astype(np.uint8) * 255
     mask[20:36] //= 2
     for min_quality, pairing in ((0.0, "paired"), (1.0, "unpaired")):
-        settings = RowSettings(GROUPS, SYNTHESES, max_side=64, min_quality=min_quality)
+        settings = replace(SETTINGS, min_quality=min_quality)
         assert rows(settings, mask=encode(mask))["non_white_background"]["pairing"] == pairing
 
 
@@ -122,7 +172,7 @@ def test_the_mask_follows_the_photo_as_shown_not_as_stored() -> None:
 
 def test_rows_depend_on_the_id_and_the_seed_alone() -> None:
     assert rows() == rows()
-    other_seed = rows(RowSettings(GROUPS, SYNTHESES, max_side=64, seed=1))
+    other_seed = rows(replace(SETTINGS, seed=1))
     other_id = rows(image_id="another")
     for defect in ("watermark", "wrong_angle"):
         assert other_seed[defect]["source"] != rows()[defect]["source"]
@@ -131,14 +181,14 @@ def test_rows_depend_on_the_id_and_the_seed_alone() -> None:
 
 
 def test_only_defects_of_the_label_map_are_made() -> None:
-    settings = RowSettings({"wrong_angle": "pose"}, {"wrong_angle": "wrong_angle"}, max_side=64)
+    settings = RowSettings({"wrong_angle": "pose"}, {"wrong_angle": "wrong_angle"}, max_side=64, draws=1)
     assert {row["defect"]: row["group"] for row in rows(settings).values()} == {"wrong_angle": "pose"}
     assert rows(settings, mask=None) == {}
     assert catalog_row(sample(settings, mask=None), []) is None
 
 
 def test_small_photos_are_not_enlarged() -> None:
-    settings = RowSettings(GROUPS, SYNTHESES, max_side=384)
+    settings = replace(SETTINGS, max_side=384)
     assert decode_image(rows(settings)["watermark"]["source"]).shape == (HEIGHT, WIDTH, 3)
 
 

@@ -163,8 +163,8 @@ def test_the_pixels_are_those_of_the_row(source: TrainingSource, index: Index) -
             int(index.units[unit, 1]),
             (draw.source.number - int(index.starts[unit]),),
         )
-        [(x, _, _)] = decode(order)
-        np.testing.assert_array_equal(draw.source.source, x)
+        [found] = decode(order)
+        np.testing.assert_array_equal(draw.source.source, found.source)
 
 
 def test_a_row_may_be_ordered_twice(source: TrainingSource) -> None:
