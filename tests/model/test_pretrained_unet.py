@@ -89,7 +89,7 @@ def test_a_batch_equals_its_single_images() -> None:
     x = images()
     whole = found(x, GROUPS, TYPES)
     single = torch.cat([found(x[i : i + 1], GROUPS[i : i + 1], TYPES[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(whole, single, atol=1e-5, rtol=0)
+    torch.testing.assert_close(whole, single, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()

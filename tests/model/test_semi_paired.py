@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from model.config import DiscriminatorConfig
 from model.discriminator import PatchDiscriminator
 from model.errors import ConfigurationError
+from model.generator import Generator
 from model.layers import ImageGenerator
 from model.losses import (
     average_discriminator_loss,
@@ -16,7 +17,7 @@ from model.losses import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
-from model.method import Batch, Fakes, Method
+from model.method import Batch, Fakes, Method, Truth
 from model.semi_paired import DX_FAKES, SemiPaired, SemiPairedObjective
 from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_config
 
@@ -304,3 +305,64 @@ def test_conditioned_critics_judge_the_type_too(condition: str) -> None:
     assert nets.discriminator_losses(fakes, batch._replace(type_=(batch.type_ + 1) % 3)) != usual
     with pytest.raises(ConfigurationError, match="needs labels"):
         SemiPaired(small_config(n_types=0), critic, SemiPairedObjective())
+
+
+#: A geometry head needs a few pixels behind its strides.
+MOVED_SIDE = 32
+
+
+def wide_batch(paired: tuple[int, ...], unpaired: tuple[int, ...]) -> Batch:
+    count = len(paired)
+    return small_batch(paired, unpaired)._replace(
+        x=images(count, MOVED_SIDE), y=images(count, MOVED_SIDE, seed=1)
+    )
+
+
+def truth_of(count: int, changed: tuple[int, ...], moved: tuple[int, ...]) -> Truth:
+    side = MOVED_SIDE
+    random = torch.Generator().manual_seed(5)
+    return Truth(
+        (torch.rand(count, 1, side, side, generator=random) > 0.5).float(),
+        torch.eye(2, 3).repeat(count, 1, 1) + 0.1,
+        torch.tensor(changed, dtype=torch.float32),
+        torch.tensor(moved, dtype=torch.float32),
+    )
+
+
+def telling(**objective: Any) -> SemiPaired:
+    config = small_config(head="blend", geometry="affine", geometric_groups=(1,))
+    return SemiPaired(config, SMALL_CRITIC, SemiPairedObjective(**FORWARD, **objective))
+
+
+def test_what_the_synthesis_knows_is_compared_with_the_answer_by_hand() -> None:
+    of, batch = telling(matte=2.0, geometry=3.0), wide_batch((1, 1, 1), (0, 0, 0))
+    batch = batch._replace(truth=truth_of(3, (1, 0, 1), (0, 0, 1)))
+    found = losses(of, batch)
+    answer = cast(Generator, of.generator).answer(batch.x, batch.group, batch.type_)
+    assert batch.truth is not None
+    assert answer.matte is not None
+    assert answer.theta is not None
+    entropy = -torch.where(batch.truth.changed > 0, answer.matte, 1 - answer.matte).log().flatten(1).mean(1)
+    torch.testing.assert_close(found["matte"], (entropy[0] + entropy[2]) / 3)
+    distance = (answer.theta[2] - batch.truth.theta[2]).abs().mean()
+    torch.testing.assert_close(found["geometry"], distance / 3)
+    weighted = 1 * found["adversarial"] + 150 * found["reconstruction"] + 2 * found["matte"]
+    weighted = weighted + 3 * found["geometry"]
+    torch.testing.assert_close(found["total"], weighted + 10 * found["identity"])
+    # The images of the same pass are what the other terms see.
+    silent = telling(matte=2.0, geometry=3.0)
+    silent.load_state_dict(of.state_dict())
+    assert torch.equal(losses(silent, batch._replace(truth=None))["reconstruction"], found["reconstruction"])
+
+
+def test_without_weight_or_truth_there_are_no_such_terms() -> None:
+    batch = wide_batch((1, 1), (0, 0))
+    assert "matte" not in losses(telling(matte=1.0), batch)
+    assert "geometry" not in losses(telling(), batch._replace(truth=truth_of(2, (1, 1), (1, 1))))
+
+
+def test_a_weight_that_nothing_could_heed_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="needs head 'blend'"):
+        method(matte=1.0)
+    with pytest.raises(ConfigurationError, match="needs geometry 'affine'"):
+        SemiPaired(small_config(head="blend"), SMALL_CRITIC, SemiPairedObjective(geometry=1.0))

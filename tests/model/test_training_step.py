@@ -8,6 +8,7 @@ import torch
 import torch.multiprocessing
 from torch import Tensor
 
+from model.config import GeneratorConfig
 from model.errors import ConfigurationError
 from model.method import Batch
 from model.precision import autocast
@@ -97,6 +98,53 @@ def test_the_rate_is_the_one_of_the_call() -> None:
     moved = torch.cat([(value - before[name]).abs().flatten() for name, value in weights(fresh).items()])
     assert moved.max().item() == pytest.approx(0.01, rel=1e-3)
     assert moved.median().item() == pytest.approx(0.01, rel=1e-2)
+
+
+def test_an_encoder_learns_at_its_own_rate() -> None:
+    config = GeneratorConfig(2, 3, width=4, architecture="pretrained_unet", head="blend", reduce="sqrt")
+    objective = SemiPairedObjective(adversarial=0, cycle=0, identity=0, directions="forward")
+    torch.manual_seed(0)
+    of = SemiPaired(config, SMALL_CRITIC, objective)
+    batch = small_batch((1, 1), (0, 0))._replace(x=images(2, 64), y=images(2, 64, seed=1))
+    step = TrainingStep(of, OptimizerConfig(rate=1e-2, encoder_rate=1e-3))
+    before = {name: value.clone() for name, value in of.named_parameters()}
+    step(batch, 5e-3)  # half of the rate: half of the encoder's, too
+    moved = {name: float((value - before[name]).abs().max()) for name, value in of.named_parameters()}
+    # Adam's first step is the rate itself wherever there is a gradient.
+    assert max(size for name, size in moved.items() if "encoder" in name) == pytest.approx(5e-4, rel=1e-2)
+    assert max(size for name, size in moved.items() if "encoder" not in name) == pytest.approx(5e-3, rel=1e-2)
+    still = TrainingStep(of, OptimizerConfig(rate=1e-2, encoder_rate=0.0))
+    encoder = copy.deepcopy(dict(of.generator.encoder.named_parameters()))  # type: ignore[union-attr]
+    still(batch, 1e-2)
+    for name, value in of.generator.encoder.named_parameters():  # type: ignore[union-attr]
+        assert torch.equal(value, encoder[name])
+
+
+def test_gradients_are_clipped_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+    for clip in (0.0, 1e-3):
+        torch.manual_seed(0)
+        of = SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective())
+        step = TrainingStep(of, OptimizerConfig(clip=clip))
+
+        def look(clip: float = clip, step: TrainingStep = step) -> None:
+            grads = [p.grad.norm() for p in step.generator_parameters if p.grad is not None]
+            seen[clip] = float(torch.stack(grads).norm())
+
+        monkeypatch.setattr(step.generator_optimizer, "step", look)
+        step(small_batch((1, 1), (0, 0)), RATE)
+    assert seen[0.0] > 1e-2
+    assert seen[1e-3] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_average_keeps_the_running_statistics() -> None:
+    config = GeneratorConfig(2, 3, width=4, architecture="pretrained_unet", head="blend", reduce="sqrt")
+    of = SemiPaired(config, SMALL_CRITIC, SemiPairedObjective(cycle=0, directions="forward", adversarial=0))
+    step = TrainingStep(of, OptimizerConfig(), ema=0.9)
+    step(small_batch((1, 1), (0, 0))._replace(x=images(2, 64), y=images(2, 64, seed=1)), RATE)
+    latest = dict(of.generator.named_buffers())
+    for name, value in step.generator.named_buffers():
+        assert torch.equal(value, latest[name])
 
 
 def test_a_batch_that_no_term_uses_changes_nothing() -> None:

@@ -36,8 +36,11 @@ def test_the_packaged_weights_are_imagenet_s(generator: PretrainedUNet) -> None:
     generator.eval()
     ratios = []
 
-    def compare(norm: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
-        ratios.append((inputs[0].var(dim=(0, 2, 3)) / norm.running_var).median().item())  # type: ignore[operator]
+    def compare(norm: torch.nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        expected = norm.running_var
+        alive = expected > 1e-4  # some channels never fire
+        if alive.any():
+            ratios.append((inputs[0].var(dim=(0, 2, 3))[alive] / expected[alive]).median().item())
 
     for layer in generator.encoder.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
@@ -46,8 +49,9 @@ def test_the_packaged_weights_are_imagenet_s(generator: PretrainedUNet) -> None:
     image = torch.stack([ramp[:, None].expand(128, 128), ramp.expand(128, 128), ramp[:, None] * ramp])
     with torch.no_grad():
         generator.encoder(image[None] + 0.3 * torch.randn(4, 3, 128, 128))
-    assert len(ratios) > 40
-    assert all(1e-3 < ratio < 1e2 for ratio in ratios)
+    assert len(ratios) == 48
+    # Drawn ramps are no photos: deep layers, which look for things, stay quiet.
+    assert all(0.1 < ratio < 5 for ratio in ratios[:20])
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])

@@ -1,0 +1,204 @@
+"""Pairs that training makes anew: the same whoever makes them, others in every epoch, and never of the test split."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.errors import ConfigurationError
+from model.recipes import method_config
+from pipelines.encode import encode_image, encode_mask
+from pipelines.schemas import SHARD
+from pipelines.splits import split_of
+from pipelines.training.decoding import Decoding, Order, is_made
+from pipelines.training.feed import batches, load_here
+from pipelines.training.generator_loop import Training
+from pipelines.training.index import MADE, PAIRED, SOURCE, Index, build_index
+from pipelines.training.order import SamplingConfig, WorkerEpoch
+from pipelines.training.plan import with_making
+from pipelines.training.ray_feed import decode_orders, unpack
+from pipelines.training.source import TrainingSource, open_source
+from tests.pipelines.training.builders import run, settings
+from tests.training_data import write_dataset
+
+DEFECTS = {"non_white_background": "background", "watermark": "background", "wrong_angle": "angle"}
+SIDE = 64
+
+
+def rows() -> list[dict[str, object]]:
+    """Photos with masks, as preparation writes them: training rows to be made anew, fixed pairs for the test split."""
+    found: list[dict[str, object]] = []
+    for number in range(24):
+        rng = np.random.default_rng(number)
+        mask = np.zeros((80, 60), np.uint8)
+        mask[20:60, 15:45] = 255
+        photo = np.full((80, 60, 3), rng.integers(40, 200, 3), np.uint8)
+        photo[mask > 0] = rng.integers(0, 120, 3)
+        target = np.where(mask[..., None] > 0, photo, 255).astype(np.uint8)
+        image_id = f"photo{number}"
+        held_back = split_of(image_id) == "test"
+        for defect, group in DEFECTS.items():
+            shows = defect == "non_white_background"
+            coded = encode_image(photo)
+            found.append(
+                {
+                    "image_id": image_id,
+                    "source": coded if shows or held_back else None,
+                    "target": encode_image(target),
+                    "mask": None if held_back else encode_mask(mask),
+                    "photo": None if shows or held_back else coded,
+                    "pairing": "paired",
+                    "group": group,
+                    "defect": defect,
+                    "product_type": "shirt",
+                    "split": split_of(image_id),
+                }
+            )
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSource:
+    folder = write_dataset(tmp_path_factory.mktemp("making") / "set")
+    source = open_source([str(folder)])
+    found = rows()
+    for shard, part in zip(source.shards, (found[:36], found[36:]), strict=True):
+        pq.write_table(pa.Table.from_pylist(part, SHARD), shard, row_group_size=9)
+    return replace(source, syntheses={name: name for name in DEFECTS})
+
+
+@pytest.fixture(scope="module")
+def index(data: TrainingSource) -> Index:
+    return build_index(data.shards, data.label_map)
+
+
+@pytest.fixture(scope="module")
+def decoding(data: TrainingSource, index: Index, tmp_path_factory: pytest.TempPathFactory) -> Decoding:
+    found = with_making(settings(tmp_path_factory.mktemp("out"), image_size=SIDE), data, index)
+    assert found.making is not None
+    assert found.making.grounds
+    return found.decoding
+
+
+def pixels(decoding: Decoding, order: Order) -> list[np.ndarray]:
+    return [found.source for found in decoding(order) if found.source is not None]
+
+
+def test_rows_without_a_source_are_pairs_to_be_made(index: Index) -> None:
+    made = index.kinds & MADE > 0
+    assert made.any()
+    assert (index.kinds[made] & (PAIRED | SOURCE) == PAIRED | SOURCE).all()
+    assert not (made & ~index.training).any()
+
+
+def test_a_pair_is_a_function_of_seed_epoch_turn_and_row(data: TrainingSource, decoding: Decoding) -> None:
+    order = Order(data.shards[0], 0, tuple(range(9)), epoch=1)
+    once = pixels(decoding, order)
+    assert all(np.array_equal(a, b) for a, b in zip(once, pixels(decoding, order), strict=True))
+    alone = [image for row in range(9) for image in pixels(decoding, replace(order, rows=(row,)))]
+    assert all(np.array_equal(a, b) for a, b in zip(once, alone, strict=True))
+    making = decoding.making
+    assert making is not None
+    others = (
+        pixels(decoding, replace(order, epoch=2)),
+        pixels(decoding, replace(order, turn=1)),
+        pixels(replace(decoding, making=replace(making, seed=1)), order),
+    )
+    kinds = [is_made(row) for row in pq.ParquetFile(data.shards[0]).read_row_group(0).to_pylist()]
+    for other in others:
+        different = [not np.array_equal(a, b) for a, b in zip(once, other, strict=True)]
+        # A tenth of a chance that two draws of one row are alike, as where both leave the image clean.
+        assert sum(different) >= sum(kinds) - 2
+        assert not any(changed for changed, made in zip(different, kinds, strict=True) if not made)
+
+
+def test_both_images_and_what_is_known_are_squares_of_the_training_s_size(
+    data: TrainingSource, decoding: Decoding
+) -> None:
+    for found in decoding(Order(data.shards[0], 1, tuple(range(9)), epoch=3)):
+        assert found.source is not None
+        assert found.target is not None
+        assert found.source.shape == found.target.shape == (SIDE, SIDE, 3)
+        if found.changed is not None:
+            assert found.changed.shape == (SIDE, SIDE)
+            assert np.array_equal(found.source[found.changed == 0], found.target[found.changed == 0]) or (
+                found.theta is not None
+            )
+
+
+def test_what_tasks_make_arrives_as_it_was_made(data: TrainingSource, decoding: Decoding) -> None:
+    order = Order(data.shards[0], 0, tuple(range(9)), epoch=1, turn=2)
+    here = list(decoding(order))
+    text = json.dumps(vars(order))
+    tables = decode_orders(pa.table({"item": [text]}), decoding)
+    there = [row for table in tables for row in unpack(table)]
+    assert len(here) == len(there)
+    for one, other in zip(here, there, strict=True):
+        for name in ("source", "target", "changed", "theta"):
+            mine, others = getattr(one, name), getattr(other, name)
+            assert (mine is None) == (others is None)
+            assert mine is None or np.array_equal(mine, others)
+
+
+def test_a_training_that_goes_on_sees_what_it_would_have_seen(index: Index, decoding: Decoding) -> None:
+    sampling = SamplingConfig(shuffle_rows=5, repeat=((0, 3),))
+
+    def stream(taken: int) -> list[list[tuple[int, int, int]]]:
+        found = batches(
+            lambda number: WorkerEpoch(index, sampling, 0, number),
+            lambda orders: load_here(orders, decoding),
+            4,
+            1,
+            taken,
+        )
+        return [
+            [(d.source.number, d.source.turn, int(d.source.source.sum())) for d in next(found).draws]  # type: ignore[union-attr]
+            for _ in range(10 - taken)
+        ]
+
+    whole = stream(0)
+    assert stream(6) == whole[6:]
+    # A row that is drawn three times an epoch is made three times.
+    assert {turn for batch in whole for _, turn, _ in batch} == {0, 1, 2}
+
+
+def test_a_training_learns_from_what_it_makes(data: TrainingSource, index: Index, tmp_path: Path) -> None:
+    config = method_config(
+        "proposed",
+        n_groups=2,
+        n_types=3,
+        generator={
+            "width": 4,
+            "n_blocks": 1,
+            "head": "blend",
+            "geometry": "affine",
+            "geometric_groups": (1,),
+        },
+        objective={
+            "adversarial": 0.0,
+            "cycle": 0.0,
+            "identity": 0.0,
+            "directions": "forward",
+            "matte": 0.5,
+            "geometry": 1.0,
+        },
+    )
+    made = with_making(settings(tmp_path, image_size=SIDE, method=config, steps=4, batch_size=6), data, index)
+    records = run(Training(made, data.label_map), data)
+    assert all(record["matte"] > 0 for record in records)
+    assert any(record["geometry"] > 0 for record in records)
+
+
+def test_an_unknown_synthesis_is_named_before_training(
+    data: TrainingSource, index: Index, tmp_path: Path
+) -> None:
+    one = partial(with_making, settings(tmp_path))
+    with pytest.raises(ConfigurationError, match="pairs of watermark to be made anew"):
+        one(replace(data, syntheses={"wrong_angle": "wrong_angle"}), index)
+    with pytest.raises(ConfigurationError, match="no synthesis of defect 'scratches'"):
+        one(replace(data, syntheses={**data.syntheses, "watermark": "scratches"}), index)
