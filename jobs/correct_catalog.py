@@ -44,6 +44,7 @@ from pipelines.correction.run_record import Run
 from pipelines.correction.survey import count_routes
 from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
+from pipelines.file_uris import is_file_uri
 from pipelines.lock import locked
 from pipelines.parquet_units import joined
 from pipelines.profiles.profile import profile_names
@@ -147,7 +148,8 @@ def _add_uploads(group: Any) -> None:
         action="append",
         metavar="PREFIX",
         help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
-        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
+        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere). file:// "
+        "URIs, here and in rows, are percent-decoded (%%20 is a blank); plain paths are not",
     )
     group.add_argument(
         "--max-megapixels",
@@ -380,7 +382,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         limits=_limits(arguments),
         allow_uri=tuple(
             # An empty one, of a variable that is not set, must not mean the working directory.
-            prefix if "://" in prefix or not prefix else str(Path(prefix).absolute())
+            prefix if "://" in prefix or is_file_uri(prefix) or not prefix else str(Path(prefix).absolute())
             for prefix in arguments.allow_uri or ()
         ),
         **{

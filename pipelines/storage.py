@@ -25,6 +25,7 @@ from pyarrow.fs import LocalFileSystem as ArrowLocalFileSystem
 from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from model.errors import ConfigurationError
+from pipelines.file_uris import is_file_uri, path_of
 from pipelines.s3 import PatientS3, impatient, status_of
 from pipelines.storage_errors import STORAGE_ERRORS, explain
 
@@ -58,7 +59,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of `uri` and the path inside it; local paths become absolute.
+    """The file system of `uri` and the path inside it; local paths become absolute, file:// URIs are percent-decoded.
 
     Listings are not cached: what a worker has just written is seen here. Raises ConfigurationError for an
     empty URI or a scheme that no installed package serves.
@@ -75,6 +76,8 @@ def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _open(uri: str) -> tuple[AbstractFileSystem, str]:
+    if is_file_uri(uri):  # fsspec does not decode it
+        return LocalFileSystem(use_listings_cache=False), path_of(uri).rstrip("/") or "/"
     if uri.startswith(("s3://", "s3a://")) and "::" not in uri:
         # Only here: the process's other users of fsspec keep its own S3.
         options = PatientS3._get_kwargs_from_urls(uri)
@@ -140,7 +143,9 @@ def version(uri: str) -> str | None:
     ETag and size, or time of change (local: to the nanosecond, and the inode) and size; None where it says neither.
     Raises one of STORAGE_ERRORS.
     """
-    if "://" not in uri:  # a million of these are asked for: without the way through fsspec
+    if "://" not in uri and not is_file_uri(
+        uri
+    ):  # a million of these are asked for: without the way through fsspec
         return _local_version(Path(uri).expanduser().stat())
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):

@@ -12,6 +12,7 @@ import ray
 
 from jobs import command
 from jobs.correct_catalog import main, parser, summary
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.config import CorrectionConfig, resolve
 from pipelines.correction.pending import Inspection
 from pipelines.correction.run_record import Run
@@ -173,6 +174,20 @@ def test_relative_paths_become_absolute_for_workers_elsewhere(
     assert main([*relative, "--dry-run"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["catalog"], shown["output"]) == ([str(tmp_path / "catalog")], str(tmp_path / "out"))
+
+
+def test_a_place_that_may_be_read_is_a_path_or_a_uri(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my photos").mkdir()
+    uris = [(tmp_path / "my photos").as_uri(), f"file:{tmp_path}/my%20photos"]
+    flags = [text for uri in ("my photos", *uris) for text in ("--allow-uri", uri)]
+    assert main([*arguments, *flags, "--dry-run"]) == 0
+    prefixes = json.loads(capsys.readouterr().out)["allow_uri"]
+    assert prefixes == [str(tmp_path / "my photos"), *uris]
+    for prefix in prefixes:
+        assert AllowedUris((prefix,)).find(f"{uris[0]}/a%20b.jpg") == f"{tmp_path}/my photos/a b.jpg"
 
 
 def test_the_help_explains_outputs_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

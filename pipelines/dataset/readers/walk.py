@@ -32,7 +32,7 @@ class Folder(NamedTuple):
 
 def check_folder(uri: str, flag: str) -> None:
     """Raise ConfigurationError, naming `flag`, unless `uri` is a folder that can be read, of local files or s3://."""
-    scheme = uri.partition("://")[0] if "://" in uri else ""
+    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
     if scheme not in SCHEMES:
         raise ConfigurationError(f"{flag}: {uri}: images are read from local folders, file:// and s3:// only")
     storage.check_readable(uri, flag)

@@ -135,6 +135,21 @@ def test_bytes_or_uri_whichever_a_row_has(tmp_path: Path) -> None:
     assert read(TableReader("x", known))[0]["a"].source == b"bytes"
 
 
+def test_file_uris_of_rows_are_percent_decoded_and_paths_are_not(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"my 1.jpg": b"decoded", "my%201.jpg": b"literal"})
+    places = [
+        (tmp_path / "my 1.jpg").as_uri(),
+        f"file:{tmp_path}/my%201.jpg",
+        "my%201.jpg",
+        f"{tmp_path}/my%201.jpg",
+    ]
+    uri = write_csv(
+        tmp_path / "a.csv", [["image_id", "uri"], *([str(n), place] for n, place in enumerate(places))]
+    )
+    found, _ = read(TableReader("x", uri))
+    assert [record.source for record in found.values()] == [b"decoded", b"decoded", b"literal", b"literal"]
+
+
 def test_a_text_column_of_images_holds_uris(tmp_path: Path) -> None:
     write_tree(tmp_path, {"i/1.jpg": b"1", "i/1.png": b"m"})
     uri = write_csv(tmp_path / "a.csv", [["image_id", "image", "mask"], ["007", "i/1.jpg", "i/1.png"]])
