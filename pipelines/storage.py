@@ -9,6 +9,7 @@ system object made here holds a secret, so they may travel to Ray tasks.
 
 import contextlib
 import errno
+import logging
 import os
 import tempfile
 import uuid
@@ -26,8 +27,11 @@ from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from model.errors import ConfigurationError
 from pipelines.file_uris import is_file_uri, path_of
+from pipelines.linked_folders import LinkedFolders, is_hidden, scan
 from pipelines.s3 import PatientS3, impatient, status_of
 from pipelines.storage_errors import STORAGE_ERRORS, explain
+
+logger = logging.getLogger(__name__)
 
 #: Environment variables that decide where S3 is and who we are there; every FSSPEC_* variable (fsspec's own
 #: way to configure any scheme) is forwarded as well.
@@ -299,12 +303,37 @@ def _upload(put: Callable[[], object]) -> None:
 def list_files(uri: str, suffix: str = "") -> list[str]:
     """URIs of all files at or below `uri` whose name ends with `suffix`, sorted. Empty where nothing is.
 
-    Files and folders below `uri` whose name begins with . or _ are left out: markers, and writes in progress.
+    Files and folders below `uri` whose name begins with . or _ are left out: markers, and writes in progress. Links to
+    local folders are followed, to each folder once (`LinkedFolders`). Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
+    if isinstance(fs, LocalFileSystem):
+        return sorted(name for name in _local_files(path) if name.endswith(suffix))
     names = [name for name in _files_below(fs, path) if name.endswith(suffix)]
-    names = [name for name in names if not _is_hidden(name[len(path) :])]
-    return names if isinstance(fs, LocalFileSystem) else [fs.unstrip_protocol(name) for name in names]
+    return [fs.unstrip_protocol(name) for name in names if not _is_hidden(name[len(path) :])]
+
+
+def _local_files(path: str) -> Iterator[str]:
+    if not Path(path).is_dir():
+        if Path(path).exists():
+            yield path
+        return
+    links = LinkedFolders(path)
+    yield from _files_in(path, links)
+    if note := links.note():
+        logger.warning("%s", note)
+
+
+def _files_in(folder: str, links: LinkedFolders) -> Iterator[str]:
+    try:
+        folders, files = scan(folder)
+    except FileNotFoundError:  # removed meanwhile
+        return
+    yield from (f"{folder.rstrip('/')}/{name}" for name in files if not is_hidden(name))
+    for name in sorted(name for name in folders if not is_hidden(name)):
+        below = f"{folder.rstrip('/')}/{name}"
+        if links.enters(below, folders[name]):
+            yield from _files_in(below, links)
 
 
 def fetch_folder(uri: str, destination: Path) -> Path:
@@ -448,4 +477,4 @@ def _is_range_of_nothing(error: OSError) -> bool:
 
 
 def _is_hidden(relative: str) -> bool:
-    return any(part.startswith((".", "_")) for part in PurePosixPath(relative.lstrip("/")).parts)
+    return any(is_hidden(part) for part in PurePosixPath(relative.lstrip("/")).parts)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,8 @@ from pipelines.ahead import map_ahead
 from pipelines.dataset.readers.walk import is_image, stem, walk
 from pipelines.dataset.records import Locator
 from pipelines.dataset.resolve import beside
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".parquet", ".csv")
 _CSV_FAULTS: tuple[type[Exception], ...] = (csv.Error, UnicodeDecodeError, *storage.STORAGE_ERRORS)
@@ -290,7 +293,7 @@ def table_files(uri: str, flag: str) -> Iterator[tuple[str, str]]:
         if is_table(uri):
             yield uri, stem(uri.rpartition("/")[2])
         return
-    for folder in walk(uri, flag):
+    for folder in walk(uri, flag, logger.warning):
         for name in folder.files:
             if is_table(name):
                 yield storage.join(uri, folder.key(name)), stem(folder.key(name))

@@ -122,6 +122,17 @@ def test_missing_id_and_labels_are_named() -> None:
         check_catalog(pa.schema([("uri", pa.string())]), "x")
 
 
+def test_linked_folders_belong_to_the_catalog(tmp_path: Path) -> None:
+    for place in ("catalog/a", "tonight"):
+        (tmp_path / place).mkdir(parents=True)
+        table = pa.table({"image_id": [place], "uri": ["x"], "label": ["clean"]})
+        pq.write_table(table, tmp_path / place / "a.parquet")
+    (tmp_path / "catalog" / "b").symlink_to(tmp_path / "tonight")
+    (tmp_path / "catalog" / "a" / "loop").symlink_to(tmp_path / "catalog")
+    listing = list_catalog([str(tmp_path / "catalog")])
+    assert [row[0] for unit in listing.units for row in read_label_rows(unit)] == ["catalog/a", "tonight"]
+
+
 def test_the_limit_takes_the_first_rows(tmp_path: Path) -> None:
     table = pa.table({"image_id": [f"{n}" for n in range(40)], "uri": ["x"] * 40, "label": ["clean"] * 40})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
