@@ -76,7 +76,7 @@ def _add_data(group: Any) -> None:
         action="extend",
         required=True,
         metavar="URI",
-        help="parquet files or folders with them",
+        help="parquet files, folders with them, or patterns in quotes; folders such as product_type=shirt are columns",
     )
     group.add_argument(
         "--output",

@@ -9,6 +9,7 @@ system object made here holds a secret, so they may travel to Ray tasks.
 
 import contextlib
 import errno
+import glob
 import logging
 import os
 import tempfile
@@ -29,7 +30,7 @@ from model.errors import ConfigurationError
 from pipelines.file_uris import is_file_uri, path_of
 from pipelines.linked_folders import LinkedFolders, is_hidden, scan
 from pipelines.s3 import PatientS3, impatient, status_of
-from pipelines.storage_errors import STORAGE_ERRORS, explain
+from pipelines.storage_errors import STORAGE_ERRORS, WILDCARDS, explain
 
 logger = logging.getLogger(__name__)
 
@@ -334,6 +335,34 @@ def _files_in(folder: str, links: LinkedFolders) -> Iterator[str]:
         below = f"{folder.rstrip('/')}/{name}"
         if links.enters(below, folders[name]):
             yield from _files_in(below, links)
+
+
+def is_pattern(uri: str) -> bool:
+    """True where `uri` has wildcards and nothing is called just so. Raises one of STORAGE_ERRORS."""
+    return WILDCARDS.search(uri) is not None and not exists(uri)
+
+
+def files_matching(pattern: str) -> list[str]:
+    """URIs of the files that match `pattern`, and of those below folders that do, sorted.
+
+    Wildcards are a shell's: * and ? for letters of one name, [a-z] for one of several; what begins with . or _ must be
+    named. Raises ConfigurationError for **, and one of STORAGE_ERRORS.
+    """
+    fs, path = resolve(pattern)
+    if "**" in path:
+        raise ConfigurationError(f"{pattern}: there is no **; name the folder, and all that is in it is read")
+    if isinstance(fs, LocalFileSystem):
+        # fsspec's own does not look behind links.
+        found = {name: Path(name).is_dir() for name in glob.glob(path)}  # noqa: PTH207 (of an absolute path)
+    else:
+        found = {name: info["type"] == "directory" for name, info in fs.glob(path, detail=True).items()}
+    files: list[str] = []
+    for name, is_folder in found.items():
+        parts = zip(name.split("/"), path.split("/"), strict=False)
+        if not any(is_hidden(part) and wanted[:1] != part[0] for part, wanted in parts):
+            uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
+            files += list_files(uri) if is_folder else [uri]
+    return sorted(files)
 
 
 def fetch_folder(uri: str, destination: Path) -> Path:

@@ -18,6 +18,7 @@ from pipelines import storage
 from pipelines.correction.detected import read_detected
 from pipelines.correction.rows import PURPOSE_COLUMNS
 from pipelines.parquet_units import Listing, StorageReadError, Unit, list_units, read_unit
+from pipelines.path_columns import path_columns
 from pipelines.schemas import LABELS
 
 #: A row as the catalog has it.
@@ -53,7 +54,8 @@ def list_catalog(
     labelled: it must have a column of labels; a detector does without. fetches: URIs may be read; if not, some row
     must have bytes.
     """
-    listing = list_units(uris, "--catalog", partial(check_catalog, labelled=labelled), limit)
+    check = partial(check_catalog, labelled=labelled)
+    listing = list_units(uris, "--catalog", check, limit, in_path=_TYPES)
     if listing.rows and not fetches and not listing.filled_columns & {"image", "image.bytes"}:
         raise ConfigurationError(
             f"--catalog {' '.join(uris)}: no row has image bytes, and no uri may be read; name the places that may be "
@@ -66,8 +68,8 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
     """Raise ConfigurationError, with every complaint at once, unless `schema` is a catalog's."""
     names = set(schema.names)
     complaints = [
-        f"column {name!r} is {schema.field(name).type}, not {wanted}"
-        for name, (accepts, wanted) in _TYPES.items()
+        f"column {name!r} is {schema.field(name).type}, not {wanted} ({remedy})"
+        for name, (accepts, wanted, remedy) in _TYPES.items()
         if schema.names.count(name) == 1 and not accepts(schema.field(name).type)
     ]
     complaints += [
@@ -83,8 +85,14 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
         complaints.append(
             "there is neither 'labels' (list<struct<label, score>>) nor 'label' (string); --detector finds them"
         )
+    if "labels" in names and (told := path_columns(uri, ("label",))):
+        complaints.append(
+            f"the file has 'labels', and its path says label={told['label']}; leave one out, or rename the folder"
+        )
     if complaints:
-        raise ConfigurationError(f"--catalog {uri}: {'; '.join(complaints)}")
+        raise ConfigurationError(
+            f"--catalog {uri}: {'; '.join(complaints)}; its columns are {', '.join(schema.names)}"
+        )
 
 
 def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None) -> Iterator[pa.Table]:
@@ -93,7 +101,7 @@ def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None) -> Iterator[p
     detected: labels for those rows that have none, see `detected.read_detected`; where these are null, too, they stay
     null. None: rows without labels have an empty list.
     """
-    for first, table in read_unit(unit, ALL_COLUMNS):
+    for first, table in _read(unit, ALL_COLUMNS):
         image, path = image_columns(table)
         source = _strings(table, "uri")
         columns = {
@@ -125,7 +133,7 @@ class SmallRow(NamedTuple):
 
 def read_small_rows(unit: Unit) -> Iterator[SmallRow]:
     """All rows of one unit, without reading an image."""
-    for _, table in read_unit(unit, _SMALL_COLUMNS, _SMALL_STEP):
+    for _, table in _read(unit, _SMALL_COLUMNS, _SMALL_STEP):
         uri = _strings(table, "uri")
         if "image" in table.column_names:
             uri = pc.coalesce(uri, pc.struct_field(table.column("image"), "path").cast(pa.string()))
@@ -175,7 +183,7 @@ class UnlabelledRow(NamedTuple):
 
 def read_unlabelled(unit: Unit) -> Iterator[list[UnlabelledRow]]:
     """Lists of all rows of one unit, READ_ROWS each."""
-    for _, table in read_unit(unit, ALL_COLUMNS):
+    for _, table in _read(unit, ALL_COLUMNS):
         image, path = image_columns(table)
         uri = _strings(table, "uri")
         columns = (
@@ -198,7 +206,7 @@ def unlabelled(table: pa.Table) -> list[bool]:
 
 def count_unlabelled(units: Iterable[Unit]) -> int:
     """How many rows have no labels."""
-    return sum(sum(unlabelled(table)) for unit in units for _, table in read_unit(unit, LABEL_COLUMNS))
+    return sum(sum(unlabelled(table)) for unit in units for _, table in _read(unit, LABEL_COLUMNS))
 
 
 def read_label_rows(
@@ -209,7 +217,7 @@ def read_label_rows(
     detected: the folder where `detect` left the labels of rows that have none, or None.
     """
     found = None if detected is None else read_detected(detected, unit)
-    for first, table in read_unit(unit, LABEL_COLUMNS):
+    for first, table in _read(unit, LABEL_COLUMNS):
         yield from zip(
             _strings(table, "image_id").to_pylist(),
             (labels or [] for labels in _merged(table, found, first - unit.first)),
@@ -304,15 +312,33 @@ def _is_labels(kind: pa.DataType) -> bool:
     )
 
 
+_AS_TEXT = "cast it to text"
+#: Columns: what is accepted, how messages call that, and the remedy. Text may also stand in a file's path.
 _TYPES = {
-    "image_id": (lambda kind: is_text(kind) and not pa.types.is_null(kind), "string"),
-    "image": (is_image, "binary or struct<bytes: binary, path: string>"),
-    "uri": (is_text, "string"),
-    "labels": (_is_labels, "list<struct<label: string, score: float>>"),
-    "label": (is_text, "string"),
-    "product_type": (is_text, "string"),
-    "sha256": (is_text, "string"),
+    "image_id": (
+        lambda kind: is_text(kind) and not pa.types.is_null(kind),
+        "string",
+        "cast it to text, as the manifest shall have it",
+    ),
+    "image": (
+        is_image,
+        "binary or struct<bytes: binary, path: string>",
+        "files as they were uploaded; where they are goes into 'uri'",
+    ),
+    "uri": (is_text, "string", _AS_TEXT),
+    "labels": (
+        _is_labels,
+        "list<struct<label: string, score: float>>",
+        "one label without a score goes into 'label', as text",
+    ),
+    "label": (is_text, "string", _AS_TEXT),
+    "product_type": (is_text, "string", _AS_TEXT),
+    "sha256": (is_text, "string", "write it as text, hexadecimal"),
 }
+
+
+def _read(unit: Unit, columns: Sequence[str], step: int | None = None) -> Iterator[tuple[int, pa.Table]]:
+    return read_unit(unit, columns, step, in_path=_TYPES)
 
 
 def _strings(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:

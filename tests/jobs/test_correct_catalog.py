@@ -20,6 +20,7 @@ from pipelines.correction.survey import Survey
 from pipelines.correction.totals import Totals, summarise
 from pipelines.label_map import LabelMap
 from pipelines.placement import Placement
+from pipelines.schemas import CATALOG
 from tests.catalogs import row, rows, write_bundle, write_catalog
 
 
@@ -174,6 +175,22 @@ def test_relative_paths_become_absolute_for_workers_elsewhere(
     assert main([*relative, "--dry-run"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["catalog"], shown["output"]) == ([str(tmp_path / "catalog")], str(tmp_path / "out"))
+
+
+def test_rules_for_product_types_see_those_that_stand_in_the_path(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = LabelMap.default().to_yaml().replace("watermark, min", "watermark, product_types: [shirt], min")
+    (tmp_path / "map.yaml").write_text(text)
+    schema = CATALOG.remove(CATALOG.get_field_index("product_type"))
+    for kind in ("shirt", "mug"):
+        place = tmp_path / "parts" / f"product_type={kind}" / "day=1" / "a.pq"
+        write_catalog(place, [row(f"{kind} {n}", "watermark") for n in range(2)], schema=schema)
+    for catalog in ("parts", "parts/product_type=*/*"):
+        where = replaced(arguments, "--catalog", str(tmp_path / catalog))
+        assert main([*where, "--label-map", str(tmp_path / "map.yaml"), "--dry-run"]) == 0
+        shown = json.loads(capsys.readouterr().out)["plan"]
+        assert (shown["rows"], shown["rows_by_route"]) == (4, {"watermark": 2, "no defect": 2})
 
 
 def test_a_place_that_may_be_read_is_a_path_or_a_uri(

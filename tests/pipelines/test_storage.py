@@ -142,6 +142,13 @@ def test_a_missing_path_is_named_with_its_flag(folder: str) -> None:
     assert "absent: it does not exist" in message
 
 
+def test_wildcards_that_nobody_expands_are_told(tmp_path: Path) -> None:
+    message = complaint(storage.check_readable, str(tmp_path / "*.parquet"))
+    assert "it does not exist; wildcards are not expanded here: name the file, or its folder" in message
+    (tmp_path / "a[1].parquet").touch()
+    storage.check_readable(str(tmp_path / "a[1].parquet"), "--photos")
+
+
 def test_a_missing_bucket_is_a_configuration_error(s3_server: str) -> None:
     for check in (storage.check_readable, storage.check_writable):
         assert "check the bucket" in complaint(check, "s3://no-such-bucket/folder")
