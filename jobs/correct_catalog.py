@@ -92,6 +92,13 @@ def _add_data(group: Any) -> None:
         help="YAML that says what the detector's labels mean (default: the bundle's own)",
     )
     group.add_argument(
+        "--score-scale",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="what the catalog's scores are divided by, 100 for percentages; one outside 0 to 1 then is refused",
+    )
+    group.add_argument(
         "--detector",
         metavar="URI",
         help="bundle of jobs/train_detector.py, which labels the rows that have no labels (null, or no such column; an "
@@ -360,7 +367,8 @@ def _preview(plan: Plan) -> dict[str, Any]:
     if plan.detector is not None:
         preview["rows_to_label"] = count_unlabelled(joined(plan.listing.units))
     if plan.listing.rows <= INSPECT_HERE:
-        preview["rows_by_route"] = count_routes(joined(plan.listing.units), plan.label_map)
+        units = joined(plan.listing.units)
+        preview["rows_by_route"] = count_routes(units, plan.label_map, config.score_scale)
     return preview
 
 
@@ -395,6 +403,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "format",
                     "quality",
                     "ai_tag",
+                    "score_scale",
                     "max_failed",
                     "max_dropped",
                     "overwrite",
