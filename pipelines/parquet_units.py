@@ -206,7 +206,7 @@ def _names(uri: str, flag: str) -> list[str]:
     with storage.as_configuration_error(uri, flag, "read"):
         if not storage.is_pattern(uri):
             storage.check_readable(uri, flag)
-            return storage.list_files(uri)
+            return storage.list_files(uri, follow_links=True)
         names = storage.files_matching(uri)
     if not names:
         raise ConfigurationError(f"{flag}: nothing matches {uri}; name a folder, and all in it is read")

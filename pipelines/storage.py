@@ -148,9 +148,8 @@ def version(uri: str) -> str | None:
     ETag and size, or time of change (local: to the nanosecond, and the inode) and size; None where it says neither.
     Raises one of STORAGE_ERRORS.
     """
-    if "://" not in uri and not is_file_uri(
-        uri
-    ):  # a million of these are asked for: without the way through fsspec
+    # A million of these are asked for: without the way through fsspec.
+    if "://" not in uri and not is_file_uri(uri):
         return _local_version(Path(uri).expanduser().stat())
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
@@ -301,39 +300,40 @@ def _upload(put: Callable[[], object]) -> None:
     put()
 
 
-def list_files(uri: str, suffix: str = "") -> list[str]:
+def list_files(uri: str, suffix: str = "", follow_links: bool = False) -> list[str]:
     """URIs of all files at or below `uri` whose name ends with `suffix`, sorted. Empty where nothing is.
 
-    Files and folders below `uri` whose name begins with . or _ are left out: markers, and writes in progress. Links to
-    local folders are followed, to each folder once (`LinkedFolders`). Raises one of STORAGE_ERRORS.
+    Files and folders below `uri` whose name begins with . or _ are left out: markers, and writes in progress.
+    follow_links: those to local folders, to each folder once (`LinkedFolders`). It is for what is only read; without it
+    they are left out, for who removes what is listed must not come to other places. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
-        return sorted(name for name in _local_files(path) if name.endswith(suffix))
+        links = LinkedFolders(path) if follow_links else None
+        names = sorted(name for name in _local_files(path, links) if name.endswith(suffix))
+        if links is not None and (note := links.note()):
+            logger.warning("%s", note)
+        return names
     names = [name for name in _files_below(fs, path) if name.endswith(suffix)]
     return [fs.unstrip_protocol(name) for name in names if not _is_hidden(name[len(path) :])]
 
 
-def _local_files(path: str) -> Iterator[str]:
-    if not Path(path).is_dir():
-        if Path(path).exists():
-            yield path
-        return
-    links = LinkedFolders(path)
-    yield from _files_in(path, links)
-    if note := links.note():
-        logger.warning("%s", note)
+def _local_files(path: str, links: LinkedFolders | None) -> Iterator[str]:
+    if Path(path).is_dir():
+        yield from _files_in(path, links)
+    elif Path(path).exists():
+        yield path
 
 
-def _files_in(folder: str, links: LinkedFolders) -> Iterator[str]:
+def _files_in(folder: str, links: LinkedFolders | None) -> Iterator[str]:
     try:
         folders, files = scan(folder)
     except FileNotFoundError:  # removed meanwhile
         return
     yield from (f"{folder.rstrip('/')}/{name}" for name in files if not is_hidden(name))
     for name in sorted(name for name in folders if not is_hidden(name)):
-        below = f"{folder.rstrip('/')}/{name}"
-        if links.enters(below, folders[name]):
+        below, is_link = f"{folder.rstrip('/')}/{name}", folders[name]
+        if not is_link if links is None else links.enters(below, is_link):
             yield from _files_in(below, links)
 
 
@@ -361,7 +361,7 @@ def files_matching(pattern: str) -> list[str]:
         parts = zip(name.split("/"), path.split("/"), strict=False)
         if not any(is_hidden(part) and wanted[:1] != part[0] for part, wanted in parts):
             uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
-            files += list_files(uri) if is_folder else [uri]
+            files += list_files(uri, follow_links=True) if is_folder else [uri]
     return sorted(files)
 
 

@@ -50,7 +50,7 @@ def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) ->
     if uri is None:
         return Reference("the catalog's own clean images")
     storage.check_readable(uri, FLAG)
-    files = storage.list_files(uri, ".npz")
+    files = storage.list_files(uri, ".npz", follow_links=True)
     if files:
         return Reference(f"statistics of {uri}", moments=_read_moments(uri, files, defects))
     listing = list_units([uri], FLAG, _check, in_path=_IN_PATH)

@@ -102,9 +102,9 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
         complaints.append(
             "there is neither 'labels' (list<struct<label, score>>) nor 'label' (string); --detector finds them"
         )
-    if "labels" in names and (told := path_columns(uri, ("label",))):
+    if "labels" in names and (told := path_columns(uri, ("label",)).get("label")) is not None:
         complaints.append(
-            f"the file has 'labels', and its path says label={told['label']}; leave one out, or rename the folder"
+            f"the file has 'labels', and its path says label={told}; leave one out, or rename the folder"
         )
     if complaints:
         raise ConfigurationError(

@@ -19,7 +19,7 @@ def walked(root: Path) -> list[str]:
 
 
 def listed(root: Path) -> list[str]:
-    return [str(Path(file).relative_to(root)) for file in storage.list_files(str(root))]
+    return [str(Path(file).relative_to(root)) for file in storage.list_files(str(root), follow_links=True)]
 
 
 BOTH = pytest.mark.parametrize("find", [walked, listed])
@@ -104,6 +104,13 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(
             find(root)
     finally:
         (root / "shut").chmod(0o755)
+
+
+def test_who_removes_what_is_listed_does_not_come_to_other_places(tmp_path: Path) -> None:
+    root = make(tmp_path / "root", "1.jpg", "a/2.jpg")
+    make(tmp_path / "elsewhere", "3.jpg")
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    assert storage.list_files(str(root)) == [str(root / "1.jpg"), str(root / "a/2.jpg")]
 
 
 NAMES = st.sampled_from(["a", "b", "c", ".h", "_p"])

@@ -197,8 +197,8 @@ class TableFile:
         """All rows. Raises ConfigurationError where the file cannot be read to its end, text is not UTF-8, or a row and
         the file's path disagree.
         """
-        for row in self._parquet_rows() if self.is_parquet else self._csv_rows():
-            yield self._with_path(row)
+        rows = self._parquet_rows() if self.is_parquet else self._csv_rows()
+        return map(self._with_path, rows) if self._in_path else rows
 
     def _with_path(self, row: Row) -> Row:
         values = dict(row.values)
