@@ -44,6 +44,7 @@ from pipelines.correction.run_record import Run
 from pipelines.correction.survey import count_routes
 from pipelines.decode import DecodeLimits
 from pipelines.encode import EXTENSIONS
+from pipelines.file_uris import is_file_uri
 from pipelines.lock import locked
 from pipelines.parquet_units import joined
 from pipelines.profiles.profile import profile_names
@@ -75,7 +76,7 @@ def _add_data(group: Any) -> None:
         action="extend",
         required=True,
         metavar="URI",
-        help="parquet files or folders with them",
+        help="parquet files, folders with them, or patterns in quotes; folders such as product_type=shirt are columns",
     )
     group.add_argument(
         "--output",
@@ -89,6 +90,13 @@ def _add_data(group: Any) -> None:
         "--label-map",
         metavar="URI",
         help="YAML that says what the detector's labels mean (default: the bundle's own)",
+    )
+    group.add_argument(
+        "--score-scale",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="what the catalog's scores are divided by, 100 for percentages; one outside 0 to 1 then is refused",
     )
     group.add_argument(
         "--detector",
@@ -147,7 +155,8 @@ def _add_uploads(group: Any) -> None:
         action="append",
         metavar="PREFIX",
         help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
-        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere)",
+        "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere). file:// "
+        "URIs, here and in rows, are percent-decoded (%%20 is a blank); plain paths are not",
     )
     group.add_argument(
         "--max-megapixels",
@@ -358,7 +367,8 @@ def _preview(plan: Plan) -> dict[str, Any]:
     if plan.detector is not None:
         preview["rows_to_label"] = count_unlabelled(joined(plan.listing.units))
     if plan.listing.rows <= INSPECT_HERE:
-        preview["rows_by_route"] = count_routes(joined(plan.listing.units), plan.label_map)
+        units = joined(plan.listing.units)
+        preview["rows_by_route"] = count_routes(units, plan.label_map, config.score_scale)
     return preview
 
 
@@ -380,7 +390,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         limits=_limits(arguments),
         allow_uri=tuple(
             # An empty one, of a variable that is not set, must not mean the working directory.
-            prefix if "://" in prefix or not prefix else str(Path(prefix).absolute())
+            prefix if "://" in prefix or is_file_uri(prefix) or not prefix else str(Path(prefix).absolute())
             for prefix in arguments.allow_uri or ()
         ),
         **{
@@ -393,6 +403,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "format",
                     "quality",
                     "ai_tag",
+                    "score_scale",
                     "max_failed",
                     "max_dropped",
                     "overwrite",

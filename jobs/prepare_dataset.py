@@ -27,6 +27,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -47,6 +48,7 @@ from pipelines.dataset.totals import Totals
 from pipelines.dataset.unchanged import check_unchanged
 from pipelines.dataset.unit import Work
 from pipelines.defects import known_syntheses
+from pipelines.file_uris import path_of
 from pipelines.lock import Lock, locked
 from pipelines.placement import Placement
 from pipelines.saliency import load_saliency
@@ -178,10 +180,17 @@ def _check_entry(request: Request) -> Callable[[Entry], None]:
                 "add it there (--label-map)"
             )
         for place in (entry.source, entry.target):
-            if place is not None and place.uri.split("://")[-1].startswith(folders):
+            if place is not None and _path(place.uri).startswith(folders):
                 raise ConfigurationError(f"{place.uri} lies where this job writes; choose another --output")
 
     return check
+
+
+def _path(uri: str) -> str:
+    """What of a row's URI is compared with the output's paths; a URI that cannot be read is that row's error, later."""
+    with suppress(ValueError):
+        return path_of(uri)
+    return uri.split("://")[-1]
 
 
 def _work(request: Request, plan: Plan, device: str) -> Work:

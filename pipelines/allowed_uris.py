@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from model.errors import ConfigurationError
 from pipelines.decode import ImageError
+from pipelines.file_uris import is_file_uri, path_of
 
 #: Code of a row whose URI no prefix allows.
 NOT_ALLOWED = "uri_not_allowed"
@@ -21,7 +22,8 @@ _PORTS = {"http": 80, "https": 443}
 _REMOTE = ("s3", *_PORTS)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # Some parsers drop blanks at the ends and control characters, others keep them; a backslash is a slash to some.
-_AMBIGUOUS = re.compile(r"[\x00-\x1f\x7f\\]|^\s|\s$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_BLANK_END = re.compile(r"^\s|\s$")
 _DECODINGS = 5  # percent signs within percent signs
 
 
@@ -51,7 +53,7 @@ class AllowedUris:
         """What to open for a row's `uri`. Raises ImageError (uri_not_allowed) where no prefix allows it.
 
         A local path is compared as the real path, with all links resolved, of the file and of the prefix. Relative
-        ones mean the working directory.
+        ones mean the working directory; a file:// URI is percent-decoded first, a plain path is not.
         """
         try:
             place = _place(uri)
@@ -86,18 +88,15 @@ def _place(uri: str) -> Place:
     """Raises ValueError, with the reason, for a URI that has no place or more than one reading."""
     if not uri:
         raise ValueError("an empty uri")
-    if _AMBIGUOUS.search(uri):
+    path = path_of(uri) if is_file_uri(uri) else None
+    if _CONTROL.search(uri) or _BLANK_END.search(uri) or (path and _CONTROL.search(path)):
         raise ValueError("a uri must not have control characters, backslashes, or blanks around it")
     if "::" in uri:
         raise ValueError("chained uris are not opened")
     scheme = _SCHEME.match(uri)
-    if scheme is None:
-        return _local(uri)
+    if path is not None or scheme is None:
+        return _local(uri if path is None else path)
     name, rest = scheme[1].lower(), uri[scheme.end() :]
-    if name == "file":
-        if not rest.startswith("/"):
-            raise ValueError("a file:// uri names this machine and an absolute path: file:///folder/file")
-        return _local(rest)
     if name not in _REMOTE:
         raise ValueError(f"{name}:// is not read; use s3://, https://, http:// or a local path")
     return _remote(name, rest)

@@ -5,8 +5,9 @@ actors on every CPU of a small machine they would wait for ever. These units are
 claim what they need, and since a unit names its rows, limits are exact and outputs the same in every run.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
@@ -15,7 +16,12 @@ import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError, RunError
 from pipelines import storage
+from pipelines.path_columns import add_path_columns, path_columns
 
+logger = logging.getLogger(__name__)
+
+#: How names of parquet files end, in letters of any case.
+PARQUET_SUFFIXES = (".parquet", ".pq")
 #: Bytes that one unit reads at most, unless a single row group is larger. Small enough that a few workers
 #: share a small catalog, large enough that starting tasks costs nothing beside it.
 UNIT_BYTES = 32 << 20
@@ -83,17 +89,21 @@ class Listing:
 
 
 def list_units(
-    uris: Sequence[str], flag: str, check: Callable[[pa.Schema, str], None], limit: int | None = None
+    uris: Sequence[str],
+    flag: str,
+    check: Callable[[pa.Schema, str], None],
+    limit: int | None = None,
+    in_path: Collection[str] = (),
+    look: Callable[[str, pq.FileMetaData], None] | None = None,
 ) -> Listing:
     """Units of the parquet files at or below `uris`, in the order of names; only the first `limit` rows.
 
-    flag: the command-line flag that `uris` come from, for messages. check: raises ConfigurationError for a
-    schema that does not serve; gets the file's URI as well. Raises ConfigurationError where nothing is
-    found, a file is named twice, or one cannot be read.
+    uris: files, folders, or patterns (`storage.files_matching`). flag: the command-line flag that they come from, for
+    messages. check: raises ConfigurationError for a schema that does not serve; gets the file's URI as well. in_path:
+    columns that may stand in a file's path (`path_columns`); `check` sees them as text. look: gets each file's URI and
+    footer. Raises ConfigurationError where nothing is found, a file is named twice, or one cannot be read.
     """
-    files = [file for uri in uris for file in _files(uri, flag)]
-    if not files:
-        raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}")
+    files = _files(uris, flag)
     twice = [file for file, count in Counter(files).items() if count > 1]
     if twice:
         raise ConfigurationError(f"{flag}: {twice[0]} is there twice; name each file, or its folder, once")
@@ -102,7 +112,9 @@ def list_units(
     rows = stored = 0
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         for file, (schema, metadata) in zip(files, _footers(pool, files, flag, limit), strict=False):
-            check(schema, file)
+            check(_with_path(schema, file, in_path), file)
+            if look is not None:
+                look(file, metadata)
             wanted = metadata.num_rows if limit is None else min(metadata.num_rows, limit - rows)
             rows += wanted
             stored += sum(
@@ -115,14 +127,19 @@ def list_units(
     return Listing(tuple(units), rows, stored, frozenset(filled))
 
 
-def read_unit(unit: Unit, columns: Sequence[str], step: int | None = None) -> Iterator[tuple[int, pa.Table]]:
+def read_unit(
+    unit: Unit, columns: Sequence[str], step: int | None = None, in_path: Collection[str] = ()
+) -> Iterator[tuple[int, pa.Table]]:
     """Tables of at most `step` rows (default: READ_ROWS, small ones UNIT_ROWS) over `unit`, each with the number of its
     first row.
 
-    Columns that the file lacks are left out; `struct.field` names a part of one. Raises StorageReadError.
+    Columns that the file lacks are left out, unless they are `in_path` and its path has them (`path_columns`);
+    `struct.field` names a part of one. Raises StorageReadError, and ConfigurationError where path and file disagree.
     """
+    told = path_columns(unit.uri, set(columns).intersection(in_path))
     try:
-        yield from _read(unit, columns, step)
+        for first, table in _read(unit, columns, step):
+            yield first, add_path_columns(table, told, unit.uri, first)
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
         raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
 
@@ -164,9 +181,42 @@ def _check_text(table: pa.Table, uri: str, first: int) -> None:
             ) from error
 
 
-def _files(uri: str, flag: str) -> list[str]:
-    storage.check_readable(uri, flag)
-    return storage.list_files(uri, ".parquet")
+def _files(uris: Sequence[str], flag: str) -> list[str]:
+    """The parquet files that `uris` name; what else is there is counted. Raises ConfigurationError where none is."""
+    files: list[str] = []
+    others: list[str] = []
+    for uri in uris:
+        names = _names(uri, flag)
+        # The file itself is what is meant, whatever it is called.
+        is_file = len(names) == 1 and storage.absolute(uri) == storage.absolute(names[0])
+        for name in names:
+            is_parquet = is_file or name.lower().endswith(PARQUET_SUFFIXES)
+            (files if is_parquet else others).append(name)
+    told = f"names of parquet files end in {' or '.join(PARQUET_SUFFIXES)}"
+    if not files:
+        there = f"there are {len(others)} others, such as {others[0]}" if others else "it is empty"
+        raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}; {there}: {told}")
+    if others:
+        logger.info("%s: %d files are not read, such as %s: %s", flag, len(others), others[0], told)
+    return files
+
+
+def _names(uri: str, flag: str) -> list[str]:
+    """All files that `uri` names. Raises ConfigurationError where it names none that can be read."""
+    with storage.as_configuration_error(uri, flag, "read"):
+        if not storage.is_pattern(uri):
+            storage.check_readable(uri, flag)
+            return storage.list_files(uri, follow_links=True)
+        names = storage.files_matching(uri)
+    if not names:
+        raise ConfigurationError(f"{flag}: nothing matches {uri}; name a folder, and all in it is read")
+    return names
+
+
+def _with_path(schema: pa.Schema, uri: str, names: Collection[str]) -> pa.Schema:
+    for name in path_columns(uri, set(names) - set(schema.names)):
+        schema = schema.append(pa.field(name, pa.string()))
+    return schema
 
 
 def _footers(
@@ -184,7 +234,9 @@ def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             return file.schema_arrow, file.metadata
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
-        raise ConfigurationError(f"{flag} {uri}: not a readable parquet file: {error}") from error
+        raise ConfigurationError(
+            f"{flag} {uri}: not a readable parquet file: {error}; write it anew, as parquet"
+        ) from error
 
 
 def joined(units: Sequence[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[Unit]:

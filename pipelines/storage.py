@@ -9,6 +9,8 @@ system object made here holds a secret, so they may travel to Ray tasks.
 
 import contextlib
 import errno
+import glob
+import logging
 import os
 import tempfile
 import uuid
@@ -25,8 +27,12 @@ from pyarrow.fs import LocalFileSystem as ArrowLocalFileSystem
 from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from model.errors import ConfigurationError
+from pipelines.file_uris import is_file_uri, path_of
+from pipelines.linked_folders import LinkedFolders, is_hidden, scan
 from pipelines.s3 import PatientS3, impatient, status_of
-from pipelines.storage_errors import STORAGE_ERRORS, explain
+from pipelines.storage_errors import STORAGE_ERRORS, WILDCARDS, explain
+
+logger = logging.getLogger(__name__)
 
 #: Environment variables that decide where S3 is and who we are there; every FSSPEC_* variable (fsspec's own
 #: way to configure any scheme) is forwarded as well.
@@ -58,7 +64,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of `uri` and the path inside it; local paths become absolute.
+    """The file system of `uri` and the path inside it; local paths become absolute, file:// URIs are percent-decoded.
 
     Listings are not cached: what a worker has just written is seen here. Raises ConfigurationError for an
     empty URI or a scheme that no installed package serves.
@@ -75,6 +81,8 @@ def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
 
 
 def _open(uri: str) -> tuple[AbstractFileSystem, str]:
+    if is_file_uri(uri):  # fsspec does not decode it
+        return LocalFileSystem(use_listings_cache=False), path_of(uri).rstrip("/") or "/"
     if uri.startswith(("s3://", "s3a://")) and "::" not in uri:
         # Only here: the process's other users of fsspec keep its own S3.
         options = PatientS3._get_kwargs_from_urls(uri)
@@ -140,7 +148,8 @@ def version(uri: str) -> str | None:
     ETag and size, or time of change (local: to the nanosecond, and the inode) and size; None where it says neither.
     Raises one of STORAGE_ERRORS.
     """
-    if "://" not in uri:  # a million of these are asked for: without the way through fsspec
+    # A million of these are asked for: without the way through fsspec.
+    if "://" not in uri and not is_file_uri(uri):
         return _local_version(Path(uri).expanduser().stat())
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
@@ -291,15 +300,69 @@ def _upload(put: Callable[[], object]) -> None:
     put()
 
 
-def list_files(uri: str, suffix: str = "") -> list[str]:
+def list_files(uri: str, suffix: str = "", follow_links: bool = False) -> list[str]:
     """URIs of all files at or below `uri` whose name ends with `suffix`, sorted. Empty where nothing is.
 
     Files and folders below `uri` whose name begins with . or _ are left out: markers, and writes in progress.
+    follow_links: those to local folders, to each folder once (`LinkedFolders`). It is for what is only read; without it
+    they are left out, for who removes what is listed must not come to other places. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
+    if isinstance(fs, LocalFileSystem):
+        links = LinkedFolders(path) if follow_links else None
+        names = sorted(name for name in _local_files(path, links) if name.endswith(suffix))
+        if links is not None and (note := links.note()):
+            logger.warning("%s", note)
+        return names
     names = [name for name in _files_below(fs, path) if name.endswith(suffix)]
-    names = [name for name in names if not _is_hidden(name[len(path) :])]
-    return names if isinstance(fs, LocalFileSystem) else [fs.unstrip_protocol(name) for name in names]
+    return [fs.unstrip_protocol(name) for name in names if not _is_hidden(name[len(path) :])]
+
+
+def _local_files(path: str, links: LinkedFolders | None) -> Iterator[str]:
+    if Path(path).is_dir():
+        yield from _files_in(path, links)
+    elif Path(path).exists():
+        yield path
+
+
+def _files_in(folder: str, links: LinkedFolders | None) -> Iterator[str]:
+    try:
+        folders, files = scan(folder)
+    except FileNotFoundError:  # removed meanwhile
+        return
+    yield from (f"{folder.rstrip('/')}/{name}" for name in files if not is_hidden(name))
+    for name in sorted(name for name in folders if not is_hidden(name)):
+        below, is_link = f"{folder.rstrip('/')}/{name}", folders[name]
+        if not is_link if links is None else links.enters(below, is_link):
+            yield from _files_in(below, links)
+
+
+def is_pattern(uri: str) -> bool:
+    """True where `uri` has wildcards and nothing is called just so. Raises one of STORAGE_ERRORS."""
+    return WILDCARDS.search(uri) is not None and not exists(uri)
+
+
+def files_matching(pattern: str) -> list[str]:
+    """URIs of the files that match `pattern`, and of those below folders that do, sorted.
+
+    Wildcards are a shell's: * and ? for letters of one name, [a-z] for one of several; what begins with . or _ must be
+    named. Raises ConfigurationError for **, and one of STORAGE_ERRORS.
+    """
+    fs, path = resolve(pattern)
+    if "**" in path:
+        raise ConfigurationError(f"{pattern}: there is no **; name the folder, and all that is in it is read")
+    if isinstance(fs, LocalFileSystem):
+        # fsspec's own does not look behind links.
+        found = {name: Path(name).is_dir() for name in glob.glob(path)}  # noqa: PTH207 (of an absolute path)
+    else:
+        found = {name: info["type"] == "directory" for name, info in fs.glob(path, detail=True).items()}
+    files: list[str] = []
+    for name, is_folder in found.items():
+        parts = zip(name.split("/"), path.split("/"), strict=False)
+        if not any(is_hidden(part) and wanted[:1] != part[0] for part, wanted in parts):
+            uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
+            files += list_files(uri, follow_links=True) if is_folder else [uri]
+    return sorted(files)
 
 
 def fetch_folder(uri: str, destination: Path) -> Path:
@@ -443,4 +506,4 @@ def _is_range_of_nothing(error: OSError) -> bool:
 
 
 def _is_hidden(relative: str) -> bool:
-    return any(part.startswith((".", "_")) for part in PurePosixPath(relative.lstrip("/")).parts)
+    return any(is_hidden(part) for part in PurePosixPath(relative.lstrip("/")).parts)

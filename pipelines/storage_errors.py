@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import re
 
 from aiohttp import ClientError
 from botocore.exceptions import (  # type: ignore[import-untyped]
@@ -16,6 +17,9 @@ from pipelines.s3 import UnavailableError, status_of
 #: What reading and writing raise when the storage, not our code, is at fault. The S3 client's errors
 #: (connection, credentials) and its transport's (a cut body, a timeout before Python 3.11) are not OSErrors.
 STORAGE_ERRORS: tuple[type[Exception], ...] = (OSError, BotoCoreError, ClientError, asyncio.TimeoutError)
+
+#: In a path or a URI: begins a pattern, unless something is called just so.
+WILDCARDS = re.compile(r"[*?[]")
 
 #: What the system says where a disk, a quota or a file's largest size is used up; and stores, by code or status.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -53,6 +57,8 @@ def _remedy(error: Exception, uri: str) -> str:
     code = error_code(error)
     if code == "full":
         return "make room or raise the quota, then give the same command again: what is written stays"
+    if code == "missing" and WILDCARDS.search(uri):
+        return "wildcards are not expanded here: name the file, or its folder"
     if "://" not in uri or uri.startswith("file:"):
         return "check the path and its permissions"
     if code == "missing":

@@ -5,6 +5,7 @@ read.
 import hashlib
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class CorrectionConfig:
     output: str
     model: str | None = None  # None: the starter bundle
     label_map: str | None = None  # None: the bundle's own
+    score_scale: float = 1.0  # divides the catalog's scores, which are 0..1 then
     detector: str | None = None  # labels the rows that have no labels
     reference: str | None = None  # None: the catalog's own clean images
     fid: bool = True
@@ -82,6 +84,10 @@ class CorrectionConfig:
             self.batch_size is None or self.batch_size >= 1, f"--batch-size {self.batch_size}: at least 1"
         )
         require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: at least 1")
+        require(
+            0 < self.score_scale < math.inf,
+            f"--score-scale {self.score_scale:g}: above 0, such as 100 for percentages",
+        )
         require(0 <= self.max_failed <= 1, f"--max-failed {self.max_failed:g}: a share from 0 to 1")
         require(0 <= self.max_dropped <= 1, f"--max-dropped {self.max_dropped:g}: a share from 0 to 1")
         if self.actors is not None:
@@ -160,7 +166,8 @@ class Plan:
         """SHA-256 of what decides an output's bytes besides the upload and the model.
 
         The batch size is not part: it may change a pixel by one level, and re-runs must not depend on the
-        machine.
+        machine. Nor is --score-scale: it decides which defects a row has, and these are in the row's own keys, so that
+        another scale re-does the rows to which it gives another meaning, and no others.
         """
         decides = {
             "pixels": PIXEL_VERSION,
@@ -209,7 +216,11 @@ def resolve(config: CorrectionConfig) -> Plan:
         _check_rules(detector, label_map)
     delivery = _resolve_delivery(config, label_map, detector)
     listing = list_catalog(
-        config.catalog, config.limit, labelled=detector is None, fetches=bool(config.allow_uri)
+        config.catalog,
+        config.limit,
+        labelled=detector is None,
+        fetches=bool(config.allow_uri),
+        score_scale=config.score_scale,
     )
     weights, missing = _find_weights(config)
     reference = Reference("none")

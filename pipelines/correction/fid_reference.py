@@ -15,6 +15,8 @@ from pipelines.parquet_units import Unit, list_units, read_unit
 from pipelines.sampling import Sample, Smallest, sample_hash
 
 FLAG = "--reference"
+#: Columns that may stand in a file's path, as in `defect=watermark/part.parquet`.
+_IN_PATH = ("image_id", "defect")
 #: The set of images that serve every defect.
 EVERY_DEFECT = ""
 
@@ -48,10 +50,10 @@ def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) ->
     if uri is None:
         return Reference("the catalog's own clean images")
     storage.check_readable(uri, FLAG)
-    files = storage.list_files(uri, ".npz")
+    files = storage.list_files(uri, ".npz", follow_links=True)
     if files:
         return Reference(f"statistics of {uri}", moments=_read_moments(uri, files, defects))
-    listing = list_units([uri], FLAG, _check)
+    listing = list_units([uri], FLAG, _check, in_path=_IN_PATH)
     smallest: dict[str, Smallest] = {}
     for unit in listing.units:
         for name, key, _ in _rows(unit, images=False):
@@ -75,7 +77,7 @@ def _rows(unit: Unit, images: bool) -> Iterator[tuple[str, str, bytes | None]]:
     """(set, id, image) of every row. Without `image_id`, file and row number stand for it."""
     columns = ("image_id", "defect", "image") if images else ("image_id", "defect")
     # A file with neither id nor defect has nothing to read but the rows' number.
-    for first, table in read_unit(unit, columns):
+    for first, table in read_unit(unit, columns, in_path=_IN_PATH):
         encoded = image_columns(table)[0].to_pylist()
         defects = _texts(table, "defect")
         ids = _texts(table, "image_id")
@@ -99,7 +101,7 @@ def _check(schema: pa.Schema, uri: str) -> None:
     for name in {"image_id", "defect"} & set(schema.names):
         if not is_text(schema.field(name).type):
             raise ConfigurationError(
-                f"{FLAG} {uri}: column {name!r} is {schema.field(name).type}, not string"
+                f"{FLAG} {uri}: column {name!r} is {schema.field(name).type}, not string: cast it to text"
             )
 
 

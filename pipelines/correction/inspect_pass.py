@@ -37,7 +37,7 @@ from pipelines.placement import Placement, on_tasks, tables
 def inspect(listing: Listing, settings: InspectSettings) -> tuple[Inspection, Repeated]:
     """What the catalog's rows need, and its repeated ids.
 
-    Raises ConfigurationError for a row without an id, RunError and what tasks raise.
+    Raises ConfigurationError for a row without an id and for a score outside 0..1, RunError and what tasks raise.
     """
     sources = list(groups(listing.units))
     inspection = Inspection(Survey(settings.sample_size))

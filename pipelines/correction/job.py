@@ -58,6 +58,7 @@ from pipelines.correction.run_record import (
     write_run_report,
 )
 from pipelines.correction.same_bytes import copy_followers, start_claims
+from pipelines.correction.scores import scale_note
 from pipelines.correction.survey import CLEAN
 from pipelines.lock import Lock
 from pipelines.placement import Placement, configure, on_tasks, place, tables
@@ -141,6 +142,7 @@ def inspect(run: Run, known: Any, published: int) -> Repeated:
         detector=plan.detector is not None,
         compare=plan.fid_weights is not None and plan.reference.is_catalog,
         allowed=plan.config.allowed_uris,
+        score_scale=plan.config.score_scale,
     )
     try:
         check_whole(plan.listing.rows, published, plan.config.max_dropped)
@@ -148,6 +150,8 @@ def inspect(run: Run, known: Any, published: int) -> Repeated:
     except ConfigurationError:
         run.folder.begin_attempt()
         raise
+    if note := scale_note(run.inspection.top_score, plan.config.score_scale):
+        logger.warning("%s", note)
     return repeated
 
 
@@ -183,7 +187,7 @@ def _work(run: Run, known: Any, facts: Facts, repeated: Repeated, layers: Layers
     with run.stage("compare"):
         conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
-        read = ReadSettings(plan.label_map, detected, conflicts=conflicts)
+        read = replace(_read_settings(run, detected), conflicts=conflicts)
         _correct(run, known, facts, layers, read, lock)
 
 
@@ -262,9 +266,13 @@ def _survey_detected(run: Run, folder: str) -> None:
             run.inspection.survey.merge(row["sets"])
 
 
+def _read_settings(run: Run, detected: str | None) -> ReadSettings:
+    return ReadSettings(run.plan.label_map, detected, score_scale=run.plan.config.score_scale)
+
+
 def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
     """Look at ids that occur more than once; a reference to `Conflicts`."""
-    config, read = run.plan.config, ReadSettings(run.plan.label_map, detected)
+    config, read = run.plan.config, _read_settings(run, detected)
     settings = LookSettings(
         read, ray.put(repeated.contested), run.folder.at(LOOKED_FOLDER), config.limits, config.allowed_uris
     )

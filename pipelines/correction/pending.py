@@ -34,6 +34,7 @@ from pipelines.correction.row_keys import (
     to_keys,
     work_key,
 )
+from pipelines.correction.scores import check_scores
 from pipelines.correction.survey import CLEAN, SETS, Survey, route_name
 from pipelines.fetch import input_version
 from pipelines.label_map import LabelMap
@@ -73,6 +74,7 @@ WORK = pa.schema(
 INSPECTED = pa.schema(
     [
         ("rows", pa.int64()),
+        ("top_score", pa.float64()),
         ("id_sums", pa.binary()),
         ("sets", SETS),
         ("works", pa.list_(pa.struct(list(WORK)))),
@@ -86,6 +88,7 @@ class InspectSettings:
 
     identity: of model, configuration and output. plan: folder. detector: rows without labels get some later. compare:
     rows without defects are FID's reference, also those that have nothing to do. repeated: known in a second look.
+    score_scale: what the catalog's scores are divided by.
     """
 
     label_map: LabelMap
@@ -97,6 +100,7 @@ class InspectSettings:
     compare: bool = False
     allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
     repeated: "Repeated | ray.ObjectRef[Repeated]" = field(default_factory=Repeated)
+    score_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,13 @@ class Work:
 
 @dataclass
 class Inspection:
-    """What a catalog needs. survey: of the rows that need work, except those that wait for the detector."""
+    """What a catalog needs. survey: of the rows that need work, except those that wait for the detector. top_score: the
+    largest of all rows.
+    """
 
     survey: Survey
     rows: int = 0
+    top_score: float = 0.0
     ids: IdSums = field(default_factory=IdSums)
     works: list[Work] = field(default_factory=list)
 
@@ -154,6 +161,7 @@ class Inspection:
         """Add rows of INSPECTED."""
         for row in inspected.to_pylist():
             self.rows += row["rows"]
+            self.top_score = max(self.top_score, row["top_score"])
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
             self.survey.merge(row["sets"])
             self.works += [Work.from_row(work) for work in row["works"]]
@@ -184,14 +192,17 @@ def groups(units: Iterable[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[pa
 def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
     """One row of INSPECTED of a table of `groups`; writes its file of PLAN.
 
-    Raises ConfigurationError for a row without an id, StorageReadError and StorageWriteError.
+    Raises ConfigurationError for a row without an id and for a score outside 0..1, StorageReadError and
+    StorageWriteError.
     """
     units = Unit.from_table(table)
     (whole,) = joined(units, sum(unit.rows for unit in units))
-    rows = list(read_small_rows(whole))
+    rows = list(read_small_rows(whole, settings.score_scale))
     for number, row in enumerate(rows, whole.first):
         if not row.image_id:
             raise ConfigurationError(f"--catalog {whole.uri}: row {number} has no image_id; give it one")
+    scored = ((row.image_id, row.labels) for row in rows)
+    top_score = check_scores(scored, whole.uri, whole.first, settings.score_scale)
     ids = id_keys(row.image_id or "" for row in rows)
     plan, todo, routes = _plan(whole, rows, ids, settings)
     uri = plan_of(table, settings.plan)
@@ -207,6 +218,7 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
     survey.add(by_route)
     inspected = {
         "rows": len(rows),
+        "top_score": top_score,
         "id_sums": sums.to_bytes(),
         "sets": survey.sets(),
         "works": list(_works(units, uri, rows, todo, routes if settings.compare else [None] * len(rows))),

@@ -17,16 +17,20 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.detected import read_detected
 from pipelines.correction.rows import PURPOSE_COLUMNS
+from pipelines.correction.scores import check_scores, suspicious_row_groups
 from pipelines.parquet_units import Listing, StorageReadError, Unit, list_units, read_unit
-from pipelines.schemas import LABELS
+from pipelines.path_columns import path_columns
 
-#: A row as the catalog has it.
+#: Scores are not rounded to `LABELS`'s float32: 70 of 100 must reach a rule of 0.7 here as in the inspection.
+_SCORED = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
+
+#: A row as the catalog has it, its scores divided.
 IMAGE_ROW = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         ("image", pa.binary()),  # encoded upload; null: fetch `source_uri`
         ("source_uri", pa.string()),
-        ("labels", LABELS),  # null: a detector should have found them, and could not read the image
+        ("labels", _SCORED),  # null: a detector should have found them, and could not read the image
         ("product_type", pa.string()),
     ]
 )
@@ -46,14 +50,21 @@ Labels = list[tuple[str, float | None]]
 
 
 def list_catalog(
-    uris: Sequence[str], limit: int | None = None, labelled: bool = True, fetches: bool = True
+    uris: Sequence[str],
+    limit: int | None = None,
+    labelled: bool = True,
+    fetches: bool = True,
+    score_scale: float = 1.0,
 ) -> Listing:
     """Units of the catalog, checked. Raises ConfigurationError naming file and column (flag --catalog).
 
     labelled: it must have a column of labels; a detector does without. fetches: URIs may be read; if not, some row
-    must have bytes.
+    must have bytes. score_scale: what scores are divided by; one that is outside 0..1 is refused here where a footer
+    tells of it, else where labels are read (`check_scores`).
     """
-    listing = list_units(uris, "--catalog", partial(check_catalog, labelled=labelled), limit)
+    check = partial(check_catalog, labelled=labelled)
+    look = partial(_look_at_scores, scale=score_scale)
+    listing = list_units(uris, "--catalog", check, limit, in_path=_TYPES, look=look)
     if listing.rows and not fetches and not listing.filled_columns & {"image", "image.bytes"}:
         raise ConfigurationError(
             f"--catalog {' '.join(uris)}: no row has image bytes, and no uri may be read; name the places that may be "
@@ -62,12 +73,20 @@ def list_catalog(
     return listing
 
 
+def _look_at_scores(uri: str, metadata: pq.FileMetaData, scale: float) -> None:
+    for group, first, rows in suspicious_row_groups(metadata, scale):
+        for _, table in _read(Unit(uri, (group,), 0, first, rows), LABEL_COLUMNS):
+            ids = _strings(table, "image_id").to_pylist()
+            check_scores(zip(ids, read_labels(table, scale), strict=True), uri, first, scale)
+            first += table.num_rows
+
+
 def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
     """Raise ConfigurationError, with every complaint at once, unless `schema` is a catalog's."""
     names = set(schema.names)
     complaints = [
-        f"column {name!r} is {schema.field(name).type}, not {wanted}"
-        for name, (accepts, wanted) in _TYPES.items()
+        f"column {name!r} is {schema.field(name).type}, not {wanted} ({remedy})"
+        for name, (accepts, wanted, remedy) in _TYPES.items()
         if schema.names.count(name) == 1 and not accepts(schema.field(name).type)
     ]
     complaints += [
@@ -83,17 +102,23 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
         complaints.append(
             "there is neither 'labels' (list<struct<label, score>>) nor 'label' (string); --detector finds them"
         )
+    if "labels" in names and (told := path_columns(uri, ("label",)).get("label")) is not None:
+        complaints.append(
+            f"the file has 'labels', and its path says label={told}; leave one out, or rename the folder"
+        )
     if complaints:
-        raise ConfigurationError(f"--catalog {uri}: {'; '.join(complaints)}")
+        raise ConfigurationError(
+            f"--catalog {uri}: {'; '.join(complaints)}; its columns are {', '.join(schema.names)}"
+        )
 
 
-def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None) -> Iterator[pa.Table]:
+def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None, scale: float = 1.0) -> Iterator[pa.Table]:
     """Tables of IMAGE_ROW of all rows of one unit, READ_ROWS rows each.
 
     detected: labels for those rows that have none, see `detected.read_detected`; where these are null, too, they stay
-    null. None: rows without labels have an empty list.
+    null. None: rows without labels have an empty list. scale: what the catalog's own scores are divided by.
     """
-    for first, table in read_unit(unit, ALL_COLUMNS):
+    for first, table in _read(unit, ALL_COLUMNS):
         image, path = image_columns(table)
         source = _strings(table, "uri")
         columns = {
@@ -103,9 +128,9 @@ def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None) -> Iterator[p
             "labels": pa.array(
                 [
                     None if labels is None else _label_structs(labels)
-                    for labels in _merged(table, detected, first - unit.first)
+                    for labels in _merged(table, detected, first - unit.first, scale)
                 ],
-                LABELS,
+                _SCORED,
             ),
             "product_type": _strings(table, "product_type"),
         }
@@ -123,15 +148,15 @@ class SmallRow(NamedTuple):
     sha256: str | None
 
 
-def read_small_rows(unit: Unit) -> Iterator[SmallRow]:
-    """All rows of one unit, without reading an image."""
-    for _, table in read_unit(unit, _SMALL_COLUMNS, _SMALL_STEP):
+def read_small_rows(unit: Unit, scale: float = 1.0) -> Iterator[SmallRow]:
+    """All rows of one unit, without reading an image; their scores divided by `scale`."""
+    for _, table in _read(unit, _SMALL_COLUMNS, _SMALL_STEP):
         uri = _strings(table, "uri")
         if "image" in table.column_names:
             uri = pc.coalesce(uri, pc.struct_field(table.column("image"), "path").cast(pa.string()))
         columns = (
             _strings(table, "image_id").to_pylist(),
-            read_labels(table),
+            read_labels(table, scale),
             _strings(table, "product_type").to_pylist(),
             unlabelled(table),
             uri.to_pylist(),
@@ -175,7 +200,7 @@ class UnlabelledRow(NamedTuple):
 
 def read_unlabelled(unit: Unit) -> Iterator[list[UnlabelledRow]]:
     """Lists of all rows of one unit, READ_ROWS each."""
-    for _, table in read_unit(unit, ALL_COLUMNS):
+    for _, table in _read(unit, ALL_COLUMNS):
         image, path = image_columns(table)
         uri = _strings(table, "uri")
         columns = (
@@ -198,45 +223,54 @@ def unlabelled(table: pa.Table) -> list[bool]:
 
 def count_unlabelled(units: Iterable[Unit]) -> int:
     """How many rows have no labels."""
-    return sum(sum(unlabelled(table)) for unit in units for _, table in read_unit(unit, LABEL_COLUMNS))
+    return sum(sum(unlabelled(table)) for unit in units for _, table in _read(unit, LABEL_COLUMNS))
 
 
 def read_label_rows(
-    unit: Unit, detected: str | None = None
+    unit: Unit, detected: str | None = None, scale: float = 1.0
 ) -> Iterator[tuple[str | None, Labels, str | None]]:
     """(image_id, labels, product_type) of one unit's rows, without reading an image.
 
-    detected: the folder where `detect` left the labels of rows that have none, or None.
+    detected: the folder where `detect` left the labels of rows that have none, or None. scale: what the catalog's own
+    scores are divided by.
     """
     found = None if detected is None else read_detected(detected, unit)
-    for first, table in read_unit(unit, LABEL_COLUMNS):
+    for first, table in _read(unit, LABEL_COLUMNS):
         yield from zip(
             _strings(table, "image_id").to_pylist(),
-            (labels or [] for labels in _merged(table, found, first - unit.first)),
+            (labels or [] for labels in _merged(table, found, first - unit.first, scale)),
             _strings(table, "product_type").to_pylist(),
             strict=True,
         )
 
 
-def read_labels(table: pa.Table) -> list[Labels]:
-    """Each row's labels. A null list is an empty one, a null label none; a plain `label` has no score."""
+def read_labels(table: pa.Table, scale: float = 1.0) -> list[Labels]:
+    """Each row's labels, their scores divided by `scale`. A null list is an empty one, a null label none; a plain
+    `label` has no score.
+    """
     if "labels" not in table.column_names and "label" not in table.column_names:
         return [[] for _ in range(table.num_rows)]
     if "labels" not in table.column_names:
         return [[] if label is None else [(label, None)] for label in _strings(table, "label").to_pylist()]
-    return _label_lists(table.column("labels"))
+    return _label_lists(table.column("labels"), scale)
 
 
-def _label_lists(column: pa.ChunkedArray) -> list[Labels]:
+def _label_lists(column: pa.ChunkedArray, scale: float = 1.0) -> list[Labels]:
     return [
-        [(item["label"], item.get("score")) for item in labels or () if item and item["label"] is not None]
+        [
+            (item["label"], None if (score := item.get("score")) is None else score / scale)
+            for item in labels or ()
+            if item and item["label"] is not None
+        ]
         for labels in column.to_pylist()
     ]
 
 
-def _merged(table: pa.Table, detected: pa.ChunkedArray | None, start: int) -> list[Labels | None]:
+def _merged(
+    table: pa.Table, detected: pa.ChunkedArray | None, start: int, scale: float
+) -> list[Labels | None]:
     """The table's labels, and where it has none those of `detected` from row `start` on; None where that is null."""
-    own: list[Labels | None] = [*read_labels(table)]
+    own: list[Labels | None] = [*read_labels(table, scale)]
     if detected is None:
         return own
     part = detected.slice(start, table.num_rows)
@@ -304,15 +338,33 @@ def _is_labels(kind: pa.DataType) -> bool:
     )
 
 
+_AS_TEXT = "cast it to text"
+#: Columns: what is accepted, how messages call that, and the remedy. Text may also stand in a file's path.
 _TYPES = {
-    "image_id": (lambda kind: is_text(kind) and not pa.types.is_null(kind), "string"),
-    "image": (is_image, "binary or struct<bytes: binary, path: string>"),
-    "uri": (is_text, "string"),
-    "labels": (_is_labels, "list<struct<label: string, score: float>>"),
-    "label": (is_text, "string"),
-    "product_type": (is_text, "string"),
-    "sha256": (is_text, "string"),
+    "image_id": (
+        lambda kind: is_text(kind) and not pa.types.is_null(kind),
+        "string",
+        "cast it to text, as the manifest shall have it",
+    ),
+    "image": (
+        is_image,
+        "binary or struct<bytes: binary, path: string>",
+        "files as they were uploaded; where they are goes into 'uri'",
+    ),
+    "uri": (is_text, "string", _AS_TEXT),
+    "labels": (
+        _is_labels,
+        "list<struct<label: string, score: float>>",
+        "one label without a score goes into 'label', as text",
+    ),
+    "label": (is_text, "string", _AS_TEXT),
+    "product_type": (is_text, "string", _AS_TEXT),
+    "sha256": (is_text, "string", "write it as text, hexadecimal"),
 }
+
+
+def _read(unit: Unit, columns: Sequence[str], step: int | None = None) -> Iterator[tuple[int, pa.Table]]:
+    return read_unit(unit, columns, step, in_path=_TYPES)
 
 
 def _strings(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:

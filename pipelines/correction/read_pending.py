@@ -33,13 +33,15 @@ SURVEYED = pa.schema([("sets", SETS)])
 @dataclass(frozen=True)
 class ReadSettings:
     """What reading needs to know. detected: the folder where `detect` left the labels of rows that have none, or None.
-    compare: images without defects that are FID's reference. conflicts: ids whose rows fail.
+    compare: images without defects that are FID's reference. conflicts: ids whose rows fail. score_scale: what the
+    catalog's scores are divided by.
     """
 
     label_map: LabelMap
     detected: str | None = None
     compare: Sample = field(default_factory=lambda: Sample({}))
     conflicts: "Conflicts | ray.ObjectRef[Conflicts]" = field(default_factory=Conflicts)
+    score_scale: float = 1.0
 
 
 def read_works(table: pa.Table, settings: ReadSettings) -> Iterator[pa.Table]:
@@ -54,7 +56,7 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
     pending = is_pending(plan)
     conflicts = fetched(settings.conflicts)
     start = 0
-    for rows in read_rows(work.unit, _detected(work, settings)):
+    for rows in read_rows(work.unit, _detected(work, settings), settings.score_scale):
         part = slice(start, start + rows.num_rows)
         start = part.stop
         wanted = pending[part] | _compared(rows, pending[part], settings)

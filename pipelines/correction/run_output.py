@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from model.errors import ConfigurationError
@@ -21,7 +22,7 @@ def check_output(output: str, catalogs: tuple[str, ...]) -> None:
     Writes nothing.
     """
     for catalog in catalogs:
-        if f"{output}/".startswith(f"{catalog.rstrip('/')}/"):
+        if f"{output}/".startswith(f"{catalog.rstrip('/')}/") or _is_matched(output, catalog):
             raise ConfigurationError(
                 f"{_FLAG} {output}: lies inside --catalog {catalog}, whose next reading would find the manifest; "
                 "choose a folder outside"
@@ -37,6 +38,12 @@ def check_output(output: str, catalogs: tuple[str, ...]) -> None:
         fs, path = storage.resolve(output)
         if fs.isfile(path):
             raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
+
+
+def _is_matched(output: str, pattern: str) -> bool:
+    """Whether `pattern`, as of `storage.files_matching`, means `output` or a folder above it."""
+    names, wanted = output.split("/"), pattern.rstrip("/").split("/")
+    return len(names) >= len(wanted) and all(map(fnmatchcase, names, wanted))
 
 
 def check_whole(rows: int, published: int, max_dropped: float) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.correction.read_catalog import read_label_rows
+from pipelines.correction.scores import check_scores
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Unit
 from pipelines.sampling import Sample, Smallest, sample_hash
@@ -69,11 +70,13 @@ def route_name(defects: tuple[str, ...], unknown: tuple[str, ...]) -> str:
     return defects[0] if defects else UNKNOWN if unknown else CLEAN
 
 
-def count_routes(units: Iterable[Unit], label_map: LabelMap) -> dict[str, int]:
-    """Rows of each route."""
+def count_routes(units: Iterable[Unit], label_map: LabelMap, score_scale: float = 1.0) -> dict[str, int]:
+    """Rows of each route. Raises ConfigurationError for a score outside 0..1 (see `check_scores`)."""
     counts: Counter[str] = Counter()
     for unit in units:
-        for _, labels, product_type in read_label_rows(unit):
+        rows = list(read_label_rows(unit, scale=score_scale))
+        check_scores((row[:2] for row in rows), unit.uri, unit.first, score_scale)
+        for _, labels, product_type in rows:
             route = label_map.route(labels, product_type)
             counts[route_name(route.defects, route.unknown)] += 1
     return dict(counts)

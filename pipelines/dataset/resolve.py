@@ -18,6 +18,7 @@ from pipelines.decode import ImageError
 from pipelines.decode_process import decode_image_apart
 from pipelines.encode import encode_image
 from pipelines.fetch import read_image
+from pipelines.file_uris import is_file_uri
 
 #: Entries whose files are fetched ahead. Each may hold some images of up to 32 MB.
 FETCH_THREADS = 8
@@ -128,7 +129,7 @@ def _whole(place: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | 
 
 def beside(table: str, uri: str) -> str:
     """`uri` as a row of the file `table` means it: relative to the folder that the file is in."""
-    if "://" in uri or uri.startswith("/"):
+    if "://" in uri or uri.startswith("/") or is_file_uri(uri):
         return uri
     scheme, separator, path = table.rpartition("://")
     return scheme + separator + posixpath.normpath(posixpath.join(posixpath.dirname(path), uri))

@@ -56,7 +56,7 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
     syntheses: dict[str, str] = {}
     for uri in uris:
         with storage.as_configuration_error(uri, "--data", "read"):
-            found = storage.list_files(storage.join(uri, "shards"), ".parquet")
+            found = storage.list_files(storage.join(uri, "shards"), ".parquet", follow_links=True)
         if not found:
             raise ConfigurationError(
                 f"--data {uri}: no shards/*.parquet there; make them with jobs/prepare_dataset.py"

@@ -12,6 +12,7 @@ import ray
 
 from jobs import command
 from jobs.correct_catalog import main, parser, summary
+from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.config import CorrectionConfig, resolve
 from pipelines.correction.pending import Inspection
 from pipelines.correction.run_record import Run
@@ -19,6 +20,7 @@ from pipelines.correction.survey import Survey
 from pipelines.correction.totals import Totals, summarise
 from pipelines.label_map import LabelMap
 from pipelines.placement import Placement
+from pipelines.schemas import CATALOG
 from tests.catalogs import row, rows, write_bundle, write_catalog
 
 
@@ -50,6 +52,13 @@ WRONG_FLAGS = {
     "empty prefix": ["--allow-uri", ""],
     "no time to decode": ["--max-decode-seconds", "0"],
     "contradiction": ["--device", "cpu", "--gpus-per-actor", "1"],
+    "no scale": ["--score-scale", "0"],
+}
+
+
+WRONG_ROWS = {
+    "uris that may not be read": row("a", "watermark", uri="s3://shop/a.jpg"),
+    "scores of 100": row("a", labels=[{"label": "watermark", "score": 12}]),
 }
 
 
@@ -64,9 +73,9 @@ def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
         table = pa.table([pa.array(column) for column in columns], ["image_id", "uri", "uri", "label"])
         pq.write_table(table, folder / "catalog" / "b.parquet")
         return arguments
-    if case == "uris that may not be read":
+    if case in WRONG_ROWS:
         (folder / "catalog" / "a.parquet").unlink()
-        write_catalog(folder / "catalog" / "b.parquet", [row("a", "watermark", uri="s3://shop/a.jpg")])
+        write_catalog(folder / "catalog" / "b.parquet", [WRONG_ROWS[case]])
         return arguments
     if case == "invalid label map":
         (folder / "map.yaml").write_text("version: 1\ngroups: {background: zero}\n")
@@ -97,6 +106,11 @@ def prepare_wrong(case: str, arguments: list[str], folder: Path) -> list[str]:
         ("wrong prefix", "--allow-uri"),
         ("empty prefix", "--allow-uri"),
         ("no time to decode", "--max-decode-seconds"),
+        ("no scale", "--score-scale"),
+        (
+            "scores of 100",
+            "row 0 ('a') has label 'watermark' with score 12; scores are 0 to 1: divide them, with --score-scale 100",
+        ),
         ("invalid label map", "map.yaml"),
         ("missing catalog", "--catalog"),
         ("missing bundle", "--model"),
@@ -173,6 +187,54 @@ def test_relative_paths_become_absolute_for_workers_elsewhere(
     assert main([*relative, "--dry-run"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["catalog"], shown["output"]) == ([str(tmp_path / "catalog")], str(tmp_path / "out"))
+
+
+def test_a_dry_run_shows_the_scale_and_what_it_makes_of_the_scores(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = [
+        row(f"i{score}", labels=[{"label": "watermark", "score": score}]) for score in (12, 17, 50, 99)
+    ]
+    write_catalog(tmp_path / "catalog" / "a.parquet", catalog)
+    assert main([*arguments, "--score-scale", "100", "--dry-run"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["score_scale"] == 100
+    assert shown["plan"]["rows_by_route"] == {"no defect": 2, "watermark": 2}
+    write_catalog(
+        tmp_path / "catalog" / "a.parquet", [row("a", labels=[{"label": "x", "score": float("nan")}])]
+    )
+    with pytest.raises(command.ConfigurationError, match=r"row 0 \('a'\) .*score nan.*null"):
+        main([*arguments, "--dry-run"])
+
+
+def test_rules_for_product_types_see_those_that_stand_in_the_path(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = LabelMap.default().to_yaml().replace("watermark, min", "watermark, product_types: [shirt], min")
+    (tmp_path / "map.yaml").write_text(text)
+    schema = CATALOG.remove(CATALOG.get_field_index("product_type"))
+    for kind in ("shirt", "mug"):
+        place = tmp_path / "parts" / f"product_type={kind}" / "day=1" / "a.pq"
+        write_catalog(place, [row(f"{kind} {n}", "watermark") for n in range(2)], schema=schema)
+    for catalog in ("parts", "parts/product_type=*/*"):
+        where = replaced(arguments, "--catalog", str(tmp_path / catalog))
+        assert main([*where, "--label-map", str(tmp_path / "map.yaml"), "--dry-run"]) == 0
+        shown = json.loads(capsys.readouterr().out)["plan"]
+        assert (shown["rows"], shown["rows_by_route"]) == (4, {"watermark": 2, "no defect": 2})
+
+
+def test_a_place_that_may_be_read_is_a_path_or_a_uri(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my photos").mkdir()
+    uris = [(tmp_path / "my photos").as_uri(), f"file:{tmp_path}/my%20photos"]
+    flags = [text for uri in ("my photos", *uris) for text in ("--allow-uri", uri)]
+    assert main([*arguments, *flags, "--dry-run"]) == 0
+    prefixes = json.loads(capsys.readouterr().out)["allow_uri"]
+    assert prefixes == [str(tmp_path / "my photos"), *uris]
+    for prefix in prefixes:
+        assert AllowedUris((prefix,)).find(f"{uris[0]}/a%20b.jpg") == f"{tmp_path}/my photos/a b.jpg"
 
 
 def test_the_help_explains_outputs_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -231,6 +231,14 @@ def test_overwriting_never_removes_the_input(tmp_path: Path) -> None:
     assert table.exists()
 
 
+def test_a_file_uri_into_the_output_is_seen_through_its_percent_signs(tmp_path: Path) -> None:
+    output = tmp_path / "my out"
+    table = pa.table({"image_id": ["a"], "uri": [(output / "shards" / "a.jpg").as_uri()]})
+    pq.write_table(table, tmp_path / "photos.parquet")
+    with pytest.raises(ConfigurationError, match="lies where this job writes"):
+        main(["--photos", str(tmp_path / "photos.parquet"), "--output", str(output)])
+
+
 def test_an_output_inside_the_input_is_refused_because_the_next_run_would_read_it(tmp_path: Path) -> None:
     write_table(tmp_path / "photos.parquet", [record()])
     with pytest.raises(ConfigurationError, match=r"--photos: .* lies where this job writes"):

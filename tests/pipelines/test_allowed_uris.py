@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -141,6 +142,35 @@ def test_local_files_are_where_their_links_lead(tmp_path: Path) -> None:
     assert AllowedUris((str(tmp_path / "link"),)).find(str(photos / "a.jpg")) == str(photos / "a.jpg")
 
 
+def test_file_uris_are_percent_decoded_before_they_are_compared(tmp_path: Path) -> None:
+    photos, secrets = tmp_path / "my photos", tmp_path / "secrets"
+    for folder in (photos, secrets):
+        folder.mkdir()
+        (folder / "a b.jpg").write_bytes(b"x")
+    for prefix in (photos.as_uri(), f"file://localhost{photos}/", str(photos)):
+        allowed = AllowedUris((prefix,))
+        assert allowed.find((photos / "a b.jpg").as_uri()) == str(photos / "a b.jpg")
+        assert allowed.find(f"{photos}/a%20b.jpg") == str(photos / "a%20b.jpg")
+        for way in ("../secrets", "%2e%2e/secrets", "%2E%2E%2Fsecrets", "..%2fsecrets"):
+            assert code(f"{photos.as_uri()}/{way}/a%20b.jpg", allowed) == "uri_not_allowed", way
+        for byte in ("%00", "%0A", "%5C"):
+            assert code(f"{photos.as_uri()}/a{byte}b.jpg", allowed) == "uri_not_allowed", byte
+    assert code(photos.as_uri(), AllowedUris((str(tmp_path / "my%20photos"),))) == "uri_not_allowed"
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["a", "..", "%2e", "photos", "secrets", "%2e%2e", "%2f", "out", "//"]), max_size=8
+    )
+)
+def test_no_file_uri_leaves_its_folder(parts: list[str]) -> None:
+    allowed = AllowedUris(("file:///srv/photos",))
+    uri = "file:///srv/photos/" + "/".join(parts)
+    real = os.path.realpath(unquote(uri.removeprefix("file://")))
+    assert (code(uri, allowed) is None) == (real == "/srv/photos" or real.startswith("/srv/photos/"))
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "..", ".", "photos", "secrets", "%2e%2e", "out", "//"]), max_size=8))
 def test_no_local_path_leaves_its_folder(parts: list[str]) -> None:
@@ -161,6 +191,7 @@ def test_no_local_path_leaves_its_folder(parts: list[str]) -> None:
             "a::b",
             "https://u:p@host/",
             "file://host/a",
+            "file:///a%00b",
             "s3://",
         ),
         *("https://host/get?user=7", "HTTP://host/a#b"),  # any other query would be allowed as well

@@ -41,6 +41,19 @@ def test_what_is_missing_says_so(folder: str) -> None:
     assert code(storage.join(folder, "absent.jpg")) == "missing"
 
 
+def test_a_file_uri_is_percent_decoded_and_a_path_is_not(tmp_path: Path) -> None:
+    photo, literal = tmp_path / "my photo.jpg", tmp_path / "my%20photo.jpg"
+    photo.write_bytes(b"photo")
+    allowed = AllowedUris((tmp_path.as_uri(),))
+    for uri in (photo.as_uri(), f"file://localhost{photo}"):
+        assert read_image(uri) == fetch.read_upload(uri, allowed) == b"photo"
+        assert fetch.input_version(uri, allowed) == storage.version(str(photo))
+    assert code(str(literal)) == "missing"
+    literal.write_bytes(b"literal")
+    assert read_image(str(literal)) == fetch.read_upload(str(literal), allowed) == b"literal"
+    assert read_image(photo.as_uri()) == b"photo"
+
+
 def test_a_missing_bucket_is_missing(s3_server: str) -> None:
     assert code("s3://no-such-bucket/a.jpg") == "missing"
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
-from pipelines import parquet_units
+from pipelines import parquet_units, storage
 from pipelines.parquet_units import READ_ROWS, StorageReadError, Unit, joined, list_units, read_unit
 
 
@@ -128,6 +128,95 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match=r"--catalog: no .parquet file at .*empty"):
         list_units([str(tmp_path / "empty")], "--catalog", accept)
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "new") if request.param == "local" else request.getfixturevalue("s3_folder")
+
+
+def put(folder: str, *names: str) -> None:
+    """Files with one row, its number the file's place in `names`; `.txt` files are no parquet."""
+    for number, name in enumerate(names):
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table({"n": [number]}), buffer)
+        content = b"text" if name.endswith(".txt") else buffer.getvalue().to_pybytes()
+        storage.write_bytes(storage.join(folder, name), content)
+
+
+def found(*uris: str) -> list[int]:
+    return sorted(numbers(list_units(uris, "--catalog", accept).units))
+
+
+def test_files_are_named_by_patterns_folders_and_themselves(folder: str) -> None:
+    put(
+        folder,
+        "day 1/a.parquet",
+        "day 1/b.PQ",
+        "day 2/x=1/c.parquet",
+        "day 2/d.txt",
+        "_old/e.parquet",
+        "day 1/_f.pq",
+    )
+    put(storage.join(folder, "odd"), "[a]*.parquet", "a.parquet", "000000_0")
+    for pattern, numbers_there in {
+        "day*": [0, 1, 2],
+        "day ?/*.parquet": [0],
+        "day [12]/*": [0, 1, 2],
+        "day*/": [0, 1, 2],
+        "*/x=1/*.parquet": [2],
+        "d*/[!a]*": [1, 2],
+        "odd/[a]*.parquet": [0],  # a file of this very name
+        "odd/[ab]*.parquet": [1],
+        "odd/000000_0": [2],  # whatever its name: it is the one that is meant
+        "_o*/*.parquet": [4],
+        "*": [0, 0, 1, 1, 2],
+    }.items():
+        assert found(storage.join(folder, pattern) + "/" * pattern.endswith("/")) == numbers_there, pattern
+    assert found(storage.join(folder, "day 1/a*"), storage.join(folder, "day 2")) == [0, 2]
+    for pattern, told in {
+        "night*/*.parquet": "nothing matches",
+        "day*/*.txt": r"no .parquet file .*d.txt",
+        "**/*.parquet": "name the folder",
+        "day 1/a*' '": "nothing matches",
+    }.items():
+        with pytest.raises(ConfigurationError, match=f"--catalog.*{told}"):
+            found(storage.join(folder, pattern))
+
+
+def test_a_pattern_follows_links(tmp_path: Path) -> None:
+    put(str(tmp_path), "all/day 1/a.parquet", "elsewhere/b.parquet")
+    (tmp_path / "all" / "day 2").symlink_to(tmp_path / "elsewhere")
+    assert found(f"{tmp_path}/all/day*/*.parquet") == found(f"{tmp_path}/all/*") == [0, 1]
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    put(str(tmp_path), "a.parquet", "b.txt", "c.txt")
+    assert found(str(tmp_path)) == [0]
+    assert "--catalog: 2 files are not read" in caplog.text
+    assert "b.txt" in caplog.text
+    (tmp_path / "a.parquet").unlink()
+    with pytest.raises(ConfigurationError, match=r"no .parquet file at .*2 others, such as .*b.txt.*\.pq"):
+        found(str(tmp_path))
+
+
+def test_columns_may_stand_in_the_path(tmp_path: Path) -> None:
+    put(str(tmp_path), "colour=red/a.parquet", "colour=green/b.parquet")
+
+    def check(schema: pa.Schema, uri: str) -> None:
+        assert schema.names == ["n", "colour"]
+
+    units = list_units([str(tmp_path)], "--catalog", check, in_path=("colour", "n")).units
+    columns = ("colour", "n")
+    rows = [
+        row for unit in units for _, t in read_unit(unit, columns, in_path=columns) for row in t.to_pylist()
+    ]
+    assert rows == [{"n": 1, "colour": "green"}, {"n": 0, "colour": "red"}]
+    # Nothing of the file itself is asked for.
+    only = [t.to_pylist() for unit in units for _, t in read_unit(unit, ["colour"], in_path=columns)]
+    assert only == [[{"colour": "green"}], [{"colour": "red"}]]
+    assert [t.column_names for unit in units for _, t in read_unit(unit, columns)] == [["n"], ["n"]]
 
 
 def test_a_file_that_vanished_is_no_rows_failure(tmp_path: Path) -> None:

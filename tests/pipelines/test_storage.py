@@ -142,6 +142,13 @@ def test_a_missing_path_is_named_with_its_flag(folder: str) -> None:
     assert "absent: it does not exist" in message
 
 
+def test_wildcards_that_nobody_expands_are_told(tmp_path: Path) -> None:
+    message = complaint(storage.check_readable, str(tmp_path / "*.parquet"))
+    assert "it does not exist; wildcards are not expanded here: name the file, or its folder" in message
+    (tmp_path / "a[1].parquet").touch()
+    storage.check_readable(str(tmp_path / "a[1].parquet"), "--photos")
+
+
 def test_a_missing_bucket_is_a_configuration_error(s3_server: str) -> None:
     for check in (storage.check_readable, storage.check_writable):
         assert "check the bucket" in complaint(check, "s3://no-such-bucket/folder")
@@ -212,10 +219,24 @@ def test_local_uris_become_absolute_and_others_stay(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert storage.absolute("some/folder") == str(tmp_path / "some" / "folder")
     assert storage.absolute(f"file://{tmp_path}/x") == str(tmp_path / "x")
+    assert storage.absolute(f"file://localhost{tmp_path}/x%20y/") == str(tmp_path / "x y")
     assert storage.absolute("~/x") == str(Path.home() / "x")
     assert storage.absolute("memory://a/b") == storage.absolute("memory://a/b/") == "memory://a/b"
     assert storage.is_local("x")
     assert not storage.is_local("memory://a")
+
+
+def test_file_uris_are_percent_decoded_and_paths_are_not(tmp_path: Path) -> None:
+    for name in ("my photo::1.jpg", "my%20photo::1.jpg"):
+        (tmp_path / name).write_text(name)
+        assert storage.read_bytes((tmp_path / name).as_uri()) == name.encode()
+        assert storage.version((tmp_path / name).as_uri()) == storage.version(str(tmp_path / name))
+        assert storage.is_local((tmp_path / name).as_uri())
+    assert storage.read_bytes(f"FILE:{tmp_path}/my%20photo::1.jpg") == b"my photo::1.jpg"
+    plain = tmp_path / "a%20b.jpg"
+    storage.write_bytes(str(plain), b"plain")
+    assert plain.read_bytes() == storage.read_bytes(str(plain)) == b"plain"
+    assert "this machine" in complaint(storage.check_readable, "file://server/photo.jpg")
 
 
 @given(st.lists(st.text("ab/", min_size=1, max_size=4), min_size=1, max_size=4))

@@ -2,8 +2,9 @@
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +17,12 @@ from pipelines.ahead import map_ahead
 from pipelines.dataset.readers.walk import is_image, stem, walk
 from pipelines.dataset.records import Locator
 from pipelines.dataset.resolve import beside
+from pipelines.parquet_units import PARQUET_SUFFIXES
+from pipelines.path_columns import disagreement, path_columns
 
-SUFFIXES = (".parquet", ".csv")
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (*PARQUET_SUFFIXES, ".csv")
 _CSV_FAULTS: tuple[type[Exception], ...] = (csv.Error, UnicodeDecodeError, *storage.STORAGE_ERRORS)
 #: Rows of small columns in memory at a time.
 _ROWS = 4096
@@ -95,7 +100,7 @@ class TableFile:
 
     @property
     def is_parquet(self) -> bool:
-        return self.uri.lower().endswith(".parquet")
+        return self.uri.lower().endswith(PARQUET_SUFFIXES)
 
     @cached_property
     def _footer(self) -> tuple[pa.Schema, int, str | None]:
@@ -127,19 +132,31 @@ class TableFile:
 
     @property
     def names(self) -> list[str]:
-        """The file's own column names."""
+        """The names of the file's columns, and of those in its path."""
+        return [*self._own, *(name for name in self._in_path if name not in self._own)]
+
+    @property
+    def _own(self) -> list[str]:
         return list(self._footer[0].names) if self.is_parquet else self._header
 
+    @cached_property
+    def _in_path(self) -> dict[str, str | None]:
+        """What stands in the file's path of the columns of text, by the names in the files."""
+        return path_columns(self.uri, {self.columns.called(column) for column in self.columns.text})
+
     def present(self, columns: Sequence[str]) -> list[str]:
-        """Those of `columns` that the file has."""
+        """Those of `columns` that the file, or its path, has."""
         return [column for column in columns if self.columns.called(column) in self.names]
+
+    def _in_file(self, columns: Sequence[str]) -> list[str]:
+        return [column for column in columns if self.columns.called(column) in self._own]
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Columns of encoded bytes."""
         if not self.is_parquet:
             return ()
-        return tuple(c for c in self.present(self.columns.images) if not _is_text(self._kind(c)))
+        return tuple(c for c in self._in_file(self.columns.images) if not _is_text(self._kind(c)))
 
     @property
     def structs(self) -> tuple[str, ...]:
@@ -164,7 +181,7 @@ class TableFile:
         ]
         if not self.is_parquet:
             return found
-        for column in self.present((*self.columns.text, *self.columns.images)):
+        for column in self._in_file((*self.columns.text, *self.columns.images)):
             kind = self._kind(column)
             is_fit = (
                 _is_text(kind)
@@ -177,14 +194,30 @@ class TableFile:
         return found
 
     def rows(self) -> Iterator[Row]:
-        """All rows. Raises ConfigurationError where the file cannot be read to its end, or text is not UTF-8."""
-        return self._parquet_rows() if self.is_parquet else self._csv_rows()
+        """All rows. Raises ConfigurationError where the file cannot be read to its end, text is not UTF-8, or a row and
+        the file's path disagree.
+        """
+        rows = self._parquet_rows() if self.is_parquet else self._csv_rows()
+        return map(self._with_path, rows) if self._in_path else rows
+
+    def _with_path(self, row: Row) -> Row:
+        values = dict(row.values)
+        for column in self.columns.text:
+            called = self.columns.called(column)
+            if called not in self._in_path:
+                continue
+            value = self._in_path[called]
+            if called in self._own and values.get(column) != value:
+                raise disagreement(f"{self.flag} {row.place}", called, values.get(column), value)
+            if value is not None:
+                values[column] = value
+        return replace(row, values=values)
 
     def _parquet_rows(self) -> Iterator[Row]:
         cells = self.cells
         structs = {f"{column}.path": self.columns.called(column) for column in self.structs}
-        texts = self.present(self.columns.text)
-        texts += [column for column in self.present(self.columns.images) if column not in cells]
+        texts = self._in_file(self.columns.text)
+        texts += [column for column in self._in_file(self.columns.images) if column not in cells]
         called = {column: self.columns.called(column) for column in texts}
         leaves = [*called.values(), *(f"{name}.path" for name in structs.values())]
         filesystem, path = storage.arrow_filesystem(self.uri)
@@ -217,7 +250,7 @@ class TableFile:
         return frozenset(full)
 
     def _csv_rows(self) -> Iterator[Row]:
-        wanted = self.present((*self.columns.text, *self.columns.images))
+        wanted = self._in_file((*self.columns.text, *self.columns.images))
         places = {column: self._header.index(self.columns.called(column)) for column in wanted}
         records = self._csv_records()
         next(records)
@@ -262,7 +295,9 @@ def open_tables(uri: str, columns: Columns, flag: str) -> list[TableFile]:
         for file, relative in table_files(storage.absolute(uri), flag)
     ]
     if not tables:
-        raise ConfigurationError(f"{flag}: no {' or '.join(SUFFIXES)} file at {uri}")
+        raise ConfigurationError(
+            f"{flag}: no {', '.join(PARQUET_SUFFIXES)} or .csv file at {uri}; a table's name says what it is"
+        )
     for table, complaints in map_ahead(TableFile.complaints, tables):  # reads footers: each waits for storage
         if complaints:
             raise unfit(table, complaints)
@@ -290,7 +325,7 @@ def table_files(uri: str, flag: str) -> Iterator[tuple[str, str]]:
         if is_table(uri):
             yield uri, stem(uri.rpartition("/")[2])
         return
-    for folder in walk(uri, flag):
+    for folder in walk(uri, flag, logger.warning):
         for name in folder.files:
             if is_table(name):
                 yield storage.join(uri, folder.key(name)), stem(folder.key(name))

@@ -1,8 +1,6 @@
 """Trees of images, folder by folder: only one folder's names are in memory."""
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fsspec import AbstractFileSystem
@@ -12,6 +10,7 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.dataset.readers.base import Counted, Notes
 from pipelines.fetch import SCHEMES
+from pipelines.linked_folders import LinkedFolders, is_hidden, scan
 
 #: What counts as an image by its name. Those that are not decoded are listed too: each is an error with a code in the
 #: report, where left out it would go unnoticed.
@@ -32,7 +31,7 @@ class Folder(NamedTuple):
 
 def check_folder(uri: str, flag: str) -> None:
     """Raise ConfigurationError, naming `flag`, unless `uri` is a folder that can be read, of local files or s3://."""
-    scheme = uri.partition("://")[0] if "://" in uri else ""
+    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
     if scheme not in SCHEMES:
         raise ConfigurationError(f"{flag}: {uri}: images are read from local folders, file:// and s3:// only")
     storage.check_readable(uri, flag)
@@ -42,50 +41,45 @@ def check_folder(uri: str, flag: str) -> None:
             raise ConfigurationError(f"{flag}: {uri} is a file; name the folder with the images")
 
 
-def walk(uri: str, flag: str) -> Iterator[Folder]:
+def walk(uri: str, flag: str, tell: Callable[[str], None] | None = None) -> Iterator[Folder]:
     """All folders at and below the folder `uri`, each before those in it, in order of names.
 
     Without hidden files (.name) and hidden or private folders (.name, _name). The order of `parts` is that of tuples.
+    Links to local folders are followed, to each folder once (`LinkedFolders`); `tell` gets a note of the others.
     Raises ConfigurationError that names `flag` where a folder cannot be listed.
     """
     fs, path = storage.resolve(uri)
-    yield from _walk(fs, path, (), flag)
+    links = LinkedFolders(path) if isinstance(fs, LocalFileSystem) else None
+    yield from _walk(fs, path, (), flag, links)
+    if tell is not None and links is not None and (note := links.note()):
+        tell(f"{flag}: {note}")
 
 
-def _walk(fs: AbstractFileSystem, path: str, parts: tuple[str, ...], flag: str) -> Iterator[Folder]:
+def _walk(
+    fs: AbstractFileSystem, path: str, parts: tuple[str, ...], flag: str, links: LinkedFolders | None
+) -> Iterator[Folder]:
     with storage.as_configuration_error(path, flag, "read"):
-        folders, files = _local(path) if isinstance(fs, LocalFileSystem) else _remote(fs, path)
+        folders, files = _remote(fs, path) if links is None else scan(path)
     yield Folder(parts, tuple(sorted(name for name in files if not name.startswith("."))))
     del files  # not while the folders below are read
-    for name in sorted(name for name in folders if not name.startswith((".", "_"))):
-        yield from _walk(fs, f"{path.rstrip('/')}/{name}", (*parts, name), flag)
+    for name in sorted(name for name in folders if not is_hidden(name)):
+        below = f"{path.rstrip('/')}/{name}"
+        if links is None or links.enters(below, folders[name]):
+            yield from _walk(fs, below, (*parts, name), flag, links)
 
 
-def _local(path: str) -> tuple[list[str], list[str]]:
-    folders, files = [], []
-    with os.scandir(path) as found:
-        for entry in found:
-            if not entry.is_dir():
-                files.append(entry.name)
-            elif not (entry.is_symlink() and _holds(entry.path, path)):
-                folders.append(entry.name)
-    return folders, files
-
-
-def _holds(link: str, path: str) -> bool:
-    """True where a link leads to a folder above itself: following it would never end."""
-    target, here = Path(link).resolve(), Path(path).resolve()
-    return target == here or target in here.parents
-
-
-def _remote(fs: AbstractFileSystem, path: str) -> tuple[list[str], list[str]]:
-    folders: list[str] = []
+def _remote(fs: AbstractFileSystem, path: str) -> tuple[dict[str, bool], list[str]]:
+    """As `scan` does it; no storage but a local one has links to folders."""
+    folders: dict[str, bool] = {}
     files: list[str] = []
     for info in fs.ls(path, detail=True):
         full = info["name"].rstrip("/")
         name = full.rpartition("/")[2]
         if full != path.rstrip("/") and name and not info["name"].endswith("//"):
-            (folders if info["type"] == "directory" else files).append(name)
+            if info["type"] == "directory":
+                folders[name] = False
+            else:
+                files.append(name)
     return folders, files
 
 
@@ -95,7 +89,7 @@ def walk_images(uri: str, flag: str, notes: Notes) -> Iterator[Folder]:
     Raises ConfigurationError, also where there is no image at all.
     """
     others, unnameable, found = Counted(), Counted(), False
-    for folder in walk(uri, flag):
+    for folder in walk(uri, flag, notes.add):
         images = []
         for name in folder.files:
             if not is_image(name):

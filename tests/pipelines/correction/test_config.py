@@ -29,6 +29,10 @@ def config(tmp_path: Path) -> CorrectionConfig:
         ({"fid_samples": 1}, "--fid-samples"),
         ({"batch_size": 0}, "--batch-size"),
         ({"limit": 0}, "--limit"),
+        ({"score_scale": 0}, "--score-scale"),
+        ({"score_scale": -1}, "--score-scale"),
+        ({"score_scale": float("nan")}, "--score-scale"),
+        ({"score_scale": float("inf")}, "--score-scale"),
         ({"max_failed": 1.5}, "--max-failed"),
         ({"max_failed": float("nan")}, "--max-failed"),
         ({"actors": (0, 2)}, "--actors"),
@@ -122,6 +126,7 @@ def test_the_configs_hash_follows_what_decides_the_outputs_bytes(config: Correct
 
     base = hashed()
     assert base == hashed(batch_size=9, output="elsewhere", limit=3, actors=(1, 2), fid=True)
+    assert base == hashed(score_scale=2)  # what a row's scores mean is in its own key
     others = [hashed(**change) for change in ({"quality": 80}, {"format": "webp"}, {"gates": "off"})]
     others += [hashed(profile="amazon"), hashed(profile="google"), plan.config_hash("bfloat16")]
     assert len({base, *others}) == 7

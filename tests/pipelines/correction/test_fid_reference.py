@@ -49,6 +49,17 @@ def test_images_of_one_defect_are_a_set_of_their_own(tmp_path: Path) -> None:
     assert counts == {EVERY_DEFECT: 3, "watermark": 3, "wrong_angle": 3}
 
 
+def test_the_defect_may_stand_in_the_path(tmp_path: Path) -> None:
+    for folder in ("defect=watermark", "defect=__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "a.parquet", 4)
+    reference = read_reference(str(tmp_path), DEFECTS, 10)
+    assert sorted(name for name, _, _ in images(reference)) == [EVERY_DEFECT] * 4 + ["watermark"] * 4
+    write(tmp_path / "defect=watermark" / "a.parquet", 2, defect=["watermark", "wrong_angle"])
+    with pytest.raises(ConfigurationError, match="row 1 has defect 'wrong_angle'"):
+        read_reference(str(tmp_path), DEFECTS, 10)
+
+
 def test_an_image_column_is_enough(tmp_path: Path) -> None:
     reference = read_reference(str(write(tmp_path / "a.parquet", 20)), DEFECTS, 8)
     found = images(reference)

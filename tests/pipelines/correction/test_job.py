@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 import ray
 
-from model.errors import RunError
+from model.errors import ConfigurationError, RunError
+from pipelines import ray_session
 from pipelines.correction import inspect_pass
 from pipelines.correction import job as correction_job
 from pipelines.correction.config import CorrectionConfig, resolve
 from pipelines.correction.known import Known
 from pipelines.placement import Placement
-from tests.catalogs import rows, tree, write_bundle, write_catalog
+from tests.catalogs import row, rows, tree, write_bundle, write_catalog
 
 
 @pytest.mark.ray
@@ -20,7 +21,7 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     for index in range(3):
         write_catalog(
             tmp_path / "catalog" / f"{index}.parquet",
-            [{**row, "image_id": f"{index}-{row['image_id']}"} for row in rows(20)],
+            [{**one, "image_id": f"{index}-{one['image_id']}"} for one in rows(20)],
         )
     bundle = str(write_bundle(tmp_path / "bundle"))
     plan = resolve(
@@ -37,6 +38,13 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     assert there.survey.sample(5) == here.survey.sample(5)
     assert not there.ids.different(here.ids)
     assert sorted(there.works, key=str) == sorted(here.works, key=str)
+    assert there.top_score == here.top_score == pytest.approx(0.9)
+    # What is wrong with a row is a mistake of the command line there, too.
+    labels = [{"label": "watermark", "score": float("nan")}]
+    write_catalog(tmp_path / "catalog" / "0.parquet", [row("a", labels=labels)])
+    again = correction_job.begin(resolve(plan.config), Placement("cpu", 1, 1))
+    with pytest.raises(ConfigurationError, match=r"row 0 \('a'\) .*score nan"), ray_session.our_errors():
+        correction_job.inspect(again, Known(), 0)
 
 
 @pytest.mark.ray

@@ -65,7 +65,7 @@ def inspect(
         identity=identity, plan=str(catalog.with_name("plan")), known=known, allowed=allowed, **given
     )
     inspection = Inspection(Survey(5))
-    tables = list(groups(list_catalog([str(catalog)]).units))
+    tables = list(groups(list_catalog([str(catalog)], score_scale=given.get("score_scale", 1)).units))
     for table in tables:
         inspection.merge(inspect_units(table, places))
     plans = [plan_of(table, places.plan) for table in tables]
@@ -192,6 +192,38 @@ def test_units_are_read_where_something_is_to_do_or_to_compare_with(tmp_path: Pa
     threshold = inspection.survey.sample(5).thresholds[CLEAN]
     assert (inspection.pending, len(inspection.needed(None)), len(inspection.needed(threshold))) == (0, 0, 1)
     assert dict(inspection.survey.rows) == {CLEAN: 2}
+
+
+def scored(folder: Path, *scores: float) -> Path:
+    catalog = [
+        row(name, labels=[{"label": "watermark", "score": score}], uri="/gone/x")
+        for name, score in zip("abcd", scores, strict=True)
+    ]
+    return write_catalog(folder / "catalog" / "a.parquet", catalog).parent
+
+
+def test_another_scale_re_does_the_rows_that_it_gives_another_meaning(tmp_path: Path) -> None:
+    catalog = scored(tmp_path, 10, 40, 60, 90)
+    _, keys, inspection = inspect(catalog, Known(), score_scale=100)
+    assert dict(inspection.survey.rows) == {CLEAN: 2, "watermark": 2}
+    assert inspection.top_score == pytest.approx(0.9)
+    known = remember(tmp_path, keys, list("abcd"))
+    assert not any(inspect(catalog, known, score_scale=100)[0])
+    assert inspect(catalog, known, score_scale=130)[0] == [False, False, True, False]
+    # The same scores from a detector that says 0 to 1 mean the same.
+    _, small, _ = inspect(scored(tmp_path, 0.1, 0.4, 0.6, 0.9), Known())
+    assert small == keys
+
+
+@pytest.mark.parametrize("score", [float("nan"), 1.5, -1.0])
+def test_a_score_outside_0_to_1_is_named(tmp_path: Path, score: float) -> None:
+    catalog = scored(tmp_path, 0.5, 0.5, score, 0.5)
+    table = pq.read_table(catalog / "a.parquet")
+    pq.write_table(table, catalog / "a.parquet", write_statistics=False)
+    with pytest.raises(
+        ConfigurationError, match=r"a.parquet: row 2 \('c'\) has label 'watermark' with score"
+    ):
+        inspect(catalog, Known())
 
 
 def test_a_row_without_an_id_is_named(tmp_path: Path) -> None:

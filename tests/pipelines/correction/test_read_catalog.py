@@ -9,9 +9,12 @@ from model.errors import ConfigurationError
 from pipelines.correction.read_catalog import (
     IMAGE_ROW,
     check_catalog,
+    count_unlabelled,
     list_catalog,
     read_label_rows,
     read_rows,
+    read_small_rows,
+    read_unlabelled,
 )
 from pipelines.schemas import CATALOG
 
@@ -120,6 +123,94 @@ def test_missing_id_and_labels_are_named() -> None:
         ConfigurationError, match=r"'image_id' \(string\) is missing.*neither 'labels'.*nor 'label'"
     ):
         check_catalog(pa.schema([("uri", pa.string())]), "x")
+
+
+def write(path: Path, **columns: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_columns_in_the_path_are_columns(tmp_path: Path) -> None:
+    """Hive's folders, in every way to read a catalog."""
+    catalog = tmp_path / "catalog"
+    for kind, name in (("running%20shoe", "a"), ("__HIVE_DEFAULT_PARTITION__", "b")):
+        place = catalog / "dt=2026-11-01" / f"product_type={kind}"
+        write(place / "label=watermark" / "0.parquet", image_id=[name], uri=["x"])
+        write(place / "label=__HIVE_DEFAULT_PARTITION__" / "0.parquet", image_id=[f"{name}0"], uri=["x"])
+    units = list_catalog([str(catalog)]).units
+    expected = {
+        "a": ([("watermark", None)], "running shoe", False),
+        "a0": ([], "running shoe", True),
+        "b": ([("watermark", None)], None, False),
+        "b0": ([], None, True),
+    }
+    small = {row.image_id: row[1:4] for unit in units for row in read_small_rows(unit)}
+    assert small == expected
+    labelled = {name: (labels, kind) for unit in units for name, labels, kind in read_label_rows(unit)}
+    assert labelled == {name: one[:2] for name, one in expected.items()}
+    rows = {row["image_id"]: row for unit in units for table in read_rows(unit) for row in table.to_pylist()}
+    assert {name: row["product_type"] for name, row in rows.items()} == {
+        n: one[1] for n, one in expected.items()
+    }
+    assert rows["a"]["labels"] == [{"label": "watermark", "score": None}]
+    bare = {
+        row.image_id: row.unlabelled for unit in units for every in read_unlabelled(unit) for row in every
+    }
+    assert bare == {name: one[2] for name, one in expected.items()}
+    assert count_unlabelled(units) == 2
+    # A part of it by name has the same columns.
+    part = catalog / "dt=2026-11-01" / "product_type=running%20shoe"
+    for uri in (part, part / "label=watermark", part / "label=watermark" / "0.parquet"):
+        rows = [row for unit in list_catalog([str(uri)]).units for row in read_label_rows(unit)]
+        assert ("a", [("watermark", None)], "running shoe") in rows
+
+
+def test_a_column_in_path_and_file_must_say_the_same(tmp_path: Path) -> None:
+    place = tmp_path / "product_type=shirt" / "a.parquet"
+    columns = {"image_id": ["a", "b"], "uri": ["x", "y"], "label": ["clean", "clean"]}
+    write(place, **columns, product_type=["shirt", "shirt"])
+    (unit,) = list_catalog([str(tmp_path)]).units
+    assert [row.product_type for row in read_small_rows(unit)] == ["shirt", "shirt"]
+    write(place, **columns, product_type=["shirt", "dress"])
+    (unit,) = list_catalog([str(tmp_path)]).units
+    with pytest.raises(
+        ConfigurationError, match=r"a.parquet: row 1 .*product_type 'dress'.*product_type=shirt"
+    ):
+        list(read_small_rows(unit))
+    labels = pa.array([[{"label": "clean", "score": 0.9}]], pa.list_(LABEL))
+    write(tmp_path / "label=watermark" / "b.parquet", image_id=["a"], uri=["x"], labels=labels)
+    with pytest.raises(ConfigurationError, match=r"b.parquet: .*'labels'.*label=watermark"):
+        list_catalog([str(tmp_path / "label=watermark")])
+    write(tmp_path / "labels=watermark" / "c.parquet", image_id=["a"], uri=["x"])
+    with pytest.raises(ConfigurationError, match=r"c.parquet: column 'labels' is string.*'label'"):
+        list_catalog([str(tmp_path / "labels=watermark")])
+
+
+def test_wrong_types_come_with_a_remedy(tmp_path: Path) -> None:
+    cases = {
+        "image_id": (pa.array([7]), "cast it to text"),
+        "image": (pa.array(["a.jpg"]), "'uri'"),
+        "labels": (pa.array(["clean"]), "'label'"),
+        "sha256": (pa.array([b"1"]), "hexadecimal"),
+    }
+    for name, (column, remedy) in cases.items():
+        columns = {"image_id": ["a"], "uri": ["x"], "label": ["clean"], name: column}
+        with pytest.raises(ConfigurationError, match=rf"column '{name}' is .*{remedy}"):
+            check_catalog(pa.table(columns).schema, "x")
+    with pytest.raises(ConfigurationError, match=r"'image_id'.*its columns are id, photo"):
+        check_catalog(pa.schema([("id", pa.string()), ("photo", pa.string())]), "x")
+
+
+def test_linked_folders_belong_to_the_catalog(tmp_path: Path) -> None:
+    for place in ("catalog/a", "tonight"):
+        (tmp_path / place).mkdir(parents=True)
+        table = pa.table({"image_id": [place], "uri": ["x"], "label": ["clean"]})
+        pq.write_table(table, tmp_path / place / "a.parquet")
+    (tmp_path / "catalog" / "b").symlink_to(tmp_path / "tonight")
+    (tmp_path / "catalog" / "a" / "loop").symlink_to(tmp_path / "catalog")
+    listing = list_catalog([str(tmp_path / "catalog")])
+    assert [row[0] for unit in listing.units for row in read_label_rows(unit)] == ["catalog/a", "tonight"]
 
 
 def test_the_limit_takes_the_first_rows(tmp_path: Path) -> None:

@@ -35,6 +35,14 @@ def test_checking_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("output", ["/data/out", "/data/out/deep", "/data/uploads/out"])
+def test_an_output_that_a_catalogs_pattern_means_is_refused(output: str) -> None:
+    for catalog in ("/data/*", "/data/[!x]*/", "/dat?", "/data"):
+        with pytest.raises(ConfigurationError, match="lies inside --catalog"):
+            check_output(output, ("/other", catalog))
+    check_output(output, ("/data/*.parquet", "/data/x*", "/data/*/day*", "/data/out*/a/b/c"))
+
+
 def test_replacing_removes_a_runs_files_and_nothing_else(tmp_path: Path) -> None:
     output = used(tmp_path / "out")
     remove_run(str(output))

@@ -135,6 +135,46 @@ def test_bytes_or_uri_whichever_a_row_has(tmp_path: Path) -> None:
     assert read(TableReader("x", known))[0]["a"].source == b"bytes"
 
 
+def test_columns_may_stand_in_a_tables_path(tmp_path: Path) -> None:
+    """Hive's folders: of parquet and CSV, by the names that the files have for a column."""
+    write_tree(tmp_path, {"1.jpg": b"1"})
+    place = tmp_path / "kind=running%20shoe"
+    write(place / "defect=blur" / "a.pq", {"image_id": ["a"], "image": [b"a"], "kind": ["running shoe"]})
+    write_csv(place / "b.csv", [["image_id", "uri", "kind"], ["b", str(tmp_path / "1.jpg"), "running shoe"]])
+    write(tmp_path / "kind=__HIVE_DEFAULT_PARTITION__" / "c.parquet", {"image_id": ["c"], "image": [b"c"]})
+    reader = TableReader("x", str(tmp_path), product_type="mug", columns={"product_type": "kind"})
+    found, _ = read(reader)
+    told = {key: (r.source, r.entry.defect, r.entry.product_type) for key, r in found.items()}
+    assert told == {
+        "a": (b"a", "blur", "running shoe"),
+        "b": (b"1", None, "running shoe"),
+        "c": (b"c", None, "mug"),
+    }
+    for name, other in (("a.pq", ["running shoe", "mug"]), ("b.csv", ["running shoe", ""])):
+        rows = [["image_id", "uri", "kind"], *([str(n), "1.jpg", kind] for n, kind in enumerate(other))]
+        if name.endswith("csv"):
+            write_csv(place / name, rows)
+        else:
+            write(place / name, dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True)))
+        with pytest.raises(ConfigurationError, match=rf"{name}, row 1.* has kind .*kind=running shoe"):
+            read(TableReader("x", str(place / name), columns={"product_type": "kind"}))
+
+
+def test_file_uris_of_rows_are_percent_decoded_and_paths_are_not(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"my 1.jpg": b"decoded", "my%201.jpg": b"literal"})
+    places = [
+        (tmp_path / "my 1.jpg").as_uri(),
+        f"file:{tmp_path}/my%201.jpg",
+        "my%201.jpg",
+        f"{tmp_path}/my%201.jpg",
+    ]
+    uri = write_csv(
+        tmp_path / "a.csv", [["image_id", "uri"], *([str(n), place] for n, place in enumerate(places))]
+    )
+    found, _ = read(TableReader("x", uri))
+    assert [record.source for record in found.values()] == [b"decoded", b"decoded", b"literal", b"literal"]
+
+
 def test_a_text_column_of_images_holds_uris(tmp_path: Path) -> None:
     write_tree(tmp_path, {"i/1.jpg": b"1", "i/1.png": b"m"})
     uri = write_csv(tmp_path / "a.csv", [["image_id", "image", "mask"], ["007", "i/1.jpg", "i/1.png"]])
@@ -248,7 +288,7 @@ def test_a_csv_that_does_not_serve(tmp_path: Path, content: bytes, message: str)
 
 
 def test_no_tables_and_no_rows_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no \.parquet or \.csv file"):
+    with pytest.raises(ConfigurationError, match=r"no \.parquet, \.pq or \.csv file"):
         TableReader("x", str(tmp_path)).check()
     uri = write(
         tmp_path / "a.parquet", {"image_id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}
