@@ -118,7 +118,7 @@ def turned(degrees: float) -> NDArray[np.float64]:
 
 
 def kept_inside(
-    outline: NDArray[np.float64] | None, width: int, height: int, homography: NDArray[np.float64]
+    outline: NDArray[np.float64] | None, width: float, height: float, homography: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Homography (3, 3) that scales and shifts moved goods into the picture; the identity where they are in it anyway.
 

@@ -35,7 +35,7 @@ def foreground(
     small = max(1, width // 2), max(1, height // 2)
     pixels = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.float32)
     share = cv2.resize(alpha, small, interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / 255)
-    reach = 2 * max(1, round(REACH * max(small))) + 1
+    reach = 2 * max(2, round(REACH * max(small))) + 1
     rows, columns = np.divmod(band, width)
     near = np.minimum(rows // 2, small[1] - 1) * small[0] + np.minimum(columns // 2, small[0] - 1)
     product = _average(pixels, share, reach)[near]

@@ -4,6 +4,7 @@ import colorsys
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import product
 
 import cv2
 import numpy as np
@@ -23,18 +24,11 @@ RIM = 0.025
 #: Tones are what is larger than 2 ** (FINEST + 1) pixels, the rest is texture.
 FINEST = 3
 #: Parts of the ground that a hole is filled from at most, and the least share of it that one must fill.
-FILLINGS, LEAST_COVERED = 5, 0.03
+FILLINGS, LEAST_COVERED = 4, 0.03
 #: Parts are compared on a copy smaller by this factor, and blended over about this many pixels.
-SEARCHED, SEAM = 4, 2.0
-#: Where parts may come from: mirrored or not (-1, 1) in x and y, moved by shares of the width and height.
-_SHIFTS = tuple(
-    (flip_x, flip_y, right / 5, down / 5)
-    for flip_x in (1, -1)
-    for flip_y in (1, -1)
-    for right in range(-3, 4)
-    for down in range(-3, 4)
-    if (flip_x, flip_y, right, down) != (1, 1, 0, 0)
-)
+SEARCHED, SEAM = 8, 2.0
+#: Steps to either side, up and down, by which parts are moved, as far as half of the picture.
+MOVES = 2
 #: Drawn surfaces of a process, and their side in pixels.
 DRAWN, DRAWN_SIDE = 192, 288
 #: Side of the noise that plain grounds take theirs from.
@@ -117,33 +111,45 @@ def _best_shift(
     height, width = known.shape
     small = max(4, width // SEARCHED), max(4, height // SEARCHED)
     looks = cv2.resize(texture, small, interpolation=cv2.INTER_AREA)
-    have = cv2.resize(free, small, interpolation=cv2.INTER_NEAREST)
+    have = cv2.resize(free, small, interpolation=cv2.INTER_NEAREST).ravel()
     hole = 1.0 - cv2.resize(known, small, interpolation=cv2.INTER_NEAREST)
-    ring = cv2.dilate(hole, np.ones((5, 5), np.uint8)) * (1.0 - hole)
-    lacking, rough = float(hole.sum()), float(np.abs(looks).mean()) + 1.0
-    best, chosen = 0.0, None
-    for flip_x, flip_y, right, down in _SHIFTS:
-        shift = np.array(
-            [
-                [flip_x, 0.0, right * small[0] + (small[0] - 1 if flip_x < 0 else 0)],
-                [0.0, flip_y, down * small[1] + (small[1] - 1 if flip_y < 0 else 0)],
-            ]
-        ).round()
-        there = cv2.warpAffine(have, shift, small, flags=cv2.INTER_NEAREST)
-        covered = float((there * hole).sum()) / max(lacking, 1.0)
-        if covered < LEAST_COVERED:
-            continue
-        beside = there * ring
-        apart = np.abs(cv2.warpAffine(looks, shift, small, flags=cv2.INTER_NEAREST) - looks).sum(axis=-1) / 3
-        misfit = float((apart * beside).sum()) / max(float(beside.sum()), 1.0) / rough
-        worth = covered / (1.0 + misfit)
-        if worth > best:
-            best, chosen = worth, (flip_x, flip_y, shift[0, 2], shift[1, 2])
-    if chosen is None:
+    ring = (cv2.dilate(hole, np.ones((5, 5), np.uint8)) * (1.0 - hole)).ravel()
+    maps, places, inside = _shifts(*small)
+    there = have[places] * inside
+    covered = there @ hole.ravel() / max(float(hole.sum()), 1.0)
+    pixels = looks.reshape(-1, 3)
+    apart = np.abs(pixels[places] - pixels).sum(axis=-1) / 3
+    beside = there * ring
+    misfit = (apart * beside).sum(axis=1) / np.maximum(beside.sum(axis=1), 1.0)
+    worth = np.where(covered < LEAST_COVERED, 0.0, covered / (1.0 + misfit / (np.abs(looks).mean() + 1.0)))
+    best = int(worth.argmax())
+    if worth[best] == 0:
         return None
-    flip_x, flip_y, right, down = chosen
-    right, down = right * width / small[0], down * height / small[1]
-    return np.array([[flip_x, 0.0, round(right)], [0.0, flip_y, round(down)]], np.float64)
+    chosen = maps[best].copy()
+    chosen[:, 2] = np.rint(chosen[:, 2] * (width / small[0], height / small[1]))
+    return chosen
+
+
+@lru_cache(maxsize=32)
+def _shifts(width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.float32]]:
+    """Maps (N, 2, 3) that mirror a picture or not and move it by shares of its sides; where each pixel is then from.
+
+    That is its index (N, height * width), and 1 where it is inside of the picture.
+    """
+    maps, places, inside = [], [], []
+    y, x = np.mgrid[:height, :width]
+    moves = np.arange(-MOVES, MOVES + 1) / (MOVES + 2)
+    for flip_x, flip_y, right, down in product((1, -1), (1, -1), moves, moves):
+        if (flip_x, flip_y, right, down) == (1, 1, 0, 0):
+            continue
+        to_x = round(right * width) + (width - 1 if flip_x < 0 else 0)
+        to_y = round(down * height) + (height - 1 if flip_y < 0 else 0)
+        from_x, from_y = flip_x * (x - to_x), flip_y * (y - to_y)
+        within = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
+        maps.append([[flip_x, 0, to_x], [0, flip_y, to_y]])
+        places.append(np.where(within, from_y * width + from_x, 0).ravel())
+        inside.append(within.ravel())
+    return np.array(maps, np.float64), np.array(places, np.int32), np.array(inside, np.float32)
 
 
 def _tone(levels: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:

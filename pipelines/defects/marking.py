@@ -183,10 +183,10 @@ def _visible_tone(image: Image, coverage: Plane, rng: np.random.Generator) -> ND
     """A tone; where it hardly shows on most of what it covers, usually another one."""
     tone = _tone(rng)
     under = image[::4, ::4][coverage[::4, ::4] > 100]
-    if under.size == 0 or rng.random() < 0.2:
+    if under.size == 0 or rng.random() < 0.12:
         return tone
     levels = under.astype(np.float32)
-    for _ in range(2):
+    for _ in range(3):
         apart = np.abs(levels - tone)
         if np.median(np.maximum(apart.max(axis=-1) / 2, np.abs((levels - tone) @ _LUMA))) >= FAINT:
             break

@@ -161,7 +161,7 @@ def _angle_pair(
 ) -> MadePair:
     mask = _mask(material)
     frame, view = _product_view(mask, size, fit, rng, upright=True)
-    white = cv2.inRange(mask, 0, 0)  # 255 where there is no product: a stored target may ring there
+    white = cv2.inRange(mask, 0, FAINT)  # 255 where there is no product: a stored target may ring there
     picture = Tint.draw(rng)(cv2.max(material.target, cv2.merge([white, white, white])))
     picture, shrunk = reduced(picture, frame.to_pixels() @ view)
     target = _on_white(picture, shrunk, frame)
