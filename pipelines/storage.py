@@ -9,12 +9,12 @@ system object made here holds a secret, so they may travel to Ray tasks.
 
 import contextlib
 import errno
-import glob
 import logging
 import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -352,8 +352,7 @@ def files_matching(pattern: str) -> list[str]:
     if "**" in path:
         raise ConfigurationError(f"{pattern}: there is no **; name the folder, and all that is in it is read")
     if isinstance(fs, LocalFileSystem):
-        # fsspec's own does not look behind links.
-        found = {name: Path(name).is_dir() for name in glob.glob(path)}  # noqa: PTH207 (of an absolute path)
+        found = _local_matches(path)
     else:
         found = {name: info["type"] == "directory" for name, info in fs.glob(path, detail=True).items()}
     files: list[str] = []
@@ -363,6 +362,24 @@ def files_matching(pattern: str) -> list[str]:
             uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
             files += list_files(uri, follow_links=True) if is_folder else [uri]
     return sorted(files)
+
+
+def _local_matches(pattern: str) -> dict[str, bool]:
+    """Paths that match an absolute pattern, and which are folders. Python's own globbing passes over folders that may
+    not be read, fsspec's over links to folders.
+    """
+    found = {"": True}
+    for wanted in pattern.strip("/").split("/"):
+        matches: dict[str, bool] = {}
+        for folder in (path for path, is_folder in found.items() if is_folder):
+            if WILDCARDS.search(wanted):
+                folders, files = scan(folder or "/")
+                names = [name for name in (*folders, *files) if fnmatchcase(name, wanted)]
+                matches |= {f"{folder}/{name}": name in folders for name in names}
+            elif Path(f"{folder}/{wanted}").exists():
+                matches[f"{folder}/{wanted}"] = Path(f"{folder}/{wanted}").is_dir()
+        found = matches
+    return found
 
 
 def fetch_folder(uri: str, destination: Path) -> Path:

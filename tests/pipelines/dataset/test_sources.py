@@ -97,7 +97,7 @@ def test_an_id_that_comes_twice_is_listed_twice_because_the_plan_counts_it(mixed
         (["folder", "folder/"], None, "--photos: the same place is named twice"),
         (["absent"], None, "--photos: cannot read .*absent.*does not exist"),
         (["empty"], None, r"--photos: no images at .*empty"),
-        (["folder/1.jpg"], None, r"--photos: no \.parquet or \.csv file at .*1\.jpg"),
+        (["folder/1.jpg"], None, r"--photos: no \.parquet, \.pq or \.csv file at .*1\.jpg"),
         (["folder"], ("facades", "folder"), "--benchmark .* stands alone"),
         (
             [],
