@@ -8,10 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.defects.background import NEARLY_WHITE, PURE_SHARE, PURE_WHITE
+
 #: Reach of the averages from which colours in soft edges are estimated, as a share of the longer side.
 REACH = 0.02
 #: How deep a rim of mixed pixels reaches where a mask does not tell, pixels.
 RIM = 2
+#: White within a mask is ground from this share of the picture on, up to this share of the product.
+LEAST_HOLE, LARGEST_HOLE = 0.002, 0.12
 #: Share of the picture below which a piece of a mask is no goods.
 SPECK = 0.0003
 #: Weight of what is no part of a side, for where there is nothing else.
@@ -58,9 +62,37 @@ def soft_edges(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.
     edge = cv2.countNonZero(cv2.inRange(gradient, 128, 255))
     if cv2.countNonZero(cv2.inRange(mask, 8, 247)) * 4 >= edge:
         return mask
-    lowest = cv2.bitwise_not(darkest(image))
-    most = cv2.dilate(lowest, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
-    mixed = lowest.astype(np.float32) / np.maximum(most, 1)
+    return _rim_share(image, mask)
+
+
+def with_holes(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mask, uint8 (H, W), of a product on white, uint8 (H, W, 3), open where the white ground shows through it.
+
+    Masks that go by what is connected with the border count the ground behind spokes, straps and handles as product. It
+    is taken for ground where it is pure white, neither tiny nor so large a part of the product that it may be white
+    goods.
+    """
+    lowest = darkest(image)
+    near = cv2.bitwise_and(cv2.inRange(lowest, NEARLY_WHITE, 255), cv2.inRange(mask, 128, 255))
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
+    area = stats[:, cv2.CC_STAT_AREA]
+    hole = (area >= LEAST_HOLE * mask.size) & (area <= LARGEST_HOLE * cv2.countNonZero(mask))
+    hole[0] = False  # all that is not near white
+    if not hole.any():
+        return mask
+    pure = np.bincount(pieces[lowest >= PURE_WHITE], minlength=area.size)
+    hole &= pure >= PURE_SHARE * area
+    holes = hole.view(np.uint8)[pieces]
+    opened = np.where(holes > 0, np.uint8(0), mask)
+    rim = cv2.dilate(holes, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
+    return np.where(rim > 0, np.minimum(opened, _rim_share(image, opened)), opened)
+
+
+def _rim_share(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Opacity that the picture, on white, shows at the rim of a mask; 255 deeper inside, 0 outside."""
+    lacking = cv2.bitwise_not(darkest(image))
+    most = cv2.dilate(lacking, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
+    mixed = lacking.astype(np.float32) / np.maximum(most, 1)
     inside = cv2.distanceTransform((mask > 127).view(np.uint8), cv2.DIST_C, 3)
     # The deeper inside, the less of it can be white: a white stripe along the edge stays.
     share = np.clip(np.maximum(mixed, (inside - 1) / RIM), 0, 1) * (inside > 0)

@@ -31,7 +31,15 @@ from pipelines.defects.angle import (
 )
 from pipelines.defects.background import product_alpha
 from pipelines.defects.colours import Tint
-from pipelines.defects.foreground import foreground, most_apart, on_white, over, soft_edges, without_specks
+from pipelines.defects.foreground import (
+    foreground,
+    most_apart,
+    on_white,
+    over,
+    soft_edges,
+    with_holes,
+    without_specks,
+)
 from pipelines.defects.grounds import Grounds, shaded
 from pipelines.defects.marking import add_mark
 from pipelines.defects.registry import Synthesis, synthesis
@@ -234,7 +242,7 @@ def _product(material: Material, size: int, fit: str, rng: np.random.Generator) 
     """The product alone, somewhere in a frame."""
     mask = _mask(material)
     if material.photo is None:
-        mask = without_specks(soft_edges(material.target, mask))
+        mask = with_holes(material.target, without_specks(soft_edges(material.target, mask)))
     frame, view = _product_view(mask, size, fit, rng)
     view = frame.to_pixels() @ view
     # What is cut off by the picture's border lies at the frame's; little of it is ever continued.

@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.defects.foreground import foreground, most_apart, on_white, over, soft_edges, without_specks
+from pipelines.defects.foreground import (
+    foreground,
+    most_apart,
+    on_white,
+    over,
+    soft_edges,
+    with_holes,
+    without_specks,
+)
 
 RED, GREEN = np.array([200, 30, 40]), np.array([30, 160, 60])
 
@@ -92,3 +100,14 @@ def test_specks_go_and_small_pieces_stay() -> None:
 def test_most_apart_is_the_largest_difference_of_a_channel() -> None:
     one, other = filled(RED, 4), filled(GREEN, 4)
     assert (most_apart(one, other) == np.abs(RED - GREEN).max()).all()
+
+
+def test_ground_that_shows_through_the_goods_is_ground_and_white_goods_are_not() -> None:
+    whole = disc(160, 60)
+    handle = np.minimum(whole, 255 - np.roll(disc(160, 12), 30, axis=1))
+    body = np.minimum(whole, 255 - np.roll(disc(160, 40), -5, axis=1))
+    for alpha, is_open in ((handle, True), (body, False)):
+        target = on_white(filled(RED, 160), alpha)
+        found = with_holes(target, whole)
+        assert np.abs(found.astype(int) - (alpha if is_open else whole)).max() < 40
+    assert with_holes(on_white(filled(RED, 160), whole), whole) is whole
