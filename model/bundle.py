@@ -78,7 +78,7 @@ def load_bundle(folder: Path) -> Bundle:
     config, data, version = unpack(folder, (WEIGHTS, LABEL_MAP), GENERATOR)
     with unusable(folder):
         generator = build_generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
-        generator.load_state_dict(load_tensors(data[WEIGHTS]))
+        _load_weights(generator, load_tensors(data[WEIGHTS]), folder)
         label_map = data[LABEL_MAP].decode()
         require_choice("fit", config.get("fit", FITS[0]), FITS)
     return Bundle(generator.eval(), config, label_map, version)
@@ -117,6 +117,17 @@ def _largest_difference(one: ImageGenerator, other: ImageGenerator, side: int) -
             difference = (one(images, *labels) - other(images, *labels)).abs().max()
             largest = max(largest, float(difference)) if bool(difference.isfinite()) else math.inf
     return largest
+
+
+def _load_weights(generator: ImageGenerator, state: Mapping[str, Tensor], folder: Path) -> None:
+    try:
+        generator.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"{folder} is not a usable model bundle: {WEIGHTS} has other layers than architecture "
+            f"{generator.config.architecture!r} has now; train again, or use the release that wrote it ({reason})"
+        ) from error
 
 
 def pack_tensors(state: Mapping[str, Tensor]) -> bytes:

@@ -1,6 +1,7 @@
 """The baseline CycleGAN (Zhu et al., 2017): two generators that learn from unpaired images alone."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -41,7 +42,8 @@ class CycleGANObjective:
 class CycleGAN(Method):
     """G_XY (`generator`), G_YX, D_X and D_Y. The masks p and u are ignored: x and y are two sets of images.
 
-    `state_dict` holds this process's pools.
+    Networks, losses and steps are those of its authors' PyTorch code. What is not as there: images are neither cropped
+    nor mirrored unless asked for, and the rate falls by step. `state_dict` holds this process's pools.
     """
 
     def __init__(
@@ -62,10 +64,16 @@ class CycleGAN(Method):
         """Both discriminators'."""
         return parameters_of(self.d_y, self.d_x)
 
-    def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
+    def translate(self, batch: Batch) -> Fakes:
+        """Run the generators once each on the batch; the fakes keep their graph."""
+        labels = (batch.group, batch.type_)
+        return Fakes(self.generator(batch.x, *labels), self.generator_back(batch.y, *labels))
+
+    def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
         """Terms adversarial (least squares), cycle, identity and `total`, each the sum of both directions."""
         labels, weights = (batch.group, batch.type_), self.objective
-        fake_y, fake_x = self.generator(batch.x, *labels), self.generator_back(batch.y, *labels)
+        fakes = self.translate(batch) if made is None else made
+        fake_y, fake_x = fakes.y, cast(Tensor, fakes.x)
         fooled = least_squares(self.d_y(fake_y), 1.0) + least_squares(self.d_x(fake_x), 1.0)
         terms = {"adversarial": mean_over_samples(fooled)}
         terms["cycle"] = terms["identity"] = batch.x.new_zeros(())
@@ -80,7 +88,7 @@ class CycleGAN(Method):
             + weights.cycle * terms["cycle"]
             + weights.identity * terms["identity"]
         )
-        return {**terms, "total": total}, Fakes(fake_y, fake_x).detach()
+        return {**terms, "total": total}, fakes.detach()
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
         """Half the least squares of real and of pooled generated images, summed over both discriminators.

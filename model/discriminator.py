@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import DiscriminatorConfig, require
-from model.layers import initialise
+from model.layers import BatchNorm, InstanceNorm, initialise
+from model.resnet_blur import BlurDownsample
 
 #: Channels stop doubling here.
 MAX_WIDTH_FACTOR = 8
@@ -22,9 +23,19 @@ class PatchDiscriminator(nn.Module):
     conditioned on labels, as in the paper: real images must therefore be drawn from the same task as the fakes.
     """
 
-    def __init__(self, config: DiscriminatorConfig, n_labels: int = 0, inputs: int = 3) -> None:
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        n_labels: int = 0,
+        inputs: int = 3,
+        *,
+        batch_norm: bool = False,
+        antialiased: bool = False,
+    ) -> None:
         """n_labels: size of the vocabulary for `config.condition`; inputs: channels of what is judged.
 
+        batch_norm: Pix2Pix's, behind convolutions without biases, in place of instance norm. antialiased: MoNCE's: a
+        convolution that would halve the image has stride 1, and a blur behind its activation halves.
         Raises ConfigurationError where the configuration conditions on labels and there are none.
         """
         super().__init__()
@@ -33,20 +44,19 @@ class PatchDiscriminator(nn.Module):
             f"discriminator condition {config.condition!r} needs labels, and this method has none",
         )
         self.config, self.n_labels = config, n_labels
-        channels = config.width
-        planes = n_labels if config.condition == "concat" else 0
-        layers: list[nn.Module] = [
-            nn.Conv2d(inputs + planes, channels, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-        ]
-        for index in range(1, config.n_layers + 1):
+        channels = inputs + (n_labels if config.condition == "concat" else 0)
+        layers: list[nn.Module] = []
+        for index in range(config.n_layers + 1):
+            outermost, halves = index == 0, index < config.n_layers
             wider = config.width * min(2**index, MAX_WIDTH_FACTOR)
-            stride = 2 if index < config.n_layers else 1
-            layers += [
-                nn.Conv2d(channels, wider, 4, stride=stride, padding=1),
-                nn.InstanceNorm2d(wider),
-                nn.LeakyReLU(0.2),
-            ]
+            stride = 2 if halves and not antialiased else 1
+            biased = outermost or not batch_norm
+            layers.append(nn.Conv2d(channels, wider, 4, stride=stride, padding=1, bias=biased))
+            if not outermost:
+                layers.append(BatchNorm(wider) if batch_norm else InstanceNorm(wider))
+            layers.append(nn.LeakyReLU(0.2))
+            if halves and antialiased:
+                layers.append(BlurDownsample(wider))
             channels = wider
         self.features = nn.Sequential(*layers)
         self.last = nn.Conv2d(channels, 1, LAST_KERNEL, stride=1, padding=1)

@@ -35,8 +35,8 @@ class ImagePool(nn.Module):
         return earlier.to(fake.device)
 
     def get_extra_state(self) -> Any:
-        """The images, for `state_dict`."""
-        return {"images": list(self.images)}
+        """The images, for `state_dict`; on the CPU, for they travel to another process, which may lack the device."""
+        return {"images": [image.cpu() for image in self.images]}
 
     def set_extra_state(self, state: Any) -> None:
         """Take over the images of `get_extra_state`."""

@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import GeneratorConfig
@@ -58,9 +59,48 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
     )
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance normalisation: non-affine, no running statistics, eps 1e-5, with right gradients for one image, too.
+
+    On CPUs `F.instance_norm` of torch 2.14 gives a batch of one wrong gradients where its outputs' gradients are
+    channels-last, as in bfloat16 trainings. `F.batch_norm` computes the same of one image, and has right ones.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, c, h, w) to the same shape."""
+        return _normalise_each(input)
+
+
+def _normalise_each(features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    if len(features) == 1 and features.requires_grad:
+        return F.batch_norm(features, None, None, weight, bias, training=True)
+    return F.instance_norm(features, weight=weight, bias=bias)
+
+
 def normalised(layer: nn.Module, channels: int) -> list[nn.Module]:
     """The layer, instance normalisation (non-affine, no running statistics, eps 1e-5) and ReLU."""
-    return [layer, nn.InstanceNorm2d(channels), nn.ReLU()]
+    return [layer, InstanceNorm(channels), nn.ReLU()]
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation as Pix2Pix runs it: affine, eps 1e-5, and by the statistics of the images at hand, always.
+
+    Training takes them over the batch. Evaluation takes them over each image: Pix2Pix's own test runs one image at a
+    time with the statistics of that image, so an image's answer never depends on the others of its batch. There are
+    no running averages, hence nothing that checkpoints, moving averages or several processes would have to keep.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """Scales N(1, 0.02) and offsets 0, as in Pix2Pix."""
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.empty(channels)), nn.Parameter(torch.zeros(channels))
+        nn.init.normal_(self.weight, 1.0, INITIAL_DEVIATION)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c, h, w) to the same shape."""
+        if self.training:
+            return F.batch_norm(features, None, None, self.weight, self.bias, training=True)
+        return _normalise_each(features, self.weight, self.bias)
 
 
 class ResidualBlock(nn.Module):
@@ -71,7 +111,7 @@ class ResidualBlock(nn.Module):
         self.body = nn.Sequential(
             *normalised(convolution(channels, channels, 3), channels),
             convolution(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(channels),
         )
 
     def forward(self, features: Tensor) -> Tensor:

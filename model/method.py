@@ -45,16 +45,18 @@ class Batch(NamedTuple):
 class Fakes(NamedTuple):
     """What the generators made of a batch, each (B, 3, S, S) in [-1, 1]; None where the method makes no such image.
 
-    y = G_XY(x), x = G_YX(y), back_x = G_YX(G_XY(x)).
+    y = G_XY(x), x = G_YX(y), back_x = G_YX(G_XY(x)). taps: G_XY's inner features of x on the way to y (B, c, h, w),
+    for losses that compare them.
     """
 
     y: Tensor
     x: Tensor | None = None
     back_x: Tensor | None = None
+    taps: tuple[Tensor, ...] = ()
 
     def detach(self) -> "Fakes":
-        """The same images without the graph that made them: what discriminators learn from."""
-        return Fakes(*(None if image is None else image.detach() for image in self))  # type: ignore[arg-type]
+        """The same images without the graph that made them, and no taps: what discriminators learn from."""
+        return Fakes(*(None if image is None else image.detach() for image in self[:3]))  # type: ignore[arg-type]
 
 
 class Method(nn.Module):
@@ -70,6 +72,8 @@ class Method(nn.Module):
     #: what no term uses, and a sample of such a kind must not be fed.
     uses_pairs: bool
     uses_unpaired: bool
+    #: Whether a step updates the discriminators first, and then the generators by what these think of the same fakes.
+    discriminators_first: bool = False
 
     def generator_parameters(self) -> list[nn.Parameter]:
         """What the generators' optimiser updates."""
@@ -87,15 +91,19 @@ class Method(nn.Module):
         """What the discriminators' optimiser updates; empty where there is no adversarial term."""
         raise NotImplementedError
 
-    def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
+    def translate(self, batch: Batch) -> Fakes:
+        """Run the generators once each on the batch; the fakes keep their graph."""
+        raise NotImplementedError
+
+    def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
         """Unweighted scalar terms by name and their weighted sum `total`; and the fakes, detached.
 
-        Everything is a mean over the batch's samples.
+        made: what `translate` has made of this batch already. Everything is a mean over the batch's samples.
         """
         raise NotImplementedError
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """The discriminators' scalar loss on the fakes that `generator_losses` returned for this batch."""
+        """The discriminators' scalar loss on what the generators made of this batch, detached."""
         raise NotImplementedError
 
     def monitors(self) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """The baseline MoNCE (Zhan et al., 2022; its CUT part): one generator, contrast between patches, no cycle."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +70,7 @@ class PatchProjector(nn.Module):
         )
         self.apply(initialise_xavier)
 
-    def forward(self, features: list[Tensor], at: list[Tensor]) -> list[Tensor]:
+    def forward(self, features: Sequence[Tensor], at: Sequence[Tensor]) -> list[Tensor]:
         """Features (B, C, h, w) per tap at positions (N,) per tap to unit vectors (B, N, 256) float32 per tap."""
         return [
             unit(project(patches(tap, where)).float())
@@ -78,9 +79,15 @@ class PatchProjector(nn.Module):
 
 
 class MoNCE(Method):
-    """G_XY, D_Y, and the networks that project patches. Labels are ignored."""
+    """G_XY, D_Y, and the networks that project patches. Labels are ignored.
+
+    Networks, losses and steps are those of the released code's CUT part, whose discriminator is antialiased and steps
+    before the generator. What is not as there: taps with fewer than `n_patches` positions weigh their negatives by
+    their own number; images are neither cropped nor mirrored unless asked for; and the rate falls by step.
+    """
 
     generator: BlurGenerator
+    discriminators_first = True
 
     def __init__(
         self, generator: GeneratorConfig, discriminator: DiscriminatorConfig, objective: MoNCEObjective
@@ -89,7 +96,7 @@ class MoNCE(Method):
         self.objective = objective
         self.uses_pairs, self.uses_unpaired = objective.uses_pairs, objective.uses_unpaired
         self.generator = BlurGenerator(generator)
-        self.discriminator = PatchDiscriminator(discriminator)
+        self.discriminator = PatchDiscriminator(discriminator, antialiased=True)
         self.discriminator.apply(initialise_xavier)
         self.projector = PatchProjector(self.generator.tap_channels)
 
@@ -101,7 +108,7 @@ class MoNCE(Method):
         """The one discriminator's."""
         return list(self.discriminator.parameters())
 
-    def contrast(self, made: Tensor, keys: list[Tensor]) -> Tensor:
+    def contrast(self, made: Tensor, keys: Sequence[Tensor]) -> Tensor:
         """The loss (B,) between patches of generated images (B, 3, S, S) and the taps `keys` of what they came from,
         averaged over the taps. Query and key are taken at the same random positions, the same for the whole batch.
         """
@@ -124,23 +131,28 @@ class MoNCE(Method):
         ]
         return sum(losses[1:], losses[0]) / len(losses)
 
-    def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
+    def translate(self, batch: Batch) -> Fakes:
+        """Run the generator on x; the fakes and the taps of x keep their graph."""
+        fake, taps = self.generator.translate(batch.x)
+        return Fakes(fake, taps=tuple(taps))
+
+    def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
         """Terms adversarial (least squares), nce of x and G(x), nce_identity of y and G(y), and `total`."""
         weights = self.objective
-        fake, taps_x = self.generator.translate(batch.x)
-        terms = {"adversarial": mean_over_samples(least_squares(self.discriminator(fake), 1.0))}
+        fakes = self.translate(batch) if made is None else made
+        terms = {"adversarial": mean_over_samples(least_squares(self.discriminator(fakes.y), 1.0))}
         terms["nce"] = terms["nce_identity"] = batch.x.new_zeros(())
         if weights.nce:
             same, taps_y = self.generator.translate(batch.y)
-            keys = taps_x
+            keys: Sequence[Tensor] = fakes.taps
             if weights.nce_target == "y":
                 trusted = batch.paired.bool()[:, None, None, None]
-                keys = [tap_y.where(trusted, tap_x) for tap_x, tap_y in zip(taps_x, taps_y, strict=True)]
-            terms["nce"] = mean_over_samples(self.contrast(fake, keys))
+                keys = [tap_y.where(trusted, tap_x) for tap_x, tap_y in zip(keys, taps_y, strict=True)]
+            terms["nce"] = mean_over_samples(self.contrast(fakes.y, keys))
             terms["nce_identity"] = mean_over_samples(self.contrast(same, taps_y))
         contrast = (terms["nce"] + terms["nce_identity"]) / 2
         total = weights.adversarial * terms["adversarial"] + weights.nce * contrast
-        return {**terms, "total": total}, Fakes(fake).detach()
+        return {**terms, "total": total}, fakes.detach()
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
         """Half the least squares of real and generated images."""

@@ -35,7 +35,16 @@ class Pix2PixObjective:
 
 
 class Pix2Pix(Method):
-    """G_XY and a discriminator of (x, y) and (x, G_XY(x)) as six channels. Only trusted pairs enter its losses."""
+    """G_XY and a discriminator of (x, y) and (x, G_XY(x)) as six channels. Only trusted pairs enter its losses.
+
+    Networks, losses and steps are those of its authors' PyTorch code, batch normalisation and the discriminator's step
+    before the generator's included. Normalised over a batch (or a part of one, or a process's share), samples depend
+    on each other; at the authors' batch size of 1 they do not. What is not as there: the architecture `resnet` is
+    CycleGAN's, without batch normalisation and dropout; a bundle's answer has no dropout; images are neither cropped
+    nor mirrored unless asked for; and the rate falls by step.
+    """
+
+    discriminators_first = True
 
     def __init__(
         self, generator: GeneratorConfig, discriminator: DiscriminatorConfig, objective: Pix2PixObjective
@@ -44,7 +53,7 @@ class Pix2Pix(Method):
         self.objective = objective
         self.uses_pairs, self.uses_unpaired = objective.uses_pairs, objective.uses_unpaired
         self.generator = build_generator(generator)
-        self.discriminator = PatchDiscriminator(discriminator, inputs=6)
+        self.discriminator = PatchDiscriminator(discriminator, inputs=6, batch_norm=True)
 
     def generator_parameters(self) -> list[nn.Parameter]:
         """The one generator's."""
@@ -54,9 +63,14 @@ class Pix2Pix(Method):
         """The one discriminator's."""
         return list(self.discriminator.parameters())
 
-    def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
+    def translate(self, batch: Batch) -> Fakes:
+        """Run the generator on the batch; the fakes keep their graph."""
+        return Fakes(self.generator(batch.x, batch.group, batch.type_))
+
+    def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
         """Terms adversarial (cross-entropy), reconstruction (L1) and `total`."""
-        fake = self.generator(batch.x, batch.group, batch.type_)
+        fakes = self.translate(batch) if made is None else made
+        fake = fakes.y
         logits = self.discriminator(torch.cat([batch.x, fake], dim=1))
         terms = {
             "adversarial": mean_over_samples(cross_entropy(logits, real=True), batch.paired),
@@ -66,7 +80,7 @@ class Pix2Pix(Method):
             self.objective.adversarial * terms["adversarial"]
             + self.objective.reconstruction * terms["reconstruction"]
         )
-        return {**terms, "total": total}, Fakes(fake).detach()
+        return {**terms, "total": total}, fakes.detach()
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
         """Half the sum of the cross-entropies of real and generated pairs."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import SIDE_MULTIPLE, GeneratorConfig
-from model.layers import ImageGenerator, ResidualBlock, convolution, require_sides
+from model.layers import ImageGenerator, InstanceNorm, ResidualBlock, convolution, require_sides
 
 #: The residual blocks whose outputs are tapped, counted from 1; the last one is nearer where there are fewer blocks.
 TAPPED_BLOCKS = (1, 5)
@@ -54,12 +54,12 @@ class BlurGenerator(ImageGenerator):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__(config)
         width, deep = config.width, config.width * 4
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 7), nn.InstanceNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 7), InstanceNorm(width), nn.ReLU())
         self.down = nn.ModuleList(
             nn.Conv2d(width * scale, width * scale * 2, 3, padding=1) for scale in (1, 2)
         )
         self.after_down = nn.ModuleList(
-            nn.Sequential(nn.InstanceNorm2d(channels), nn.ReLU(), BlurDownsample(channels))
+            nn.Sequential(InstanceNorm(channels), nn.ReLU(), BlurDownsample(channels))
             for channels in (width * 2, deep)
         )
         self.blocks = nn.ModuleList(ResidualBlock(deep) for _ in range(config.n_blocks))
@@ -70,7 +70,7 @@ class BlurGenerator(ImageGenerator):
         for scale in (4, 2):
             narrower = width * scale // 2
             up += [BlurUpsample(), nn.Conv2d(width * scale, narrower, 3, padding=1)]
-            up += [nn.InstanceNorm2d(narrower), nn.ReLU()]
+            up += [InstanceNorm(narrower), nn.ReLU()]
         self.decoder = nn.Sequential(*up, convolution(width, 3, 7))
         self.apply(initialise_xavier)
 

@@ -209,14 +209,16 @@ class SemiPaired(Method):
                 total = total + mean_over_samples(values) / len(made)
         return total
 
-    def generator_losses(self, batch: Batch) -> tuple[dict[str, Tensor], Fakes]:
+    def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
         """Terms adversarial, reconstruction, cycle, identity and `total`; matte and geometry where they have a weight.
 
         Passes that nothing needs are skipped.
         """
         weights, zero = self.objective, batch.x.new_zeros(())
         known: dict[str, Tensor] = {}
-        if batch.truth is not None and weights.uses_truth:
+        if made is not None:
+            fakes = made
+        elif batch.truth is not None and weights.uses_truth:
             fakes, known = self._compared(batch, batch.truth)
         else:
             fakes = self.translate(batch)

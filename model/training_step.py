@@ -1,4 +1,4 @@
-"""One step of training in plain torch: generators, then discriminators, on any number of processes."""
+"""One step of training in plain torch: generators and discriminators in turn, on any number of processes."""
 
 import copy
 from collections import defaultdict
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.config import require
 from model.layers import ImageGenerator
-from model.method import Batch, Method
+from model.method import Batch, Fakes, Method
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,96 @@ def on_first_process(value: Any) -> list[Any] | None:
     return found
 
 
+def process_count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what all have computed."""
+    return not is_distributed() or dist.get_rank() == 0
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of every process's `values`, of one shape and dtype."""
+    if not is_distributed():
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _unflat(flat: Tensor, into: Sequence[Tensor]) -> None:
+    for tensor, piece in zip(into, flat.split([tensor.numel() for tensor in into]), strict=True):
+        tensor.copy_(piece.view_as(tensor))
+
+
+@torch.no_grad()
+def broadcast_weights(module: nn.Module) -> None:
+    """Give every process the first one's parameters and buffers, in place: equal networks stay equal by equal updates.
+
+    All must call it; nothing happens in a single process.
+    """
+    if not is_distributed():
+        return
+    by_type: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in (*module.parameters(), *module.buffers()):
+        by_type[tensor.dtype].append(tensor)
+    for tensors in by_type.values():
+        flat = _flat(tensors)
+        dist.broadcast(flat, 0)
+        _unflat(flat, tensors)
+
+
+@torch.no_grad()
+def average_statistics(module: nn.Module) -> None:
+    """Average the running means and variances of batch normalisations in training over all processes, in one message.
+
+    Each process normalises by its own batch; what evaluation will use is of all, and the same in all.
+    """
+    if not is_distributed():
+        return
+    statistics = [
+        tensor
+        for part in module.modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training
+        for tensor in (part.running_mean, part.running_var)
+        if tensor is not None
+    ]
+    if statistics:
+        flat = _flat(statistics)
+        dist.all_reduce(flat)
+        _unflat(flat / dist.get_world_size(), statistics)
+
+
+@torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes, in one message; nothing happens in a single process.
 
     Done by hand because two alternating losses over four networks fit DistributedDataParallel's hooks badly. Every
-    process divides its loss by its own batch size, so N processes at B equal one at N*B.
+    process divides its loss by its own batch size, so N processes at B equal one at N*B. A parameter that no process
+    has used keeps no gradient, or its momentum would still move it.
     """
     if not is_distributed():
         return
-    # A parameter that this process's batch did not use must still take part: the others may have used it.
-    gradients = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        gradients.append(parameter.grad)
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    parameters = list(parameters)
+    unused = [index for index, parameter in enumerate(parameters) if parameter.grad is None]
+    # What this process's batch did not use must still take part: the others may have used it.
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    used = gradients[0].new_ones(len(parameters))
+    for index in unused:
+        used[index] = 0
+    flat = _flat([*gradients, used])
     dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(piece.view_as(gradient))
+    _unflat(flat / dist.get_world_size(), [*gradients, used])
+    if unused:  # looked at only then, because that waits for the device
+        shares = used.tolist()
+        for index in unused:
+            parameters[index].grad = gradients[index] if shares[index] > 0 else None
 
 
 #: How names in a state_dict end that come from a module's `get_extra_state`: what each process has of its own.
@@ -85,14 +156,19 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the source; at first faster than `decay`, or the random start would linger."""
+        """Move towards the source; at first faster than `decay`, or the random start would linger.
+
+        Running statistics of normalisation are averaged as the weights are that they belong to; other buffers copied.
+        """
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for average, value in zip(self.generator.parameters(), self.source.parameters(), strict=True):
-            average.lerp_(value, 1 - decay)
-        # Running statistics are averages already; their counters are whole numbers.
-        for kept, latest in zip(self.generator.buffers(), self.source.buffers(), strict=True):
-            kept.copy_(latest)
+        averages = (*self.generator.parameters(), *self.generator.buffers())
+        values = (*self.source.parameters(), *self.source.buffers())
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
 
     def state(self) -> dict[str, Any]:
         """Everything that `load_state` needs."""
@@ -132,6 +208,7 @@ class TrainingStep:
         0 keeps none. .999 suits some ten thousand updates; nearer to 1 where there are more.
         """
         require(0 <= ema < 1, f"ema is {ema}; use 0 for none, or a decay below 1")
+        broadcast_weights(method)  # before the average copies them
         self.method, self.precision = method, precision
         betas = (optimizer.beta1, optimizer.beta2)
         self.generator_parameters = method.generator_parameters()
@@ -156,11 +233,11 @@ class TrainingStep:
         return torch.autocast("cpu", enabled=False)
 
     def __call__(self, batches: Batch | Sequence[Batch], rate: float) -> dict[str, Tensor]:
-        """Update the generators, then the discriminators, at learning rate `rate`; returns detached scalar losses.
+        """Update both players once, in the method's order, at learning rate `rate`; returns detached scalar losses.
 
         Several batches make one update, equal to that of their concatenation at a fraction of its memory (but for
-        what is drawn at random, and for terms that couple samples). Keys: the method's terms, total and, with
-        discriminators, discriminator.
+        what is drawn at random, and for terms and layers that couple samples). Keys: the method's terms, total and,
+        with discriminators, discriminator.
         """
         parts = [batches] if isinstance(batches, Batch) else list(batches)
         samples = sum(len(part.x) for part in parts)
@@ -169,36 +246,69 @@ class TrainingStep:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("factor", 1.0)
         sums: dict[str, Tensor] = defaultdict(lambda: parts[0].x.new_zeros((), dtype=torch.float32))
+        if self.method.discriminators_first:
+            made = [self._translate(part, keep=len(parts) == 1) for part in parts]
+            self._update_discriminators(parts, shares, [fakes.detach() for fakes in made], sums)
+            self._update_generators(parts, shares, made if len(parts) == 1 else [None] * len(parts), sums)
+        else:
+            detached = self._update_generators(parts, shares, [None] * len(parts), sums)
+            self._update_discriminators(parts, shares, detached, sums)
+        average_statistics(self.method)
+        if self._average is not None:
+            self._average.update()
+        return dict(sums)
+
+    def _translate(self, part: Batch, keep: bool) -> Fakes:
+        """What the generators make of `part`; without its graph unless `keep`: those of many parts fill the memory."""
+        with self._autocast(), torch.set_grad_enabled(keep):
+            return self.method.translate(part)
+
+    def _update_generators(
+        self,
+        parts: Sequence[Batch],
+        shares: Sequence[float],
+        made: Sequence[Fakes | None],
+        sums: dict[str, Tensor],
+    ) -> list[Fakes]:
+        """Update the generators and add to `sums`. made: by part, with its graph, or None; the same back, detached."""
         # Frozen, so that the generators' step spends nothing on the discriminators' gradients.
         self._freeze_discriminators(True)
         self.generator_optimizer.zero_grad(set_to_none=True)
-        fakes = []
-        for part, share in zip(parts, shares, strict=True):
+        detached = []
+        for part, share, fakes in zip(parts, shares, made, strict=True):
             with self._autocast():
-                losses, made = self.method.generator_losses(part)
+                losses, found = self.method.generator_losses(part, fakes)
             # A batch may hold nothing that the weights ask for, say no u where only cycle and identity count.
             if losses["total"].requires_grad:
                 (losses["total"] * share).backward()
-            fakes.append(made)
+            detached.append(found)
             for name, value in losses.items():
                 sums[name] = sums[name] + value.detach() * share
         average_gradients(self.generator_parameters)
         if self._clip:
             nn.utils.clip_grad_norm_(self.generator_parameters, self._clip)
         self.generator_optimizer.step()
-        if self._average is not None:
-            self._average.update()
-        if self.discriminator_optimizer is not None:
-            self._freeze_discriminators(False)
-            self.discriminator_optimizer.zero_grad(set_to_none=True)
-            for part, made, share in zip(parts, fakes, shares, strict=True):
-                with self._autocast():
-                    loss = self.method.discriminator_losses(made, part)
-                (loss * share).backward()
-                sums["discriminator"] = sums["discriminator"] + loss.detach() * share
-            average_gradients(self.discriminator_parameters)
-            self.discriminator_optimizer.step()
-        return dict(sums)
+        return detached
+
+    def _update_discriminators(
+        self,
+        parts: Sequence[Batch],
+        shares: Sequence[float],
+        detached: Sequence[Fakes],
+        sums: dict[str, Tensor],
+    ) -> None:
+        """Update the discriminators, where there are any, and add to `sums`."""
+        if self.discriminator_optimizer is None:
+            return
+        self._freeze_discriminators(False)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        for part, share, fakes in zip(parts, shares, detached, strict=True):
+            with self._autocast():
+                loss = self.method.discriminator_losses(fakes, part)
+            (loss * share).backward()
+            sums["discriminator"] = sums["discriminator"] + loss.detach() * share
+        average_gradients(self.discriminator_parameters)
+        self.discriminator_optimizer.step()
 
     def _freeze_discriminators(self, frozen: bool) -> None:
         for parameter in self.discriminator_parameters:
@@ -212,7 +322,7 @@ class TrainingStep:
         method, discriminator = self.method.state_dict(), self.discriminator_optimizer
         own = {name: method.pop(name) for name in list(method) if name.endswith(_OWN)}
         of_all = on_first_process(own) if own else [own]
-        if of_all is None:
+        if of_all is None or not is_first_process():
             return None
         return {
             "method": method,

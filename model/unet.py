@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import SMALLEST_UNET, GeneratorConfig
-from model.layers import ImageGenerator, initialise, require_sides
+from model.layers import BatchNorm, ImageGenerator, initialise, require_sides
 
 #: Channels stop doubling here.
 MAX_WIDTH_FACTOR = 8
@@ -13,9 +13,8 @@ MAX_WIDTH_FACTOR = 8
 class UNetGenerator(ImageGenerator):
     """Halve the image `n_downsamplings` times, double it as often; each scale also sees its counterpart's features.
 
-    Instance normalisation in place of Pix2Pix's batch normalisation: at Pix2Pix's batch size of 1 they are the same
-    but for the affine part, and samples of larger batches stay independent. Dropout acts while training only, so
-    that a bundle gives one image one answer.
+    As in Pix2Pix's code, with batch normalisation behind convolutions without biases; but dropout, which Pix2Pix's test
+    has too, acts while training only, so that a bundle gives one image one answer.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -28,13 +27,14 @@ class UNetGenerator(ImageGenerator):
             outermost, innermost = index == 0, index == depth - 1
             inputs = 3 if outermost else widths[index - 1]
             down: list[nn.Module] = [] if outermost else [nn.LeakyReLU(0.2)]
-            down.append(nn.Conv2d(inputs, width, 4, stride=2, padding=1))
+            down.append(nn.Conv2d(inputs, width, 4, stride=2, padding=1, bias=False))
             # The innermost features may be one pixel, of which nothing is left after normalisation.
-            down += [] if outermost or innermost else [nn.InstanceNorm2d(width)]
+            down += [] if outermost or innermost else [BatchNorm(width)]
             self.down.append(nn.Sequential(*down))
             arriving = width if innermost else 2 * width
-            up: list[nn.Module] = [nn.ReLU(), nn.ConvTranspose2d(arriving, inputs, 4, stride=2, padding=1)]
-            up += [] if outermost else [nn.InstanceNorm2d(inputs)]
+            widen = nn.ConvTranspose2d(arriving, inputs, 4, stride=2, padding=1, bias=outermost)
+            up: list[nn.Module] = [nn.ReLU(), widen]
+            up += [] if outermost else [BatchNorm(inputs)]
             # Pix2Pix drops in the wide layers between the innermost and the four outer ones: three at 256 pixels.
             if SMALLEST_UNET - 1 <= index < depth - 1:
                 up.append(nn.Dropout(config.dropout))

@@ -65,15 +65,15 @@ class Checkpoints:
         filesystem.mv(source, storage.resolve(self.uri(step))[1])
         self.prune(newest=step)
 
-    def load(self, device: torch.device | str = "cpu") -> tuple[int, dict[str, Any]] | None:
-        """The newest checkpoint that can be read, with its step; None where there is none at all.
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """The newest checkpoint that can be read, with its step, on the CPU; None where there is none at all.
 
         A damaged one is passed over with a warning. Raises ConfigurationError where all are damaged.
         """
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return step, self.load_step(step, device)
+                return step, self.load_step(step)
             except DAMAGED as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 logger.warning("%s is damaged (%s): going back to the one before", self.uri(step), reason)
@@ -83,11 +83,13 @@ class Checkpoints:
             )
         return None
 
-    def load_step(self, step: int, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """The checkpoint of one step. Raises one of DAMAGED where it is, and of storage.STORAGE_ERRORS."""
+    def load_step(self, step: int) -> dict[str, Any]:
+        """The checkpoint of one step, on the CPU. Raises one of DAMAGED where it is, and of storage.STORAGE_ERRORS."""
         content = storage.read_bytes(self.uri(step))
         _check_sums(content)
-        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        # On the CPU: networks and optimisers copy their parts to where they compute, but for Adam's step counters. They
+        # stay where they were loaded; if that were a GPU, every update would wait for each of them.
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or state.get("step") != step:
             raise ValueError(f"it does not hold the state of step {step}")
         return state

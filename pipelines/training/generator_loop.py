@@ -67,7 +67,7 @@ class Training(Loop):
         """`generator` as the checkpoint of `step` has it, in eval mode; None where that cannot be read."""
         generator = copy.deepcopy(self.generator).eval()
         try:
-            state = self.checkpoints.load_step(step, self.device)["state"]
+            state = self.checkpoints.load_step(step)["state"]
             weights = state["average"]["generator"] if state["average"] else None
             if weights is None:
                 weights = {

@@ -96,7 +96,7 @@ class Loop(ABC):
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.precision, self.device)
         self.layout = memory_format(self.precision)
-        torch.manual_seed(settings.seed)  # the same initial weights on every rank
+        torch.manual_seed(settings.seed)
         self.build(init)
         self.defects: dict[int, Defect] = {defect.id: defect for defect in label_map.defects.values()}
         self.step, self.epoch, self.taken = 0, 1, 0
@@ -117,7 +117,7 @@ class Loop(ABC):
 
         Raises ConfigurationError for one of other networks, and where workers find different ones.
         """
-        found = self.checkpoints.load(self.device)
+        found = self.checkpoints.load()
         if found is not None:
             self._continue(found[1])
         if not everywhere_alike((self.step, self.epoch, self.taken)):

@@ -1,17 +1,21 @@
 """What each process of the data-parallel test runs; importable without pytest, as spawned processes need."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.cyclegan import CycleGAN, CycleGANObjective
+from model.detector import Detector, DetectorConfig
+from model.detector_step import DetectionBatch, DetectorStep
 from model.method import Batch
 from model.semi_paired import SemiPaired, SemiPairedObjective
 from model.training_step import OptimizerConfig, TrainingStep, average_gradients
-from tests.model.builders import SMALL_CRITIC, part, small_batch, small_config
+from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_config
 
 WORKERS, SAMPLES, RATE = 2, 4, 1e-3
 #: The workers' halves differ in what they train: the first has no cycle and identity, the second one untrusted pair.
@@ -36,14 +40,83 @@ def one_step(case: str, start: int, stop: int) -> dict[str, Tensor]:
     return {**gradients, **{name: p.detach() for name, p in named.items()}}
 
 
-def averaged(rank: int) -> list[Tensor]:
-    """average_gradients of three parameters of which each rank has used two."""
-    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (1,))]
-    for index, parameter in enumerate(parameters):
+def averaged(rank: int) -> list[Tensor | None]:
+    """average_gradients of four parameters: each rank has used two of the first three, and none the last."""
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (1,), (5,))]
+    for index, parameter in enumerate(parameters[:3]):
         if index != rank:
             parameter.grad = torch.full_like(parameter, 10.0 * rank + index)
     average_gradients(parameters)
-    return [p.grad for p in parameters if p.grad is not None]
+    return [p.grad for p in parameters]
+
+
+def moved_by_an_idle_update(rank: int) -> float:
+    """How far weights move, at most, in an update whose samples train nothing, after one that left momentum."""
+    torch.manual_seed(0)
+    objective = SemiPairedObjective(adversarial=0, reconstruction=0)
+    step = TrainingStep(SemiPaired(small_config(), SMALL_CRITIC, objective), OptimizerConfig(RATE))
+    step(part(small_batch((1, 1), (1, 1)), rank, rank + 1), RATE)
+    before = [p.detach().clone() for p in step.generator_parameters]
+    step(part(small_batch((1, 1), (0, 0)), rank, rank + 1), RATE)
+    return max((p - q).abs().max().item() for p, q in zip(step.generator_parameters, before, strict=True))
+
+
+def started(rank: int) -> dict[str, dict[str, Tensor]]:
+    """Weights of networks that each rank has made of random numbers of its own: as made, and once they train."""
+    torch.manual_seed(rank)
+    method = SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective())
+    detector = Detector(DetectorConfig(("a", "b")))
+    for buffer in detector.buffers():
+        if buffer.is_floating_point():
+            buffer.add_(rank)
+    made = {name: value.clone() for name, value in {**method.state_dict(), **detector.state_dict()}.items()}
+    step = TrainingStep(method, OptimizerConfig(), ema=0.9)
+    detector_step = DetectorStep(detector, OptimizerConfig(), 0.01, torch.float32)
+    training = {**step.method.state_dict(), **detector_step.detector.state_dict()}
+    averages = {f"average {name}": value for name, value in step.generator.state_dict().items()}
+    return {"made": made, "training": {**training, **averages}}
+
+
+def states(rank: int) -> list[bool]:
+    """Whether a step of a method without pools, and one of a detector, give a state here."""
+    step = TrainingStep(SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective()), OptimizerConfig())
+    detector = DetectorStep(Detector(DetectorConfig(("a",))), OptimizerConfig(), 0.01, torch.float32)
+    return [step.state() is not None, detector.state() is not None]
+
+
+def labelled(start: int, stop: int) -> DetectionBatch:
+    """Samples start..stop-1 of SAMPLES; the first label is known of the first and of the last two, the second of one,
+    and the third of none.
+    """
+    present = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    known = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    return DetectionBatch(images(SAMPLES)[start:stop], present[start:stop], known[start:stop])
+
+
+def detected(batches: Sequence[DetectionBatch]) -> dict[str, Any]:
+    """Losses and gradients of one update of a linear detector."""
+    torch.manual_seed(0)
+    detector = Detector(DetectorConfig(("a", "b", "c")))
+    detector.backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))  # couples no samples
+    losses = DetectorStep(detector, OptimizerConfig(), 0.01, torch.float32)(batches, RATE)
+    return {"losses": losses, "gradients": [p.grad for p in detector.parameters()]}
+
+
+def running_statistics(rank: int) -> dict[str, list[Tensor]]:
+    """A detector's running means and variances after one update: of this rank's half alone, and where both train."""
+    found = {}
+    for name, process_group in (("alone", False), ("together", True)):
+        torch.manual_seed(0)
+        detector = Detector(DetectorConfig(("a",)))
+        half = DetectionBatch(
+            images(SAMPLES, 32)[2 * rank : 2 * rank + 2], torch.ones(2, 1), torch.ones(2, 1)
+        )
+        if process_group:
+            DetectorStep(detector, OptimizerConfig(), 0.01, torch.float32)([half], RATE)
+        else:
+            detector.train()(half.x)
+        found[name] = [value for key, value in detector.state_dict().items() if "running" in key]
+    return found
 
 
 def pools_after_a_resume(rank: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -73,7 +146,16 @@ def run(rank: int, folder: str) -> None:
     try:
         share = SAMPLES // WORKERS
         steps = {case: one_step(case, rank * share, (rank + 1) * share) for case in OBJECTIVES}
-        results = {"steps": steps, "averaged": averaged(rank), "pools": pools_after_a_resume(rank)}
+        results = {
+            "steps": steps,
+            "averaged": averaged(rank),
+            "pools": pools_after_a_resume(rank),
+            "idle": moved_by_an_idle_update(rank),
+            "started": started(rank),
+            "states": states(rank),
+            "detected": detected([labelled(rank * share, (rank + 1) * share)]),
+            "statistics": running_statistics(rank),
+        }
         torch.save(results, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()

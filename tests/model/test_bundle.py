@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from model.bundle import CARD, CONFIG, LABEL_MAP, WEIGHTS, load_bundle, save_bundle
+from model.config import GeneratorConfig
 from model.errors import BundleError
-from model.generator import Generator
+from model.generator import Generator, build_generator
 from tests.model.builders import HEADS, images, labels, small_config, unsettle
 
 LABELS = "version: 1\n# what the detector's labels mean: über all\n"
@@ -56,6 +58,19 @@ def test_round_trip(tmp_path: Path, head: str) -> None:
     assert not bundle.generator.training
     arguments = images(2, 32), labels(0, 1), labels(0, 2)
     assert torch.equal(bundle.generator(*arguments), original(*arguments))
+
+
+def test_a_u_net_of_before_its_batch_norm_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """Its convolutions had biases, and its normalisations no weights: what was trained is not what would run."""
+    config = GeneratorConfig(0, 0, width=4, architecture="unet", n_downsamplings=4)
+    save_bundle(tmp_path, build_generator(config), LABELS, 32, "", {})
+    state = load((tmp_path / WEIGHTS).read_bytes())
+    old = {name: value for name, value in state.items() if value.ndim == 4 or name == "up.0.1.bias"}
+    old |= {name.replace("weight", "bias"): torch.zeros(4) for name in old if name.startswith("down.")}
+    (tmp_path / WEIGHTS).write_bytes(save(old))
+    rehash(tmp_path)
+    with pytest.raises(BundleError, match=r"other layers than architecture 'unet' has now; train again"):
+        load_bundle(tmp_path)
 
 
 def test_weights_are_float32_whatever_they_were_trained_in(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
+import itertools
+
 import pytest
 import torch
 
 from model.detector import Detector, DetectorConfig
 from model.detector_step import DetectionBatch, DetectorStep, detection_losses
 from model.training_step import OptimizerConfig
+from tests.model import gloo_worker
 
 
 def batch(known: list[list[float]]) -> DetectionBatch:
@@ -15,7 +18,8 @@ def batch(known: list[list[float]]) -> DetectionBatch:
 
 def test_what_is_not_known_does_not_count() -> None:
     logits = torch.tensor([[2.0, 5.0], [0.0, -1.0]], requires_grad=True)
-    losses = detection_losses(logits, batch([[1, 0], [1, 0]]))
+    data = batch([[1, 0], [1, 0]])
+    losses = detection_losses(logits, data, data.known.sum(0))
     expected = (torch.nn.functional.softplus(torch.tensor(-2.0)) + torch.log(torch.tensor(2.0))) / 2
     torch.testing.assert_close(losses.detach(), torch.stack([expected, torch.tensor(0.0)]))
     losses.sum().backward()
@@ -33,16 +37,25 @@ def test_updates_learn_and_a_restored_step_goes_on_alike() -> None:
     for seed in range(8):
         torch.manual_seed(seed)  # dropout
         losses.append(float(first([data], 1e-3)["total"]))
-        if seed == 3:
-            saved = {
-                name: torch.utils._pytree.tree_map(_copied, part) for name, part in first.state().items()
-            }
+        if seed == 3 and (found := first.state()) is not None:
+            saved = {name: torch.utils._pytree.tree_map(_copied, part) for name, part in found.items()}
     assert losses[-1] < losses[0]
     second = DetectorStep(Detector(DetectorConfig(("a", "b"))), config, 0.01, torch.float32)
     second.load_state(saved)
     for seed in range(4, 8):
         torch.manual_seed(seed)
         assert float(second([data], 1e-3)["total"]) == pytest.approx(losses[seed])
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (1, 3), (1, 1, 1, 1)])
+def test_a_batch_in_parts_equals_the_whole_whatever_each_part_knows(sizes: tuple[int, ...]) -> None:
+    edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
+    whole = gloo_worker.detected([gloo_worker.labelled(0, gloo_worker.SAMPLES)])
+    parts = gloo_worker.detected([gloo_worker.labelled(*edge) for edge in itertools.pairwise(edges)])
+    for name, value in whole["losses"].items():
+        torch.testing.assert_close(parts["losses"][name], value, msg=name)
+    for found, expected in zip(parts["gradients"], whole["gradients"], strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_defect_of_any_name_leaves_the_total_alone() -> None:

@@ -1,10 +1,13 @@
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from model.config import CONDITIONS, DiscriminatorConfig
 from model.discriminator import PatchDiscriminator
 from model.errors import ConfigurationError
 from model.generator import parameter_count
+from model.layers import BatchNorm
 from tests.model.builders import images, labels
 
 
@@ -20,6 +23,36 @@ def test_1_logits_per_patch(side: int, patches: int) -> None:
 def test_2_parameter_count() -> None:
     """Property 2."""
     assert parameter_count(PatchDiscriminator(DiscriminatorConfig())) == 2_764_737
+
+
+def test_2_pix2pixs_judges_six_channels_with_affine_norms_behind_convolutions_without_biases() -> None:
+    critic = PatchDiscriminator(DiscriminatorConfig(), inputs=6, batch_norm=True)
+    assert parameter_count(critic) == 2_768_705
+    convolutions = [layer for layer in critic.features if isinstance(layer, nn.Conv2d)]
+    assert [layer.bias is not None for layer in convolutions] == [True, False, False, False]
+    assert sum(isinstance(layer, BatchNorm) for layer in critic.features) == 3
+
+
+@torch.no_grad()
+def test_the_antialiased_one_convolves_at_stride_1_and_blurs_where_it_halves() -> None:
+    """MoNCE's, by hand: two layers that halve, a third that does not; as many patches and parameters as the plain."""
+    plain = PatchDiscriminator(DiscriminatorConfig(width=4, n_layers=2))
+    critic = PatchDiscriminator(DiscriminatorConfig(width=4, n_layers=2), antialiased=True)
+    assert parameter_count(critic) == parameter_count(plain)
+    convolutions = [layer for layer in critic.features if isinstance(layer, nn.Conv2d)]
+    assert [layer.stride for layer in convolutions] == [(1, 1)] * 3
+    taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+    features = images(2, 32)
+    for number, layer in enumerate(convolutions):
+        features = F.conv2d(features, layer.weight, layer.bias, padding=1)
+        features = F.leaky_relu(features if number == 0 else F.instance_norm(features), 0.2)
+        if number < 2:
+            kernel = torch.outer(taps, taps).expand(features.shape[1], 1, 3, 3)
+            padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
+            features = F.conv2d(padded, kernel, stride=2, groups=features.shape[1])
+    found = critic(images(2, 32))
+    assert found.shape == plain(images(2, 32)).shape == (2, 1, 6, 6)
+    torch.testing.assert_close(found, critic.last(features), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("layers", "sees"), [(3, 70), (2, 34)])

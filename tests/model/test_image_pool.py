@@ -1,6 +1,7 @@
 import io
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from model.image_pool import ImagePool
 from tests.model.builders import images
@@ -54,6 +55,15 @@ def test_the_content_is_part_of_the_state() -> None:
     first = pool(more)
     torch.manual_seed(1)
     assert torch.equal(first, restored(more))
+
+
+def test_the_state_lies_on_the_cpu_whatever_device_trains() -> None:
+    """It is sent to the first process, which would otherwise put it on a GPU of the sender's number."""
+    with FakeTensorMode():  # stands for a GPU: devices without content
+        pool = ImagePool(2)
+        pool(torch.zeros(2, 3, 4, 4, device="cuda"))
+        assert {image.device.type for image in pool.images} == {"cuda"}
+        assert [image.device.type for image in pool.get_extra_state()["images"]] == ["cpu", "cpu"]
 
 
 def test_kept_images_are_copies() -> None:

@@ -1,3 +1,4 @@
+import copy
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from model.contrast import patches, unit, weighted_contrast
 from model.errors import ConfigurationError
 from model.method import Batch
 from model.monce import MoNCE, MoNCEObjective
+from model.resnet_blur import BlurDownsample
+from model.training_step import OptimizerConfig, TrainingStep
 from tests.model.builders import images, part
 from tests.model.builders import small_batch as batch_of_16
 
@@ -70,6 +73,41 @@ def test_losses_by_definition() -> None:
     torch.testing.assert_close(values["total"], adversarial + (nce + identity) / 2, rtol=1e-4, atol=1e-5)
     expected = (monce.discriminator(batch.y) - 1).square().mean() + monce.discriminator(fake).square().mean()
     torch.testing.assert_close(monce.discriminator_losses(fakes, batch), expected / 2)
+
+
+def test_a_step_is_that_of_the_released_code() -> None:
+    """The antialiased discriminator's update on a fake of the generator as it was, then the generator's by the new one;
+    both images and the keys are of the generator as it was.
+    """
+    monce, batch, rate = method(), small_batch((1,), (0,)), 1e-3
+    own = copy.deepcopy(monce)
+    assert any(isinstance(layer, BlurDownsample) for layer in monce.discriminator.features)
+    found = TrainingStep(monce, OptimizerConfig())(batch, rate)
+    optimizers = {
+        name: torch.optim.Adam(network.parameters(), rate, (0.5, 0.999))
+        for name, network in own.named_children()
+    }
+    fake, same = (own.generator(image, batch.group, batch.type_) for image in (batch.x, batch.y))
+    real_logits, fake_logits = own.discriminator(batch.y), own.discriminator(fake.detach())
+    critic_loss = ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
+    critic_loss.backward()
+    optimizers["discriminator"].step()
+    adversarial = (own.discriminator(fake) - 1).square().mean()
+    contrasts = [
+        own.contrast(made, [tap.detach() for tap in own.generator.taps(image)]).mean()
+        for made, image in ((fake, batch.x), (same, batch.y))
+    ]
+    for name in ("generator", "projector"):
+        optimizers[name].zero_grad()
+    (adversarial + sum(contrasts) / 2).backward()
+    for name in ("generator", "projector"):
+        optimizers[name].step()
+    values = {"discriminator": critic_loss, "adversarial": adversarial}
+    for name, value in {**values, "nce": contrasts[0], "nce_identity": contrasts[1]}.items():
+        torch.testing.assert_close(found[name], value.detach(), msg=name)
+    for (name, value), expected in zip(monce.named_parameters(), own.parameters(), strict=True):
+        if name.endswith("weight"):  # biases before a normalisation have gradients of rounding alone
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=0.1 * rate, msg=name)
 
 
 @torch.no_grad()

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from model.config import GeneratorConfig
 from model.errors import ConfigurationError
+from model.layers import ImageGenerator
 from model.method import Batch
 from model.precision import autocast
 from model.semi_paired import SemiPaired, SemiPairedObjective
-from model.training_step import OptimizerConfig, TrainingStep, average_gradients
+from model.training_step import MovingAverage, OptimizerConfig, TrainingStep, average_gradients
 from tests.model import gloo_worker
-from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_config
+from tests.model.builders import SMALL_CRITIC, images, labels, part, small_batch, small_config
 
 RATE = 1e-3
 
@@ -229,6 +230,35 @@ def test_the_average_is_restored() -> None:
         assert torch.equal(one, two)
 
 
+class Normalising(ImageGenerator):
+    """A generator with running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__(small_config())
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.register_buffer("fixed", torch.tensor([True]))
+
+    def forward(self, image: Tensor, group: Tensor, type_: Tensor) -> Tensor:
+        return self.norm(image)
+
+
+def test_the_average_follows_running_statistics_too() -> None:
+    """Averaged like the weights that they belong to; what is no statistic is copied."""
+    source = Normalising()
+    average = MovingAverage(source, 0.9)
+    expected = average.generator.norm.running_mean.clone()
+    for update in range(1, 4):
+        source.train()(images(2, seed=update) + update, labels(0), labels(0))
+        average.update()
+        decay = min(0.9, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * source.norm.running_mean
+    found = average.generator.norm
+    torch.testing.assert_close(found.running_mean, expected)
+    assert not torch.equal(found.running_var, torch.ones(3))
+    assert found.num_batches_tracked.item() == source.norm.num_batches_tracked.item() == 3
+    assert average.generator.fixed.tolist() == [True]
+
+
 def test_bfloat16_computes_nearly_the_same_losses() -> None:
     batch = small_batch((1, 0), (0, 1))
     torch.manual_seed(3)
@@ -284,8 +314,46 @@ def test_two_workers_equal_one_with_twice_the_batch(workers: list[dict[str, Any]
 def test_parameters_that_one_worker_did_not_use_count_as_zero(workers: list[dict[str, Any]]) -> None:
     """Gradients are 10 * rank + index; rank 0 lacks the first, rank 1 the second."""
     for worker in workers:
-        assert [gradient.unique().tolist() for gradient in worker["averaged"]] == [[5.0], [0.5], [7.0]]
-        assert [tuple(gradient.shape) for gradient in worker["averaged"]] == [(2, 3), (4,), (1,)]
+        used = worker["averaged"][:3]
+        assert [gradient.unique().tolist() for gradient in used] == [[5.0], [0.5], [7.0]]
+        assert [tuple(gradient.shape) for gradient in used] == [(2, 3), (4,), (1,)]
+
+
+def test_parameters_that_no_worker_used_have_no_gradient_and_do_not_move(
+    workers: list[dict[str, Any]],
+) -> None:
+    """As in a single process: a gradient of zero would let Adam's momentum move them."""
+    for worker in workers:
+        assert worker["averaged"][3] is None
+        assert worker["idle"] == 0
+
+
+def test_all_workers_start_from_the_first_ones_weights_and_buffers(workers: list[dict[str, Any]]) -> None:
+    first, second = (worker["started"] for worker in workers)
+    differing = [
+        name for name, value in first["made"].items() if not torch.equal(value, second["made"][name])
+    ]
+    assert any(name.endswith("running_mean") for name in differing)
+    assert any(name.startswith("generator.") for name in differing)
+    assert first["training"].keys() == second["training"].keys()
+    for name, value in first["training"].items():
+        assert torch.equal(second["training"][name], value), name
+    for name, value in first["made"].items():
+        assert torch.equal(first["training"][name], value), name
+
+
+def test_only_the_first_worker_gets_the_state(workers: list[dict[str, Any]]) -> None:
+    assert [worker["states"] for worker in workers] == [[True, True], [False, False]]
+
+
+def test_running_statistics_are_the_workers_mean(workers: list[dict[str, Any]]) -> None:
+    first, second = (worker["statistics"] for worker in workers)
+    assert not torch.equal(first["alone"][0], second["alone"][0])
+    for one, two, here, there in zip(
+        first["alone"], second["alone"], first["together"], second["together"], strict=True
+    ):
+        assert torch.equal(here, there)
+        torch.testing.assert_close(here, (one + two) / 2, rtol=1e-3, atol=1e-5)
 
 
 def test_each_worker_resumes_with_its_own_pool_of_fakes(workers: list[dict[str, Any]]) -> None:
@@ -294,6 +362,20 @@ def test_each_worker_resumes_with_its_own_pool_of_fakes(workers: list[dict[str, 
         assert len(taken) == 1
         assert torch.equal(torch.stack(taken), torch.stack(resumed))
     assert not torch.equal(kept[0][0], kept[1][0])
+
+
+def test_a_detectors_workers_equal_one_with_all_samples_whatever_each_knows(
+    workers: list[dict[str, Any]],
+) -> None:
+    """Of the first label one worker knows one sample and the other two, of the second one and none."""
+    single = gloo_worker.detected([gloo_worker.labelled(0, gloo_worker.SAMPLES)])
+    for worker in workers:
+        found = worker["detected"]
+        assert found["losses"].keys() == single["losses"].keys()
+        for name, value in single["losses"].items():
+            torch.testing.assert_close(found["losses"][name], value, msg=name)
+        for gradient, expected in zip(found["gradients"], single["gradients"], strict=True):
+            torch.testing.assert_close(gradient, expected)
 
 
 def toy_batch(seed: int) -> Batch:

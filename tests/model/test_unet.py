@@ -17,15 +17,18 @@ def unet(**changes: object) -> UNetGenerator:
 
 
 def pix2pix_count() -> int:
-    """Parameters of U-Net-256: kernels of 4 x 4, a bias each; skips double what arrives on the way up."""
+    """Parameters of U-Net-256: kernels of 4 x 4; skips double what arrives on the way up. All but the outermost and the
+    innermost features down, and the image, are normalised, with a scale and an offset; the image alone has a bias.
+    """
     down = [(3, 64), (64, 128), (128, 256), (256, 512), (512, 512), (512, 512), (512, 512), (512, 512)]
     up = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128), (256, 64), (128, 3)]
-    return sum(16 * inputs * outputs + outputs for inputs, outputs in down + up)
+    normalised = [outputs for _, outputs in down[1:-1] + up[:-1]]
+    return sum(16 * inputs * outputs for inputs, outputs in down + up) + 2 * sum(normalised) + 3
 
 
 def test_the_default_is_pix2pixs_u_net_256() -> None:
     network = unet(width=64, n_downsamplings=8)
-    assert parameter_count(network) == pix2pix_count()
+    assert parameter_count(network) == pix2pix_count() == 54_413_955
     drops = [index for index, up in enumerate(network.up) if any(isinstance(part, nn.Dropout) for part in up)]
     assert drops == [4, 5, 6]  # of 0..7 from the outside; 7 is the innermost
     assert [part.p for up in network.up for part in up if isinstance(part, nn.Dropout)] == [0.5] * 3

@@ -79,8 +79,9 @@ def test_a_batch_in_parts_gives_the_losses_of_the_whole(source: TrainingSource, 
     for size, parts in ((4, 1), (2, 2), (1, 4)):
         config = settings(tmp_path / str(parts), batch_size=size, accumulate=parts, steps=3)
         curves.append([record["total"] for record in run(Training(config, source.label_map), source)])
-    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
-    assert curves[2] == pytest.approx(curves[0], rel=1e-4)
+    # After the first update Adam has magnified what rounding left apart.
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-3)
 
 
 def test_with_other_workers_the_epoch_goes_on_at_the_same_share(
@@ -150,6 +151,20 @@ def test_a_checkpoint_of_other_networks_is_named_with_the_remedy(tmp_path: Path)
         ConfigurationError, match=r"step-00000000\.pt.*same network flags; --overwrite starts anew"
     ):
         Training(settings(tmp_path, method=wider), label_map)
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_a_resume_puts_adams_moments_on_the_device_and_leaves_its_counters_on_the_cpu(
+    source: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, every update would wait for each of the counters. `meta` stands for the device."""
+    run(Training(settings(tmp_path, steps=2), source.label_map), source)
+    monkeypatch.setattr("pipelines.training.loop.choose_device", lambda requested: torch.device("meta"))
+    step = Training(settings(tmp_path, steps=4), source.label_map).step_once
+    for optimizer in (step.generator_optimizer, step.discriminator_optimizer):
+        found = list(optimizer.state.values())
+        assert {str(one["exp_avg"].device) for one in found} == {"meta"}
+        assert [(str(one["step"].device), one["step"].item()) for one in found] == [("cpu", 2.0)] * len(found)
 
 
 def resume_alone(rank: int, folder: str) -> None:
