@@ -50,6 +50,7 @@ from pipelines.dataset.unit import Work
 from pipelines.defects import known_syntheses
 from pipelines.file_uris import path_of
 from pipelines.lock import Lock, locked
+from pipelines.names import not_in_label_map
 from pipelines.placement import Placement
 from pipelines.saliency import load_saliency
 
@@ -127,6 +128,7 @@ def _configuration(request: Request, start: Start, occupied: Sequence[str]) -> d
             "run": start.mode,
             "generation": start.generation,
             "sources": request.sources.describe(),
+            "cycle_groups": request.label_map.cycle_groups,
             "defects": list(made),
             "defects_without_synthesis": [name for name in request.label_map.defects if name not in made],
             "replaces": list(occupied) if start.mode == "replaces" else [],
@@ -176,8 +178,8 @@ def _check_entry(request: Request) -> Callable[[Entry], None]:
             )
         if entry.defect is not None and entry.defect not in groups:
             raise ConfigurationError(
-                f"{entry.image_id}: its defect {entry.defect!r} is not in the label map ({', '.join(groups)}); "
-                "add it there (--label-map)"
+                f"{entry.image_id}: {not_in_label_map('defect', entry.defect, groups)}; mend the name, or add it there "
+                "(--label-map)"
             )
         for place in (entry.source, entry.target):
             if place is not None and _path(place.uri).startswith(folders):

@@ -3,7 +3,7 @@
 import argparse
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs import command
@@ -162,9 +162,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
     _check_gpus(arguments.saliency, arguments.saliency_device, arguments.gpus_per_actor)
     if not (arguments.photos or arguments.benchmark or arguments.sources):
         raise ConfigurationError("nothing to prepare: give --photos, --benchmark with --root, or --sources")
-    label_map = text = None
-    if arguments.label_map:
-        label_map, text = _read_label_map(arguments.label_map)
+    given_map = _read_label_map(arguments.label_map) if arguments.label_map else None
     photos = [storage.absolute(uri) for uri in arguments.photos]
     benchmark = (arguments.benchmark, storage.absolute(arguments.root)) if arguments.benchmark else None
     places = Places(storage.absolute(arguments.output))
@@ -176,9 +174,15 @@ def resolve(arguments: argparse.Namespace) -> Request:
             f"--test-catalog {test_catalog} lies among the training data; choose a folder outside"
         )
     sources = open_sources(photos, benchmark, arguments.sources)
-    if label_map is None or text is None:
+    if given_map is not None:
+        label_map, text = given_map
+        decides = text
+    else:
         label_map = sources.label_map or LabelMap.default()
         text = label_map.to_yaml()
+        # No row depends on cycle_groups, and datasets of earlier versions, whose map lacked them, may be added to.
+        decides = replace(label_map, cycle_groups=None).to_yaml()
+    sources.check_defects(label_map.defects)
     saliency = arguments.saliency
     if saliency is not None and is_network(saliency):
         saliency = storage.absolute(saliency)
@@ -198,7 +202,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         "--test-catalog": test_catalog,
         "--test-limit": arguments.test_limit,
         "--shard-size": arguments.shard_size,
-        "--label-map": _digest(text.encode()),
+        "--label-map": _digest(decides.encode()),
         "--synthesis": dict(settings.syntheses),
         "--seed": settings.seed,
         "--draws": settings.draws,

@@ -4,9 +4,10 @@
     python jobs/train.py --data shards --output run --workers 2 --steps 20000 --batch-size 4 --resume
     ray job submit --working-dir . -- python jobs/train.py --data s3://shop/train --output s3://shop/runs/1 --workers 8
 
-Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), OUTPUT/best (the same of the step that
-validation scored best), history.parquet, validation.parquet, tensorboard/, samples/*.png (columns: input, output,
-target) and checkpoints/, from which --resume continues after any kind of death.
+One photo in twenty of the training split is kept for validation (--validation-share), and the test split for
+jobs/evaluate.py: neither trains. Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), OUTPUT/best
+(the same of the step that validation scored best), history.parquet, validation.parquet, tensorboard/, samples/*.png
+(columns: input, output, target) and checkpoints/, from which --resume continues after any kind of death.
 Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data.
 """
 
@@ -31,6 +32,7 @@ from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
 from pipelines.lock import locked
+from pipelines.names import check_names
 from pipelines.training.encoder_weights import IMAGENET, NONE
 from pipelines.training.index import rows_by_defect
 from pipelines.training.job import train_in_process
@@ -47,6 +49,7 @@ from pipelines.training.plan import (
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.source import TrainingSource, open_source
+from pipelines.training.validation import forecast, log_forecast
 
 logger = logging.getLogger("train")
 
@@ -65,12 +68,13 @@ OWNED = (
 
 def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfig:
     """The networks and losses that the flags and the label map ask for."""
-    unknown = sorted(set(args.geometric_groups) - set(label_map.groups))
-    if unknown and args.geometry not in (None, "none"):
+    geometric = sorted(label_map.groups[name] for name in geometric_groups(args, label_map))
+    moves = args.geometry not in (None, "none")
+    if moves and not geometric:
         raise ConfigurationError(
-            f"--geometric-groups: {', '.join(unknown)} is no group of the label map ({', '.join(label_map.groups)})"
+            f"--geometry {args.geometry}: which groups? Name them with --geometric-groups; the label map has "
+            f"{', '.join(label_map.groups)}"
         )
-    geometric = sorted(label_map.groups[name] for name in args.geometric_groups if name in label_map.groups)
     given: dict[str, dict[str, Any]] = {
         "generator": {
             "architecture": args.architecture,
@@ -83,7 +87,7 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
             "inject_init": args.inject_init,
             "head": args.head,
             "geometry": args.geometry,
-            "geometric_groups": tuple(geometric) if args.geometry not in (None, "none") else None,
+            "geometric_groups": tuple(geometric) if moves else None,
         },
         "discriminator": {},
         "objective": {name: getattr(args, name) for name in LOSS_FLAGS},
@@ -147,27 +151,34 @@ def _setting(item: str) -> tuple[str, str, Any]:
     return part, name, tuple(value) if isinstance(value, list) else value
 
 
+def geometric_groups(args: argparse.Namespace, label_map: LabelMap) -> frozenset[str]:
+    """--geometric-groups. Raises ConfigurationError for a name that the label map lacks."""
+    if args.geometric_groups is None:
+        return frozenset({train_flags.GEOMETRIC_GROUP} & label_map.groups.keys())
+    check_names("--geometric-groups", "group", args.geometric_groups, label_map.groups)
+    return frozenset(args.geometric_groups)
+
+
 def repeats(items: Sequence[str], label_map: LabelMap) -> tuple[tuple[str, int], ...]:
     """--repeat as (defect, N). Raises ConfigurationError for anything else."""
     found = []
     for item in items:
         defect, _, count = item.partition("=")
-        if defect not in label_map.defects or not count.isdecimal() or int(count) < 1:
+        if not count.isdecimal() or int(count) < 1:
             raise ConfigurationError(
                 f"--repeat {item}: use DEFECT=N with N of 1 or more and one of {', '.join(label_map.defects)}"
             )
+        check_names(f"--repeat {item}", "defect", [defect], label_map.defects)
         found.append((defect, int(count)))
     return tuple(found)
 
 
 def flipped(args: argparse.Namespace, label_map: LabelMap) -> frozenset[str]:
     """--flip. Raises ConfigurationError for what is no defect, or one of how the product stands."""
+    check_names("--flip", "defect", args.flip, label_map.defects)
+    geometric = geometric_groups(args, label_map)
     for name in args.flip:
-        if name not in label_map.defects:
-            raise ConfigurationError(
-                f"--flip {name}: no defect of the label map ({', '.join(label_map.defects)})"
-            )
-        if label_map.defects[name].group in args.geometric_groups:
+        if label_map.defects[name].group in geometric:
             raise ConfigurationError(
                 f"--flip {name}: its group is in --geometric-groups; mirroring would change it"
             )
@@ -176,7 +187,13 @@ def flipped(args: argparse.Namespace, label_map: LabelMap) -> frozenset[str]:
 
 def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSettings:
     """The resolved settings, without what needs the data: the task balance, and the length where --epochs gives it."""
-    still = frozenset(source.label_map.groups) - frozenset(args.geometric_groups)
+    geometric = geometric_groups(args, source.label_map)
+    cyclic = source.label_map.cyclic(geometric)
+    if source.label_map.cycle_groups is None:
+        logger.info(
+            "label_map.yaml has no cycle_groups: pairs of groups that are not geometric take cycle and identity (%s)",
+            ", ".join(sorted(cyclic)) or "none",
+        )
     return TrainSettings(
         output=storage.absolute(args.output),
         method=resolve_method(args, source.label_map),
@@ -189,8 +206,8 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
         ema=args.ema,
         repeat=repeats(args.repeat, source.label_map),
         compile=args.compile,
-        cycle_groups=still,
-        cropped_groups=still if args.crop else frozenset(),
+        cycle_groups=cyclic,
+        cropped_groups=frozenset(source.label_map.groups) - geometric if args.crop else frozenset(),
         flipped_defects=flipped(args, source.label_map),
         grid_every=args.grid_every,
         validate_every=args.validate_every,
@@ -199,13 +216,16 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
     )
 
 
-def check_fid_weights(settings: TrainSettings) -> None:
-    """Say where validation will have no FID. Raises ConfigurationError for --fid-weights that are none."""
-    if settings.validate_every:
-        try:
-            find_weights(settings.fid_weights)
-        except FidWeightsMissing as error:
-            logger.warning("validation measures L1 and PSNR only: %s", error)
+def check_fid_weights(settings: TrainSettings) -> bool:
+    """Whether validation will have FID; says where not. Raises ConfigurationError for --fid-weights that are none."""
+    if not settings.validate_every:
+        return False
+    try:
+        find_weights(settings.fid_weights)
+    except FidWeightsMissing as error:
+        logger.warning("validation measures L1 and PSNR only: %s", error)
+        return False
+    return True
 
 
 def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
@@ -218,10 +238,12 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
         choose_precision(args.precision, choose_device(args.device))
     check_networks(settings)
     init, encoder = _start(args, settings, source.label_map)
-    check_fid_weights(settings)
+    has_weights = check_fid_weights(settings)
     earlier_training.check(args, settings, source, OWNED)
     index = inspect(source, settings, args.allow_missing)
     settings = with_making(settings, source, index)
+    validated = forecast(index, source.label_map, settings, has_weights)
+    log_forecast(validated, settings, has_weights)
     each = epoch_steps(settings, index, source.label_map, max(1, args.workers[1]))
     if args.epochs is not None:
         settings = replace(settings, steps=args.epochs * each)
@@ -232,6 +254,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
         earlier_training.portable_command("jobs/train.py", argv, args),
         args.workers,
         init,
+        validated,
         encoder,
     )
 
@@ -262,6 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "output": plan.settings.output,
         "data": args.data,
         "rows": rows_by_defect(plan.index, plan.source.label_map),
+        "validation": plan.validation,
         "workers": args.workers,
     }
     command.show_configuration(shown)

@@ -4,8 +4,8 @@
     python jobs/correct_catalog.py --catalog uploads.parquet --output corrected --detector detector/bundle
 
 Learns from the shards of jobs/prepare_dataset.py which of their defects an image shows, also several at once.
-One photo in ten of the training split is kept to calibrate scores and thresholds; the table of precision and
-recall is of the test split. Writes OUTPUT/bundle (the detector with its model card), history.parquet and
+One photo in ten of the training split (--validation-share) is kept to calibrate scores and thresholds; the table of
+precision and recall is of the test split. Writes OUTPUT/bundle (the detector with its model card), history.parquet and
 checkpoints/, from which --resume continues after any kind of death.
 Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data.
 """
@@ -32,6 +32,7 @@ from pipelines.training.plan import epoch_steps
 from pipelines.training.ray_job import train_on_ray
 from pipelines.training.settings import describe
 from pipelines.training.source import TrainingSource, open_source
+from pipelines.training.validation_part import DETECTOR_SHARE
 
 logger = logging.getLogger("train")
 
@@ -116,7 +117,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="mirror half of the images: for few photos; not where a defect is of text, or of left and right",
     )
-    train_flags.add_order(group)
+    train_flags.add_order(group, DETECTOR_SHARE, "scores are calibrated and thresholds chosen by them")
     add(
         "--validation-images",
         type=command.positive,
@@ -136,7 +137,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPla
         choose_precision(args.precision, choose_device(args.device))
     init = initial_state(settings.detector, args.seed, args.init_from, args.backbone_weights)
     earlier_training.check(args, settings, source, OWNED)
-    index, whole, held_out = inspect(source, args.allow_missing)
+    index = inspect(source, settings.validation_share, args.allow_missing)
     each = epoch_steps(settings, index, source.label_map, max(1, args.workers[1]))
     if args.epochs is not None:
         settings = replace(settings, steps=args.epochs * each)
@@ -148,8 +149,6 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPla
         workers=args.workers,
         init=init,
         settings=settings,
-        whole=whole,
-        held_out=held_out,
     )
 
 
@@ -180,7 +179,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "output": settings.output,
         "data": args.data,
         "rows": rows_by_defect(plan.index, plan.source.label_map),
-        "rows_for_calibration": int(plan.held_out.sum()),
         "workers": args.workers,
     }
     command.show_configuration(shown)

@@ -9,8 +9,11 @@ from model.precision import DEVICES, PRECISIONS
 from model.recipes import RECIPES
 from model.semi_paired import DIRECTIONS, TASK_BALANCES
 from pipelines.training.order import SAMPLERS
+from pipelines.training.validation_part import GENERATOR_SHARE
 
 DEFAULT_STEPS = 20_000
+#: What --geometric-groups is where nothing is said, of label maps that have it.
+GEOMETRIC_GROUP = "angle"
 
 
 def parser(description: str | None) -> command.Parser:
@@ -126,7 +129,7 @@ def add_earlier(p: argparse.ArgumentParser) -> None:
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add_order(group)
+    add_order(group, GENERATOR_SHARE, "best/, curves, samples and the bundle's scores come from them")
     add(
         "--repeat",
         nargs="*",
@@ -145,9 +148,20 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_order(group: argparse._ArgumentGroup) -> None:
-    """Which rows are drawn, how often and in which order."""
+def add_order(group: argparse._ArgumentGroup, validation_share: float, chosen: str) -> None:
+    """Which rows are drawn, how often and in which order.
+
+    validation_share: the default, and chosen: what the photos are for that it holds back.
+    """
     add = group.add_argument
+    add(
+        "--validation-share",
+        type=float,
+        default=validation_share,
+        metavar="SHARE",
+        help=f"training photos, by hash of their ids, that train nothing: {chosen}; the test split is left to the "
+        "reports. 0 to 0.5; raise it where defects have few photos",
+    )
     add(
         "--sampler",
         choices=SAMPLERS,
@@ -203,7 +217,7 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
         type=command.not_negative,
         default=2000,
         metavar="STEPS",
-        help="how often FID, KID, L1 and PSNR are measured on the test split; 0 never",
+        help="how often FID, KID, L1 and PSNR are measured on the photos of --validation-share; 0 never",
     )
     add(
         "--validation-images",
@@ -233,7 +247,7 @@ def shared_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of any training (`LoopSettings`) that are flags of the same name."""
     names = (
         *("image_size", "batch_size", "seed", "device", "precision", "sampler", "shuffle_rows"),
-        *("log_every", "checkpoint_every", "keep", "validation_images"),
+        *("log_every", "checkpoint_every", "keep", "validation_share", "validation_images"),
     )
     return {name: getattr(args, name) for name in names}
 
@@ -300,9 +314,9 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--geometric-groups",
         nargs="*",
-        default=["angle"],
         metavar="GROUP",
-        help="groups whose defect is where the product stands: never cropped, no cycle, moved by --geometry",
+        help="groups whose defect is where the product stands: never cropped, moved by --geometry, and without cycle "
+        "and identity where the data's label map has no cycle_groups (default: angle, where there is one)",
     )
     add("--adversarial", type=float, metavar="WEIGHT", help="0 trains without discriminators (default: 1)")
     add("--reconstruction", type=float, metavar="WEIGHT", help="(default: 150)")

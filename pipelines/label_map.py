@@ -5,7 +5,7 @@ and one in `rules`; no code.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -13,6 +13,7 @@ import yaml
 from yaml.nodes import Node
 
 from model.errors import BundleError
+from pipelines.names import not_in_label_map
 from pipelines.yaml_reader import YamlReader
 
 UnknownLabels = Literal["passthrough", "fail"]
@@ -64,21 +65,27 @@ class Route:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A valid label map; build it with `parse`. `groups`: name to id of the generator's group condition."""
+    """A valid label map; build it with `parse`. `groups`: name to id of the generator's group condition.
+
+    cycle_groups: see `cyclic`. Of interest to a training alone.
+    """
 
     groups: dict[str, int]
     defects: dict[str, Defect]
     rules: tuple[Rule, ...]
     unknown_labels: UnknownLabels = "passthrough"
+    cycle_groups: tuple[str, ...] | None = None
 
     @classmethod
     def parse(cls, text: str | bytes, name: str) -> "LabelMap":
         """Read a label map; `name` is how messages call it (a path, or "bundle X").
 
-        The format, with every key (optional: min_score 0, product_types all, unknown_labels passthrough):
+        The format, with every key (optional: min_score 0, product_types all, unknown_labels passthrough, and
+        cycle_groups, see `cyclic`):
 
             version: 1
             groups: {background: 0, angle: 1}
+            cycle_groups: [background]         # or: []
             defects:
               watermark: {id: 1, group: background, order: 2}
             rules:
@@ -103,12 +110,25 @@ class LabelMap:
             groups={"background": 0, "angle": 1},
             defects={defect.name: defect for defect in defects},
             rules=(*rules, Rule("clean", None)),
+            cycle_groups=("background",),
         )
 
     @property
     def conditions(self) -> dict[str, tuple[int, int]]:
         """Defect to the generator's (group id, type id)."""
         return {name: (self.groups[defect.group], defect.id) for name, defect in self.defects.items()}
+
+    def cyclic(self, geometric: Collection[str]) -> frozenset[str]:
+        """Groups whose trusted pairs also enter the cycle and identity terms; what is unpaired always does.
+
+        They are the map's own `cycle_groups`. A map without that key means all groups that are not in `geometric`,
+        those of how the product stands: of the paper's three defects, the background's (section 3 of the method).
+        """
+        return (
+            frozenset(self.groups) - set(geometric)
+            if self.cycle_groups is None
+            else frozenset(self.cycle_groups)
+        )
 
     def route(self, labels: Sequence[tuple[str, float | None]], product_type: str | None) -> Route:
         """The defects that `labels` (label, score) of one image mean, whatever the labels' order.
@@ -156,6 +176,7 @@ class LabelMap:
         document = {
             "version": 1,
             "groups": dict(self.groups),
+            **({} if self.cycle_groups is None else {"cycle_groups": list(self.cycle_groups)}),
             "defects": {
                 defect.name: {"id": defect.id, "group": defect.group, "order": defect.order}
                 for defect in self.defects.values()
@@ -178,7 +199,8 @@ def _rule_document(rule: Rule) -> dict[str, Any]:
 
 def _read(text: str | bytes, name: str) -> LabelMap:
     reader = YamlReader(name)
-    top = reader.fields(reader.root(text), "", ("version", "groups", "defects", "rules"), ("unknown_labels",))
+    required, optional = ("version", "groups", "defects", "rules"), ("cycle_groups", "unknown_labels")
+    top = reader.fields(reader.root(text), "", required, optional)
     if "version" in top and reader.integer(top["version"], "version") not in (None, 1):
         reader.complain(top["version"], "version", "this release reads version 1 only")
     group_nodes = _named(reader, top.get("groups"), "groups")
@@ -187,8 +209,9 @@ def _read(text: str | bytes, name: str) -> LabelMap:
     defects = _read_defects(reader, defect_nodes, tuple(group_nodes))
     rules = _read_rules(reader, top.get("rules"), tuple(defect_nodes))
     unknown = _read_unknown_labels(reader, top.get("unknown_labels"))
+    cyclic = _read_cycle_groups(reader, top.get("cycle_groups"), tuple(group_nodes))
     reader.finish()
-    return LabelMap(groups, defects, rules, unknown)
+    return LabelMap(groups, defects, rules, unknown, cyclic)
 
 
 def _named(reader: YamlReader, node: Node | None, key: str) -> dict[str, Node]:
@@ -290,3 +313,22 @@ def _read_unknown_labels(reader: YamlReader, node: Node | None) -> UnknownLabels
     if choice not in (None, "passthrough", "fail"):
         reader.complain(node, "unknown_labels", f"must be passthrough or fail, not {choice!r}")
     return cast(UnknownLabels, choice)
+
+
+def _read_cycle_groups(
+    reader: YamlReader, node: Node | None, groups: Sequence[str]
+) -> tuple[str, ...] | None:
+    if node is None:
+        return None
+    found: list[str] = []
+    for index, item in enumerate(reader.items(node, "cycle_groups")):
+        key = f"cycle_groups[{index}]"
+        name = reader.text(item, key)
+        if name is None:
+            continue
+        if name not in groups:
+            reader.complain(item, key, not_in_label_map("group", name, groups))
+        if name in found:
+            reader.complain(item, key, f"{name!r} is named twice")
+        found.append(name)
+    return tuple(found)

@@ -4,7 +4,6 @@ Works on the node tree, which knows lines and keeps duplicate keys, and construc
 null: no tag in the file can make an object.
 """
 
-import difflib
 from collections.abc import Sequence
 
 import yaml
@@ -12,6 +11,7 @@ from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from model.errors import ConfigurationError
+from pipelines.names import suggestion
 
 _TEXT, _INTEGER, _NUMBER, _NULL = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "null"))
 
@@ -82,8 +82,7 @@ class YamlReader:
         found = self.entries(node, key)
         known = (*required, *optional)
         for name in [name for name in found if name not in known]:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+            hint = suggestion(name, known) or f"known keys: {', '.join(known)}"
             self.complain(found.pop(name), _below(key, name), f"unknown key; {hint}")
         if isinstance(node, MappingNode):
             for name in required:
@@ -91,12 +90,12 @@ class YamlReader:
                     self.complain(node, _below(key, name), "is missing")
         return found
 
-    def items(self, node: Node, key: str, empty: str) -> list[Node]:
-        """The items of a list; `empty` is the complaint about an empty one."""
+    def items(self, node: Node, key: str, empty: str = "") -> list[Node]:
+        """The items of a list; `empty` is the complaint about an empty one, which may be without it."""
         if not isinstance(node, SequenceNode):
             self.complain(node, key, "must be a list")
             return []
-        if not node.value:
+        if empty and not node.value:
             self.complain(node, key, empty)
         return list(node.value)
 

@@ -171,7 +171,7 @@ class Plan:
         """
         decides = {
             "pixels": PIXEL_VERSION,
-            "label_map": self.label_map.to_yaml(),
+            "label_map": replace(self.label_map, cycle_groups=None).to_yaml(),  # these are for trainings
             "image_size": self.image_size,
             "precision": precision,
             "delivery": self.delivery.decides(),

@@ -2,7 +2,8 @@
 given.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -11,8 +12,11 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.correction.read_catalog import image_columns, is_image, is_text
 from pipelines.fid.statistics import Moments
+from pipelines.names import not_in_label_map
 from pipelines.parquet_units import Unit, list_units, read_unit
 from pipelines.sampling import Sample, Smallest, sample_hash
+
+logger = logging.getLogger(__name__)
 
 FLAG = "--reference"
 #: Columns that may stand in a file's path, as in `defect=watermark/part.parquet`.
@@ -62,6 +66,11 @@ def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) ->
     sample = Sample({name: threshold for name, threshold in thresholds.items() if threshold is not None})
     if not listing.rows:
         raise ConfigurationError(f"{FLAG} {uri}: has no rows; give clean images, or leave the flag out")
+    _tell_unknown(uri, smallest.keys() - {EVERY_DEFECT}, defects)
+    if smallest.keys().isdisjoint({EVERY_DEFECT, *defects}):
+        raise ConfigurationError(
+            f"{FLAG} {uri}: every image is of a defect that the label map lacks; it has {', '.join(defects)}"
+        )
     images = sum(len(found.values) for found in smallest.values())
     return Reference(f"images of {uri}", listing.units, sample, images=images)
 
@@ -105,12 +114,19 @@ def _check(schema: pa.Schema, uri: str) -> None:
             )
 
 
+def _tell_unknown(uri: str, names: Iterable[str], defects: Sequence[str]) -> None:
+    """Warn of names that no defect has: a reference may serve several label maps, or a name be misspelt."""
+    for name in sorted(set(names) - set(defects)):
+        logger.warning("%s %s: left out: %s", FLAG, uri, not_in_label_map("defect", name, defects))
+
+
 def _read_moments(uri: str, files: list[str], defects: Sequence[str]) -> dict[str, Moments]:
     if uri.endswith(".npz"):
         moments = Moments.from_npz(storage.read_bytes(files[0]), f"{FLAG} {uri}")
         return dict.fromkeys(defects, moments)
     by_name = {file.rsplit("/", 1)[-1].removesuffix(".npz"): file for file in files}
     found = [defect for defect in defects if defect in by_name]
+    _tell_unknown(uri, by_name.keys(), defects)
     if not found:
         raise ConfigurationError(
             f"{FLAG} {uri}: none of its .npz files is named after a defect ({', '.join(defects)})"

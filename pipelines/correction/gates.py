@@ -19,6 +19,7 @@ from yaml.nodes import MappingNode, Node
 from model.detector import DetectorBundle
 from pipelines import storage
 from pipelines.label_map import LabelMap
+from pipelines.names import not_in_label_map
 from pipelines.yaml_reader import YamlReader
 
 FLAG = "--gates"
@@ -171,4 +172,4 @@ def _names(reader: YamlReader, node: Node, known: tuple[str, ...]) -> tuple[str,
 
 def _check_known(reader: YamlReader, node: Node, key: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        reader.complain(node, key, f"the label map has no defect {name!r}; it has {', '.join(known)}")
+        reader.complain(node, key, not_in_label_map("defect", name, known))

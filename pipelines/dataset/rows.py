@@ -25,6 +25,7 @@ from pipelines.decode import ImageError
 from pipelines.decode_process import decode_image_apart
 from pipelines.defects import Synthesis, composite_on_white, synthesis
 from pipelines.encode import encode_image, encode_mask
+from pipelines.names import check_names
 from pipelines.resize import shrink_bicubic
 from pipelines.splits import TRAIN, hash_number, split_of
 
@@ -63,11 +64,7 @@ class RowSettings:
         if not 0 <= self.min_quality <= 1:
             raise ConfigurationError(f"--min-quality must be from 0 to 1, got {self.min_quality}")
         for defect, name in self.syntheses.items():
-            if defect not in self.groups:
-                raise ConfigurationError(
-                    f"--synthesis {defect}={name}: the label map has no defect {defect!r}; "
-                    f"its defects are {', '.join(self.groups)}"
-                )
+            check_names(f"--synthesis {defect}={name}", "defect", [defect], self.groups)
             synthesis(name)
 
     @property

@@ -1,6 +1,6 @@
 """Everything that one preparation reads, as one stream of entries."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipelines.dataset.readers.tables import TableReader
 from pipelines.dataset.records import Entry
 from pipelines.dataset.sources_file import read_sources
 from pipelines.label_map import LabelMap
+from pipelines.names import choices, not_in_label_map
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,19 @@ class Sources:
         """
         for reader in self.readers:
             yield from reader.entries(self._notes)
+
+    def check_defects(self, known: Collection[str]) -> None:
+        """Raise ConfigurationError for a defect that a reader's settings name and that is not among `known`.
+
+        Those that rows name are looked at where they are listed.
+        """
+        for reader in self.readers:
+            for name in _named_defects(reader):
+                if name not in known:
+                    raise ConfigurationError(
+                        f"{reader.name}: {not_in_label_map('defect', name, known)}; mend the name, or add it there "
+                        "(--label-map)"
+                    )
 
     def describe(self) -> dict[str, Any]:
         """What is read, for --dry-run, with counts where they are cheap."""
@@ -71,6 +85,14 @@ def open_sources(photos: Sequence[str], benchmark: tuple[str, str] | None, sourc
     return Sources(tuple(readers))
 
 
+def _named_defects(reader: Reader) -> tuple[str, ...]:
+    """The defects that a reader's settings name."""
+    if isinstance(reader, PublicReader):
+        return tuple(dataset.name for dataset in reader.datasets)
+    defect: str | None = getattr(reader, "defect", None)
+    return () if defect is None else (defect,)
+
+
 def _photos_reader(uri: str) -> Reader:
     flag = "--photos"
     return TableReader(flag, uri) if holds_tables(uri, flag) else ImageFolder(flag, uri)
@@ -80,7 +102,7 @@ def _open_benchmark(name: str, root: str) -> Sources:
     datasets = datasets_of(name)
     if not datasets:
         raise ConfigurationError(
-            f"--benchmark: unknown benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}"
+            f"--benchmark: unknown benchmark {name!r}; {choices(name, BENCHMARKS, 'choose one of')}"
         )
     reader = PublicReader("--root", root, datasets)
     reader.check()

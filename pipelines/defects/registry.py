@@ -23,6 +23,7 @@ from pipelines.defects.background import non_white_background
 from pipelines.defects.overlays import added_text, border_frame
 from pipelines.defects.photographic import blur, dark_exposure, low_resolution
 from pipelines.defects.watermark import add_watermark
+from pipelines.names import choices
 
 #: From a clean product on white, uint8 (H, W, 3), to the same with a defect, a new uint8 (H, W, 3): a function of the
 #: image and the generator alone, which leaves the image as it was.
@@ -66,9 +67,9 @@ def synthesis(name: str) -> Synthesis:
     if name in BUILT_IN:
         return BUILT_IN[name]
     if name not in plug_ins:
-        known = ", ".join((*BUILT_IN, *sorted(plug_ins)))
+        known = choices(name, (*BUILT_IN, *sorted(plug_ins)), "known:")
         raise ConfigurationError(
-            f"no synthesis of defect {name!r}; known: {known}. Others come with packages that have an entry point "
+            f"no synthesis of defect {name!r}; {known}. Others come with packages that have an entry point "
             f"in the group {GROUP!r}"
         )
     return _loaded(plug_ins[name])

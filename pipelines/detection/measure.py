@@ -1,78 +1,31 @@
-"""A detector over held-back rows: the rows it is calibrated on, and those of the test split."""
+"""A detector over held-back rows: the validation part, on which it is calibrated, and the test split."""
 
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from model.detector import Calibration, Detector
-from pipelines import storage
 from pipelines.decode import ImageError
 from pipelines.detection.calibration import calibrate, given_shares, label_scores
 from pipelines.detection.samples import Sample, SampleConfig
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor
-from pipelines.splits import hash_number
 from pipelines.training.decoding import read_rows
 from pipelines.training.feed import orders_of
-from pipelines.training.index import TEST, UNUSED, Index
+from pipelines.training.index import Index
 from pipelines.training.source import spread
 
 logger = logging.getLogger("train")
 
-#: Share of the training split's photos, by hash of their id, that train nothing: thresholds come from them.
-CALIBRATION_SHARE = 0.1
-#: Rows that a product has at most: some photos of it, each with a few defects.
-PRODUCT_ROWS = 64
-#: Of fewer products, or of a small tree of folders, one in ten may be none or all: there photos are told apart.
-LEAST_PRODUCTS = 50
 #: Images in a pass: the answer of a sample must not depend on how many there are.
 BATCH = 32
-_THREADS = 16
-
-
-def hold_out(index: Index) -> tuple[Index, NDArray[np.bool_]]:
-    """The index without the rows for calibration, which have no type there; and (N,), which rows these are.
-
-    All rows of a photo are on one side, and all photos of a product: they share the main picture as their target. A
-    product is what ids below one folder are, as PRODUCT/PHOTO, where they are PRODUCT_ROWS at most, and such folders
-    LEAST_PRODUCTS or more; a folder of more rows is somebody's way to keep files. Reads the column of ids; holds 32
-    bytes a row. Raises ConfigurationError for a shard that cannot be read.
-    """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(_id_hashes, index.files))
-    photos, folders = (np.concatenate(part) for part in zip(*found, strict=True))
-    names, places, counts = np.unique(folders, return_inverse=True, return_counts=True)
-    are_products = (counts <= PRODUCT_ROWS) & (names > 0)
-    of_product = are_products[places] & (are_products.sum() >= LEAST_PRODUCTS)
-    deciding = np.where(of_product, folders, photos)
-    held = index.training & (deciding < np.uint64(CALIBRATION_SHARE * 2**64))
-    return replace(index, types=np.where(held, UNUSED, index.types).astype(np.int16)), held
-
-
-def _id_hashes(file: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """(n,) each: of every row's id, and of the folder that it lies in, 0 for none."""
-    with storage.as_configuration_error(file, "--data", "read"):
-        filesystem, path = storage.arrow_filesystem(file)
-        ids = pq.read_table(path, filesystem=filesystem, columns=["image_id"])["image_id"].to_pylist()
-    ids = [image_id or "" for image_id in ids]
-    folders = (image_id.rpartition("/")[0] for image_id in ids)
-    return (
-        np.array([_hash(image_id) for image_id in ids], np.uint64),
-        np.array([_hash(folder) if folder else 0 for folder in folders], np.uint64),
-    )
-
-
-def _hash(text: str) -> int:
-    return hash_number("calibration", text) >> 192
 
 
 @dataclass(frozen=True)
@@ -100,18 +53,15 @@ class Measured:
         return self.logits[known, label], self.present[known, label]
 
 
-def chosen_rows(index: Index, rows: NDArray[np.bool_], label_map: LabelMap, most: int) -> NDArray[np.int64]:
-    """Numbers of up to `most` rows of every defect among `rows`, in runs spread over the data; ascending."""
+def chosen_rows(index: Index, split: int, label_map: LabelMap, most: int) -> NDArray[np.int64]:
+    """Numbers of up to `most` rows of every defect in a split (see `Index.of_split`), in runs spread over the data;
+    ascending.
+    """
     found = []
     for defect in label_map.defects.values():
-        numbers = np.flatnonzero(rows & (index.types == defect.id))
+        numbers = np.flatnonzero(index.having(defect.id, 0, split))
         found.append(numbers[spread(len(numbers), most)])
     return np.sort(np.concatenate(found))
-
-
-def held_back_rows(index: Index) -> NDArray[np.bool_]:
-    """(N,): the rows of the test split."""
-    return (index.types != UNUSED) & (index.kinds & TEST > 0)
 
 
 def _chance(row: Mapping[str, Any]) -> np.random.Generator:

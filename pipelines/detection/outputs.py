@@ -13,8 +13,9 @@ from pipelines import storage
 from pipelines.bundles import upload
 from pipelines.detection.calibration import at_bound
 from pipelines.detection.loop import DetectorTraining
-from pipelines.detection.measure import chosen_rows, held_back_rows, measure, measured_samples
+from pipelines.detection.measure import chosen_rows, measure, measured_samples
 from pipelines.detection.plan import DetectorPlan
+from pipelines.training.index import TEST, VALIDATION
 from pipelines.training.loop import Record
 from pipelines.training.outputs import curves_png
 from pipelines.training.records import write_table
@@ -60,18 +61,19 @@ class DetectorObserver:
             "dataset": plan.source.describe(),
             "training": {**describe(settings), "steps": training.step},
             "scores": found,
+            "scores_split": "test",
         }
         write_detector(plan, training, calibrations, details)
         write_table(storage.join(settings.output, "history.parquet"), training.history)
 
 
 def evaluate(plan: DetectorPlan, training: DetectorTraining) -> tuple[list[Calibration], dict[str, Any]]:
-    """Calibrations from the training split's held-out photos, and scores on the test split."""
+    """Calibrations from the validation part, and scores on the test split."""
     settings, label_map = plan.settings, plan.source.label_map
     answers = []
-    for index, rows in ((plan.whole, plan.held_out), (plan.index, held_back_rows(plan.index))):
-        numbers = chosen_rows(index, rows, label_map, settings.validation_images)
-        answers.append(measure(training.method, measured_samples(index, numbers, settings.samples)))
+    for split in (VALIDATION, TEST):
+        numbers = chosen_rows(plan.index, split, label_map, settings.validation_images)
+        answers.append(measure(training.method, measured_samples(plan.index, numbers, settings.samples)))
     calibrating, testing = answers
     calibrations = calibrating.calibrations(settings.precision_target)
     return calibrations, testing.scores(settings.detector.labels, calibrations)

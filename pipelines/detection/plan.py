@@ -6,19 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.detector import Detector, DetectorConfig, load_backbone, transfer_detector
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.detection.bundles import read_detector
-from pipelines.detection.measure import hold_out
 from pipelines.detection.settings import DetectorSettings
 from pipelines.training.checkpoints import DAMAGED
-from pipelines.training.index import Index, build_index, check_tasks
+from pipelines.training.index import TEST, VALIDATION, Index, build_index, check_tasks
 from pipelines.training.plan import LoopPlan
 from pipelines.training.source import TrainingSource
 
@@ -27,28 +24,25 @@ logger = logging.getLogger("train")
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorPlan(LoopPlan):
-    """A detector's training.
-
-    index: without the rows for calibration; whole: with them; held_out: (N,) bool, which they are.
-    """
+    """A detector's training; it is calibrated on the index's validation part."""
 
     settings: DetectorSettings
-    whole: Index
-    held_out: NDArray[np.bool_]
 
 
-def inspect(source: TrainingSource, allow_missing: bool) -> tuple[Index, Index, NDArray[np.bool_]]:
-    """The index to train on, the whole one, and the rows held out for calibration.
-
-    Raises ConfigurationError for everything in the data that would make the training fail.
-    """
-    whole = build_index(source.shards, source.label_map)
-    index, held_out = hold_out(whole)
+def inspect(source: TrainingSource, validation_share: float, allow_missing: bool) -> Index:
+    """The data's index. Raises ConfigurationError for everything in the data that would make the training fail."""
+    index = build_index(source.shards, source.label_map, validation_share)
     check_tasks(index, source.label_map, pairs=True, unpaired=True, allow_missing=allow_missing)
     for name, defect in source.label_map.defects.items():
-        if not (held_out & (whole.types == defect.id)).any():
-            logger.warning("too few photos to calibrate %s: its scores are uncalibrated", name)
-    return index, whole, held_out
+        if not index.having(defect.id, 0, VALIDATION).any():
+            logger.warning(
+                "too few photos to calibrate %s: its scores are uncalibrated; raise --validation-share (%g), or add "
+                "photos",
+                *(name, validation_share),
+            )
+    if not index.of_split(TEST).any():
+        logger.warning("--data has no rows of the split 'test': the model card has no scores")
+    return index
 
 
 def initial_state(

@@ -7,6 +7,7 @@ from model.detector import SMALLEST_SIDE, DetectorConfig
 from pipelines.detection.decoding import SampleDecoding
 from pipelines.detection.samples import SampleConfig
 from pipelines.training.settings import LoopSettings
+from pipelines.training.validation_part import DETECTOR_SHARE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,7 @@ class DetectorSettings(LoopSettings):
     overlay: float = 0.5
     flip: bool = False
     syntheses: tuple[tuple[str, str], ...] = ()
+    validation_share: float = DETECTOR_SHARE
     # AdamW's. Raise it where the held-back photos are told much worse than the trained ones.
     weight_decay: float = 0.05
     # Thresholds give the best F1 at this precision or more. Raise it where a wrong correction costs more than a defect

@@ -1,4 +1,4 @@
-"""FID and KID per task against the test split's real images. Heavy to import, so imported where it is used."""
+"""FID and KID per task against real images. Heavy to import, so imported where it is used."""
 
 import numpy as np
 import torch

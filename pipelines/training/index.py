@@ -3,7 +3,7 @@
 Built once, before training starts, from the shards' footers and small columns; whatever would make a training fail
 later is found here and reported at once, with counts. It holds three bytes a row and sixteen a row group, and an
 epoch's order four a row more, so ten million rows are 30 MB and 40 MB in every worker: the one thing in a training
-that grows with the dataset.
+that grows with the dataset. While it is built it holds sixteen bytes a row more, hashes of ids.
 """
 
 import logging
@@ -24,20 +24,24 @@ from pipelines import storage
 from pipelines.decode import DecodeLimits, ImageError, decode_image
 from pipelines.label_map import LabelMap
 from pipelines.schemas import SHARD
+from pipelines.training.validation_part import GENERATOR_SHARE, Hashes, hash_ids, held_back
 
 logger = logging.getLogger("train")
 
-#: Bits of `Index.kinds`: which images a row has, whether the two are a trusted pair, whether it is held back.
-SOURCE, TARGET, PAIRED, TEST = 1, 2, 4, 8
+#: Bits of `Index.kinds`: which images a row has, whether the two are a trusted pair, whether it is held back: of the
+#: test split, or of the part of the training split by which a training chooses (`validation_part`).
+SOURCE, TARGET, PAIRED, TEST, VALIDATION = 1, 2, 4, 8, 16
 #: The source is made when the row is read: the shard has none. Such rows have SOURCE, too.
-MADE = 16
+MADE = 32
+#: The bits of which a row that trains has none.
+_HELD_BACK = TEST | VALIDATION
 #: `Index.types` of a row of neither split, which nobody uses.
 UNUSED = -1
 #: Rows of each shard whose pixels are looked at before training starts.
 SAMPLED_ROWS = 8
 #: Shards read at once: each waits for storage, not for a CPU.
 _THREADS = 16
-_COLUMNS = ("pairing", "group", "defect", "split")
+_COLUMNS = ("image_id", "pairing", "group", "defect", "split")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Index:
     """Rows of all shards in the order of files and row groups. U row groups, N rows.
 
     units: (U, 2) int32, file number and row group in it. starts: (U + 1,) int64, unit u has rows starts[u] up to
-    starts[u + 1]. types: (N,) int16, type ids or UNUSED. kinds: (N,) uint8, bits SOURCE, TARGET, PAIRED, TEST.
+    starts[u + 1]. types: (N,) int16, type ids or UNUSED. kinds: (N,) uint8, bits SOURCE, TARGET, PAIRED, TEST,
+    VALIDATION.
     """
 
     files: tuple[str, ...]
@@ -56,12 +61,18 @@ class Index:
 
     @property
     def training(self) -> NDArray[np.bool_]:
-        """(N,): the rows of the training split."""
-        return (self.types != UNUSED) & (self.kinds & TEST == 0)
+        """(N,): the rows that are trained on: the training split without its validation part."""
+        return self.of_split(0)
+
+    def of_split(self, split: int) -> NDArray[np.bool_]:
+        """(N,): the rows that are trained on (0), those of the validation part (VALIDATION), or of the test split
+        (TEST).
+        """
+        return (self.types != UNUSED) & (self.kinds & _HELD_BACK == split)
 
     def having(self, type_: int, bits: int, split: int = 0) -> NDArray[np.bool_]:
-        """(N,): the rows of a type that have all of `bits`. split: 0 for training, TEST for held-back rows."""
-        return (self.types == type_) & (self.kinds & (bits | TEST) == bits | split)
+        """(N,): the rows of a type that have all of `bits`. split: as for `of_split`."""
+        return (self.types == type_) & (self.kinds & (bits | _HELD_BACK) == bits | split)
 
 
 @dataclass
@@ -97,13 +108,18 @@ class _File:
     types: NDArray[np.int16]
     kinds: NDArray[np.uint8]
     findings: Findings
+    photos: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))  # see `hash_ids`, as the next
+    folders: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
-def build_index(shards: Sequence[str], label_map: LabelMap) -> Index:
+def build_index(
+    shards: Sequence[str], label_map: LabelMap, validation_share: float = GENERATOR_SHARE
+) -> Index:
     """Read footers and small columns of all shards, and the pixels of a few rows of each.
 
-    Raises ConfigurationError with every problem and its count: shards that cannot be read, defects, groups or
-    pairings that mean nothing, rows without the images that they need, sampled images that do not decode.
+    validation_share: of the training split's photos, held back from training. Raises ConfigurationError with every
+    problem and its count: shards that cannot be read, defects, groups or pairings that mean nothing, rows without the
+    images that they need, sampled images that do not decode.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         parts = list(pool.map(partial(_read_file, label_map=label_map), shards))
@@ -116,10 +132,11 @@ def build_index(shards: Sequence[str], label_map: LabelMap) -> Index:
             + "; ".join(findings.lines())
             + "; prepare it again with jobs/prepare_dataset.py"
         )
-    if not any((part.kinds & TEST).any() for part in parts):
-        logger.warning(
-            "--data has no rows of the split 'test': nothing is validated, and the model card has no scores"
-        )
+    kinds = np.concatenate([part.kinds for part in parts])
+    photos, folders = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("photos", "folders")
+    )
+    chosen = held_back(photos, folders, validation_share) & (kinds & TEST == 0)
     units = [(number, group) for number, part in enumerate(parts) for group in range(len(part.rows))]
     rows = [count for part in parts for count in part.rows]
     return Index(
@@ -127,16 +144,19 @@ def build_index(shards: Sequence[str], label_map: LabelMap) -> Index:
         np.array(units, np.int32).reshape(-1, 2),
         np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]),
         np.concatenate([part.types for part in parts]),
-        np.concatenate([part.kinds for part in parts]),
+        np.where(chosen, kinds | VALIDATION, kinds).astype(np.uint8),
     )
 
 
 def rows_by_defect(index: Index, label_map: LabelMap) -> dict[str, dict[str, int]]:
-    """Per defect how many training pairs, unpaired training rows and test rows there are."""
+    """Per defect how many pairs and unpaired rows are trained on, and how many rows the validation part and the test
+    split have.
+    """
     return {
         name: {
             "pairs": int(index.having(defect.id, PAIRED).sum()),
             "unpaired": int(index.having(defect.id, 0).sum() - index.having(defect.id, PAIRED).sum()),
+            "validation": int(index.having(defect.id, 0, VALIDATION).sum()),
             "test": int(index.having(defect.id, 0, TEST).sum()),
         }
         for name, defect in label_map.defects.items()
@@ -224,6 +244,7 @@ def _index_file(shard: str, file: pq.ParquetFile, label_map: LabelMap) -> _File:
     findings.merge(_look(shard, file))
     usable = used & known & ~odd & ~bare
     metadata = file.metadata
+    photos, folders = hash_ids(small["image_id"])
     return _File(
         tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)),
         np.where(usable, ids[np.maximum(found, 0)], UNUSED).astype(np.int16),
@@ -231,6 +252,8 @@ def _index_file(shard: str, file: pq.ParquetFile, label_map: LabelMap) -> _File:
             np.uint8
         ),
         findings,
+        photos,
+        folders,
     )
 
 

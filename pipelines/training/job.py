@@ -21,7 +21,7 @@ def train_in_process(plan: Plan, begin: Callable[[], None]) -> None:
     begin()
     training = Training(settings, plan.source.label_map, plan.init)
     with Display(settings.steps, settings.update_size, sys.stderr) as display:
-        evaluate = measure_here(Validator(settings, plan.source, plan.index))
+        evaluate = measure_here(Validator(settings, plan.source, plan.index)) if plan.can_validate else None
         observer = Observer(plan, display, display.line, evaluate, resumed_at=training.step)
         training.run(plan.index, partial(load_here, decode=settings.decoding), observer)
         observer.finish(training)

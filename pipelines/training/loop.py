@@ -243,7 +243,7 @@ class Loop(ABC):
 
     @property
     def validates(self) -> bool:
-        """Whether this step is measured on the test split."""
+        """Whether this step is measured on the validation part."""
         return self.settings.validate_every > 0 and self._due(self.settings.validate_every)
 
     def _stop_for(self, trouble: Trouble | None) -> None:

@@ -4,9 +4,10 @@ import contextlib
 import copy
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
@@ -16,7 +17,7 @@ from pipelines import storage
 from pipelines.bundles import read_bundle
 from pipelines.encode import encode_image
 from pipelines.training.generator_loop import Training
-from pipelines.training.index import PAIRED, TEST
+from pipelines.training.index import PAIRED, VALIDATION
 from pipelines.training.loop import Record
 from pipelines.training.outputs import Scores, grid_image, scores, write_bundle
 from pipelines.training.plan import Plan
@@ -27,16 +28,16 @@ from pipelines.training.validation import Evaluate, Measurement, line, score, sc
 
 logger = logging.getLogger("train")
 
-#: Held-back pairs per defect that are scored at the end and shown in the grids.
+#: Pairs per defect of the validation part that are scored at the end and shown in the grids.
 SCORE_PAIRS = 60
 
 
 class Observer:
     """Follows a training (see `loop.Follower`) in rank 0; in other ranks nothing happens.
 
-    report: shows a record. tell: shows a line. evaluate: starts a measurement on the test
-    split, or None. resumed_at: the step that the training goes on from. Only the final bundle raises what the storage
-    raises: everything else is worth a line, and not the training.
+    report: shows a record. tell: shows a line. evaluate: starts a measurement on the validation part, or None.
+    resumed_at: the step that the training goes on from. Only the final bundle raises what the storage raises:
+    everything else is worth a line, and not the training.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Observer:
         if rank:
             return
         decoding = plan.settings.validation_decoding
-        self.held_back = some_rows(plan.source, plan.index, PAIRED, TEST, SCORE_PAIRS, decoding)
+        self.held_back = some_rows(plan.source, plan.index, PAIRED, VALIDATION, SCORE_PAIRS, decoding)
         self._logs = tempfile.TemporaryDirectory()
         self._tensorboard = SummaryWriter(self._logs.name)
         self._measured = [
@@ -146,11 +147,15 @@ class Observer:
     ) -> None:
         """Write best/, and then best.json, where no generator before scored better."""
         judged, checkpoints = score(found), training.checkpoints
-        with self._spared(self._at("best")):
-            if judged is not None and checkpoints.would_be_best(step, *judged):
-                # No pass over the held-back pairs: all workers wait for this.
-                self._write("best", generator, training, step, found, scores_of(found))
-                checkpoints.remember_best(step, *judged)
+        if judged is not None:
+            # Figures of other photos do not compare: the share may be another since --resume.
+            metric, value = f"{judged[0]}, --validation-share {self.settings.validation_share:g}", judged[1]
+            with self._spared(self._at("best")):
+                if checkpoints.would_be_best(step, metric, value):
+                    # No pass over the held-back pairs: all workers wait for this.
+                    chosen = {"chosen_by": {"metric": judged[0], "mean": value, "split": "validation"}}
+                    self._write("best", generator, training, step, found, scores_of(found), chosen)
+                    checkpoints.remember_best(step, metric, value)
         checkpoints.pending.discard(step)
 
     def resumed(self, training: Training) -> None:
@@ -183,7 +188,7 @@ class Observer:
     def _start(self, training: Training, step: int, generator: ImageGenerator) -> None:
         assert self.evaluate is not None  # the callers looked
         training.checkpoints.pending.add(step)
-        self.tell(f"measuring step {step} on held-back photos (--validation-images)")
+        self.tell(f"measuring step {step} on the validation part (--validation-share, --validation-images)")
         self._running = (step, generator, self.evaluate(step, generator))
         self._collect(training)
 
@@ -210,7 +215,9 @@ class Observer:
         step: int,
         measured: Sequence[Measurement],
         on_pairs: Scores,
+        chosen: Mapping[str, Any] | None = None,
     ) -> None:
+        """chosen: what says in config.json why it is the best one."""
         settings, source = self.settings, self.plan.source
         label_map = source.label_map
         details = {
@@ -221,6 +228,7 @@ class Observer:
             },
             "dataset": source.describe(),
             "scores": on_pairs,
+            "scores_split": "validation",  # the part of 'train' that trained nothing
             "fit": settings.fit,
             "encoder_weights": self.plan.encoder,
             "training": describe(settings),
@@ -229,6 +237,7 @@ class Observer:
                 row["defect"]: {name: value for name, value in row.items() if name not in ("defect", "step")}
                 for row in measured
             },
+            **(chosen or {}),
         }
         history = [record for record in training.history if record["step"] <= step]
         write_bundle(

@@ -119,7 +119,10 @@ def model_card(
     history: Sequence[Mapping[str, float]],
 ) -> str:
     """The bundle's model card in Markdown: what it is, how it was trained, what it scored, its curves."""
-    table = ["| defect | held-back pairs | PSNR before (dB) | PSNR after (dB) |", "| --- | --- | --- | --- |"]
+    table = [
+        "| defect | validation pairs | PSNR before (dB) | PSNR after (dB) |",
+        "| --- | --- | --- | --- |",
+    ]
     table += [
         f"| {defect} | {score['n']} | {score['psnr_before']:.2f} | {score['psnr_after']:.2f} |"
         for defect, score in details["scores"].items()
@@ -141,11 +144,12 @@ def model_card(
             command,
             "```",
             "",
-            "## Held-back pairs",
+            "## Pairs of the validation part",
             "",
             *table,
             "",
-            "Measured at the training resolution, on images that the training never saw.",
+            "Measured at the training resolution, on photos of the training split that no step has learned from",
+            "(`--validation-share`), by which a `best/` is chosen. The test split is left to `jobs/evaluate.py`.",
             "",
             "## Curves",
             "",

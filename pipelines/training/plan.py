@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from pipelines.label_map import LabelMap
 from pipelines.training.decoding import Making
 from pipelines.training.encoder_weights import EncoderWeights, find_encoder_weights
 from pipelines.training.feed import orders_of
-from pipelines.training.index import MADE, PAIRED, SOURCE, Index, build_index, check_tasks
+from pipelines.training.index import MADE, PAIRED, SOURCE, VALIDATION, Index, build_index, check_tasks
 from pipelines.training.order import epoch_draws
 from pipelines.training.settings import LoopSettings, TrainSettings
 from pipelines.training.source import TrainingSource, do_nothing_errors, some_rows, spread, task_weights
@@ -58,15 +58,25 @@ class LoopPlan:
 
 @dataclass(frozen=True)
 class Plan(LoopPlan):
-    """A generator's training; `init` are weights of G_XY. encoder: where its pretrained weights come from, if any."""
+    """A generator's training; `init` are weights of G_XY.
+
+    validation: what `best/` is chosen by, and of how many images, for people (`validation.forecast`).
+    encoder: where its pretrained weights come from, if any.
+    """
 
     settings: TrainSettings
+    validation: Mapping[str, Any] = field(default_factory=dict)
     encoder: Mapping[str, str] | None = None
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether there is anything to measure with."""
+        return bool(self.index.of_split(VALIDATION).any())
 
 
 def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool) -> Index:
     """The data's index. Raises ConfigurationError for everything in the data that would make the training fail."""
-    index = build_index(source.shards, source.label_map)
+    index = build_index(source.shards, source.label_map, settings.validation_share)
     method = settings.method
     check_tasks(
         index,

@@ -196,7 +196,8 @@ def run_worker(config: dict[str, Any]) -> None:
         plan: Plan, training: Training, report: Callable[[Record], None], tell: Callable[[str], None]
     ) -> Observing:
         rank = training.rank
-        evaluate = measure_in_actor(plan) if rank == 0 and plan.settings.validate_every else None
+        validates = rank == 0 and plan.settings.validate_every and plan.can_validate
+        evaluate = measure_in_actor(plan) if validates else None
         return Observer(plan, report, tell, evaluate, rank, training.step)
 
     train_on_worker(config, Training, observe)

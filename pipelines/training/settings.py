@@ -11,6 +11,7 @@ from pipelines import storage
 from pipelines.label_map import LabelMap
 from pipelines.training.decoding import Decode, Decoding, Making
 from pipelines.training.order import SamplingConfig
+from pipelines.training.validation_part import GENERATOR_SHARE, LARGEST_SHARE
 
 #: Below, the deepest feature maps are smaller than the padding and the strides need.
 SMALLEST_SIDE = 32
@@ -47,7 +48,10 @@ class LoopSettings:
     # Checkpoints kept, besides the best one by validation. Raise it to go further back than the last few.
     keep: int = 2
     grid_every: int = 500
-    # Steps between measurements on the test split; 0: never.
+    # Share of the training split's photos that train nothing: the best step, or thresholds, are chosen by them. Raise
+    # it where defects have few photos (see `validation.LEAST_FOR_FID`); 0 trains on all, and chooses nothing.
+    validation_share: float = GENERATOR_SHARE
+    # Steps between measurements on these; 0: never.
     validate_every: int = 0
     # Images per defect and side for these. More are steadier and slower.
     validation_images: int = 200
@@ -55,6 +59,10 @@ class LoopSettings:
     def __post_init__(self) -> None:
         for name in _COUNTS:
             require(getattr(self, name) >= 1, f"{name} must be 1 or more, got {getattr(self, name)}")
+        require(
+            0 <= self.validation_share <= LARGEST_SHARE,
+            f"--validation-share {self.validation_share:g}: a share from 0 to {LARGEST_SHARE:g}, as 0.05",
+        )
 
     @property
     def decoding(self) -> Decode:
@@ -94,7 +102,7 @@ class TrainSettings(LoopSettings):
     compile: bool = False
     # How pairs are made anew where the data asks for it; the plan finds it.
     making: Making | None = None
-    # Groups whose samples also enter cycle and identity (u); the paper leaves the angle group out.
+    # Groups whose pairs also enter cycle and identity (u), as unpaired samples always do: `LabelMap.cyclic` says which.
     cycle_groups: frozenset[str] = frozenset()
     # Groups cropped at random. Never a group whose defect is where things stand in the frame.
     cropped_groups: frozenset[str] = frozenset()

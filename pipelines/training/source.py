@@ -4,7 +4,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -79,7 +79,24 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             )
     # One dataset's own, as its dataset.json and its page have it.
     whole = fingerprints[0] if len(uris) == 1 else sha256("".join(fingerprints).encode()).hexdigest()
-    return TrainingSource(tuple(shards), label_map, whole, syntheses)
+    return TrainingSource(tuple(shards), replace(label_map, cycle_groups=_cycle_groups(maps)), whole, syntheses)
+
+
+def _cycle_groups(maps: Mapping[str, LabelMap]) -> tuple[str, ...] | None:
+    """The datasets' common choice; one that says nothing, as those of earlier versions, takes the others'."""
+    said = {
+        uri: label_map.cycle_groups for uri, label_map in maps.items() if label_map.cycle_groups is not None
+    }
+    if not said:
+        return None
+    first, groups = next(iter(said.items()))
+    for uri, other in said.items():
+        if set(other) != set(groups):
+            raise ConfigurationError(
+                f"--data {uri}: its label_map.yaml has cycle_groups {list(other)}, that of {first} {list(groups)}; "
+                "give both the same"
+            )
+    return groups
 
 
 class _Summary(NamedTuple):
@@ -112,8 +129,8 @@ def some_rows(
 ) -> Rows:
     """Up to `per_defect` decoded rows of every defect, in short runs spread over the data: the same set every time.
 
-    bits: what a row must have (see `pipelines.training.index`); split: 0 or TEST. Only the row groups with these rows
-    are read; a row that cannot be decoded is left out. Keys of a row: defect, paired, source, target.
+    bits: what a row must have (see `pipelines.training.index`); split: as for `Index.of_split`. Only the row groups
+    with these rows are read; a row that cannot be decoded is left out. Keys of a row: defect, paired, source, target.
     """
     numbers: list[NDArray[np.int64]] = []
     defects: dict[int, str] = {}

@@ -56,6 +56,12 @@ def check_same(settings: LoopSettings, source: TrainingSource) -> None:
         )
     for name, (is_, was) in different.items():
         logger.warning("--resume: %s is %s now, and was %s", name, is_, was)
+        if name == "validation_share" and (is_ or 0) > (was or 0):  # None: started before there was one
+            logger.warning(
+                "--resume: photos that this training has learned from are among those that it is validated by now; "
+                "--validation-share %g goes on as before",
+                was or 0,
+            )
 
 
 def _uri(settings: LoopSettings) -> str:

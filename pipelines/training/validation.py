@@ -1,4 +1,7 @@
-"""What a generator scores on the test split: FID and KID per task, L1 and PSNR where pairs are exact."""
+"""What a generator scores on the validation part: FID and KID per task, L1 and PSNR where pairs are exact.
+
+`best/` is chosen by these figures, so they are not of the test split, which jobs/evaluate.py reports on.
+"""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +14,9 @@ from numpy.typing import NDArray
 
 from model.layers import ImageGenerator
 from pipelines.fid.weights import FidWeightsMissing
+from pipelines.label_map import LabelMap
 from pipelines.training.data import Rows
-from pipelines.training.index import SOURCE, TARGET, TEST, Index
+from pipelines.training.index import PAIRED, SOURCE, TARGET, VALIDATION, Index
 from pipelines.training.outputs import Scores, l1, psnr, translate_rows
 from pipelines.training.settings import TrainSettings
 from pipelines.training.source import TrainingSource, some_rows
@@ -26,8 +30,15 @@ Measurement = dict[str, Any]
 Evaluate = Callable[[int, ImageGenerator], "Future[list[Measurement]]"]
 
 
+#: What the best checkpoint may be chosen by, the most wanted first.
+CHOICES = ("fid", "l1", "kid")
+#: Images of a defect on either side below which nothing is chosen by its FID, which is biased upward by how few there
+#: are of 2,049 (section 6 of the method). A judgement: raise it where `best/` jumps between steps that look alike.
+LEAST_FOR_FID = 50
+
+
 class Validator:
-    """Holds the test images (settings.validation_images per defect and side) and what of them never changes.
+    """Holds the photos (settings.validation_images per defect and side) and what of them never changes.
 
     threads: of torch, in an actor of its own; None leaves the process alone. Images and weights are read by the first
     call.
@@ -43,7 +54,7 @@ class Validator:
         self._distances: Callable[[str, NDArray[np.uint8]], dict[str, float]] | None = None
 
     def measure(self, step: int, generator: ImageGenerator) -> list[Measurement]:
-        """The figures of one generator, a measurement per defect with test images, sorted by defect.
+        """The figures of one generator, a measurement per defect with photos, sorted by defect.
 
         L1 is on the model's scale of [-1, 1]; PSNR in dB. FID and KID compare G(x) with real y at the training
         resolution, and are absent without the Inception weights or below two images on a side.
@@ -71,22 +82,91 @@ class Validator:
         decoding = settings.validation_decoding
         from pipelines.training.distances import Distances
 
-        real = some_rows(self._source, self._index, TARGET, TEST, count, decoding)
+        real = some_rows(self._source, self._index, TARGET, VALIDATION, count, decoding)
         try:
             self._distances = Distances(settings.fid_weights, device, real)
         except FidWeightsMissing:
             logger.info("validation without FID and KID")
-        self._rows = some_rows(self._source, self._index, SOURCE, TEST, count, decoding)
+        self._rows = some_rows(self._source, self._index, SOURCE, VALIDATION, count, decoding)
         return self._rows
 
 
 def score(measurements: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
-    """What the best checkpoint is chosen by, lower is better: the mean FID over tasks, or else the mean L1."""
-    for metric in ("fid", "l1"):
-        values = [one[metric] for one in measurements if one.get(metric) is not None]
-        if values:
-            return metric, float(np.mean(values))
-    return None
+    """What the best checkpoint is chosen by, lower is better, and the mean of that over the defects that have it.
+
+    It is the one of CHOICES that most defects have (see `_has`), the most wanted of these. None where there is none.
+    """
+    found = {metric: [one[metric] for one in measurements if _has(one, metric)] for metric in CHOICES}
+    metric = max(CHOICES, key=lambda name: len(found[name]))
+    return (metric, float(np.mean(found[metric]))) if found[metric] else None
+
+
+def _has(one: Mapping[str, Any], metric: str) -> bool:
+    """Whether a measurement has a figure to choose by: of FID only from LEAST_FOR_FID images on either side."""
+    if one.get(metric) is None:
+        return False
+    return metric != "fid" or min(one["n"], one["n_reference"]) >= LEAST_FOR_FID
+
+
+def forecast(index: Index, label_map: LabelMap, settings: TrainSettings, has_weights: bool) -> dict[str, Any]:
+    """What `best/` will be chosen by, and of how many images.
+
+    chosen_by: one of CHOICES, or None where nothing is measured. images: by defect the numbers of sources, real
+    targets and pairs of the validation part that are measured. has_weights: FID and KID can be had.
+    """
+    images = {
+        name: {
+            kind: min(settings.validation_images, int(index.having(defect.id, bits, VALIDATION).sum()))
+            for kind, bits in (("sources", SOURCE), ("targets", TARGET), ("pairs", PAIRED))
+        }
+        for name, defect in label_map.defects.items()
+    }
+    expected = [_expected(found, has_weights) for found in images.values() if found["sources"]]
+    judged = score(expected) if settings.validate_every else None
+    return {"chosen_by": None if judged is None else judged[0], "images": images}
+
+
+def _expected(found: Mapping[str, int], has_weights: bool) -> Measurement:
+    """A measurement of so many images, with 0 for each figure that it will have."""
+    compares = has_weights and min(found["sources"], found["targets"]) > 1
+    figures = {"l1": found["pairs"] > 0, "fid": compares, "kid": compares}
+    return {
+        "n": found["sources"],
+        "n_reference": found["targets"],
+        **{name: 0.0 for name, there in figures.items() if there},
+    }
+
+
+def log_forecast(expected: Mapping[str, Any], settings: TrainSettings, has_weights: bool) -> None:
+    """Log what `best/` will be chosen by, and why not by FID. expected: of `forecast`."""
+    chosen, images, share = expected["chosen_by"], expected["images"], settings.validation_share
+    without = [name for name, found in images.items() if not found["sources"]]
+    if len(without) == len(images):
+        logger.warning(
+            "--validation-share %g holds back no photo that could be measured: nothing is validated, and there are no "
+            "best/, samples and scores; raise it, or add photos",
+            share,
+        )
+        return
+    if without:
+        logger.warning(
+            "--validation-share %g holds back no photo with %s, which is not validated; raise it, or add photos",
+            *(share, ", ".join(without)),
+        )
+    if chosen is None:
+        return
+    fewest = {
+        name: min(found["sources"], found["targets"]) for name, found in images.items() if found["sources"]
+    }
+    few = [f"{name} ({count})" for name, count in fewest.items() if count < LEAST_FOR_FID]
+    what = "the FID of the other defects" if chosen == "fid" and few else chosen.upper()
+    logger.info("best/ is chosen by %s on photos held back by --validation-share %g", what, share)
+    if few and has_weights:
+        logger.warning(
+            "FID needs %d validation photos of a defect on either side, and there are fewer of %s: raise "
+            "--validation-share or --validation-images, or add photos",
+            *(LEAST_FOR_FID, ", ".join(few)),
+        )
 
 
 def scores_of(measurements: Sequence[Mapping[str, Any]]) -> Scores:

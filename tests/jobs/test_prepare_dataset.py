@@ -1,4 +1,6 @@
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -253,6 +255,15 @@ def test_a_test_catalog_among_the_training_data_is_refused(photos: Path, tmp_pat
     assert main([*arguments, "--test-catalog", str(tmp_path / "out" / "held-back")]) == 0
 
 
+def test_what_only_trainings_read_of_the_built_in_map_is_no_other_setting(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Datasets of versions whose map had no cycle_groups may be added to."""
+    identity = resolve(parser("").parse_args(["--photos", str(photos), "--output", str(tmp_path)])).identity
+    before = replace(LabelMap.default(), cycle_groups=None).to_yaml()
+    assert identity["--label-map"] == f"sha256:{hashlib.sha256(before.encode()).hexdigest()[:16]}"
+
+
 def test_a_run_that_was_killed_while_it_planned_is_begun_by_the_same_command(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -300,7 +311,7 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
         ),
         (
             "watermark: {id: 0, group: background, order: 1}",
-            r"^pair: its defect 'crease' is not in the label map",
+            r"^pair: the label map has no defect 'crease'; it has watermark; mend the name, or add it there",
         ),
     ],
 )

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from jobs import train
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
 from model.recipes import RECIPES
+from pipelines.label_map import LabelMap
 from pipelines.ray_session import Cluster
 from pipelines.training.plan import Plan
 from pipelines.training.ray_job import choose_gpu, feeding_tasks, worker_cpus
@@ -49,6 +51,9 @@ def check_outputs(output: Path, steps: int) -> None:
     assert set(bundle.config["scores"]) == {"non_white_background", "watermark", "wrong_angle"}
     card = (output / "bundle" / "model_card.md").read_text()
     assert "jobs/train.py --data" in card
+    assert bundle.config["scores_split"] == "validation"
+    assert {score["n"] for score in bundle.config["scores"].values()} == {2}
+    assert "photos of the training split that no step has learned from" in card
     assert (output / "bundle" / "curves.png").exists()
     history = pq.read_table(output / "history.parquet")
     assert history["step"].to_pylist() == list(range(1, steps + 1))
@@ -101,7 +106,7 @@ def test_two_workers_on_ray(data: str, tmp_path: Path, ray_local: None) -> None:
         train.main(["--data", data, "--output", str(tmp_path), "--workers", "2", "--epochs", "1", *SMALL])
         == 0
     )
-    check_outputs(tmp_path, 36 // 4)  # 36 training rows, two workers of two
+    check_outputs(tmp_path, 30 // 4)  # 36 training rows without two photos for validation, two workers of two
 
 
 def test_a_killed_training_goes_on_with_resume(data: str, tmp_path: Path, repository: Path) -> None:
@@ -158,6 +163,11 @@ def test_resume_tells_what_is_different(data: str, tmp_path: Path, caplog: pytes
     assert "--resume: optimizer.rate is 1e-05 now, and was 0.0002" in told
     assert "--resume: data.fingerprint is " in told
     assert "steps" not in told
+    assert "photos that this training has learned from" not in told
+    train.resolve([*line, "--resume", "--validation-share", "0.02"])
+    assert "photos that this training has learned from" not in caplog.text
+    train.resolve([*line, "--resume", "--validation-share", "0.2"])
+    assert "validated by now; --validation-share 0.05 goes on as before" in caplog.text
     # The same networks' shapes, so the checkpoint alone would not tell.
     with pytest.raises(
         ConfigurationError, match=r"was started with .*method\.recipe proposed \(not paired_only\)"
@@ -235,8 +245,9 @@ def test_an_output_that_cannot_be_written_is_named(data: str, tmp_path: Path) ->
 def test_epochs_count_what_an_epoch_draws(data: str) -> None:
     line = ["--data", data, "--output", "x", "--epochs", "2", "--batch-size", "2", "--workers", "0"]
     _, plan = train.resolve([*line, "--repeat", "watermark=3", "--accumulate", "3"])
-    assert plan.settings.steps == 2 * ((36 + 2 * 12) // 6)
-    assert train.resolve([*line, "--sampler", "balanced"])[1].settings.steps == 36
+    assert plan.settings.steps == 2 * ((30 + 2 * 10) // 6)  # two of twelve photos are kept for validation
+    assert train.resolve([*line, "--sampler", "balanced"])[1].settings.steps == 30
+    assert train.resolve([*line, "--validation-share", "0"])[1].settings.steps == 36
 
 
 def test_recipes_have_their_own_constants_and_take_overrides(data: str) -> None:
@@ -246,6 +257,32 @@ def test_recipes_have_their_own_constants_and_take_overrides(data: str) -> None:
     args, plan = train.resolve([*line, "proposed", "--cycle", "3", "--set", "discriminator.n_layers=2"])
     assert (plan.settings.method.objective.cycle, plan.settings.method.discriminator.n_layers) == (3, 2)
     assert plan.workers == args.workers == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("cycle_groups", "flags", "expected"),
+    [
+        ((), [], ()),  # as --benchmark paired4 writes: the paper's lambda 3 and 4 are 0 there
+        (("angle", "background"), [], ("angle", "background")),
+        (("angle",), ["--geometric-groups", "angle"], ("angle",)),
+        (None, [], ("background",)),
+        (None, ["--geometric-groups"], ("angle", "background")),
+    ],
+)
+def test_the_label_map_says_which_pairs_take_cycle_and_identity(
+    cycle_groups: tuple[str, ...] | None,
+    flags: list[str],
+    expected: tuple[str, ...],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "train")
+    folder = write_dataset(tmp_path / "set")
+    label_map = replace(LabelMap.default(), cycle_groups=cycle_groups)
+    (folder / "label_map.yaml").write_text(label_map.to_yaml())
+    line = ["--data", str(folder), "--output", "x", "--workers", "0", *SMALL, *flags]
+    assert sorted(train.resolve(line)[1].settings.cycle_groups) == sorted(expected)
+    assert ("label_map.yaml has no cycle_groups" in caplog.text) == (cycle_groups is None)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -281,7 +318,12 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert train.main(["--data", data, "--output", str(tmp_path / "run"), "--dry-run", "--width", "12"]) == 0
-    assert '"width": 12' in capsys.readouterr().out
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["settings"]["method"]["generator"]["width"] == 12
+    assert shown["settings"]["cycle_groups"] == ["background"]
+    assert shown["rows"]["watermark"] == {"pairs": 10, "unpaired": 0, "validation": 2, "test": 4}
+    assert shown["validation"]["chosen_by"] == "l1"  # two photos are too few for FID
+    assert shown["validation"]["images"]["watermark"] == {"sources": 2, "targets": 2, "pairs": 2}
     assert not (tmp_path / "run").exists()
 
 
@@ -293,7 +335,7 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--recipe", "magic"], "argument --recipe"),
         (["--device", "cuda", "--workers", "0"], "--device cuda was asked for"),
         (["--directions", "forward"], "cycle weight must be 0"),
-        (["--geometry", "affine", "--geometric-groups", "size"], "--geometric-groups: size is no group"),
+        (["--geometry", "affine", "--geometric-groups"], "--geometry affine: which groups? Name them with"),
         (["--repeat", "watermark=0"], "--repeat watermark=0: use DEFECT=N"),
         (["--init-from", "/nowhere"], "--init-from: cannot read /nowhere: it does not exist"),
         (["--image-size", "30"], "a multiple of 4"),
@@ -316,6 +358,8 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--flip", "wrong_angle"], "--flip wrong_angle: its group is in --geometric-groups"),
         (["--batch-size", "99"], "fewer than one update of 1 x 99"),
         (["--ema", "1.5"], "ema is 1.5"),
+        (["--validation-share", "0.6"], "--validation-share 0.6: a share from 0 to 0.5"),
+        (["--validation-share", "nan"], "--validation-share nan: a share from 0 to 0.5"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_message(

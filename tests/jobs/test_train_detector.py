@@ -37,7 +37,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
         "labels": ["wrong_angle", "watermark", "non_white_background"],
     }
     pairs = sum(rows["pairs"] + rows["unpaired"] for rows in shown["rows"].values())
-    assert pairs + shown["rows_for_calibration"] == 36
+    held_back = sum(rows["validation"] for rows in shown["rows"].values())
+    assert held_back == 3 * 3  # p0, p12 and p13 by their hashes
+    assert pairs + held_back == 36
+    assert shown["settings"]["validation_share"] == 0.1
     assert shown["settings"]["steps"] == 3 * (pairs // 4)
     assert not (tmp_path / "run").exists()
 

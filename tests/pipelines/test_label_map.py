@@ -56,6 +56,7 @@ def label_maps(draw: st.DrawFn) -> LabelMap:
         },
         rules=tuple(rules),
         unknown_labels=draw(st.sampled_from(["passthrough", "fail"])),
+        cycle_groups=draw(st.none() | st.lists(st.sampled_from(groups), max_size=3, unique=True).map(tuple)),
     )
 
 
@@ -110,6 +111,20 @@ def test_routing_by_score_product_type_and_order() -> None:
     assert route([("watermark", math.nan)], None) == Route((), ())
     assert route([("sticker", 0.2), ("blur", 0.9), ("sticker", 0.9)], None) == Route((), ("blur", "sticker"))
     assert route([], "shirt") == Route((), ())
+
+
+@pytest.mark.parametrize(
+    ("line", "cyclic"),
+    [
+        ("", {"background"}),  # as before there was the key: all but the geometric groups
+        ("cycle_groups: []", set()),
+        ("cycle_groups: [angle]", {"angle"}),
+        ("cycle_groups: [background, angle]", {"background", "angle"}),
+    ],
+)
+def test_the_map_says_which_groups_pairs_take_cycle_and_identity(line: str, cyclic: set[str]) -> None:
+    assert LabelMap.parse(f"{DESIGN}{line}\n", "map").cyclic({"angle"}) == cyclic
+    assert LabelMap.default().cyclic(()) == {"background"}
 
 
 def test_several_rules_of_one_label_all_count() -> None:
@@ -221,6 +236,18 @@ def test_a_higher_score_never_loses_a_defect(rules, labels, product_type, raised
             "id: !!python/object/apply:os.getcwd [],",
             "line 5, defects.watermark.id: must be a whole number",
         ),
+        (
+            "version: 1",
+            "version: 1\ncycle_groups: [backgrund]",
+            "line 2, cycle_groups[0]: the label map has no group 'backgrund'; did you mean 'background'?",
+        ),
+        (
+            "version: 1",
+            "version: 1\ncycle_groups: [angle, angle]",
+            "line 2, cycle_groups[1]: 'angle' is named twice",
+        ),
+        ("version: 1", "version: 1\ncycle_groups: angle", "line 2, cycle_groups: must be a list"),
+        ("version: 1", "version: 1\ncycle_group: [angle]", "did you mean 'cycle_groups'?"),
         ("version: 1", "version: 1\n? [a]\n: 2", "line 2, a key: must be text"),
         ("version: 1", "version: [1", "line 2"),
     ],

@@ -73,7 +73,10 @@ def datasets_of(benchmark: str) -> tuple[PublicDataset, ...]:
 
 
 def label_map(datasets: Sequence[PublicDataset]) -> LabelMap:
-    """A label map with a defect for each dataset, numbered as in the combined benchmark; a single one from 0."""
+    """A label map with a defect for each dataset, numbered as in the combined benchmark; a single one from 0.
+
+    Li et al. (2022) train pairs without cycle and identity (lambda 3 and 4 are 0), and unpaired images with both.
+    """
     groups = list(dict.fromkeys(dataset.group for dataset in datasets))
     return LabelMap(
         groups={group: number for number, group in enumerate(groups)},
@@ -82,4 +85,5 @@ def label_map(datasets: Sequence[PublicDataset]) -> LabelMap:
             for number, dataset in enumerate(datasets)
         },
         rules=tuple(Rule(dataset.name, dataset.name, min_score=0.5) for dataset in datasets),
+        cycle_groups=tuple(dict.fromkeys(dataset.group for dataset in datasets if not dataset.is_paired)),
     )

@@ -133,6 +133,9 @@ def test_the_configs_hash_follows_what_decides_the_outputs_bytes(config: Correct
     assert hashed(format="png", quality=80) == hashed(format="png", quality=90)
     fewer = dataclasses.replace(plan.label_map, rules=plan.label_map.rules[:1])
     assert dataclasses.replace(plan, label_map=fewer).config_hash("float32") != base
+    # What only trainings read must not have a catalog corrected anew.
+    trained = dataclasses.replace(plan.label_map, cycle_groups=())
+    assert dataclasses.replace(plan, label_map=trained).config_hash("float32") == base
 
 
 def test_the_description_is_for_people_and_json(config: CorrectionConfig) -> None:

@@ -89,10 +89,23 @@ def test_one_npz_serves_every_defect(tmp_path: Path) -> None:
     assert not reference.is_catalog
 
 
-def test_a_folder_of_npz_serves_the_defects_it_names(tmp_path: Path) -> None:
+def test_a_folder_of_npz_serves_the_defects_it_names_and_others_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     statistics(tmp_path / "watermark.npz", 1)
-    statistics(tmp_path / "other.npz", 2)
+    statistics(tmp_path / "wrong_angel.npz", 2)
     assert list(read_reference(str(tmp_path), DEFECTS, 5).moments) == ["watermark"]
+    assert "no defect 'wrong_angel'; did you mean 'wrong_angle'?" in caplog.text
+
+
+def test_images_of_a_defect_that_the_label_map_lacks_are_told_and_alone_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["watermark", "watermrk"]
+    read_reference(str(write(tmp_path / "a.parquet", 2, defect=names)), DEFECTS, 5)
+    assert "no defect 'watermrk'; did you mean 'watermark'?" in caplog.text
+    with pytest.raises(ConfigurationError, match=r"every image is of a defect that the label map lacks"):
+        read_reference(str(write(tmp_path / "a.parquet", 1, defect=["watermrk"])), DEFECTS, 5)
 
 
 def test_what_cannot_serve_is_named_with_the_flag(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pipelines.detection.settings import DetectorSettings
 from pipelines.label_map import LabelMap
 from pipelines.training.feed import load_here
 from pipelines.training.source import open_source
+from pipelines.training.validation_part import DETECTOR_SHARE
 from tests.catalogs import write_detector
 from tests.training_data import write_dataset
 
@@ -33,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def plan(data: str, output: Path, **changes: Any) -> DetectorPlan:
     source = open_source([data])
-    index, whole, held_out = inspect(source, allow_missing=False)
+    index = inspect(source, DETECTOR_SHARE, allow_missing=False)
     settings = DetectorSettings(
         output=str(output),
         detector=DetectorConfig(LABELS),
@@ -48,9 +49,7 @@ def plan(data: str, output: Path, **changes: Any) -> DetectorPlan:
             **changes,
         },
     )
-    return DetectorPlan(
-        source=source, index=index, command_line="train", settings=settings, whole=whole, held_out=held_out
-    )
+    return DetectorPlan(source=source, index=index, command_line="train", settings=settings)
 
 
 def run(one: DetectorPlan) -> DetectorTraining:
@@ -97,6 +96,7 @@ def test_a_training_leaves_a_bundle_whose_card_has_the_table(data: str, tmp_path
     for label in LABELS:
         assert scores[label]["positives"] >= 6
         assert re.search(rf"\| {label} \| {scores[label]['positives']} \|", card)
+    assert bundle.config["scores_split"] == "test"
     assert bundle.config["dataset"]["fingerprint"]
     assert (tmp_path / "history.parquet").exists()
 

@@ -67,8 +67,8 @@ class Recorder:
 
 
 def run(training: Training, source: TrainingSource, follower: Recorder | None = None) -> list[Record]:
-    """The records of a run to its end."""
+    """The records of a run to its end, on all rows of the training split."""
     follower = follower or Recorder()
     load = partial(load_here, decode=training.settings.decoding)
-    training.run(build_index(source.shards, source.label_map), load, follower)
+    training.run(build_index(source.shards, source.label_map, 0), load, follower)
     return follower.records

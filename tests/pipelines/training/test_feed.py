@@ -24,7 +24,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> TrainingSource:
 
 @pytest.fixture(scope="module")
 def index(source: TrainingSource) -> Index:
-    return build_index(source.shards, source.label_map)
+    return build_index(source.shards, source.label_map, 0)
 
 
 def broken_index(folder: Path, broken: dict[int, str]) -> Index:
@@ -35,7 +35,7 @@ def broken_index(folder: Path, broken: dict[int, str]) -> Index:
         for place, side in broken.items():
             rows[place][side] = rows[place][side][:60]
         pq.write_table(pa.Table.from_pylist(rows, SHARD), shard, row_group_size=8)
-    return build_index(data.shards, data.label_map)
+    return build_index(data.shards, data.label_map, 0)
 
 
 def first(index: Index, count: int, size: int, epoch: int = 1, taken: int = 0, config=None) -> list[Batch]:

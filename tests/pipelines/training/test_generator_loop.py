@@ -30,6 +30,32 @@ def test_the_whole_objective_trains_and_records_every_term(source: TrainingSourc
     assert any(record["cycle"] > 0 for record in records)
 
 
+@pytest.mark.parametrize(
+    "cyclic", [frozenset(), frozenset({"background"}), frozenset({"background", "angle"})]
+)
+def test_pairs_of_cyclic_groups_and_all_unpaired_samples_take_cycle_and_identity(
+    cyclic: frozenset[str], source: TrainingSource, tmp_path: Path
+) -> None:
+    training, seen = Training(settings(tmp_path, cycle_groups=cyclic, steps=18), source.label_map), []
+    update = training.step_once
+
+    def spy(parts: list[Batch], rate: float) -> dict[str, torch.Tensor]:
+        losses = update(parts, rate)
+        for part in parts:
+            flags = (part.group.tolist(), part.paired.tolist(), part.unpaired.tolist())
+            seen.extend(zip(*flags, strict=True))
+            if not part.any_unpaired:
+                assert losses["cycle"] == losses["identity"] == 0
+        return losses
+
+    training.step_once = spy
+    training.save = lambda: None
+    run(training, source)
+    ids = {source.label_map.groups[name] for name in cyclic}
+    assert {(group, paired) for group, paired, _ in seen} == {(0, 0.0), (0, 1.0), (1, 1.0)}
+    assert all(bool(u) == (not paired or group in ids) for group, paired, u in seen)
+
+
 def test_reconstruction_alone_learns_the_tasks(source: TrainingSource, tmp_path: Path) -> None:
     method = replace(
         SMALL,

@@ -16,6 +16,7 @@ from pipelines.training.index import (
     SOURCE,
     TARGET,
     TEST,
+    VALIDATION,
     build_index,
     check_tasks,
     rows_by_defect,
@@ -56,8 +57,9 @@ def test_every_row_is_known_by_task_split_and_images(tmp_path: Path) -> None:
         assert bool(kind & TARGET) == (row["target"] is not None)
         assert bool(kind & PAIRED) == (row["pairing"] == "paired")
         assert bool(kind & TEST) == (row["split"] == "test")
+        assert bool(kind & VALIDATION) == (row["image_id"] in ("p12", "p13"))  # by their hashes
     counts = rows_by_defect(index, source.label_map)
-    assert counts["wrong_angle"] == {"pairs": 12, "unpaired": 0, "test": 4}
+    assert counts["wrong_angle"] == {"pairs": 10, "unpaired": 0, "validation": 2, "test": 4}
 
 
 def test_shards_without_statistics_are_read_instead(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.training.index import PAIRED, SOURCE, TARGET, TEST, Index
+from pipelines.training.index import PAIRED, SOURCE, TARGET, TEST, VALIDATION, Index
 from pipelines.training.order import Draw, Row, SamplingConfig, WorkerEpoch, epoch_draws, row_uses
 
 PAIR = SOURCE | TARGET | PAIRED
@@ -36,7 +36,13 @@ def numbers(found: list[Draw]) -> list[int]:
     return [draw.source.number for draw in found]
 
 
-KINDS = st.sampled_from([PAIR, SOURCE, TARGET, SOURCE | TARGET, PAIR | TEST, SOURCE | TEST])
+HELD_BACK = TEST | VALIDATION
+KINDS = st.sampled_from(
+    [
+        *(PAIR, SOURCE, TARGET, SOURCE | TARGET, PAIR | TEST, SOURCE | TEST),
+        *(PAIR | VALIDATION, SOURCE | VALIDATION, TARGET | VALIDATION),
+    ]
+)
 DATA = st.lists(st.tuples(st.integers(0, 2), KINDS), min_size=1, max_size=60)
 CONFIGS = st.builds(
     SamplingConfig,
@@ -56,7 +62,7 @@ def test_workers_share_an_epoch_evenly_and_unpaired_sources_meet_their_own_task(
     assert {len(share) for share in shares} == {epoch_draws(index, config) // workers}
     for draw in (draw for share in shares for draw in share):
         kinds = index.kinds[[draw.source.number, draw.target.number]]
-        assert not (kinds & TEST).any()
+        assert not (kinds & HELD_BACK).any()
         assert kinds[1] & TARGET
         assert draw.source.type == draw.target.type
         assert draw.paired == (config.pairs and bool(kinds[0] & PAIRED))
@@ -71,9 +77,9 @@ def test_an_epoch_draws_every_pair_once_and_loses_no_unpaired_source(
 ) -> None:
     index = index_of(rows)
     found = Counter(numbers(draws(index, SamplingConfig(shuffle_rows=window), seed, 1)))
-    targets = {type_ for type_, kind in rows if kind & TARGET and not kind & TEST}
+    targets = {type_ for type_, kind in rows if kind & TARGET and not kind & HELD_BACK}
     for number, (type_, kind) in enumerate(rows):
-        if kind & TEST or not kind & SOURCE or (not kind & PAIRED and type_ not in targets):
+        if kind & HELD_BACK or not kind & SOURCE or (not kind & PAIRED and type_ not in targets):
             assert found[number] == 0
         elif kind & PAIRED:
             assert found[number] == 1

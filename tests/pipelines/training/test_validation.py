@@ -1,4 +1,4 @@
-"""Figures on the test split, the best checkpoint, and what happens without weights or after a failure."""
+"""Figures on the validation part, the best checkpoint, and what happens without weights or after a failure."""
 
 from concurrent.futures import Future
 from dataclasses import replace
@@ -14,15 +14,23 @@ from model.bundle import load_bundle
 from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing
-from pipelines.training import distances, observer
+from pipelines.training import decoding, distances, observer, validation
 from pipelines.training.feed import load_here
 from pipelines.training.generator_loop import Training
 from pipelines.training.index import build_index
+from pipelines.training.job import train_in_process
 from pipelines.training.observer import Observer
 from pipelines.training.plan import Plan
 from pipelines.training.records import read_table
 from pipelines.training.source import open_source
-from pipelines.training.validation import Validator, measure_here, score
+from pipelines.training.validation import (
+    LEAST_FOR_FID,
+    Validator,
+    forecast,
+    log_forecast,
+    measure_here,
+    score,
+)
 from tests.pipelines.training.builders import SMALL, settings
 from tests.training_data import write_dataset
 
@@ -58,7 +66,8 @@ def quick_features(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan_of(source, output: Path, **changes) -> Plan:
-    return Plan(settings(output, **changes), source, build_index(source.shards, source.label_map), "train")
+    index = build_index(source.shards, source.label_map, 0.25)  # p0, p2, p12 and p13
+    return Plan(settings(output, validation_share=0.25, **changes), source, index, "train")
 
 
 def follow(plan: Plan, evaluate, told: list[str]) -> Training:
@@ -69,7 +78,7 @@ def follow(plan: Plan, evaluate, told: list[str]) -> Training:
     return training
 
 
-def test_a_generator_that_does_nothing_scores_what_the_test_split_says(
+def test_a_generator_that_does_nothing_scores_what_the_validation_part_says(
     source, tmp_path: Path, quick_features: None
 ) -> None:
     plan = plan_of(source, tmp_path, validation_images=3)
@@ -99,7 +108,10 @@ def test_without_weights_there_are_l1_and_psnr(
     assert score(found) == ("l1", pytest.approx(np.mean([one["l1"] for one in found])))
 
 
-def test_the_best_step_is_kept_as_checkpoint_and_bundle(source, tmp_path: Path, quick_features: None) -> None:
+def test_the_best_step_is_kept_as_checkpoint_and_bundle(
+    source, tmp_path: Path, quick_features: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "LEAST_FOR_FID", 4)
     plan = plan_of(source, tmp_path, validate_every=2, checkpoint_every=6, keep=1, steps=6)
     fids, told = {2: 9.0, 4: 3.0, 6: 5.0}, []
     validator = Validator(plan.settings, source, plan.index)
@@ -119,6 +131,8 @@ def test_the_best_step_is_kept_as_checkpoint_and_bundle(source, tmp_path: Path, 
     best = load_bundle(tmp_path / "best")
     assert best.config["step"] == 4
     assert best.config["validation"]["watermark"]["fid"] == 3.0
+    assert best.config["chosen_by"] == {"metric": "fid", "mean": 3.0, "split": "validation"}
+    assert best.config["scores_split"] == "validation"
     assert load_bundle(tmp_path / "bundle").config["validation"]["watermark"]["fid"] == 5.0
     steps = [row["step"] for row in read_table(str(tmp_path / "validation.parquet"))]
     assert steps == [2, 2, 2, 4, 4, 4, 6, 6, 6]
@@ -140,7 +154,7 @@ def test_a_validation_that_fails_or_lags_is_told_and_the_training_goes_on(source
     follower = Observer(plan, lambda record: late.set_result([]), told.append, evaluate)
     training.run(plan.index, partial(load_here, decode=plan.settings.decoding), follower)
     follower.finish(training)
-    assert told[0].startswith("measuring step 2 on held-back photos")
+    assert told[0].startswith("measuring step 2 on the validation part")
     assert told[1] == "validation at step 2 failed: no room"
     assert told[3].startswith("step 6 is not validated: that of step 4 is still running")
     assert training.checkpoints.steps() == [7]
@@ -270,3 +284,100 @@ def test_the_best_is_forgotten_where_neither_its_bundle_nor_its_checkpoint_stand
     (tmp_path / "checkpoints" / "step-00000002.pt").write_bytes(b"junk")
     Observer(plan, print, [].append, fake_measure([]), resumed_at=2).resumed(training)
     assert training.checkpoints.best() is None
+
+
+def test_nothing_of_the_test_split_is_read(
+    source, tmp_path: Path, quick_features: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first step to the bundle: training, validation, samples, best/ and scores."""
+    plan = plan_of(source, tmp_path, validate_every=2, grid_every=2, steps=4)
+    read: set[str] = set()
+    real = decoding.read_rows
+
+    def spy(order):
+        for row, times in real(order):
+            read.add(row["image_id"])
+            yield row, times
+
+    monkeypatch.setattr(decoding, "read_rows", spy)
+    follow(plan, measure_here(Validator(plan.settings, source, plan.index)), [])
+    assert len(read) > 4
+    assert not read & {f"p{number}" for number in range(3, 16, 4)}
+
+
+def found(n: int = LEAST_FOR_FID, n_reference: int = LEAST_FOR_FID, **figures: float) -> dict:
+    return {"n": n, "n_reference": n_reference, **figures}
+
+
+ALL = {"fid": 9.0, "kid": 0.5, "l1": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("measured", "chosen"),
+    [
+        ([found(**ALL), found(**ALL)], ("fid", 9.0)),
+        # One defect with too few photos on a side: L1 speaks for both.
+        ([found(**ALL), found(n=LEAST_FOR_FID - 1, fid=1, kid=0.1, l1=0.3)], ("l1", 0.2)),
+        ([found(n_reference=LEAST_FOR_FID - 1, **ALL)], ("l1", 0.1)),
+        # Unpaired photos have no L1, and KID is not biased by their number.
+        ([found(n=9, fid=9, kid=0.5), found(n=9, **ALL)], ("kid", 0.5)),
+        ([found(l1=0.1), found(l1=0.3)], ("l1", 0.2)),
+        # None that all have: the one of the most, FID first.
+        ([found(l1=0.1), found(fid=7, kid=0.2)], ("fid", 7)),
+        ([found()], None),
+        ([], None),
+    ],
+)
+def test_the_best_is_chosen_by_what_most_defects_have(measured: list[dict], chosen: tuple | None) -> None:
+    assert score(measured) == (chosen and (chosen[0], pytest.approx(chosen[1])))
+
+
+def test_what_the_best_is_chosen_by_is_known_before_the_first_step(
+    source, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "train")
+
+    def told(has_weights: bool = True, **changes) -> tuple[str | None, str]:
+        caplog.clear()
+        plan = plan_of(source, tmp_path, **{"validate_every": 2, **changes})
+        expected = forecast(plan.index, source.label_map, plan.settings, has_weights)
+        log_forecast(expected, plan.settings, has_weights)
+        assert expected["images"]["watermark"] == {"sources": 4, "targets": 4, "pairs": 4}
+        return expected["chosen_by"], caplog.text
+
+    chosen, text = told()
+    assert chosen == "l1"
+    assert "best/ is chosen by L1 on photos held back by --validation-share 0.25" in text
+    assert "FID needs 50 validation photos" in text
+    assert "watermark (4)" in text
+    chosen, text = told(has_weights=False)
+    assert (chosen, "FID" in text) == ("l1", False)
+    assert told(validate_every=0) == (None, "")
+    monkeypatch.setattr(validation, "LEAST_FOR_FID", 4)
+    chosen, text = told()
+    assert chosen == "fid"
+    assert "FID needs" not in text
+
+
+def test_a_part_without_photos_is_told_and_the_training_goes_on(
+    source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = build_index(source.shards, source.label_map, 0)
+    plan = Plan(settings(tmp_path, validation_share=0, validate_every=2, steps=2), source, index, "train")
+    expected = forecast(index, source.label_map, plan.settings, True)
+    log_forecast(expected, plan.settings, True)
+    assert expected["chosen_by"] is None
+    assert "--validation-share 0 holds back no photo that could be measured" in caplog.text
+    train_in_process(plan, lambda: None)
+    assert load_bundle(tmp_path / "bundle").config["scores"] == {}
+    assert not (tmp_path / "best").exists()
+    assert not (tmp_path / "samples").exists()
+
+
+def test_a_best_of_other_photos_does_not_compare(source, tmp_path: Path) -> None:
+    """A training that goes on with another share: what was best before, also on the test split, is not any more."""
+    plan = plan_of(source, tmp_path, validate_every=2, steps=2)
+    training = follow(plan, fake_measure([]), [])
+    training.checkpoints.remember_best(2, "l1", 1e-9)
+    further = replace(plan, settings=replace(plan.settings, steps=4))
+    assert follow(further, fake_measure([]), []).checkpoints.best()["step"] == 4

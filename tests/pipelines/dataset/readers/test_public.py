@@ -53,6 +53,21 @@ def reader(root: Path, benchmark: str) -> PublicReader:
     return PublicReader("--root", str(root), datasets_of(benchmark))
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "cyclic"),
+    [
+        (PAIRED4, set()),
+        ("maps", set()),
+        (UNPAIRED4, {"objects", "paintings"}),
+        ("monet2photo", {"paintings"}),
+    ],
+)
+def test_pairs_take_no_cycle_and_identity_and_unpaired_images_do(benchmark: str, cyclic: set[str]) -> None:
+    """Section 3 of the method: the paper sets lambda 3 and 4 to 0 for pairs."""
+    label_map_ = label_map(datasets_of(benchmark))
+    assert LabelMap.parse(label_map_.to_yaml(), "map").cyclic({"angle"}) == cyclic
+
+
 @given(contents=CONTENTS)
 def test_four_fifths_in_order_of_hashes_are_for_training(contents: set[bytes]) -> None:
     sides: dict[bytes, str] = {}

@@ -1,0 +1,29 @@
+"""What messages say of a name that is not known: what was probably meant, and what there is."""
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from model.errors import ConfigurationError
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """A question such as "did you mean 'angle'?" where a known name is close to `name`; else nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def choices(name: str, known: Collection[str], lead: str) -> str:
+    """The suggestion, where there is one, and the known names behind `lead`, as in 'it has background, angle'."""
+    return f"{suggestion(name, known)} {lead} {', '.join(known)}".lstrip()
+
+
+def not_in_label_map(kind: str, name: str, known: Collection[str]) -> str:
+    """That the label map has no such name. kind: 'defect' or 'group'; known: those that it has."""
+    return f"the label map has no {kind} {name!r}; {choices(name, known, 'it has')}"
+
+
+def check_names(flag: str, kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise ConfigurationError, which starts with `flag`, for the first of `names` that the label map lacks."""
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"{flag}: {not_in_label_map(kind, name, known)}")
