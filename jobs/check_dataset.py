@@ -116,4 +116,4 @@ def _summary(findings: Findings, output: str) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, "the same command begins anew, with --overwrite where something was written already")

@@ -1,20 +1,25 @@
 """What every job's command line shares: logging, exit codes, and errors without a traceback."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
+from jobs import termination
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
+from pipelines import lock, submission
 
 EXIT_OK = 0
 EXIT_BROKEN_OFF = 1
 EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same code
 EXIT_TOO_MANY_FAILED = 3  # outputs are kept
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
+EXIT_TERMINATED = 143  # by SIGTERM
 
 #: Schemes that no job can write to, and why.
 _NO_DESTINATIONS = {
@@ -51,6 +56,7 @@ def add_data(p: argparse.ArgumentParser, several: str) -> None:
         nargs="+",
         action="extend",
         required=True,
+        type=location,
         metavar="URI",
         help=f"what jobs/prepare_dataset.py wrote; several are {several}",
     )
@@ -85,6 +91,21 @@ def not_negative(text: str) -> int:
     return _at_least(0, text)
 
 
+def location(uri: str) -> str:
+    """An argument type: a URI, not of a place that goes with a job that was submitted to a cluster."""
+    if submission.goes_with_the_job(uri):
+        raise argparse.ArgumentTypeError(
+            f"{uri!r} lies in the copy of --working-dir that Ray unpacked for this job and removes after it; give an "
+            "absolute path that all machines of the cluster share, or an s3:// URI"
+        )
+    return uri
+
+
+def location_unless(is_name: Callable[[str], bool]) -> Callable[[str], str]:
+    """An argument type: `location`, or one of the names that the flag takes as well."""
+    return lambda text: text if is_name(text) else location(text)
+
+
 def destination(uri: str) -> str:
     """An argument type: the URI of a folder for outputs, not in a place that is only read or that one process has."""
     scheme, separator, place = uri.partition("://")
@@ -93,7 +114,7 @@ def destination(uri: str) -> str:
         raise argparse.ArgumentTypeError(f"{uri!r}: {why}; give a local folder or an s3:// URI")
     if separator and not place.strip("/"):
         raise argparse.ArgumentTypeError(f"{uri!r} names no place; give a local folder or s3://BUCKET/FOLDER")
-    return uri
+    return location(uri)
 
 
 def _at_least(smallest: int, text: str) -> int:
@@ -106,41 +127,64 @@ def _at_least(smallest: int, text: str) -> int:
     return value
 
 
-def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same command again") -> NoReturn:
     """Run a job's `main(argv) -> exit code` as a process: our own errors become one line.
 
     Exit code 2 for ConfigurationError, 3 for TooManyFailedError, 1 for the others. An error that nobody foresaw is
-    one line and exit code 1 too; LOG_LEVEL=DEBUG adds its traceback. Exit code 130 after Ctrl-C.
+    one line and exit code 1 too; LOG_LEVEL=DEBUG adds its traceback. Exit code 130 after Ctrl-C, 143 after SIGTERM.
+
+    go_on: what to do after SIGTERM, for the last line.
     """
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"),
         format="%(asctime)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
+    termination.interrupt_at_sigterm(partial(_leave_late, go_on))
     try:
-        sys.exit(main(None))
-    except CatalogRepairError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        code = main(None)
+    except BaseException as error:
+        if termination.came():  # whatever the interrupt has become on its way
+            _leave(EXIT_TERMINATED, f"terminated; {go_on}")
+        if isinstance(error, KeyboardInterrupt):
+            _leave(EXIT_INTERRUPTED, "interrupted")
+        if not isinstance(error, Exception):
+            raise
+        sys.stderr.write(f"error: {_explain(error)}\n")
+        code = exit_code(error)
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, CatalogRepairError):
+        return str(error)
+    # The last resort: a person reads this, not a program.
+    logger.debug("unexpected", exc_info=error)
+    # The last line: an error of a Ray task carries the worker's whole traceback before it.
+    last = (str(error).strip().splitlines() or ["no message"])[-1]
+    return f"unexpected {type(error).__name__}: {last}; run again with LOG_LEVEL=DEBUG for the traceback"
+
+
+def _leave(code: int, words: str) -> NoReturn:
+    """End this process at once with a last line.
+
+    While Python tidies up, Ray's threads report errors of all kinds, and one starts Ray anew. Ray's own processes end
+    with this one.
+    """
+    with contextlib.suppress(OSError):  # nobody listens any more
+        sys.stderr.write(f"{words}\n")
         sys.stdout.flush()
         sys.stderr.flush()
-        # At once: while Python tidies up, Ray's threads report errors of all kinds, and one starts Ray anew. Ray's own
-        # processes end with this one.
-        os._exit(EXIT_INTERRUPTED)
-    except Exception as error:  # the last resort: a person reads this, not a program
-        logger.debug("unexpected", exc_info=True)
-        lines = str(error).strip().splitlines() or ["no message"]
-        sys.stderr.write(
-            # The last line: an error of a Ray task carries the worker's whole traceback before it.
-            f"error: unexpected {type(error).__name__}: {lines[-1]}; "
-            "run again with LOG_LEVEL=DEBUG for the traceback\n"
-        )
-        sys.exit(EXIT_BROKEN_OFF)
+    os._exit(code)
 
 
-def exit_code(error: CatalogRepairError) -> int:
+def _leave_late(go_on: str) -> NoReturn:
+    """For a main thread that is stuck after SIGTERM."""
+    lock.release_all()
+    _leave(EXIT_TERMINATED, f"terminated; {go_on}")
+
+
+def exit_code(error: Exception) -> int:
     """The code that a job ends with."""
     if isinstance(error, ConfigurationError):
         return EXIT_USAGE

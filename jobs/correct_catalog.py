@@ -75,6 +75,7 @@ def _add_data(group: Any) -> None:
         nargs="+",
         action="extend",
         required=True,
+        type=command.location,
         metavar="URI",
         help="parquet files, folders with them, or patterns in quotes; folders such as product_type=shirt are columns",
     )
@@ -85,9 +86,15 @@ def _add_data(group: Any) -> None:
         metavar="URI",
         help="folder for everything that is written",
     )
-    group.add_argument("--model", metavar="URI", help="model bundle (default: the starter in model/starter)")
+    group.add_argument(
+        "--model",
+        type=command.location,
+        metavar="URI",
+        help="model bundle (default: the starter in model/starter)",
+    )
     group.add_argument(
         "--label-map",
+        type=command.location,
         metavar="URI",
         help="YAML that says what the detector's labels mean (default: the bundle's own)",
     )
@@ -100,6 +107,7 @@ def _add_data(group: Any) -> None:
     )
     group.add_argument(
         "--detector",
+        type=command.location,
         metavar="URI",
         help="bundle of jobs/train_detector.py, which labels the rows that have no labels (null, or no such column; an "
         "empty list has no defect); OUTPUT/labels/<run> has what it said",
@@ -153,6 +161,7 @@ def _add_uploads(group: Any) -> None:
     group.add_argument(
         "--allow-uri",
         action="append",
+        type=command.location,
         metavar="PREFIX",
         help="where rows without image bytes may be read from: s3://bucket/uploads/, https://cdn.example.com/, "
         "/mnt/photos; may be given several times; other uris fail with uri_not_allowed (default: nowhere). file:// "
@@ -192,17 +201,20 @@ def _limits(arguments: argparse.Namespace) -> DecodeLimits:
 def _add_gates(group: Any) -> None:
     group.add_argument(
         "--gates",
+        type=command.location_unless(lambda text: text == OFF),
         metavar=f"URI|{OFF}",
         help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
         "pipelines/correction/gates.py); off: no gates, and white backgrounds only where a profile asks for them",
     )
     group.add_argument(
         "--gate-detector",
+        type=command.location,
         metavar="URI",
         help="detector that must not find the defect in the corrected image any more (default: --detector's)",
     )
     group.add_argument(
         "--profile",
+        type=command.location_unless(lambda text: text in profile_names()),
         metavar="NAME|URI",
         help=f"a marketplace's rules: {', '.join(profile_names())}, or a YAML file; they choose format, quality and "
         "bytes, and the manifest says what each corrected image fails (profile_issues)",
@@ -212,6 +224,7 @@ def _add_gates(group: Any) -> None:
 def _add_fid(group: Any) -> None:
     group.add_argument(
         "--reference",
+        type=command.location,
         metavar="URI",
         help="clean images to compare with: parquet with an image column and optionally defect, or .npz statistics "
         "in pytorch-fid's format, one or a folder of <defect>.npz (default: the catalog's own clean images)",
@@ -225,7 +238,10 @@ def _add_fid(group: Any) -> None:
         help="images per defect, chosen by hash; the driver keeps 16 KB of each",
     )
     group.add_argument(
-        "--fid-weights", metavar="PATH", help="Inception weights (default: those of the extra 'fid')"
+        "--fid-weights",
+        type=command.location,
+        metavar="PATH",
+        help="Inception weights (default: those of the extra 'fid')",
     )
 
 
@@ -269,6 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.show_configuration({**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
     command.show_configuration(plan.describe())
+    ray_session.check()
     with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
         run = correction_job.run(plan, lock)
     sys.stdout.write(summary(run))
@@ -423,4 +440,4 @@ def _actors(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, "the same command goes on where this run was; --overwrite would begin anew")

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         required=True,
+        type=command.location,
         metavar="URI",
         help="model bundles, as jobs/train.py writes them; a defect that one does not know is a dash",
     )
@@ -62,7 +63,12 @@ def parser() -> argparse.ArgumentParser:
         "floor; this process keeps 8 KB of each image and set",
     )
     add("--no-fid", action="store_true", help="skip FID and KID: PSNR, L1 and pictures only")
-    add("--fid-weights", metavar="PATH", help="Inception weights (default: those of the extra 'fid')")
+    add(
+        "--fid-weights",
+        type=command.location,
+        metavar="PATH",
+        help="Inception weights (default: those of the extra 'fid')",
+    )
     add(
         "--workers",
         type=command.not_negative,
@@ -113,4 +119,4 @@ def _config(arguments: argparse.Namespace) -> EvaluationConfig:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, "the same command begins anew, with --overwrite where something was written already")

@@ -91,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if arguments.dry_run:
         return command.EXIT_OK
+    from pipelines import ray_session  # importing Ray takes seconds: not for --help or a wrong flag
+
+    ray_session.start(arguments.output)  # before anything is removed
     _remove(arguments.output, occupied)
     counts = _draw(settings, arguments.output)
     with storage.as_configuration_error(arguments.output, "--output", "write"):
@@ -117,13 +120,10 @@ def _remove(output: str, names: Sequence[str]) -> None:
 
 
 def _draw(settings: SampleSettings, output: str) -> Counter[str]:
-    from pipelines import ray_session  # importing Ray takes seconds: not for --help or a wrong flag
-
-    ray_session.start()
     images = settings.images + settings.photos + settings.reference
     with Progress("drawing", images, sys.stderr) as progress:
         return write_catalog(settings, output, progress.update)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, "the same command begins anew, with --overwrite where something was written already")

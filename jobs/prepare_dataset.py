@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         request = resolve(parser(__doc__).parse_args(argv))
     if request.arguments.dry_run:
         return _run(request, None, started)
+    ray_session.check()
     with locked(request.places.output, request.arguments.break_lock) as lock:
         return _run(request, lock, started)
 
@@ -89,7 +90,7 @@ def _run(request: Request, lock: Lock | None, started: float) -> int:
         plan = _plan(request, start.generation)
         if not plan.planned and start.mode == "appends":
             return _nothing_to_add(request, plan)
-    cluster = ray_session.start()
+    cluster = ray_session.start(*request.shared)
     if plan is None:
         _remove(occupied)
         plan = _plan(request, start.generation)
@@ -307,4 +308,4 @@ def _tell(request: Request, totals: Totals, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, "the same command goes on where this run was; --overwrite would begin anew")

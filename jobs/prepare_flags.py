@@ -15,7 +15,7 @@ from pipelines.dataset.sources import Sources, open_sources
 from pipelines.dataset.unit import HELD_BACK
 from pipelines.defects import known_syntheses
 from pipelines.label_map import LabelMap
-from pipelines.saliency.load import is_network
+from pipelines.saliency.load import CLASSICAL, is_network
 
 MEGABYTE = 10**6
 
@@ -29,6 +29,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         default=[],
+        type=command.location,
         metavar="URI",
         help="tables of photos (parquet, CSV), or folders of tables or images",
     )
@@ -36,9 +37,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--benchmark", metavar="NAME", help="a public benchmark below --root: paired4, unpaired4, …"
     )
     inputs.add_argument(
-        "--root", metavar="URI", help="folder of the benchmark's datasets, in their official layouts"
+        "--root",
+        type=command.location,
+        metavar="URI",
+        help="folder of the benchmark's datasets, in their official layouts",
     )
-    inputs.add_argument("--sources", metavar="FILE", help="YAML file that names any mix of readers")
+    inputs.add_argument(
+        "--sources",
+        type=command.location,
+        metavar="FILE",
+        help="YAML file that names any mix of readers",
+    )
     p.add_argument(
         "--output",
         required=True,
@@ -48,6 +57,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--label-map",
+        type=command.location,
         metavar="URI",
         help="YAML with the defects and their groups (default: the benchmark's, else the built-in three)",
     )
@@ -78,6 +88,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--saliency",
+        type=command.location_unless(lambda text: not is_network(text)),
         metavar="NAME|URI",
         help="masks for photos that have none: 'classical', or a network (.onnx, or TorchScript .pt)",
     )
@@ -146,6 +157,12 @@ class Request:
     def held_back(self) -> list[str]:
         """Folders of the test catalog; none where it is not wanted."""
         return [storage.join(self.test_catalog, name) for name in HELD_BACK] if self.test_catalog else []
+
+    @property
+    def shared(self) -> list[str]:
+        """What workers read and write, as far as flags name it."""
+        given = (*self.identity["--photos"], self.arguments.root, self.test_catalog, self.saliency)
+        return [uri for uri in (*given, self.places.output) if uri and uri != CLASSICAL]
 
     @property
     def owned(self) -> list[str]:

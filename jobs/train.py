@@ -46,7 +46,7 @@ from pipelines.training.plan import (
     pretrained_weights,
     with_making,
 )
-from pipelines.training.ray_job import train_on_ray
+from pipelines.training.ray_job import check_ray, train_on_ray
 from pipelines.training.settings import TrainSettings, describe
 from pipelines.training.source import TrainingSource, open_source
 from pipelines.training.validation import forecast, log_forecast
@@ -291,6 +291,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(shown)
     if args.dry_run:
         return command.EXIT_OK
+    if args.workers[1]:
+        check_ray()
     with locked(plan.settings.output, args.break_lock) as lock:
         plan = balanced(plan)
         # The earlier training stays until nothing is left to find wrong with this one.
@@ -302,4 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(
+        main,
+        "the same command with --resume goes on from the newest checkpoint; --overwrite would begin anew",
+    )

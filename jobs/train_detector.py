@@ -29,7 +29,7 @@ from pipelines.detection.settings import DetectorSettings
 from pipelines.lock import locked
 from pipelines.training.index import rows_by_defect
 from pipelines.training.plan import epoch_steps
-from pipelines.training.ray_job import train_on_ray
+from pipelines.training.ray_job import check_ray, train_on_ray
 from pipelines.training.settings import describe
 from pipelines.training.source import TrainingSource, open_source
 from pipelines.training.validation_part import DETECTOR_SHARE
@@ -87,10 +87,14 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     )
     start = p.add_mutually_exclusive_group()
     start.add_argument(
-        "--init-from", metavar="BUNDLE", help="start from this detector; new labels start afresh"
+        "--init-from",
+        type=command.location,
+        metavar="BUNDLE",
+        help="start from this detector; new labels start afresh",
     )
     start.add_argument(
         "--backbone-weights",
+        type=command.location,
         metavar="URI",
         help="start from torchvision's weights: a state dict of --backbone",
     )
@@ -185,6 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         return command.EXIT_OK
     begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
+    if args.workers[1]:
+        check_ray()
     with locked(settings.output, args.break_lock) as lock:
         if args.workers[1]:
             train_on_ray(plan, begin, run_worker)
@@ -196,4 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(
+        main,
+        "the same command with --resume goes on from the newest checkpoint; --overwrite would begin anew",
+    )

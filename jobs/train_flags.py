@@ -84,7 +84,12 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         metavar="DECAY",
         help="keep a running average of the generator (0.999), which is then validated and shipped; 0 keeps none",
     )
-    add("--init-from", metavar="BUNDLE", help="start from this bundle's weights")
+    add(
+        "--init-from",
+        type=command.location,
+        metavar="BUNDLE",
+        help="start from this bundle's weights",
+    )
     add_earlier(p)
 
 
@@ -226,7 +231,12 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="images per defect and side for that; more are steadier and slower",
     )
-    add("--fid-weights", metavar="PATH", help="Inception weights, where the extra 'fid' is not installed")
+    add(
+        "--fid-weights",
+        type=command.location,
+        metavar="PATH",
+        help="Inception weights, where the extra 'fid' is not installed",
+    )
 
 
 def add_history(group: argparse._ArgumentGroup) -> None:

@@ -14,17 +14,19 @@ import contextlib
 import importlib
 import json
 import os
+import platform
 import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -41,6 +43,8 @@ _DYING_SECONDS = 30.0
 #: The child may be killed for reasons that are none of the image's, such as a machine out of memory: a second tries.
 _ATTEMPTS = 2
 _READY = b"ready"
+#: How much of what a child says before it is ready comes into the error.
+_LAST_WORDS = 2048
 #: What the child needs of the environment to start. Credentials stay here.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONHOME")
 #: For tests only: "module:function", which the child calls with each upload before it decodes it.
@@ -103,28 +107,37 @@ class _Child:
         # numpy's threads would only take address space.
         environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", "from pipelines.decode_process import serve; serve()"],
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=environment,
-                )
+            with tempfile.TemporaryFile() as errors:
+                with theirs:
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-c", "from pipelines.decode_process import serve; serve()"],
+                        stdin=theirs.fileno(),
+                        stdout=subprocess.DEVNULL,
+                        stderr=errors,
+                        env=environment,
+                    )
+                self._socket = ours
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+                ours.settimeout(_START_SECONDS)
+                self._wait_until_ready(errors)
         except OSError as error:
             ours.close()
-            raise DecoderStartError(f"cannot start a process for decoding: {error}") from error
-        self._socket = ours
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        ours.settimeout(_START_SECONDS)
-        try:
-            ready = _receive(ours, len(_READY)) == _READY
-        except (OSError, EOFError):
-            ready = False
-        if not ready:
-            status = self.end(_DYING_SECONDS)
-            raise DecoderStartError(f"the process for decoding did not start ({_fate(status)})")
+            raise DecoderStartError(
+                f"cannot start a process for decoding on {platform.node()}: {error}"
+            ) from error
+
+    def _wait_until_ready(self, errors: IO[bytes]) -> None:
+        """errors: a file with what the child writes to standard error until then. Raises DecoderStartError."""
+        with contextlib.suppress(OSError, EOFError):
+            if _receive(self._socket, len(_READY)) == _READY:
+                return
+        fate = _fate(self.end(_DYING_SECONDS))
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LAST_WORDS))
+        said = errors.read().decode(errors="replace").strip() or "it said nothing"
+        raise DecoderStartError(
+            f"the process for decoding did not start on {platform.node()} ({fate}): {said}"
+        )
 
     @property
     def pid(self) -> int:
@@ -219,6 +232,7 @@ def serve() -> None:
     base, hook = _address_space(), _test_hook()
     with socket.socket(fileno=0) as parent, contextlib.suppress(OSError, EOFError):
         parent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        _fall_silent()  # decoders warn of what strangers send, and nobody reads it
         parent.sendall(_READY)
         while True:
             request = _receive_head(parent)
@@ -230,6 +244,12 @@ def serve() -> None:
             _send_head(parent, head)
             if pixels is not None:
                 parent.sendall(pixels.data.cast("B"))
+
+
+def _fall_silent() -> None:
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    os.close(sink)
 
 
 def _answer(

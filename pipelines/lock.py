@@ -77,6 +77,7 @@ class Lock:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, name="lock", daemon=True)
         self._thread.start()
+        _held.add(self)
 
     def check(self) -> None:
         """Raise RunError where the lock is known to be lost. Costs nothing: call it often."""
@@ -113,6 +114,7 @@ class Lock:
                 _remove_until(self._folder, self._number)
         except storage.STORAGE_ERRORS as error:
             logger.warning("the lock %s could not be removed: %s", self._folder, error)
+        _held.discard(self)
 
     def _look(self) -> None:
         numbers = _numbers(self._folder)
@@ -127,6 +129,17 @@ class Lock:
                 self.beat()
             except storage.STORAGE_ERRORS as error:
                 logger.warning("no sign of life could be written to %s: %s", self._folder, error)
+
+
+#: What this process holds.
+_held: set[Lock] = set()
+
+
+def release_all() -> None:
+    """Leave every lock that this process holds, for one that ends without the way out of its blocks."""
+    with storage.impatient():
+        for lock in list(_held):
+            lock.release()
 
 
 @contextlib.contextmanager

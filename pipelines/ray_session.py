@@ -2,7 +2,6 @@
 noise.
 """
 
-import json
 import logging
 import os
 import re
@@ -17,21 +16,17 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 import ray.data
-from ray.autoscaler.v2.sdk import get_cluster_status
-from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.exceptions import RayError
-from ray.experimental.internal_kv import _internal_kv_get
+from ray.util import get_node_ip_address
 
 from model.errors import CatalogRepairError, RunError
-from pipelines import storage
+from pipelines import ray_internals, ray_preconditions, storage, submission
 
-#: Where the job server puts the runtime environment that was given with the submission.
-_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+logger = logging.getLogger(__name__)
+
 #: Where Ray Data begins to add advice of its own to an exception's message.
 _APPENDED = "\nFailed to apply UDF"
 
-#: Where the first autoscaler, and a monitor without node types, write what they know.
-_AUTOSCALING_STATUS = b"__autoscaling_status"
 #: What Ray calls the type of a node that no autoscaler manages.
 _UNMANAGED = re.compile(r"node_[0-9a-f]+")
 
@@ -40,23 +35,44 @@ _ours = False  # this process's Ray was started here
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the cluster has now, in all and CPUs of each node; scales: an autoscaler may add nodes to it."""
+    """What the cluster has now, in all and CPUs of each node; scales: an autoscaler may add nodes to it. machines: host
+    names, of which one may have several nodes.
+    """
 
     cpus: float
     gpus: float
     scales: bool = False
     node_cpus: tuple[float, ...] = ()
+    machines: int = 1
 
 
-def start() -> Cluster:
+def check() -> None:
+    """Raise RunError, within seconds, where `start` would wait for long and fail. For before a lock is taken.
+
+    Sets variables in os.environ where Ray cannot use its usual folders.
+    """
+    if ray.is_initialized():
+        return
+    ray_preconditions.settle_home()
+    address = os.environ.get("RAY_ADDRESS")
+    if address and ray_preconditions.check_head(address):
+        return
+    ray_preconditions.settle_folders()
+    ray_preconditions.check_own_network(get_node_ip_address())
+
+
+def start(*shared: str) -> Cluster:
     """Connect to the cluster of RAY_ADDRESS, else start Ray on this machine; workers get our storage
     settings.
 
-    Does nothing where this process has Ray already.
+    shared: URIs that workers read or write; local ones are warned of where workers may be on several machines. Does
+    nothing else where this process has Ray already. Raises RunError.
     """
     global _ours
     _quieten()
     if not ray.is_initialized():
+        check()
+        ray_internals.leave_sigterm()
         address = os.environ.get("RAY_ADDRESS")
         # Workers on this machine inherit the environment, and nobody looks at a dashboard of one machine.
         settings: dict[str, Any] = {"address": "local", "include_dashboard": False}
@@ -70,7 +86,21 @@ def start() -> Cluster:
             place = f"RAY_ADDRESS {address}" if address else "this machine"
             raise RunError(f"Ray did not start on {place}: {error}") from error
         _ours = True
-    return cluster()
+    found = cluster()
+    _warn_of_local(shared, found)
+    return found
+
+
+def _warn_of_local(uris: Iterable[str], cluster: Cluster) -> None:
+    local = list(dict.fromkeys(uri for uri in uris if storage.is_local(uri)))
+    if local and (cluster.machines > 1 or cluster.scales):
+        size = f"has {cluster.machines} machines" if cluster.machines > 1 else "may get more machines"
+        logger.warning(
+            "the cluster %s, and each must see the same files at %s: fine on a shared file system; otherwise give "
+            "s3:// URIs, or outputs are scattered and inputs missing",
+            size,
+            ", ".join(local),
+        )
 
 
 def stop() -> None:
@@ -98,9 +128,14 @@ def stopped_afterwards() -> Iterator[None]:
 
 def cluster() -> Cluster:
     """The running cluster as it is now."""
-    now = ray.cluster_resources()
-    nodes = (node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
-    return Cluster(now.get("CPU", 0.0), now.get("GPU", 0.0), _scales(), tuple(filter(None, nodes)))
+    now, nodes = ray.cluster_resources(), [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(
+        now.get("CPU", 0.0),
+        now.get("GPU", 0.0),
+        managed(ray_internals.active_node_types()),
+        tuple(filter(None, (node["Resources"].get("CPU", 0.0) for node in nodes))),
+        len({node["NodeManagerHostname"] for node in nodes}),
+    )
 
 
 def managed(node_types: Iterable[str]) -> bool:
@@ -109,15 +144,6 @@ def managed(node_types: Iterable[str]) -> bool:
     A fixed cluster runs Ray's monitor as well, which then names every node's type after the node.
     """
     return any(not _UNMANAGED.fullmatch(name) for name in node_types)
-
-
-def _scales() -> bool:
-    """Whether an autoscaler, of either generation, manages the running cluster."""
-    if is_autoscaler_v2(fetch_from_server=True):
-        status = get_cluster_status(ray.get_runtime_context().gcs_address)
-        return managed(node.ray_node_type_name for node in [*status.active_nodes, *status.idle_nodes])
-    report = json.loads(_internal_kv_get(_AUTOSCALING_STATUS) or b"{}").get("autoscaler_report") or {}
-    return managed(report.get("active_nodes") or {})
 
 
 @contextmanager
@@ -139,8 +165,7 @@ def our_errors() -> Iterator[None]:
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Storage settings for workers, without those that came with the job's submission: Ray refuses repeats."""
-    submitted = json.loads(environment.get(_SUBMITTED) or "{}")
-    taken = (submitted.get("runtime_env") or {}).get("env_vars") or {}
+    taken = submission.runtime_env(environment).get("env_vars") or {}
     return {
         name: value for name, value in storage.worker_environment(environment).items() if name not in taken
     }

@@ -84,7 +84,8 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
     started = time.perf_counter()
     config = plan.config
     storage.check_writable(config.output, "--output")  # before Ray takes its time to start
-    cluster = ray_session.start()
+    given = (config.model, config.detector, config.gate_detector, config.reference)
+    cluster = ray_session.start(*config.catalog, config.output, *filter(None, given))
     with ray_session.our_errors():
         busy = -(-plan.listing.rows // BFLOAT16_BATCH)
         placement = place(config.device, cluster, config.actors, config.gpus_per_actor, busy)

@@ -18,7 +18,7 @@ _BLOCK = 8 << 20
 
 def place_actors(plan: Plan) -> Placement:
     """Start or join Ray and decide where the networks run. Raises ConfigurationError for an absent GPU."""
-    cluster = ray_session.start()
+    cluster = ray_session.start(*plan.config.data, *plan.config.bundles)
     rows = plan.survey.sampled_rows(floor=plan.weights is not None)
     busy = -(-rows // BATCH)
     if plan.config.workers is not None:

@@ -54,7 +54,7 @@ def run(plan: Plan) -> Findings:
     from pipelines.health.on_ray import OnRay
 
     with ray_session.stopped_afterwards(), ray_session.our_errors():
-        ray_session.start()
+        ray_session.start(*plan.config.data)
         prepare_output(plan.config)
         with underway(), ray_session.our_errors():
             return check(plan, OnRay(plan.config.workers or 0))

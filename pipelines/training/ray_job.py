@@ -42,6 +42,13 @@ RESIZE_SECONDS = 60.0
 LAST_LINES = 30
 
 
+def check_ray() -> None:
+    """Raise RunError, within seconds, where `train_on_ray` could not start: for before the lock is taken."""
+    from pipelines import ray_session
+
+    ray_session.check()
+
+
 def train_on_ray(
     plan: LoopPlan, begin: Callable[[], None], worker: Callable[[dict[str, Any]], None] | None = None
 ) -> None:
@@ -54,7 +61,9 @@ def train_on_ray(
     """
     from pipelines import ray_session  # first: it sets what Ray reads at import
 
-    cluster = ray_session.start()
+    cluster = ray_session.start(
+        plan.settings.output, *(shard.rsplit("/", 2)[0] for shard in plan.source.shards)
+    )
     import ray
     from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -101,13 +110,14 @@ def train_on_ray(
     failure: Exception | None = None
     try:
         trainer.fit()
+    except SystemExit as error:  # Ray Train's answer to Ctrl-C, once it has stopped the workers
+        raise KeyboardInterrupt from error
     except Exception as error:  # noqa: BLE001 (Ray wraps whatever a worker raised in a class of its own)
         failure = error
-    finally:
-        with contextlib.suppress(RayError):  # a lost log must not hide how the training ended
-            lines.put(None)
-            listener.join(LAST_LINES)
-            lines.shutdown()
+    with contextlib.suppress(RayError):  # a lost log must not hide how the training ended
+        lines.put(None)
+        listener.join(LAST_LINES)
+        lines.shutdown()
     if troubles:
         raise TrainingError(min(troubles))
     if failure is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C while images are being corrected."""
+"""Ctrl-C and SIGTERM while images are being corrected."""
 
 import os
 import shutil
@@ -6,18 +6,38 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from jobs import command
 from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
-from tests.processes import PATIENCE, processes_that_name, wait_until
+from tests.processes import processes_that_name, wait_until
+
+#: What Kubernetes gives a container after SIGTERM.
+GRACE = 30
+GO_ON = "terminated; the same command goes on where this run was; --overwrite would begin anew"
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize(
+    ("number", "send", "code", "words"),
+    [
+        (signal.SIGINT, os.kill, command.EXIT_INTERRUPTED, "interrupted"),
+        (signal.SIGTERM, os.kill, command.EXIT_TERMINATED, GO_ON),
+        # As `timeout` and systemd do: Ray's processes get it at the same time.
+        (signal.SIGTERM, os.killpg, command.EXIT_TERMINATED, GO_ON),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM to all"],
+)
 def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
-    tmp_path: Path, repository: Path
+    number: signal.Signals,
+    send: Callable[[int, int], None],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    repository: Path,
 ) -> None:
     # So many that the first ones are written long before the last.
     for part in range(20):
@@ -31,15 +51,27 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     # A folder of its own, so that this Ray's processes can be told from others'; short, because sockets lie in it.
     ray_folder = tempfile.mkdtemp(prefix="ray-")
     environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
-    with subprocess.Popen(
-        line, cwd=repository, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        wait_until(lambda: list(output.glob(".run/journal/000-*/*.parquet")), process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == command.EXIT_INTERRUPTED
-    assert errors.splitlines()[-1] == "interrupted"
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(
+            line,
+            cwd=repository,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            start_new_session=True,
+        ) as process,
+    ):
+        wait_until(lambda: list(output.glob(".run/journal/000-*/*.parquet")), process, log)
+        send(process.pid, number)
+        process.wait(timeout=GRACE)
+    errors = log.read_text()
+    assert process.returncode == code
+    assert errors.splitlines()[-1] == words
     assert "Traceback" not in errors
+    assert "SIGTERM received" not in errors, "Ray's native stack trace"
+    assert not (output / ".lock").exists()
     wait_until(lambda: not processes_that_name(ray_folder))
     shutil.rmtree(ray_folder)
     assert not (output / "_SUCCESS").exists()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from jobs import train
+from jobs import command, train
 from pipelines import storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.decoding import TrainingError
@@ -80,6 +80,45 @@ def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
     for record, other in zip(found, expected, strict=True):
         for name in ("epoch", "rate", "total", "discriminator"):
             assert record[name] == pytest.approx(other[name], rel=1e-3), (record["step"], name)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGTERM, command.EXIT_TERMINATED, "--resume"),
+        (signal.SIGINT, command.EXIT_INTERRUPTED, "interrupted"),
+    ],
+)
+def test_a_training_that_is_ended_gives_its_lock_back_and_keeps_its_checkpoints(
+    number: signal.Signals, code: int, words: str, tmp_path: Path, repository: Path
+) -> None:
+    """Ray Train has an answer of its own to Ctrl-C, and Ray makes a plain KeyboardInterrupt of whatever comes."""
+    output, log = tmp_path / "run", tmp_path / "log"
+    flags = [
+        "--data",
+        str(write_dataset(tmp_path / "set")),
+        "--steps",
+        "100000",
+        "--checkpoint-every",
+        "2",
+        *FLAGS,
+    ]
+    line = [sys.executable, "jobs/train.py", *flags, "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    checkpoints = Checkpoints(str(output / "checkpoints"), 1)
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(line, cwd=repository, env=environment, stdout=file, stderr=file) as driver,
+    ):
+        wait_until(checkpoints.steps, driver, log)
+        driver.send_signal(number)
+        driver.wait(timeout=30)
+    assert driver.returncode == code
+    assert words in log.read_text().splitlines()[-1]
+    assert "Traceback" not in log.read_text()
+    assert not (output / ".lock").exists()
+    assert checkpoints.steps()
 
 
 def test_exploding_losses_end_all_workers_at_once(tmp_path: Path, ray_local: None) -> None:

@@ -284,7 +284,7 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobs.prepare_dataset.ray_session.start", lambda: Cluster(1, 0))
+    monkeypatch.setattr("jobs.prepare_dataset.ray_session.start", lambda *_: Cluster(1, 0))
     monkeypatch.setattr("jobs.prepare_dataset.run_units", killed)
     if generation:
         identity = resolve(parser("").parse_args(arguments)).identity

@@ -1,4 +1,5 @@
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -122,6 +123,24 @@ def test_a_machine_that_starts_no_process_is_no_images_failure(monkeypatch: pyte
     monkeypatch.setattr(sys, "executable", "/no/such/program")
     with pytest.raises(DecoderStartError):
         decode_image_apart(PICTURE)
+
+
+def test_what_a_child_says_that_does_not_start_is_in_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(
+        "#!/bin/sh\nyes 'long before' | head -c 100000 >&2\necho no module named PIL >&2\nexit 3\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(DecoderStartError) as caught:
+        decode_image_apart(PICTURE)
+    message = str(caught.value)
+    assert platform.node() in message
+    assert message.endswith("no module named PIL")
+    assert "exit code 3" in message
+    assert len(message) < 2048 + 200
 
 
 def test_a_process_that_may_not_have_that_much_memory_decodes_with_what_it_has() -> None:

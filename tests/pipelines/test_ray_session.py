@@ -4,7 +4,7 @@ import pytest
 import ray
 
 from model.errors import ConfigurationError, RunError
-from pipelines import ray_session
+from pipelines import ray_internals, ray_session
 
 
 def test_workers_get_the_storage_settings_except_those_submitted_with_the_job() -> None:
@@ -26,9 +26,9 @@ def test_the_first_autoscaler_is_found_by_its_status(
     node_type: str | None, scales: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status = json.dumps({"autoscaler_report": {"active_nodes": {node_type: 1}}}).encode()
-    monkeypatch.setattr(ray_session, "is_autoscaler_v2", lambda fetch_from_server: False)
-    monkeypatch.setattr(ray_session, "_internal_kv_get", lambda key: status if node_type else None)
-    assert ray_session._scales() is scales
+    monkeypatch.setattr(ray_internals, "is_autoscaler_v2", lambda fetch_from_server: False)
+    monkeypatch.setattr(ray_internals, "_internal_kv_get", lambda key: status if node_type else None)
+    assert ray_session.managed(ray_internals.active_node_types()) is scales
 
 
 @pytest.mark.ray
