@@ -13,7 +13,7 @@ help:  ## this list
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[fid,pretrained,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[fid,heic,pretrained,dev]'
 	touch $@
 
 install: $(VENV)/installed  ## the environment in .venv (about 6 GB with PyTorch's CUDA build)

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -24,23 +25,19 @@ from PIL import (
 )
 
 from model.errors import CatalogRepairError, ConfigurationError
+from pipelines.cicp import HDR_TRANSFERS, profile_of
 from pipelines.exif import ORIENTATION, read_exif
+from pipelines.heif import Heif, format_of, lacks_end, read_heif
 from pipelines.jpeg_scans import has_more_scans
-
-#: Formats that are decoded, by Pillow's name. TIFF, AVIF, HEIC, PSD, … stay off: each is a large decoder more
-#: that strangers' bytes would reach. The classes are used directly: `Image.open` would also read a JPEG's
-#: multi-picture index, and warn or fail by a limit of its own that any library can change.
-_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-}
-FORMATS = tuple(_PLUGINS)
 
 #: Code of an image for which memory did not suffice, here or in a process of its own.
 OUT_OF_MEMORY = "decoder_out_of_memory"
+
+#: How libheif tells that memory did not suffice (and not that a size is beyond its own limits).
+_HEIF_OUT_OF_MEMORY = "Memory allocation error: Unspecified"
+
+#: Installs what decodes HEIC.
+HEIC_EXTRA = "pip install 'catalog-repair[heic]'"
 
 #: Embedded colour profiles above this size are ignored. Press profiles (CMYK) have up to 2 MB; phones' have
 #: 0.5 KB.
@@ -98,15 +95,17 @@ class DecodeLimits:
     min_dimension: int = 16
     #: Longer over shorter side. Beyond it is a banner, which turns to mush at the model's square input.
     max_aspect: float = 20.0
-    #: Time of one core, kept by `pipelines.decode_process`. Of 49 megapixels, none took above 2.5 s.
+    #: Time of one core, kept by `pipelines.decode_process`. Of 49 megapixels, none took above 2.5 s, but for AVIF and
+    #: HEIC: 4 s, and 8 s with alpha.
     max_seconds: float = 20.0
 
     @property
     def memory_bytes(self) -> int:
         """What decoding may take beside the code: the file, and the pixels in the few forms that conversion needs.
 
-        Measured at 49 megapixels, in bytes a pixel: 25 for WebP with alpha, 17 for PNG with alpha and a profile, 14 for
-        the others.
+        Measured at 49 megapixels, in bytes a pixel: 30 for AVIF of 12 bits with alpha and a profile, 23 for HEIC of 10
+        with them, 25 for WebP with alpha, 17 for PNG with alpha and a profile, 17 for AVIF and HEIC without, 14 for the
+        others.
         """
         return (256 << 20) + 3 * self.max_bytes + 32 * self.max_pixels
 
@@ -128,10 +127,11 @@ def decode_image(
 ) -> np.ndarray:
     """Decode an upload to uint8 (H,W,3), RGB in 0..255, contiguous and writable.
 
-    EXIF orientation is applied. A valid embedded ICC profile is converted to sRGB, a broken one ignored.
-    Alpha (also a palette's or a colour key's) is composited on white. 16-bit grey is scaled to 8 bits. CMYK
-    is read inverted where an Adobe marker says so. Of a camera's multi-picture JPEG the main picture is
-    taken; an animation is an error, because its correction would silently be a still.
+    EXIF orientation is applied; in HEIC and AVIF the properties `irot` and `imir` take its place, as their standard
+    and browsers have it. A valid embedded ICC profile is converted to sRGB, a broken one ignored, and so are colours
+    by number (CICP) of HEIC and AVIF. Alpha (also a palette's or a colour key's) is composited on white. 16-bit grey
+    is scaled to 8 bits. Of a file of several pictures (a camera's JPEG, a burst in HEIC) the main one is taken, without
+    gain map, depth or thumbnail; an animation is an error, because its correction would silently be a still.
 
     limits: what to refuse, checked on the header before pixels are decoded.
     max_side: shrink until the longer side is at most this, antialiased bicubic; never enlarge. JPEG is then
@@ -155,7 +155,9 @@ def decode_with_size(
     except MemoryError as error:
         raise ImageError(OUT_OF_MEMORY, "not enough memory to decode the image") from error
     except Exception as error:  # whatever a decoder makes of hostile bytes is this row's failure
-        reason = f"{type(error).__name__}: {error}"[:200]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if _HEIF_OUT_OF_MEMORY in reason:
+            raise ImageError(OUT_OF_MEMORY, f"not enough memory to decode the image ({reason})") from error
         if _lacks_end(data):
             raise ImageError("truncated", f"the file ends before the image does ({reason})") from error
         raise ImageError("corrupt", f"the image cannot be decoded ({reason})") from error
@@ -172,28 +174,99 @@ def check_length(data: bytes, limits: DecodeLimits) -> None:
 def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
     check_length(data, limits)
     kind = _recognise(data)
-    if kind == "WEBP":
-        _check_size(*_webp_size(data), limits)  # Pillow allocates the canvas when it opens a WebP
-    if kind == "JPEG" and has_more_scans(data, MAX_JPEG_SCANS):
-        raise ImageError(
-            "too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans, or of thousands of segments"
-        )
+    heif = read_heif(data) if kind in _HEIF else None
+    _check_before_opening(kind, data, heif, limits)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # some library may have set it: half a product would pass
-    with _PLUGINS[kind](io.BytesIO(data)) as image:
-        _check_size(*image.size, limits)
-        if getattr(image, "is_animated", False):
+    with _PLUGINS[kind](io.BytesIO(data if heif is None else heif.without_metadata())) as image:
+        # The decoder of HEIC crops by itself.
+        size = heif.cropped(image.size) if heif is not None and kind == "AVIF" else image.size
+        _check_size(*size, limits)
+        # A HEIC counts as animated where it has several pictures, such as a burst: the main one is meant.
+        if kind != "HEIC" and getattr(image, "is_animated", False):
             raise ImageError("animated", f"an animated {kind}; upload a still image")
-        size = image.size
         target = _fitted(size, max_side)
-        image.draft(None, target)  # JPEG only: the decoder then skips what would be averaged away
-        image.load()
-        rgb = _to_srgb(image)
+        _load(image, kind, target)
+        rgb = _to_srgb(image, None if heif is None else heif.colours())
+        if kind == "AVIF" and rgb.size != size:
+            rgb = rgb.crop((0, 0, *size))
         if rgb.size != target:
             rgb = rgb.resize(target, Image.Resampling.BICUBIC)
         orientation = _orientation(image)
         turn = _UNDO_ORIENTATION.get(orientation)
         upright = size if orientation not in _SIDEWAYS else (size[1], size[0])
         return np.array(rgb if turn is None else rgb.transpose(turn)), upright
+
+
+def _load(image: ImageFile.ImageFile, kind: str, target: tuple[int, int]) -> None:
+    """Decode an opened image, a JPEG perhaps smaller than it is, but not below `target`."""
+    size = image.size
+    if kind == "JPEG":
+        image.draft(
+            None, target
+        )  # skips what would be averaged away. (A HEIC would show its thumbnail instead.)
+        size = image.size
+    image.load()
+    if image.size != size:
+        raise ImageError("corrupt", "the picture has another size than its header says")
+
+
+def _check_before_opening(kind: str, data: bytes, heif: Heif | None, limits: DecodeLimits) -> None:
+    """Raise ImageError for what no plugin should get to see."""
+    if kind == "WEBP":
+        _check_size(*_webp_size(data), limits)  # Pillow allocates the canvas when it opens a WebP
+    if kind == "JPEG" and has_more_scans(data, MAX_JPEG_SCANS):
+        raise ImageError(
+            "too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans, or of thousands of segments"
+        )
+    if heif is not None:
+        if heif.is_sequence:
+            raise ImageError("animated", f"a sequence of pictures in {kind}; upload a still image")
+        for size in heif.sizes():
+            _check_not_larger(*size, limits)
+        colours = heif.colours()
+        if colours is not None and colours[1] in HDR_TRANSFERS and not heif.has_profile():
+            told = HDR_TRANSFERS[colours[1]]
+            raise ImageError("hdr", f"HDR colours ({told}) in {kind}; upload it in sRGB or Display P3")
+
+
+def _open_avif(file: io.BytesIO) -> ImageFile.ImageFile:
+    if not AvifImagePlugin.SUPPORTED:
+        raise ImageError("decoder_missing", "this Pillow is built without AVIF; install it as pip does")
+    # As many threads as cores, which it has else, would share the one core that an image may have, and take address
+    # space for each. The choice of decoder is reset: some library may have made one.
+    AvifImagePlugin.DEFAULT_MAX_THREADS, AvifImagePlugin.DECODE_CODEC_CHOICE = 1, "auto"
+    return AvifImagePlugin.AvifImageFile(file)
+
+
+def _open_heic(file: io.BytesIO) -> ImageFile.ImageFile:
+    """The main picture of a HEIC. Raises ImageError where its decoder is not installed."""
+    try:
+        from pillow_heif import options  # here: an extra, and of no use to who has no HEIC
+        from pillow_heif.as_plugin import HeifImageFile
+    except ModuleNotFoundError as error:
+        raise ImageError("decoder_missing", f"HEIC needs pillow-heif: {HEIC_EXTRA}") from error
+    options.DECODE_THREADS = 0  # as for AVIF; 0: the calling one
+    options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = options.DISABLE_SECURITY_LIMITS = False
+    image = HeifImageFile(file)
+    if not image.info.get("primary"):  # it then shows any other
+        raise ImageError("corrupt", "the main picture is missing, or of a coding that HEIC does not have")
+    return image
+
+
+#: Formats that are decoded, by name. TIFF, JPEG 2000, PSD, … stay off: each is a large decoder more that strangers'
+#: bytes would reach. The classes are used directly: `Image.open` would also read a JPEG's multi-picture index, and warn
+#: or fail by a limit of its own that any library can change.
+_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "AVIF": _open_avif,
+    "HEIC": _open_heic,
+}
+FORMATS = tuple(_PLUGINS)
+_HEIF = ("AVIF", "HEIC")
 
 
 def _recognise(data: bytes) -> str:
@@ -216,8 +289,8 @@ _SIGNATURES: dict[str, Callable[[bytes], bool]] = {
     "GIF": lambda data: data.startswith((b"GIF87a", b"GIF89a")),
     "BMP": lambda data: data.startswith(b"BM"),
     "TIFF": lambda data: data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    "AVIF": lambda data: data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"),
-    "HEIC": lambda data: data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"),
+    "AVIF": lambda data: format_of(data) == "AVIF",
+    "HEIC": lambda data: format_of(data) == "HEIC",
     "JPEG 2000": lambda data: data.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
     "PSD": lambda data: data.startswith(b"8BPS"),
     "ICO": lambda data: data.startswith(b"\0\0\1\0"),
@@ -226,12 +299,17 @@ _SIGNATURES: dict[str, Callable[[bytes], bool]] = {
 }
 
 
-def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
+def _check_not_larger(width: int, height: int, limits: DecodeLimits) -> None:
     size = f"{width}x{height} pixels"
     if width * height > limits.max_pixels:
         raise ImageError("too_many_pixels", f"{size}; at most {limits.max_pixels} in all are allowed")
     if max(width, height) > limits.max_dimension:
         raise ImageError("side_too_long", f"{size}; a side may have at most {limits.max_dimension}")
+
+
+def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
+    _check_not_larger(width, height, limits)
+    size = f"{width}x{height} pixels"
     if min(width, height) < limits.min_dimension:
         raise ImageError("too_small", f"{size}; each side needs at least {limits.min_dimension}")
     if max(width, height) > limits.max_aspect * min(width, height):
@@ -265,12 +343,17 @@ def _lacks_end(data: bytes) -> bool:
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if data.startswith(b"GIF8"):
         return not data.rstrip(b"\0").endswith(b";")
+    if data[4:8] == b"ftyp":
+        return lacks_end(data)
     return len(data) < int.from_bytes(data[2:6], "little")  # BMP: the header says how long the file is
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """A loaded image of any mode as RGB: profile applied, alpha composited on white."""
-    profile = image.info.get("icc_profile")
+def _to_srgb(image: Image.Image, colours: tuple[int, int] | None) -> Image.Image:
+    """A loaded image of any mode as RGB: profile applied, alpha composited on white.
+
+    colours: what counts where there is no profile, by number (`pipelines.cicp`).
+    """
+    profile = image.info.get("icc_profile") or (profile_of(*colours) if colours else None)
     color, alpha = _split_alpha(image)
     rgb = _apply_profile(color, profile) if profile else None
     rgb = color.convert("RGB") if rgb is None else rgb
@@ -291,9 +374,9 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return rgba.convert("RGB"), rgba.getchannel("A")
-    if image.mode == "CMYK" and "adobe" not in image.info:
-        # Pillow takes every CMYK JPEG as inverted; without Adobe's marker the values are plain ink amounts.
-        return Image.fromarray(255 - np.asarray(image), mode="CMYK"), None
+    # CMYK: only JPEG has it here. Pillow reads the values as inverted (0 is full ink), as Photoshop writes them, also
+    # in files without Adobe's marker, of which the standards do not say which way they are. Chromium 156 and Firefox
+    # 153 do the same, with and without the marker and a profile: what a seller has seen there is what is meant.
     if image.mode in ("L", "RGB", "CMYK"):
         return image, None
     return image.convert("L" if image.mode == "1" else "RGB"), None

@@ -18,7 +18,9 @@ FAILED: Mapping[str, str] = {
     # what it is
     "empty": "no bytes",
     "unknown_format": "no image that we know: HTML, zeros, text",
-    "format_not_allowed": "an image of a format that is not on the list (JPEG, PNG, WebP, GIF, BMP)",
+    "format_not_allowed": "an image of a format that is not on the list (JPEG, PNG, WebP, GIF, BMP, AVIF, HEIC)",
+    "decoder_missing": "HEIC, and the extra that reads it is not installed on that node (catalog-repair[heic])",
+    "hdr": "an HEIC or AVIF in PQ or HLG, brighter than white: how to show it is not settled",
     "truncated": "the file ends before the image does: the upload broke off",
     "corrupt": "the file is damaged",
     "animated": "more than one frame; its correction would silently be a still",

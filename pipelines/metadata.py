@@ -18,6 +18,7 @@ from xml.sax.saxutils import escape
 from PIL import ImageCms, PngImagePlugin
 
 from pipelines.exif import ARTIST, COPYRIGHT, read_exif, write_exif
+from pipelines.heif import HeifError, format_of, read_heif
 
 #: Characters that are kept of a text.
 MAX_TEXT = 500
@@ -50,7 +51,11 @@ def metadata_of(upload: bytes) -> Metadata:
     try:
         for kind, body in _parts(upload):
             found.add(kind, body)
-    except (struct.error, IndexError):  # a file cut within its header; decoding says what is wrong with it
+    except (
+        struct.error,
+        IndexError,
+        HeifError,
+    ):  # cut within its header; decoding says what is wrong with it
         pass
     return Metadata(found.first("copyright"), found.first("artist"), found.has_profile)
 
@@ -143,6 +148,8 @@ def _parts(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield from _png_parts(data)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         yield from _webp_parts(data)
+    elif format_of(data) is not None:
+        yield from _heif_parts(data)
 
 
 def _jpeg_parts(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -195,6 +202,22 @@ def _webp_parts(data: bytes) -> Iterator[tuple[str, bytes]]:
         if name in kinds:
             yield kinds[name], data[at + 8 : at + 8 + min(length, _MOST_XMP)]
         at += 8 + length + length % 2
+
+
+def _heif_parts(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Items (ISO/IEC 23008-12, annex A)."""
+    file = read_heif(data)
+    if file.has_profile():
+        yield "profile", b""
+    left = 8 * _MOST_XMP  # items may lie over each other: the size of the file is no bound
+    for item in file.items.values():
+        if item.kind == b"Exif" or (item.kind == b"mime" and item.content_type == b"application/rdf+xml"):
+            body = bytes(file.payload(item, min(left, _MOST_XMP)))
+            left -= len(body)
+            if item.kind == b"mime":
+                yield "xmp", body
+            elif len(body) > 4:
+                yield "exif", body[4 + int.from_bytes(body[:4], "big") :]  # where its header is
 
 
 def _xmp_items(packet: str, name: str) -> list[str]:

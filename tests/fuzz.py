@@ -1,6 +1,7 @@
 """Fuzz run over the decoder of uploads: damaged and crossed image files, through the process that decodes for the job.
 
     python -m tests.fuzz --inputs 20000
+    python -m tests.fuzz --inputs 5000 --only heic avif
     python -m tests.fuzz --inputs 20000 --photos ../shared/data/photos.parquet --keep out/fuzz
 
 Prints counts by outcome, the slowest inputs and the peak memory of a decoding process. Exit code 1 where an input
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 
 from pipelines import decode_process
 from pipelines.ahead import map_ahead
-from pipelines.decode import OUT_OF_MEMORY, DecodeLimits, ImageError
+from pipelines.decode import FORMATS, OUT_OF_MEMORY, DecodeLimits, ImageError
 from pipelines.decode_process import CRASHED, TIMEOUT, decode_apart
 from pipelines.encode import EXTENSIONS, encode_image
 from pipelines.metadata import Metadata, metadata_of
@@ -58,7 +59,7 @@ def seeds(photos: Path | None = None, count: int = 64) -> list[tuple[str, bytes]
     """Whole files to start from: every format and kind of `tests.hostile_images`, larger ones, and real photos."""
     found = [(name, data) for name, (data, *_) in (*odd_images().items(), *hostile_images().items()) if data]
     big = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8) // 4 + drawing(400, 300) // 2
-    for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
+    for format in FORMATS:
         found.append((f"large {format}", encode(big, format)))
     found.append(("large progressive", encode(big, progressive=True)))
     for format in EXTENSIONS:
@@ -205,6 +206,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--photos", type=Path, help="parquet with an image column (default: ../shared's, if there)"
     )
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORD", help="start from files whose names have one of these"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="folder for inputs that did harm")
     arguments = parser.parse_args(argv)
@@ -212,7 +216,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if photos is None:
         usual = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos.parquet"
         photos = usual if usual.exists() else None
-    files = seeds(photos)
+    words = [word.lower() for word in arguments.only or ("",)]
+    files = [(name, data) for name, data in seeds(photos) if any(word in name.lower() for word in words)]
+    if not files:
+        parser.error(f"--only {' '.join(words)}: no file to start from has such a name")
     limits = DecodeLimits()
     started = time.perf_counter()
     outcome = fuzz(inputs(files, arguments.inputs, arguments.seed), limits, arguments.threads)

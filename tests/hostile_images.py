@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from tests.heif_files import AVIF, HEIC, colr, encode_avif, encode_heic, hostile_heif, nclx, odd_heif
+
 WIDTH, HEIGHT = 64, 48
 
 
@@ -29,6 +31,8 @@ def drawing(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 def encode(pixels: np.ndarray, format: str = "JPEG", **options: Any) -> bytes:
     """Encode an array (or a Pillow image) with Pillow; JPEG at a quality that a test can compare with."""
     image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+    if format in ("HEIC", "AVIF"):
+        return (encode_heic if format == "HEIC" else encode_avif)(image, **options)
     if format in ("JPEG", "MPO"):
         options = {"quality": 95, "subsampling": 0, **options}
     buffer = io.BytesIO()
@@ -159,6 +163,15 @@ def without_adobe_marker(jpeg: bytes) -> bytes:
     return jpeg[:at] + jpeg[at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big") :]
 
 
+def ycck(rgb: np.ndarray) -> bytes:
+    """uint8 (H,W,3) as a JPEG of YCbCr and black ink, with the marker that says so, as Photoshop writes it."""
+    inks = np.array(Image.fromarray(255 - rgb).convert("YCbCr"))
+    stored = np.dstack([inks, np.full(rgb.shape[:2], 255, np.uint8)])  # no black, inverted
+    data = encode(Image.fromarray(255 - stored, "CMYK"))  # Pillow inverts what it writes
+    at = data.index(b"\xff\xee") + 15  # Adobe's technical note 5116, 18: the transform
+    return data[:at] + b"\2" + data[at + 1 :]
+
+
 def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """rgb uint8 (H,W,3) over white through alpha uint8 (H,W)."""
     share = alpha[..., None] / 255
@@ -191,16 +204,17 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
         "multi-picture jpeg": (pictures, rgb, 6),
         "jpeg, nonsense picture index": (nonsense, rgb, 6),
         "cmyk jpeg, adobe": (encode(cmyk), rgb, 8),
-        "cmyk jpeg, plain": (
+        # Browsers take the values of all of them as inverted: of no ink at all remains black.
+        "cmyk jpeg, no marker": (without_adobe_marker(encode(cmyk)), rgb, 8),
+        "cmyk jpeg, no marker, plain amounts": (
             without_adobe_marker(encode(Image.fromarray(255 - np.array(cmyk), "CMYK"))),
-            rgb,
+            np.zeros_like(rgb),
             8,
         ),
+        "ycck jpeg": (ycck(rgb), rgb, 8),
         "cmyk jpeg, adobe, profile": (encode(inks, icc_profile=cmyk_profile()), black_ink_as_srgb(grey), 6),
-        "cmyk jpeg, plain, profile": (
-            without_adobe_marker(
-                encode(Image.fromarray(255 - np.array(inks), "CMYK"), icc_profile=cmyk_profile())
-            ),
+        "cmyk jpeg, no marker, profile": (
+            without_adobe_marker(encode(inks, icc_profile=cmyk_profile())),
             black_ink_as_srgb(grey),
             6,
         ),
@@ -251,6 +265,24 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
         "gif, transparent": (encode(palette, "GIF", transparency=3), on_white(shown, holes), 0),
         "bmp": (encode(rgb, "BMP"), rgb, 0),
     }
+    square = drawing(64, 64)
+    cases |= odd_heif(square)
+    for format, family in (("avif", AVIF), ("heic", HEIC)):
+        cases[format] = (encode(rgb, family.name), rgb, 8)
+        cases[f"alpha {format}"] = (encode(rgba, family.name), on_white(rgb, alpha), 8)
+        cases[f"grey {format}"] = (encode(grey, family.name), grey3, 8)
+        # Colours by a profile, by number, and both, of which the profile counts.
+        p3, swapped = nclx(12, 13, 6), colr(swapped_profile())
+        for name, properties, shown in (
+            ("swapped profile", [swapped], square[..., ::-1]),
+            ("broken profile", [colr(b"\7" * 300)], square),
+            ("wide gamut", [p3], p3_as_srgb(square)),
+            ("swapped profile, wide gamut", [p3, swapped], square[..., ::-1]),
+            ("profile and pq", [nclx(9, 16, 6), swapped], square[..., ::-1]),
+            ("untold colours", [nclx(2, 2, 6)], square),
+        ):
+            item = family.picture(square, *properties, colours=False)
+            cases[f"{format}, {name}"] = (family.file(item), shown, 24 if properties == [p3] else 8)
     for orientation in range(1, 9):
         cases[f"jpeg, orientation {orientation}"] = (*with_orientation(orientation), 6)
     cases["png, orientation 6"] = (*with_orientation(6, "PNG"), 0)
@@ -302,6 +334,7 @@ def hostile_images() -> dict[str, tuple[bytes, str]]:
         "animated gif": (encode(frames[0], "GIF", **moving), "animated"),
         "animated png": (encode(frames[0], "PNG", **moving), "animated"),
         "animated webp": (encode(frames[0], "WEBP", **moving), "animated"),
+        **hostile_heif(drawing(64, 64)),
     }
 
 

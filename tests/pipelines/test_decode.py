@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ImageFile
+from PIL import AvifImagePlugin, ImageFile
+from pillow_heif import options
 
 from model.errors import CatalogRepairError, ConfigurationError
 from pipelines.decode import FORMATS, DecodeLimits, ImageError, decode_image, decode_with_size
+from tests.heif_files import AVIF, HEIC, Family
 from tests.hostile_images import drawing, encode, hostile_images, odd_images, png
 
 # Test runners restore the warning filters after import; test_decoding_is_silent looks without one.
@@ -19,7 +21,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 ODD = odd_images()
 HOSTILE = hostile_images()
-WHOLE = {"JPEG": "jpeg", "PNG": "alpha png", "WEBP": "lossless webp, alpha", "GIF": "gif", "BMP": "bmp"}
+WHOLE = {
+    "JPEG": "jpeg",
+    "PNG": "alpha png",
+    "WEBP": "lossless webp, alpha",
+    "GIF": "gif",
+    "BMP": "bmp",
+    "AVIF": "alpha avif",
+    "HEIC": "alpha heic",
+}
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -110,6 +120,42 @@ def test_max_side_counts_after_a_turn_and_never_enlarges() -> None:
     assert np.abs(decode_image(data, max_side=1000).astype(int) - expected).max() <= tolerance
 
 
+@pytest.mark.parametrize("family", [AVIF, HEIC])
+def test_a_smaller_picture_is_the_main_one_and_not_its_thumbnail(family: Family) -> None:
+    shown = drawing(256, 256)
+    thumbnail = family.picture(255 - drawing(64, 64), references=[(b"thmb", [1])])
+    small = decode_image(family.file(family.picture(shown), thumbnail), max_side=64)
+    assert np.abs(small.astype(int) - shown[2::4, 2::4]).max() <= 12
+
+
+def test_without_its_extra_heic_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(
+        ImageError, match=r"HEIC needs pillow-heif: pip install 'catalog-repair\[heic\]'"
+    ) as caught:
+        decode_image(ODD["heic"][0])
+    assert caught.value.code == "decoder_missing"
+    assert decode_image(ODD["avif"][0]).shape == ODD["avif"][1].shape
+
+
+def test_options_that_another_library_has_set_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "DISABLE_SECURITY_LIMITS", True)
+    monkeypatch.setattr(options, "DECODE_THREADS", 64)
+    monkeypatch.setattr(AvifImagePlugin, "DEFAULT_MAX_THREADS", 64)
+    with pytest.raises(ImageError):
+        decode_image(HOSTILE["heic, coded larger than it says"][0])
+    decode_image(ODD["avif"][0])
+    assert not options.DISABLE_SECURITY_LIMITS
+    assert (options.DECODE_THREADS, AvifImagePlugin.DEFAULT_MAX_THREADS) == (0, 1)
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\x18ftypmp42" + bytes(20), b"\0\0\0\x14ftypqt  " + bytes(20)])
+def test_a_film_is_no_image(data: bytes) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_image(data)
+    assert caught.value.code == "unknown_format"
+
+
 def test_truncated_files_stay_errors_when_a_library_asks_pillow_for_leniency(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -140,6 +186,12 @@ def test_a_cut_file_never_passes(format: str, share: float) -> None:
             "jpeg, orientation 6",
             "gif, transparent",
             "animated webp",
+            "avif, tiles",
+            "heic, tiles",
+            "heic, tone map",
+            "avif, turned 3, mirrored 1",
+            "heic, turned 3, mirrored 1",
+            "animated avif",
         }
     ),
 )

@@ -14,8 +14,8 @@ from pipelines.linked_folders import LinkedFolders, is_hidden, scan
 
 #: What counts as an image by its name. Those that are not decoded are listed too: each is an error with a code in the
 #: report, where left out it would go unnoticed.
-DECODED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-IMAGE_SUFFIXES = (*DECODED_SUFFIXES, ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".svg")
+DECODED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif")
+IMAGE_SUFFIXES = (*DECODED_SUFFIXES, ".tif", ".tiff", ".jp2", ".psd", ".svg")
 
 
 class Folder(NamedTuple):

@@ -44,7 +44,7 @@ def test_hidden_and_private_places_are_left_out_and_others_noted(folder: str) ->
 def test_no_images_is_an_error(folder: str) -> None:
     write_tree(folder, {"a/readme.txt": b"x"})
     for look in (lambda: check_images(folder, "--x"), lambda: list(walk_images(folder, "--x", Notes()))):
-        with pytest.raises(ConfigurationError, match=r"--x: no images at .*\.jpg"):
+        with pytest.raises(ConfigurationError, match=r"--x: no images at .*\.jpg.*\.avif, \.heic, \.heif"):
             look()
 
 
