@@ -17,6 +17,7 @@ from pipelines.detection.calibration import calibrate, given_shares, label_score
 from pipelines.detection.samples import Sample, SampleConfig
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor
+from pipelines.splits import hash_number
 from pipelines.training.decoding import read_rows
 from pipelines.training.feed import orders_of
 from pipelines.training.index import Index

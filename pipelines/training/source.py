@@ -79,7 +79,9 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             )
     # One dataset's own, as its dataset.json and its page have it.
     whole = fingerprints[0] if len(uris) == 1 else sha256("".join(fingerprints).encode()).hexdigest()
-    return TrainingSource(tuple(shards), replace(label_map, cycle_groups=_cycle_groups(maps)), whole, syntheses)
+    return TrainingSource(
+        tuple(shards), replace(label_map, cycle_groups=_cycle_groups(maps)), whole, syntheses
+    )
 
 
 def _cycle_groups(maps: Mapping[str, LabelMap]) -> tuple[str, ...] | None:

@@ -138,16 +138,6 @@ def test_gradients_are_clipped_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> N
     assert seen[1e-3] == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_the_average_keeps_the_running_statistics() -> None:
-    config = GeneratorConfig(2, 3, width=4, architecture="pretrained_unet", head="blend", reduce="sqrt")
-    of = SemiPaired(config, SMALL_CRITIC, SemiPairedObjective(cycle=0, directions="forward", adversarial=0))
-    step = TrainingStep(of, OptimizerConfig(), ema=0.9)
-    step(small_batch((1, 1), (0, 0))._replace(x=images(2, 64), y=images(2, 64, seed=1)), RATE)
-    latest = dict(of.generator.named_buffers())
-    for name, value in step.generator.named_buffers():
-        assert torch.equal(value, latest[name])
-
-
 def test_a_batch_that_no_term_uses_changes_nothing() -> None:
     """Cycle and identity only, and no sample with u: there is nothing to learn, and nothing to stumble over."""
     step = step_of(SemiPairedObjective(adversarial=0, reconstruction=0))

@@ -102,7 +102,7 @@ def test_an_id_that_comes_twice_is_listed_twice_because_the_plan_counts_it(mixed
         (
             [],
             ("facade", "folder"),
-            "--benchmark: unknown benchmark 'facade'; choose one of paired4, unpaired4, maps",
+            "--benchmark: unknown benchmark 'facade'; did you mean 'facades'\\? choose one of paired4, unpaired4, maps",
         ),
         ([], ("facades", "folder"), "--root: facades: no images in train or val or test"),
     ],

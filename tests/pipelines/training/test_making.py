@@ -18,7 +18,7 @@ from pipelines.splits import split_of
 from pipelines.training.decoding import Decoding, Order, is_made
 from pipelines.training.feed import batches, load_here
 from pipelines.training.generator_loop import Training
-from pipelines.training.index import MADE, PAIRED, SOURCE, Index, build_index
+from pipelines.training.index import MADE, PAIRED, SOURCE, TEST, Index, build_index
 from pipelines.training.order import SamplingConfig, WorkerEpoch
 from pipelines.training.plan import with_making
 from pipelines.training.ray_feed import decode_orders, unpack
@@ -93,7 +93,7 @@ def test_rows_without_a_source_are_pairs_to_be_made(index: Index) -> None:
     made = index.kinds & MADE > 0
     assert made.any()
     assert (index.kinds[made] & (PAIRED | SOURCE) == PAIRED | SOURCE).all()
-    assert not (made & ~index.training).any()
+    assert not (made & index.of_split(TEST)).any()
 
 
 def test_a_pair_is_a_function_of_seed_epoch_turn_and_row(data: TrainingSource, decoding: Decoding) -> None:
