@@ -35,7 +35,8 @@ class PatchDiscriminator(nn.Module):
         """n_labels: size of the vocabulary for `config.condition`; inputs: channels of what is judged.
 
         batch_norm: Pix2Pix's, behind convolutions without biases, in place of instance norm. antialiased: MoNCE's: a
-        convolution that would halve the image has stride 1, and a blur behind its activation halves.
+        convolution that would halve the image has stride 1, and a blur behind its activation halves; a patch then sees
+        84x84 pixels.
         Raises ConfigurationError where the configuration conditions on labels and there are none.
         """
         super().__init__()

@@ -72,7 +72,8 @@ class Method(nn.Module):
     #: what no term uses, and a sample of such a kind must not be fed.
     uses_pairs: bool
     uses_unpaired: bool
-    #: Whether a step updates the discriminators first, and then the generators by what these think of the same fakes.
+    #: Whether a step updates the discriminators first, and then the generators by what these think of the same fakes
+    #: (of several parts: of fakes made anew, with other random numbers where any are drawn).
     discriminators_first: bool = False
 
     def generator_parameters(self) -> list[nn.Parameter]:

@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.set_num_threads(1)
     folder, label_map = tmp_path_factory.mktemp("photos"), LabelMap.default()
     groups = {name: defect.group for name, defect in label_map.defects.items()}
-    config = RowSettings(groups, {name: name for name in groups}, max_side=96)
+    config = RowSettings(groups, {name: name for name in groups}, max_side=96, draws=1)
     records = [
         Record(Entry(row["image_id"], product_type=row["product_type"]), row["image"], mask=row["mask"])
         for row in photos()

@@ -55,10 +55,12 @@ def test_the_antialiased_one_convolves_at_stride_1_and_blurs_where_it_halves() -
     torch.testing.assert_close(found, critic.last(features), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("layers", "sees"), [(3, 70), (2, 34)])
-def test_a_logit_sees_its_patch_and_nothing_else(layers: int, sees: int) -> None:
+@pytest.mark.parametrize(("layers", "antialiased", "sees"), [(3, False, 70), (2, False, 34), (3, True, 84)])
+def test_a_logit_sees_its_patch_and_nothing_else(layers: int, antialiased: bool, sees: int) -> None:
     """The receptive field: the pixels with a gradient, once nothing normalises over the whole image."""
-    critic = PatchDiscriminator(DiscriminatorConfig(width=2, n_layers=layers)).double()
+    critic = PatchDiscriminator(
+        DiscriminatorConfig(width=2, n_layers=layers), antialiased=antialiased
+    ).double()
     for index, layer in enumerate(critic.features):
         if isinstance(layer, torch.nn.InstanceNorm2d):
             critic.features[index] = torch.nn.Identity()

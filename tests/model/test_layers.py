@@ -46,7 +46,7 @@ def test_batch_norm_starts_as_pix2pixs() -> None:
 
 @torch.no_grad()
 def test_in_evaluation_an_image_does_not_depend_on_its_batch() -> None:
-    """Nor is its answer another than in training alone: as Pix2Pix's test has it, one image at a time."""
+    """Its answer is that of training on it alone: Pix2Pix's test takes one image at a time."""
     layer, batch = BatchNorm(3), images(3)
     alone = torch.cat([layer(image[None]) for image in batch])
     torch.testing.assert_close(layer.eval()(batch), alone)
