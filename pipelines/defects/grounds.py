@@ -25,6 +25,8 @@ RIM = 0.025
 FINEST = 3
 #: Parts of the ground that a hole is filled from at most, and the least share of it that one must fill.
 FILLINGS, LEAST_COVERED = 4, 0.03
+#: Pixels around a hole by which a part is put in phase.
+COMPARED = 800
 #: Parts are compared on a copy smaller by this factor, and blended over about this many pixels.
 SEARCHED, SEAM = 8, 2.0
 #: Steps to either side, up and down, by which parts are moved, as far as half of the picture.
@@ -127,7 +129,40 @@ def _best_shift(
         return None
     chosen = maps[best].copy()
     chosen[:, 2] = np.rint(chosen[:, 2] * (width / small[0], height / small[1]))
-    return chosen
+    return _in_phase(chosen, texture, known, free)
+
+
+def _in_phase(
+    shift: NDArray[np.float64],
+    texture: NDArray[np.float32],
+    known: NDArray[np.float32],
+    free: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """The map moved by up to SEARCHED pixels, so that stripes and tiles go on where they were; see `_best_shift`."""
+    height, width = known.shape
+    hole = 1.0 - known
+    ring = cv2.dilate(hole, np.ones((2 * SEARCHED + 1, 2 * SEARCHED + 1), np.uint8)) * known
+    y, x = np.nonzero(ring)
+    every = max(1, len(y) // COMPARED)
+    y, x = y[::every], x[::every]
+    here = texture[y, x]
+    (flip_x, _, to_x), (_, flip_y, to_y) = shift
+    best, least = shift, math.inf
+    for down in range(-SEARCHED, SEARCHED + 1):
+        for right in range(-SEARCHED, SEARCHED + 1):
+            from_x, from_y = (
+                (flip_x * (x - to_x - right)).astype(int),
+                (flip_y * (y - to_y - down)).astype(int),
+            )
+            inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
+            inside[inside] = free[from_y[inside], from_x[inside]] > 0
+            if inside.sum() * 4 < len(y):  # too little to compare
+                continue
+            misfit = float(np.abs(texture[from_y[inside], from_x[inside]] - here[inside]).mean())
+            if misfit < least:
+                least = misfit
+                best = np.array([[flip_x, 0, to_x + right], [0, flip_y, to_y + down]], np.float64)
+    return best
 
 
 @lru_cache(maxsize=32)
