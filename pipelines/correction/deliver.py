@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from pipelines.correction.erased import Erased, measure_erased
 from pipelines.correction.full_size import Edited
 from pipelines.correction.gate_detector import DetectorGate, Remaining
-from pipelines.correction.gates import CHANGED, EMPTY_PRODUCT, NEARLY_CONSTANT, NOT_WHITE, OFF, GateConfig
-from pipelines.correction.product import find_product, product_change
+from pipelines.correction.gates import (
+    CHANGED,
+    EMPTY_PRODUCT,
+    HOLES,
+    LOST,
+    NEARLY_CONSTANT,
+    NOT_WHITE,
+    OFF,
+    WEAK_OUTLINE,
+    GateConfig,
+)
+from pipelines.correction.product import Product, compared, find_product, product_change
 from pipelines.correction.white import WHITE, darkest_channel, measure_white, snap_white
 from pipelines.decode import DecodeLimits, decode_image
 from pipelines.encode import encode_image
@@ -116,7 +127,7 @@ def deliver(
         _judge_pixels(after, gates)
     metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
-    product = None if gates is None or gates.product_changed is None else find_product(before)
+    product = find_product(before) if gates is not None and gates.looks_for_product(white) else None
     if gates is not None:
         _judge_file(before, image, row, white, product, gates)
         if remaining is not None:
@@ -142,17 +153,33 @@ def _judge_file(
     image: NDArray[np.uint8],
     row: Mapping[str, Any],
     white: bool,
-    product: NDArray[np.bool_] | None,
+    product: Product | None,
     gates: GateConfig,
 ) -> None:
+    """white: whether the background was to be corrected."""
+    pair = None if product is None else compared(before, image, row["edits"])
+    erased = None
+    if white and pair is not None and product is not None and gates.looks_for_losses:
+        erased = measure_erased(*pair, product)
+        _judge_losses(erased, gates)
     if white:
         share = measure_white(image, _at_size(product, image.shape)).worst
         gates.judge(
             NOT_WHITE, share, f"the share of a corner or the border below {WHITE} in the encoded file"
         )
-    if product is not None:
-        change = product_change(before, image, row["edits"], product)
+    if erased is not None:
+        what = "the share of the outline of what is left at which the upload shows no edge"
+        gates.judge(WEAK_OUTLINE, erased.weak_outline, what)
+    if pair is not None and product is not None:
+        change = product_change(*pair, product)
         gates.judge(CHANGED, change, "the product's mean colour difference (CIE76) to the upload")
+
+
+def _judge_losses(erased: Erased, gates: GateConfig) -> None:
+    already = ", which was on white already" if erased.on_white else ""
+    share = f"the share of the product (classical saliency of the upload{already}) that is white now"
+    gates.judge(LOST, erased.lost, share, erased.allowance)
+    gates.judge(HOLES, erased.trusted_holes, f"{share}, in holes of what is left,")
 
 
 def _encode(
@@ -199,9 +226,9 @@ def _stays_white(decoded: NDArray[np.uint8], background: NDArray[np.bool_]) -> b
     return measure_white(decoded, product=~background).worst <= _RIPPLES
 
 
-def _at_size(product: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+def _at_size(product: Product | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     """The product's region, a little larger, at the image's size, bool (H,W)."""
     if product is None:
         return None
-    grown = Image.fromarray(ndimage.binary_dilation(product, iterations=_MARGIN))
+    grown = Image.fromarray(ndimage.binary_dilation(product.core, iterations=_MARGIN))
     return np.array(grown.resize((shape[1], shape[0]), Image.Resampling.NEAREST))

@@ -3,8 +3,11 @@
     version: 1                                          # the file of --gates; a key that is missing keeps its default,
     nearly_constant: 2.0                                # and ~ switches the gate off
     empty_product: 0.002
+    product_lost: 0.25
+    product_holes: 0.06
     background_not_white: 0.02
     product_changed: 5.0
+    weak_outline: 0.15
     defect_remains: {wrong_angle: 0.9, non_white_background: 0.5}
     white_background: [non_white_background]            # defects after whose correction the background must be white
 
@@ -26,6 +29,7 @@ FLAG = "--gates"
 OFF = "off"
 
 NEARLY_CONSTANT, EMPTY_PRODUCT = "nearly_constant", "empty_product"
+LOST, HOLES, WEAK_OUTLINE = "product_lost", "product_holes", "weak_outline"
 NOT_WHITE, CHANGED, REMAINS = "background_not_white", "product_changed", "defect_remains"
 _WHITE = "white_background"
 
@@ -33,7 +37,24 @@ _WHITE = "white_background"
 MAX_FALSE_ALARMS = 0.05
 
 #: Upper ends of the thresholds: levels of 8 bits, shares, and CIE76 differences.
-_MOST = {NEARLY_CONSTANT: 128.0, EMPTY_PRODUCT: 1.0, NOT_WHITE: 1.0, CHANGED: 200.0}
+_MOST = {
+    NEARLY_CONSTANT: 128.0,
+    EMPTY_PRODUCT: 1.0,
+    LOST: 1.0,
+    HOLES: 1.0,
+    NOT_WHITE: 1.0,
+    CHANGED: 200.0,
+    WEAK_OUTLINE: 1.0,
+}
+
+#: What may be the reason, and what to do.
+_REMEDIES = {
+    LOST: "a close-up, a product like its ground, or an image that was on white and needed no correction: check the "
+    "label, take another photo, or correct it by hand",
+    HOLES: "parts of it are like the ground: take another photo on another ground, or correct it by hand",
+    WEAK_OUTLINE: "a close-up, a product like its ground, or ground that was left: take another photo that shows the "
+    "whole product on another ground, or correct it by hand",
+}
 
 
 @dataclass(frozen=True)
@@ -47,23 +68,48 @@ class GateConfig:
     #: Share of the corrected image that is not white: at or below, there is no product left. Raise it where products
     #: are never small.
     empty_product: float | None = 0.002
+    #: Share of the product, as classical saliency finds it in the upload, that is white after a correction of the
+    #: background: above, the product is lost. Four tenths of the threshold count where the upload was on white already,
+    #: 2.4 times it where what was kept divides the photo's colours as well as the saliency does, and nothing is asked
+    #: where the saliency has failed (`erased.Erased.allowance`). Lower it for a strict catalog, raise it where rejected
+    #: images (the report shows some) are right. Finding the product takes 30 ms of a core per image, for all gates.
+    product_lost: float | None = 0.25
+    #: Share of the product that is white and enclosed by what was kept: above, holes are torn into it. Raise it where
+    #: products have gaps through which the ground shows, and the saliency does not see them.
+    product_holes: float | None = 0.06
     #: Share of a corner or of the border that is below 250 in the encoded file: above, the background is not white.
-    #: Where `product_changed` is off, a product that the photo cuts counts as background here.
+    #: Where all gates that look for the product are off, a product that the photo cuts counts as background here.
     background_not_white: float | None = 0.02
     #: Mean CIE76 difference inside the product: above, the correction has changed the goods. Lower it where colours
-    #: sell, raise it where watermarks are large. It takes 30 ms of a core per image.
+    #: sell, raise it where watermarks are large.
     product_changed: float | None = 5.0
+    #: Share of the outline of what was kept at which the upload shows no edge, though the correction has erased what
+    #: lies beyond: above, a product is cut, as in a close-up, or ground is left. Raise it where products have the colour
+    #: of their ground.
+    weak_outline: float | None = 0.15
     #: Score (0.5 to 1; 0.5 is the detector's own threshold) by defect from which on it counts as still there; defects
     #: that are absent are not asked about. None: see `usual_scores`. Name others where looking shows that they pay.
     defect_remains: Mapping[str, float] | None = None
     #: Defects after whose correction the background must be white; those that the label map does not know are ignored.
     white_background: tuple[str, ...] = ("non_white_background",)
 
-    def judge(self, code: str, value: float, what: str) -> None:
-        """Raise Rejection where `value` is beyond the threshold of gate `code`; `what` says what was measured."""
+    def looks_for_product(self, background: bool) -> bool:
+        """Whether a gate is on that needs the product's place in the upload; background: whether that was corrected."""
+        return self.product_changed is not None or (background and self.looks_for_losses)
+
+    @property
+    def looks_for_losses(self) -> bool:
+        """Whether a gate is on that needs `erased.Erased`."""
+        return any(limit is not None for limit in (self.product_lost, self.product_holes, self.weak_outline))
+
+    def judge(self, code: str, value: float, what: str, allowance: float = 1.0) -> None:
+        """Raise Rejection where `value` is beyond the threshold of gate `code`, times `allowance`; `what` says what was
+        measured.
+        """
         threshold = getattr(self, code)
         if threshold is None:
             return
+        threshold *= allowance
         low = code in (NEARLY_CONSTANT, EMPTY_PRODUCT)
         if (value <= threshold) if low else (value > threshold):
             raise Rejection(
@@ -85,7 +131,8 @@ class Rejection(Exception):  # noqa: N818 (a verdict, not an error)
     def __init__(self, code: str, value: float, found: str) -> None:
         super().__init__(code, value, found)
         self.code, self.value = code, value
-        self.message = f"{found} ({FLAG}: {code})"
+        remedy = f"; {_REMEDIES[code]}" if code in _REMEDIES else ""
+        self.message = f"{found}{remedy} ({FLAG}: {code})"
 
 
 def usual_scores(detector: DetectorBundle, label_map: LabelMap) -> dict[str, float]:

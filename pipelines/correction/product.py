@@ -1,5 +1,7 @@
 """Where the product is in an upload, and how much a correction has changed it."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,31 +20,39 @@ SIDE = 96
 SALIENCY = ClassicalConfig(side=48, rounds=3)
 
 
-def find_product(upload: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The product's pixels in `upload` uint8 (H,W,3) shrunk to SIDE, bool (h,w): classical saliency, one pixel in from
-    its edge, where colours mix.
+class Product(NamedTuple):
+    """mask: bool (h,w), the product's pixels in an upload shrunk to SIDE; core: the same without its edge, one pixel
+    wide, where colours mix.
     """
+
+    mask: NDArray[np.bool_]
+    core: NDArray[np.bool_]
+
+
+def find_product(upload: NDArray[np.uint8]) -> Product:
+    """The product in `upload` uint8 (H,W,3), by classical saliency."""
     mask = ClassicalSaliency(SALIENCY)([shrink_bicubic(upload, SIDE)])[0] > 0.5
-    return ndimage.binary_erosion(mask)
+    return Product(mask, ndimage.binary_erosion(mask))
 
 
-def product_change(
-    upload: NDArray[np.uint8],
-    corrected: NDArray[np.uint8],
-    edits: list[dict[str, bytes]],
-    product: NDArray[np.bool_],
-) -> float:
-    """Mean CIE76 colour difference (0 to about 100) inside `product` between the upload and the correction, uint8
-    (H,W,3) of one size, after the edits' moves are undone; 0 where there is no product.
-
-    What a move has pushed out of the picture counts as white.
+def compared(
+    upload: NDArray[np.uint8], corrected: NDArray[np.uint8], edits: list[dict[str, bytes]]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """`upload` and `corrected`, uint8 (H,W,3) each, as uint8 (h,w,3) of one size, at most SIDE, that lie on each other:
+    the edits' moves are undone, and what a move has pushed out of the picture is white.
     """
-    if not product.any():
-        return 0.0
     before = shrink_bicubic(upload, SIDE)
-    after = _undone(resize_bicubic(corrected, before.shape[1], before.shape[0]), edits)
+    return before, _undone(resize_bicubic(corrected, before.shape[1], before.shape[0]), edits)
+
+
+def product_change(before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product) -> float:
+    """Mean CIE76 colour difference (0 to about 100) inside `product` between what `compared` gives; 0 where there is no
+    product.
+    """
+    if not product.core.any():
+        return 0.0
     difference = np.linalg.norm(rgb_to_lab(before) - rgb_to_lab(after), axis=2)
-    return float(difference[product].mean())
+    return float(difference[product.core].mean())
 
 
 def _undone(image: NDArray[np.uint8], edits: list[dict[str, bytes]]) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ def measure_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MaskMeasu
         border_contact=_border_contact(product),
         whole=_whole(product),
         contrast=_contour_contrast(lab, product),
-        separation=_separation(lab, product),
+        separation=separation(lab, product),
         semi_transparent=float((touched & (alpha < 0.9)).sum() / touched.sum()),
     )
 
@@ -110,7 +110,7 @@ def _whole(product: NDArray[np.bool_]) -> float:
     return float(max(large.sum(), areas.max()) / areas.sum())
 
 
-def _separation(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> float:
+def separation(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> float:
     """How well coarse colour alone divides the photo as the mask does: 1 where no colour is on both sides, 0.5 where
     both have the same.
 
@@ -131,8 +131,8 @@ def _separation(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> float:
 def _contour_contrast(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> float:
     """Median over the contour of the difference between the mean colours just inside and just outside."""
     side = 2 * max(1, round(BAND * max(product.shape))) + 1
-    inside, inside_weight = _local_mean(lab, product, side)
-    outside, outside_weight = _local_mean(lab, ~product, side)
+    inside, inside_weight = local_mean(lab, product, side)
+    outside, outside_weight = local_mean(lab, ~product, side)
     contour = product & ~ndimage.binary_erosion(product, border_value=1)
     contour &= (inside_weight > 0) & (outside_weight > 0)
     if not contour.any():
@@ -140,7 +140,7 @@ def _contour_contrast(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> f
     return float(np.median(np.linalg.norm((inside - outside)[contour], axis=-1)))
 
 
-def _local_mean(
+def local_mean(
     lab: NDArray[np.float32], where: NDArray[np.bool_], side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean colour (H, W, 3) of the pixels of `where` in a square of `side`, and their share of it (H, W)."""

@@ -30,7 +30,9 @@ CPUS = 1
 SIDE = 64
 
 #: What a random generator makes is fit for no gate; these keep back about a fifth of it.
-GATES = "{version: 1, product_changed: 31, background_not_white: ~}\n"
+GATES = """{version: 1, product_changed: 31, background_not_white: ~,
+product_lost: ~, product_holes: ~, weak_outline: ~}
+"""
 
 
 class Driver:

@@ -24,6 +24,8 @@ from tests.hostile_images import encode
 
 NOTHING = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)))
 SETTINGS = DeliverySettings(gates=GateConfig())
+NO_PRODUCT_GATES = GateConfig(product_changed=None, product_lost=None, product_holes=None, weak_outline=None)
+NO_PRODUCT = DeliverySettings(gates=NO_PRODUCT_GATES)  # nobody looks for the product
 RULES = Profile("shop", "page", "today", ("jpeg", "png"))
 
 
@@ -93,11 +95,30 @@ def test_each_gate_keeps_the_original_with_its_code() -> None:
     assert (grey.code, grey.value) == ("background_not_white", 1.0)
     half = CORRECTED.copy()
     half[100:150, 40:120] = 255
-    changed = rejected(half)
+    lost = rejected(half)
+    assert lost.code == "product_lost"
+    assert 0.4 < lost.value < 0.6
+    hole = CORRECTED.copy()
+    hole[80:120, 60:90] = 255
+    assert rejected(hole).code == "product_holes"
+    other = CORRECTED.copy()
+    other[50:150, 40:120] = 90
+    changed = rejected(other)
     assert changed.code == "product_changed"
     assert changed.value > 20
-    off = replace(SETTINGS, gates=replace(GateConfig(), product_changed=None))
-    assert deliver(UPLOAD, half, BACKGROUND, off).format == "jpeg"
+    around = CORRECTED.copy()
+    around[60:140, 20:40] = UPLOAD[60:140, 20:40]
+    assert rejected(around).code == "weak_outline"
+    for wrong in (half, hole, other, around):
+        assert deliver(UPLOAD, wrong, BACKGROUND, NO_PRODUCT).format == "jpeg"
+
+
+def test_what_the_background_gates_look_for_is_not_asked_of_other_corrections() -> None:
+    half = UPLOAD.copy()
+    half[100:150, 40:120] = 255
+    with pytest.raises(Rejection) as caught:
+        deliver(UPLOAD, half, row("watermark"), SETTINGS)
+    assert caught.value.code == "product_changed"
 
 
 def test_a_product_that_the_photo_cuts_is_no_background() -> None:
@@ -126,7 +147,7 @@ def noisy() -> np.ndarray:
     return image
 
 
-FREE = DeliverySettings(gates=replace(GateConfig(), product_changed=None, background_not_white=None))
+FREE = replace(NO_PRODUCT, gates=replace(NO_PRODUCT_GATES, background_not_white=None))
 
 
 def test_where_an_encoder_ripples_the_white_border_a_finer_file_is_written() -> None:

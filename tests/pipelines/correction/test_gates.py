@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from tests.catalogs import DEFECTS, write_detector
     [
         ("nearly_constant", 2.01, 2.0),
         ("empty_product", 0.0021, 0.002),
+        ("product_lost", 0.25, 0.26),
+        ("product_holes", 0.06, 0.061),
         ("background_not_white", 0.02, 0.021),
         ("product_changed", 5.0, 5.1),
+        ("weak_outline", 0.15, 0.16),
     ],
 )
 def test_a_gate_says_value_threshold_and_flag(code: str, passes: float, rejected: float) -> None:
@@ -29,6 +33,24 @@ def test_a_gate_says_value_threshold_and_flag(code: str, passes: float, rejected
     for part in ("the figure is", f"{rejected:.3g}", f"{getattr(gates, code):g}", f"--gates: {code}"):
         assert part in caught.value.message
     replace(gates, **{code: None}).judge(code, rejected, "the figure")
+
+
+def test_an_allowance_moves_the_threshold_and_is_told() -> None:
+    GateConfig().judge("product_lost", 0.59, "the figure", 2.4)
+    GateConfig().judge("product_lost", 1.0, "the figure", math.inf)
+    with pytest.raises(Rejection) as caught:
+        GateConfig().judge("product_lost", 0.11, "the figure", 0.4)
+    assert caught.value.message.startswith("the figure is 0.11, above 0.1; a close-up")
+    assert caught.value.message.endswith("by hand (--gates: product_lost)")
+
+
+def test_what_nobody_judges_is_not_looked_for() -> None:
+    gates = GateConfig(product_changed=None, product_lost=None, product_holes=None)
+    assert gates.looks_for_losses
+    assert gates.looks_for_product(background=True)
+    assert not gates.looks_for_product(background=False)
+    assert GateConfig().looks_for_product(background=False)
+    assert not replace(gates, weak_outline=None).looks_for_product(background=True)
 
 
 def test_a_defect_remains_from_its_own_score_on() -> None:

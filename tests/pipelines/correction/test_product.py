@@ -3,7 +3,8 @@ import torch
 
 from model.edits import Edit, warp
 from pipelines.correction.edit_codec import encode_edits
-from pipelines.correction.product import SIDE, find_product, product_change
+from pipelines.correction.product import SIDE, Product, compared, find_product
+from pipelines.correction.product import product_change as change_of_pair
 from pipelines.pixels import to_tensor, to_uint8
 
 
@@ -18,11 +19,17 @@ def edit(theta: list[list[float]]) -> list[dict[str, bytes]]:
     return encode_edits(Edit(torch.tensor([theta]), torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)))
 
 
+def product_change(
+    upload: np.ndarray, corrected: np.ndarray, edits: list[dict[str, bytes]], product: Product
+) -> float:
+    return change_of_pair(*compared(upload, corrected, edits), product)
+
+
 STILL = edit([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def test_the_product_is_found_at_a_small_size() -> None:
-    found = find_product(photo())
+    found = find_product(photo()).core
     assert found.shape == (72, SIDE)
     truth = np.zeros_like(found)
     truth[18:54, 30:66] = True
@@ -36,10 +43,11 @@ def test_a_new_ground_is_no_change_and_a_product_that_fades_is() -> None:
     white = upload.copy()
     white[(upload == 150).all(axis=2)] = 255
     assert product_change(upload, white, STILL, product) < 1
+    nothing = Product(*np.zeros((2, *product.mask.shape), bool))
     faded = white.copy()
     faded[60:90, 50:110] = 255  # half of it
     assert product_change(upload, faded, STILL, product) > 20
-    assert product_change(upload, faded, STILL, np.zeros_like(product)) == 0
+    assert product_change(upload, faded, STILL, nothing) == 0
 
 
 def test_a_move_is_undone_and_what_left_the_picture_is_lost() -> None:
