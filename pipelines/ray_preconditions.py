@@ -25,6 +25,8 @@ _SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 #: Ray's client port, where an address of ray:// has none.
 _CLIENT_PORT = "10001"
 _LOOPBACK = "127.0.0.1"
+#: Where anybody may make a folder of his own.
+_SHARED = (Path("/tmp"), Path("/var/tmp"))
 #: With one of them, Ray looks for no token in the user's home.
 _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _REMEDY = "see that the cluster is up, correct the variable, or unset it to run on this machine"
@@ -66,8 +68,9 @@ def _find(address: str) -> str | None:
 def _named(address: str, place: str) -> str:
     """The variable, and what it comes to."""
     if address == "auto":
-        return f"RAY_ADDRESS auto, which is {place} now (see {ray_internals.address_file()})"
-    return f"RAY_ADDRESS {address}"
+        return f"RAY_ADDRESS auto, which is {place} (see {ray_internals.address_file()})"
+    # Ray takes 127.0.0.1 for this machine's address in the network.
+    return f"RAY_ADDRESS {address}" + (f", which is {place}" if place not in address else "")
 
 
 def _ask(place: str, speaks_grpc: bool) -> None:
@@ -131,7 +134,7 @@ def settle_folders() -> None:
 
 def _own_folder(place: Path) -> Path:
     """A folder of this user's alone, near `place`, which cannot be written."""
-    for base in (place.parent, Path("/tmp"), Path("/var/tmp")):
+    for base in (place.parent, *_SHARED):
         folder = base / f"ray-{os.getuid()}"
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, exist_ok=True)

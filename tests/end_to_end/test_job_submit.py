@@ -72,3 +72,25 @@ def test_a_submitted_job_with_a_mistake_fails_with_one_message(
     assert done.returncode != 0
     assert done.stdout.count("error: --catalog") >= 1
     assert "code 2" in done.stdout + done.stderr
+
+
+def test_a_relative_output_is_refused_because_it_would_go_with_the_job(
+    cluster: tuple[str, dict[str, str]], repository: Path, tmp_path: Path
+) -> None:
+    address, environment = cluster
+    write_catalog(tmp_path / "catalog" / "a.parquet", rows(1))
+    submit = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", ".", "--"]
+    job = [
+        "python",
+        "jobs/correct_catalog.py",
+        "--catalog",
+        str(tmp_path / "catalog"),
+        "--output",
+        "out/corrected",
+    ]
+    done = subprocess.run(
+        [*submit, *job], cwd=repository, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "error: argument --output: 'out/corrected' lies in the copy of --working-dir" in done.stdout
+    assert "code 2" in done.stdout + done.stderr

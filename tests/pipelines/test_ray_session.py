@@ -31,6 +31,27 @@ def test_the_first_autoscaler_is_found_by_its_status(
     assert ray_session.managed(ray_internals.active_node_types()) is scales
 
 
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        (ray_session.Cluster(8, 0, machines=3), "has 3 machines"),
+        (ray_session.Cluster(8, 0, scales=True), "may get more"),
+        (ray_session.Cluster(8, 0), None),
+    ],
+)
+def test_local_folders_are_warned_of_where_there_are_several_machines(
+    cluster: ray_session.Cluster, words: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ray_session._warn_of_local(["/mnt/out", "s3://bucket/catalog", "/mnt/out"], cluster)
+    assert [words in message and message.count("/mnt/out") == 1 for message in caplog.messages] == [
+        True
+    ] * bool(words)
+    assert "bucket" not in caplog.text
+    caplog.clear()
+    ray_session._warn_of_local(["s3://bucket/out"], cluster)
+    assert not caplog.messages
+
+
 @pytest.mark.ray
 def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
     found = ray_session.start()

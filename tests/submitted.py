@@ -1,0 +1,20 @@
+"""This process as one that `ray job submit --working-dir` has started."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import submission
+
+
+def submit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The unpacked copy of the working directory, below `folder`, in which this process is then."""
+    name = "_ray_pkg_0123456789abcdef"
+    unpacked = folder / "session" / "runtime_resources" / "working_dir_files" / name
+    unpacked.mkdir(parents=True)
+    given = {"runtime_env": {"working_dir": f"gcs://{name}.zip"}, "metadata": {}}
+    monkeypatch.setenv(submission.VARIABLE, json.dumps(given))
+    monkeypatch.setenv("PYTHONPATH", f"{unpacked}:/elsewhere")
+    monkeypatch.chdir(unpacked)
+    return unpacked
