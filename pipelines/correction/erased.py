@@ -1,10 +1,10 @@
 """What of the product a correction of the background has painted white, and whether what it kept is one.
 
-The generator's matte cannot say: a model that takes cloth for ground is sure of it. Three figures need no model: how much
-of an independent estimate of the product is white now, how much of that lies in holes of what was kept, and how much of
-the outline of what was kept is no edge in the upload. The estimate errs too, so the first two count as far as it explains
-the photo: where it divides the photo's colours better than what the correction kept, or where the upload's ground was
-white already and nearly nothing had to go.
+The generator's matte cannot say: a model that takes cloth for ground is sure of it. Three figures need no model: how
+much of an independent estimate of the product is white now, how much of that lies in holes of what was kept, and how
+much of the outline of what was kept is no edge in the upload. The estimate errs too, so the first two count as far as
+it explains the photo: where it divides the photo's colours better than what the correction kept, or where the upload's
+ground was white already and nearly nothing had to go.
 """
 
 import math
@@ -18,11 +18,11 @@ from pipelines.correction.product import Product
 from pipelines.correction.white import NEAR_WHITE, darkest_channel, reached_from_border
 from pipelines.dataset.mask_quality import local_mean, rgb_to_lab, separation
 
-#: By how much an estimate must divide colours better than what was kept (`separation`, 0.5 to 1), and the least at which
-#: it is an estimate at all.
+#: By how much an estimate must divide colours better than what was kept (`separation`, 0.5 to 1), and the least at
+#: which it is an estimate at all.
 BETTER, TRUSTED = 0.01, 0.8
-#: What may be lost where the upload was on white, and where the estimate explains the photo no better than what was kept:
-#: in units of what may be lost where it explains more.
+#: What may be lost where the upload was on white, and where the estimate explains the photo no better than what was
+#: kept: in units of what may be lost where it explains more.
 ON_WHITE, DOUBTFUL = 0.4, 2.4
 #: Share of the upload's border that is near-white: from here on it is on white.
 WHITE_BORDER = 0.8
@@ -73,7 +73,7 @@ class Erased(NamedTuple):
 def measure_erased(before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product) -> Erased:
     """Compare an upload and its correction, uint8 (h,w,3) as `product.compared` gives them; `product`: the upload's."""
     lab = rgb_to_lab(before)
-    coloured = np.linalg.norm(lab - np.float32([100, 0, 0]), axis=2) > _COLOUR
+    coloured = np.linalg.norm(lab - np.array([100, 0, 0], np.float32), axis=2) > _COLOUR
     gone = coloured & (_way_to_white(before, after) > 0.5)
     kept = coloured & ~gone
     enclosed = ndimage.binary_fill_holes(kept) & gone

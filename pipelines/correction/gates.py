@@ -84,8 +84,8 @@ class GateConfig:
     #: sell, raise it where watermarks are large.
     product_changed: float | None = 5.0
     #: Share of the outline of what was kept at which the upload shows no edge, though the correction has erased what
-    #: lies beyond: above, a product is cut, as in a close-up, or ground is left. Raise it where products have the colour
-    #: of their ground.
+    #: lies beyond: above, a product is cut, as in a close-up, or ground is left. Raise it where products have the
+    #: colour of their ground.
     weak_outline: float | None = 0.15
     #: Score (0.5 to 1; 0.5 is the detector's own threshold) by defect from which on it counts as still there; defects
     #: that are absent are not asked about. None: see `usual_scores`. Name others where looking shows that they pay.
