@@ -24,7 +24,7 @@ data give the same report, byte for byte.
 
 Exit codes: 0 done; 1 the run broke off; 2 wrong command line or input, nothing was written; 3 with --strict: leaks,
 unreadable images, or rows that the label map does not fit (the report is written, the counts are named);
-130 interrupted (Ctrl-C).
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse

@@ -21,7 +21,7 @@ Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this mac
 
 Exit codes: 0 done; 1 the run broke off, and the manifest is as it was (but for --overwrite); 2 wrong command line or
 configuration, nothing was written; 3 more images failed than --max-failed tolerates: outputs are kept, without
-_SUCCESS.
+_SUCCESS; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM): the same command goes on.
 """
 
 import argparse

@@ -18,7 +18,7 @@ on a CPU core for FID, besides the generators' own time; all bundles share the u
 
 Exit codes: 0 done; 1 the run broke off, or (tables, but no _SUCCESS) a bundle gave no finite answer for a defect it
 knows, or none of a defect's test images could be decoded; 2 wrong command line or input, nothing was written;
-130 interrupted (Ctrl-C).
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse

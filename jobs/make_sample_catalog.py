@@ -9,7 +9,8 @@ of them wrong. Same seed, same bytes, however many workers draw them.
 
 Writes OUTPUT/catalog and OUTPUT/reference for jobs/correct_catalog.py, OUTPUT/photos for
 jobs/prepare_dataset.py, OUTPUT/truth with what each image should become, and, last, OUTPUT/sample.json.
-About 15 images a second and CPU core, some 40 KB each. Exit codes: 0 done, 2 wrong command line or output.
+About 15 images a second and CPU core, some 40 KB each. Exit codes: 0 done, 2 wrong command line or output,
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse

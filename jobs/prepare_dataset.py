@@ -20,7 +20,8 @@ what it needs to go on: a run that was killed continues where it was when the sa
 adds new photos to a finished dataset (known ids are left alone, those that could not be read are tried again). Do not
 train on a dataset while photos are being added to it. Leave tables that hold image bytes as they are until a run has
 finished: their rows are known by number, and a run whose tables were rewritten ends with a message that names them.
-Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command line or input.
+Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command line or input, 130 interrupted (Ctrl-C),
+143 terminated (SIGTERM).
 """
 
 import json

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 
 #: Seconds that the main thread has for its way out. Kubernetes kills what is still there after 30.
-PATIENCE = 15.0
-
+PATIENCE = 10.0
 
 _came = threading.Event()
 

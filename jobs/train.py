@@ -8,7 +8,8 @@ One photo in twenty of the training split is kept for validation (--validation-s
 jobs/evaluate.py: neither trains. Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), OUTPUT/best
 (the same of the step that validation scored best), history.parquet, validation.parquet, tensorboard/, samples/*.png
 (columns: input, output, target) and checkpoints/, from which --resume continues after any kind of death.
-Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data.
+Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data,
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse

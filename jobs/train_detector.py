@@ -7,7 +7,8 @@ Learns from the shards of jobs/prepare_dataset.py which of their defects an imag
 One photo in ten of the training split (--validation-share) is kept to calibrate scores and thresholds; the table of
 precision and recall is of the test split. Writes OUTPUT/bundle (the detector with its model card), history.parquet and
 checkpoints/, from which --resume continues after any kind of death.
-Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data.
+Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data,
+130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse

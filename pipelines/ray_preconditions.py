@@ -50,6 +50,8 @@ def check_head(address: str) -> bool:
         ):
             with attempt:
                 _ask(place, speaks_grpc="://" not in address)
+    except ValueError as error:
+        raise RunError(f"RAY_ADDRESS {address}: {error}; {_REMEDY}") from error
     except RetryError as error:
         raise RunError(f"{_named(address, place)}: no Ray answers ({error.__cause__}); {_REMEDY}") from error
     return True

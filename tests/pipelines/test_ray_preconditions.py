@@ -62,9 +62,10 @@ def test_what_listens_and_does_not_answer_is_no_head(listener: str) -> None:
         ray_preconditions.check_head(listener)
 
 
-def test_an_address_that_is_none_is_named() -> None:
-    with pytest.raises(RunError, match=r"^RAY_ADDRESS nonsense: "):
-        ray_preconditions.check_head("nonsense")
+@pytest.mark.parametrize("address", ["nonsense", "ray://host:port"])
+def test_an_address_that_is_none_is_named(address: str) -> None:
+    with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}: "):
+        ray_preconditions.check_head(address)
 
 
 def test_a_stale_address_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
