@@ -12,6 +12,8 @@ from pipelines.training.order import SAMPLERS
 from pipelines.training.validation_part import GENERATOR_SHARE
 
 DEFAULT_STEPS = 20_000
+#: What --encoder-weights takes besides a URI; see `pipelines.training.encoder_weights`.
+ENCODER_WEIGHTS = ("imagenet", "none")
 #: What --geometric-groups is where nothing is said, of label maps that have it.
 GEOMETRIC_GROUP = "angle"
 
@@ -276,6 +278,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--encoder-weights",
+        type=command.location_unless(lambda text: text in ENCODER_WEIGHTS),
         metavar="imagenet|URI|none",
         help="what the encoder starts from: imagenet, the default, is looked for in the extra 'pretrained', then "
         "downloaded; or a state dict with timm's names",
