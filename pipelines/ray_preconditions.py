@@ -93,9 +93,10 @@ def _ask(place: str, speaks_grpc: bool) -> None:
 def check_own_network(node_address: str) -> None:
     """Raise RunError where this machine cannot reach itself, at 127.0.0.1 and at `node_address`, Ray's name for it."""
     for host in dict.fromkeys((_LOOPBACK, node_address)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            with socket.create_server((host, 0)) as server:
-                socket.create_connection(server.getsockname(), timeout=_OWN_SECONDS).close()
+            with socket.create_server((host, 0), family=family) as server:
+                socket.create_connection(server.getsockname()[:2], timeout=_OWN_SECONDS).close()
         except OSError as error:
             remedy = (
                 "bring the loopback interface up (`ip link set lo up`)"
@@ -135,7 +136,7 @@ def settle_folders() -> None:
 
 
 def _own_folder(place: Path) -> Path:
-    """A folder of this user's alone, near `place`, which cannot be written."""
+    """A folder of this user's alone, instead of `place` and near it. Raises RunError."""
     for base in (place.parent, *_SHARED):
         folder = base / f"ray-{os.getuid()}"
         with contextlib.suppress(OSError):

@@ -101,6 +101,9 @@ def test_an_address_of_this_machine_that_it_has_not_is_named() -> None:
     with pytest.raises(RunError, match=r"192\.0\.2\.1.*etc/hosts"):
         ray_preconditions.check_own_network("192.0.2.1")  # RFC 5737: nobody's
     ray_preconditions.check_own_network("127.0.0.1")
+    addresses = Path("/proc/net/if_inet6")
+    if addresses.exists() and f"{1:032x}" in addresses.read_text():
+        ray_preconditions.check_own_network("::1")
 
 
 def test_a_machine_without_a_network_says_so_within_a_minute(repository: Path) -> None:
