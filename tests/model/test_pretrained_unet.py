@@ -159,21 +159,21 @@ def test_folded_norms_change_nothing(encoder: str) -> None:
 
 
 def test_an_encoder_that_does_not_exist_or_fit_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"--encoder efficientdings: timm has no such backbone"):
+    with pytest.raises(ConfigurationError, match=r"backbone efficientdings: timm has none"):
         network(replace(CONFIG, encoder="efficientdings"))
-    with pytest.raises(ConfigurationError, match=r"--encoder vit_tiny_patch16_224: "):
+    with pytest.raises(ConfigurationError, match=r"backbone vit_tiny_patch16_224: "):
         network(replace(CONFIG, encoder="vit_tiny_patch16_224"))
 
 
 def test_weights_of_another_network_are_refused_by_name() -> None:
     found = network()
-    state = found.encoder.state_dict()
+    state = found.encoder.backbone.state_dict()
     first = next(iter(state))
     with pytest.raises(ConfigurationError, match=f"lack 1 of tf_efficientnet_lite0's tensors, as .*{first}"):
-        found.load_encoder({name: value for name, value in state.items() if name != first})
+        found.encoder.load_pretrained({name: value for name, value in state.items() if name != first})
     with pytest.raises(ConfigurationError, match=f"other shapes, as .*{first}"):
-        found.load_encoder({**state, first: torch.zeros(1)})
-    found.load_encoder({**state, "classifier.weight": torch.zeros(3)})
+        found.encoder.load_pretrained({**state, first: torch.zeros(1)})
+    found.encoder.load_pretrained({**state, "classifier.weight": torch.zeros(3)})
 
 
 @pytest.mark.parametrize(

@@ -4,36 +4,35 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.config import GeneratorConfig
+from model.encoder import Encoder
 from model.errors import ConfigurationError
-from model.pretrained_unet import PretrainedUNet
 from pipelines.training import encoder_weights
 from pipelines.training.encoder_weights import IMAGENET, NONE, find_encoder_weights
 
 
 @pytest.fixture
-def generator() -> PretrainedUNet:
+def encoder() -> Encoder:
     torch.manual_seed(0)
-    return PretrainedUNet(GeneratorConfig(2, 3, width=4, architecture="pretrained_unet"))
+    return Encoder("tf_efficientnet_lite0", freeze_norms=True)
 
 
-def test_none_leaves_the_encoder_as_it_is(generator: PretrainedUNet) -> None:
-    before = {name: value.clone() for name, value in generator.encoder.state_dict().items()}
-    assert find_encoder_weights(NONE, generator) is None
-    assert all(torch.equal(value, before[name]) for name, value in generator.encoder.state_dict().items())
+def test_none_leaves_the_encoder_as_it_is(encoder: Encoder) -> None:
+    before = {name: value.clone() for name, value in encoder.backbone.state_dict().items()}
+    assert find_encoder_weights(NONE, encoder) is None
+    assert all(torch.equal(value, before[name]) for name, value in encoder.backbone.state_dict().items())
 
 
-def test_the_packaged_weights_are_imagenet_s(generator: PretrainedUNet) -> None:
+def test_the_packaged_weights_are_imagenet_s(encoder: Encoder) -> None:
     """An encoder with its layers in another order would still run; it would tell nothing apart any more."""
     if encoder_weights._packaged_file() is None:
         pytest.skip("the extra 'pretrained' is not installed")
-    found = find_encoder_weights(IMAGENET, generator)
+    found = find_encoder_weights(IMAGENET, encoder)
     assert found is not None
     assert found.licence == "Apache-2.0"
     assert "efficientnet-lite0" in found.source
     # What pretrained norms expect of their inputs is what they get: layers in the right order keep features of about
     # the size that the norms' own statistics tell, throughout.
-    generator.eval()
+    encoder.eval()
     ratios = []
 
     def compare(norm: torch.nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], _: object) -> None:
@@ -42,45 +41,45 @@ def test_the_packaged_weights_are_imagenet_s(generator: PretrainedUNet) -> None:
         if alive.any():
             ratios.append((inputs[0].var(dim=(0, 2, 3))[alive] / expected[alive]).median().item())
 
-    for layer in generator.encoder.modules():
+    for layer in encoder.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.register_forward_hook(compare)
     ramp = torch.linspace(-1, 1, 128)
     image = torch.stack([ramp[:, None].expand(128, 128), ramp.expand(128, 128), ramp[:, None] * ramp])
     with torch.no_grad():
-        generator.encoder(image[None] + 0.3 * torch.randn(4, 3, 128, 128))
+        encoder.backbone(image[None] + 0.3 * torch.randn(4, 3, 128, 128))
     assert len(ratios) == 48
     # Drawn ramps are no photos: deep layers, which look for things, stay quiet.
     assert all(0.1 < ratio < 5 for ratio in ratios[:20])
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_a_state_dict_of_the_user_s(generator: PretrainedUNet, tmp_path: Path, name: str) -> None:
-    state = {name: value + 1 for name, value in generator.encoder.state_dict().items()}
+def test_a_state_dict_of_the_user_s(encoder: Encoder, tmp_path: Path, name: str) -> None:
+    state = {name: value + 1 for name, value in encoder.backbone.state_dict().items()}
     file = tmp_path / name
     save_file(state, file) if name.endswith("safetensors") else torch.save(state, file)
-    found = find_encoder_weights(str(file), generator)
+    found = find_encoder_weights(str(file), encoder)
     assert found is not None
     assert found.source == name
-    for key, value in generator.encoder.state_dict().items():
+    for key, value in encoder.backbone.state_dict().items():
         assert torch.equal(value, state[key])
 
 
-def test_what_is_no_state_dict_is_refused(generator: PretrainedUNet, tmp_path: Path) -> None:
+def test_what_is_no_state_dict_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("nothing of the kind")
     with pytest.raises(ConfigurationError, match=r"--encoder-weights .*notes.txt: neither"):
-        find_encoder_weights(str(file), generator)
+        find_encoder_weights(str(file), encoder)
     with pytest.raises(ConfigurationError, match=r"--encoder-weights: cannot read .*absent"):
-        find_encoder_weights(str(tmp_path / "absent"), generator)
+        find_encoder_weights(str(tmp_path / "absent"), encoder)
     other = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(1)}, other)
     with pytest.raises(ConfigurationError, match=r"other.safetensors.*lack"):
-        find_encoder_weights(str(other), generator)
+        find_encoder_weights(str(other), encoder)
 
 
 def test_without_package_and_network_the_remedy_is_named(
-    generator: PretrainedUNet, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise OSError("no route to host")
@@ -90,4 +89,4 @@ def test_without_package_and_network_the_remedy_is_named(
     with pytest.raises(
         ConfigurationError, match=r"catalog-repair\[pretrained\].*give the URI of a state dict"
     ):
-        find_encoder_weights(IMAGENET, generator)
+        find_encoder_weights(IMAGENET, encoder)
