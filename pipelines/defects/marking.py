@@ -105,7 +105,7 @@ def add_mark(image: Image, goods: Plane, unit: tuple[float, float], rng: np.rand
     unit: how wide and how high the picture is shown in comparison, (1, 1) where its pixels are square: letters of a
     picture that was squeezed are squeezed with it.
     """
-    coverage = _placed(image.shape[1], image.shape[0], goods, unit, rng)
+    coverage = placed(image.shape[1], image.shape[0], goods, unit, rng)
     opacity = float(rng.uniform(MIN_OPACITY, MAX_OPACITY))
     style = float(rng.random())
     if style < 0.14:
@@ -119,7 +119,7 @@ def add_mark(image: Image, goods: Plane, unit: tuple[float, float], rng: np.rand
     return Marked(marked, cv2.max(visible, cv2.min(apart, 1)))
 
 
-def _placed(
+def placed(
     width: int, height: int, goods: Plane, unit: tuple[float, float], rng: np.random.Generator
 ) -> Plane:
     """Coverage uint8 (height, width) of one of the layers, warped and placed; see `add_mark`."""
@@ -164,7 +164,7 @@ def _steeper(gain: float) -> Plane:
     return np.clip(np.rint((levels - 127.5) * gain + 127.5), 0, 255).astype(np.uint8)
 
 
-def _tone(rng: np.random.Generator) -> NDArray[np.float32]:
+def any_tone(rng: np.random.Generator) -> NDArray[np.float32]:
     """White, black or grey in half of the marks, else any colour: float32 (3,) in 0..255."""
     kind = float(rng.random())
     if kind < 0.24:
@@ -181,7 +181,7 @@ def _tone(rng: np.random.Generator) -> NDArray[np.float32]:
 
 def _visible_tone(image: Image, coverage: Plane, rng: np.random.Generator) -> NDArray[np.float32]:
     """A tone; where it hardly shows on most of what it covers, usually another one."""
-    tone = _tone(rng)
+    tone = any_tone(rng)
     under = image[::4, ::4][coverage[::4, ::4] > 100]
     if under.size == 0 or rng.random() < 0.12:
         return tone
@@ -190,7 +190,7 @@ def _visible_tone(image: Image, coverage: Plane, rng: np.random.Generator) -> ND
         apart = np.abs(levels - tone)
         if np.median(np.maximum(apart.max(axis=-1) / 2, np.abs((levels - tone) @ _LUMA))) >= FAINT:
             break
-        tone = _tone(rng)
+        tone = any_tone(rng)
     return tone
 
 
@@ -206,7 +206,7 @@ def _inked(image: Image, coverage: Plane, style: float, rng: np.random.Generator
         core = coverage.astype(np.float32) * np.float32(1 / 255)
         return cv2.blendLinear(ink, other, core, np.float32(1) - core), wide
     if style < 0.44:
-        second = _tone(rng)
+        second = any_tone(rng)
         share = np.linspace(0, 1, image.shape[1], dtype=np.float32)[None, :, None]
         ink[:] = np.rint(tone + share * (second - tone)).astype(np.uint8)
     return ink, coverage

@@ -42,6 +42,7 @@ from pipelines.defects.foreground import (
 )
 from pipelines.defects.grounds import Grounds, shaded
 from pipelines.defects.marking import add_mark
+from pipelines.defects.prints import add_print
 from pipelines.defects.registry import Synthesis, synthesis
 from pipelines.defects.views import Affine, Frame, about, brought_to, moved, reduced, sampling_theta, seen
 from pipelines.fit import fit_square, place, squared
@@ -58,6 +59,8 @@ PHOTO_ITSELF = 0.6
 MARKS_ON_WHITE, MARKS_ON_PHOTOS = 0.4, 0.35
 #: Of angles: those that are a turn and nothing else.
 TURNED_ONLY = 0.8
+#: Share of the goods that get a print of their own, which is no mark.
+PRINTED = 0.12
 #: Share of closer crops.
 CLOSER = 0.3
 #: Share of a side that is product from which on the product is taken to be cut off there.
@@ -235,7 +238,7 @@ def _photo(photo: Image, mask: Plane, size: int, fit: str, rng: np.random.Genera
         to.append(float(np.clip(wanted, length - scale * (length - at), scale * at)))
     view = frame.to_pixels() @ moved(point, (to[0], to[1]), degrees, scale, mirror)
     picture = Tint.draw(rng)(seen(photo, view, frame.pixels))
-    return _View(picture, _clear(seen(mask, view, frame.pixels)), frame)
+    return _printed(_View(picture, _clear(seen(mask, view, frame.pixels)), frame), rng)
 
 
 def _product(material: Material, size: int, fit: str, rng: np.random.Generator) -> _View:
@@ -252,7 +255,14 @@ def _product(material: Material, size: int, fit: str, rng: np.random.Generator) 
     picture = seen(picture, view, frame.pixels, cv2.BORDER_REPLICATE)
     alpha = _clear(seen(mask, view, frame.pixels, border))
     colours = foreground(picture, alpha, 255 if material.photo is None else None)
-    return _View(Tint.draw(rng)(colours), alpha, frame)
+    return _printed(_View(Tint.draw(rng)(colours), alpha, frame), rng)
+
+
+def _printed(view: _View, rng: np.random.Generator) -> _View:
+    """Some goods with a print."""
+    if rng.random() >= PRINTED:
+        return view
+    return view._replace(picture=add_print(view.picture, view.alpha, view.frame.unit(), rng))
 
 
 def _clear(alpha: Plane) -> Plane:
