@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from jobs import train_flags
 from model.errors import ConfigurationError
 from pipelines import owned_output, storage
 from pipelines.training import started
@@ -37,8 +38,8 @@ def check(
 
 def _starts(args: argparse.Namespace) -> list[str]:
     """What else a training reads, by the flags that its job has."""
-    given = (getattr(args, name, None) for name in ("init_from", "backbone_weights", "fid_weights"))
-    return [uri for uri in given if uri]
+    given = (getattr(args, name, None) for name in ("init_from", "encoder_weights", "fid_weights"))
+    return [uri for uri in given if uri and uri not in train_flags.ENCODER_WEIGHTS]
 
 
 def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:

@@ -42,10 +42,10 @@ from pipelines.training.plan import (
     balanced,
     check_networks,
     epoch_steps,
+    find_making,
     initial_weights,
     inspect,
     pretrained_weights,
-    with_making,
 )
 from pipelines.training.ray_job import check_ray, train_on_ray
 from pipelines.training.settings import TrainSettings, describe
@@ -242,7 +242,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     has_weights = check_fid_weights(settings)
     earlier_training.check(args, settings, source, OWNED)
     index = inspect(source, settings, args.allow_missing)
-    settings = with_making(settings, source, index)
+    settings = replace(settings, making=find_making(source, index, settings.seed))
     validated = forecast(index, source.label_map, settings, has_weights)
     log_forecast(validated, settings, has_weights)
     each = epoch_steps(settings, index, source.label_map, max(1, args.workers[1]))
@@ -265,8 +265,7 @@ def _start(
 ) -> tuple[Mapping[str, Tensor] | None, Mapping[str, str] | None]:
     """Weights that G_XY starts from, and where its encoder's come from: a bundle's know more than ImageNet's."""
     if args.init_from:
-        bundle = storage.absolute(args.init_from)
-        return initial_weights(bundle, settings, label_map), {"source": f"bundle {args.init_from}"}
+        return initial_weights(storage.absolute(args.init_from), settings, label_map)
     if settings.method.generator.architecture != "pretrained_unet":
         if args.encoder_weights is not None:
             raise ConfigurationError("--encoder-weights needs --architecture pretrained_unet")

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 
 from jobs import command, earlier_training, train_flags
-from model.detector import BACKBONES, DetectorConfig
+from model.detector import DetectorConfig
 from model.precision import choose_device, choose_precision
 from model.training_step import OptimizerConfig
 from pipelines import storage
@@ -28,8 +28,9 @@ from pipelines.detection.plan import DetectorPlan, initial_state, inspect
 from pipelines.detection.samples import UNKNOWN
 from pipelines.detection.settings import DetectorSettings
 from pipelines.lock import locked
+from pipelines.training.encoder_weights import IMAGENET, NONE
 from pipelines.training.index import rows_by_defect
-from pipelines.training.plan import epoch_steps
+from pipelines.training.plan import epoch_steps, find_making
 from pipelines.training.ray_job import check_ray, train_on_ray
 from pipelines.training.settings import describe
 from pipelines.training.source import TrainingSource, open_source
@@ -64,12 +65,12 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     )
     add(
         "--backbone",
-        choices=tuple(BACKBONES),
-        default="mobilenet_v3_small",
-        help="torchvision's name; the default suits CPUs, resnet18 or efficientnet_b0 a GPU",
+        metavar="NAME",
+        default="tf_efficientnet_lite0",
+        help="timm's name; any convolutional network with features at 1/8, 1/16 and 1/32",
     )
     train_flags.add_length(p, DEFAULT_STEPS)
-    add("--image-size", type=command.positive, default=224, help="side of the network's input in pixels")
+    add("--image-size", type=command.positive, default=256, help="side of the network's input in pixels")
     add(
         "--batch-size",
         type=command.positive,
@@ -77,6 +78,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         help="rows per worker and update; each gives two images, its source and its target",
     )
     train_flags.add_rate(p, 1e-3)
+    add("--encoder-rate", type=float, metavar="RATE", help="learning rate of the backbone (default: --rate)")
     add("--weight-decay", type=float, default=0.05, help="of AdamW")
     add(
         "--precision-target",
@@ -93,12 +95,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         metavar="BUNDLE",
         help="start from this detector; new labels start afresh",
     )
-    start.add_argument(
-        "--backbone-weights",
-        type=command.location,
-        metavar="URI",
-        help="start from torchvision's weights: a state dict of --backbone",
-    )
+    train_flags.add_encoder_weights(start)
     train_flags.add_earlier(p)
 
 
@@ -140,9 +137,12 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPla
     settings = settings_from(args, source)
     if args.workers[1] == 0:  # with workers, their machines decide
         choose_precision(args.precision, choose_device(args.device))
-    init = initial_state(settings.detector, args.seed, args.init_from, args.backbone_weights)
+    init, encoder = initial_state(
+        settings.detector, args.seed, args.init_from, args.encoder_weights or IMAGENET
+    )
     earlier_training.check(args, settings, source, OWNED)
     index = inspect(source, settings.validation_share, args.allow_missing)
+    settings = replace(settings, making=find_making(source, index, settings.seed))
     each = epoch_steps(settings, index, source.label_map, max(1, args.workers[1]))
     if args.epochs is not None:
         settings = replace(settings, steps=args.epochs * each)
@@ -153,6 +153,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPla
         command_line=line,
         workers=args.workers,
         init=init,
+        encoder=encoder,
         settings=settings,
     )
 
@@ -161,13 +162,14 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorS
     """The resolved settings, but for the length where --epochs gives it."""
     return DetectorSettings(
         output=storage.absolute(args.output),
-        detector=DetectorConfig(tuple(source.label_map.defects), args.backbone),
-        optimizer=OptimizerConfig(args.rate, beta1=0.9),
+        detector=DetectorConfig(
+            tuple(source.label_map.defects), args.backbone, freeze_norms=args.encoder_weights != NONE
+        ),
+        optimizer=OptimizerConfig(args.rate, beta1=0.9, encoder_rate=args.encoder_rate),
         steps=args.steps or DEFAULT_STEPS,
         unknown=args.unknown,
         overlay=args.overlay,
         flip=args.flip,
-        syntheses=tuple(sorted(source.syntheses.items())),
         weight_decay=args.weight_decay,
         precision_target=args.precision_target,
         **train_flags.shared_settings(args),

@@ -111,6 +111,17 @@ def add_length(p: argparse.ArgumentParser, steps: int) -> None:
     p.add_argument("--seed", type=int, default=0)
 
 
+def add_encoder_weights(group: argparse._ActionsContainer) -> None:
+    """What a pretrained encoder starts from."""
+    group.add_argument(
+        "--encoder-weights",
+        type=command.location_unless(lambda text: text in ENCODER_WEIGHTS),
+        metavar="imagenet|URI|none",
+        help="what the encoder starts from: imagenet, the default, is looked for in the extra 'pretrained', then "
+        "downloaded; or a state dict with timm's names",
+    )
+
+
 def add_rate(p: argparse.ArgumentParser, rate: float) -> None:
     """How fast it learns."""
     p.add_argument(
@@ -276,13 +287,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="backbone of pretrained_unet, by timm's name (default: tf_efficientnet_lite0)",
     )
-    add(
-        "--encoder-weights",
-        type=command.location_unless(lambda text: text in ENCODER_WEIGHTS),
-        metavar="imagenet|URI|none",
-        help="what the encoder starts from: imagenet, the default, is looked for in the extra 'pretrained', then "
-        "downloaded; or a state dict with timm's names",
-    )
+    add_encoder_weights(group)
     add("--encoder-rate", type=float, metavar="RATE", help="learning rate of the encoder (default: --rate)")
     add(
         "--freeze-norms",

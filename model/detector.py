@@ -1,57 +1,52 @@
-"""A multi-label defect detector: a torchvision backbone with one logit per defect, and a bundle to keep it in.
+"""A multi-label defect detector: a pretrained encoder with one logit per defect, and a bundle to keep it in.
 
 config.json           kind "detector", architecture, labels, calibration, thresholds, dataset fingerprint, scores
-detector.safetensors  weights, float32
+detector.safetensors  weights, float16
 model_card.md         for people; not part of the version
 
 A logit z of a label becomes a probability by Platt scaling, p = sigmoid(a z + b) (Platt, 1999), and a probability a
 *score*, which is what label maps compare: piecewise linear in p, so that the label's tuned threshold is 0.5.
 """
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision.models
+import torch.nn.functional as F
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from model.bundle import CONFIG, DETECTOR, pack, pack_tensors, unpack, unusable
-from model.config import from_mapping, require, require_choice
+from model.bundle import CONFIG, DETECTOR, pack, unpack, unusable
+from model.config import from_mapping, require
+from model.encoder import NEEDED, Encoder, fold_norms
 from model.errors import BundleError
+from model.layers import require_sides
 
 WEIGHTS = "detector.safetensors"
 
-#: Backbones by torchvision's name. The small one reads some hundred images a second on a CPU core.
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    name: getattr(torchvision.models, name)
-    for name in (
-        *("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0"),
-        *("resnet18", "resnet34", "resnet50", "convnext_tiny"),
-    )
-}
-#: Every backbone halves its input five times.
-SMALLEST_SIDE = 32
-#: What torchvision's weights expect of pixels in [0, 1], by channel.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-#: Of batch normalisation's running statistics: torch's usual one. Some backbones have a hundredth, and a training of a
-#: few hundred steps would end with statistics of its random start.
-MOMENTUM = 0.1
+#: Backbones halve their input five times.
+SIDE_MULTIPLE = 32
+#: Channels to which each of the encoder's features is reduced before it is pooled.
+WIDTH = 64
+#: Channels, and side of the grid, on which the picture's layout is seen: pooling over the whole picture would lose
+#: which way something leans.
+LAYOUT_WIDTH, LAYOUT_GRID = 16, 8
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """Architecture of a detector. labels: names of defects, one logit each."""
+    """Architecture of a detector. labels: names of defects, one logit each. backbone: timm's name."""
 
     labels: tuple[str, ...]
-    # resnet18 or efficientnet_b0 where a GPU is at hand: they see more and cost ten times as much.
-    backbone: str = "mobilenet_v3_small"
+    backbone: str = "tf_efficientnet_lite0"
+    # Batch norms of a pretrained backbone keep their statistics; one that starts from nothing must learn them.
+    freeze_norms: bool = True
 
     def __post_init__(self) -> None:
-        require_choice("backbone", self.backbone, tuple(BACKBONES))
         require(
             0 < len(self.labels) == len(set(self.labels)) and all(self.labels),
             f"a detector needs labels, each once and none empty, not {', '.join(self.labels) or 'none'}",
@@ -72,31 +67,54 @@ class Calibration:
 
 
 class Detector(nn.Module):
-    """Images (B,3,S,S) float in [-1,1], S of SMALLEST_SIDE or more, to logits (B,L)."""
+    """Images (B,3,S,S) float in [-1,1], S a multiple of SIDE_MULTIPLE, to logits (B,L).
 
-    mean: Tensor
-    deviation: Tensor
+    Every scale of the encoder is asked what is anywhere in the picture (a faint mark shows at 1/8 of its size alone),
+    and the coarsest one how it lies.
+    """
 
     def __init__(self, config: DetectorConfig) -> None:
-        """Random weights."""
+        """Random weights. Raises ConfigurationError for a backbone that timm lacks or that does not fit."""
         super().__init__()
         self.config = config
-        self.backbone = BACKBONES[config.backbone](weights=None, num_classes=len(config.labels))
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = MOMENTUM
-        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self.encoder = Encoder(config.backbone, config.freeze_norms)
+        channels = self.encoder.channels
+        self.views = nn.ModuleList(nn.Conv2d(channels[level], WIDTH, 1) for level in NEEDED)
+        self.layout = nn.Conv2d(channels[max(NEEDED)], LAYOUT_WIDTH, 1)
+        pooled = 2 * WIDTH * len(NEEDED) + LAYOUT_WIDTH * LAYOUT_GRID**2
+        self.head = nn.Linear(pooled, len(config.labels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, float32 (B,L)."""
-        logits: Tensor = self.backbone((x * 0.5 + 0.5 - self.mean) / self.deviation)
+        """Logits, float32 (B,L). Raises ConfigurationError for other sides."""
+        require_sides(x, SIDE_MULTIPLE)
+        features = self.encoder(x)
+        parts = []
+        for level, view in zip(NEEDED, self.views, strict=True):
+            seen = F.relu(view(features[level]))
+            parts += [seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))]
+        layout = F.adaptive_avg_pool2d(F.relu(self.layout(features[max(NEEDED)])), LAYOUT_GRID)
+        logits: Tensor = self.head(torch.cat([*parts, layout.flatten(1)], dim=1))
         return logits.float()
 
-    @property
-    def head(self) -> str:
-        """Name of the layer with one row per label."""
-        return [name for name, module in self.named_modules() if isinstance(module, nn.Linear)][-1]
+    def as_stored(self) -> "Detector":
+        """Return a copy whose weights are rounded as a bundle keeps them: what is to be calibrated and measured."""
+        rounded = copy.deepcopy(self)
+        rounded.load_state_dict(_halves(self))
+        return rounded
+
+    def for_inference(self) -> "Detector":
+        """Return a copy in evaluation mode whose batch norms are folded into the convolutions before them."""
+        folded = copy.deepcopy(self).eval()
+        fold_norms(folded)
+        return folded
+
+
+def _halves(detector: Detector) -> dict[str, Tensor]:
+    """The state in half precision: backbones are larger than all that is learned beside them, and nobody sees it."""
+    return {
+        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+        for name, value in detector.state_dict().items()
+    }
 
 
 def probabilities(logits: Tensor, calibrations: list[Calibration]) -> Tensor:
@@ -117,40 +135,22 @@ def scores(probability: Tensor, calibrations: list[Calibration]) -> Tensor:
 def transfer_detector(new: Detector, state: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[str]:
     """Load the weights `state` of a detector with the same backbone and `labels` into `new`, in place.
 
-    Labels keep what was learned for their names; returns those that start afresh. Raises ConfigurationError where
-    the layers differ.
+    Labels keep what was learned for their names; returns those that start afresh. Raises BundleError where the layers
+    differ.
     """
     merged, moved = dict(state), [name for name in new.config.labels if name in labels]
-    fresh = new.state_dict()
-    for name in (f"{new.head}.weight", f"{new.head}.bias"):
-        value = fresh[name].clone()
-        require(
-            name in state and state[name].shape[1:] == value.shape[1:],
-            "the weights are of another backbone: give the same --backbone",
-        )
-        for label in moved:
-            value[new.config.labels.index(label)] = state[name][labels.index(label)]
+    for name in ("head.weight", "head.bias"):
+        value = new.state_dict()[name].clone()
+        if name in state and state[name].shape[1:] == value.shape[1:]:
+            for label in moved:
+                value[new.config.labels.index(label)] = state[name][labels.index(label)]
         merged[name] = value
-    _load(new, merged)
-    return [name for name in new.config.labels if name not in moved]
-
-
-@torch.no_grad()
-def load_backbone(new: Detector, state: Mapping[str, Tensor]) -> None:
-    """Load torchvision's own weights (of any number of classes) into `new`, all but the last layer, in place."""
-    fresh = new.state_dict()
-    merged = {f"backbone.{name}": value for name, value in state.items()}
-    for name in (f"{new.head}.weight", f"{new.head}.bias"):
-        merged[name] = fresh[name]
-    _load(new, merged)
-
-
-def _load(new: Detector, state: Mapping[str, Tensor]) -> None:
     try:
-        new.load_state_dict(state)
+        new.load_state_dict(merged)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"the weights do not fit backbone {new.config.backbone}: {reason}") from error
+    return [name for name in new.config.labels if name not in moved]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def save_detector(
         "image_size": image_size,
         "calibration": {name: asdict(one) for name, one in zip(labels, calibrations, strict=True)},
     }
-    return pack(folder, {WEIGHTS: pack_tensors(detector.state_dict())}, config, card)
+    return pack(folder, {WEIGHTS: save_tensors(_halves(detector))}, config, card)
 
 
 def load_detector(folder: Path) -> DetectorBundle:
@@ -197,7 +197,7 @@ def load_detector(folder: Path) -> DetectorBundle:
     with unusable(folder):
         given = {**config["detector"], "labels": tuple(config["detector"]["labels"])}
         detector = Detector(from_mapping(DetectorConfig, given, str(folder / CONFIG)))
-        detector.load_state_dict(load_tensors(data[WEIGHTS]))
+        detector.load_state_dict(load_tensors(data[WEIGHTS]))  # float16 into float32
         calibrations = [
             from_mapping(Calibration, config["calibration"][label], str(folder / CONFIG))
             for label in detector.config.labels

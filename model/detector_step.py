@@ -15,6 +15,7 @@ from model.training_step import (
     average_statistics,
     broadcast_weights,
     is_first_process,
+    parameter_groups,
     process_count,
     sum_over_processes,
 )
@@ -48,7 +49,8 @@ class DetectorStep:
         broadcast_weights(detector)
         self.detector, self._precision = detector, precision
         betas = (optimizer.beta1, optimizer.beta2)
-        self.optimizer = torch.optim.AdamW(detector.parameters(), optimizer.rate, betas, weight_decay=decay)
+        groups = parameter_groups(detector.parameters(), detector.encoder.parameters(), optimizer)
+        self.optimizer = torch.optim.AdamW(groups, optimizer.rate, betas, weight_decay=decay)
 
     def __call__(self, batches: Sequence[DetectionBatch], rate: float) -> dict[str, Tensor]:
         """Update at learning rate `rate` with all batches of all processes together.
@@ -56,7 +58,7 @@ class DetectorStep:
         Returns detached losses by label, of all processes, and their mean, total.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.detector.train()
         self.optimizer.zero_grad(set_to_none=True)
         labels = self.detector.config.labels

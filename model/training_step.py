@@ -180,11 +180,13 @@ class MovingAverage:
         self.generator.load_state_dict(state["generator"])
 
 
-def _groups(method: Method, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The generators' parameters for Adam; those of pretrained encoders apart, with the factor of their rate."""
-    slow = {id(parameter) for parameter in method.encoder_parameters()}
+def parameter_groups(
+    parameters: Iterable[nn.Parameter], pretrained: Iterable[nn.Parameter], config: OptimizerConfig
+) -> list[dict[str, Any]]:
+    """Parameters for an optimiser, those that were pretrained apart, each group with the `factor` of its rate."""
+    slow = {id(parameter) for parameter in pretrained}
     factor = 1.0 if config.encoder_rate is None else config.encoder_rate / config.rate
-    parameters = method.generator_parameters()
+    parameters = list(parameters)
     groups = [
         {"params": [p for p in parameters if id(p) not in slow], "factor": 1.0},
         {"params": [p for p in parameters if id(p) in slow], "factor": factor},
@@ -214,7 +216,11 @@ class TrainingStep:
         self.generator_parameters = method.generator_parameters()
         self.discriminator_parameters = method.discriminator_parameters()
         self._clip = optimizer.clip
-        self.generator_optimizer = torch.optim.Adam(_groups(method, optimizer), optimizer.rate, betas)
+        self.generator_optimizer = torch.optim.Adam(
+            parameter_groups(method.generator_parameters(), method.encoder_parameters(), optimizer),
+            optimizer.rate,
+            betas,
+        )
         self.discriminator_optimizer = (
             torch.optim.Adam(self.discriminator_parameters, optimizer.rate, betas)
             if self.discriminator_parameters

@@ -104,8 +104,8 @@ def write_detector(folder: Path, logits: Mapping[str, float], side: int = SIDE) 
     torch.manual_seed(0)
     detector = Detector(DetectorConfig(tuple(logits)))
     with torch.no_grad():
-        detector.get_parameter(f"{detector.head}.weight").zero_()
-        detector.get_parameter(f"{detector.head}.bias").copy_(torch.tensor(list(logits.values())))
+        detector.head.weight.zero_()
+        detector.head.bias.copy_(torch.tensor(list(logits.values())))
     save_detector(folder, detector, [Calibration()] * len(logits), side, "a test's detector\n", {})
     return folder
 

@@ -24,14 +24,12 @@ from pipelines.dataset.records import Entry, Record
 from pipelines.decode import ImageError
 from pipelines.decode_process import decode_image_apart
 from pipelines.defects import Synthesis, composite_on_white, synthesis
+from pipelines.defects.registry import CLEAN_UP
 from pipelines.encode import encode_image, encode_mask
 from pipelines.names import check_names
 from pipelines.resize import shrink_bicubic
 from pipelines.splits import TRAIN, hash_number, split_of
 
-#: The synthesis that puts a clean product on another background. Photos have that defect already: the defects that use
-#: it are those that the clean-up shows.
-CLEAN_UP = "non_white_background"
 #: JPEG at this quality (4:4:4) is within about one level of 255 on average; PNG is 3 to 5 times larger.
 JPEG_QUALITY = 95
 

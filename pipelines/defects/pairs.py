@@ -43,10 +43,10 @@ from pipelines.defects.foreground import (
 from pipelines.defects.grounds import Grounds, shaded
 from pipelines.defects.marking import add_mark
 from pipelines.defects.prints import add_print
-from pipelines.defects.registry import Synthesis, synthesis
+from pipelines.defects.registry import CLEAN_UP, Synthesis, synthesis
 from pipelines.defects.views import Affine, Frame, about, brought_to, moved, reduced, sampling_theta, seen
-from pipelines.fit import fit_square, place, squared
-from pipelines.resize import shrink_bicubic
+from pipelines.fit import fitted_size, place, squared
+from pipelines.resize import resize_bicubic, shrink_bicubic
 
 # Worker processes share the cores already, and pictures of this size gain nothing from threads.
 cv2.setNumThreads(1)
@@ -65,6 +65,8 @@ PRINTED = 0.12
 CLOSER = 0.3
 #: Share of a side that is product from which on the product is taken to be cut off there.
 CUT_OFF = 0.03
+#: Share of a picture from which on its ground counts as seen.
+LEAST_GROUND = 0.01
 #: Opacities up to this level are traces of nothing.
 FAINT = 12
 #: A difference of this many levels of 255 counts in full where defects do not know what they changed.
@@ -100,6 +102,39 @@ class MadePair(NamedTuple):
     theta: NDArray[np.float32] | None
 
 
+class Pair(NamedTuple):
+    """A pair in the picture's own shape.
+
+    source, target: uint8 (H, W, 3). changed: uint8 (H, W), as in `MadePair`. on_white: the target shows no ground. turn:
+    the frame, and the map (3, 3) in its unit from target to source; None where they do not differ by an affine map.
+    """
+
+    source: Image
+    target: Image
+    changed: Plane
+    on_white: bool
+    turn: tuple[Frame, Affine] | None = None
+
+    @property
+    def has_defect(self) -> bool:
+        """Whether the two differ."""
+        return bool(self.changed.any())
+
+    def squared(self, size: int) -> MadePair:
+        """The pair on the network's square of `size` pixels."""
+        height, width = self.changed.shape
+        rows, columns = place(height, width, size)
+        theta = None
+        if self.turn is not None:
+            to_square = brought_to((columns.start, rows.start)) @ self.turn[0].to_pixels()
+            theta = sampling_theta(to_square @ self.turn[1] @ np.linalg.inv(to_square), size)
+        where = self.changed
+        if where.shape != (size, size):
+            where = np.zeros((size, size), np.uint8)
+            where[rows, columns] = self.changed
+        return MadePair(squared(self.source, size), squared(self.target, size), where, theta)
+
+
 class _View(NamedTuple):
     """A product as a frame shows it.
 
@@ -120,7 +155,19 @@ def make_pair(
     fit: str,
     rng: np.random.Generator,
 ) -> MadePair:
-    """A pair that shows the defect of that name (see `registry`), on squares of `size` pixels.
+    """A pair that shows the defect of that name (see `registry`), on squares of `size` pixels; see `draw_pair`."""
+    return draw_pair(defect_synthesis, material, grounds, size, fit, rng).squared(size)
+
+
+def draw_pair(
+    defect_synthesis: str,
+    material: Material,
+    grounds: Grounds,
+    size: int,
+    fit: str,
+    rng: np.random.Generator,
+) -> Pair:
+    """A pair that shows the defect of that name (see `registry`), as large as it fits onto squares of `size` pixels.
 
     fit: 'stretch' or 'letterbox', as in `pipelines.fit`. Raises ValueError where the material's parts differ in size,
     ConfigurationError for a synthesis that is not known.
@@ -137,23 +184,24 @@ def make_pair(
 
 def _background_pair(
     material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator
-) -> MadePair:
+) -> Pair:
     kind = float(rng.random())
     if material.photo is not None and kind >= CLEAN and rng.random() < PHOTO_ITSELF:
         view = _photo(material.photo, _mask(material), size, fit, rng)
         target = on_white(foreground(view.picture, view.alpha), view.alpha)
-        return _squared(view.picture, target, cv2.bitwise_not(view.alpha), size)
+        return Pair(view.picture, target, cv2.bitwise_not(view.alpha), on_white=True)
     view = _product(material, size, fit, rng)
     target = on_white(view.picture, view.alpha)
     if kind < CLEAN:
-        return _squared(target, target, np.zeros_like(view.alpha), size)
-    return _squared(_laid(view, grounds, rng), target, cv2.bitwise_not(view.alpha), size)
+        return Pair(target, target, np.zeros_like(view.alpha), on_white=True)
+    return Pair(_laid(view, grounds, rng), target, cv2.bitwise_not(view.alpha), on_white=True)
 
 
 def _watermark_pair(
     material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator
-) -> MadePair:
+) -> Pair:
     kind = float(rng.random())
+    is_white = False
     if material.photo is not None and kind < MARKS_ON_PHOTOS:
         view = _photo(material.photo, _mask(material), size, fit, rng)
         clean = view.picture
@@ -162,14 +210,12 @@ def _watermark_pair(
         is_white = kind >= 1 - MARKS_ON_WHITE
         clean = on_white(view.picture, view.alpha) if is_white else _laid(view, grounds, rng)
     if rng.random() < CLEAN:
-        return _squared(clean, clean, np.zeros_like(view.alpha), size)
+        return Pair(clean, clean, np.zeros_like(view.alpha), is_white or not _shows_ground(view.alpha))
     marked, changed = add_mark(clean, view.alpha, view.frame.unit(), rng)
-    return _squared(marked, clean, changed, size)
+    return Pair(marked, clean, changed, is_white or not _shows_ground(view.alpha))
 
 
-def _angle_pair(
-    material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator
-) -> MadePair:
+def _angle_pair(material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator) -> Pair:
     mask = _mask(material)
     frame, view = _product_view(mask, size, fit, rng, upright=True)
     white = cv2.inRange(mask, 0, FAINT)  # 255 where there is no product: a stored target may ring there
@@ -177,13 +223,13 @@ def _angle_pair(
     picture, shrunk = reduced(picture, frame.to_pixels() @ view)
     target = _on_white(picture, shrunk, frame)
     if rng.random() < CLEAN:
-        return _squared(target, target, np.zeros(target.shape[:2], np.uint8), size, (frame, np.eye(3)))
+        return Pair(target, target, np.zeros(target.shape[:2], np.uint8), True, (frame, np.eye(3)))
     turn, is_affine = _wrong_turn(max(frame.width, frame.height), rng)
     turn = kept_inside(_outline(mask, view), frame.width, frame.height, turn) @ turn
     turn = about((frame.width / 2, frame.height / 2), turn)
     to_pixels = frame.to_pixels()
     source = _on_white(picture, to_pixels @ turn @ np.linalg.inv(to_pixels) @ shrunk, frame)
-    return _squared(source, target, _difference(source, target), size, (frame, turn) if is_affine else None)
+    return Pair(source, target, _difference(source, target), True, (frame, turn) if is_affine else None)
 
 
 def _wrong_turn(longer: float, rng: np.random.Generator) -> tuple[Affine, bool]:
@@ -200,14 +246,14 @@ def _wrong_turn(longer: float, rng: np.random.Generator) -> tuple[Affine, bool]:
     return slant @ turned(way * float(rng.uniform(*CARELESS_DEGREES))), False
 
 
-def _made_by(maker: Synthesis, material: Material, size: int, fit: str, rng: np.random.Generator) -> MadePair:
+def _made_by(maker: Synthesis, material: Material, size: int, fit: str, rng: np.random.Generator) -> Pair:
     """A pair by a synthesis that takes a clean product on white and returns it with the defect."""
     clean = shrink_bicubic(np.ascontiguousarray(material.target), size)
     tinted = Tint.draw(rng)(clean)
     made = tinted if rng.random() < CLEAN else maker(tinted, rng)
-    shape = clean.shape[1], clean.shape[0]
-    source, target = (fit_square(image, shape, size, fit) for image in (made, tinted))
-    return MadePair(source, target, _difference(source, target), None)
+    wide, high = fitted_size(clean.shape[1], clean.shape[0], size, fit)
+    source, target = (resize_bicubic(image, wide, high) for image in (made, tinted))
+    return Pair(source, target, _difference(source, target), on_white=True)
 
 
 @cache
@@ -263,6 +309,11 @@ def _printed(view: _View, rng: np.random.Generator) -> _View:
     if rng.random() >= PRINTED:
         return view
     return view._replace(picture=add_print(view.picture, view.alpha, view.frame.unit(), rng))
+
+
+def _shows_ground(alpha: Plane) -> bool:
+    """Whether the product leaves some of the picture: a close-up has no ground to be seen."""
+    return float((alpha < 128).mean()) >= LEAST_GROUND
 
 
 def _clear(alpha: Plane) -> Plane:
@@ -347,32 +398,11 @@ def _difference(source: Image, target: Image) -> Plane:
     return cv2.convertScaleAbs(most_apart(source, target), alpha=255 / SEEN_LEVELS)
 
 
-def _squared(
-    source: Image,
-    target: Image,
-    changed: Plane,
-    size: int,
-    turn: tuple[Frame, Affine] | None = None,
-) -> MadePair:
-    """The pair on the network's square. turn: (3, 3), from target to source in the unit of the frame."""
-    height, width = changed.shape
-    rows, columns = place(height, width, size)
-    theta = None
-    if turn is not None:
-        to_square = brought_to((columns.start, rows.start)) @ turn[0].to_pixels()
-        theta = sampling_theta(to_square @ turn[1] @ np.linalg.inv(to_square), size)
-    where = changed
-    if changed.shape != (size, size):
-        where = np.zeros((size, size), np.uint8)
-        where[rows, columns] = changed
-    return MadePair(squared(source, size), squared(target, size), where, theta)
-
-
 #: Opacities below FAINT become 0, those as near to 255 become 255.
 _CLEARED = np.clip(np.rint((np.arange(256.0) - FAINT) * 255 / (255 - 2 * FAINT)), 0, 255).astype(np.uint8)
 
-_MAKERS: dict[str, Callable[[Material, Grounds, int, str, np.random.Generator], MadePair]] = {
-    "non_white_background": _background_pair,
+_MAKERS: dict[str, Callable[[Material, Grounds, int, str, np.random.Generator], Pair]] = {
+    CLEAN_UP: _background_pair,
     "watermark": _watermark_pair,
     "wrong_angle": _angle_pair,
 }

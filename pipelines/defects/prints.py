@@ -29,10 +29,8 @@ def add_print(
     goods: uint8 (H, W), 255 is product. unit: as in `marking.add_mark`.
     """
     height, width = goods.shape
-    if rng.random() < STRIPED:
-        coverage = _stripes(width, height, rng)
-    else:
-        coverage = placed(width, height, goods, unit, rng)
+    striped = rng.random() < STRIPED
+    coverage = _stripes(width, height, rng) if striped else placed(width, height, goods, unit, rng)
     share = cv2.multiply(coverage, goods, scale=1 / 255).astype(np.float32)
     share *= np.float32(rng.uniform(MIN_OPACITY, MAX_OPACITY) / 255)
     light = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)

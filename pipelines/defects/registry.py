@@ -25,6 +25,10 @@ from pipelines.defects.photographic import blur, dark_exposure, low_resolution
 from pipelines.defects.watermark import add_watermark
 from pipelines.names import choices
 
+#: The synthesis that puts a clean product on another ground. Photos have that defect already: the defects that use it
+#: are those that the clean-up shows.
+CLEAN_UP = "non_white_background"
+
 #: From a clean product on white, uint8 (H, W, 3), to the same with a defect, a new uint8 (H, W, 3): a function of the
 #: image and the generator alone, which leaves the image as it was.
 Synthesis = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]

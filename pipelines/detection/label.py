@@ -33,7 +33,7 @@ class Labeller:
 
     def __init__(self, bundle: DetectorBundle, device: torch.device, batch: int) -> None:
         self.bundle, self.batch, self._device = bundle, batch, device
-        self._detector = bundle.detector.to(device)
+        self._detector = bundle.detector.for_inference().to(device)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Found]:

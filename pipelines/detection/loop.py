@@ -39,11 +39,7 @@ class DetectorTraining(Loop):
 
     def _samples(self, draws: list[Draw]) -> list[Sample]:
         config = self.settings.samples
-        return [
-            sample
-            for draw in draws
-            for sample in config.training_samples(draw, self.defects[draw.source.type].name)
-        ]
+        return [sample for draw in draws for sample in config.training_samples(draw)]
 
     def _collate(self, samples: list[Sample]) -> DetectionBatch:
         images = to_tensor(np.stack([sample.image for sample in samples]), self.device)

@@ -1,7 +1,7 @@
 """A detector over held-back rows: the validation part, on which it is calibrated, and the test split."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from model.detector import Calibration, Detector
 from pipelines.decode import ImageError
 from pipelines.detection.calibration import calibrate, given_shares, label_scores
-from pipelines.detection.samples import Sample, SampleConfig
+from pipelines.detection.decoding import SampleDecoding
+from pipelines.detection.samples import Sample, Side
 from pipelines.label_map import LabelMap
 from pipelines.pixels import to_tensor
-from pipelines.splits import hash_number
 from pipelines.training.decoding import read_rows
 from pipelines.training.feed import orders_of
 from pipelines.training.index import Index
@@ -65,12 +65,7 @@ def chosen_rows(index: Index, split: int, label_map: LabelMap, most: int) -> NDA
     return np.sort(np.concatenate(found))
 
 
-def _chance(row: Mapping[str, Any]) -> np.random.Generator:
-    """Of what is drawn into a row to measure with: the same in every run."""
-    return np.random.default_rng(hash_number("measured", row["image_id"], row["defect"]))
-
-
-def measured_samples(index: Index, numbers: NDArray[np.int64], config: SampleConfig) -> Iterator[Sample]:
+def measured_samples(index: Index, numbers: NDArray[np.int64], decoding: SampleDecoding) -> Iterator[Sample]:
     """`SampleConfig.measured_samples` of the rows with these numbers; one target of each content.
 
     What cannot be decoded is left out with a warning.
@@ -79,15 +74,15 @@ def measured_samples(index: Index, numbers: NDArray[np.int64], config: SampleCon
     for order in orders_of(index, numbers):
         for row, _ in read_rows(order):
             try:
-                source, target = (config.canvas(row, side, _chance(row)) for side in ("source", "target"))
+                source, target = decoding.sides(row, order)
             except ImageError as error:
                 logger.warning("left out of measuring: %s: %s", row["image_id"], error)
                 continue
             if row["target"] is not None:
                 digest = sha256(row["target"]).digest()
-                target = None if digest in seen else target
+                target = Side(None, ()) if digest in seen else target
                 seen.add(digest)
-            yield from config.measured_samples(row["image_id"], row["defect"], source, target)
+            yield from decoding.samples.measured_samples(row["image_id"], row["defect"], source, target)
 
 
 @torch.inference_mode()
@@ -116,7 +111,5 @@ def measure(detector: Detector, samples: Iterator[Sample]) -> Measured:
 
 def kind(sample: Sample, labels: tuple[str, ...]) -> str:
     """What a sample shows, in words."""
-    if not sample.is_source:
-        return "clean"
     names = [name for name, there in zip(labels, sample.present, strict=True) if there]
-    return " + ".join(sorted(names, key=lambda name: name == sample.overlaid))
+    return " + ".join(sorted(names, key=lambda name: name == sample.overlaid)) or "clean"

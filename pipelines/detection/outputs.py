@@ -17,7 +17,7 @@ from pipelines.detection.measure import chosen_rows, measure, measured_samples
 from pipelines.detection.plan import DetectorPlan
 from pipelines.training.index import TEST, VALIDATION
 from pipelines.training.loop import Record
-from pipelines.training.outputs import curves_png
+from pipelines.training.outputs import curves_png, encoder_lines
 from pipelines.training.records import write_table
 from pipelines.training.settings import describe
 
@@ -62,6 +62,7 @@ class DetectorObserver:
             "training": {**describe(settings), "steps": training.step},
             "scores": found,
             "scores_split": "test",
+            "encoder_weights": plan.encoder,
         }
         write_detector(plan, training, calibrations, details)
         write_table(storage.join(settings.output, "history.parquet"), training.history)
@@ -70,10 +71,10 @@ class DetectorObserver:
 def evaluate(plan: DetectorPlan, training: DetectorTraining) -> tuple[list[Calibration], dict[str, Any]]:
     """Calibrations from the validation part, and scores on the test split."""
     settings, label_map = plan.settings, plan.source.label_map
-    answers = []
+    detector, answers = training.method.as_stored(), []
     for split in (VALIDATION, TEST):
         numbers = chosen_rows(plan.index, split, label_map, settings.validation_images)
-        answers.append(measure(training.method, measured_samples(plan.index, numbers, settings.samples)))
+        answers.append(measure(detector, measured_samples(plan.index, numbers, settings.decoding)))
     calibrating, testing = answers
     calibrations = calibrating.calibrations(settings.precision_target)
     return calibrations, testing.scores(settings.detector.labels, calibrations)
@@ -113,6 +114,7 @@ def model_card(
             f"Defect detector, backbone `{settings.detector.backbone}`, "
             f"{parameter_count(training.method):,} parameters, trained for {training.step:,} steps",
             f"at {settings.image_size} pixels on dataset `{plan.source.fingerprint[:12]}`.",
+            *encoder_lines(details["encoder_weights"]),
             "",
             "## Command",
             "",
@@ -129,8 +131,7 @@ def model_card(
             "of the training split that no step has seen. The calibration error is the mean gap between a probability",
             "and the share that is right.",
             "",
-            "The share of each kind of image that gets each label (`A + B`: B was drawn over a source of A; `clean`: a",
-            "target):",
+            "The share of each kind of image that gets each label (`A + B` shows both; `clean` shows none):",
             "",
             *kind_table(settings.detector.labels, details["scores"]["images"]),
             "",

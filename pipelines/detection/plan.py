@@ -1,20 +1,17 @@
 """A detector's training, resolved: what the command line and the data say, checked before anything starts."""
 
-import io
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from model.detector import Detector, DetectorConfig, load_backbone, transfer_detector
+from model.detector import Detector, DetectorConfig, transfer_detector
 from model.errors import ConfigurationError
-from pipelines import storage
 from pipelines.detection.bundles import read_detector
 from pipelines.detection.settings import DetectorSettings
-from pipelines.training.checkpoints import DAMAGED
+from pipelines.training.encoder_weights import find_encoder_weights
 from pipelines.training.index import TEST, VALIDATION, Index, build_index, check_tasks
 from pipelines.training.plan import LoopPlan
 from pipelines.training.source import TrainingSource
@@ -27,6 +24,7 @@ class DetectorPlan(LoopPlan):
     """A detector's training; it is calibrated on the index's validation part."""
 
     settings: DetectorSettings
+    encoder: Mapping[str, str] | None = None  # where the backbone's pretrained weights come from, if any
 
 
 def inspect(source: TrainingSource, validation_share: float, allow_missing: bool) -> Index:
@@ -46,46 +44,23 @@ def inspect(source: TrainingSource, validation_share: float, allow_missing: bool
 
 
 def initial_state(
-    config: DetectorConfig, seed: int, init_from: str | None, backbone_weights: str | None
-) -> Mapping[str, Tensor] | None:
-    """The state to start from, of a bundle or of torchvision's own weights (a state dict); None for neither.
+    config: DetectorConfig, seed: int, init_from: str | None, encoder_weights: str
+) -> tuple[Mapping[str, Tensor], Mapping[str, str] | None]:
+    """The state to start from: a bundle's, or a random one with the backbone's weights that --encoder-weights names;
+    and where the backbone's come from, or None.
 
-    Raises ConfigurationError where the architecture differs.
+    Raises ConfigurationError where the architecture differs, or no such weights are found.
     """
     torch.manual_seed(seed)  # new labels start alike in every run
     detector = Detector(config)
-    if init_from is not None:
-        bundle = read_detector(init_from, "--init-from")
-        with _blamed(f"--init-from {init_from}"):
-            new = transfer_detector(detector, bundle.detector.state_dict(), bundle.labels)
-        if new:
-            logger.info("--init-from %s: %s start afresh", init_from, ", ".join(new))
-    elif backbone_weights is not None:
-        weights = _read_weights(backbone_weights)
-        with _blamed(f"--backbone-weights {backbone_weights}"):
-            load_backbone(detector, weights)
-    else:
-        return None
-    return detector.state_dict()
-
-
-@contextmanager
-def _blamed(flag: str) -> Iterator[None]:
+    if init_from is None:
+        found = find_encoder_weights(encoder_weights, detector.encoder)
+        return detector.state_dict(), None if found is None else found.describe()
+    bundle = read_detector(init_from, "--init-from")
     try:
-        yield
+        new = transfer_detector(detector, bundle.detector.state_dict(), bundle.labels)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{flag}: {error}") from error
-
-
-def _read_weights(uri: str) -> dict[str, Tensor]:
-    """A state dict as `torch.save` or torchvision's download has it. Executes nothing of it."""
-    storage.check_readable(uri, "--backbone-weights")
-    with storage.as_configuration_error(uri, "--backbone-weights", "read"):
-        data = storage.read_bytes(uri)
-    try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return {str(name): value.float() for name, value in state.items()}
-    except DAMAGED as error:
-        raise ConfigurationError(
-            f"--backbone-weights {uri}: no state dict of tensors ({type(error).__name__})"
-        ) from error
+        raise ConfigurationError(f"--init-from {init_from}: {error}; give the same --backbone") from error
+    if new:
+        logger.info("--init-from %s: %s start afresh", init_from, ", ".join(new))
+    return detector.state_dict(), bundle.config.get("encoder_weights")

@@ -1,26 +1,23 @@
 """From the images of shards to what a detector learns: an image, which defects it shows, and which are known.
 
-A row's source shows its defect, and its target none. Of the source's other defects the shard says nothing. They are
-taken to be absent (`unknown` 'absent'): sellers' photos seldom have several at once, and a detector that never saw a
-photo without a watermark would see one on every bed sheet. Where that does not hold, 'masked' leaves them out of the
-loss. Defects that can be drawn (`overlays`) are drawn over sources and targets alike, so that each is known to be there
-beside the others.
+A row's source shows its defect, and its target none; of a pair that was made anew the synthesis knows what both show.
+Of a source's other defects the shard says nothing. They are taken to be absent (`unknown` 'absent'): sellers' photos
+seldom have several at once, and a detector that never saw a photo without a watermark would see one on every bed sheet.
+Where that does not hold, 'masked' leaves them out of the loss. Defects that can be drawn (`overlays`) are drawn over
+sources and targets alike, so that each is known to be there beside the others.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import require, require_choice
-from pipelines.decode import decode_image
-from pipelines.defects import synthesis
-from pipelines.detection.fit import canvas_of, content, read_canvas, shrink
+from pipelines.detection.fit import content, shrink
 from pipelines.detection.overlays import OVERLAYS, waver
 from pipelines.splits import hash_number
-from pipelines.training.decoding import is_made
 from pipelines.training.order import Draw
 
 UNKNOWN = ("absent", "masked")
@@ -42,6 +39,16 @@ class Sample(NamedTuple):
     is_source: bool = True
 
 
+class Side(NamedTuple):
+    """A row's source or target.
+
+    canvas: uint8, as `fit.canvas_of` makes it, or None where the row has none. shown: names of the defects in it.
+    """
+
+    canvas: NDArray[np.uint8] | None
+    shown: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class SampleConfig:
     """How samples are made."""
@@ -52,8 +59,6 @@ class SampleConfig:
     unknown: str = "absent"
     # Share of images over which a further defect is drawn. 0 where the shards' images show several already.
     overlay: float = 0.5
-    # (defect, synthesis) of the defects that shards may leave to training to make.
-    syntheses: tuple[tuple[str, str], ...] = ()
     # Mirror half of the images. Not where a defect is of text or of left and right.
     flip: bool = False
 
@@ -61,60 +66,38 @@ class SampleConfig:
         require_choice("--unknown", self.unknown, UNKNOWN)
         require(0 <= self.overlay <= 1, f"--overlay {self.overlay:g}: a share from 0 to 1")
 
-    def canvas(self, row: Mapping[str, Any], side: str, rng: np.random.Generator) -> NDArray[np.uint8] | None:
-        """A row's source or target (`side`) as a canvas, uint8; None where it has none.
-
-        The source of a pair that the shard leaves to training is its clean image with the defect, drawn by `rng`.
-        Raises ImageError for an image that cannot be decoded.
-        """
-        if row[side] is not None:
-            return read_canvas(row[side], self.image_size)
-        if side == "target" or not is_made(row):
-            return None
-        make = synthesis(dict(self.syntheses)[row["defect"]])
-        return canvas_of(make(decode_image(row["target"]), rng), self.image_size)
-
     def drawn(
-        self, canvas: NDArray[np.uint8], defect: str | None, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], str | None]:
-        """A canvas that shows `defect` as a training's image uint8 (S,S,3), and the defect drawn over it, or None."""
+        self, canvas: NDArray[np.uint8], shown: Collection[str], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """A canvas that shows some defects as a training's image uint8 (S,S,3), and those that it shows then."""
         if self.flip and rng.random() < 0.5:
             canvas = canvas[:, ::-1]
-        present = set() if defect is None else {defect}
         wanted = rng.random() < self.overlay
-        overlaid = self._choose(present, rng) if wanted else None
-        return self._image(canvas, present, overlaid, rng, wavering=True), overlaid
+        overlaid = self._choose(shown, rng) if wanted else None
+        image = self._image(canvas, shown, overlaid, rng, wavering=True)
+        return image, (*shown, *([] if overlaid is None else [overlaid]))
 
-    def training_samples(self, draw: Draw, defect: str) -> list[Sample]:
+    def training_samples(self, draw: Draw) -> list[Sample]:
         """The draw's source and its clean image, as `drawn` has made them, as two samples."""
-        sides: tuple[tuple[NDArray[np.uint8] | None, set[str], str | None], ...] = (
-            (draw.source.source, {defect}, draw.source.drawn[0]),
-            (draw.target.target, set(), draw.target.drawn[1]),
-        )
+        sides = ((draw.source.source, draw.source.shown[0]), (draw.target.target, draw.target.shown[1]))
         return [
-            self._labelled(image, present, overlaid, number == 0)
-            for number, (image, present, overlaid) in enumerate(sides)
+            self._labelled(image, shown, None, number == 0)
+            for number, (image, shown) in enumerate(sides)
             if image is not None
         ]
 
-    def measured_samples(
-        self,
-        image_id: str,
-        defect: str,
-        source: NDArray[np.uint8] | None,
-        target: NDArray[np.uint8] | None,
-    ) -> Iterator[Sample]:
+    def measured_samples(self, image_id: str, defect: str, source: Side, target: Side) -> Iterator[Sample]:
         """Samples to measure with, the same in every run: the source, the source with a further defect, the target."""
-        if source is not None:
+        if source.canvas is not None:
             rng = np.random.default_rng(hash_number("overlay", image_id, defect))
-            yield self._sample(source, {defect}, None, True, rng)
-            overlaid = self._choose({defect}, rng)
+            yield self._sample(source.canvas, source.shown, None, True, rng)
+            overlaid = self._choose(source.shown, rng)
             if overlaid is not None:
-                yield self._sample(source, {defect}, overlaid, True, rng)
-        if target is not None:
-            yield self._sample(target, set(), None, False, np.random.default_rng(0))
+                yield self._sample(source.canvas, source.shown, overlaid, True, rng)
+        if target.canvas is not None:
+            yield self._sample(target.canvas, target.shown, None, False, np.random.default_rng(0))
 
-    def _choose(self, present: set[str], rng: np.random.Generator) -> str | None:
+    def _choose(self, present: Collection[str], rng: np.random.Generator) -> str | None:
         """A defect that can be drawn and is not there."""
         able = [name for name in self.labels if name in OVERLAYS and name not in present]
         return able[int(rng.integers(len(able)))] if able else None
@@ -122,7 +105,7 @@ class SampleConfig:
     def _sample(
         self,
         canvas: NDArray[np.uint8],
-        present: set[str],
+        present: Collection[str],
         overlaid: str | None,
         is_source: bool,
         rng: np.random.Generator,
@@ -132,7 +115,7 @@ class SampleConfig:
     def _image(
         self,
         canvas: NDArray[np.uint8],
-        present: set[str],
+        present: Collection[str],
         overlaid: str | None,
         rng: np.random.Generator,
         wavering: bool = False,
@@ -147,7 +130,7 @@ class SampleConfig:
         return shrink(canvas, self.image_size)
 
     def _labelled(
-        self, image: NDArray[np.uint8], present: set[str], overlaid: str | None, is_source: bool
+        self, image: NDArray[np.uint8], present: Collection[str], overlaid: str | None, is_source: bool
     ) -> Sample:
         shown = np.array([name in present or name == overlaid for name in self.labels])
         certain = shown if is_source and self.unknown == "masked" else np.ones_like(shown)

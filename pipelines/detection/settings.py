@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from model.config import require
-from model.detector import SMALLEST_SIDE, DetectorConfig
+from model.detector import SIDE_MULTIPLE, DetectorConfig
 from pipelines.detection.decoding import SampleDecoding
 from pipelines.detection.samples import SampleConfig
+from pipelines.training.decoding import Making
 from pipelines.training.settings import LoopSettings
 from pipelines.training.validation_part import DETECTOR_SHARE
 
@@ -15,10 +16,10 @@ class DetectorSettings(LoopSettings):
     """Settings of a detector's training."""
 
     detector: DetectorConfig
-    unknown: str = "absent"  # see SampleConfig, as the next three
+    unknown: str = "absent"  # see SampleConfig, as the next two
     overlay: float = 0.5
     flip: bool = False
-    syntheses: tuple[tuple[str, str], ...] = ()
+    making: Making | None = None  # how pairs are made anew where the data asks for it; the plan finds it
     validation_share: float = DETECTOR_SHARE
     # AdamW's. Raise it where the held-back photos are told much worse than the trained ones.
     weight_decay: float = 0.05
@@ -29,7 +30,8 @@ class DetectorSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.image_size >= SMALLEST_SIDE, f"--image-size {self.image_size}: use {SMALLEST_SIDE} or more"
+            self.image_size % SIDE_MULTIPLE == 0,
+            f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}",
         )
         target = self.precision_target
         require(0 <= target <= 1, f"--precision-target {target:g}: a share from 0 to 1, as 0.95")
@@ -39,11 +41,9 @@ class DetectorSettings(LoopSettings):
     @property
     def samples(self) -> SampleConfig:
         """How samples are made."""
-        return SampleConfig(
-            self.detector.labels, self.image_size, self.unknown, self.overlay, self.syntheses, self.flip
-        )
+        return SampleConfig(self.detector.labels, self.image_size, self.unknown, self.overlay, self.flip)
 
     @property
     def decoding(self) -> SampleDecoding:
         """How rows become images, and what is drawn over them."""
-        return SampleDecoding(self.samples, self.seed)
+        return SampleDecoding(self.samples, self.seed, self.making)

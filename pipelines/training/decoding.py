@@ -17,7 +17,8 @@ from model.errors import RunError
 from pipelines import storage
 from pipelines.decode import ImageError, decode_image, decode_with_size
 from pipelines.defects.grounds import Grounds
-from pipelines.defects.pairs import MadePair, Material, make_pair
+from pipelines.defects.pairs import Material, Pair, draw_pair
+from pipelines.defects.registry import CLEAN_UP
 from pipelines.fit import fit_square
 from pipelines.splits import hash_number
 
@@ -35,13 +36,13 @@ _COLUMNS = ["image_id", "source", "target", "mask", "photo", "group", "defect"]
 class Decoded(NamedTuple):
     """source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
 
-    drawn: the defect that was drawn over either meanwhile, which only a detector's training asks for. changed, theta:
-    of a pair that was made anew, what its synthesis knows (see `pipelines.defects.pairs.MadePair`).
+    shown: names of the defects that either shows, which only a detector's training asks for. changed, theta: of a pair
+    that was made anew, what its synthesis knows (see `pipelines.defects.pairs.MadePair`).
     """
 
     source: NDArray[np.uint8] | None
     target: NDArray[np.uint8] | None
-    drawn: tuple[str | None, str | None] = (None, None)
+    shown: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     changed: NDArray[np.uint8] | None = None
     theta: NDArray[np.float32] | None = None
 
@@ -84,8 +85,8 @@ class Making:
     syntheses: tuple[tuple[str, str], ...]
     grounds: tuple[Order, ...] = ()
 
-    def pair(self, row: dict[str, Any], order: Order, size: int, fit: str) -> MadePair:
-        """The pair of a row on squares of `size` pixels. Raises ImageError where the row cannot be decoded."""
+    def pair(self, row: Mapping[str, Any], order: Order, size: int, fit: str) -> Pair:
+        """The pair of a row, for squares of `size` pixels. Raises ImageError where the row cannot be decoded."""
         name = dict(self.syntheses)[row["defect"]]
         photo = row["photo"] or row["source"]
         material = Material(
@@ -95,7 +96,12 @@ class Making:
         )
         place = (order.epoch, order.turn, row["image_id"], row["defect"])
         rng = np.random.default_rng(hash_number(self.seed, "made", *place))
-        return make_pair(name, material, _read_grounds(self.grounds), size, fit, rng)
+        return draw_pair(name, material, _read_grounds(self.grounds), size, fit, rng)
+
+    def shown(self, pair: Pair, defect: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the defects that the source and the target of `defect`'s pair show."""
+        both = () if pair.on_white else tuple(name for name, made_by in self.syntheses if made_by == CLEAN_UP)
+        return ((defect, *both) if pair.has_defect else both), both
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Decoding:
 
     def _decoded(self, row: dict[str, Any], order: Order) -> Decoded:
         if self.making is not None and is_made(row):
-            made = self.making.pair(row, order, self.image_size, self.fit)
+            made = self.making.pair(row, order, self.image_size, self.fit).squared(self.image_size)
             return Decoded(made.source, made.target, changed=made.changed, theta=made.theta)
         found = decode_row(row, self.image_size, self.cropped_groups, self.fit)
         return Decoded(found["source"], found["target"])

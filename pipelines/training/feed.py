@@ -107,7 +107,7 @@ class _Health:
 
     def fill(self, row: Row, decoded: Decoded) -> None:
         """Give the row its pixels. Raises TrainingError where too many rows had none."""
-        row.source, row.target, row.drawn, row.changed, row.theta = decoded
+        row.source, row.target, row.shown, row.changed, row.theta = decoded
         broken = row.source is None and row.target is None
         self._last.append(broken)
         if not broken:

@@ -49,16 +49,16 @@ class SamplingConfig:
 class Row:
     """A row on its way through an epoch. source, target: uint8 (side, side, 3), once they are read; else None.
 
-    drawn, changed, theta: see `decoding.Decoded`. turn: which of the row's draws in its epoch.
+    shown, changed, theta: see `decoding.Decoded`. turn: which of the row's draws in its epoch.
     """
 
-    __slots__ = ("changed", "drawn", "number", "source", "target", "theta", "turn", "type")
+    __slots__ = ("changed", "number", "shown", "source", "target", "theta", "turn", "type")
 
     def __init__(self, number: int, type_: int, turn: int = 0) -> None:
         self.number, self.type, self.turn = number, type_, turn
         self.source: NDArray[np.uint8] | None = None
         self.target: NDArray[np.uint8] | None = None
-        self.drawn: tuple[str | None, str | None] = (None, None)
+        self.shown: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self.changed: NDArray[np.uint8] | None = None
         self.theta: NDArray[np.float32] | None = None
 

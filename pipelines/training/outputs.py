@@ -137,6 +137,7 @@ def model_card(
             f"{parameter_count(generator):,} parameters,",
             f"trained for {last:,} steps at {details['image_size']} pixels on dataset "
             f"`{details['dataset']['fingerprint'][:12]}`.",
+            *encoder_lines(details.get("encoder_weights")),
             "",
             "## Command",
             "",
@@ -163,6 +164,13 @@ def model_card(
             "",
         ]
     )
+
+
+def encoder_lines(weights: Mapping[str, str] | None) -> list[str]:
+    """Lines of a model card: where a pretrained encoder's weights come from, and under which licence."""
+    if weights is None:
+        return []
+    return ["", f"Its encoder started from {weights['source']}, licence: {weights['licence']}."]
 
 
 def write_bundle(

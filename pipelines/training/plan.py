@@ -19,8 +19,7 @@ from model.pretrained_unet import PretrainedUNet
 from model.recipes import build_method
 from model.transfer import transfer_generator
 from pipelines.bundles import read_bundle
-from pipelines.dataset.rows import CLEAN_UP
-from pipelines.defects import synthesis
+from pipelines.defects.registry import CLEAN_UP, synthesis
 from pipelines.label_map import LabelMap
 from pipelines.training.decoding import Making
 from pipelines.training.encoder_weights import EncoderWeights, find_encoder_weights
@@ -88,8 +87,8 @@ def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool
     return index
 
 
-def with_making(settings: TrainSettings, source: TrainingSource, index: Index) -> TrainSettings:
-    """The settings with how pairs are made anew.
+def find_making(source: TrainingSource, index: Index, seed: int) -> Making:
+    """How the data's pairs are made anew.
 
     Raises ConfigurationError where the data holds such pairs of a defect that no synthesis is known for.
     """
@@ -112,10 +111,7 @@ def with_making(settings: TrainSettings, source: TrainingSource, index: Index) -
         & (index.kinds & (PAIRED | SOURCE | MADE) == PAIRED | SOURCE)
     )
     chosen = photos[spread(len(photos), GROUND_PHOTOS)]
-    making = Making(
-        settings.seed, tuple(sorted(source.syntheses.items())), tuple(orders_of(index, np.sort(chosen)))
-    )
-    return replace(settings, making=making)
+    return Making(seed, tuple(sorted(source.syntheses.items())), tuple(orders_of(index, np.sort(chosen))))
 
 
 def epoch_steps(settings: LoopSettings, index: Index, label_map: LabelMap, workers: int) -> int:
@@ -179,8 +175,11 @@ def balanced(plan: Plan) -> Plan:
     return replace(plan, settings=replace(settings, task_weight=task_weights(plan.source.label_map, errors)))
 
 
-def initial_weights(uri: str, settings: TrainSettings, label_map: LabelMap) -> Mapping[str, Tensor]:
-    """Weights of G_XY that start from the bundle --init-from names, whose labels may be others.
+def initial_weights(
+    uri: str, settings: TrainSettings, label_map: LabelMap
+) -> tuple[Mapping[str, Tensor], Mapping[str, str] | None]:
+    """Weights of G_XY that start from the bundle --init-from names, whose labels may be others; and what that bundle
+    says of where its encoder's came from.
 
     Groups and defects keep what was learned for their names; new ones start afresh. Raises ConfigurationError where
     the architecture differs.
@@ -208,7 +207,7 @@ def initial_weights(uri: str, settings: TrainSettings, label_map: LabelMap) -> M
     new = sorted(set(label_map.defects) - set(old.defects))
     if new and bundle.generator.config.n_types:
         logger.info("--init-from %s: %s start afresh", uri, ", ".join(new))
-    return generator.state_dict()
+    return generator.state_dict(), bundle.config.get("encoder_weights")
 
 
 def pretrained_weights(

@@ -29,7 +29,7 @@ _SIDES = ("source", "target")
 _DECODED = pa.schema(
     [
         *((side, pa.binary()) for side in _SIDES),
-        *((f"drawn_{side}", pa.string()) for side in _SIDES),
+        *((f"{side}_shows", pa.list_(pa.string())) for side in _SIDES),
         ("changed", pa.binary()),
         ("theta", pa.binary()),
     ]
@@ -74,7 +74,7 @@ def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
             columns = [
                 [_bytes(row.source) for row in part],
                 [_bytes(row.target) for row in part],
-                *([row.drawn[side] for row in part] for side in (0, 1)),
+                *([list(row.shown[side]) for row in part] for side in (0, 1)),
                 [_bytes(row.changed) for row in part],
                 [_bytes(row.theta) for row in part],
             ]
@@ -87,7 +87,7 @@ def unpack(table: pa.Table) -> Iterator[Decoded]:
         yield Decoded(
             _square(row["source"]),
             _square(row["target"]),
-            (row["drawn_source"], row["drawn_target"]),
+            (tuple(row["source_shows"]), tuple(row["target_shows"])),
             _plane(row["changed"]),
             None if row["theta"] is None else np.frombuffer(row["theta"], np.float32).reshape(2, 3),
         )

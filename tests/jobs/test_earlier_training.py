@@ -20,12 +20,12 @@ def test_the_card_names_no_path_of_what_a_training_starts_from() -> None:
         "s3://shop/shards",
         "--output",
         "s3://shop/run",
-        "--backbone-weights",
+        "--encoder-weights",
         "/home/me/weights.pt",
     ]
     args = train_detector.parser().parse_args(line)
     told = earlier_training.portable_command("jobs/train_detector.py", line, args)
-    assert told.endswith("--backbone-weights weights.pt")
+    assert told.endswith("--encoder-weights weights.pt")
     line = [*line[:4], "--fid-weights=/home/me/inception.pth"]
     told = earlier_training.portable_command("jobs/train.py", line, train_flags.parser(None).parse_args(line))
     assert told.endswith("--fid-weights=inception.pth")

@@ -30,10 +30,14 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
         "4",
         "--dry-run",
     ]
-    assert main([*flags, "--image-size", "32", "--backbone", "resnet18"]) == command.EXIT_OK
+    assert (
+        main([*flags, "--image-size", "32", "--backbone", "resnet18", "--encoder-weights", "none"])
+        == command.EXIT_OK
+    )
     shown = json.loads(capsys.readouterr().out)
     assert shown["settings"]["detector"] == {
         "backbone": "resnet18",
+        "freeze_norms": False,
         "labels": ["wrong_angle", "watermark", "non_white_background"],
     }
     pairs = sum(rows["pairs"] + rows["unpaired"] for rows in shown["rows"].values())
@@ -81,8 +85,8 @@ def test_a_training_in_the_output_is_kept_or_continued_as_it_was(data: str, tmp_
     assert main([*flags, "--steps", "1"]) == command.EXIT_OK
     with pytest.raises(ConfigurationError, match="--resume continues it"):
         main([*flags, "--steps", "2"])
-    with pytest.raises(ConfigurationError, match=r"detector\.backbone mobilenet_v3_small"):
-        main([*flags, "--steps", "2", "--resume", "--backbone", "resnet18"])
+    with pytest.raises(ConfigurationError, match=r"detector\.backbone tf_efficientnet_lite0"):
+        main([*flags, "--steps", "2", "--resume", "--backbone", "resnet18", "--encoder-weights", "none"])
     assert main([*flags, "--steps", "2", "--resume"]) == command.EXIT_OK
     assert Checkpoints(str(output / "checkpoints"), 2).steps() == [1, 2]
     card = (output / "bundle" / "model_card.md").read_text()

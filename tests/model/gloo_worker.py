@@ -90,14 +90,13 @@ def labelled(start: int, stop: int) -> DetectionBatch:
     """
     present = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     known = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-    return DetectionBatch(images(SAMPLES)[start:stop], present[start:stop], known[start:stop])
+    return DetectionBatch(images(SAMPLES, 32)[start:stop], present[start:stop], known[start:stop])
 
 
 def detected(batches: Sequence[DetectionBatch]) -> dict[str, Any]:
-    """Losses and gradients of one update of a linear detector."""
+    """Losses and gradients of one update of a detector whose norms are frozen, and so couple no samples."""
     torch.manual_seed(0)
     detector = Detector(DetectorConfig(("a", "b", "c")))
-    detector.backbone = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))  # couples no samples
     losses = DetectorStep(detector, OptimizerConfig(), 0.01, torch.float32)(batches, RATE)
     return {"losses": losses, "gradients": [p.grad for p in detector.parameters()]}
 
@@ -107,7 +106,7 @@ def running_statistics(rank: int) -> dict[str, list[Tensor]]:
     found = {}
     for name, process_group in (("alone", False), ("together", True)):
         torch.manual_seed(0)
-        detector = Detector(DetectorConfig(("a",)))
+        detector = Detector(DetectorConfig(("a",), freeze_norms=False))
         half = DetectionBatch(
             images(SAMPLES, 32)[2 * rank : 2 * rank + 2], torch.ones(2, 1), torch.ones(2, 1)
         )

@@ -17,7 +17,6 @@ from pipelines.detection.loop import DetectorTraining
 from pipelines.detection.outputs import DetectorObserver, model_card
 from pipelines.detection.plan import DetectorPlan, initial_state, inspect
 from pipelines.detection.settings import DetectorSettings
-from pipelines.label_map import LabelMap
 from pipelines.training.feed import load_here
 from pipelines.training.source import open_source
 from pipelines.training.validation_part import DETECTOR_SHARE
@@ -37,9 +36,9 @@ def plan(data: str, output: Path, **changes: Any) -> DetectorPlan:
     index = inspect(source, DETECTOR_SHARE, allow_missing=False)
     settings = DetectorSettings(
         output=str(output),
-        detector=DetectorConfig(LABELS),
         optimizer=OptimizerConfig(1e-3, 0.9),
         **{
+            "detector": DetectorConfig(LABELS),
             "image_size": 32,
             "steps": 4,
             "batch_size": 2,
@@ -109,7 +108,7 @@ def test_a_label_without_meaning_is_warned_of_in_the_card(data: str, tmp_path: P
             label: label_scores(np.zeros(2), np.array([True, False]), Calibration()) for label in LABELS
         }
     }
-    details = {"scores": {**found, "images": {}}, "training": {}}
+    details = {"scores": {**found, "images": {}}, "training": {}, "encoder_weights": None}
     training = DetectorTraining(one.settings, one.source.label_map)
     card = model_card(one, training, calibrations, details)
     assert "watermark: the calibration's scale is at its bound (0.001)" in card
@@ -118,30 +117,25 @@ def test_a_label_without_meaning_is_warned_of_in_the_card(data: str, tmp_path: P
 
 def test_a_training_starts_from_a_bundle_s_weights(data: str, tmp_path: Path) -> None:
     start = write_detector(tmp_path / "start", {"watermark": 2.0, "crease": 1.0})
-    state = initial_state(DetectorConfig(LABELS), 0, str(start), None)
+    state, source = initial_state(DetectorConfig(LABELS), 0, str(start), "none")
+    assert source is None
     one = replace(plan(data, tmp_path / "run"), init=state)
     training = DetectorTraining(one.settings, one.source.label_map, one.init)
     training.method.eval()
     assert training.method(torch.zeros(1, 3, 32, 32))[0, 1].item() == pytest.approx(2.0)
 
 
-def test_weights_that_are_none_or_another_backbone_s_are_refused(tmp_path: Path) -> None:
+def test_a_training_starts_from_the_backbone_s_weights_and_says_so(data: str, tmp_path: Path) -> None:
+    config = DetectorConfig(LABELS, freeze_norms=False)
     weights = tmp_path / "weights.pt"
-    weights.write_bytes(b"no weights")
-    with pytest.raises(ConfigurationError, match=r"^--backbone-weights .*no state dict"):
-        initial_state(DetectorConfig(LABELS), 0, None, str(weights))
-    torch.save(Detector(DetectorConfig(LABELS, "resnet18")).backbone.state_dict(), weights)
-    with pytest.raises(ConfigurationError, match=r"^--backbone-weights .*mobilenet_v3_small"):
-        initial_state(DetectorConfig(LABELS), 0, None, str(weights))
-
-
-def test_weights_of_torchvision_start_the_backbone(tmp_path: Path) -> None:
-    config = DetectorConfig(LABELS)
-    other = DetectorTraining(
-        DetectorSettings(output=str(tmp_path), detector=config, seed=7, device="cpu"), LabelMap.default()
-    ).method.backbone
-    torch.save(other.state_dict(), tmp_path / "weights.pt")
-    state = initial_state(config, 0, None, str(tmp_path / "weights.pt"))
-    assert state is not None
-    name = "features.0.0.weight"
-    np.testing.assert_array_equal(state[f"backbone.{name}"], other.state_dict()[name])
+    torch.save(Detector(DetectorConfig(LABELS, "resnet18")).encoder.backbone.state_dict(), weights)
+    with pytest.raises(ConfigurationError, match=r"^--encoder-weights .*tf_efficientnet_lite0"):
+        initial_state(config, 0, None, str(weights))
+    other = Detector(config).encoder.backbone.state_dict()
+    torch.save(other, weights)
+    state, source = initial_state(config, 0, None, str(weights))
+    assert torch.equal(state["encoder.backbone.conv_stem.weight"], other["conv_stem.weight"])
+    one = replace(plan(data, tmp_path / "run", steps=1, detector=config), init=state, encoder=source)
+    train_in_process(one, lambda: None)
+    assert load_detector(tmp_path / "run" / "bundle").config["encoder_weights"] == source
+    assert "started from weights.pt" in (tmp_path / "run" / "bundle" / "model_card.md").read_text()

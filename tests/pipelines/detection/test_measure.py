@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.detector import Detector, DetectorConfig
+from pipelines.detection.decoding import SampleDecoding
 from pipelines.detection.measure import chosen_rows, kind, measure, measured_samples
 from pipelines.detection.samples import SampleConfig
 from pipelines.label_map import LabelMap
@@ -14,6 +15,7 @@ from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
 LABELS = tuple(LabelMap.default().defects)
+DECODING = SampleDecoding(SampleConfig(LABELS, 32), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def ids(index: Index) -> np.ndarray:
 
 def test_a_detector_is_measured_on_sources_overlaid_sources_and_each_target_once(index: Index) -> None:
     numbers = chosen_rows(index, TEST, LabelMap.default(), 1000)
-    found = list(measured_samples(index, numbers, SampleConfig(LABELS, 32)))
+    found = list(measured_samples(index, numbers, DECODING))
     names = ids(index)[numbers]
     kinds = [kind(sample, LABELS) for sample in found]
     assert kinds.count("clean") == len(set(names))
@@ -55,8 +57,6 @@ def test_few_rows_stand_for_many(index: Index) -> None:
 def test_nothing_to_measure_is_no_error(index: Index) -> None:
     empty = replace(index, types=np.full_like(index.types, -1))
     numbers = chosen_rows(empty, TEST, LabelMap.default(), 8)
-    measured = measure(
-        Detector(DetectorConfig(LABELS)), measured_samples(empty, numbers, SampleConfig(LABELS, 32))
-    )
+    measured = measure(Detector(DetectorConfig(LABELS)), measured_samples(empty, numbers, DECODING))
     scores = measured.scores(LABELS, measured.calibrations(0.8))
     assert scores["labels"]["watermark"]["average_precision"] is None

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,9 @@ import pytest
 
 from model.errors import ConfigurationError
 from model.recipes import method_config
+from pipelines.detection.decoding import SampleDecoding
+from pipelines.detection.fit import content
+from pipelines.detection.samples import SampleConfig
 from pipelines.encode import encode_image, encode_mask
 from pipelines.schemas import SHARD
 from pipelines.splits import split_of
@@ -20,7 +22,7 @@ from pipelines.training.feed import batches, load_here
 from pipelines.training.generator_loop import Training
 from pipelines.training.index import MADE, PAIRED, SOURCE, TEST, Index, build_index
 from pipelines.training.order import SamplingConfig, WorkerEpoch
-from pipelines.training.plan import with_making
+from pipelines.training.plan import find_making
 from pipelines.training.ray_feed import decode_orders, unpack
 from pipelines.training.source import TrainingSource, open_source
 from tests.pipelines.training.builders import run, settings
@@ -79,10 +81,9 @@ def index(data: TrainingSource) -> Index:
 
 @pytest.fixture(scope="module")
 def decoding(data: TrainingSource, index: Index, tmp_path_factory: pytest.TempPathFactory) -> Decoding:
-    found = with_making(settings(tmp_path_factory.mktemp("out"), image_size=SIDE), data, index)
-    assert found.making is not None
-    assert found.making.grounds
-    return found.decoding
+    making = find_making(data, index, seed=0)
+    assert making.grounds
+    return settings(tmp_path_factory.mktemp("out"), image_size=SIDE, making=making).decoding
 
 
 def pixels(decoding: Decoding, order: Order) -> list[np.ndarray]:
@@ -188,17 +189,39 @@ def test_a_training_learns_from_what_it_makes(data: TrainingSource, index: Index
             "geometry": 1.0,
         },
     )
-    made = with_making(settings(tmp_path, image_size=SIDE, method=config, steps=4, batch_size=6), data, index)
+    making = find_making(data, index, seed=0)
+    made = settings(tmp_path, image_size=SIDE, method=config, steps=4, batch_size=6, making=making)
     records = run(Training(made, data.label_map), data)
     assert all(record["matte"] > 0 for record in records)
     assert any(record["geometry"] > 0 for record in records)
 
 
-def test_an_unknown_synthesis_is_named_before_training(
-    data: TrainingSource, index: Index, tmp_path: Path
-) -> None:
-    one = partial(with_making, settings(tmp_path))
+def test_an_unknown_synthesis_is_named_before_training(data: TrainingSource, index: Index) -> None:
     with pytest.raises(ConfigurationError, match="pairs of watermark to be made anew"):
-        one(replace(data, syntheses={"wrong_angle": "wrong_angle"}), index)
+        find_making(replace(data, syntheses={"wrong_angle": "wrong_angle"}), index, 0)
     with pytest.raises(ConfigurationError, match="no synthesis of defect 'scratches'"):
-        one(replace(data, syntheses={**data.syntheses, "watermark": "scratches"}), index)
+        find_making(replace(data, syntheses={**data.syntheses, "watermark": "scratches"}), index, 0)
+
+
+def test_a_detector_learns_what_both_sides_of_a_made_pair_show(data: TrainingSource, index: Index) -> None:
+    """A mark over a photo is no photo on white, and a source that was left clean shows nothing."""
+    config = SampleConfig(tuple(DEFECTS), SIDE)
+    decoding = SampleDecoding(config, seed=0, making=find_making(data, index, seed=0))
+    seen: dict[str, set[tuple[tuple[str, ...], tuple[str, ...]]]] = {name: set() for name in DEFECTS}
+    for row in (row for row in rows() if is_made(row)):
+        for epoch in range(12):
+            source, target = decoding.sides(row, Order("", 0, (0,), epoch))
+            assert source.canvas is not None
+            assert target.canvas is not None
+            if source.shown == target.shown:
+                assert np.array_equal(source.canvas, target.canvas)
+            ground = "non_white_background" in target.shown
+            inside = target.canvas[content(target.canvas)]
+            border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+            white = (border.min(axis=1) > 240).mean()
+            assert white < 0.5 if ground else white > 0.5 or (inside.min(axis=2) < 240).mean() > 0.9
+            seen[str(row["defect"])].add((source.shown, target.shown))
+    ground = ("non_white_background",)
+    assert seen["non_white_background"] == {(ground, ()), ((), ())}
+    assert {(("watermark",), ()), (("watermark", *ground), ground)} <= seen["watermark"]
+    assert seen["wrong_angle"] == {(("wrong_angle",), ()), ((), ())}
