@@ -105,8 +105,9 @@ class MadePair(NamedTuple):
 class Pair(NamedTuple):
     """A pair in the picture's own shape.
 
-    source, target: uint8 (H, W, 3). changed: uint8 (H, W), as in `MadePair`. on_white: the target shows no ground. turn:
-    the frame, and the map (3, 3) in its unit from target to source; None where they do not differ by an affine map.
+    source, target: uint8 (H, W, 3). changed: uint8 (H, W), as in `MadePair`. on_white: the target shows no ground.
+    turn: the frame, and the map (3, 3) in its unit from target to source; None where they do not differ by an affine
+    map.
     """
 
     source: Image
