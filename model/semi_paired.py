@@ -42,8 +42,9 @@ class SemiPairedObjective:
     reconstruction: float = 150.0  # lambda 2
     cycle: float = 10.0  # lambda 3
     identity: float = 10.0  # lambda 4
-    # Weight of the matte's cross-entropy with the pixels that the synthesis has changed; extension, not in the paper.
-    # .5 for a blend head on defects made anew (`train.py` makes them); only there is the truth known.
+    # Weight of what the synthesis knows of a blend: the matte's cross-entropy with the pixels that it has changed, and
+    # the reconstruction by the content where the true matte blends it; extension, not in the paper. .5 for defects made
+    # anew (`train.py` makes them); only there is the truth known.
     matte: float = 0.0
     # Weight of the distance between the geometry head's map and the one that the synthesis has turned by; extension.
     geometry: float = 0.0
@@ -158,7 +159,13 @@ class SemiPaired(Method):
         answer = generator.answer(batch.x, batch.group, batch.type_)
         terms = {}
         if self.objective.matte and answer.matte is not None:
-            terms["matte"] = mean_over_samples(matte_loss(answer.matte, truth.changed), truth.has_changed)
+            values = matte_loss(answer.matte, truth.changed) + self._weighted(
+                # With the true matte, or nothing would be learned of what to paint where the matte is still shut, and
+                # the matte stays shut where what it would let through is wrong: faint marks were never learned.
+                l1(generator.render(batch.x, batch.group, answer._replace(matte=truth.changed)), batch.y),
+                batch,
+            )
+            terms["matte"] = mean_over_samples(values, truth.has_changed)
         if self.objective.geometry and answer.theta is not None:
             terms["geometry"] = mean_over_samples(theta_loss(answer.theta, truth.theta), truth.has_theta)
         return self._back(generator.render(batch.x, batch.group, answer), batch), terms
@@ -168,9 +175,11 @@ class SemiPaired(Method):
         values = l1(fakes.y, batch.y)
         if fakes.x is not None:
             values = values + l1(fakes.x, batch.x)
-        if self.task_weight is not None:
-            values = values * self.task_weight[batch.type_]
-        return mean_over_samples(values, batch.paired)
+        return mean_over_samples(self._weighted(values, batch), batch.paired)
+
+    def _weighted(self, errors: Tensor, batch: Batch) -> Tensor:
+        """Errors of samples (B,), times their task's weight where there is one."""
+        return errors if self.task_weight is None else errors * self.task_weight[batch.type_]
 
     def cycle_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
         """|G_YX(G_XY(x)) - x| + |G_XY(G_YX(y)) - y| over samples with u set."""

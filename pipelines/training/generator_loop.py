@@ -4,7 +4,9 @@ import copy
 import logging
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from model.discriminator import PatchDiscriminator
 from model.layers import ImageGenerator
@@ -101,8 +103,6 @@ class Training(Loop):
         made = draw.source.changed is not None  # turned, cropped and mirrored already
         flip = defect.name in settings.flipped_defects and not made
         group = self.label_map.groups[defect.group]
-        # Where the image is moved, what has changed says where it was, and not what to paint.
-        moved = group in settings.method.generator.geometric_groups
         return Sample(
             augment(x, settings.image_size, draw.chance[0], flip),
             augment(y, settings.image_size, draw.chance[1], flip),
@@ -110,6 +110,15 @@ class Training(Loop):
             defect.id,
             draw.paired,
             not draw.paired or defect.group in settings.cycle_groups,
-            draw.source.changed if draw.paired and not moved else None,
+            self._painted(draw, group) if draw.paired else None,
             draw.source.theta if draw.paired else None,
         )
+
+    def _painted(self, draw: Draw, group: int) -> NDArray[np.uint8] | None:
+        """What is to be painted of a pair that was made anew, uint8 (S, S), or None where that is not known."""
+        changed = draw.source.changed
+        if changed is None or group not in self.settings.method.generator.geometric_groups:
+            return changed
+        # Where the image is moved, the difference says where the product was. A map that is known leaves nothing to
+        # paint; another one does, and what that is depends on the map that the network finds.
+        return None if draw.source.theta is None else np.zeros_like(changed)
