@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from model.recipes import method_config
+from model.recipes import MethodConfig, method_config
 from pipelines.detection.decoding import SampleDecoding
 from pipelines.detection.fit import content
 from pipelines.detection.samples import SampleConfig
@@ -21,7 +21,7 @@ from pipelines.training.decoding import Decoding, Order, is_made
 from pipelines.training.feed import batches, load_here
 from pipelines.training.generator_loop import Training
 from pipelines.training.index import MADE, PAIRED, SOURCE, TEST, Index, build_index
-from pipelines.training.order import SamplingConfig, WorkerEpoch
+from pipelines.training.order import Draw, Row, SamplingConfig, WorkerEpoch
 from pipelines.training.plan import find_making
 from pipelines.training.ray_feed import decode_orders, unpack
 from pipelines.training.source import TrainingSource, open_source
@@ -168,8 +168,8 @@ def test_a_training_that_goes_on_sees_what_it_would_have_seen(index: Index, deco
     assert {turn for batch in whole for _, turn, _ in batch} == {0, 1, 2}
 
 
-def test_a_training_learns_from_what_it_makes(data: TrainingSource, index: Index, tmp_path: Path) -> None:
-    config = method_config(
+def editing() -> MethodConfig:
+    return method_config(
         "proposed",
         n_groups=2,
         n_types=3,
@@ -189,11 +189,34 @@ def test_a_training_learns_from_what_it_makes(data: TrainingSource, index: Index
             "geometry": 1.0,
         },
     )
+
+
+def test_a_training_learns_from_what_it_makes(data: TrainingSource, index: Index, tmp_path: Path) -> None:
     making = find_making(data, index, seed=0)
-    made = settings(tmp_path, image_size=SIDE, method=config, steps=4, batch_size=6, making=making)
+    made = settings(tmp_path, image_size=SIDE, method=editing(), steps=4, batch_size=6, making=making)
     records = run(Training(made, data.label_map), data)
     assert all(record["matte"] > 0 for record in records)
     assert any(record["geometry"] > 0 for record in records)
+
+
+def test_a_known_turn_leaves_nothing_to_paint(
+    data: TrainingSource, index: Index, decoding: Decoding, tmp_path: Path
+) -> None:
+    training = Training(settings(tmp_path, image_size=SIDE, method=editing()), data.label_map)
+    seen = set()
+    for number, row in enumerate(rows()):
+        if not is_made(row):
+            continue
+        drawn = Row(number, data.label_map.defects[str(row["defect"])].id)
+        order = Order(data.shards[number >= 36], number % 36 // 9, (number % 9,))
+        drawn.source, drawn.target, _, drawn.changed, drawn.theta = next(decoding(order))
+        found = training._sample(Draw(drawn, drawn, True, np.zeros((2, 3)))).changed
+        if row["defect"] != "wrong_angle":
+            assert found is drawn.changed
+            continue
+        seen.add(drawn.theta is None)
+        assert found is None if drawn.theta is None else found is not None and not found.any()
+    assert seen == {True, False}
 
 
 def test_an_unknown_synthesis_is_named_before_training(data: TrainingSource, index: Index) -> None:
