@@ -73,6 +73,8 @@ class ImageError(CatalogRepairError):
     """
 
     def __init__(self, code: str, message: str) -> None:
+        # Names of files may be bytes that are no text, and then no column of text takes them.
+        message = message.encode(errors="backslashreplace").decode()
         super().__init__(code, message)
         self.code = code
         self.message = message

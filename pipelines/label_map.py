@@ -21,6 +21,9 @@ UnknownLabels = Literal["passthrough", "fail"]
 #: Defects name folders of the output, groups and defects both travel in file names and metric labels.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
+#: What a catalog's float32 may take from a score: 0.7 is 0.69999999 there, and reaches a rule of 0.7.
+_ROUNDING = 1e-6
+
 
 def is_name(text: str) -> bool:
     """True where a defect or a group may be called `text`: 1 to 64 letters, digits, _ or -, no - in front."""
@@ -52,7 +55,7 @@ class Rule:
     def matches(self, label: str, score: float, product_type: str | None) -> bool:
         """True where the rule applies. A NaN score reaches no threshold."""
         wanted = not self.product_types or product_type in self.product_types
-        return label == self.label and score >= self.min_score and wanted
+        return label == self.label and score >= self.min_score - _ROUNDING and wanted
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Walks of local folders that follow symbolic links to folders, and read each real folder once."""
 
 import os
+from collections.abc import Iterable
+
+from model.errors import ConfigurationError
 
 #: Links that a note names; all are counted.
 _EXAMPLES = 3
@@ -60,6 +63,19 @@ class LinkedFolders:
             f"{self._skipped} links to folders below {self._root} are not followed again, since what they lead to is "
             f"read by another name: {', '.join(self._examples)}{', …' if self._skipped > _EXAMPLES else ''}"
         )
+
+
+def check_links(names: Iterable[str], flag: str) -> None:
+    """Raise ConfigurationError, naming `flag`, for a link that leads nowhere, as to a disk that is not mounted.
+
+    names: of what is no file to be read by its name; a link among them may stand for a whole folder.
+    """
+    for name in names:
+        if os.path.islink(name) and not os.path.exists(name):  # noqa: PTH110, PTH114 (may be a URI)
+            raise ConfigurationError(
+                f"{flag}: {name} is a link, and what it leads to is not there ({os.readlink(name)}); "  # noqa: PTH115
+                "see that it is mounted, or remove the link"
+            )
 
 
 def scan(folder: str) -> tuple[dict[str, bool], list[str]]:

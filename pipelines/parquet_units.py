@@ -6,6 +6,7 @@ claim what they need, and since a unit names its rows, limits are exact and outp
 """
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError, RunError
 from pipelines import storage
+from pipelines.linked_folders import check_links
 from pipelines.path_columns import add_path_columns, path_columns
 
 logger = logging.getLogger(__name__)
@@ -101,12 +103,10 @@ def list_units(
     uris: files, folders, or patterns (`storage.files_matching`). flag: the command-line flag that they come from, for
     messages. check: raises ConfigurationError for a schema that does not serve; gets the file's URI as well. in_path:
     columns that may stand in a file's path (`path_columns`); `check` sees them as text. look: gets each file's URI and
-    footer. Raises ConfigurationError where nothing is found, a file is named twice, or one cannot be read.
+    footer. What links lead to is read once. Raises ConfigurationError where nothing is found, a file is named twice, a
+    link leads nowhere, or a file cannot be read.
     """
-    files = _files(uris, flag)
-    twice = [file for file, count in Counter(files).items() if count > 1]
-    if twice:
-        raise ConfigurationError(f"{flag}: {twice[0]} is there twice; name each file, or its folder, once")
+    files = _once(_files(uris, flag), flag)
     units: list[Unit] = []
     filled: set[str] = set()
     rows = stored = 0
@@ -192,6 +192,7 @@ def _files(uris: Sequence[str], flag: str) -> list[str]:
         for name in names:
             is_parquet = is_file or name.lower().endswith(PARQUET_SUFFIXES)
             (files if is_parquet else others).append(name)
+    check_links(others, flag)
     told = f"names of parquet files end in {' or '.join(PARQUET_SUFFIXES)}"
     if not files:
         there = f"there are {len(others)} others, such as {others[0]}" if others else "it is empty"
@@ -199,6 +200,27 @@ def _files(uris: Sequence[str], flag: str) -> list[str]:
     if others:
         logger.info("%s: %d files are not read, such as %s: %s", flag, len(others), others[0], told)
     return files
+
+
+def _once(files: Sequence[str], flag: str) -> list[str]:
+    """`files`, each real one once: by its own name where that is among them, else by the first.
+
+    Links may lead from one of several places, or matches of a pattern, to another. Raises ConfigurationError where one
+    name is there twice.
+    """
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise ConfigurationError(f"{flag}: {twice[0]} is there twice; name each file, or its folder, once")
+    found: dict[str, str] = {}
+    for file in files:
+        real = file if "://" in file else os.path.realpath(file)
+        found[real] = file if file == real else found.get(real, file)
+    again = set(files).difference(found.values())
+    if again:
+        logger.warning(
+            "%s: %d files are links to others, such as %s: each is read once", flag, len(again), min(again)
+        )
+    return list(found.values())
 
 
 def _names(uri: str, flag: str) -> list[str]:

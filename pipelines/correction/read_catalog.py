@@ -5,6 +5,7 @@ struct{label, score}) or a plain `label`, and optionally `product_type` and `sha
 as before, nobody asks the storage).
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from pipelines.correction.rows import PURPOSE_COLUMNS
 from pipelines.correction.scores import check_scores, suspicious_row_groups
 from pipelines.parquet_units import Listing, StorageReadError, Unit, list_units, read_unit
 from pipelines.path_columns import path_columns
+
+logger = logging.getLogger(__name__)
 
 #: Scores are not rounded to `LABELS`'s float32: 70 of 100 must reach a rule of 0.7 here as in the inspection.
 _SCORED = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
@@ -69,6 +72,11 @@ def list_catalog(
         raise ConfigurationError(
             f"--catalog {' '.join(uris)}: no row has image bytes, and no uri may be read; name the places that may be "
             "read from, such as --allow-uri s3://bucket/uploads/"
+        )
+    if {"label", "score"} <= listing.filled_columns:
+        logger.warning(
+            "--catalog has a column 'score' beside 'label', which is not read: each label counts as certain; scores "
+            "belong into 'labels' (list<struct<label, score>>)"
         )
     return listing
 
@@ -339,7 +347,7 @@ def _is_labels(kind: pa.DataType) -> bool:
 
 
 _AS_TEXT = "cast it to text"
-#: Columns: what is accepted, how messages call that, and the remedy. Text may also stand in a file's path.
+#: Columns: what is accepted, how messages call that, and the remedy.
 _TYPES = {
     "image_id": (
         lambda kind: is_text(kind) and not pa.types.is_null(kind),
@@ -361,10 +369,12 @@ _TYPES = {
     "product_type": (is_text, "string", _AS_TEXT),
     "sha256": (is_text, "string", "write it as text, hexadecimal"),
 }
+#: Columns that are read from a file's path: those of text. Where the path alone has another, its type is refused.
+_IN_PATH = ("image_id", "uri", "label", "product_type", "sha256")
 
 
 def _read(unit: Unit, columns: Sequence[str], step: int | None = None) -> Iterator[tuple[int, pa.Table]]:
-    return read_unit(unit, columns, step, in_path=_TYPES)
+    return read_unit(unit, columns, step, in_path=_IN_PATH)
 
 
 def _strings(table: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:

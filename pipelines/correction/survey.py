@@ -3,6 +3,7 @@
 Memory is bounded by the number of routes and the sample size.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.correction.read_catalog import read_label_rows
-from pipelines.correction.scores import check_scores
+from pipelines.correction.scores import check_scores, scale_note
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Unit
 from pipelines.sampling import Sample, Smallest, sample_hash
+
+logger = logging.getLogger(__name__)
 
 #: Routes beside the defects, whose names have no blanks. CLEAN: the detector finds nothing wrong, or says nothing;
 #: UNKNOWN: there is a label that no rule names, and no defect.
@@ -71,12 +74,17 @@ def route_name(defects: tuple[str, ...], unknown: tuple[str, ...]) -> str:
 
 
 def count_routes(units: Iterable[Unit], label_map: LabelMap, score_scale: float = 1.0) -> dict[str, int]:
-    """Rows of each route. Raises ConfigurationError for a score outside 0..1 (see `check_scores`)."""
+    """Rows of each route. Warns of a scale that is too large, and raises ConfigurationError for a score outside 0..1
+    (see `pipelines.correction.scores`).
+    """
     counts: Counter[str] = Counter()
+    largest = 0.0
     for unit in units:
         rows = list(read_label_rows(unit, scale=score_scale))
-        check_scores((row[:2] for row in rows), unit.uri, unit.first, score_scale)
+        largest = max(largest, check_scores((row[:2] for row in rows), unit.uri, unit.first, score_scale))
         for _, labels, product_type in rows:
             route = label_map.route(labels, product_type)
             counts[route_name(route.defects, route.unknown)] += 1
+    if note := scale_note(largest, score_scale):
+        logger.warning("%s", note)
     return dict(counts)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote
 
+import pyarrow as pa
 import pytest
 
 from pipelines import fetch, s3, storage
@@ -52,6 +53,15 @@ def test_a_file_uri_is_percent_decoded_and_a_path_is_not(tmp_path: Path) -> None
     literal.write_bytes(b"literal")
     assert read_image(str(literal)) == fetch.read_upload(str(literal), allowed) == b"literal"
     assert read_image(photo.as_uri()) == b"photo"
+
+
+def test_a_name_that_is_no_text_has_a_message_that_is(tmp_path: Path) -> None:
+    """A column of text takes no others: a stranger's uri would end the run."""
+    with pytest.raises(ImageError) as caught:
+        fetch.read_upload(f"{tmp_path.as_uri()}/%FF.jpg", AllowedUris((str(tmp_path),)))
+    assert caught.value.code == "missing"
+    assert rf"{tmp_path}/\udcff.jpg" in caught.value.message
+    assert pa.array([caught.value.message, str(caught.value)], pa.string()).null_count == 0
 
 
 def test_a_missing_bucket_is_missing(s3_server: str) -> None:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,14 @@ def test_routing_by_score_product_type_and_order() -> None:
 def test_the_map_says_which_groups_pairs_take_cycle_and_identity(line: str, cyclic: set[str]) -> None:
     assert LabelMap.parse(f"{DESIGN}{line}\n", "map").cyclic({"angle"}) == cyclic
     assert LabelMap.default().cyclic(()) == {"background"}
+
+
+@pytest.mark.parametrize("score", [0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
+def test_a_score_reaches_a_rule_of_its_own_height_also_as_float32(score: float) -> None:
+    """As which catalogs have it."""
+    rule = Rule("stamp", "watermark", score)
+    assert rule.matches("stamp", float(np.float32(score)), None)
+    assert not rule.matches("stamp", score - 1e-4, None)
 
 
 def test_several_rules_of_one_label_all_count() -> None:

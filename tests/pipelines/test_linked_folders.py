@@ -154,3 +154,19 @@ def test_a_note_tells_of_the_links_that_are_not_followed(tmp_path: Path) -> None
     assert [folder.parts for folder in walk_images(str(root), "--photos", notes)] == [("a",)]
     (note,) = notes.all()
     assert note.startswith("--photos: 1 links to folders")
+
+
+def test_a_link_that_leads_nowhere_is_no_folder_that_is_empty(tmp_path: Path) -> None:
+    """Such as to a disk that is not mounted. An editor's lock is a link like that, hidden."""
+    root = make(tmp_path / "root", "1.jpg")
+    (root / ".#1.jpg").symlink_to("somebody@somewhere.1234")
+    assert walked(root) == ["1.jpg"]
+    (root / "shop").symlink_to(tmp_path / "mnt" / "shop")
+    with pytest.raises(ConfigurationError, match=r"--photos: .*root/shop is a link.*mnt/shop.*mounted"):
+        list(walk(str(root), "--photos"))
+
+
+def test_an_image_that_is_a_link_to_nowhere_is_that_images_failure(tmp_path: Path) -> None:
+    root = make(tmp_path / "root", "1.jpg")
+    (root / "2.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert walked(root) == ["1.jpg", "2.jpg"]

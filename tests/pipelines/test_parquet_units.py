@@ -190,6 +190,36 @@ def test_a_pattern_follows_links(tmp_path: Path) -> None:
     assert found(f"{tmp_path}/all/day*/*.parquet") == found(f"{tmp_path}/all/*") == [0, 1]
 
 
+def test_what_several_names_lead_to_is_read_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Matches of a pattern, or places that are named, may be links to each other, or to what is around them."""
+    put(str(tmp_path), "all/day 2/a.parquet", "elsewhere/b.parquet")
+    for name, target in {"all/day 1": "day 2", "all/day 3": ".", "elsewhere/back": "../all"}.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "all" / "last.parquet").symlink_to("day 2/a.parquet")
+    for uris in (
+        ["all"],
+        ["all/*"],
+        ["all/day*"],
+        ["all/day 1", "all/day 2"],
+        ["all/day 1/*", "all/day 2/*"],
+    ):
+        listing = list_units([str(tmp_path / uri) for uri in uris], "--catalog", accept)
+        assert [unit.uri for unit in listing.units] == [str(tmp_path / "all/day 2/a.parquet")]
+    assert found(str(tmp_path / "all"), str(tmp_path / "elsewhere")) == [0, 1]
+    caplog.clear()
+    assert found(f"{tmp_path}/all/*") == [0]
+    assert [
+        m for m in caplog.messages if "links to others" in m and "all/day 1/a.parquet: each is read once" in m
+    ]
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    put(str(tmp_path), "a.parquet")
+    (tmp_path / "shop").symlink_to(tmp_path / "mnt" / "shop")
+    with pytest.raises(ConfigurationError, match=r"--catalog: .*/shop is a link.*mnt/shop.*mounted"):
+        found(str(tmp_path))
+
+
 def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     put(str(tmp_path), "a.parquet", "b.txt", "c.txt")

@@ -10,7 +10,7 @@ from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.dataset.readers.base import Counted, Notes
 from pipelines.fetch import SCHEMES
-from pipelines.linked_folders import LinkedFolders, is_hidden, scan
+from pipelines.linked_folders import LinkedFolders, check_links, is_hidden, scan
 
 #: What counts as an image by its name. Those that are not decoded are listed too: each is an error with a code in the
 #: report, where left out it would go unnoticed.
@@ -46,7 +46,8 @@ def walk(uri: str, flag: str, tell: Callable[[str], None] | None = None) -> Iter
 
     Without hidden files (.name) and hidden or private folders (.name, _name). The order of `parts` is that of tuples.
     Links to local folders are followed, to each folder once (`LinkedFolders`); `tell` gets a note of the others.
-    Raises ConfigurationError that names `flag` where a folder cannot be listed.
+    Raises ConfigurationError that names `flag` where a folder cannot be listed, or a link that is no image by its name
+    leads nowhere.
     """
     fs, path = storage.resolve(uri)
     links = LinkedFolders(path) if isinstance(fs, LocalFileSystem) else None
@@ -60,7 +61,10 @@ def _walk(
 ) -> Iterator[Folder]:
     with storage.as_configuration_error(path, flag, "read"):
         folders, files = _remote(fs, path) if links is None else scan(path)
-    yield Folder(parts, tuple(sorted(name for name in files if not name.startswith("."))))
+    files = [name for name in files if not name.startswith(".")]
+    if links is not None:
+        check_links((f"{path.rstrip('/')}/{name}" for name in files if not is_image(name)), flag)
+    yield Folder(parts, tuple(sorted(files)))
     del files  # not while the folders below are read
     for name in sorted(name for name in folders if not is_hidden(name)):
         below = f"{path.rstrip('/')}/{name}"

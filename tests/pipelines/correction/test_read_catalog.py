@@ -187,6 +187,30 @@ def test_a_column_in_path_and_file_must_say_the_same(tmp_path: Path) -> None:
         list_catalog([str(tmp_path / "labels=watermark")])
 
 
+def test_a_folder_that_is_called_like_a_column_of_no_text_says_nothing(tmp_path: Path) -> None:
+    labels = pa.array([[{"label": "clean", "score": 0.9}]], pa.list_(LABEL))
+    place = tmp_path / "labels=2026" / "image=small" / "a.parquet"
+    write(place, image_id=["a"], image=pa.array([b"1"]), labels=labels)
+    (unit,) = list_catalog([str(tmp_path)]).units
+    (row,) = read_small_rows(unit)
+    assert row.labels == [("clean", 0.9)]
+    assert [table.column("image").to_pylist() for table in read_rows(unit)] == [[b"1"]]
+
+
+def test_scores_that_stand_beside_labels_are_not_left_out_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = {"image_id": ["a", "b"], "uri": ["x", "y"], "score": [0.2, 0.9]}
+    write(tmp_path / "a.parquet", **columns, label=["clean", "watermark"])
+    list_catalog([str(tmp_path)])
+    (told,) = caplog.messages
+    assert "--catalog has a column 'score' beside 'label', which is not read" in told
+    labels = pa.array([[{"label": "clean", "score": 0.9}]] * 2, pa.list_(LABEL))
+    write(tmp_path / "a.parquet", **columns, labels=labels)
+    list_catalog([str(tmp_path)])
+    assert caplog.messages == [told]
+
+
 def test_wrong_types_come_with_a_remedy(tmp_path: Path) -> None:
     cases = {
         "image_id": (pa.array([7]), "cast it to text"),

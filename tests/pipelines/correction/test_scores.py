@@ -110,3 +110,10 @@ def test_a_scale_that_is_too_large_is_told() -> None:
     """It would keep every rule back, without a word."""
     assert "--score-scale 100" in str(scale_note(0.0098, 100))
     assert scale_note(0.5, 100) is scale_note(0.98, 1) is scale_note(0, 100) is scale_note(0.5, 0.5) is None
+
+
+def test_a_dry_run_tells_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    units = list_catalog([write(tmp_path / "a.parquet", [0.2, 0.9])], score_scale=100).units
+    assert count_routes(units, LabelMap.default(), 100) == {"no defect": 2}
+    (told,) = caplog.messages
+    assert "leave the flag out" in told
