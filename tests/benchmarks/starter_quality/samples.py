@@ -1,0 +1,97 @@
+"""Held-back photos and objects: what no training has seen, by the project's own split."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipelines.dataset.mask_quality import mask_quality
+from pipelines.decode import decode_image
+from pipelines.defects.foreground import foreground, soft_edges, with_holes, without_specks
+from pipelines.splits import TEST, hash_number, split_of
+
+CLOTHING, OBJECTS = "clothing", "objects"
+#: Masks below this quality are no truth; preparation's default for pairs.
+MIN_QUALITY = 0.6
+#: Mask levels below are the faint traces that networks leave far from any product.
+FAINT = 10
+
+
+class Sample(NamedTuple):
+    """A product: photo uint8 (H,W,3); mask uint8 (H,W), 255 is product, None where there is none to trust; white:
+    uint8 (H,W,3), the product on white (None without a mask).
+    """
+
+    image_id: str
+    kind: str
+    product_type: str
+    photo: NDArray[np.uint8]
+    mask: NDArray[np.uint8] | None
+    white: NDArray[np.uint8] | None
+
+
+def clothing(path: Path, limit: int | None, split: str = TEST) -> list[Sample]:
+    """Sellers' photos of one side of the split, at most `limit`, in an order by hash."""
+    samples = []
+    for row in _rows(path, split, limit):
+        photo, mask = decode_image(row["image"]), decode_image(row["mask"])[..., 0]
+        trusted = mask_quality(photo, mask) >= MIN_QUALITY
+        mask = np.where(mask < FAINT, 0, mask).astype(np.uint8)
+        samples.append(
+            Sample(
+                row["image_id"],
+                CLOTHING,
+                row["product_type"],
+                photo,
+                mask if trusted else None,
+                on_white(photo, mask) if trusted else None,
+            )
+        )
+    return samples
+
+
+def clean_objects(path: Path, limit: int | None) -> list[Sample]:
+    """Objects photographed on white, with their masks; `photo` is the product's own colours, for other grounds."""
+    samples = []
+    for row in _rows(path, TEST, limit, on_white=True):
+        image, mask = decode_image(row["image"]), decode_image(row["mask"])[..., 0]
+        mask = with_holes(image, without_specks(soft_edges(image, mask)))
+        own = foreground(image, mask, 255)
+        samples.append(Sample(row["image_id"], OBJECTS, row["product_type"], own, mask, on_white(own, mask)))
+    return samples
+
+
+def found_objects(path: Path, limit: int | None) -> list[Sample]:
+    """Objects as they were found on grounds of any kind, without masks."""
+    return [
+        Sample(row["image_id"], OBJECTS, row["product_type"], decode_image(row["image"]), None, None)
+        for row in _rows(path, TEST, limit, on_white=False)
+    ]
+
+
+def on_white(photo: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The perfect composite: photo uint8 (H,W,3) over white through its mask uint8 (H,W)."""
+    share = mask[..., None].astype(np.float32) / 255
+    return np.rint(255 - share * (255 - photo.astype(np.float32))).astype(np.uint8)
+
+
+def _rows(path: Path, split: str, limit: int | None, **wanted: bool) -> Iterator[dict]:
+    """Whole rows of one side of the split, in an order by hash of their ids."""
+    file = pq.ParquetFile(path)
+    keys = file.read(columns=["image_id", *wanted]).to_pylist()
+    chosen = [
+        (hash_number("benchmark", key["image_id"]), key["image_id"])
+        for key in keys
+        if split_of(key["image_id"]) == split and all(key[name] == value for name, value in wanted.items())
+    ]
+    order = {image_id: place for place, (_, image_id) in enumerate(sorted(chosen)[:limit])}
+    rows = [
+        row
+        for batch in file.iter_batches(batch_size=64)
+        for row in batch.to_pylist()
+        if row["image_id"] in order
+    ]
+    return iter(sorted(rows, key=lambda row: order[row["image_id"]]))
