@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from jobs import termination
+from jobs import config_file, termination
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
 from pipelines import lock, submission
 
@@ -38,11 +38,19 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaint is one line that ends with where to look next, and that guesses no flag."""
+    """An ArgumentParser whose complaint is one line that ends with where to look next, that guesses no flag, and that
+    takes flags from a file, too (`config_file`).
+    """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.allow_abbrev = False
+        config_file.add(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words of the command line behind those of --config; as `ArgumentParser` has it."""
+        words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(config_file.expand(self, words), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print `message` and exit with code 2."""

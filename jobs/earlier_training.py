@@ -53,7 +53,7 @@ def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:
 
 def portable_command(job: str, argv: Sequence[str], args: argparse.Namespace) -> str:
     """The command line for the model card, which travels: of this machine's paths only their last part stays."""
-    given = [*args.data, args.output, *_starts(args)]
+    given = [*args.data, args.output, *_starts(args), *([args.config] if args.config else [])]
     names = {uri: PurePath(storage.resolve(uri)[1]).name or uri for uri in given if storage.is_local(uri)}
     words = []
     for word in argv:

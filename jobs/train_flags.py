@@ -151,6 +151,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add(
         "--repeat",
         nargs="*",
+        action="extend",
         default=[],
         metavar="DEFECT=N",
         help="draw a defect's rows N times an epoch: for one that is harder or rarer than the others",
@@ -159,6 +160,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add(
         "--flip",
         nargs="*",
+        action="extend",
         default=[],
         metavar="DEFECT",
         help="mirror these defects' images at random; never one of orientation, and none where text may stand in the "
@@ -332,6 +334,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--geometric-groups",
         nargs="*",
+        action="extend",
         metavar="GROUP",
         help="groups whose defect is where the product stands: never cropped, moved by --geometry, and without cycle "
         "and identity where the data's label map has no cycle_groups (default: angle, where there is one)",
@@ -349,6 +352,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--set",
         nargs="*",
+        action="extend",
         default=[],
         metavar="PART.NAME=VALUE",
         help="any other setting of the recipe, as --dry-run shows them: PART is generator, discriminator or objective",

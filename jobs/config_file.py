@@ -1,0 +1,69 @@
+"""--config: a YAML file of flags, so that a long command line can be kept, reviewed and shared."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.names import suggestion
+
+FLAG = "--config"
+
+
+def add(p: argparse.ArgumentParser) -> None:
+    """Add --config."""
+    p.add_argument(
+        FLAG,
+        metavar="YAML",
+        help="file or URI whose keys are flags without their dashes and whose values are theirs (a list for several, "
+        "true for a switch); flags on the command line win, or add up where they can be repeated",
+    )
+
+
+def expand(p: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """The words of a command line, those of the file that --config names before them.
+
+    Raises ConfigurationError naming the file and the key.
+    """
+    uri = _named(words)
+    if uri is None:
+        return list(words)
+    with storage.as_configuration_error(uri, FLAG, "read"):
+        data = storage.read_bytes(storage.absolute(uri))
+    try:
+        found = yaml.safe_load(data)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{FLAG} {uri}: no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{FLAG} {uri}: give flags and their values, as in 'batch-size: 8'")
+    return [word for key, value in found.items() for word in _words(p, uri, key, value)] + list(words)
+
+
+def _named(words: Sequence[str]) -> str | None:
+    for number, word in enumerate(words):
+        if word == FLAG and number + 1 < len(words):
+            return words[number + 1]
+        if word.startswith(f"{FLAG}="):
+            return word.removeprefix(f"{FLAG}=")
+    return None
+
+
+def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[str]:
+    """One entry as words of a command line."""
+    actions = {flag: action for action in p._actions for flag in action.option_strings}
+    flag = f"--{key}"
+    if flag not in actions or flag in (FLAG, "--help"):
+        meant = suggestion(flag, [name for name in actions if name.startswith("--")])
+        raise ConfigurationError(f"{FLAG} {uri}: there is no flag {flag}; {meant or f'see {p.prog} --help'}")
+    if isinstance(value, bool) and actions[flag].nargs == 0:
+        if value:
+            return [flag]
+        return [f"--no-{key}"] if f"--no-{key}" in actions[flag].option_strings else []
+    if isinstance(value, list) and actions[flag].nargs not in (None, 0):
+        return [flag, *map(str, value)]
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool) and actions[flag].nargs != 0:
+        return [f"{flag}={value}"] if actions[flag].nargs is None else [flag, str(value)]
+    raise ConfigurationError(f"{FLAG} {uri}: --{key} takes no {value!r}; see {p.prog} --help")
