@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size bench-starter chaos fuzz clean
+.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size bench-starter bench-edges chaos fuzz clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -52,6 +52,9 @@ bench-full-size: $(VENV)/installed  ## corrections at 1,000 to 2,000 pixels agai
 
 bench-starter: $(VENV)/installed  ## what the starter publishes of held-back real photos (../shared's), beside what one would try first
 	$(BIN)/python -m tests.benchmarks.starter_quality --output $(OUT)/starter_quality
+
+bench-edges: $(VENV)/installed  ## what is left of the old ground in soft edges, against exact targets, and other ways (on ../shared's objects)
+	$(BIN)/python -m tests.benchmarks.edges
 
 chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, and a ledger of every row (about an hour on two cores)
 	$(BIN)/python -m tests.chaos --rows 2000

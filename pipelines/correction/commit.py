@@ -154,7 +154,9 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
 
 def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
     before = decode_image_apart(row["upload"], settings.limits)
-    edited = apply_edits(before, row["edits"])
+    edited = apply_edits(
+        before, row["edits"], [defect in settings.delivery.snaps for defect in row["defects"]]
+    )
     try:
         delivered = deliver(before, edited, row, settings.delivery, remaining)
     except Rejection as rejection:

@@ -36,7 +36,7 @@ from pipelines.profiles.profile import read_profile
 logger = logging.getLogger(__name__)
 
 #: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
-PIXEL_VERSION = 4
+PIXEL_VERSION = 5
 
 #: Where neither --format and --quality nor a profile say.
 FORMAT, QUALITY = "jpeg", 92

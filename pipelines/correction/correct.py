@@ -5,7 +5,7 @@ resolution.
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,14 +37,16 @@ class Corrector:
         device: str,
         precision: str,
         batch_size: int,
+        grounds: Collection[str] = (),
     ) -> None:
         """Load the generator.
 
         model: URI of the bundle, None for the starter. version: what the bundle must be. conditions: defect
-        to (group id, type id). device, precision: as `model.precision` takes them. Raises BundleError where
-        the bundle is not of that version any more, ConfigurationError for an absent GPU.
+        to (group id, type id). device, precision: as `model.precision` takes them. grounds: defects whose
+        matte is the ground (`DeliverySettings.snaps`). Raises BundleError where the bundle is not of that
+        version any more, ConfigurationError for an absent GPU.
         """
-        self._conditions = dict(conditions)
+        self._conditions, self._grounds = dict(conditions), frozenset(grounds)
         chosen = choose_device(device)
         if chosen.type == "cpu":
             torch.set_num_threads(1)  # actors share the cores between them
@@ -103,7 +105,8 @@ class Corrector:
                 edits[row].append(edit)
                 done = len(edits[row])
                 if done < len(defects[row]):  # the next pass sees the image as this one leaves it
-                    waiting.append(_Task(row, defects[row][done], apply_edits(task.image, [edit]).image))
+                    left = apply_edits(task.image, [edit], [task.defect in self._grounds]).image
+                    waiting.append(_Task(row, defects[row][done], left))
         return edits, broken
 
     def _forward(self, batch: "list[_Task]") -> list[dict[str, bytes] | None]:

@@ -87,7 +87,9 @@ class DeliverySettings:
 
     @property
     def snaps(self) -> tuple[str, ...]:
-        """Defects after whose correction near-white background becomes white, whatever the profile asks."""
+        """Defects whose correction paints the ground: soft edges are rid of its colour (see `edges`), and near-white
+        background becomes white, whatever the profile asks.
+        """
         return self.gates.white_background if self.gates is not None else ()
 
 

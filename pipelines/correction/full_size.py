@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.edits import Edit, identity_theta
+from pipelines.correction.edges import SoftEdges
 from pipelines.correction.edit_codec import decode_edit
 from pipelines.correction.guided import Guided, Places
 from pipelines.pixels import to_tensor, to_uint8
@@ -34,27 +35,33 @@ class Edited(NamedTuple):
     matte: np.ndarray
 
 
-def apply_edits(image: np.ndarray, edits: Sequence[Mapping[str, Any]]) -> Edited:
+def apply_edits(
+    image: np.ndarray, edits: Sequence[Mapping[str, Any]], grounds: Sequence[bool] | None = None
+) -> Edited:
     """`image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
+
+    grounds: of each edit, whether its matte is the ground behind the product: soft edges are then rid of the old
+    ground's colour (see `edges`). None: of no edit.
 
     Each edit sees what the generator saw: the image as the edit before it left it, in 8 bits. It is moved once,
     bicubically, white from outside; content and matte then follow its edges (see `guided`). What an edit neither paints
     nor moves keeps its bytes. Without edits the matte is 0. The result does not depend on TILE.
     """
     edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
-    for value in edits:
-        edited = apply_edit(edited.image, decode_edit(value))
+    for value, is_ground in zip(edits, grounds or [False] * len(edits), strict=True):
+        edited = apply_edit(edited.image, decode_edit(value), is_ground)
     return edited
 
 
 @torch.inference_mode()
-def apply_edit(image: np.ndarray, edit: Edit) -> Edited:
+def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited:
     """One edit, of one image (B is 1), as `apply_edits` does it."""
     moves = not torch.equal(edit.theta, identity_theta(1))
     size = image.shape[0], image.shape[1]
-    guided = (
-        Guided(_guide(image, edit)[0], edit.content[0], edit.matte[0], size) if edit.matte.any() else None
-    )
+    guided, edges = None, None
+    if edit.matte.any():
+        parts = _guide(image, edit)[0], edit.content[0], edit.matte[0], size
+        guided, edges = Guided(*parts), SoftEdges(*parts) if is_ground else None
     result, painted = np.empty_like(image), np.zeros(size, np.uint8)
     for window in _windows(*size):
         places = Places(size, edit.matte.shape[2:], window)
@@ -64,10 +71,14 @@ def apply_edit(image: np.ndarray, edit: Edit) -> Edited:
             continue
         pixels = _moved(image, edit.theta, window) if moves else to_tensor(image[window][None])
         if guided is not None and paints:
-            content, matte = guided.at(places, pixels[0].clamp(-1, 1))
-            levels = (matte * 255).round_()
-            painted[window] = levels[0].numpy()
-            pixels = pixels + (content - pixels) * (levels / 255)
+            own = pixels[0]
+            content, matte = guided.at(places, own.clamp(-1, 1))
+            matte = (matte * 255).round_()
+            painted[window] = matte[0].numpy()
+            matte /= 255
+            if edges is not None:
+                own, content = edges.unmix(window, own, content, matte)
+            pixels = (own + (content - own) * matte)[None]
         result[window] = to_uint8(pixels)[0]
     return Edited(result, painted)
 

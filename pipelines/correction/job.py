@@ -344,6 +344,7 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         "device": placement.device,
         "precision": run.precision,
         "batch_size": run.batch_size,
+        "grounds": plan.delivery.snaps,
     }
     works = run.inspection.needed(compared.thresholds.get(CLEAN))
     if not works:

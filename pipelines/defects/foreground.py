@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.defects.background import NEARLY_WHITE, PURE_SHARE, PURE_WHITE
+from pipelines.unmixing import average, unmixed
 
 #: Reach of the averages from which colours in soft edges are estimated, as a share of the longer side.
 REACH = 0.02
@@ -18,8 +19,6 @@ RIM = 2
 LEAST_HOLE, LARGEST_HOLE = 0.002, 0.12
 #: Share of the picture below which a piece of a mask is no goods.
 SPECK = 0.0003
-#: Weight of what is no part of a side, for where there is nothing else.
-_LEAST = 1e-3
 
 
 def foreground(
@@ -28,8 +27,7 @@ def foreground(
     """The product's own colour in its soft edges: uint8 (H, W, 3), equal to the image where alpha is 0 or 255.
 
     image: uint8 (H, W, 3). alpha: uint8 (H, W), 255 is product. ground: grey level of a ground that is the same
-    everywhere; None is a ground of any look. After Forte (2021), "Approximate fast foreground colour estimation":
-    averages of either side, then what they leave unexplained is added in the share a.
+    everywhere; None is a ground of any look. How: see `pipelines.unmixing`.
     """
     band = np.flatnonzero((alpha > 0) & (alpha < 255))
     if band.size == 0:
@@ -42,11 +40,13 @@ def foreground(
     reach = 2 * max(2, round(REACH * max(small))) + 1
     rows, columns = np.divmod(band, width)
     near = np.minimum(rows // 2, small[1] - 1) * small[0] + np.minimum(columns // 2, small[0] - 1)
-    product = _average(pixels, share, reach)[near]
-    behind = np.float32(ground) if ground is not None else _average(pixels, 1 - share, reach)[near]
+    product = average(pixels, share, reach).reshape(-1, 3)[near]
+    if ground is None:
+        behind = average(pixels, 1 - share, reach).reshape(-1, 3)[near]
+    else:
+        behind = np.full((1, 3), ground, np.float32)
     a = (alpha.ravel()[band].astype(np.float32) * np.float32(1 / 255))[:, None]
-    mixed = image.reshape(-1, 3)[band].astype(np.float32)
-    own = product + a * (mixed - a * product - (1 - a) * behind)
+    own = unmixed(image.reshape(-1, 3)[band].astype(np.float32), a, product, behind)
     result = image.copy()
     result.reshape(-1, 3)[band] = np.clip(np.rint(own), 0, 255).astype(np.uint8)
     return result
@@ -133,11 +133,3 @@ def over(
 def on_white(product: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`over` a white ground."""
     return over(product, alpha, np.full_like(product, 255))
-
-
-def _average(pixels: NDArray[np.float32], share: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """Mean colour about each pixel (N, 3), of what is all of that side much more than of what is half of it."""
-    weight = share * share
-    weight = weight * weight + np.float32(_LEAST)
-    colours = cv2.boxFilter(pixels * weight[..., None], -1, (reach, reach))
-    return (colours / cv2.boxFilter(weight, -1, (reach, reach))[..., None]).reshape(-1, 3)

@@ -13,6 +13,7 @@ import torch
 from model.precision import choose_device
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
+from pipelines.correction.gates import GateConfig
 from pipelines.encode import encode_image
 from pipelines.evaluation.contestants import FLAG, Contestant
 from pipelines.evaluation.rows import COMPARED, Input, source, square
@@ -151,6 +152,8 @@ class Translator:
         self.edits_of = GeneratorPass(
             contestant.uri, FLAG, contestant.version, device, precision, _PASS[device.type]
         )
+        known = contestant.conditions
+        self._grounds = {known[defect] for defect in GateConfig().white_background if defect in known}
 
     @torch.inference_mode()
     def __call__(
@@ -168,7 +171,9 @@ class Translator:
             part = slice(start, start + self.edits_of.size)
             edits, finite = self.edits_of(images[part], conditions[part])
             answers += [
-                apply_edits(upload, encode_edits(edit)).image if usable else None
-                for upload, edit, usable in zip(uploads[part], edits, finite, strict=True)
+                apply_edits(upload, encode_edits(edit), [ids in self._grounds]).image if usable else None
+                for upload, edit, usable, ids in zip(
+                    uploads[part], edits, finite, conditions[part], strict=True
+                )
             ]
         return answers

@@ -167,6 +167,28 @@ def test_an_image_that_breaks_unforeseen_is_a_failed_row(
     assert row["error_message"] == "MemoryError: 600 MB"
 
 
+def test_edges_are_rid_of_the_ground_that_a_correction_of_the_background_paints_over(
+    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[bool]] = []
+
+    def apply(image: np.ndarray, edits: Any, grounds: list[bool]) -> Any:
+        told.append(grounds)
+        return apply_edits(image, edits, grounds)
+
+    monkeypatch.setattr("pipelines.correction.commit.apply_edits", apply)
+    off = dict.fromkeys(("nearly_constant", "empty_product", "product_lost", "product_holes", "weak_outline"))
+    gates = GateConfig(
+        **off, background_not_white=None, product_changed=None, white_background=("watermark",)
+    )
+    rows = [edited("a", "wrong_angle", "watermark")]
+    commit(rows, commit_settings)
+    delivery = DeliverySettings(format="png", gates=gates)
+    _, (row,) = commit(rows, dataclasses.replace(commit_settings, attempt="001-b", delivery=delivery))
+    assert row["status"] == "corrected"
+    assert told == [[False, False], [False, True]]
+
+
 def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitSettings) -> None:
     rows = [edited(name, "watermark", sampled=True, in_strip=True) for name in "abc"]
     commit(rows, commit_settings)

@@ -11,6 +11,7 @@ from model.edits import Edit, identity_theta
 from model.errors import BundleError, ConfigurationError
 from pipelines.correction.correct import NOT_FINITE, Corrector
 from pipelines.correction.edit_codec import decode_edit
+from pipelines.correction.full_size import apply_edits
 from pipelines.correction.rows import DECODED, EDITED, to_table
 from tests.catalogs import DEFECTS, SIDE, picture, write_bundle
 
@@ -117,6 +118,20 @@ def test_a_later_defect_sees_the_image_as_earlier_ones_left_it(bundle: Path) -> 
     expected = [before, before * (1 - half) + half]
     expected.append(expected[1] * (1 - half))
     assert means == pytest.approx(expected, abs=0.01)
+
+
+def test_between_two_passes_edges_are_rid_of_the_ground_where_it_was_painted_over(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[bool]] = []
+
+    def apply(image: np.ndarray, edits: Any, grounds: list[bool]) -> Any:
+        told.append(grounds)
+        return apply_edits(image, edits, grounds)
+
+    monkeypatch.setattr("pipelines.correction.correct.apply_edits", apply)
+    edited(corrector(bundle, grounds=("watermark",)), [decoded("a", *DEFECTS)])
+    assert told == [[False], [True]]  # wrong_angle, watermark; after the last nothing is applied
 
 
 def spoiled(what: str) -> Callable[..., Edit]:
