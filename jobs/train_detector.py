@@ -78,7 +78,12 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         help="rows per worker and update; each gives two images, its source and its target",
     )
     train_flags.add_rate(p, 1e-3)
-    add("--encoder-rate", type=float, metavar="RATE", help="learning rate of the backbone (default: --rate)")
+    add(
+        "--encoder-rate",
+        type=float,
+        metavar="RATE",
+        help="learning rate of the backbone; 0 leaves it as it is, in a third of the time (default: --rate)",
+    )
     add("--weight-decay", type=float, default=0.05, help="of AdamW")
     add(
         "--precision-target",

@@ -48,6 +48,8 @@ class DetectorStep:
         """decay: weight decay, which keeps a network with few photos from learning them by heart."""
         broadcast_weights(detector)
         self.detector, self._precision = detector, precision
+        if optimizer.encoder_rate == 0:  # a third of the time: nothing is computed that nobody uses
+            detector.encoder.requires_grad_(False)
         betas = (optimizer.beta1, optimizer.beta2)
         groups = parameter_groups(detector.parameters(), detector.encoder.parameters(), optimizer)
         self.optimizer = torch.optim.AdamW(groups, optimizer.rate, betas, weight_decay=decay)

@@ -47,6 +47,21 @@ def test_updates_learn_and_a_restored_step_goes_on_alike() -> None:
         assert float(second([data], 1e-3)["total"]) == pytest.approx(losses[seed])
 
 
+def test_an_encoder_of_rate_0_stays_as_it_was_and_the_rest_learns() -> None:
+    torch.manual_seed(0)
+    step = DetectorStep(
+        Detector(DetectorConfig(("a", "b"))), OptimizerConfig(1e-2, encoder_rate=0.0), 0.01, torch.float32
+    )
+    before = {name: value.clone() for name, value in step.detector.state_dict().items()}
+    step([batch([[1, 1], [1, 1]])], 1e-2)
+    changed = {
+        name for name, value in step.detector.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed
+    assert not [name for name in changed if name.startswith("encoder.")]
+    assert all(parameter.grad is None for parameter in step.detector.encoder.parameters())
+
+
 @pytest.mark.parametrize("sizes", [(2, 2), (1, 3), (1, 1, 1, 1)])
 def test_a_batch_in_parts_equals_the_whole_whatever_each_part_knows(sizes: tuple[int, ...]) -> None:
     edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
