@@ -84,7 +84,10 @@ def start(*shared: str) -> Cluster:
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and plain Exception
             ray.shutdown()  # what had started already
             place = f"RAY_ADDRESS {address}" if address else "this machine"
-            raise RunError(f"Ray did not start on {place}: {error}") from error
+            raise RunError(
+                f"Ray did not start on {place}: {error}; its logs are below {ray_internals.temporary_folder()}; where "
+                "machines are only busy, give the same command again"
+            ) from error
         _ours = True
     found = cluster()
     _warn_of_local(shared, found)

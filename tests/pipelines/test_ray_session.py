@@ -52,6 +52,20 @@ def test_local_folders_are_warned_of_where_there_are_several_machines(
     assert not caplog.messages
 
 
+def test_a_ray_that_does_not_start_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**settings: object) -> None:
+        raise RuntimeError("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    for name in ("check", "_quieten"):
+        monkeypatch.setattr(ray_session, name, lambda: None)
+    monkeypatch.setattr(ray_internals, "leave_sigterm", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(RunError, match=r"this machine: .*timed out.*logs are below /.*same command again"):
+        ray_session.start()
+
+
 @pytest.mark.ray
 def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
     found = ray_session.start()
