@@ -181,6 +181,8 @@ def main() -> None:
     kinds: dict[str, Callable[[int, int], Case]] = {"drawn": drawn}
     if args.objects.exists() and args.photos.exists():
         kinds["objects"] = Objects(args.objects, args.photos)
+    first = drawn(0, SIZES[0])
+    list(ways(first, next(edits(first, generator))[1]))  # what the first calls take longer counts nowhere
     print(
         f"{args.images} images each; mean CIE76 in the band of {BAND} pixels around the edge; ms of one core"
     )
