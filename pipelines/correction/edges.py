@@ -26,7 +26,8 @@ REACH = 7
 #: the midst of a product that the matte is in doubt of: pixels keep their colour there.
 UNSURE, SURE = 0.5, 0.9
 #: Opacity by which a pixel's colour may disagree with the matte: at this difference, belief is down to 1/e. Without it
-#: edges of exact mattes are as good, and mattes that miss the edge get a halo of the product's colour.
+#: edges of exact mattes gain another 0.04 to 0.1 of CIE76, but mattes that miss the edge get a halo of the product's
+#: colour on light grounds. With half of it exact mattes lose as much again.
 DISAGREED = 0.2
 #: Squared distance of the two sides' colours below which a pixel's colour says little of its opacity: 6 levels.
 _ALIKE = 0.002
