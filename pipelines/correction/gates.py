@@ -7,7 +7,7 @@
     product_holes: 0.06
     background_not_white: 0.02
     product_changed: 5.0
-    weak_outline: 0.15
+    weak_outline: 0.1
     defect_remains: {wrong_angle: 0.9, non_white_background: 0.5}
     white_background: [non_white_background]            # defects after whose correction the background must be white
 
@@ -86,7 +86,7 @@ class GateConfig:
     #: Share of the outline of what was kept at which the upload shows no edge, though the correction has erased what
     #: lies beyond: above, a product is cut, as in a close-up, or ground is left. Raise it where products have the
     #: colour of their ground.
-    weak_outline: float | None = 0.15
+    weak_outline: float | None = 0.1
     #: Score (0.5 to 1; 0.5 is the detector's own threshold) by defect from which on it counts as still there; defects
     #: that are absent are not asked about. None: see `usual_scores`. Name others where looking shows that they pay.
     defect_remains: Mapping[str, float] | None = None

@@ -6,10 +6,12 @@
 The first command corrects held-back real photos (../shared/data), all of them called non-white, and writes into FOLDER
 sheets of upload above correction, numbered and sorted by gate, values.csv with what every gate measured, and
 verdicts.csv with a line for each. Look at every picture and write 1 (to publish) or 0 (not) into verdicts.csv; the
-second command then prints what each gate got right. The photos are of four kinds:
+second command then prints what each gate got right; it knows pictures by their ids. The photos are
+of five kinds:
 
     photo        sellers' photos of clothing, as they are
     close-up     the same, cropped so that the goods fill the frame: nothing but the original is right
+    pale on pale pale goods laid on the pale grounds of other photos, since sellers' photos have hardly any
     on white     products on white already, clothing and objects
     found        objects of many types on any ground
 
@@ -49,10 +51,14 @@ from pipelines.correction.gates import (
     WEAK_OUTLINE,
     GateConfig,
 )
+from pipelines.dataset.mask_quality import rgb_to_lab
+from pipelines.defects.foreground import foreground, over
+from pipelines.defects.grounds import ground_of, shaded
 from pipelines.encode import encode_image
 from pipelines.fit import fit_inside
 from pipelines.generator_pass import GeneratorPass
 from pipelines.label_map import LabelMap
+from pipelines.resize import resize_bicubic
 from pipelines.splits import hash_number
 from tests.benchmarks.starter_quality.samples import Sample, clean_objects, clothing, found_objects
 
@@ -60,7 +66,9 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 DEFECT = "non_white_background"
 #: In the order in which they are asked.
 GATES = (NEARLY_CONSTANT, EMPTY_PRODUCT, LOST, HOLES, NOT_WHITE, WEAK_OUTLINE, CHANGED)
-PHOTO, CLOSE_UP, ON_WHITE, FOUND = "photo", "close-up", "on white", "found"
+SUBJECTS = PHOTO, CLOSE_UP, PALE, ON_WHITE, FOUND = "photo", "close-up", "pale on pale", "on white", "found"
+#: Median CIE lightness, 0 to 100, from which on goods and grounds are pale.
+PALE_GOODS, PALE_GROUND = 68.0, 75.0
 #: Subjects of each kind but photos, at most.
 EACH = 20
 #: A close-up's least side, pixels.
@@ -107,6 +115,8 @@ def subjects(photos: Path, objects: Path, half: str) -> Iterator[tuple[str, Samp
     close_ups = [sample._replace(photo=crop) for sample, crop in close if crop is not None]
     for sample in close_ups[:EACH]:
         yield CLOSE_UP, sample
+    for sample in pale_on_pale(samples)[:EACH]:
+        yield PALE, sample
     for sample in [sample for sample in samples if sample.white is not None][-EACH:]:
         yield ON_WHITE, sample._replace(photo=sample.white)
     for sample in [sample for sample in clean_objects(objects, None) if half_of(sample.image_id) == half][
@@ -135,6 +145,26 @@ def close_up(sample: Sample) -> NDArray[np.uint8] | None:
     if 2 * half < SMALLEST:
         return None
     return np.ascontiguousarray(sample.photo[y - half : y + half, x - half : x + half])
+
+
+def pale_on_pale(samples: Sequence[Sample]) -> list[Sample]:
+    """Pale goods on pale grounds of the other photos, with a shadow."""
+    trusted = [(sample, sample.mask) for sample in samples if sample.mask is not None]
+    goods = [pair for pair in trusted if _lightness(pair[0].photo[pair[1] > 127]) >= PALE_GOODS]
+    grounds = [ground for sample, mask in trusted if (ground := ground_of(sample.photo, mask)) is not None]
+    pale = [ground for ground in grounds if _lightness(ground.reshape(-1, 3)) >= PALE_GROUND]
+    made = []
+    for number, (sample, mask) in enumerate(goods):
+        rng = np.random.default_rng(hash_number("pale on pale", sample.image_id))
+        ground = resize_bicubic(pale[number % len(pale)], mask.shape[1], mask.shape[0])
+        laid = over(foreground(sample.photo, mask), mask, shaded(ground, mask, rng))
+        made.append(sample._replace(photo=laid))
+    return made
+
+
+def _lightness(pixels: NDArray[np.uint8]) -> float:
+    """Median CIE lightness of pixels uint8 (N,3)."""
+    return float(np.median(rgb_to_lab(pixels[None])[..., 0])) if len(pixels) else 0.0
 
 
 def judge(
@@ -185,8 +215,8 @@ def write(folder: Path, judged: Sequence[Judged]) -> None:
             )
     with (folder / "verdicts.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["number", "publish"])
-        writer.writerows([number, ""] for number in range(len(order)))
+        writer.writerow(["number", "subject", "image_id", "publish"])
+        writer.writerows([number, one.subject, one.image_id, ""] for number, one in enumerate(order))
 
 
 def _band(part: Sequence[tuple[int, Judged]]) -> Image.Image:
@@ -198,9 +228,9 @@ def _band(part: Sequence[tuple[int, Judged]]) -> Image.Image:
 def print_verdicts(folder: Path, verdicts: Path) -> None:
     """What each gate got right, by the verdicts of somebody who looked."""
     with verdicts.open(newline="") as file:
-        publish = {row["number"]: row["publish"] == "1" for row in csv.DictReader(file) if row["publish"]}
+        publish = {_key(row): row["publish"] == "1" for row in csv.DictReader(file) if row["publish"]}
     with (folder / "values.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["number"] in publish]
+        rows = [row for row in csv.DictReader(file) if _key(row) in publish]
     print(f"{len(rows)} corrections looked at, {sum(publish.values())} of them to publish")
     print("| gate | rejected first | rightly | rejected by it at all | rightly | by it alone | rightly |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -212,7 +242,7 @@ def print_verdicts(folder: Path, verdicts: Path) -> None:
         print("| " + " | ".join([f"`{gate}`", *map(str, cells)]) + " |")
     accepted = [row for row in rows if not row["code"]]
     print(f"accepted: {len(accepted)}, of which should not have been: {_bad(accepted, publish)}")
-    for subject in dict.fromkeys(row["subject"] for row in rows):
+    for subject in SUBJECTS:
         part = [row for row in rows if row["subject"] == subject]
         rejected = [row for row in part if row["code"]]
         passed = [row for row in part if not row["code"]]
@@ -222,8 +252,13 @@ def print_verdicts(folder: Path, verdicts: Path) -> None:
         )
 
 
-def _bad(rows: Iterable[dict[str, str]], publish: dict[str, bool]) -> int:
-    return sum(not publish[row["number"]] for row in rows)
+def _key(row: dict[str, str]) -> tuple[str, str]:
+    """Verdicts outlive other thresholds, which number the sheets anew."""
+    return row["subject"], row["image_id"]
+
+
+def _bad(rows: Iterable[dict[str, str]], publish: dict[tuple[str, str], bool]) -> int:
+    return sum(not publish[_key(row)] for row in rows)
 
 
 def main() -> None:

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.correction.deliver import DeliverySettings, deliver
+from pipelines.correction.full_size import Edited
+from pipelines.correction.gates import GateConfig, Rejection
 from pipelines.decode import decode_image
 from pipelines.training.outputs import psnr
 from tests.benchmarks.starter_quality.baselines import BASELINES
@@ -14,6 +17,7 @@ from tests.benchmarks.starter_quality.cases import (
     ANGLE,
     BACKGROUND,
     CLEAN,
+    LABELS,
     MARK_ON_PHOTO,
     MARK_ON_WHITE,
     Case,
@@ -76,15 +80,29 @@ def measure(
 
 
 def baselines(cases: Iterable[Case]) -> dict[str, list[Scored]]:
-    """Every baseline's cases, by its name; none is ever rejected."""
+    """Every baseline's cases, by its name; backgrounds are whitened, encoded and judged by the gates, like bundles'."""
     found: dict[str, list[Scored]] = defaultdict(list)
     for case in cases:
-        if case.target is None or case.region is None:
-            continue
         for name, method in BASELINES.get(case.task, {}).items():
-            values, worth = measure(case, method(case), case.target, case.region)
-            found[name].append(Scored(case, None, None, values, worth))
+            picture = method(case)
+            if case.task == BACKGROUND:
+                found[name].append(score(case, _delivered(case, picture)))
+            elif case.target is not None and case.region is not None:
+                found[name].append(
+                    Scored(case, None, None, *measure(case, picture, case.target, case.region))
+                )
     return dict(found)
+
+
+def _delivered(case: Case, picture: NDArray[np.uint8]) -> Published:
+    """What the job would publish, had a generator painted `picture`."""
+    row = {"upload": case.upload, "defects": [LABELS[case.task]], "edits": [], "product_type": None}
+    painted = np.where((picture != case.seen).any(axis=2), np.uint8(255), np.uint8(0))
+    try:
+        delivered = deliver(case.seen, Edited(picture, painted), row, DeliverySettings(gates=GateConfig()))
+    except Rejection as rejection:
+        return Published("rejected", rejection.code, rejection.message, None)
+    return Published("corrected", None, None, delivered.encoded)
 
 
 def summaries(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:

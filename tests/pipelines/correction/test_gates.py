@@ -20,7 +20,7 @@ from tests.catalogs import DEFECTS, write_detector
         ("product_holes", 0.06, 0.061),
         ("background_not_white", 0.02, 0.021),
         ("product_changed", 5.0, 5.1),
-        ("weak_outline", 0.15, 0.16),
+        ("weak_outline", 0.1, 0.11),
     ],
 )
 def test_a_gate_says_value_threshold_and_flag(code: str, passes: float, rejected: float) -> None:
