@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,24 +110,17 @@ class Judged(NamedTuple):
 def subjects(photos: Path, objects: Path, half: str) -> Iterator[tuple[str, Sample]]:
     """Kind and product; `photo` of the product is what was uploaded."""
     samples = [sample for sample in clothing(photos, None) if half_of(sample.image_id) == half]
-    for sample in samples:
-        yield PHOTO, sample
+    yield from ((PHOTO, sample) for sample in samples)
     close = ((sample, close_up(sample)) for sample in samples)
     close_ups = [sample._replace(photo=crop) for sample, crop in close if crop is not None]
-    for sample in close_ups[:EACH]:
-        yield CLOSE_UP, sample
-    for sample in pale_on_pale(samples)[:EACH]:
-        yield PALE, sample
-    for sample in [sample for sample in samples if sample.white is not None][-EACH:]:
-        yield ON_WHITE, sample._replace(photo=sample.white)
-    for sample in [sample for sample in clean_objects(objects, None) if half_of(sample.image_id) == half][
-        :EACH
-    ]:
-        yield ON_WHITE, sample._replace(photo=sample.white)
-    for sample in [sample for sample in found_objects(objects, None) if half_of(sample.image_id) == half][
-        :EACH
-    ]:
-        yield FOUND, sample
+    yield from ((CLOSE_UP, sample) for sample in close_ups[:EACH])
+    yield from ((PALE, sample) for sample in pale_on_pale(samples)[:EACH])
+    things = [sample for sample in clean_objects(objects, None) if half_of(sample.image_id) == half]
+    for group in (samples[::-1], things):
+        white = [sample._replace(photo=sample.white) for sample in group if sample.white is not None]
+        yield from ((ON_WHITE, sample) for sample in white[:EACH])
+    found = [sample for sample in found_objects(objects, None) if half_of(sample.image_id) == half]
+    yield from ((FOUND, sample) for sample in found[:EACH])
 
 
 def half_of(image_id: str) -> str:
@@ -273,6 +267,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("judged", "tuned"), default="judged")
     parser.add_argument("--photos", type=Path, default=DATA / "photos.parquet")
     parser.add_argument("--objects", type=Path, default=DATA / "objects.parquet")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only one in N, for a try")
     parser.add_argument("--verdicts", type=Path, help="filled in verdicts: print what the gates got right")
     args = parser.parse_args()
     if args.verdicts:
@@ -288,7 +283,7 @@ def main() -> None:
     shutil.rmtree(args.output, ignore_errors=True)
     args.output.mkdir(parents=True)
     judged, seconds = [], []
-    for subject, sample in subjects(args.photos, args.objects, args.half):
+    for subject, sample in islice(subjects(args.photos, args.objects, args.half), None, None, args.every):
         one, took = judge(generator, conditions, subject, sample)
         judged.append(one)
         seconds.append(took)
