@@ -13,6 +13,10 @@ from model.layers import ImageGenerator
 GEOMETRY_GRID = 8
 
 
+#: Black and white have no inverse hyperbolic tangent: this much of them has, a quarter of a level of 255 away.
+NEARLY = 0.998
+
+
 class Answer(NamedTuple):
     """What the network says of images: content (B, 3, S, S) in [-1, 1], matte (B, 1, S, S) in [0, 1] or None where
     the content is the whole picture, theta (B, 2, 3) float32 or None where nothing moves. Content and matte lie in the
@@ -96,9 +100,14 @@ class EditingGenerator(ImageGenerator):
         return Edit(theta, content, matte)
 
 
-def split_head(out: Tensor, head: str) -> tuple[Tensor, Tensor | None]:
+def split_head(out: Tensor, head: str, start: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Content (B, 3, S, S) in [-1, 1] and, of a `blend` head, matte (B, 1, S, S) in [0, 1], from a last convolution's
     output `out` (B, 3 or 4, S, S).
+
+    start: an image (B, 3, S, S) in [-1, 1] that the content is where `out` is 0; None: grey.
     """
     out = out.float()
-    return torch.tanh(out[:, :3]), torch.sigmoid(out[:, 3:]) if head == "blend" else None
+    content = out[:, :3]
+    if start is not None:
+        content = content + torch.atanh(start.float() * NEARLY)
+    return torch.tanh(content), torch.sigmoid(out[:, 3:]) if head == "blend" else None

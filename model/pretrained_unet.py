@@ -6,6 +6,7 @@ the paper).
 """
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,8 @@ class PretrainedUNet(EditingGenerator):
     """G(x, g, eta) over a pretrained encoder; blend head at full resolution, geometry head behind the group.
 
     Content and matte are decoded in the image's own frame and then moved along with it, so that the encoder's features
-    are used where they were made.
+    are used where they were made. Content is a change of the image, at first none: under a faint mark little is to be
+    changed, and a matte that opens where nothing is wrong does no harm. From grey, marks on goods were not learned.
     """
 
     stores_half = True
@@ -80,6 +82,8 @@ class PretrainedUNet(EditingGenerator):
         )
         self.last = nn.Sequential(*_normed(widths[1], widths[1]))
         self.head = nn.Conv2d(widths[1], 4 if config.head == "blend" else 3, 3, padding=1)
+        nn.init.zeros_(self.head.weight[:3].data)
+        nn.init.zeros_(cast(Tensor, self.head.bias)[:3].data)
         self.geometry = None
         if config.geometry == "affine":
             narrow = config.width * GEOMETRY_WIDTH
@@ -115,7 +119,7 @@ class PretrainedUNet(EditingGenerator):
             features = self.inject_type(features, type_)
         features = self.up2(self.up4(self.refine8(features), skips.get(4)), skips.get(2))
         features = self.last(self.up1(features, image))  # (B, w, S, S)
-        content, matte = split_head(self.head(features), self.config.head)
+        content, matte = split_head(self.head(features), self.config.head, start=image)
         if theta is not None:
             movable = self.movable(group)
             content = torch.where(movable, warp(content, theta, outside=1.0), content)

@@ -41,8 +41,9 @@ def images(count: int = 3, side: int = 64) -> Tensor:
 
 
 def with_statistics(found: PretrainedUNet) -> PretrainedUNet:
-    """Norms whose running statistics are not those of the start, and a geometry that moves."""
+    """Norms whose running statistics are not those of the start, content that is none, and a geometry that moves."""
     with torch.no_grad():
+        found.head.weight.normal_(0, 0.1)
         for layer in found.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
@@ -100,6 +101,13 @@ def test_the_edit_says_what_forward_does() -> None:
     assert (edit.theta[2] - torch.eye(2, 3)).abs().max() > 1e-3
     # A group that is not geometric is not moved, not by a pixel's fraction.
     assert torch.equal(edit.theta[0], torch.eye(2, 3))
+
+
+@torch.no_grad()
+def test_a_fresh_network_would_paint_the_image_itself() -> None:
+    x = images()
+    answer = network(replace(CONFIG, geometry="none", geometric_groups=())).eval().answer(x, GROUPS, TYPES)
+    assert (answer.content - x).abs().max() < 0.5 / 127.5  # half a level of 255
 
 
 @torch.no_grad()
