@@ -43,7 +43,7 @@ def images(count: int = 3, side: int = 64) -> Tensor:
 def with_statistics(found: PretrainedUNet) -> PretrainedUNet:
     """Norms whose running statistics are not those of the start, content that is none, and a geometry that moves."""
     with torch.no_grad():
-        found.head.weight.normal_(0, 0.1)
+        found.head.weight.normal_()
         for layer in found.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
