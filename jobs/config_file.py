@@ -19,7 +19,8 @@ def add(p: argparse.ArgumentParser) -> None:
         FLAG,
         metavar="YAML",
         help="file or URI whose keys are flags without their dashes and whose values are theirs (a list for several, "
-        "true for a switch); flags on the command line win, or add up where they can be repeated",
+        "true for a switch, null for nothing); flags on the command line win, or add up where they can be repeated; a "
+        "switch that is on in the file stays on",
     )
 
 
@@ -43,12 +44,11 @@ def expand(p: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
 
 
 def _named(words: Sequence[str]) -> str | None:
-    for number, word in enumerate(words):
-        if word == FLAG and number + 1 < len(words):
-            return words[number + 1]
-        if word.startswith(f"{FLAG}="):
-            return word.removeprefix(f"{FLAG}=")
-    return None
+    named = [words[number + 1] for number, word in enumerate(words[:-1]) if word == FLAG]
+    named += [word.removeprefix(f"{FLAG}=") for word in words if word.startswith(f"{FLAG}=")]
+    if len(named) > 1:
+        raise ConfigurationError(f"{FLAG} is given {len(named)} times; put the flags into one file")
+    return named[0] if named else None
 
 
 def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[str]:
@@ -58,12 +58,16 @@ def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[s
     if flag not in actions or flag in (FLAG, "--help"):
         meant = suggestion(flag, [name for name in actions if name.startswith("--")])
         raise ConfigurationError(f"{FLAG} {uri}: there is no flag {flag}; {meant or f'see {p.prog} --help'}")
+    if value is None:
+        return []
     if isinstance(value, bool) and actions[flag].nargs == 0:
         if value:
             return [flag]
         return [f"--no-{key}"] if f"--no-{key}" in actions[flag].option_strings else []
     if isinstance(value, list) and actions[flag].nargs not in (None, 0):
         return [flag, *map(str, value)]
+    if isinstance(value, list) and isinstance(actions[flag], argparse._AppendAction):
+        return [f"{flag}={one}" for one in value]
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and actions[flag].nargs != 0:
         return [f"{flag}={value}"] if actions[flag].nargs is None else [flag, str(value)]
     raise ConfigurationError(f"{FLAG} {uri}: --{key} takes no {value!r}; see {p.prog} --help")

@@ -206,7 +206,7 @@ def resolve(config: CorrectionConfig) -> Plan:
     nothing.
     """
     given = None if config.label_map is None else _read_label_map(config.label_map)
-    check_output(config.output, config.catalog)
+    check_output(config.output, config.catalog, _other_inputs(config), config.overwrite)
     bundle = read_bundle(config.model)
     trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
     label_map = given or trained
@@ -230,6 +230,22 @@ def resolve(config: CorrectionConfig) -> Plan:
     elif config.reference is not None:
         storage.check_readable(config.reference, "--reference")
     return Plan(config, bundle, label_map, detector, delivery, listing, reference, weights, missing)
+
+
+def _other_inputs(config: CorrectionConfig) -> dict[str, tuple[str, ...]]:
+    """What a run reads besides its catalog, by flag."""
+    named = {
+        "--model": config.model,
+        "--label-map": config.label_map,
+        "--detector": config.detector,
+        "--gate-detector": config.gate_detector,
+        "--reference": config.reference,
+        "--fid-weights": config.fid_weights,
+    }
+    return {
+        "--allow-uri": config.allow_uri,
+        **{flag: (uri,) for flag, uri in named.items() if uri is not None},
+    }
 
 
 def _resolve_delivery(

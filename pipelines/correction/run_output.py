@@ -1,25 +1,34 @@
 """The output folder of a correction run: what it may be, and what a run owns in it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines import owned_output, storage
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.keys import IMAGES
 from pipelines.correction.run_folder import LEFT, MANIFEST, REPORT, RUN, RUN_FOLDER, SUCCESS, RunFolder
 
 #: What runs write and --overwrite removes; nothing else in the folder is touched.
 OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER)
+#: Of these, what is there after every run, whole or killed: sellers keep folders called `images`, too.
+_MARKS = {SUCCESS, RUN, MANIFEST, RUN_FOLDER}
 _FLAG = "--output"
 
 
-def check_output(output: str, catalogs: tuple[str, ...]) -> None:
-    """Raise ConfigurationError where `output` is a file, or a catalog's part, or a catalog lies where runs write.
+def check_output(
+    output: str,
+    catalogs: tuple[str, ...],
+    others: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    overwrite: bool = False,
+) -> None:
+    """Raise ConfigurationError where `output` is a file, or a catalog's part, where an input lies where runs write, or
+    where `overwrite` would remove what no run has written.
 
-    Writes nothing.
+    others: further inputs by their flag. Writes nothing.
     """
     for catalog in catalogs:
         if f"{output}/".startswith(f"{catalog.rstrip('/')}/") or _is_matched(output, catalog):
@@ -27,17 +36,23 @@ def check_output(output: str, catalogs: tuple[str, ...]) -> None:
                 f"{_FLAG} {output}: lies inside --catalog {catalog}, whose next reading would find the manifest; "
                 "choose a folder outside"
             )
-    for name in OWNED:
-        place = storage.join(output, name) + "/"
-        if any(f"{catalog}/".startswith(place) for catalog in catalogs):
+    for flag, uris in {"--catalog": catalogs, **others}.items():
+        inside = owned_output.first_inside(uris, output, OWNED)
+        if inside is not None:
             raise ConfigurationError(
-                f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {place}, where a --catalog "
-                "lies; choose another folder"
+                f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {', '.join(OWNED)} in there, "
+                f"and {flag} {inside} lies in one of them; choose another folder"
             )
     with storage.as_configuration_error(output, _FLAG, "read"):
         fs, path = storage.resolve(output)
         if fs.isfile(path):
             raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
+        there = owned_output.present(output, OWNED) if overwrite else []
+    if there and not set(there) & _MARKS:
+        raise ConfigurationError(
+            f"--overwrite would remove {', '.join(there)} in {output}, and nothing there says that a run wrote that; "
+            "choose another --output, or, where a run with --overwrite was killed, leave the flag out"
+        )
 
 
 def _is_matched(output: str, pattern: str) -> bool:

@@ -16,6 +16,7 @@ def parser() -> command.Parser:
     p.add_argument("--freeze", action=argparse.BooleanOptionalAction)
     p.add_argument("--set", nargs="*", action="extend", default=[])
     p.add_argument("--title")
+    p.add_argument("--allow-uri", action="append", default=[])
     return p
 
 
@@ -58,12 +59,22 @@ def test_the_command_line_wins_and_lists_add_up(tmp_path: Path) -> None:
         ("steps: {a: 1}", r"--steps takes no \{'a': 1\}"),
         ("crop: 1", "--crop takes no 1"),
         ("steps: [1, 2]", r"--steps takes no \[1, 2\]"),
-        ("rate: null", "--rate takes no None"),
     ],
 )
 def test_what_no_flag_takes_is_refused_by_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         parsed(tmp_path, text, "--data", "a")
+
+
+def test_null_is_nothing_and_what_is_appended_may_be_a_list(tmp_path: Path) -> None:
+    found = parsed(tmp_path, "data: a\nrate: ~\nallow-uri: [s3://a/, s3://b/]", "--allow-uri", "s3://c/")
+    assert found.rate is None
+    assert found.allow_uri == ["s3://a/", "s3://b/", "s3://c/"]
+
+
+def test_two_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--config is given 2 times"):
+        parsed(tmp_path, "data: a", "--config=other.yaml")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_an_output_inside_the_catalog_is_refused(tmp_path: Path, inside: str) ->
 
 def test_a_catalog_that_would_be_overwritten_is_refused(tmp_path: Path) -> None:
     for catalog in ("out/images", "out/images/x.parquet", "out/report", "out/.run/x.parquet"):
-        with pytest.raises(ConfigurationError, match="where a --catalog lies"):
+        with pytest.raises(ConfigurationError, match="--catalog .* lies in one of them"):
             check_output(str(tmp_path / "out"), (str(tmp_path / catalog),))
     check_output(str(tmp_path / "out"), (str(tmp_path / "out" / "catalog"),))
 
@@ -168,3 +168,21 @@ def test_how_many_rows_are_published_is_known_without_the_manifest(tmp_path: Pat
     assert published_rows(str(tmp_path)) == 0
     (tmp_path / "_SUCCESS").write_text(json.dumps({"run": "a", "parts": 1, "rows": 7}))
     assert published_rows(str(tmp_path)) == 7
+
+
+def test_what_sellers_keep_below_the_output_is_not_removed(tmp_path: Path) -> None:
+    """A shop's own folder of photos may be called as that of a run's corrections."""
+    shop = tmp_path / "shop"
+    (shop / "images").mkdir(parents=True)
+    (shop / "images" / "mug.jpg").write_bytes(b"a seller's photo")
+    catalog = (str(shop / "uploads.parquet"),)
+    check_output(str(shop), catalog)
+    with pytest.raises(
+        ConfigurationError, match=r"--overwrite would remove images in .*no run|nothing there says"
+    ):
+        check_output(str(shop), catalog, overwrite=True)
+    with pytest.raises(ConfigurationError, match=r"--allow-uri .*shop/images lies in one of them"):
+        check_output(str(shop), catalog, {"--allow-uri": (str(shop / "images"),)})
+    (shop / ".run").mkdir()
+    (shop / ".run" / "run.json").write_text("{}")
+    check_output(str(shop), catalog, overwrite=True)
