@@ -125,7 +125,7 @@ def test_an_output_inside_the_catalog_is_refused(tmp_path: Path, inside: str) ->
 
 def test_a_catalog_that_would_be_overwritten_is_refused(tmp_path: Path) -> None:
     for catalog in ("out/images", "out/images/x.parquet", "out/report", "out/.run/x.parquet"):
-        with pytest.raises(ConfigurationError, match="--catalog .* lies in one of them"):
+        with pytest.raises(ConfigurationError, match=r"--catalog .* lies in one of them"):
             check_output(str(tmp_path / "out"), (str(tmp_path / catalog),))
     check_output(str(tmp_path / "out"), (str(tmp_path / "out" / "catalog"),))
 
