@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
-from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.known import Known, fetched
 from pipelines.correction.parts import parquet_bytes, write_object
-from pipelines.correction.read_catalog import SmallRow, read_small_rows, where_images_are
+from pipelines.correction.read_catalog import SmallRow, check_ids, read_small_rows, where_images_are
 from pipelines.correction.repeated import Repeated, refused_key
 from pipelines.correction.row_keys import (
     DETECTED_ROUTE,
@@ -198,9 +197,7 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
     units = Unit.from_table(table)
     (whole,) = joined(units, sum(unit.rows for unit in units))
     rows = list(read_small_rows(whole, settings.score_scale))
-    for number, row in enumerate(rows, whole.first):
-        if not row.image_id:
-            raise ConfigurationError(f"--catalog {whole.uri}: row {number} has no image_id; give it one")
+    check_ids((row.image_id for row in rows), whole)
     scored = ((row.image_id, row.labels) for row in rows)
     top_score = check_scores(scored, whole.uri, whole.first, settings.score_scale)
     ids = id_keys(row.image_id or "" for row in rows)

@@ -234,6 +234,13 @@ def count_unlabelled(units: Iterable[Unit]) -> int:
     return sum(sum(unlabelled(table)) for unit in units for _, table in _read(unit, LABEL_COLUMNS))
 
 
+def check_ids(ids: Iterable[str | None], unit: Unit) -> None:
+    """Raise ConfigurationError for a row of a unit, of all its rows' ids, that has none."""
+    for number, image_id in enumerate(ids, unit.first):
+        if not image_id:
+            raise ConfigurationError(f"--catalog {unit.uri}: row {number} has no image_id; give it one")
+
+
 def read_label_rows(
     unit: Unit, detected: str | None = None, scale: float = 1.0
 ) -> Iterator[tuple[str | None, Labels, str | None]]:

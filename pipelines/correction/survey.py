@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.correction.read_catalog import read_label_rows
+from pipelines.correction.read_catalog import check_ids, read_label_rows
 from pipelines.correction.scores import check_scores, scale_note
 from pipelines.label_map import LabelMap
 from pipelines.parquet_units import Unit
@@ -74,13 +74,14 @@ def route_name(defects: tuple[str, ...], unknown: tuple[str, ...]) -> str:
 
 
 def count_routes(units: Iterable[Unit], label_map: LabelMap, score_scale: float = 1.0) -> dict[str, int]:
-    """Rows of each route. Warns of a scale that is too large, and raises ConfigurationError for a score outside 0..1
-    (see `pipelines.correction.scores`).
+    """Rows of each route. Warns of a scale that is too large, and raises ConfigurationError for a row without an id and
+    for a score outside 0..1 (see `pipelines.correction.scores`).
     """
     counts: Counter[str] = Counter()
     largest = 0.0
     for unit in units:
         rows = list(read_label_rows(unit, scale=score_scale))
+        check_ids((row[0] for row in rows), unit)
         largest = max(largest, check_scores((row[:2] for row in rows), unit.uri, unit.first, score_scale))
         for _, labels, product_type in rows:
             route = label_map.route(labels, product_type)

@@ -1,5 +1,10 @@
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.errors import ConfigurationError
 from pipelines.correction.read_catalog import list_catalog
 from pipelines.correction.survey import CLEAN, UNKNOWN, Survey, count_routes
 from pipelines.label_map import LabelMap
@@ -41,3 +46,12 @@ def test_a_sample_is_the_smallest_hashes_of_each_route_in_any_order() -> None:
 
 def test_nothing_has_no_sample() -> None:
     assert Survey(5).sample(5).thresholds == {}
+
+
+def test_a_row_without_an_id_is_seen_before_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"image_id": ["a", None], "label": ["clean", "clean"], "image": [b"x", b"y"]}), file
+    )
+    with pytest.raises(ConfigurationError, match=r"a\.parquet: row 1 has no image_id; give it one"):
+        count_routes(list_catalog([str(file)]).units, LabelMap.default())
