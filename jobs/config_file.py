@@ -70,4 +70,6 @@ def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[s
         return [f"{flag}={one}" for one in value]
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and actions[flag].nargs != 0:
         return [f"{flag}={value}"] if actions[flag].nargs is None else [flag, str(value)]
-    raise ConfigurationError(f"{FLAG} {uri}: --{key} takes no {value!r}; see {p.prog} --help")
+    # YAML takes on, off, yes and no for truth values.
+    remedy = "put a word such as 'off' in quotes" if isinstance(value, bool) else f"see {p.prog} --help"
+    raise ConfigurationError(f"{FLAG} {uri}: {flag} takes no {value!r}; {remedy}")

@@ -58,6 +58,7 @@ def test_the_command_line_wins_and_lists_add_up(tmp_path: Path) -> None:
         ("steps: [", "no YAML"),
         ("steps: {a: 1}", r"--steps takes no \{'a': 1\}"),
         ("crop: 1", "--crop takes no 1"),
+        ("title: off", r"--title takes no False; put a word such as 'off' in quotes"),
         ("steps: [1, 2]", r"--steps takes no \[1, 2\]"),
     ],
 )
