@@ -92,13 +92,13 @@ def _pack_generator(generator: ImageGenerator, image_size: int) -> bytes:
     state = generator.state_dict()
     if not generator.stores_half:
         return pack_tensors(state)
-    halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    halves = half_precision(state)
     rounded = copy.deepcopy(generator).cpu().float()
-    rounded.load_state_dict({name: value.cpu() for name, value in halves.items()})
+    rounded.load_state_dict(halves)
     exact = copy.deepcopy(generator).cpu().float()
     if _largest_difference(exact.eval(), rounded.eval(), image_size) >= HALF_A_LEVEL:
         return pack_tensors(state)
-    return save_tensors({name: value.detach().cpu().contiguous() for name, value in halves.items()})
+    return save_tensors(halves)
 
 
 @torch.no_grad()
@@ -128,6 +128,14 @@ def _load_weights(generator: ImageGenerator, state: Mapping[str, Tensor], folder
             f"{folder} is not a usable model bundle: {WEIGHTS} has other layers than architecture "
             f"{generator.config.architecture!r} has now; train again, or use the release that wrote it ({reason})"
         ) from error
+
+
+def half_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Round a network's state to float16, on the CPU; whole numbers stay as they are."""
+    return {
+        name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in state.items()
+    }
 
 
 def pack_tensors(state: Mapping[str, Tensor]) -> bytes:

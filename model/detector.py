@@ -20,16 +20,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from model.bundle import CONFIG, DETECTOR, pack, unpack, unusable
-from model.config import from_mapping, require
+from model.bundle import CONFIG, DETECTOR, half_precision, pack, unpack, unusable
+from model.config import PRETRAINED_MULTIPLE, from_mapping, require
 from model.encoder import NEEDED, Encoder, fold_norms
 from model.errors import BundleError
 from model.layers import require_sides
 
 WEIGHTS = "detector.safetensors"
 
-#: Backbones halve their input five times.
-SIDE_MULTIPLE = 32
 #: Channels to which each of the encoder's features is reduced before it is pooled.
 WIDTH = 64
 #: Channels, and side of the grid, on which the picture's layout is seen: pooling over the whole picture would lose
@@ -67,7 +65,7 @@ class Calibration:
 
 
 class Detector(nn.Module):
-    """Images (B,3,S,S) float in [-1,1], S a multiple of SIDE_MULTIPLE, to logits (B,L).
+    """Images (B,3,S,S) float in [-1,1], S a multiple of PRETRAINED_MULTIPLE, to logits (B,L).
 
     Every scale of the encoder is asked what is anywhere in the picture (a faint mark shows at 1/8 of its size alone),
     and the coarsest one how it lies.
@@ -86,7 +84,7 @@ class Detector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float32 (B,L). Raises ConfigurationError for other sides."""
-        require_sides(x, SIDE_MULTIPLE)
+        require_sides(x, PRETRAINED_MULTIPLE)
         features = self.encoder(x)
         parts = []
         for level, view in zip(NEEDED, self.views, strict=True):
@@ -99,7 +97,7 @@ class Detector(nn.Module):
     def as_stored(self) -> "Detector":
         """Return a copy whose weights are rounded as a bundle keeps them: what is to be calibrated and measured."""
         rounded = copy.deepcopy(self)
-        rounded.load_state_dict(_halves(self))
+        rounded.load_state_dict(half_precision(self.state_dict()))
         return rounded
 
     def for_inference(self) -> "Detector":
@@ -107,14 +105,6 @@ class Detector(nn.Module):
         folded = copy.deepcopy(self).eval()
         fold_norms(folded)
         return folded
-
-
-def _halves(detector: Detector) -> dict[str, Tensor]:
-    """The state in half precision: backbones are larger than all that is learned beside them, and nobody sees it."""
-    return {
-        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
-        for name, value in detector.state_dict().items()
-    }
 
 
 def probabilities(logits: Tensor, calibrations: list[Calibration]) -> Tensor:
@@ -188,7 +178,7 @@ def save_detector(
         "image_size": image_size,
         "calibration": {name: asdict(one) for name, one in zip(labels, calibrations, strict=True)},
     }
-    return pack(folder, {WEIGHTS: save_tensors(_halves(detector))}, config, card)
+    return pack(folder, {WEIGHTS: save_tensors(half_precision(detector.state_dict()))}, config, card)
 
 
 def load_detector(folder: Path) -> DetectorBundle:

@@ -148,18 +148,6 @@ class _View(NamedTuple):
     frame: Frame
 
 
-def make_pair(
-    defect_synthesis: str,
-    material: Material,
-    grounds: Grounds,
-    size: int,
-    fit: str,
-    rng: np.random.Generator,
-) -> MadePair:
-    """A pair that shows the defect of that name (see `registry`), on squares of `size` pixels; see `draw_pair`."""
-    return draw_pair(defect_synthesis, material, grounds, size, fit, rng).squared(size)
-
-
 def draw_pair(
     defect_synthesis: str,
     material: Material,

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from model.config import require
-from model.detector import SIDE_MULTIPLE, DetectorConfig
+from model.config import PRETRAINED_MULTIPLE, require
+from model.detector import DetectorConfig
 from pipelines.detection.decoding import SampleDecoding
 from pipelines.detection.samples import SampleConfig
 from pipelines.training.decoding import Making
@@ -30,8 +30,8 @@ class DetectorSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.image_size % SIDE_MULTIPLE == 0,
-            f"--image-size {self.image_size}: use a multiple of {SIDE_MULTIPLE}",
+            self.image_size % PRETRAINED_MULTIPLE == 0,
+            f"--image-size {self.image_size}: use a multiple of {PRETRAINED_MULTIPLE}",
         )
         target = self.precision_target
         require(0 <= target <= 1, f"--precision-target {target:g}: a share from 0 to 1, as 0.95")

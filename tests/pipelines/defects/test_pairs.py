@@ -11,7 +11,7 @@ from pipelines.defects import pairs as module
 from pipelines.defects.angle import MAX_DEGREES, MIN_DEGREES
 from pipelines.defects.foreground import on_white, over
 from pipelines.defects.grounds import Grounds
-from pipelines.defects.pairs import MadePair, Material, make_pair
+from pipelines.defects.pairs import MadePair, Material, draw_pair
 
 KINDS = ("non_white_background", "watermark", "wrong_angle", "blur", "border_frame")
 RED, GREEN = (200, 40, 50), (40, 150, 70)
@@ -38,7 +38,7 @@ def material(
 
 
 def made(kind: str, seed: int, given_material: Material, size: int = 64, fit: str = "stretch") -> MadePair:
-    return make_pair(kind, given_material, Grounds(), size, fit, np.random.default_rng(seed))
+    return draw_pair(kind, given_material, Grounds(), size, fit, np.random.default_rng(seed)).squared(size)
 
 
 @st.composite
