@@ -24,7 +24,9 @@ from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.gate_detector import DetectorGate
 from pipelines.correction.gates import OFF, GateConfig, read_gates, usual_scores
 from pipelines.correction.read_catalog import list_catalog
+from pipelines.correction.run_folder import CATALOG_FOLDER, RunFolder
 from pipelines.correction.run_output import check_output
+from pipelines.correction.tabulate import tabulate
 from pipelines.decode import DecodeLimits
 from pipelines.detection.bundles import read_detector
 from pipelines.encode import check_encoding
@@ -51,6 +53,7 @@ class CorrectionConfig:
     catalog: tuple[str, ...]
     output: str
     model: str | None = None  # None: the starter bundle
+    label: str | None = None  # what is wrong with rows of a folder or a CSV that have no label
     label_map: str | None = None  # None: the bundle's own
     score_scale: float = 1.0  # divides the catalog's scores, which are 0..1 then
     detector: str | None = None  # labels the rows that have no labels
@@ -201,9 +204,11 @@ class Plan:
         }
 
 
-def resolve(config: CorrectionConfig) -> Plan:
-    """Check everything that the run will rely on, cheapest first. Raises ConfigurationError; writes
-    nothing.
+def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
+    """Check everything that the run will rely on, cheapest first. Raises ConfigurationError.
+
+    tables: folder for the tables of catalogs that are none yet (see `tabulate`; default: below OUTPUT/.run). Writes
+    nothing else.
     """
     given = None if config.label_map is None else _read_label_map(config.label_map)
     check_output(config.output, config.catalog, _other_inputs(config), config.overwrite)
@@ -215,8 +220,12 @@ def resolve(config: CorrectionConfig) -> Plan:
     if detector is not None:
         _check_rules(detector, label_map)
     delivery = _resolve_delivery(config, label_map, detector)
+    known = tuple(dict.fromkeys(rule.label for rule in label_map.rules))
+    folder = tables or RunFolder(config.output).at(CATALOG_FOLDER)
+    catalog = tabulate(config.catalog, folder, config.label, known, detector is not None)
+    config = replace(config, allow_uri=(*config.allow_uri, *catalog.allowed))
     listing = list_catalog(
-        config.catalog,
+        catalog.uris,
         config.limit,
         labelled=detector is None,
         fetches=bool(config.allow_uri),

@@ -1,6 +1,7 @@
 """Where a run keeps what, below OUTPUT, until it is published.
 
     OUTPUT/.run/run.json             the run's description while it works; its state is `running`
+    OUTPUT/.run/catalog/*.parquet    tables of folders and CSV files, see `tabulate`
     OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
@@ -28,7 +29,7 @@ from pipelines import storage
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
 PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER = "plan", "looked", "refreshed", "followers"
-WRITING_FOLDER = "writing"
+WRITING_FOLDER, CATALOG_FOLDER = "writing", "catalog"
 #: What one attempt makes anew; journals and samples stay for the next one.
 _OF_AN_ATTEMPT = (
     PLAN_FOLDER,
@@ -43,7 +44,7 @@ _JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
 #: What killed attempts leave to the next one, in the order in which it may be removed: what contradicts rows after
 #: them.
 LEFT = (_JOURNAL, _BEGUN, SAMPLES_FOLDER)
-WORKING = (*_OF_AN_ATTEMPT, *LEFT)
+WORKING = (*_OF_AN_ATTEMPT, CATALOG_FOLDER, *LEFT)
 
 
 @dataclass(frozen=True)
