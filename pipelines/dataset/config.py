@@ -65,7 +65,6 @@ class Request:
     config: PreparationConfig
     sources: Sources
     label_map: LabelMap
-    label_map_text: str
     settings: RowSettings
     identity: Mapping[str, Any]
 
@@ -122,12 +121,11 @@ class Request:
 def resolve(given: PreparationConfig) -> Request:
     """Check the flags against the sources and the outputs' places. Raises ConfigurationError; writes nothing."""
     config = _with_absolute_uris(given)
-    given_map = None if config.label_map is None else _read_label_map(config.label_map)
+    given_map = None if config.label_map is None else LabelMap.read(config.label_map)
     _check_apart(config)
     benchmark = (config.benchmark, config.root) if config.benchmark and config.root else None
     sources = open_sources(config.photos, benchmark, config.sources)
-    built_in = sources.label_map or LabelMap.default()
-    label_map, text = given_map or (built_in, built_in.to_yaml())
+    label_map = given_map or sources.label_map or LabelMap.default()
     sources.check_defects(label_map.defects)
     settings = RowSettings(
         groups={name: defect.group for name, defect in label_map.defects.items()},
@@ -137,7 +135,7 @@ def resolve(given: PreparationConfig) -> Request:
         max_side=config.max_side,
         min_quality=config.min_quality,
     )
-    return Request(config, sources, label_map, text, settings, _identity(config, text, settings))
+    return Request(config, sources, label_map, settings, _identity(config, label_map, settings))
 
 
 def _with_absolute_uris(config: PreparationConfig) -> PreparationConfig:
@@ -152,17 +150,17 @@ def _with_absolute_uris(config: PreparationConfig) -> PreparationConfig:
     )
 
 
-def _identity(config: PreparationConfig, label_map: str, settings: RowSettings) -> dict[str, Any]:
+def _identity(config: PreparationConfig, label_map: LabelMap, settings: RowSettings) -> dict[str, Any]:
     """Return the flags that decide what comes out: a run that is continued must have them, too."""
     return {
         "--photos": config.photos,
         "--benchmark": [config.benchmark, config.root] if config.benchmark else None,
-        "--sources": _digest(_read(config.sources, "--sources")) if config.sources else None,
+        "--sources": _digest_of_sources(config.sources) if config.sources else None,
         "--limit": config.limit,
         "--test-catalog": config.test_catalog,
         "--test-limit": config.test_limit,
         "--shard-size": config.shard_size,
-        "--label-map": _digest(label_map.encode()),
+        "--label-map": _digest(label_map.to_yaml().encode()),
         "--synthesis": dict(settings.syntheses),
         "--seed": settings.seed,
         "--draws": settings.draws,
@@ -212,15 +210,9 @@ def _check_apart(config: PreparationConfig) -> None:
         )
 
 
-def _read_label_map(uri: str) -> tuple[LabelMap, str]:
-    """Return the label map and its text, comments included, which the dataset keeps."""
-    text = _read(uri, "--label-map").decode(errors="replace")
-    return LabelMap.parse(text, uri), text
-
-
-def _read(uri: str, flag: str) -> bytes:
-    with storage.as_configuration_error(uri, flag, "read"):
-        return storage.read_bytes(uri)
+def _digest_of_sources(uri: str) -> str:
+    with storage.as_configuration_error(uri, "--sources", "read"):
+        return _digest(storage.read_bytes(uri))
 
 
 def _digest(data: bytes) -> str:

@@ -62,7 +62,7 @@ def run(request: Request, start: Start, lock: Lock) -> None:
         lock.confirm()
         seconds = time.monotonic() - began
         totals = finish(
-            request.places, work, Description(request.label_map_text, request.preview(start), seconds)
+            request.places, work, Description(request.label_map.to_yaml(), request.preview(start), seconds)
         )
     _report(request, totals, seconds)
 
