@@ -31,6 +31,7 @@ Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command li
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from jobs import command
 from pipelines import ray_session, storage
@@ -172,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.EXIT_OK
     ray_session.check()
     with locked(request.places.output, arguments.break_lock) as lock:
-        job.run(request, _check(request), lock)
+        job.run(request, *_check(request), lock)
     return command.EXIT_OK
 
 
@@ -182,11 +183,12 @@ def _config(arguments: argparse.Namespace) -> PreparationConfig:
     )
 
 
-def _check(request: Request) -> Start:
-    """Look at what the outputs hold and show what the run will do."""
+def _check(request: Request) -> tuple[Start, dict[str, Any]]:
+    """Look at what the outputs hold and show what the run will do; return how it begins and what was shown."""
     start = job.check(request)
-    command.show_configuration(request.preview(start))
-    return start
+    configuration = request.preview(start)
+    command.show_configuration(configuration)
+    return start, configuration
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ Nothing that grows with the photos stays on the driver but eight bytes per image
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from model.errors import ConfigurationError, underway
 from pipelines import ray_session, storage
@@ -46,10 +47,11 @@ def check(request: Request) -> Start:
     return start
 
 
-def run(request: Request, start: Start, lock: Lock) -> None:
-    """Prepare everything. lock: of the output.
+def run(request: Request, start: Start, configuration: Mapping[str, Any], lock: Lock) -> None:
+    """Prepare everything.
 
-    Raises ConfigurationError before anything is removed, and where no image could be read; RunError where it broke off.
+    configuration: `request.preview(start)`, which the dataset keeps. lock: of the output. Raises ConfigurationError
+    before anything is removed, and where no image could be read; RunError where it broke off.
     """
     began = time.monotonic()
     if request.config.test_catalog:
@@ -61,9 +63,8 @@ def run(request: Request, start: Start, lock: Lock) -> None:
         run_units(work, actors)
         lock.confirm()
         seconds = time.monotonic() - began
-        totals = finish(
-            request.places, work, Description(request.label_map.to_yaml(), request.preview(start), seconds)
-        )
+        description = Description(request.label_map.to_yaml(), configuration, seconds)
+        totals = finish(request.places, work, description)
     _report(request, totals, seconds)
 
 
