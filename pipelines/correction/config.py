@@ -210,7 +210,7 @@ def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
     tables: folder for the tables of catalogs that are none yet (see `tabulate`; default: below OUTPUT/.run). Writes
     nothing else.
     """
-    given = None if config.label_map is None else _read_label_map(config.label_map)
+    given = None if config.label_map is None else LabelMap.read(config.label_map)
     check_output(config.output, config.catalog, _other_inputs(config), config.overwrite)
     bundle = read_bundle(config.model)
     trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
@@ -309,15 +309,6 @@ def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:
             f"--detector: {told}, which is to fail images (unknown_labels); add rules (defect: null ignores)"
         )
     logger.warning("%s: these are not corrected", told)
-
-
-def _read_label_map(uri: str) -> LabelMap:
-    storage.check_readable(uri, "--label-map")
-    try:
-        data = storage.read_bytes(uri)
-    except storage.STORAGE_ERRORS as error:
-        raise ConfigurationError(f"--label-map {uri}: cannot be read: {error}") from error
-    return LabelMap.parse(data, uri)
 
 
 def _find_weights(config: CorrectionConfig) -> tuple[Path | None, str | None]:

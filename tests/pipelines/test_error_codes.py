@@ -8,7 +8,7 @@ from pipelines.correction.commit import UNEXPECTED
 from pipelines.correction.correct import NOT_FINITE
 from pipelines.correction.repeated import DUPLICATE_ID
 from pipelines.correction.same_bytes import UNKNOWN_LABEL
-from pipelines.dataset.failures import NAMELESS
+from pipelines.dataset.listing import NAMELESS
 from pipelines.error_codes import FAILED, REJECTED
 from pipelines.storage_errors import error_code
 
