@@ -82,10 +82,9 @@ class Repeated:
         number = self.plans.index(plan)
         known = KeySet(self.ids["id_key"])
         there = np.flatnonzero(known.has(ids))
-        for row, place in zip(there.tolist(), np.searchsorted(known.keys, ids[there]).tolist(), strict=True):
-            one = self.ids[place]
-            key = bytes(one["row_key"]).ljust(len(NO_KEY), b"\0")  # NumPy strips zeros
-            is_first = (int(one["plan"]), int(one["row"])) == (number, row)
+        for row, one in zip(there.tolist(), self.ids[np.searchsorted(known.keys, ids[there])], strict=True):
+            key = one["row_key"].ljust(len(NO_KEY), b"\0")  # NumPy strips zeros
+            is_first = bool(one["plan"] == number and one["row"] == row)
             yield (
                 row,
                 RepeatedRow(None if key == NO_KEY else key, int(one["rows"]), bool(one["is_one"]), is_first),
