@@ -11,6 +11,7 @@ import ray
 import ray.data
 
 from pipelines import storage
+from pipelines.correction.decode_rows import UNKNOWN_LABEL
 from pipelines.correction.known import Known, fetched, read_part
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.row_keys import (
@@ -24,7 +25,6 @@ from pipelines.correction.row_keys import (
 from pipelines.correction.rows import SUMMARY
 from pipelines.correction.run_folder import MANIFEST as MANIFEST_FOLDER
 from pipelines.correction.run_folder import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
-from pipelines.correction.same_bytes import UNKNOWN_LABEL
 from pipelines.correction.staying import Staying, find_staying, keep
 from pipelines.correction.survey import route_name
 from pipelines.correction.totals import summarise

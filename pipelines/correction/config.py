@@ -146,11 +146,6 @@ class Plan:
         """Of all that decides a manifest row besides the catalog's."""
         return " ".join((self.bundle.version, self.config_hash(precision), self.config.output))
 
-    @property
-    def judges_by_type(self) -> bool:
-        """Whether one image may be published as one product's and rejected as another's."""
-        return self.delivery.detector is not None and any(rule.product_types for rule in self.label_map.rules)
-
     def commit_settings(self, precision: str, attempt: str) -> CommitSettings:
         """For the committing tasks of an attempt; `precision` is the one computed in."""
         config = self.config
@@ -162,7 +157,6 @@ class Plan:
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
             delivery=self.delivery,
             limits=config.limits,
-            by_type=self.judges_by_type,
         )
 
     def config_hash(self, precision: str) -> str:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
-from itertools import chain
 from typing import Any
 
 import ray
@@ -36,10 +35,9 @@ from pipelines.correction.known import Facts, find_known
 from pipelines.correction.measure import measure
 from pipelines.correction.pending import InspectSettings
 from pipelines.correction.publish import Publication, finish_publishing, publish
-from pipelines.correction.read_pending import LookSettings, ReadSettings, read_works, survey_detected
-from pipelines.correction.repeated import Repeated
+from pipelines.correction.read_pending import ReadSettings, read_works, survey_detected
+from pipelines.correction.repeated import DUPLICATE_ID
 from pipelines.correction.run_folder import (
-    LOOKED_FOLDER,
     MANIFEST,
     PLAN_FOLDER,
     REPORT,
@@ -57,7 +55,6 @@ from pipelines.correction.run_record import (
     describe,
     write_run_report,
 )
-from pipelines.correction.same_bytes import copy_followers, start_claims
 from pipelines.correction.scores import scale_note
 from pipelines.correction.survey import CLEAN
 from pipelines.lock import Lock
@@ -94,7 +91,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         layers = Layers() if config.overwrite else run.folder.layers()
         known, facts = find_known(layers, config.retry_failed)
         with run.stage("inspect"):
-            repeated = inspect(run, known, sum(facts.rows[0]))
+            inspect(run, known, sum(facts.rows[0]))
         if config.overwrite:
             remove_run(config.output)
         else:
@@ -103,7 +100,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         run.seconds["correct"] = 0.0
         with underway(), ray_session.our_errors():
             if run.inspection.pending or any(layers.rows[1:]):
-                _work(run, known, facts, repeated, layers, lock)
+                _work(run, known, facts, layers, lock)
             with run.stage("assemble"):
                 _assemble(run, layers, known, facts)
             measure(run)
@@ -128,10 +125,8 @@ def begin(plan: Plan, placement: Placement, lock: Lock | None = None) -> Run:
     return Run(plan, placement, now, name, interrupted, fid_missing=plan.fid_missing)
 
 
-def inspect(run: Run, known: Any, published: int) -> Repeated:
-    """Find what needs work; returns the ids that occur more than once. known: see `known.find_known`. published:
-    rows of the manifest that is there.
-    """
+def inspect(run: Run, known: Any, published: int) -> None:
+    """Find what needs work. known: see `known.find_known`. published: rows of the manifest that is there."""
     plan = run.plan
     configure(_SMALLEST_BLOCK, _RETRIED)
     settings = InspectSettings(
@@ -153,7 +148,11 @@ def inspect(run: Run, known: Any, published: int) -> Repeated:
         raise
     if note := scale_note(run.inspection.top_score, plan.config.score_scale):
         logger.warning("%s", note)
-    return repeated
+    if repeated.refused:
+        logger.warning(
+            "ids that occur more than once, with other images or labels, and whose rows fail (%s): %d",
+            *(DUPLICATE_ID, repeated.refused),
+        )
 
 
 def forget_other_samples(run: Run) -> None:
@@ -170,7 +169,7 @@ def forget_other_samples(run: Run) -> None:
         storage.remove(run.folder.at(SAMPLES_FOLDER))
 
 
-def _work(run: Run, known: Any, facts: Facts, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
+def _work(run: Run, known: Any, facts: Facts, layers: Layers, lock: Lock | None) -> None:
     """Detect and correct. Where killed attempts had finished all, what they are compared with may still be missing."""
     plan, inspection = run.plan, run.inspection
     logger.info(
@@ -185,10 +184,8 @@ def _work(run: Run, known: Any, facts: Facts, repeated: Repeated, layers: Layers
         with run.stage("detect"):
             run.detected = _detect(run, detected)
             _survey_detected(run, detected)
-    with run.stage("compare"):
-        conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
-        read = replace(_read_settings(run, detected), conflicts=conflicts)
+        read = ReadSettings(plan.label_map, detected, score_scale=plan.config.score_scale)
         _correct(run, known, facts, layers, read, lock)
 
 
@@ -267,26 +264,6 @@ def _survey_detected(run: Run, folder: str) -> None:
             run.inspection.survey.merge(row["sets"])
 
 
-def _read_settings(run: Run, detected: str | None) -> ReadSettings:
-    return ReadSettings(run.plan.label_map, detected, score_scale=run.plan.config.score_scale)
-
-
-def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
-    """Look at ids that occur more than once; a reference to `Conflicts`."""
-    config, read = run.plan.config, _read_settings(run, detected)
-    settings = LookSettings(
-        read, ray.put(repeated.contested), run.folder.at(LOOKED_FOLDER), config.limits, config.allowed_uris
-    )
-    found = inspect_pass.find_conflicts(run.inspection.works, repeated, settings, run.placement)
-    if found.rows:
-        logger.warning(
-            "ids that occur with different images, and whose rows fail: %d; %s",
-            len(found.rows),
-            found.messages[0],
-        )
-    return ray.put(found)
-
-
 def _correct(
     run: Run, known: Any, facts: Facts, layers: Layers, read: ReadSettings, lock: Lock | None
 ) -> None:
@@ -301,8 +278,7 @@ def _correct(
     )
     failed = facts.statuses.get("failed", 0)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
-        done = _summaries(run, known, commit, read)
-        for summary in chain(done, copy_followers(commit, run.placement)):
+        for summary in _summaries(run, known, commit, read):
             run.totals.add(summary)
             run.night.add(summary)
             progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
@@ -334,8 +310,6 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         limits=config.limits,
         allowed=config.allowed_uris,
         known=known,
-        claims=start_claims(),
-        by_type=commit.by_type,
     )
     corrector = {
         "model": config.model,

@@ -6,8 +6,6 @@
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
     OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `staying`
-    OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
-    OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
     OUTPUT/.run/writing/             images on a local disk before they have their names
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  material of FID and of the report's pictures
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
@@ -28,18 +26,9 @@ from pipelines import storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
-PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER = "plan", "looked", "refreshed", "followers"
-WRITING_FOLDER, CATALOG_FOLDER = "writing", "catalog"
+PLAN_FOLDER, REFRESHED_FOLDER, WRITING_FOLDER, CATALOG_FOLDER = "plan", "refreshed", "writing", "catalog"
 #: What one attempt makes anew; journals and samples stay for the next one.
-_OF_AN_ATTEMPT = (
-    PLAN_FOLDER,
-    LOOKED_FOLDER,
-    REFRESHED_FOLDER,
-    FOLLOWERS_FOLDER,
-    WRITING_FOLDER,
-    MANIFEST,
-    REPORT,
-)
+_OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
 _JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
 #: What killed attempts leave to the next one, in the order in which it may be removed: what contradicts rows after
 #: them.

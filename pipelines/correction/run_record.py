@@ -132,7 +132,6 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "rows_in": run.inspection.rows,
         "unchanged": run.inspection.rows - run.inspection.pending if state == RUNNING else run.unchanged,
         "resumed": run.resumed,
-        "copied": night.copied,
         "dropped": run.dropped,
         "detected": run.detected,
         "counts": {status: run.statuses[status] for status in STATUSES},

@@ -1,19 +1,22 @@
 """A second run over an output that an earlier one has left."""
 
+import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jobs import command
 from jobs.correct_catalog import main
 from model.errors import RunError
 from pipelines.correction import job, measure
-from pipelines.correction.repeated import Repeated
 from pipelines.correction.row_keys import id_keys
+from pipelines.schemas import CATALOG
 from tests.catalogs import (
     picture,
     read_parquet,
@@ -210,10 +213,9 @@ def test_ids_that_differ_are_named_and_nothing_is_published(
     shop.write([*rows(6), row("new", "clean")])
     inspect = job.inspect
 
-    def adds_one(run: job.Run, known: Any, published: int) -> Repeated:
-        found = inspect(run, known, published)
+    def adds_one(run: job.Run, known: Any, published: int) -> None:
+        inspect(run, known, published)
         run.inspection.ids.add(id_keys(["new"]))
-        return found
 
     monkeypatch.setattr(job, "inspect", adds_one)
     with pytest.raises(RunError, match="lost or doubled: 8 in the catalog, 7 for the manifest"):
@@ -221,66 +223,100 @@ def test_ids_that_differ_are_named_and_nothing_is_published(
     assert {name: data for name, data in tree(shop.output).items() if not name.startswith(".run")} == before
 
 
-def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(shop: Shop) -> None:
-    image, other = encode(picture(1)), encode(picture(2))
+def test_rows_of_one_id_are_one_row_where_they_name_one_image_and_else_they_fail(
+    shop: Shop, tmp_path: Path
+) -> None:
+    places = []
+    for number in range(3):
+        places.append(str(tmp_path / f"{number}.png"))
+        (tmp_path / f"{number}.png").write_bytes(encode(picture(number), "PNG"))
+    image = encode(picture(9))
     catalog = [
         row("once", "watermark", image=image),
         row("twin", "watermark", image=image),
-        row("twice", "wrong_angle", image=other),
-        row("twice", "wrong_angle", image=other),
-        row("two", "watermark", image=encode(picture(3))),
-        row("two", "watermark", image=encode(picture(4))),
-        row("clean", "clean", image=other),
-        row("unlike", "clean", image=image),
-        row("unlike", "watermark", image=image),
+        row("twice", "wrong_angle", uri=places[0]),
+        row("two", "watermark", uri=places[1]),
+        row("unlike", "clean", uri=places[2]),
+        row("embedded", "watermark", image=image),
+        row("page", "watermark", image=image, uri="https://shop/page"),
+    ]
+    others = [
+        row("page", "watermark", image=encode(picture(10)), uri="https://shop/page"),
+        row("twice", "wrong_angle", uri=places[0]),
+        row("two", "watermark", uri=places[2]),
+        row("unlike", "watermark", uri=places[2]),
+        row("embedded", "watermark", image=image),
     ]
     shop.write(catalog, row_group_size=3)
+    shop.write(others, "others")
     told = shop.correct()
-    assert told["counts"] == {"corrected": 4, "passthrough": 1, "rejected": 0, "failed": 4}
-    assert told["copied"] == 2
-    found = sorted(
-        read_parquet(shop.output / "manifest"), key=lambda one: (one["image_id"], one["product_type"])
-    )
-    assert [(one["image_id"], one["status"], one["product_type"]) for one in found] == [
-        ("clean", "passthrough", "mug"),
-        ("once", "corrected", "mug"),
-        ("twice", "corrected", "mug"),
-        ("twice", "corrected", "mug"),
-        ("twin", "corrected", "mug"),
-        ("two", "failed", "mug"),
-        ("two", "failed", "mug"),
-        ("unlike", "failed", "mug"),
-        ("unlike", "failed", "mug"),
-    ]
+    assert told["counts"] == {"corrected": 4, "passthrough": 0, "rejected": 0, "failed": 8}
+    found = read_parquet(shop.output / "manifest")
+    assert Counter((one["image_id"], one["status"]) for one in found) == {
+        ("once", "corrected"): 1,
+        ("twin", "corrected"): 1,
+        ("twice", "corrected"): 2,
+        ("two", "failed"): 2,
+        ("unlike", "failed"): 2,
+        ("embedded", "failed"): 2,
+        ("page", "failed"): 2,
+    }
     refused = [one for one in found if one["status"] == "failed"]
     assert {one["error_code"] for one in refused} == {"duplicate_id"}
-    assert "a.parquet row 4, " in refused[0]["error_message"]
-    assert "a.parquet row 5;" in refused[0]["error_message"]
+    assert "occurs 2 times, here in" in refused[0]["error_message"]
+    assert any("others.parquet row 2 " in one["error_message"] for one in refused)
     images = tree(shop.output / "images")
     assert set(images) == {"watermark/once.jpg", "watermark/twin.jpg", "wrong_angle/twice.jpg"}
     assert images["watermark/once.jpg"] == images["watermark/twin.jpg"]
 
     again = shop.correct()
-    assert (again["unchanged"], again["dropped"]) == (9, 0)
-    # One of each pair goes: what is left is judged alone. Another comes: all of its id are judged again.
-    shop.write([*catalog[:3], *catalog[4:7], *catalog[8:], row("clean", "clean", image=image)])
-    told = shop.correct()
+    assert (again["unchanged"], again["dropped"]) == (12, 0)
+    # Of some ids one row goes: what is left is judged alone. Of another a row comes: all its rows are judged again.
+    shop.write([*others[2:4], row("once", "clean", uri=places[0])], "others")
+    shop.correct()
     statuses = {one["image_id"]: one["status"] for one in read_parquet(shop.output / "manifest")}
     assert statuses == {
-        "once": "corrected",
+        "once": "failed",
         "twin": "corrected",
         "twice": "corrected",
         "two": "failed",
-        "clean": "failed",
-        "unlike": "corrected",
+        "unlike": "failed",
+        "embedded": "corrected",
+        "page": "corrected",
     }
-    assert shop.correct()["unchanged"] == 8
+    assert shop.correct()["unchanged"] == 10
+
+
+def test_rows_of_one_id_that_name_one_sha256_are_one_row_wherever_they_are(
+    shop: Shop, tmp_path: Path
+) -> None:
+    image, other = encode(picture(1), "PNG"), encode(picture(2), "PNG")
+    (tmp_path / "a.png").write_bytes(image)
+    (tmp_path / "b.png").write_bytes(image)
+    digest = hashlib.sha256(image).hexdigest()
+    schema = CATALOG.append(pa.field("sha256", pa.string()))
+    one = row("a", "watermark", uri=str(tmp_path / "a.png"), sha256=digest)
+    shop.write([one, {**one, "uri": str(tmp_path / "b.png"), "sha256": digest.upper()}], schema=schema)
+    told = shop.correct()
+    assert told["counts"]["corrected"] == 2
+    assert len(tree(shop.output / "images")) == 1
+    assert shop.correct()["unchanged"] == 2
+    # The catalog is wrong: what is corrected is what was read, and every run looks again.
+    (tmp_path / "a.png").write_bytes(other)
+    shop.write([{**one, "image_id": name} for name in ("b", "b")], schema=schema)
+    for _ in range(2):
+        told = shop.correct("--no-fid", "--max-dropped", "1")
+        assert (told["corrected_now"]["corrected"], told["unchanged"]) == (2, 0)
+        assert {one["input_sha256"] for one in shop.manifest().values()} == {
+            hashlib.sha256(other).hexdigest()
+        }
 
 
 def test_what_a_killed_run_had_finished_is_not_done_again(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twice = row("twice", "watermark", image=encode(picture(20)))
+    (tmp_path / "twice.png").write_bytes(encode(picture(20), "PNG"))
+    twice = row("twice", "watermark", uri=str(tmp_path / "twice.png"))
     catalog = rows(8)
     shop.write([*catalog[:4], twice], "a")
     shop.write([*catalog[4:], twice], "b")
@@ -288,8 +324,6 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
         patch.setattr(job, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
-    (copied,) = shop.output.glob(".run/journal/*/copies-*")
-    copied.unlink()  # it is killed before the second of two rows is there
     assert not (shop.output / "manifest").exists()
     assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
     # In the second attempt one image is another; it is killed as well, and then the image is the first one again.
