@@ -8,7 +8,7 @@
     OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
     OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
     OUTPUT/.run/writing/             images on a local disk before they have their names
-    OUTPUT/.run/samples/*/NNN-<run>/*.parquet  material of FID and of the report's pictures
+    OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
@@ -28,21 +28,22 @@ from pipelines import storage
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
 PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER = "plan", "looked", "refreshed", "followers"
-WRITING_FOLDER = "writing"
-#: What one attempt makes anew; journals and samples stay for the next one.
+SAMPLES_FOLDER, WRITING_FOLDER = "samples", "writing"
+#: What one attempt makes anew; only journals stay for the next one.
 _OF_AN_ATTEMPT = (
     PLAN_FOLDER,
     LOOKED_FOLDER,
     REFRESHED_FOLDER,
     FOLLOWERS_FOLDER,
+    SAMPLES_FOLDER,
     WRITING_FOLDER,
     MANIFEST,
     REPORT,
 )
-_JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
+_JOURNAL, _BEGUN = "journal", "begun"
 #: What killed attempts leave to the next one, in the order in which it may be removed: what contradicts rows after
 #: them.
-LEFT = (_JOURNAL, _BEGUN, SAMPLES_FOLDER)
+LEFT = (_JOURNAL, _BEGUN)
 WORKING = (*_OF_AN_ATTEMPT, *LEFT)
 
 

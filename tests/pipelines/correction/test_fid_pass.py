@@ -68,16 +68,6 @@ def test_a_defects_reference_is_its_own_images_and_those_for_all() -> None:
     assert fid_pass._reference(given, sets, "wrong_angle") is None
 
 
-def test_an_image_that_two_attempts_have_sampled_counts_once() -> None:
-    seen: set[tuple[str, str]] = set()
-    names = [["before/watermark", "before/watermark", "after/watermark"], ["a", "b", "a"]]
-    table = pa.table(names, names=["set", "image_id"])
-    assert fid_pass._unseen(table, seen).num_rows == 3
-    again = pa.table([["after/watermark"] * 2, ["b", "b"]], names=["set", "image_id"])
-    assert fid_pass._unseen(again, seen).num_rows == 1
-    assert fid_pass._unseen(table, seen).num_rows == 0
-
-
 def test_the_tables_are_written_beside_the_report(tmp_path: Path) -> None:
     row = {
         "n": 5,
