@@ -20,7 +20,7 @@ from pipelines.correction.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOU
 from pipelines.correction.fid_reference import EVERY_DEFECT, Reference
 from pipelines.decode import ImageError, decode_image
 from pipelines.fid.inception import FEATURE_DIMENSION, describe, load_features
-from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.statistics import FeatureSet, Moments
 from pipelines.fid.summary import fid_csv, fid_row, fid_summary
 from pipelines.fid.weights import read_weights
 from pipelines.placement import Placement, tables
@@ -52,7 +52,7 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
     rows = {}
     for defect in settings.defects:
         reference = _reference(settings.reference, sets, defect)
-        empty = FeatureStatistics(FEATURE_DIMENSION)
+        empty = FeatureSet(FEATURE_DIMENSION)
         before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
         caveats = [settings.notes[defect]] if defect in settings.notes else []
         caveats += ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
@@ -98,14 +98,12 @@ def _decoded(image: bytes) -> np.ndarray | None:
         return None
 
 
-def _collect(
-    settings: FidSettings, placement: Placement
-) -> tuple[dict[str, FeatureStatistics], Counter[str]]:
+def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, FeatureSet], Counter[str]]:
     """Statistics of every set, and how many of its images could not be decoded."""
     parts = storage.list_files(settings.samples, ".parquet")
     rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
     rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
-    sets: dict[str, FeatureStatistics] = {}
+    sets: dict[str, FeatureSet] = {}
     left_out: Counter[str] = Counter()
     if not rows:
         return sets, left_out
@@ -126,26 +124,24 @@ def _collect(
     return sets, left_out
 
 
-def _add(table: pa.Table, sets: dict[str, FeatureStatistics]) -> None:
+def _add(table: pa.Table, sets: dict[str, FeatureSet]) -> None:
     """Add rows of _FEATURES, none of them null, to their sets."""
     names = np.array(table.column("set").to_pylist())
     for name in np.unique(names):
         chosen = table.filter(pa.array(names == name))
         vectors = np.frombuffer(b"".join(chosen.column("features").to_pylist()), np.float32)
-        statistics = sets.setdefault(str(name), FeatureStatistics(FEATURE_DIMENSION))
+        statistics = sets.setdefault(str(name), FeatureSet(FEATURE_DIMENSION))
         statistics.add(vectors.reshape(-1, FEATURE_DIMENSION), chosen.column("image_id").to_pylist())
 
 
-def _reference(
-    reference: Reference, sets: dict[str, FeatureStatistics], defect: str
-) -> FeatureStatistics | Moments | None:
+def _reference(reference: Reference, sets: dict[str, FeatureSet], defect: str) -> FeatureSet | Moments | None:
     """The defect's own reference images together with those that serve every defect."""
     if reference.moments:
         return reference.moments.get(defect)
     found = [sets[name] for name in (REFERENCE + EVERY_DEFECT, REFERENCE + defect) if name in sets]
     if not found:
         return None
-    merged = FeatureStatistics(FEATURE_DIMENSION)
+    merged = FeatureSet(FEATURE_DIMENSION)
     for statistics in found:
         merged.merge(statistics)
     return merged

@@ -8,7 +8,7 @@ import pytest
 from pipelines.correction import fid_pass
 from pipelines.correction.fid_pass import FeatureActor, write_fid
 from pipelines.correction.fid_reference import Reference
-from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.statistics import FeatureSet, Moments
 from tests.catalogs import picture
 from tests.hostile_images import encode
 
@@ -50,8 +50,8 @@ def test_no_images_keep_their_types(actor: FeatureActor) -> None:
     assert actor(empty).schema == fid_pass._FEATURES
 
 
-def statistics(*values: float) -> FeatureStatistics:
-    found = FeatureStatistics(2048)
+def statistics(*values: float) -> FeatureSet:
+    found = FeatureSet(2048)
     found.add(np.array([[value] * 2048 for value in values], np.float32), [f"{value}" for value in values])
     return found
 
