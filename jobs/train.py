@@ -65,17 +65,8 @@ PARTS = ("generator", "discriminator", "objective")
 #: What a training leaves in OUTPUT, and so what --overwrite removes; the checkpoints last, because they are what
 #: tells that OUTPUT holds a training.
 OWNED = (
-    *(
-        "ray_train",
-        "samples",
-        "tensorboard",
-        "history.parquet",
-        "validation.parquet",
-        "bundle",
-        POINTER,
-        FOLDER,
-    ),
-    "checkpoints",
+    *("ray_train", "samples", "tensorboard", "history.parquet", "validation.parquet"),
+    *("bundle", POINTER, FOLDER, "checkpoints"),
 )
 
 

@@ -46,12 +46,11 @@ def would_be_best(output: str, metric: str, score: float) -> bool:
 
 
 def folder_for(output: str, step: int) -> str:
-    """Folder below OUTPUT to write the bundle of `step` to, which best.json does not point to."""
-    folder = storage.join(FOLDER, f"step-{step:06d}")
-    best = read_best(output)
-    if best is not None and best.bundle == folder:  # a training that went back to an earlier checkpoint
-        storage.remove(storage.join(output, POINTER))
-    return folder
+    """Folder below OUTPUT for the bundle of `step`. It is not the one that best.json points to, which a training that
+    went back to an earlier checkpoint may have written for the same step.
+    """
+    folder, best = f"{FOLDER}/step-{step:06d}", read_best(output)
+    return f"{folder}-again" if best is not None and best.bundle == folder else folder
 
 
 def point_to(output: str, best: Best) -> None:

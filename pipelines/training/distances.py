@@ -20,17 +20,17 @@ class Distances:
         self._extract = load_features(find_weights(weights), device)
         self._real: dict[str, FeatureSet] = {}
         for defect in {row["defect"] for row in real}:
-            self._real[defect] = self._statistics([row["target"] for row in real if row["defect"] == defect])
+            self._real[defect] = self._features([row["target"] for row in real if row["defect"] == defect])
 
     def __call__(self, defect: str, outputs: NDArray[np.uint8]) -> dict[str, float]:
         """n_reference, fid, kid and kid_sd of the outputs, uint8 (N, S, S, 3); without figures below two images."""
-        real, made = self._real.get(defect), self._statistics(list(outputs))
+        real, made = self._real.get(defect), self._features(list(outputs))
         if real is None or min(made.n, real.n) < 2:
             return {"n_reference": 0 if real is None else real.n}
         kid = kernel_inception_distance(made.features, real.features)
         return {"n_reference": real.n, "fid": frechet_distance(made, real), "kid": kid.mean, "kid_sd": kid.sd}
 
-    def _statistics(self, images: list[NDArray[np.uint8]]) -> FeatureSet:
+    def _features(self, images: list[NDArray[np.uint8]]) -> FeatureSet:
         found = FeatureSet(FEATURE_DIMENSION)
         found.add(self._extract(images))
         return found

@@ -289,6 +289,7 @@ def test_a_step_that_is_trained_again_takes_the_place_of_its_earlier_bundle(sour
     follow(plan, fake_measure([]), [])
     assert read_best(str(tmp_path)).score == 0.5
     assert best_bundle(tmp_path).config["step"] == 2
+    assert len(list((tmp_path / "best").iterdir())) == 1
 
 
 def test_nothing_of_the_test_split_is_read(
