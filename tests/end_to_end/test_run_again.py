@@ -245,7 +245,7 @@ def test_ids_that_differ_are_counted_and_nothing_is_published(
     monkeypatch.setattr(job, "inspect", adds_one)
     with pytest.raises(
         RunError,
-        match=r"lost or doubled: 8 in the catalog, 7 for the manifest; ids differ in 1 .*\(1 and 0 rows\)",
+        match=r"lost or doubled: 8 in the catalog, 7 for the manifest; ids differ in 1 .*\(2 and 1 rows\)",
     ):
         shop.correct()
     assert {name: data for name, data in tree(shop.output).items() if not name.startswith(".run")} == before
