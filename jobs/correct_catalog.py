@@ -335,7 +335,10 @@ def summary(run: Run) -> str:
         speed = "" if rate is None else f"{rate:.1f} images/s while correcting, "
         lines.append(f"{rows} images: {counts}; {speed}{run.seconds['total']:.0f} s in all")
         if run.resumed:
-            lines.append(f"{run.resumed} of these were finished before an earlier attempt was interrupted")
+            lines.append(
+                f"{run.resumed} of these were finished before an earlier attempt was interrupted; FID and the report's "
+                "pictures are of the others"
+            )
         lines += _remarks(run)
         lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
     else:

@@ -24,7 +24,6 @@ from pipelines.correction.gate_detector import Remaining
 from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import image_uri
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
-from pipelines.correction.row_keys import result_key
 from pipelines.correction.rows import (
     BEGUN,
     CORRECT,
@@ -191,20 +190,14 @@ def _strip(
     pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
     return {
         **{name: row[name] for name in ("image_id", "route", "product_type")},
-        "result": _result(row),
         **pictures,
     }
-
-
-def _result(row: dict[str, Any]) -> bytes:
-    return result_key(row["image_id"], row["input_sha256"], row["defects"])
 
 
 def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
     pixels = {"before": before, "after": after}
     return {
         **{name: row[name] for name in ("image_id", "route")},
-        "result": _result(row),
         **{
             name: None if image is None else encode_image(resize_bicubic(image, FID_SIDE, FID_SIDE), "png")
             for name, image in pixels.items()

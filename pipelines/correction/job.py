@@ -6,7 +6,6 @@ wires them together.
     -> assemble the next manifest -> compare its ids with the catalog's -> publish
 """
 
-import json
 import logging
 import sys
 import time
@@ -38,11 +37,11 @@ from pipelines.correction.publish import Publication, finish_publishing, publish
 from pipelines.correction.read_pending import ReadSettings, read_works, survey_detected
 from pipelines.correction.repeated import DUPLICATE_ID
 from pipelines.correction.run_folder import (
+    CATALOG_FOLDER,
     MANIFEST,
     PLAN_FOLDER,
     REPORT,
     RUN,
-    SAMPLES_FOLDER,
     Layers,
     RunFolder,
 )
@@ -89,17 +88,16 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         run = begin(plan, placement, lock)
         run.seconds["start"] = time.perf_counter() - started
         layers = Layers() if config.overwrite else run.folder.layers()
+        run.attempt = layers.next_attempt(run.name)
         known, facts = find_known(layers, config.retry_failed)
         with run.stage("inspect"):
             inspect(run, known, sum(facts.rows[0]))
         if config.overwrite:
             remove_run(config.output)
-        else:
-            forget_other_samples(run)
         write_run(config.output, describe(run, RUNNING))
         run.seconds["correct"] = 0.0
         with underway(), ray_session.our_errors():
-            if run.inspection.pending or any(layers.rows[1:]):
+            if run.inspection.pending:
                 _work(run, known, facts, layers, lock)
             with run.stage("assemble"):
                 _assemble(run, layers, known, facts)
@@ -109,6 +107,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
             write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
         _publish(run, lock)
+        storage.remove(run.folder.at(CATALOG_FOLDER))  # until now units were read from there
     return run
 
 
@@ -155,22 +154,8 @@ def inspect(run: Run, known: Any, published: int) -> None:
         )
 
 
-def forget_other_samples(run: Run) -> None:
-    """Remove what a killed attempt has left for FID and the report, where its model or settings were others."""
-    place = run.folder.at(RUN)
-    if not storage.exists(place):
-        return
-    earlier = json.loads(storage.read_bytes(place))
-    plan = run.plan
-    if (earlier["configuration"]["model_version"], earlier["config_hash"]) != (
-        plan.bundle.version,
-        plan.config_hash(run.precision),
-    ):
-        storage.remove(run.folder.at(SAMPLES_FOLDER))
-
-
 def _work(run: Run, known: Any, facts: Facts, layers: Layers, lock: Lock | None) -> None:
-    """Detect and correct. Where killed attempts had finished all, what they are compared with may still be missing."""
+    """Detect and correct what needs work."""
     plan, inspection = run.plan, run.inspection
     logger.info(
         "%d of %d rows are to be looked at: new, changed, or in files that are",
@@ -180,7 +165,7 @@ def _work(run: Run, known: Any, facts: Facts, layers: Layers, lock: Lock | None)
     detected = None
     if plan.detector is not None:
         detected = storage.join(run.output, LABELS_FOLDER, run.name)
-    if detected is not None and inspection.pending:
+    if detected is not None:
         with run.stage("detect"):
             run.detected = _detect(run, detected)
             _survey_detected(run, detected)
@@ -196,7 +181,7 @@ def tells_something(run: Run) -> bool:
 
 def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
     """The next manifest, unless it would be the last one; its rows are those of the catalog, or RunError."""
-    folder = run.folder.journal(layers.next_attempt(run.name))
+    folder = run.folder.journal(run.attempt)
     journal = storage.list_files(folder, ".parquet")
     if len(journal) != run.totals.parts:
         raise RunError(
@@ -217,10 +202,9 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
         [*facts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
         known,
         run.folder,
-        storage.list_files(run.folder.at(SAMPLES_FOLDER), ".parquet") if run.interrupted else (),
     )
     written = storage.list_files(run.folder.at(MANIFEST))
-    check_conservation(run.inspection.ids, run.assembled.ids, run.plan.listing.units, written)
+    check_conservation(run.inspection.ids, run.assembled.ids)
     check_parts(run.assembled.parts, written)
     run.statuses = run.assembled.statuses
     for summary in run.assembled.resumed:
@@ -270,9 +254,8 @@ def _correct(
     """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
     succeeds, and RunError where the lock is lost.
     """
-    attempt = layers.next_attempt(run.name)
     commit = replace(
-        run.plan.commit_settings(run.precision, attempt),
+        run.plan.commit_settings(run.precision, run.attempt),
         corrected_at=run.started_at,
         tell_begun=any(layers.rows) or run.interrupted,
     )

@@ -66,11 +66,6 @@ def image_key(work: bytes, sha256: str) -> bytes:
     return key_of("image", work.hex(), sha256)
 
 
-def result_key(image_id: str, sha256: str | None, defects: Sequence[str]) -> bytes:
-    """Of an image's bytes and what became of it: tells whether a picture of it is of the row that a manifest has."""
-    return key_of("result", image_id, sha256, *defects)
-
-
 def id_keys(image_ids: Iterable[str]) -> Keys:
     """(N,): one key for each id."""
     return to_keys([key_of("id", image_id) for image_id in image_ids])

@@ -118,7 +118,6 @@ SAMPLE = pa.schema(
     [
         ("image_id", pa.string()),
         ("route", pa.string()),
-        ("result", KEY),  # see `row_keys.result_key`
         ("before", pa.binary()),
         ("after", pa.binary()),
     ]
@@ -128,7 +127,6 @@ STRIP = pa.schema(
     [
         ("image_id", pa.string()),
         ("route", pa.string()),
-        ("result", KEY),
         ("product_type", pa.string()),
         ("before", pa.binary()),
         ("after", pa.binary()),

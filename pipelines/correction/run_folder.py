@@ -7,7 +7,7 @@
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
     OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `staying`
     OUTPUT/.run/writing/             images on a local disk before they have their names
-    OUTPUT/.run/samples/*/NNN-<run>/*.parquet  material of FID and of the report's pictures
+    OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
@@ -26,14 +26,15 @@ from pipelines import storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
-PLAN_FOLDER, REFRESHED_FOLDER, WRITING_FOLDER, CATALOG_FOLDER = "plan", "refreshed", "writing", "catalog"
-#: What one attempt makes anew; journals and samples stay for the next one.
-_OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
-_JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
+PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
+WRITING_FOLDER, CATALOG_FOLDER = "writing", "catalog"
+#: What one attempt makes anew; only journals stay for the next one.
+_OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
+_JOURNAL, _BEGUN = "journal", "begun"
 #: What killed attempts leave to the next one, in the order in which it may be removed: what contradicts rows after
 #: them.
-LEFT = (_JOURNAL, _BEGUN, SAMPLES_FOLDER)
-WORKING = (*_OF_AN_ATTEMPT, CATALOG_FOLDER, *LEFT)
+LEFT = (_JOURNAL, _BEGUN)
+WORKING = (*_OF_AN_ATTEMPT, *LEFT)
 
 
 @dataclass(frozen=True)

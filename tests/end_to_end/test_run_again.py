@@ -81,6 +81,12 @@ class Shop:
     def manifest(self) -> dict[str, dict[str, Any]]:
         return {one["image_id"]: one for one in read_parquet(self.output / "manifest")}
 
+    def fid(self) -> dict[str, dict[str, Any]]:
+        defects: dict[str, dict[str, Any]] = json.loads((self.output / "report" / "fid.json").read_text())[
+            "defects"
+        ]
+        return defects
+
 
 @pytest.fixture
 def shop(ray_local: None, tmp_path: Path, bundle: Path) -> Shop:
@@ -170,9 +176,7 @@ def test_another_model_corrects_everything_anew(shop: Shop, tmp_path: Path) -> N
     }
 
 
-def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(shop: Shop) -> None:
     catalog = rows(20)
     shop.write(catalog)
     shop.correct("--fid-samples", "10")
@@ -183,28 +187,51 @@ def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(
     shop.correct("--no-fid")
     catalog[0]["image"], catalog[5]["image"] = encode(picture(60)), encode(picture(61))
     shop.write(catalog[:8])
-    with monkeypatch.context() as patch:  # also where it is killed while it measures, and another one goes on
+    told = shop.correct("--fid-samples", "10")
+    assert (told["corrected_now"]["corrected"], told["unchanged"]) == (2, 18)
+    (watermark,) = shop.fid().values()
+    assert (watermark["n"], watermark["n_reference"]) == (2, 4)
+    assert "interrupted" not in watermark["note"]
+
+
+def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.write(
+        [row("early", "watermark", image=encode(picture(1))), *(row(f"clean {n}", "clean") for n in range(3))]
+    )
+    with monkeypatch.context() as patch:
         patch.setattr(measure, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
-    # Its pictures count where they are of rows as they are now, although all rows are read once more.
-    catalog[5]["labels"] = [{"label": "clean", "score": 0.9}]
-    shop.write(catalog[:8])
+    shop.write([row(f"later {n}", "watermark", image=encode(picture(n))) for n in (2, 3)], "b")
     told = shop.correct("--fid-samples", "10")
-    assert (told["corrected_now"]["corrected"], told["resumed"], told["unchanged"]) == (1, 1, 18)
-    assert told["corrected_now"]["passthrough"] == 1
-    assert "1 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
+    assert (told["corrected_now"]["corrected"], told["resumed"], told["unchanged"]) == (3, 4, 0)
+    (watermark,) = shop.fid().values()
+    assert (watermark["n"], watermark["n_reference"]) == (
+        2,
+        3,
+    )  # what finished rows are compared with is read again
+    assert watermark["note"].startswith("of 2 of 3 corrected rows: ")
+    assert "4 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
     page = (shop.output / "report" / "index.html").read_text()
-    assert "1 of 2 images corrected" in page
-    assert "image-0" in page
-    assert "image-5" not in page
-    fid = json.loads((shop.output / "report" / "fid.json").read_text())
-    assert {name: (one["n"], one["n_reference"]) for name, one in fid["defects"].items()} == {
-        "watermark": (1, 5)
-    }
+    assert "3 of 6 images corrected" in page
+    assert "FID, KID and pictures are of the 2 that followed" in page
+    assert "of 2 of 3 corrected rows" in page
+    assert ("later 2" in page, "early" in page) == (True, False)
+
+    shop.write([row("last", "watermark", image=encode(picture(4)))], "c")
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "compute_fid", killed)
+        with pytest.raises(KilledError):
+            shop.correct("--fid-samples", "10")
+    told = shop.correct("--fid-samples", "10")
+    assert (told["resumed"], told["unchanged"]) == (1, 6)
+    assert "attempts that were interrupted finished every new or changed image" in told["fid_missing"]
+    assert not (shop.output / "report" / "fid.json").exists()
 
 
-def test_ids_that_differ_are_named_and_nothing_is_published(
+def test_ids_that_differ_are_counted_and_nothing_is_published(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.write(rows(6))
@@ -218,7 +245,10 @@ def test_ids_that_differ_are_named_and_nothing_is_published(
         run.inspection.ids.add(id_keys(["new"]))
 
     monkeypatch.setattr(job, "inspect", adds_one)
-    with pytest.raises(RunError, match="lost or doubled: 8 in the catalog, 7 for the manifest"):
+    with pytest.raises(
+        RunError,
+        match=r"lost or doubled: 8 in the catalog, 7 for the manifest; ids differ in 1 .*\(2 and 1 rows\)",
+    ):
         shop.correct()
     assert {name: data for name, data in tree(shop.output).items() if not name.startswith(".run")} == before
 
@@ -360,8 +390,6 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
             shop.correct()
     shutil.rmtree(shop.output / ".run" / "journal")
     assert tree(shop.output / "images") != images
-    # Its pictures are not for another run's report: this one could not even be read.
-    (shop.output / ".run" / "samples" / "strips" / "part-x.parquet").write_bytes(b"of the new model")
     shop.bundle = old
     assert shop.correct()["corrected_now"]["corrected"] == len(images)
     assert tree(shop.output / "images") == images
