@@ -24,7 +24,7 @@ from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.gate_detector import DetectorGate
 from pipelines.correction.gates import OFF, GateConfig, read_gates, usual_scores
 from pipelines.correction.read_catalog import list_catalog
-from pipelines.correction.run_folder import CATALOG_FOLDER, RunFolder
+from pipelines.correction.run_folder import CATALOG_FOLDER
 from pipelines.correction.run_output import check_output
 from pipelines.correction.tabulate import tabulate
 from pipelines.decode import DecodeLimits
@@ -201,7 +201,7 @@ class Plan:
 def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
     """Check everything that the run will rely on, cheapest first. Raises ConfigurationError.
 
-    tables: folder for the tables of catalogs that are none yet (see `tabulate`; default: below OUTPUT/.run). Writes
+    tables: folder for the tables of catalogs that are none yet (see `tabulate`; default: OUTPUT/.catalog). Writes
     nothing else.
     """
     given = None if config.label_map is None else LabelMap.read(config.label_map)
@@ -215,7 +215,7 @@ def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
         _check_rules(detector, label_map)
     delivery = _resolve_delivery(config, label_map, detector)
     known = tuple(dict.fromkeys(rule.label for rule in label_map.rules))
-    folder = tables or RunFolder(config.output).at(CATALOG_FOLDER)
+    folder = tables or storage.join(config.output, CATALOG_FOLDER)
     catalog = tabulate(config.catalog, folder, config.label, known, detector is not None)
     config = replace(config, allow_uri=(*config.allow_uri, *catalog.allowed))
     listing = list_catalog(

@@ -107,7 +107,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
             write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
         _publish(run, lock)
-        storage.remove(run.folder.at(CATALOG_FOLDER))  # until now units were read from there
+        storage.remove(storage.join(run.output, CATALOG_FOLDER))
     return run
 
 

@@ -1,7 +1,6 @@
 """Where a run keeps what, below OUTPUT, until it is published.
 
     OUTPUT/.run/run.json             the run's description while it works; its state is `running`
-    OUTPUT/.run/catalog/*.parquet    tables of folders and CSV files, see `tabulate`
     OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
@@ -27,7 +26,10 @@ from pipelines import storage
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
 PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
-WRITING_FOLDER, CATALOG_FOLDER = "writing", "catalog"
+WRITING_FOLDER = "writing"
+#: Tables of folders and CSV files (see `tabulate`) while a run reads them. Not in RUN_FOLDER, which a run may remove
+#: first of all, where it ends what a killed one was publishing.
+CATALOG_FOLDER = ".catalog"
 #: What one attempt makes anew; only journals stay for the next one.
 _OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
 _JOURNAL, _BEGUN = "journal", "begun"

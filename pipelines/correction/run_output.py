@@ -10,10 +10,19 @@ from model.errors import ConfigurationError
 from pipelines import owned_output, storage
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.keys import IMAGES
-from pipelines.correction.run_folder import LEFT, MANIFEST, REPORT, RUN, RUN_FOLDER, SUCCESS, RunFolder
+from pipelines.correction.run_folder import (
+    CATALOG_FOLDER,
+    LEFT,
+    MANIFEST,
+    REPORT,
+    RUN,
+    RUN_FOLDER,
+    SUCCESS,
+    RunFolder,
+)
 
 #: What runs write and --overwrite removes; nothing else in the folder is touched.
-OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER)
+OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER)
 #: Of these, what is there after every run, whole or killed: sellers keep folders called `images`, too.
 _MARKS = {SUCCESS, RUN, MANIFEST, RUN_FOLDER}
 _FLAG = "--output"

@@ -212,7 +212,7 @@ def test_a_folder_of_images_and_a_csv_are_catalogs_too(
         "broken.jpg": "failed",
     }
     assert found["shirts/a.png"]["source_uri"] == str(photos / "shirts" / "a.png")
-    assert not (tmp_path / "out" / ".run").exists()
+    assert not list((tmp_path / "out").glob(".*"))
     again = tree(tmp_path / "out" / "images")
     (photos / "c.png").write_bytes(encode(picture(3), "PNG"))
     assert correct(photos, tmp_path / "out", untouched, "--label", "watermark", *flags) == 0
