@@ -34,13 +34,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ROUNDING = 1e-6
 
 
-def is_name(text: str) -> bool:
-    """True where a defect or a group may be called `text`: 1 to 64 letters, digits, _ or -, no - in front."""
-    return _NAME.fullmatch(text) is not None
-
-
 def _check_name(name: str) -> str:
-    if not is_name(name):
+    if not _NAME.fullmatch(name):
         raise ValueError("a name has 1 to 64 letters, digits, _ or -, and no - in front (it names a folder)")
     return name
 

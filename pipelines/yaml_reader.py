@@ -181,7 +181,12 @@ def problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple
     schema = model.model_json_schema()
     parts = (schema, *schema.get("$defs", {}).values())
     known = {name for part in parts for name in part.get("properties", ())}
-    return [_problem(details, known) for details in error.errors(include_url=False, include_input=False)]
+    found = error.errors(include_url=False, include_input=False)
+    # pydantic calls a list empty whose items are all mistakes, too.
+    wrong_within = {one["loc"][:length] for one in found for length in range(len(one["loc"]))}
+    return [
+        _problem(one, known) for one in found if one["type"] != "too_short" or one["loc"] not in wrong_within
+    ]
 
 
 def _problem(details: ErrorDetails, known: set[str]) -> tuple[tuple[int | str, ...], str]:

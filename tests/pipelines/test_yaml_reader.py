@@ -1,4 +1,7 @@
+from typing import Annotated
+
 import pytest
+from pydantic import Field
 
 from model.errors import ConfigurationError
 from pipelines.yaml_reader import Number, StrictModel, Text, Whole, YamlFile
@@ -11,7 +14,7 @@ class Item(StrictModel):
 
 class Settings(StrictModel):
     count: Whole
-    items: tuple[Item, ...] = ()
+    items: Annotated[tuple[Item, ...], Field(min_length=1)] = ()
     note: Text | None = None
 
 
@@ -53,6 +56,11 @@ ntoe: x
 
 def test_a_single_complaint_is_one_line() -> None:
     assert complaint("count: 1\nitems: x\n") == "file.yaml: line 2, items: must be a list"
+
+
+def test_a_list_is_empty_only_where_it_has_no_items() -> None:
+    assert complaint("{count: 1, items: []}") == "file.yaml: line 1, items: must not be empty"
+    assert complaint("{count: 1, items: [{}]}") == "file.yaml: line 1, items[0].name: is missing"
 
 
 def test_a_key_in_the_wrong_place_is_not_said_to_be_meant() -> None:
