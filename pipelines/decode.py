@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from PIL import (
@@ -29,6 +30,7 @@ from pipelines.cicp import HDR_TRANSFERS, profile_of
 from pipelines.exif import ORIENTATION, read_exif
 from pipelines.heif import Heif, format_of, lacks_end, read_heif
 from pipelines.jpeg_scans import has_more_scans
+from pipelines.metadata import Metadata, read_metadata
 
 #: Code of an image for which memory did not suffice, here or in a process of its own.
 OUT_OF_MEMORY = "decoder_out_of_memory"
@@ -124,6 +126,14 @@ class DecodeLimits:
             raise ConfigurationError("decode limit max_seconds (--max-decode-seconds) must be above 0")
 
 
+class Decoded(NamedTuple):
+    """An upload. pixels: uint8 (H,W,3). size: its own (width, height), upright, whatever it was shrunk to."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    metadata: Metadata
+
+
 def decode_image(
     data: bytes, limits: DecodeLimits = DecodeLimits(), max_side: int | None = None
 ) -> np.ndarray:
@@ -148,8 +158,22 @@ def decode_with_size(
     data: bytes, limits: DecodeLimits = DecodeLimits(), max_side: int | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """`decode_image`, and the upload's own (width, height), upright, whatever it was shrunk to."""
+    pixels, size, _ = _decode_or_explain(data, limits, max_side, with_metadata=False)
+    return pixels, size
+
+
+def decode_upload(data: bytes, limits: DecodeLimits = DecodeLimits(), max_side: int | None = None) -> Decoded:
+    """`decode_image`, the upload's size, and what is kept of its metadata. For the decoding process: see
+    `metadata.read_metadata`.
+    """
+    return _decode_or_explain(data, limits, max_side, with_metadata=True)
+
+
+def _decode_or_explain(
+    data: bytes, limits: DecodeLimits, max_side: int | None, with_metadata: bool
+) -> Decoded:
     try:
-        return _decode(data, limits, max_side)
+        return _decode(data, limits, max_side, with_metadata)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # a GIF frame beyond its screen, found while opening
@@ -173,7 +197,7 @@ def check_length(data: bytes, limits: DecodeLimits) -> None:
         raise ImageError("too_many_bytes", f"{len(data)} bytes; at most {limits.max_bytes} are allowed")
 
 
-def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+def _decode(data: bytes, limits: DecodeLimits, max_side: int | None, with_metadata: bool) -> Decoded:
     check_length(data, limits)
     kind = _recognise(data)
     heif = read_heif(data) if kind in _HEIF else None
@@ -196,7 +220,8 @@ def _decode(data: bytes, limits: DecodeLimits, max_side: int | None) -> tuple[np
         orientation = _orientation(image)
         turn = _UNDO_ORIENTATION.get(orientation)
         upright = size if orientation not in _SIDEWAYS else (size[1], size[0])
-        return np.array(rgb if turn is None else rgb.transpose(turn)), upright
+        pixels = np.array(rgb if turn is None else rgb.transpose(turn))
+        return Decoded(pixels, upright, read_metadata(image, heif) if with_metadata else Metadata())
 
 
 def _load(image: ImageFile.ImageFile, kind: str, target: tuple[int, int]) -> None:

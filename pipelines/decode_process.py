@@ -31,7 +31,8 @@ from typing import IO, Any
 import numpy as np
 
 from model.errors import RunError
-from pipelines.decode import OUT_OF_MEMORY, DecodeLimits, ImageError, check_length, decode_with_size
+from pipelines.decode import OUT_OF_MEMORY, Decoded, DecodeLimits, ImageError, check_length, decode_upload
+from pipelines.metadata import Metadata
 
 CRASHED, TIMEOUT = "decoder_crashed", "decode_timeout"
 
@@ -58,12 +59,10 @@ class DecoderStartError(RunError):
     """No decoding process can be started on this machine. No image's failure: the task is tried again."""
 
 
-def decode_apart(
-    data: bytes, limits: DecodeLimits = _DEFAULTS, max_side: int | None = None
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """`decode.decode_with_size` in another process. Any number of threads may call it; each has its own child then.
+def decode_apart(data: bytes, limits: DecodeLimits = _DEFAULTS, max_side: int | None = None) -> Decoded:
+    """`decode.decode_upload` in another process. Any number of threads may call it; each has its own child then.
 
-    Raises ImageError with the codes of `decode_with_size`, and decoder_crashed, decode_timeout or
+    Raises ImageError with the codes of `decode_upload`, and decoder_crashed, decode_timeout or
     decoder_out_of_memory where the process came to grief. A crash is tried once more in a fresh process, for it may
     have been killed for another reason; a timeout is not. Raises DecoderStartError where no process starts.
     """
@@ -92,7 +91,7 @@ def decode_image_apart(
     data: bytes, limits: DecodeLimits = _DEFAULTS, max_side: int | None = None
 ) -> np.ndarray:
     """`decode.decode_image` in another process; raises as `decode_apart`."""
-    return decode_apart(data, limits, max_side)[0]
+    return decode_apart(data, limits, max_side).pixels
 
 
 class _Child:
@@ -144,9 +143,7 @@ class _Child:
         """Of the process."""
         return self._process.pid
 
-    def decode(
-        self, data: bytes, limits: DecodeLimits, max_side: int | None
-    ) -> tuple[np.ndarray, tuple[int, int]]:
+    def decode(self, data: bytes, limits: DecodeLimits, max_side: int | None) -> Decoded:
         """The answer of the child, or what became of it, as an ImageError."""
         self._socket.settimeout(_CLOCK_FACTOR * limits.max_seconds + _CLOCK_GRACE)
         try:
@@ -159,9 +156,10 @@ class _Child:
             rows, columns = (int(side) for side in answer["shape"])
             if not 0 < rows * columns <= limits.max_pixels:  # no answer of ours
                 raise EOFError
+            metadata = Metadata(**answer["metadata"])
             pixels = np.empty((rows, columns, 3), np.uint8)
             _receive_into(self._socket, pixels.data.cast("B"))
-            return pixels, (width, height)
+            return Decoded(pixels, (width, height), metadata)
         except TimeoutError as error:
             self.end()
             raise ImageError(TIMEOUT, "decoding stood still for minutes and was ended") from error
@@ -260,8 +258,8 @@ def _answer(
     try:
         if hook is not None:
             hook(data)
-        pixels, size = decode_with_size(data, limits, max_side)
-        return {"shape": pixels.shape[:2], "size": size}, pixels
+        pixels, size, metadata = decode_upload(data, limits, max_side)
+        return {"shape": pixels.shape[:2], "size": size, "metadata": asdict(metadata)}, pixels
     except ImageError as error:
         return {"code": error.code, "message": error.message}, None
     except MemoryError:  # of the hook; the decoder's own is an ImageError

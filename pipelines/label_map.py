@@ -5,17 +5,26 @@ and one in `rules`; no code.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import yaml
-from yaml.nodes import Node
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from model.errors import BundleError
 from pipelines import storage
 from pipelines.names import not_in_label_map
-from pipelines.yaml_reader import YamlReader
+from pipelines.yaml_reader import (
+    Share,
+    StrictModel,
+    Text,
+    VersionedFile,
+    Whole,
+    YamlFile,
+    context_of,
+    mistake_at,
+)
 
 UnknownLabels = Literal["passthrough", "fail"]
 
@@ -26,9 +35,24 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ROUNDING = 1e-6
 
 
-def is_name(text: str) -> bool:
-    """True where a defect or a group may be called `text`: 1 to 64 letters, digits, _ or -, no - in front."""
-    return _NAME.fullmatch(text) is not None
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name has 1 to 64 letters, digits, _ or -, and no - in front (it names a folder)")
+    return name
+
+
+def _check_known(kind: str, name: str, info: ValidationInfo) -> str:
+    known = context_of(info, f"{kind}s")
+    if name not in known:
+        raise ValueError(not_in_label_map(kind, name, known))
+    return name
+
+
+#: Names in YAML files: of a defect or a group, and of one that the label map has: the validation's context has all
+#: under "defects" and "groups".
+Name = Annotated[Text, AfterValidator(_check_name)]
+KnownDefect = Annotated[Text, AfterValidator(lambda name, info: _check_known("defect", name, info))]
+KnownGroup = Annotated[Text, AfterValidator(lambda name, info: _check_known("group", name, info))]
 
 
 @dataclass(frozen=True)
@@ -99,7 +123,19 @@ class LabelMap:
 
         Raises ConfigurationError with every complaint at once, each with its line and key.
         """
-        return _read(text, name)
+        file = YamlFile(text, name)
+        read = file.parse(_File, {kind: _names_in(file.content, kind) for kind in ("groups", "defects")})
+        return cls(
+            groups=read.groups,
+            defects={
+                name: Defect(name, entry.id, entry.group, entry.order) for name, entry in read.defects.items()
+            },
+            rules=tuple(
+                Rule(rule.label, rule.defect, rule.min_score, rule.product_types) for rule in read.rules
+            ),
+            unknown_labels=read.unknown_labels,
+            cycle_groups=read.cycle_groups,
+        )
 
     @classmethod
     def default(cls) -> "LabelMap":
@@ -199,6 +235,12 @@ class LabelMap:
         return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=110)
 
 
+def _names_in(content: Any, key: str) -> tuple[str, ...]:
+    """The names of groups or defects, whatever else is wrong with them."""
+    entries = content.get(key) if isinstance(content, dict) else None
+    return tuple(entries) if isinstance(entries, dict) else ()
+
+
 def _rule_document(rule: Rule) -> dict[str, Any]:
     document: dict[str, Any] = {"label": rule.label, "defect": rule.defect}
     if rule.min_score:
@@ -208,138 +250,60 @@ def _rule_document(rule: Rule) -> dict[str, Any]:
     return document
 
 
-def _read(text: str | bytes, name: str) -> LabelMap:
-    reader = YamlReader(name)
-    required, optional = ("version", "groups", "defects", "rules"), ("cycle_groups", "unknown_labels")
-    top = reader.fields(reader.root(text), "", required, optional)
-    if "version" in top and reader.integer(top["version"], "version") not in (None, 1):
-        reader.complain(top["version"], "version", "this release reads version 1 only")
-    group_nodes = _named(reader, top.get("groups"), "groups")
-    defect_nodes = _named(reader, top.get("defects"), "defects")
-    groups = _read_groups(reader, group_nodes)
-    defects = _read_defects(reader, defect_nodes, tuple(group_nodes))
-    rules = _read_rules(reader, top.get("rules"), tuple(defect_nodes))
-    unknown = _read_unknown_labels(reader, top.get("unknown_labels"))
-    cyclic = _read_cycle_groups(reader, top.get("cycle_groups"), tuple(group_nodes))
-    reader.finish()
-    return LabelMap(groups, defects, rules, unknown, cyclic)
+class _DefectEntry(StrictModel):
+    id: Annotated[Whole, Field(ge=0)]
+    group: KnownGroup
+    order: Whole
 
 
-def _named(reader: YamlReader, node: Node | None, key: str) -> dict[str, Node]:
-    """The entries of `groups` or `defects`: at least one, with names that can be folders."""
-    if node is None:
-        return {}
-    entries = reader.entries(node, key, empty="must have at least one entry")
-    for name, value in entries.items():
-        if not is_name(name):
-            reader.complain(
-                value, f"{key}.{name}", "a name has 1 to 64 letters, digits, _ or - (it names a folder)"
-            )
-    return entries
+class _RuleEntry(StrictModel):
+    label: Text
+    defect: KnownDefect | None
+    min_score: Share = 0.0
+    product_types: Annotated[tuple[Text, ...], Field(min_length=1)] = ()
 
 
-def _read_groups(reader: YamlReader, nodes: dict[str, Node]) -> dict[str, int]:
-    groups: dict[str, int] = {}
-    for name, node in nodes.items():
-        number = reader.integer(node, f"groups.{name}", minimum=0)
-        if number is None:
-            continue
-        _check_unique(reader, node, f"groups.{name}", "id", number, groups)
-        groups[name] = number
-    return groups
+class _File(VersionedFile):
+    groups: Annotated[dict[Name, Annotated[Whole, Field(ge=0)]], Field(min_length=1)]
+    defects: Annotated[dict[Name, _DefectEntry], Field(min_length=1)]
+    rules: Annotated[tuple[_RuleEntry, ...], Field(min_length=1)]
+    cycle_groups: tuple[KnownGroup, ...] | None = None
+    unknown_labels: UnknownLabels = "passthrough"
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_differ(cls, groups: dict[str, int]) -> dict[str, int]:
+        _check_unique("has the id of", [((name,), number) for name, number in groups.items()])
+        return groups
+
+    @field_validator("defects")
+    @classmethod
+    def _defects_differ(cls, defects: dict[str, _DefectEntry]) -> dict[str, _DefectEntry]:
+        for field in ("id", "order"):
+            values = [((name, field), getattr(entry, field)) for name, entry in defects.items()]
+            _check_unique(f"is the {field} of", values)
+        return defects
+
+    @field_validator("rules")
+    @classmethod
+    def _rules_differ(cls, rules: tuple[_RuleEntry, ...]) -> tuple[_RuleEntry, ...]:
+        meanings = [(rule.label, rule.defect, frozenset(rule.product_types)) for rule in rules]
+        _check_unique("means the same as", [((index,), meaning) for index, meaning in enumerate(meanings)])
+        return rules
+
+    @field_validator("cycle_groups")
+    @classmethod
+    def _cycle_groups_differ(cls, groups: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        _check_unique("is the same as", [((index,), name) for index, name in enumerate(groups or ())])
+        return groups
 
 
-def _read_defects(reader: YamlReader, nodes: dict[str, Node], groups: Sequence[str]) -> dict[str, Defect]:
-    ids: dict[str, int] = {}
-    orders: dict[str, int] = {}
-    defects: dict[str, Defect] = {}
-    for name, node in nodes.items():
-        key = f"defects.{name}"
-        fields = reader.fields(node, key, ("id", "group", "order"))
-        for field, values, minimum in (("id", ids, 0), ("order", orders, None)):
-            number = reader.integer(fields[field], f"{key}.{field}", minimum) if field in fields else None
-            if number is not None:
-                _check_unique(reader, fields[field], f"{key}.{field}", field, number, values)
-                values[name] = number
-        group = reader.text(fields["group"], f"{key}.group") if "group" in fields else None
-        if group is not None and group not in groups:
-            reader.complain(
-                fields["group"], f"{key}.group", f"unknown group {group!r}; groups: {', '.join(groups)}"
-            )
-        if group is not None and name in ids and name in orders:
-            defects[name] = Defect(name, ids[name], group, orders[name])
-    return defects
-
-
-def _check_unique(
-    reader: YamlReader, node: Node, key: str, what: str, number: int, others: dict[str, int]
-) -> None:
-    for other, taken in others.items():
-        if taken == number:
-            reader.complain(node, key, f"{what} {number} is taken by {other!r}")
-
-
-def _read_rules(reader: YamlReader, node: Node | None, defects: Sequence[str]) -> tuple[Rule, ...]:
-    if node is None:
-        return ()
-    items = reader.items(node, "rules", empty="must have at least one rule, or nothing would be corrected")
-    rules: dict[tuple[Any, ...], int] = {}
-    read = []
-    for index, item in enumerate(items):
-        rule = _read_rule(reader, item, f"rules[{index}]", defects)
-        if rule is None:
-            continue
-        same = (rule.label, rule.defect, frozenset(rule.product_types))
-        if same in rules:
-            reader.complain(item, f"rules[{index}]", f"repeats the rule of line {rules[same]}")
-        rules.setdefault(same, item.start_mark.line + 1)
-        read.append(rule)
-    return tuple(read)
-
-
-def _read_rule(reader: YamlReader, node: Node, key: str, defects: Sequence[str]) -> Rule | None:
-    fields = reader.fields(node, key, ("label", "defect"), ("min_score", "product_types"))
-    label = reader.text(fields["label"], f"{key}.label") if "label" in fields else None
-    defect, min_score = None, 0.0
-    if "defect" in fields and not reader.is_null(fields["defect"]):
-        defect = reader.text(fields["defect"], f"{key}.defect")
-        if defect is not None and defect not in defects:
-            known = f"defects: {', '.join(defects)}; null: nothing to correct"
-            reader.complain(fields["defect"], f"{key}.defect", f"unknown defect {defect!r}; {known}")
-    if "min_score" in fields:
-        min_score = reader.number(fields["min_score"], f"{key}.min_score", 0, 1) or 0.0
-    product_types: tuple[str, ...] = ()
-    if "product_types" in fields:
-        items = reader.items(fields["product_types"], f"{key}.product_types", empty="is empty; leave it out")
-        names = [reader.text(item, f"{key}.product_types[{i}]") for i, item in enumerate(items)]
-        product_types = tuple(name for name in names if name is not None)
-
-    return None if label is None else Rule(label, defect, min_score, product_types)
-
-
-def _read_unknown_labels(reader: YamlReader, node: Node | None) -> UnknownLabels:
-    if node is None:
-        return "passthrough"
-    choice = reader.text(node, "unknown_labels")
-    if choice not in (None, "passthrough", "fail"):
-        reader.complain(node, "unknown_labels", f"must be passthrough or fail, not {choice!r}")
-    return cast(UnknownLabels, choice)
-
-
-def _read_cycle_groups(
-    reader: YamlReader, node: Node | None, groups: Sequence[str]
-) -> tuple[str, ...] | None:
-    if node is None:
-        return None
-    found: list[str] = []
-    for index, item in enumerate(reader.items(node, "cycle_groups")):
-        key = f"cycle_groups[{index}]"
-        name = reader.text(item, key)
-        if name is None:
-            continue
-        if name not in groups:
-            reader.complain(item, key, not_in_label_map("group", name, groups))
-        if name in found:
-            reader.complain(item, key, f"{name!r} is named twice")
-        found.append(name)
-    return tuple(found)
+def _check_unique(what: str, values: Iterable[tuple[Sequence[int | str], Hashable]]) -> None:
+    """Raise for the first of `values`, each behind its keys in the file, that an earlier one equals."""
+    first: dict[Hashable, int | str] = {}
+    for keys, value in values:
+        if value in first:
+            other = first[value]
+            shown = f"item [{other}]" if isinstance(other, int) else repr(other)
+            raise mistake_at(keys, f"{what} {shown}; change or remove one of them")
+        first[value] = keys[0]

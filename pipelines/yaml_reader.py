@@ -1,148 +1,211 @@
-"""Reads a YAML file key by key and collects every complaint with its line, instead of stopping at the first.
+"""Reads a YAML file into a pydantic model, and names the line, the key and the remedy of every mistake at once.
 
-Works on the node tree, which knows lines and keeps duplicate keys, and constructs only text, numbers and
+Works on the node tree, which knows lines and keeps duplicate keys, and constructs only text, numbers, truth values and
 null: no tag in the file can make an object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from model.errors import ConfigurationError
 from pipelines.names import suggestion
 
-_TEXT, _INTEGER, _NUMBER, _NULL = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "null"))
+#: Values of one file. Aliases of aliases multiply: a kilobyte may stand for billions.
+_MOST_VALUES = 100_000
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = tuple(_TAG + kind for kind in ("int", "float", "bool", "null"))
+#: A date is text here.
+_TEXTS = (f"{_TAG}str", f"{_TAG}timestamp")
 
 
-class YamlReader:
-    """One file being read. After a complaint a method returns None or less; `finish` raises all complaints.
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
 
-    `name` is how messages call the file, `key` a dotted path in it for messages: `defects.watermark.id`.
+
+#: Types of fields. Strict: a number is no text, a text no number, and a truth value neither.
+Text = Annotated[str, Strict(), AfterValidator(_not_blank)]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+
+
+class StrictModel(BaseModel):
+    """A part of a file, in which other keys than the fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VersionedFile(StrictModel):
+    """A whole file. Of every format this release reads version 1."""
+
+    version: Literal[1]
+
+
+_Model = TypeVar("_Model", bound=StrictModel)
+
+
+def mistake_at(keys: Sequence[int | str], problem: str) -> PydanticCustomError:
+    """An exception for validators: the problem lies at `keys` below the validated value."""
+    return PydanticCustomError("mistake_at", "{problem}", {"keys": tuple(keys), "problem": problem})
+
+
+def context_of(info: ValidationInfo, key: str) -> Any:
+    """What `YamlFile.parse` was given for validators under `key`."""
+    return (info.context or {})[key]
+
+
+class YamlFile:
+    """The text of a file. name: how messages call the file; content: its values, of keys that appear twice the first.
+
+    Raises ConfigurationError where the text is not one YAML document.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, text: str | bytes, name: str) -> None:
         self.name = name
-        self._complaints: list[tuple[int, str]] = []
-
-    def root(self, text: str | bytes) -> Node:
-        """The document's top node. Raises ConfigurationError where the text is not one YAML document."""
+        self._mistakes: list[tuple[int, str]] = []
+        self._values = 0
         try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            if root is None:
+                raise ConfigurationError(f"{name} is empty")
+            self._root = root
+            self.content = self._value(root, ())
         except yaml.MarkedYAMLError as error:
             line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-            raise ConfigurationError(f"{self.name}: {line}{error.problem or error.context}") from error
+            raise ConfigurationError(f"{name}: {line}{error.problem or error.context}") from error
         except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise ConfigurationError(f"{self.name} is not a YAML text: {error}") from error
-        if node is None:
-            raise ConfigurationError(f"{self.name} is empty")
-        return node
+            raise ConfigurationError(f"{name} is not a YAML text: {' '.join(str(error).split())}") from error
 
-    def complain(self, node: Node, key: str, problem: str) -> None:
-        """Note that the value at `node` has a problem."""
-        place = f"line {node.start_mark.line + 1}"
-        self._complaints.append(
-            (node.start_mark.line, f"{place}, {key}: {problem}" if key else f"{place}: {problem}")
-        )
+    def parse(self, model: type[_Model], context: Mapping[str, Any] | None = None) -> _Model:
+        """Return the content as `model`. context: for its validators.
 
-    def finish(self) -> None:
-        """Raise ConfigurationError with every complaint in the order of lines, if there is one."""
-        if self._complaints:
-            texts = [text for _, text in sorted(self._complaints, key=lambda complaint: complaint[0])]
-            raise ConfigurationError(
-                f"{self.name}: {texts[0]}"
-                if len(texts) == 1
-                else f"{self.name} has {len(texts)} problems:\n  " + "\n  ".join(texts)
-            )
+        Raises ConfigurationError with every mistake, in the order of lines.
+        """
+        try:
+            parsed = model.model_validate(self.content, context=context)
+        except ValidationError as error:
+            for keys, problem in problems(error, model):
+                self._note(*self._find(keys), problem)
+        if self._mistakes:
+            texts = list(dict.fromkeys(text for _, text in sorted(self._mistakes, key=lambda one: one[0])))
+            several = f" has {len(texts)} problems:\n  " + "\n  ".join(texts)
+            raise ConfigurationError(self.name + (several if len(texts) > 1 else f": {texts[0]}"))
+        return parsed
 
-    def entries(self, node: Node, key: str, empty: str = "") -> dict[str, Node]:
-        """A mapping with free keys (text, unique); `empty` is the complaint about one without any."""
-        if not isinstance(node, MappingNode):
-            self.complain(node, key, "must be a mapping (key: value)")
-            return {}
-        if empty and not node.value:
-            self.complain(node, key, empty)
-        found: dict[str, Node] = {}
-        lines: dict[str, int] = {}
-        for key_node, value in node.value:
-            name = self.text(key_node, f"{key} (a key)" if key else "a key")
-            if name is None:
-                continue
-            if name in found:
-                self.complain(key_node, _below(key, name), f"appears twice, first in line {lines[name]}")
-                continue
-            found[name], lines[name] = value, key_node.start_mark.line + 1
-        return found
+    def line(self, *keys: int | str) -> int:
+        """The line, from 1, in which the value at `keys` begins."""
+        return self._find(keys)[0].start_mark.line + 1
 
-    def fields(
-        self, node: Node, key: str, required: Sequence[str], optional: Sequence[str] = ()
-    ) -> dict[str, Node]:
-        """A mapping with known keys; unknown keys get a suggestion."""
-        found = self.entries(node, key)
-        known = (*required, *optional)
-        for name in [name for name in found if name not in known]:
-            hint = suggestion(name, known) or f"known keys: {', '.join(known)}"
-            self.complain(found.pop(name), _below(key, name), f"unknown key; {hint}")
+    def _value(self, node: Node, keys: tuple[int | str, ...]) -> Any:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise ValueError(f"more than {_MOST_VALUES} values, those of aliases counted wherever they stand")
         if isinstance(node, MappingNode):
-            for name in required:
-                if name not in found:
-                    self.complain(node, _below(key, name), "is missing")
+            return self._mapping(node, keys)
+        if isinstance(node, SequenceNode):
+            return [self._value(item, (*keys, index)) for index, item in enumerate(node.value)]
+        if node.tag in _TEXTS:
+            return node.value
+        try:
+            return SafeConstructor().construct_object(node) if node.tag in _SCALARS else object()
+        except (ValueError, LookupError, ArithmeticError):  # `!!int abc`
+            return object()  # which no field takes
+
+    def _mapping(self, node: MappingNode, keys: tuple[int | str, ...]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode) or key.tag not in _TEXTS:
+                self._note(key, keys, f"a key must be text{_quoted(key)}")
+            elif key.value in found:
+                self._note(key, (*keys, key.value), f"appears twice, first in line {lines[key.value]}")
+            else:
+                found[key.value] = self._value(value, (*keys, key.value))
+                lines[key.value] = key.start_mark.line + 1
         return found
 
-    def items(self, node: Node, key: str, empty: str = "") -> list[Node]:
-        """The items of a list; `empty` is the complaint about an empty one, which may be without it."""
-        if not isinstance(node, SequenceNode):
-            self.complain(node, key, "must be a list")
-            return []
-        if empty and not node.value:
-            self.complain(node, key, empty)
-        return list(node.value)
+    def _note(self, node: Node, keys: Sequence[int | str], problem: str) -> None:
+        line = node.start_mark.line + 1
+        key = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+        quoted = _quoted(node) if problem == _NO_TEXT else ""
+        self._mistakes.append((line, f"line {line}{', ' if key else ''}{key}: {problem}{quoted}"))
 
-    def text(self, node: Node, key: str) -> str | None:
-        """A text that is not blank. YAML reads `no`, `on`, `12` and `1.5` as other things than text."""
-        if not isinstance(node, ScalarNode) or node.tag != _TEXT:
-            written = (
-                f"; write {node.value!r} in quotes" if isinstance(node, ScalarNode) and node.value else ""
-            )
-            self.complain(node, key, f"must be text{written}")
-            return None
-        if not node.value.strip():
-            self.complain(node, key, "must not be blank")
-            return None
-        return str(node.value)
-
-    def integer(self, node: Node, key: str, minimum: int | None = None) -> int | None:
-        """A whole number, at least `minimum`."""
-        number = _constructed(node, (_INTEGER,))
-        if not isinstance(number, int) or (minimum is not None and number < minimum):
-            bound = "" if minimum is None else f" of at least {minimum}"
-            self.complain(node, key, f"must be a whole number{bound}")
-            return None
-        return number
-
-    def number(self, node: Node, key: str, low: float, high: float) -> float | None:
-        """A number in [low, high]."""
-        number = _constructed(node, (_INTEGER, _NUMBER))
-        if not isinstance(number, (int, float)) or not low <= number <= high:  # NaN fails the comparison
-            self.complain(node, key, f"must be a number from {low:g} to {high:g}")
-            return None
-        return float(number)
-
-    def is_null(self, node: Node) -> bool:
-        """True for `null`, `~` or nothing."""
-        return node.tag == _NULL
+    def _find(self, keys: Sequence[int | str]) -> tuple[Node, Sequence[int | str]]:
+        """The node at `keys`, or the last one on the way there, and `keys` without those that pydantic has put between:
+        names of its types.
+        """
+        node, path = self._root, []
+        for key in keys:
+            inner: list[Node] = []
+            if isinstance(node, MappingNode):
+                inner = [value for name, value in node.value if name.value == key]
+            elif isinstance(node, SequenceNode) and isinstance(key, int):
+                inner = [node.value[key]]
+            if inner or key == keys[-1] != "[key]":
+                path.append(key)
+            node = inner[0] if inner else node
+        return node, path
 
 
-def _constructed(node: Node, tags: tuple[str, ...]) -> object:
-    """The number that a plain scalar of one of `tags` means, else None."""
-    if not isinstance(node, ScalarNode) or node.tag not in tags:
-        return None
-    try:
-        return SafeConstructor().construct_object(node)
-    except (ValueError, yaml.YAMLError):  # `!!int abc`
-        return None
+_NO_TEXT = "must be text"
+_NO_MAPPING = "must be a mapping (key: value)"
+_PROBLEMS = {
+    "missing": "is missing",
+    "union_tag_not_found": "is missing",
+    "string_type": _NO_TEXT,
+    "dict_type": _NO_MAPPING,
+    "model_type": _NO_MAPPING,
+    "model_attributes_type": _NO_MAPPING,
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+}
+
+_WORDS = {
+    "Value error, ": "",
+    "Input should": "must",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
 
 
-def _below(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
+def problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple[int | str, ...], str]]:
+    """The keys of each mistake, and what is wrong there, for people."""
+    schema = model.model_json_schema()
+    parts = (schema, *schema.get("$defs", {}).values())
+    known = {name for part in parts for name in part.get("properties", ())}
+    found = error.errors(include_url=False, include_input=False)
+    # pydantic calls a list empty whose items are all mistakes, too.
+    wrong_within = {one["loc"][:length] for one in found for length in range(len(one["loc"]))}
+    return [
+        _problem(one, known) for one in found if one["type"] != "too_short" or one["loc"] not in wrong_within
+    ]
+
+
+def _problem(details: ErrorDetails, known: set[str]) -> tuple[tuple[int | str, ...], str]:
+    kind, keys, context = details["type"], details["loc"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        meant = suggestion(str(keys[-1]), known - {keys[-1]})
+        return keys, f"unknown key; {meant or 'leave it out'}"
+    if kind == "mistake_at":
+        return (*keys, *context["keys"]), context["problem"]
+    if kind.startswith("union_tag"):
+        keys = (*keys, context["discriminator"].strip("'"))
+    if kind == "union_tag_invalid":
+        return keys, f"there is no {context['tag']!r}; choose one of {context['expected_tags']}"
+    problem = details["msg"]
+    for theirs, ours in _WORDS.items():
+        problem = problem.replace(theirs, ours, 1)
+    return keys, _PROBLEMS.get(kind, problem)
+
+
+def _quoted(node: Node) -> str:
+    """What to do with `no`, `on`, `12` and `1.5` where they are meant as text."""
+    return f"; write {node.value!r} in quotes" if isinstance(node, ScalarNode) and node.value else ""

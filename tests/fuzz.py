@@ -27,7 +27,7 @@ from pipelines.ahead import map_ahead
 from pipelines.decode import FORMATS, OUT_OF_MEMORY, DecodeLimits, ImageError
 from pipelines.decode_process import CRASHED, TIMEOUT, decode_apart
 from pipelines.encode import EXTENSIONS, encode_image
-from pipelines.metadata import Metadata, metadata_of
+from pipelines.metadata import MAX_TEXT, Metadata
 from tests.hostile_images import drawing, encode, hostile_images, odd_images
 
 #: Outcomes that must not be.
@@ -98,7 +98,7 @@ def fuzz(todo: Iterator[Input], limits: DecodeLimits, threads: int = 2) -> Outco
 def _decode(one: Input, limits: DecodeLimits) -> tuple[str, float, int]:
     started = time.perf_counter()
     try:
-        pixels, (width, height) = decode_apart(one.data, limits, one.max_side)
+        pixels, (width, height), metadata = decode_apart(one.data, limits, one.max_side)
     except ImageError as error:
         code = error.code
     else:
@@ -106,9 +106,9 @@ def _decode(one: Input, limits: DecodeLimits) -> tuple[str, float, int]:
         assert pixels.dtype == np.uint8
         assert pixels.shape[2:] == (3,)
         assert width * height <= limits.max_pixels
+        assert len(metadata.copyright or "") <= MAX_TEXT
         assert one.max_side is None or max(pixels.shape) <= max(one.max_side, 3)
     seconds = time.perf_counter() - started
-    assert len(metadata_of(one.data).copyright or "") <= 500
     return code, seconds, max((_peak(child.pid) for child in list(decode_process._idle)), default=0)
 
 

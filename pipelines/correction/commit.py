@@ -38,7 +38,7 @@ from pipelines.correction.rows import (
 from pipelines.correction.run_folder import REFRESHED_FOLDER, RunFolder
 from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError
-from pipelines.decode_process import DecoderStartError, decode_image_apart
+from pipelines.decode_process import DecoderStartError, decode_apart, decode_image_apart
 from pipelines.encode import encode_image
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.schemas import MANIFEST
@@ -154,12 +154,12 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
 
 
 def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
-    before = decode_image_apart(row["upload"], settings.limits)
+    before, _, metadata = decode_apart(row["upload"], settings.limits)
     edited = apply_edits(
         before, row["edits"], [defect in settings.delivery.snaps for defect in row["defects"]]
     )
     try:
-        delivered = deliver(before, edited, row, settings.delivery, remaining)
+        delivered = deliver(before, edited, row, settings.delivery, remaining, metadata)
     except Rejection as rejection:
         done.manifest |= {
             "status": "rejected",

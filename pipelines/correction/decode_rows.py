@@ -131,7 +131,7 @@ def _decode(
     side = settings.image_size
     try:
         # Exactly as training makes its inputs (pipelines.training.decoding).
-        image, (width, height) = decode_apart(upload, settings.limits, max_side=2 * side)
+        image, (width, height), _ = decode_apart(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
         if row["labels"] is None:  # without labels it would pass for an image without defects
             decoded |= {"row_key": None, "image_key": None}  # the next run tries it again

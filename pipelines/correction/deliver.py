@@ -31,7 +31,7 @@ from pipelines.correction.product import Product, compared, find_product, produc
 from pipelines.correction.white import WHITE, darkest_channel, measure_white, snap_white
 from pipelines.decode import DecodeLimits, decode_image
 from pipelines.encode import encode_image
-from pipelines.metadata import Metadata, metadata_of
+from pipelines.metadata import Metadata
 from pipelines.profiles.check import profile_issues
 from pipelines.profiles.profile import Profile
 from pipelines.resize import shrink_bicubic
@@ -111,11 +111,12 @@ def deliver(
     row: Mapping[str, Any],
     settings: DeliverySettings,
     remaining: Remaining | None = None,
+    metadata: Metadata | None = None,
 ) -> Delivered:
     """Encode and judge one correction. Raises gates.Rejection where a gate keeps the original.
 
-    before: the upload, uint8 (H,W,3); edited: its correction. row: of `rows.EDITED`; `upload`, `defects`, `edits` and
-    `product_type` are used. remaining: the loaded gate detector.
+    before: the upload, uint8 (H,W,3); edited: its correction. row: of `rows.EDITED`; `defects`, `edits` and
+    `product_type` are used. remaining: the loaded gate detector. metadata: what the file keeps of the upload's.
     """
     gates, after = settings.gates, edited.image
     white = bool(set(row["defects"]) & set(settings.snaps))
@@ -127,7 +128,7 @@ def deliver(
         after, background = snap_white(after, edited.matte if paints_ground else None)
     if gates is not None:
         _judge_pixels(after, gates)
-    metadata = replace(metadata_of(row["upload"]), ai_edited=settings.ai_tag)
+    metadata = replace(metadata or Metadata(), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
     product = find_product(before) if gates is not None and gates.looks_for_product(white) else None
     if gates is not None:

@@ -16,14 +16,14 @@ A gate's key is the `error_code` of the rows that it rejects.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from yaml.nodes import MappingNode, Node
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from model.detector import DetectorBundle
 from pipelines import storage
-from pipelines.label_map import LabelMap
-from pipelines.names import not_in_label_map
-from pipelines.yaml_reader import YamlReader
+from pipelines.label_map import KnownDefect, LabelMap
+from pipelines.yaml_reader import Number, Share, VersionedFile, YamlFile, context_of
 
 FLAG = "--gates"
 OFF = "off"
@@ -31,21 +31,9 @@ OFF = "off"
 NEARLY_CONSTANT, EMPTY_PRODUCT = "nearly_constant", "empty_product"
 LOST, HOLES, WEAK_OUTLINE = "product_lost", "product_holes", "weak_outline"
 NOT_WHITE, CHANGED, REMAINS = "background_not_white", "product_changed", "defect_remains"
-_WHITE = "white_background"
 
 #: A label that a detector gives to a larger share of clean images says little of a corrected one.
 MAX_FALSE_ALARMS = 0.05
-
-#: Upper ends of the thresholds: levels of 8 bits, shares, and CIE76 differences.
-_MOST = {
-    NEARLY_CONSTANT: 128.0,
-    EMPTY_PRODUCT: 1.0,
-    LOST: 1.0,
-    HOLES: 1.0,
-    NOT_WHITE: 1.0,
-    CHANGED: 200.0,
-    WEAK_OUTLINE: 1.0,
-}
 
 #: What may be the reason, and what to do.
 _REMEDIES = {
@@ -171,52 +159,32 @@ def read_gates(uri: str | None, defects: Iterable[str]) -> GateConfig | None:
 
 def parse_gates(text: str | bytes, name: str, defects: Iterable[str]) -> GateConfig:
     """Gates from YAML; `name` is how messages call it. Raises ConfigurationError with every complaint at once."""
-    reader, known = YamlReader(name), tuple(defects)
-    top = reader.fields(reader.root(text), "", ("version",), (*_MOST, REMAINS, _WHITE))
-    if "version" in top and reader.integer(top["version"], "version") not in (None, 1):
-        reader.complain(top["version"], "version", "this release reads version 1 only")
-    found = {
-        code: None if reader.is_null(top[code]) else reader.number(top[code], code, 0, most)
-        for code, most in _MOST.items()
-        if code in top
-    }
-    changes: dict[str, object] = dict(found)
-    if REMAINS in top:
-        changes[REMAINS] = _remains(reader, top[REMAINS], known)
-    if _WHITE in top:
-        changes[_WHITE] = _names(reader, top[_WHITE], known)
-    reader.finish()
-    return GateConfig(**changes)  # type: ignore[arg-type]
+    file = YamlFile(text, name).parse(_File, {"defects": tuple(defects)})
+    changes = file.model_dump(exclude_unset=True, exclude={"version"})
+    if "white_background" in changes:
+        changes["white_background"] = changes["white_background"] or ()
+    if REMAINS in changes:
+        scores = changes[REMAINS] or {}
+        changes[REMAINS] = {defect: score for defect, score in scores.items() if score is not None}
+    return GateConfig(**changes)
 
 
-def _remains(reader: YamlReader, node: Node, known: tuple[str, ...]) -> dict[str, float]:
-    """By defect; one number is for all of them."""
-    if reader.is_null(node):
-        return {}
-    if not isinstance(node, MappingNode):
-        score = reader.number(node, REMAINS, 0.5, 1)
-        return dict.fromkeys(known, score or 0.5)
-    scores = {}
-    for name, value in reader.entries(node, REMAINS).items():
-        _check_known(reader, value, f"{REMAINS}.{name}", name, known)
-        score = None if reader.is_null(value) else reader.number(value, f"{REMAINS}.{name}", 0.5, 1)
-        if score is not None:
-            scores[name] = score
-    return scores
+def _for_all(value: Any, info: ValidationInfo) -> Any:
+    """One number is for all defects."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return dict.fromkeys(context_of(info, "defects"), value) if is_number else value
 
 
-def _names(reader: YamlReader, node: Node, known: tuple[str, ...]) -> tuple[str, ...]:
-    if reader.is_null(node):
-        return ()
-    found = []
-    for index, item in enumerate(reader.items(node, _WHITE, empty="is empty; write ~")):
-        name = reader.text(item, f"{_WHITE}[{index}]")
-        if name is not None:
-            _check_known(reader, item, f"{_WHITE}[{index}]", name, known)
-            found.append(name)
-    return tuple(found)
+_Scores = dict[KnownDefect, Annotated[Number, Field(ge=0.5, le=1)] | None]
 
 
-def _check_known(reader: YamlReader, node: Node, key: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        reader.complain(node, key, not_in_label_map("defect", name, known))
+class _File(VersionedFile):
+    nearly_constant: Annotated[Number, Field(ge=0, le=128)] | None = None  # levels of 8 bits
+    empty_product: Share | None = None
+    product_lost: Share | None = None
+    product_holes: Share | None = None
+    background_not_white: Share | None = None
+    product_changed: Annotated[Number, Field(ge=0, le=200)] | None = None  # CIE76
+    weak_outline: Share | None = None
+    defect_remains: Annotated[_Scores | None, BeforeValidator(_for_all)] = None
+    white_background: Annotated[tuple[KnownDefect, ...], Field(min_length=1)] | None = None

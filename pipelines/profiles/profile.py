@@ -14,22 +14,18 @@ background: white
 fill_share: {minimum: 0.85, maximum: 0.95}
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from yaml.nodes import Node
+from pydantic import AfterValidator, Field, model_validator
 
 from model.errors import ConfigurationError
 from pipelines import storage
 from pipelines.encode import EXTENSIONS
-from pipelines.yaml_reader import YamlReader
+from pipelines.yaml_reader import Number, Share, StrictModel, Text, VersionedFile, Whole, YamlFile
 
 _FLAG = "--profile"
-_REQUIRED = ("version", "name", "source", "checked", "formats")
-_SIDES = ("longest_side", "shortest_side")
-_OPTIONAL = ("quality", "max_bytes", "max_pixels", *_SIDES, "background", "fill_share")
 
 
 @dataclass(frozen=True)
@@ -86,67 +82,54 @@ def read_profile(name_or_uri: str) -> Profile:
 
 def parse_profile(text: str | bytes, name: str) -> Profile:
     """A profile from YAML; `name` is how messages call it. Raises ConfigurationError with every complaint at once."""
-    reader = YamlReader(name)
-    top = reader.fields(reader.root(text), "", _REQUIRED, _OPTIONAL)
-    if "version" in top and reader.integer(top["version"], "version") not in (None, 1):
-        reader.complain(top["version"], "version", "this release reads version 1 only")
-
-    def written(key: str) -> str:
-        return (reader.text(top[key], key) if key in top else None) or ""
-
-    def whole(key: str) -> int | None:
-        return reader.integer(top[key], key, minimum=1) if key in top else None
-
-    profile = Profile(
-        name=written("name"),
-        source=written("source"),
-        checked=str(top["checked"].value) if "checked" in top else "",  # YAML takes a date for a date
-        formats=_formats(reader, top.get("formats")),
-        quality=whole("quality"),
-        max_bytes=whole("max_bytes"),
-        max_pixels=whole("max_pixels"),
-        **{side: _bounds(reader, top.get(side), side, 1e6) for side in _SIDES},
-        white_background=_background(reader, top.get("background")),
-        fill_share=_bounds(reader, top.get("fill_share"), "fill_share", 1.0),
+    file = YamlFile(text, name).parse(_File)
+    figures = file.model_dump(
+        exclude={"version", "background", "longest_side", "shortest_side", "fill_share"}
     )
-    if profile.quality is not None and profile.quality > 100:
-        reader.complain(top["quality"], "quality", "must be at most 100")
-    reader.finish()
-    return profile
+    return Profile(
+        **figures,
+        longest_side=Bounds(**file.longest_side.model_dump()),
+        shortest_side=Bounds(**file.shortest_side.model_dump()),
+        white_background=file.background is not None,
+        fill_share=Bounds(**file.fill_share.model_dump()),
+    )
 
 
-def _formats(reader: YamlReader, node: Node | None) -> tuple[str, ...]:
-    if node is None:
-        return ()
-    found = []
-    for index, item in enumerate(reader.items(node, "formats", empty="must name at least one format")):
-        name = reader.text(item, f"formats[{index}]")
-        if name is not None and name not in EXTENSIONS:
-            reader.complain(
-                item,
-                f"formats[{index}]",
-                f"{name!r} is not one of {', '.join(EXTENSIONS)}, which are written",
-            )
-        elif name is not None:
-            found.append(name)
-    return tuple(found)
+def _check_format(name: str) -> str:
+    if name not in EXTENSIONS:
+        raise ValueError(f"{name!r} is not one of {', '.join(EXTENSIONS)}, which are written")
+    return name
 
 
-def _bounds(reader: YamlReader, node: Node | None, key: str, most: float) -> Bounds:
-    if node is None:
-        return Bounds()
-    fields: Mapping[str, Any] = reader.fields(node, key, (), ("minimum", "recommended", "maximum"))
-    found = {name: reader.number(value, f"{key}.{name}", 0, most) for name, value in fields.items()}
-    ordered = (found.get(name) for name in ("minimum", "recommended", "maximum"))
-    given = [value for value in ordered if value is not None]
-    if given != sorted(given):
-        reader.complain(node, key, "must not fall from minimum to recommended to maximum")
-    return Bounds(**found)
+_Figure = TypeVar("_Figure")
 
 
-def _background(reader: YamlReader, node: Node | None) -> bool:
-    if node is None:
-        return False
-    if reader.text(node, "background") not in (None, "white"):
-        reader.complain(node, "background", "must be white; leave it out where anything goes")
-    return True
+class _Bounds(StrictModel, Generic[_Figure]):
+    minimum: _Figure | None = None
+    recommended: _Figure | None = None
+    maximum: _Figure | None = None
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "_Bounds[_Figure]":
+        given: list[Any] = [one for one in (self.minimum, self.recommended, self.maximum) if one is not None]
+        if given != sorted(given):
+            raise ValueError("must not fall from minimum to recommended to maximum")
+        return self
+
+
+_Count = Annotated[Whole, Field(ge=1)]
+_Side = _Bounds[Annotated[Number, Field(ge=0, le=1e6)]]
+
+
+class _File(VersionedFile):
+    name: Text
+    source: Text
+    checked: Text
+    formats: Annotated[tuple[Annotated[Text, AfterValidator(_check_format)], ...], Field(min_length=1)]
+    quality: Annotated[_Count, Field(le=100)] | None = None
+    max_bytes: _Count | None = None
+    max_pixels: _Count | None = None
+    longest_side: _Side = _Side()
+    shortest_side: _Side = _Side()
+    background: Literal["white"] | None = None
+    fill_share: _Bounds[Share] = _Bounds[Share]()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipelines import decode_process
-from pipelines.decode import DecodeLimits, ImageError, decode_with_size
+from pipelines.decode import DecodeLimits, ImageError, decode_upload
 from pipelines.decode_process import DecoderStartError, decode_apart, decode_image_apart
 from tests.hostile_images import drawing, encode, hostile_images, odd_images
 from tests.poison import CODES, POISONOUS, poison
@@ -56,10 +56,10 @@ def test_a_child_says_what_decoding_here_says_and_is_used_again() -> None:
     first = _child()
     for name, (data, _, _) in odd_images().items():
         for max_side in (None, 20):
-            pixels, size = decode_apart(data, max_side=max_side)
-            here, size_here = decode_with_size(data, max_side=max_side)
+            pixels, *rest = decode_apart(data, max_side=max_side)
+            here, *rest_here = decode_upload(data, max_side=max_side)
             np.testing.assert_array_equal(pixels, here, err_msg=name)
-            assert size == size_here
+            assert rest == rest_here
             assert pixels.flags.writeable
     assert {name: code(data, DecodeLimits()) for name, (data, _) in hostile_images().items()} == {
         name: expected for name, (_, expected) in hostile_images().items()

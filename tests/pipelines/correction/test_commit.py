@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model.detector import load_detector
 from model.edits import Edit, identity_theta
@@ -19,8 +20,10 @@ from pipelines.correction.gates import GateConfig
 from pipelines.correction.parts import StorageWriteError
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.correction.run_folder import RunFolder
-from pipelines.decode import decode_image
+from pipelines.decode import decode_image, decode_upload
+from pipelines.exif import COPYRIGHT
 from pipelines.label_map import LabelMap
+from pipelines.metadata import srgb_profile
 from pipelines.profiles.profile import Bounds, Profile
 from pipelines.resize import resize_bicubic
 from pipelines.schemas import MANIFEST, STATUSES
@@ -117,6 +120,15 @@ def test_an_image_that_stands_for_several_rows_of_its_id_makes_them_all(
         "watermark": 3,
         "clean": 1,
     }
+
+
+def test_the_uploads_copyright_and_profile_come_along(commit_settings: CommitSettings) -> None:
+    exif = Image.Exif()
+    exif[COPYRIGHT] = "© Ann's Shop".encode()
+    upload = encode(picture(1), "PNG", exif=exif, icc_profile=srgb_profile())
+    _, (row,) = commit([edited("a", "watermark", upload=upload)], commit_settings)
+    kept = decode_upload(Path(row["output_uri"]).read_bytes()).metadata
+    assert (kept.copyright, kept.has_profile) == ("© Ann's Shop", True)
 
 
 def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(

@@ -20,7 +20,6 @@ from pipelines.encode import encode_image
 from pipelines.label_map import LabelMap
 from pipelines.profiles.profile import Bounds, Profile
 from tests.catalogs import write_detector
-from tests.hostile_images import encode
 
 NOTHING = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)))
 SETTINGS = DeliverySettings(gates=GateConfig())
@@ -51,7 +50,7 @@ def deliver(
 ) -> Delivered:
     """`deliver` of a correction that has painted nothing."""
     edited = Edited(after, np.zeros(after.shape[:2], np.uint8))
-    return deliver_edited(upload, edited, {**row, "upload": encode(upload)}, settings, remaining)
+    return deliver_edited(upload, edited, row, settings, remaining)
 
 
 BACKGROUND = row("non_white_background")

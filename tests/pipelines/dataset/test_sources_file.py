@@ -88,8 +88,8 @@ sources:
         "line 3, sources[0].reader",
         "line 4, sources[1].reader",
         "line 5, sources[2]",
-        "line 6, sources[3].url",
         "line 6, sources[3].uri",
+        "line 6, sources[3].url",
         "line 7, sources[4].defect",
         "line 7, sources[4].unmatched",
         "line 8, sources[5].uri",
@@ -102,10 +102,10 @@ sources:
     ]
     problems = dict(found)
     assert problems["line 3, sources[0].reader"].startswith(
-        "unknown reader 'foto'; one of photos, clean, table"
+        "there is no 'foto'; choose one of 'photos', 'clean', 'table'"
     )
     assert "did you mean 'uri'?" in problems["line 6, sources[3].url"]
-    assert "unpaired, error" in problems["line 7, sources[4].unmatched"]
+    assert "'unpaired' or 'error'" in problems["line 7, sources[4].unmatched"]
     assert "unknown column 'picture'" in problems["line 9, sources[6].columns"]
 
 
@@ -113,7 +113,7 @@ sources:
     ("text", "message"),
     [
         ("", "is empty"),
-        ("version: 1\nsources: []\n", "line 2, sources: must have at least one source"),
+        ("version: 1\nsources: []\n", "line 2, sources: must not be empty"),
         ("version: 1\n", "line 1, sources: is missing"),
         (
             "version: 1\nsources: [{reader: photos, uri: f, ids: row}]\n",

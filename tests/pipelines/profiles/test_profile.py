@@ -44,14 +44,14 @@ def test_another_day_of_comparing_corrects_nothing_anew() -> None:
     ("rest", "complaint"),
     [
         ("", "formats: is missing"),
-        ("formats: []", "at least one format"),
+        ("formats: []", "formats: must not be empty"),
         ("formats: [tiff]", "'tiff' is not one of jpeg, png, webp"),
         ("formats: [png]\nquality: 101", "at most 100"),
         ("formats: [png]\nmax_bytes: 0", "at least 1"),
-        ("formats: [png]\nfill_share: {minimum: 1.5}", "from 0 to 1"),
+        ("formats: [png]\nfill_share: {minimum: 1.5}", "at most 1"),
         ("formats: [png]\nfill_share: {minimum: 0.9, maximum: 0.8}", "must not fall"),
         ("formats: [png]\nlongest_side: {least: 9}", "unknown key"),
-        ("formats: [png]\nbackground: grey", "must be white"),
+        ("formats: [png]\nbackground: grey", "must be 'white'"),
         ("formats: [png]\nborder: none", "unknown key"),
     ],
 )

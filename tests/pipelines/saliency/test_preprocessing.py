@@ -39,7 +39,7 @@ def test_one_number_is_a_square() -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ('{"sise": 3}', "size, mean, std"),
+        ('{"sise": 3}', "sise: unknown key; did you mean 'size'"),
         ('{"size": 0}', "size"),
         ('{"size": [1, 2, 3]}', "size"),
         ('{"size": 1e9}', "size"),
