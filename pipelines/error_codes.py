@@ -9,15 +9,15 @@ from collections.abc import Mapping
 FAILED: Mapping[str, str] = {
     # where the image should be
     "no_image": "the row has neither bytes nor a uri",
-    "uri_not_allowed": "no --allow-uri names the place that the row's uri leads to",
+    "uri_not_allowed": "no --allow-uri prefix contains the row's uri",
     "scheme_not_allowed": "(preparation) a uri that is neither a local path nor s3://",
     "missing": "nothing is there",
     "forbidden": "the storage refuses to show it: credentials or permissions",
-    "unreadable": "the storage failed, a server answered with a redirect, or no file stands there",
+    "unreadable": "the storage failed, a server answered with a redirect, or the path is not a file",
     "too_many_bytes": "the file is larger than --max-megabytes",
     # what it is
     "empty": "no bytes",
-    "unknown_format": "no image that we know: HTML, zeros, text",
+    "unknown_format": "not an image of a known format: HTML, zeros, text",
     "format_not_allowed": "an image of a format that is not on the list (JPEG, PNG, WebP, GIF, BMP, AVIF, HEIC)",
     "decoder_missing": "HEIC, and the extra that reads it is not installed on that node (catalog-repair[heic])",
     "hdr": "an HEIC or AVIF in PQ or HLG, brighter than white: how to show it is not settled",

@@ -48,7 +48,7 @@ _REMEDIES = {
 @dataclass(frozen=True)
 class GateConfig:
     """Thresholds; None switches a gate off. Chosen by looking at half of 290 corrections of real photos by the starter
-    bundle, and judged on the other half (README).
+    bundle, and judged on the other half (docs/performance.md).
     """
 
     #: Standard deviation of all values, 0 to 127: at or below, the correction is one colour. Photos have 20 and more.

@@ -1,4 +1,4 @@
-"""The job commands that the files under infra/ tell people and clusters to run."""
+"""The job commands that infra/ and docs/cluster.md give to people and clusters."""
 
 import re
 import shlex
@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-INFRA = Path(__file__).resolve().parents[2] / "infra"
+REPOSITORY = Path(__file__).resolve().parents[2]
+INFRA = REPOSITORY / "infra"
 
 
 def manifests(path: Path) -> list[dict[str, Any]]:
@@ -39,11 +40,11 @@ def documented(text: str) -> Iterator[list[str]]:
 
 
 def all_commands() -> dict[str, list[str]]:
-    """Name -> arguments of every job command under infra/, in manifests, comments and prose."""
+    """Name -> arguments of every job command for clusters, in manifests, comments and prose."""
     found = {f"RayJob {_name(job)}": shlex.split(job["spec"]["entrypoint"]) for job in rayjobs()}
-    for path in [INFRA / "aws" / "cluster.yaml", INFRA / "README.md"]:
+    for path in [INFRA / "aws" / "cluster.yaml", REPOSITORY / "docs" / "cluster.md"]:
         for number, command in enumerate(documented(path.read_text()), 1):
-            found[f"{path.relative_to(INFRA)} {number}"] = command
+            found[f"{path.name} {number}"] = command
     return found
 
 

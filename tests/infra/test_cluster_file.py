@@ -60,7 +60,7 @@ def test_the_job_server_is_closed_to_the_network(cluster: dict[str, Any]) -> Non
 def test_all_files_name_one_image(repository: Path, cluster: dict[str, Any]) -> None:
     image = cluster["docker"]["image"]
     for name in (
-        "infra/README.md",
+        "docs/cluster.md",
         "infra/Dockerfile",
         "infra/kuberay/train-rayjob.yaml",
         "infra/kuberay/nightly-correction.yaml",

@@ -1,4 +1,4 @@
-"""The job commands under infra/ are real: each runs here with --dry-run, on local stand-ins for its URIs."""
+"""The job commands for clusters are real: each runs here with --dry-run, on local stand-ins for its URIs."""
 
 import subprocess
 import sys
