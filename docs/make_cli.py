@@ -57,7 +57,7 @@ def help_of(job: str) -> str:
 
 def code_tables() -> str:
     """Return the error codes of failed and of rejected rows as Markdown tables."""
-    from pipelines.error_codes import FAILED, REJECTED
+    from pipelines.contracts.error_codes import FAILED, REJECTED
 
     return f"Rows that `failed`:\n\n{_table(FAILED)}\n\nRows that a gate `rejected`:\n\n{_table(REJECTED)}"
 

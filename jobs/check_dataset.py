@@ -32,10 +32,10 @@ import sys
 from collections.abc import Sequence
 
 from jobs import command
-from pipelines import storage
-from pipelines.health import job as health_job
-from pipelines.health.config import PAGE, SHEETS, HealthConfig, resolve
-from pipelines.health.findings import Findings
+from pipelines.checking import job as health_job
+from pipelines.checking.config import PAGE, SHEETS, HealthConfig, resolve
+from pipelines.checking.findings import Findings
+from pipelines.storage import objects as storage
 
 #: Outputs are kept, as where more images failed than tolerated.
 EXIT_UNHEALTHY = command.EXIT_TOO_MANY_FAILED

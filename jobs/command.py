@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from jobs import config_file, termination
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
-from pipelines import lock, submission
+from pipelines.cluster import submission
+from pipelines.storage import lock
 
 EXIT_OK = 0
 EXIT_BROKEN_OFF = 1

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from model.errors import ConfigurationError
-from pipelines import storage
-from pipelines.names import suggestion
+from pipelines.contracts.names import suggestion
+from pipelines.storage import objects as storage
 
 FLAG = "--config"
 

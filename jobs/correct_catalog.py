@@ -34,22 +34,23 @@ from typing import Any
 
 from jobs import command
 from model.precision import DEVICES, PRECISIONS
-from pipelines import ray_session, storage
+from pipelines.cluster import session as ray_session
+from pipelines.contracts.profiles.profile import profile_names
+from pipelines.contracts.schemas import STATUSES
 from pipelines.correction import job as correction_job
-from pipelines.correction.config import CorrectionConfig, Plan, resolve
-from pipelines.correction.gates import OFF
-from pipelines.correction.pending import INSPECT_HERE
-from pipelines.correction.read_catalog import count_unlabelled
-from pipelines.correction.run_output import check_whole, published_rows
-from pipelines.correction.run_record import Run
-from pipelines.correction.survey import count_routes
-from pipelines.decode import DecodeLimits
-from pipelines.encode import EXTENSIONS
-from pipelines.file_uris import is_file_uri
-from pipelines.lock import locked
-from pipelines.parquet_units import joined
-from pipelines.profiles.profile import profile_names
-from pipelines.schemas import STATUSES
+from pipelines.correction.catalog import count_unlabelled
+from pipelines.correction.deliver.gates import OFF
+from pipelines.correction.inspect.pending import INSPECT_HERE
+from pipelines.correction.inspect.survey import count_routes
+from pipelines.correction.output import check_whole, published_rows
+from pipelines.correction.plan import CorrectionConfig, Plan, resolve
+from pipelines.correction.run import Run
+from pipelines.images.decode import DecodeLimits
+from pipelines.images.encode import EXTENSIONS
+from pipelines.storage import objects as storage
+from pipelines.storage.file_uris import is_file_uri
+from pipelines.storage.lock import locked
+from pipelines.storage.parquet_units import joined
 
 logger = logging.getLogger("jobs.correct_catalog")
 
@@ -213,7 +214,8 @@ def _add_gates(group: Any) -> None:
         type=command.location_unless(lambda text: text == OFF),
         metavar=f"URI|{OFF}",
         help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
-        "pipelines/correction/gates.py); off: no gates, and white backgrounds only where a profile asks for them",
+        "pipelines/correction/deliver/gates.py); off: no gates, and white backgrounds only where a profile asks for "
+        "them",
     )
     group.add_argument(
         "--gate-detector",

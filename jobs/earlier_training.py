@@ -7,12 +7,13 @@ from pathlib import PurePath
 
 from jobs import train_flags
 from model.errors import ConfigurationError
-from pipelines import owned_output, storage
+from pipelines.shards.source import TrainingSource
+from pipelines.storage import objects as storage
+from pipelines.storage import outputs as owned_output
 from pipelines.training import started
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.plan import LoopPlan
 from pipelines.training.settings import LoopSettings
-from pipelines.training.source import TrainingSource
 
 
 def check(

@@ -22,9 +22,10 @@ from dataclasses import asdict
 
 from jobs import command
 from model.errors import ConfigurationError
-from pipelines import owned_output, storage
-from pipelines.progress import Progress
-from pipelines.sample.catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
+from pipelines.cluster.progress import Progress
+from pipelines.sample_catalog.catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
+from pipelines.storage import objects as storage
+from pipelines.storage import outputs as owned_output
 
 logger = logging.getLogger("jobs.make_sample_catalog")
 
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if arguments.dry_run:
         return command.EXIT_OK
-    from pipelines import ray_session  # importing Ray takes seconds: not for --help or a wrong flag
+    from pipelines.cluster import session as ray_session
 
     ray_session.start(arguments.output)  # before anything is removed
     owned_output.remove(arguments.output, OWNED)

@@ -34,12 +34,13 @@ from dataclasses import fields
 from typing import Any
 
 from jobs import command
-from pipelines import ray_session, storage
-from pipelines.dataset import job
-from pipelines.dataset.config import PreparationConfig, Request, resolve
-from pipelines.dataset.output import Start
-from pipelines.lock import locked
+from pipelines.cluster import session as ray_session
+from pipelines.preparation import job
+from pipelines.preparation.output import Start
+from pipelines.preparation.settings import PreparationConfig, Request, resolve
 from pipelines.saliency.load import is_network
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import locked
 
 
 def parser() -> argparse.ArgumentParser:

@@ -31,15 +31,18 @@ from model.errors import ConfigurationError
 from model.precision import choose_device, choose_precision
 from model.recipes import MethodConfig, method_config
 from model.training_step import OptimizerConfig
-from pipelines import storage
-from pipelines.fid.weights import FidWeightsMissing, find_weights
-from pipelines.label_map import LabelMap
-from pipelines.lock import locked
-from pipelines.names import check_names
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.names import check_names
+from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
+from pipelines.shards.index import rows_by_defect
+from pipelines.shards.source import TrainingSource, open_source
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import locked
 from pipelines.training.best import FOLDER, POINTER, read_best
 from pipelines.training.encoder_weights import IMAGENET, NONE
-from pipelines.training.index import rows_by_defect
-from pipelines.training.job import train_in_process
+from pipelines.training.generator.job import train_in_process
+from pipelines.training.generator.validation import forecast, log_forecast
+from pipelines.training.on_ray import check_ray, train_on_ray
 from pipelines.training.plan import (
     Plan,
     balanced,
@@ -50,10 +53,7 @@ from pipelines.training.plan import (
     inspect,
     pretrained_weights,
 )
-from pipelines.training.ray_job import check_ray, train_on_ray
 from pipelines.training.settings import TrainSettings, describe
-from pipelines.training.source import TrainingSource, open_source
-from pipelines.training.validation import forecast, log_forecast
 
 logger = logging.getLogger("train")
 

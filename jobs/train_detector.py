@@ -19,22 +19,22 @@ from dataclasses import replace
 from functools import partial
 
 from jobs import command, earlier_training, train_flags
-from model.detector import DetectorConfig
+from model.detector.network import DetectorConfig
 from model.precision import choose_device, choose_precision
 from model.training_step import OptimizerConfig
-from pipelines import storage
-from pipelines.detection.job import run_worker, train_in_process
-from pipelines.detection.plan import DetectorPlan, initial_state, inspect
-from pipelines.detection.samples import UNKNOWN
-from pipelines.detection.settings import DetectorSettings
-from pipelines.lock import locked
+from pipelines.shards.index import rows_by_defect
+from pipelines.shards.source import TrainingSource, open_source
+from pipelines.shards.validation_part import DETECTOR_SHARE
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import locked
+from pipelines.training.detector.job import run_worker, train_in_process
+from pipelines.training.detector.plan import DetectorPlan, initial_state, inspect
+from pipelines.training.detector.samples import UNKNOWN
+from pipelines.training.detector.settings import DetectorSettings
 from pipelines.training.encoder_weights import IMAGENET, NONE
-from pipelines.training.index import rows_by_defect
+from pipelines.training.on_ray import check_ray, train_on_ray
 from pipelines.training.plan import epoch_steps, find_making
-from pipelines.training.ray_job import check_ray, train_on_ray
 from pipelines.training.settings import describe
-from pipelines.training.source import TrainingSource, open_source
-from pipelines.training.validation_part import DETECTOR_SHARE
 
 logger = logging.getLogger("train")
 

@@ -8,8 +8,8 @@ from model.config import ARCHITECTURES, FITS, GEOMETRIES, HEADS, INJECT_INITS, R
 from model.precision import DEVICES, PRECISIONS
 from model.recipes import RECIPES
 from model.semi_paired import DIRECTIONS, TASK_BALANCES
-from pipelines.training.order import SAMPLERS
-from pipelines.training.validation_part import GENERATOR_SHARE
+from pipelines.shards.validation_part import GENERATOR_SHARE
+from pipelines.training.feed.order import SAMPLERS
 
 DEFAULT_STEPS = 20_000
 #: What --encoder-weights takes besides a URI; see `pipelines.training.encoder_weights`.

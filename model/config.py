@@ -13,7 +13,7 @@ ARCHITECTURES = ("resnet", "pretrained_unet", "unet", "resnet_blur")
 #: Architectures that take labels, a blend head and a geometry head.
 EDITING = ("resnet", "pretrained_unet")
 CONDITIONS = ("none", "concat", "projection")
-#: How an image gets onto a generator's square input: see `pipelines.fit`.
+#: How an image gets onto a generator's square input: see `pipelines.images.fit`.
 FITS = ("stretch", "letterbox")
 
 #: The ResNet generators halve their input twice, so sides must be multiples of this.

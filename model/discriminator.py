@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.baselines.resnet_blur import BlurDownsample
 from model.config import DiscriminatorConfig, require
 from model.layers import BatchNorm, InstanceNorm, initialise
-from model.resnet_blur import BlurDownsample
 
 #: Channels stop doubling here.
 MAX_WIDTH_FACTOR = 8

@@ -1,7 +1,7 @@
 """Pretrained encoders: features of an image at several resolutions, from any convolutional backbone of timm.
 
-The generator (`model.pretrained_unet`) and the detector (`model.detector`) share them (extension, not in the paper).
-Source: `timm`, https://github.com/huggingface/pytorch-image-models.
+The generator (`model.pretrained_unet`) and the detector (`model.detector.network`) share them (extension, not
+in the paper). Source: `timm`, https://github.com/huggingface/pytorch-image-models.
 """
 
 from collections.abc import Mapping

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from model.baselines.resnet_blur import BlurGenerator
+from model.baselines.unet import UNetGenerator
 from model.config import SIDE_MULTIPLE, GeneratorConfig
 from model.editing import Answer, EditingGenerator, GeometryHead, split_head
 from model.edits import warp
 from model.injection import AttentionInjection
 from model.layers import ImageGenerator, ResidualBlock, convolution, initialise, normalised, require_sides
 from model.pretrained_unet import PretrainedUNet
-from model.resnet_blur import BlurGenerator
-from model.unet import UNetGenerator
 
 
 class Generator(EditingGenerator):

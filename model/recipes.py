@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from model.baselines.cyclegan import CycleGAN, CycleGANObjective
+from model.baselines.monce import MoNCE, MoNCEObjective
+from model.baselines.pix2pix import Pix2Pix, Pix2PixObjective
 from model.config import EDITING, DiscriminatorConfig, GeneratorConfig, require, require_choice, unet_depth
-from model.cyclegan import CycleGAN, CycleGANObjective
 from model.method import Method
-from model.monce import MoNCE, MoNCEObjective
-from model.pix2pix import Pix2Pix, Pix2PixObjective
 from model.semi_paired import SemiPaired, SemiPairedObjective
 
 Objective = SemiPairedObjective | Pix2PixObjective | CycleGANObjective | MoNCEObjective

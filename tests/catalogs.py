@@ -11,10 +11,10 @@ import torch
 
 from model.bundle import save_bundle
 from model.config import GeneratorConfig
-from model.detector import Calibration, Detector, DetectorConfig, save_detector
+from model.detector.network import Calibration, Detector, DetectorConfig, save_detector
 from model.generator import Generator
-from pipelines.label_map import LabelMap
-from pipelines.schemas import CATALOG
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import CATALOG
 from tests.hostile_images import encode
 
 SIDE = 32  # of the bundles' inputs

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.defects import Synthesis
+from pipelines.synthesis.defects import Synthesis
 
 Image = NDArray[np.uint8]
 

@@ -22,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines import decode_process
-from pipelines.ahead import map_ahead
-from pipelines.decode import FORMATS, OUT_OF_MEMORY, DecodeLimits, ImageError
-from pipelines.decode_process import CRASHED, TIMEOUT, decode_apart
-from pipelines.encode import EXTENSIONS, encode_image
-from pipelines.metadata import MAX_TEXT, Metadata
+from pipelines.cluster.ahead import map_ahead
+from pipelines.images import decode_apart as decode_process
+from pipelines.images.decode import FORMATS, OUT_OF_MEMORY, DecodeLimits, ImageError
+from pipelines.images.decode_apart import CRASHED, TIMEOUT, decode_apart
+from pipelines.images.encode import EXTENSIONS, encode_image
+from pipelines.images.metadata import MAX_TEXT, Metadata
 from tests.hostile_images import drawing, encode, hostile_images, odd_images
 
 #: Outcomes that must not be.

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pipelines.encode import encode_image
-from pipelines.label_map import LabelMap
-from pipelines.schemas import SHARD
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import SHARD
+from pipelines.images.encode import encode_image
 
 
 def texture(seed: int, height: int = 120, width: int = 96) -> np.ndarray:

@@ -155,7 +155,7 @@ def encode_avif(image: Image.Image, **options: Any) -> bytes:
 class Family(NamedTuple):
     """One of the two formats, for tests that are the same for both."""
 
-    name: str  # as pipelines.decode calls it
+    name: str  # as pipelines.images.decode calls it
     brand: bytes
     coding: bytes  # kind of its items
     configuration: bytes  # kind of the property that a decoder needs

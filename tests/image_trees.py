@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from pipelines import storage
-from pipelines.dataset.readers.base import Notes, Reader
-from pipelines.dataset.records import Entry, Record
-from pipelines.dataset.resolve import records
+from pipelines.preparation.entries import Entry, Record
+from pipelines.preparation.readers.base import Notes, Reader
+from pipelines.preparation.unit.resolve import records
+from pipelines.storage import objects as storage
 from tests.hostile_images import encode
 
 #: Names as teams give them: blanks, dots, characters that mean something in URIs and patterns, other scripts.

@@ -4,10 +4,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.contracts.schemas import MANIFEST
+from pipelines.correction.publish.staying import Staying
 from pipelines.correction.row_keys import KeySet, column_keys, to_keys
 from pipelines.correction.rows import REFRESHED, to_table
-from pipelines.correction.staying import Staying
-from pipelines.schemas import MANIFEST
 
 
 def key(name: str) -> bytes:

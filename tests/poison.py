@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from pipelines.decode_process import HOOK_VARIABLE
+from pipelines.images.decode_apart import HOOK_VARIABLE
 from tests.hostile_images import drawing, encode, png
 
 POISONOUS = {HOOK_VARIABLE: "tests.poison:swallow"}

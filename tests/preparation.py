@@ -3,14 +3,14 @@
 import hashlib
 from pathlib import Path
 
-from pipelines.dataset.collect import collect
-from pipelines.dataset.output import Places
-from pipelines.dataset.plan import make_plan
-from pipelines.dataset.rows import RowSettings
-from pipelines.dataset.sources import open_sources
-from pipelines.dataset.totals import Totals
-from pipelines.dataset.unit import Work, prepare_unit
-from pipelines.label_map import LabelMap
+from pipelines.contracts.label_map import LabelMap
+from pipelines.preparation.finish.collect import collect
+from pipelines.preparation.output import Places
+from pipelines.preparation.plan.plan import make_plan
+from pipelines.preparation.readers.sources import open_sources
+from pipelines.preparation.totals import Totals
+from pipelines.preparation.unit.rows import RowSettings
+from pipelines.preparation.unit.unit import Work, prepare_unit
 
 GROUPS = {name: defect.group for name, defect in LabelMap.default().defects.items()}
 SETTINGS = RowSettings(GROUPS, {name: name for name in GROUPS}, max_side=48)

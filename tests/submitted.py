@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import submission
+from pipelines.cluster import submission
 
 
 def submit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.encode import encode_image
-from pipelines.label_map import LabelMap
-from pipelines.schemas import SHARD
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import SHARD
+from pipelines.images.encode import encode_image
 
 
 def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,9 +3,9 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
-from pipelines.parquet_units import StorageReadError, Unit
-from pipelines.splits import hash_number
+from pipelines.contracts.splits import hash_number
+from pipelines.storage import objects as storage
+from pipelines.storage.parquet_units import StorageReadError, Unit
 
 #: Below the output folder.
 LABELS_FOLDER = "labels"

@@ -20,23 +20,16 @@ import ray
 import ray.data
 
 from model.errors import ConfigurationError, RunError, underway
-from pipelines import ray_session, storage
-from pipelines.correction import inspect_pass
-from pipelines.correction.assemble import assemble_parts
-from pipelines.correction.commit import CommitSettings, commit_block
-from pipelines.correction.config import Plan
-from pipelines.correction.conservation import check_conservation, check_parts
-from pipelines.correction.correct import Corrector
-from pipelines.correction.decode_rows import DecodeSettings, decode_rows
-from pipelines.correction.detect import DetectSettings, detect
+from pipelines.cluster import session as ray_session
+from pipelines.cluster.placement import Placement, configure, on_tasks, place, tables
+from pipelines.cluster.progress import Progress
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.known import Facts, find_known
-from pipelines.correction.measure import measure
-from pipelines.correction.pending import InspectSettings
-from pipelines.correction.publish import Publication, finish_publishing, publish
-from pipelines.correction.read_pending import ReadSettings, read_works, survey_detected
-from pipelines.correction.repeated import DUPLICATE_ID
-from pipelines.correction.run_folder import (
+from pipelines.correction.inspect import inspection as inspect_pass
+from pipelines.correction.inspect.known import Facts, find_known
+from pipelines.correction.inspect.pending import InspectSettings
+from pipelines.correction.inspect.repeated import DUPLICATE_ID
+from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.layout import (
     CATALOG_FOLDER,
     MANIFEST,
     PLAN_FOLDER,
@@ -45,8 +38,13 @@ from pipelines.correction.run_folder import (
     Layers,
     RunFolder,
 )
-from pipelines.correction.run_output import check_whole, remove_run, write_run
-from pipelines.correction.run_record import (
+from pipelines.correction.measure.fid import measure
+from pipelines.correction.output import check_whole, remove_run, write_run
+from pipelines.correction.plan import Plan
+from pipelines.correction.publish.assemble import assemble_parts
+from pipelines.correction.publish.conservation import check_conservation, check_parts
+from pipelines.correction.publish.publish import Publication, finish_publishing, publish
+from pipelines.correction.run import (
     BFLOAT16_BATCH,
     RUNNING,
     STRIPS_PER_DEFECT,
@@ -55,10 +53,13 @@ from pipelines.correction.run_record import (
     write_run_report,
 )
 from pipelines.correction.scores import scale_note
-from pipelines.correction.survey import CLEAN
-from pipelines.lock import Lock
-from pipelines.placement import Placement, configure, on_tasks, place, tables
-from pipelines.progress import Progress
+from pipelines.correction.stream.commit import CommitSettings, commit_block
+from pipelines.correction.stream.decode import DecodeSettings, decode_rows
+from pipelines.correction.stream.detect import DetectSettings, detect
+from pipelines.correction.stream.generate import Corrector
+from pipelines.correction.stream.read import ReadSettings, read_works, survey_detected
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import Lock
 
 logger = logging.getLogger(__name__)
 

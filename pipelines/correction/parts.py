@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import RunError
-from pipelines import storage
-from pipelines.correction.run_folder import WRITING_FOLDER, RunFolder
+from pipelines.correction.layout import WRITING_FOLDER, RunFolder
+from pipelines.storage import objects as storage
 
 
 class StorageWriteError(RunError):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.label_map import Route
+from pipelines.contracts.label_map import Route
 
 #: Arrow type of a key.
 KEY = pa.binary(16)

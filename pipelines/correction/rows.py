@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.contracts.schemas import STATUSES
+from pipelines.correction.layout import SAMPLES_FOLDER
 from pipelines.correction.row_keys import KEY
-from pipelines.correction.run_folder import SAMPLES_FOLDER
-from pipelines.schemas import STATUSES
 
 #: Why a row is read: to become a manifest row; because its image was read and is the one that was corrected before; or
 #: to be compared with, because the manifest's row stays as it is.
@@ -51,7 +51,7 @@ _CARRIED = [
     ("image_key", KEY),
 ]
 
-#: model_input: uint8 RGB, the upload as `pipelines.fit.fit_inside` makes it for the generator.
+#: model_input: uint8 RGB, the upload as `pipelines.images.fit.fit_inside` makes it for the generator.
 DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])
 
 #: One pass of the generator, in the order of `defects`. theta: float32 (2,3), little-endian; content: uint8

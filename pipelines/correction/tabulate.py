@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines.contracts.names import choices
 from pipelines.correction.parts import parquet_bytes, write_object
-from pipelines.file_uris import is_file_uri
-from pipelines.names import choices
-from pipelines.parquet_units import PARQUET_SUFFIXES
+from pipelines.storage import objects as storage
+from pipelines.storage.file_uris import is_file_uri
+from pipelines.storage.parquet_units import PARQUET_SUFFIXES
 
 #: What counts as an image by its name. One that cannot be decoded is a failed row; left out, it would go unnoticed.
 IMAGE_SUFFIXES = (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.fid.inception import FEATURE_DIMENSION
+from pipelines.metrics.fid.inception import FEATURE_DIMENSION
 
 logger = logging.getLogger(__name__)
 

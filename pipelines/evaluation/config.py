@@ -7,14 +7,14 @@ from typing import Any
 from model.config import require, require_choice
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS, choose_device
-from pipelines import owned_output
+from pipelines.contracts.splits import TEST, TRAIN
 from pipelines.evaluation.contestants import Contestant, read_contestants
 from pipelines.evaluation.rows import COMPARED, Input
-from pipelines.evaluation.survey import Survey, list_shards, take_survey
-from pipelines.fid.weights import FidWeightsMissing, find_weights
-from pipelines.parquet_units import Unit
-from pipelines.splits import TEST, TRAIN
-from pipelines.training.source import TrainingSource, open_source
+from pipelines.evaluation.survey import Survey, take_survey
+from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
+from pipelines.shards.source import TrainingSource, list_shards, open_source
+from pipelines.storage import outputs as owned_output
+from pipelines.storage.parquet_units import Unit
 
 MARKDOWN, CSV, JSON, GRIDS, SUCCESS = "table.md", "table.csv", "table.json", "grids", "_SUCCESS"
 #: What an evaluation writes and --overwrite removes; nothing else in the folder is touched.

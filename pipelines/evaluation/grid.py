@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.contact_sheet import CELL, GAP, GROUND
 from pipelines.evaluation.collect import Collection, Picture, SetName
 from pipelines.evaluation.contestants import Contestant
 from pipelines.evaluation.measure import ANSWER, TARGET, UPLOAD
+from pipelines.reports.pictures import CELL, GAP, GROUND
 
 #: Height of the line of names, pixels, and the size of its letters.
 _HEAD, _LETTERS = 30, 16

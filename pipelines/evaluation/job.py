@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from model.errors import RunError, underway
 from model.precision import choose_device
-from pipelines import storage
+from pipelines.cluster.progress import Progress
 from pipelines.evaluation.collect import Collection
 from pipelines.evaluation.config import CSV, GRIDS, JSON, MARKDOWN, SUCCESS, Plan, prepare_output
 from pipelines.evaluation.grid import comparison_grid
@@ -20,9 +20,9 @@ from pipelines.evaluation.measure import Measurer
 from pipelines.evaluation.rows import decode_rows, read_rows
 from pipelines.evaluation.score import Scores, empty_rows, score
 from pipelines.evaluation.table import to_csv, to_json, to_markdown
-from pipelines.fid.inception import describe
-from pipelines.fid.weights import read_weights
-from pipelines.progress import Progress
+from pipelines.metrics.fid.inception import describe
+from pipelines.metrics.fid.weights import read_weights
+from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def run(plan: Plan) -> Scores:
         with underway():
             collection = collect(plan, measure_here(plan, measurer))
     else:
-        from pipelines import ray_session  # importing Ray takes seconds, and a machine may not have it
+        from pipelines.cluster import session as ray_session
         from pipelines.evaluation.on_ray import measure_on_ray, place_actors
 
         with ray_session.stopped_afterwards(), ray_session.our_errors():

@@ -11,16 +11,15 @@ import pyarrow as pa
 import torch
 
 from model.precision import choose_device
-from pipelines.correction.edit_codec import encode_edits
-from pipelines.correction.full_size import apply_edits
-from pipelines.correction.gates import GateConfig
-from pipelines.encode import encode_image
+from pipelines.contracts.splits import TEST
 from pipelines.evaluation.contestants import FLAG, Contestant
 from pipelines.evaluation.rows import COMPARED, Input, source, square
-from pipelines.fid.inception import load_features
-from pipelines.generator_pass import GeneratorPass
-from pipelines.splits import TEST
-from pipelines.training.outputs import l1, psnr
+from pipelines.images.encode import encode_image
+from pipelines.inference.edits.apply import BACKGROUNDS, apply_edits
+from pipelines.inference.edits.codec import encode_edits
+from pipelines.inference.generator import GeneratorPass
+from pipelines.metrics.fid.inception import load_features
+from pipelines.metrics.pixel_errors import l1, psnr
 
 #: What an image is: an upload, a bundle's answer, a target of the test or of the training split.
 UPLOAD, ANSWER, TARGET, TRAIN_TARGET = "upload", "answer", "target", "train_target"
@@ -153,7 +152,7 @@ class Translator:
             contestant.uri, FLAG, contestant.version, device, precision, _PASS[device.type]
         )
         known = contestant.conditions
-        self._grounds = {known[defect] for defect in GateConfig().white_background if defect in known}
+        self._grounds = {known[defect] for defect in BACKGROUNDS if defect in known}
 
     @torch.inference_mode()
     def __call__(

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 import ray.data
 
-from pipelines import ray_session
+from pipelines.cluster import session as ray_session
+from pipelines.cluster.placement import Placement, configure, place, tables
 from pipelines.evaluation.config import Plan
 from pipelines.evaluation.job import measurer_settings
 from pipelines.evaluation.measure import Measurer
 from pipelines.evaluation.rows import BATCH, decode_rows, read_rows
-from pipelines.placement import Placement, configure, place, tables
 
 #: Bytes per block: a few tables of decoded rows. Small, so that a small test split keeps all actors busy.
 _BLOCK = 8 << 20

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.decode import ImageError, decode_image
+from pipelines.contracts.hashing import Sample
+from pipelines.contracts.schemas import SHARD
+from pipelines.contracts.splits import TEST
 from pipelines.evaluation.survey import grid_set, is_compared
-from pipelines.fit import fit_inside, fitted_size
-from pipelines.parquet_units import Unit, read_unit
-from pipelines.resize import resize_bicubic
-from pipelines.sampling import Sample
-from pipelines.schemas import SHARD
-from pipelines.splits import TEST
+from pipelines.images.decode import ImageError, decode_image
+from pipelines.images.fit import fit_inside, fitted_size
+from pipelines.images.resize import resize_bicubic
+from pipelines.storage.parquet_units import Unit, read_unit
 
 #: Side at which images are compared, whatever a bundle's own: that of FID (method, section 6).
 COMPARED_SIDE = 256
@@ -64,7 +64,9 @@ def read_rows(table: pa.Table, sample: Sample) -> Iterator[pa.Table]:
 
 
 class Input(NamedTuple):
-    """How a bundle takes images: the side of its square in pixels, and how they get onto it (`pipelines.fit`)."""
+    """How a bundle takes images: the side of its square in pixels, and how they get onto it
+    (`pipelines.images.fit`).
+    """
 
     side: int
     fit: str

@@ -12,11 +12,11 @@ from scipy.special import stdtrit
 from pipelines.evaluation.collect import Collection, ImageSet, SetName
 from pipelines.evaluation.contestants import Contestant
 from pipelines.evaluation.measure import ANSWER, TARGET, TRAIN_TARGET, UPLOAD
-from pipelines.fid.distance import Gaussian
-from pipelines.fid.inception import FEATURE_DIMENSION
-from pipelines.fid.jackknife import GROUPS, distances, jackknife_ci95, left_out, photo_groups
-from pipelines.fid.kid import kernel_inception_distance
-from pipelines.fid.summary import mean_relative_reduction
+from pipelines.metrics.fid.distance import Gaussian
+from pipelines.metrics.fid.inception import FEATURE_DIMENSION
+from pipelines.metrics.fid.jackknife import GROUPS, distances, jackknife_ci95, left_out, photo_groups
+from pipelines.metrics.fid.kid import kernel_inception_distance
+from pipelines.metrics.fid.summary import mean_relative_reduction
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
 from model.errors import ConfigurationError
-from pipelines.label_map import LabelMap
-from pipelines.parquet_units import Unit, joined, list_units, read_unit
-from pipelines.sampling import Sample, Smallest, sample_hash
-from pipelines.schemas import SHARD
-from pipelines.splits import TEST, TRAIN
+from pipelines.contracts.hashing import Sample, Smallest, sample_hash
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.splits import TEST, TRAIN
+from pipelines.storage.parquet_units import Unit, joined, read_unit
 
 FLAG = "--data"
 #: Rows of each defect's comparison picture.
@@ -53,17 +50,6 @@ class Survey:
         """How many rows are read for the comparison (a little more where ids repeat)."""
         wanted = (TEST_SET, TRAIN_SET) if floor else (TEST_SET,)
         return sum(len(found.values) for name, found in self.smallest.items() if name.startswith(wanted))
-
-
-def list_shards(shards: Sequence[str]) -> tuple[Unit, ...]:
-    """Units of the shards. Raises ConfigurationError where one cannot be read or lacks a column."""
-
-    def check(schema: pa.Schema, uri: str) -> None:
-        missing = sorted(set(SHARD.names) - set(schema.names))
-        if missing:
-            raise ConfigurationError(f"{FLAG}: {uri} lacks the columns {', '.join(missing)}")
-
-    return list_units(shards, FLAG, check).units
 
 
 def take_survey(units: Sequence[Unit], samples: int, label_map: LabelMap) -> Survey:

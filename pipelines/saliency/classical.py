@@ -7,7 +7,7 @@ fitted again. The border needs no clean frame: a product that is cut by an edge 
 pinholes go, and a guided filter (He et al., 2013) moves the matte's edge to the photo's.
 
 A network finds more, above all where product and ground are alike: what this finds is judged by
-`pipelines.dataset.mask_quality`, measured by `tests/benchmarks/saliency_quality.py`.
+`pipelines.preparation.unit.mask_quality`, measured by `tests/benchmarks/saliency_quality.py`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pipelines.colour import rgb_to_lab
+from pipelines.images.colour import rgb_to_lab
 from pipelines.saliency.matte import guided_matte, tidy
 from pipelines.saliency.mixture import Mixture, Pixels
 from pipelines.saliency.protocol import check_photos

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import RunError
-from pipelines.resize import resize_bicubic
+from pipelines.images.resize import resize_bicubic
 from pipelines.saliency.preprocessing import Preprocessing
 from pipelines.saliency.protocol import check_photos
 

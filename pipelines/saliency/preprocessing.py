@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, StrictBool, ValidationError, field_validator
 
 from model.errors import ConfigurationError
-from pipelines.yaml_reader import Number, StrictModel, Whole, problems
+from pipelines.contracts.yaml_reader import Number, StrictModel, Whole, problems
 
 #: Networks above this side would need more memory for one photo than a worker has.
 MAX_SIDE = 4096

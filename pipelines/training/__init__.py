@@ -1,1 +1,4 @@
-"""Training: from prepared shards to a bundle, in process or on Ray Train workers."""
+"""Training of generators (`generator`) and detectors (`detector`), which share loop, checkpoints and feed.
+
+In come shards; out go checkpoints and a model bundle. `on_ray` runs the same workers on Ray Train.
+"""

@@ -9,7 +9,7 @@ import logging
 import math
 from dataclasses import asdict, dataclass
 
-from pipelines import storage
+from pipelines.storage import objects as storage
 
 logger = logging.getLogger("train")
 

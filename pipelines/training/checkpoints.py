@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines.storage import objects as storage
 
 logger = logging.getLogger("train")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.encoder import Encoder
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines.storage import objects as storage
 
 #: Values of --encoder-weights besides a URI.
 IMAGENET, NONE = "imagenet", "none"

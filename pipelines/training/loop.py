@@ -17,12 +17,12 @@ from model.errors import ConfigurationError
 from model.precision import choose_device, choose_precision, memory_format
 from model.schedule import step_rate
 from model.training_step import is_distributed
-from pipelines.label_map import Defect, LabelMap
+from pipelines.contracts.label_map import Defect, LabelMap
+from pipelines.shards.index import Index
+from pipelines.shards.reading import TrainingError
 from pipelines.training.checkpoints import DAMAGED, Checkpoints
-from pipelines.training.decoding import TrainingError
-from pipelines.training.feed import Batch, Load, batches
-from pipelines.training.index import Index
-from pipelines.training.order import WorkerEpoch
+from pipelines.training.feed.batches import Batch, Load, batches
+from pipelines.training.feed.order import WorkerEpoch
 from pipelines.training.settings import LoopSettings
 from pipelines.training.watch import Trouble, Watch
 

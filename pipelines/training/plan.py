@@ -18,16 +18,17 @@ from model.method import Batch
 from model.pretrained_unet import PretrainedUNet
 from model.recipes import build_method
 from model.transfer import transfer_generator
-from pipelines.bundles import read_bundle
-from pipelines.defects.registry import CLEAN_UP, synthesis
-from pipelines.label_map import LabelMap
-from pipelines.training.decoding import Making
+from pipelines.contracts.label_map import LabelMap
+from pipelines.inference.bundles import read_bundle
+from pipelines.shards.index import MADE, PAIRED, SOURCE, VALIDATION, Index, build_index, check_tasks
+from pipelines.shards.reading import Making
+from pipelines.shards.source import TrainingSource
+from pipelines.synthesis.defects.registry import CLEAN_UP, synthesis
 from pipelines.training.encoder_weights import EncoderWeights, find_encoder_weights
-from pipelines.training.feed import orders_of
-from pipelines.training.index import MADE, PAIRED, SOURCE, VALIDATION, Index, build_index, check_tasks
-from pipelines.training.order import epoch_draws
+from pipelines.training.feed.batches import orders_of
+from pipelines.training.feed.order import epoch_draws
+from pipelines.training.feed.selected import do_nothing_errors, some_rows, spread, task_weights
 from pipelines.training.settings import LoopSettings, TrainSettings
-from pipelines.training.source import TrainingSource, do_nothing_errors, some_rows, spread, task_weights
 
 logger = logging.getLogger("train")
 

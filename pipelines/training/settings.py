@@ -7,11 +7,11 @@ from typing import Any
 from model.config import FITS, SIDE_MULTIPLE, require, require_choice
 from model.recipes import MethodConfig
 from model.training_step import OptimizerConfig
-from pipelines import storage
-from pipelines.label_map import LabelMap
-from pipelines.training.decoding import Decode, Decoding, Making
-from pipelines.training.order import SamplingConfig
-from pipelines.training.validation_part import GENERATOR_SHARE, LARGEST_SHARE
+from pipelines.contracts.label_map import LabelMap
+from pipelines.shards.reading import Decode, Decoding, Making
+from pipelines.shards.validation_part import GENERATOR_SHARE, LARGEST_SHARE
+from pipelines.storage import objects as storage
+from pipelines.training.feed.order import SamplingConfig
 
 #: Below, the deepest feature maps are smaller than the padding and the strides need.
 SMALLEST_SIDE = 32

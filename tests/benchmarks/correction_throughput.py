@@ -33,12 +33,12 @@ import torch
 
 from model.bundle import STARTER, load_bundle
 from model.precision import autocast, choose_precision, memory_format
-from pipelines.decode import decode_image
-from pipelines.drawing import draw_scene
-from pipelines.encode import encode_image
-from pipelines.label_map import LabelMap
-from pipelines.resize import resize_bicubic
-from pipelines.schemas import CATALOG
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import CATALOG
+from pipelines.images.decode import decode_image
+from pipelines.images.encode import encode_image
+from pipelines.images.resize import resize_bicubic
+from pipelines.synthesis.products import draw_scene
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Scenes that are drawn; larger catalogs have them again with another pixel, since equal files are corrected once.

@@ -7,7 +7,7 @@ Drawn scenes, and objects on white (`on_white` of --objects, whose colours and m
 mattes of 256 pixels, and by a generator's (the starter, or --model), brought to the upload's size as the job does:
 
     painted      content blended by the matte: edges keep a share of the old ground
-    own          what correction does (`pipelines.correction.edges`)
+    own          what correction does (`pipelines.inference.edits.edges`)
     two blurs    Forte and Pitié (2021) at full size: averages of 90 pixels, refined by those of 6
     multi-level  Germer et al. (2020), `estimate_foreground_ml` of pymatting, where that is installed
     true alpha   two blurs with the exact matte at full size: what remains is the JPEG's, and no matte's
@@ -33,15 +33,22 @@ from PIL import Image
 
 from model.bundle import STARTER, load_bundle
 from model.edits import Edit, identity_theta
-from pipelines.colour import rgb_to_lab
-from pipelines.correction.edit_codec import encode_edits
-from pipelines.correction.full_size import apply_edits
-from pipelines.decode import decode_image
-from pipelines.defects.foreground import foreground, on_white, over, soft_edges, with_holes, without_specks
-from pipelines.defects.grounds import Grounds, shaded
-from pipelines.drawing import draw_scene
-from pipelines.fit import fit_inside
-from pipelines.generator_pass import GeneratorPass
+from pipelines.images.colour import rgb_to_lab
+from pipelines.images.decode import decode_image
+from pipelines.images.fit import fit_inside
+from pipelines.inference.edits.apply import apply_edits
+from pipelines.inference.edits.codec import encode_edits
+from pipelines.inference.generator import GeneratorPass
+from pipelines.synthesis.defects.foreground import (
+    foreground,
+    on_white,
+    over,
+    soft_edges,
+    with_holes,
+    without_specks,
+)
+from pipelines.synthesis.defects.grounds import Grounds, shaded
+from pipelines.synthesis.products import draw_scene
 
 SIZES = (400, 1600)
 SIDE, BAND = 256, 5

@@ -22,19 +22,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.allowed_uris import AllowedUris
-from pipelines.correction.assemble import PART_ROWS, assemble, sources
-from pipelines.correction.known import build_known
-from pipelines.correction.pending import Inspection, InspectSettings, groups, inspect_units
-from pipelines.correction.read_catalog import list_catalog
-from pipelines.correction.repeated import find_repeated
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import MANIFEST
+from pipelines.correction.catalog import list_catalog
+from pipelines.correction.inspect.known import build_known
+from pipelines.correction.inspect.pending import Inspection, InspectSettings, groups, inspect_units
+from pipelines.correction.inspect.repeated import find_repeated
+from pipelines.correction.inspect.survey import Survey
+from pipelines.correction.layout import Layers
+from pipelines.correction.publish.assemble import PART_ROWS, assemble, sources
+from pipelines.correction.publish.staying import find_staying
 from pipelines.correction.row_keys import image_key, row_key, work_key
-from pipelines.correction.run_folder import Layers
-from pipelines.correction.staying import find_staying
-from pipelines.correction.survey import Survey
-from pipelines.fetch import input_version
-from pipelines.label_map import LabelMap
-from pipelines.schemas import MANIFEST
+from pipelines.images.allowed_uris import AllowedUris
+from pipelines.images.uploads import input_version
 
 IDENTITY = "model configuration output"
 

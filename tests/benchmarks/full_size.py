@@ -32,15 +32,15 @@ from torch import Tensor
 
 from model.bundle import STARTER, load_bundle
 from model.edits import Edit, apply_edit, identity_theta
-from pipelines.correction.edit_codec import decode_edit, encode_edits
-from pipelines.correction.full_size import Edited, apply_edits
-from pipelines.defects import add_watermark
-from pipelines.drawing import draw_scene
-from pipelines.generator_pass import GeneratorPass
-from pipelines.pixels import to_tensor, to_uint8
-from pipelines.resize import resize_bicubic
-from pipelines.sample.catalog import MAX_TILT_DEGREES, MIN_TILT_DEGREES
-from pipelines.training.outputs import psnr
+from pipelines.images.pixels import to_tensor, to_uint8
+from pipelines.images.resize import resize_bicubic
+from pipelines.inference.edits.apply import Edited, apply_edits
+from pipelines.inference.edits.codec import decode_edit, encode_edits
+from pipelines.inference.generator import GeneratorPass
+from pipelines.metrics.pixel_errors import psnr
+from pipelines.sample_catalog.catalog import MAX_TILT_DEGREES, MIN_TILT_DEGREES
+from pipelines.synthesis.defects import add_watermark
+from pipelines.synthesis.products import draw_scene
 
 SIDE = 128
 LONG_SIDES = (1024, 1280, 1536, 1792, 2000)

@@ -38,12 +38,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.bundle import STARTER, load_bundle
-from pipelines.colour import rgb_to_lab
-from pipelines.contact_sheet import picture_columns
-from pipelines.correction.deliver import DeliverySettings, deliver
-from pipelines.correction.edit_codec import encode_edits
-from pipelines.correction.full_size import apply_edits
-from pipelines.correction.gates import (
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.splits import hash_number
+from pipelines.correction.deliver.deliver import DeliverySettings, deliver
+from pipelines.correction.deliver.gates import (
     CHANGED,
     EMPTY_PRODUCT,
     HOLES,
@@ -53,14 +51,16 @@ from pipelines.correction.gates import (
     WEAK_OUTLINE,
     GateConfig,
 )
-from pipelines.defects.foreground import foreground, over
-from pipelines.defects.grounds import ground_of, shaded
-from pipelines.encode import encode_image
-from pipelines.fit import fit_inside
-from pipelines.generator_pass import GeneratorPass
-from pipelines.label_map import LabelMap
-from pipelines.resize import resize_bicubic
-from pipelines.splits import hash_number
+from pipelines.images.colour import rgb_to_lab
+from pipelines.images.encode import encode_image
+from pipelines.images.fit import fit_inside
+from pipelines.images.resize import resize_bicubic
+from pipelines.inference.edits.apply import apply_edits
+from pipelines.inference.edits.codec import encode_edits
+from pipelines.inference.generator import GeneratorPass
+from pipelines.reports.pictures import picture_columns
+from pipelines.synthesis.defects.foreground import foreground, over
+from pipelines.synthesis.defects.grounds import ground_of, shaded
 from tests.benchmarks.starter_quality.samples import Sample, clean_objects, clothing, found_objects
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

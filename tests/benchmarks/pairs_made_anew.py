@@ -19,11 +19,11 @@ import torch
 from model.method import Batch
 from model.recipes import build_method, method_config
 from model.training_step import OptimizerConfig, TrainingStep
-from pipelines.training.decoding import Decoding
-from pipelines.training.feed import orders_of
-from pipelines.training.index import Index, build_index
+from pipelines.shards.index import Index, build_index
+from pipelines.shards.reading import Decoding
+from pipelines.shards.source import TrainingSource, open_source
+from pipelines.training.feed.batches import orders_of
 from pipelines.training.plan import find_making
-from pipelines.training.source import TrainingSource, open_source
 
 SIDES = (192, 256)
 BATCH = 6

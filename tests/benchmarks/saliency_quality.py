@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
-from pipelines.dataset.mask_quality import MaskMeasures, measure_mask
-from pipelines.decode import decode_image
+from pipelines.contracts.splits import hash_number
+from pipelines.images.decode import decode_image
+from pipelines.preparation.unit.mask_quality import MaskMeasures, measure_mask
 from pipelines.saliency import Saliency, load_saliency
-from pipelines.splits import hash_number
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos.parquet"
 #: Below this IoU the composite is visibly wrong.

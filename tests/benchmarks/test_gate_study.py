@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.correction.gates import HOLES, LOST, NOT_WHITE, WEAK_OUTLINE
-from pipelines.encode import encode_image
+from pipelines.correction.deliver.gates import HOLES, LOST, NOT_WHITE, WEAK_OUTLINE
+from pipelines.images.encode import encode_image
 from tests.benchmarks.gate_study import (
     CLOSE_UP,
     PALE,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.encode import encode_image
+from pipelines.images.encode import encode_image
 from tests.benchmarks.starter_quality.baselines import axis_degrees, line_degrees, navier_stokes, telea
 from tests.benchmarks.starter_quality.cases import (
     ANGLE,

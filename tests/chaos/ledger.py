@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
-from pipelines.correction.keys import IMAGES
-from pipelines.correction.run_folder import MANIFEST, REPORT, RUN, SUCCESS
-from pipelines.decode import decode_image
-from pipelines.schemas import STATUSES
+from pipelines.contracts.schemas import STATUSES
+from pipelines.correction.layout import MANIFEST, REPORT, RUN, SUCCESS
+from pipelines.correction.stream.object_names import IMAGES
+from pipelines.images.decode import decode_image
+from pipelines.storage import objects as storage
 from tests.chaos.catalog import DrawnRow
 
 #: Columns that say when and where, not what: they may differ from an undisturbed run's. The keys depend on the output.

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines import storage
-from pipelines.correction.run_folder import SUCCESS
-from pipelines.lock import FOLDER
+from pipelines.correction.layout import SUCCESS
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import FOLDER
 from tests.chaos.kills import (
     COMMITTING,
     CORRECTING,

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.rows import to_table
-from pipelines.schemas import MANIFEST
 from tests.chaos.catalog import DrawnRow
 from tests.chaos.ledger import Content, Entry, as_json, audit, table
 from tests.hostile_images import drawing, encode

@@ -11,8 +11,8 @@ from PIL import Image
 from jobs import command
 from jobs.correct_catalog import main
 from model.bundle import load_bundle
-from pipelines.decode import decode_image
-from pipelines.schemas import MANIFEST
+from pipelines.contracts.schemas import MANIFEST
+from pipelines.images.decode import decode_image
 from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
 from tests.hostile_images import encode, hostile_images, odd_images
 from tests.poison import poison

@@ -9,8 +9,8 @@ import pytest
 from jobs import command
 from jobs.correct_catalog import main as correct
 from jobs.train_detector import main as train
-from model.detector import load_detector
-from pipelines.schemas import CATALOG
+from model.detector.network import load_detector
+from pipelines.contracts.schemas import CATALOG
 from tests.catalogs import read_parquet, row, write_bundle, write_catalog
 from tests.hostile_images import encode
 from tests.training_data import picture, write_dataset

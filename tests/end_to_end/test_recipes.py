@@ -18,14 +18,14 @@ import torch
 
 from jobs import train
 from model.recipes import RECIPES
-from pipelines.dataset.records import Entry, Record
-from pipelines.dataset.rows import RowSettings, read_sample, training_rows
-from pipelines.drawing.scene import draw_scene
-from pipelines.encode import encode_image
-from pipelines.label_map import LabelMap
-from pipelines.schemas import SHARD
-from pipelines.training.feed import load_here
-from pipelines.training.generator_loop import Training
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import SHARD
+from pipelines.images.encode import encode_image
+from pipelines.preparation.entries import Entry, Record
+from pipelines.preparation.unit.rows import RowSettings, read_sample, training_rows
+from pipelines.synthesis.products.scene import draw_scene
+from pipelines.training.feed.batches import load_here
+from pipelines.training.generator.loop import Training
 from tests.conftest import REPOSITORY
 from tests.pipelines.training.builders import Recorder
 

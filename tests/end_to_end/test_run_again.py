@@ -14,9 +14,10 @@ import pytest
 from jobs import command
 from jobs.correct_catalog import main
 from model.errors import RunError
-from pipelines.correction import job, measure
+from pipelines.contracts.schemas import CATALOG
+from pipelines.correction import job
+from pipelines.correction.measure import fid as measure
 from pipelines.correction.row_keys import id_keys
-from pipelines.schemas import CATALOG
 from tests.catalogs import (
     picture,
     read_parquet,

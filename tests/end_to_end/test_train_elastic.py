@@ -24,7 +24,7 @@ FLAGS = [
 #: jobs/train.py, but looking for new nodes every few seconds instead of every minute.
 TRAIN = """
 from jobs import command, train
-from pipelines.training import ray_job
+from pipelines.training import on_ray as ray_job
 
 ray_job.RESIZE_SECONDS = 3
 command.run(train.main)

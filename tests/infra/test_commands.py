@@ -12,8 +12,8 @@ import pytest
 from model.bundle import save_bundle
 from model.config import GeneratorConfig
 from model.generator import Generator
-from pipelines.label_map import LabelMap
-from pipelines.schemas import CATALOG, REFERENCE
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import CATALOG, REFERENCE
 from tests.hostile_images import drawing, encode
 from tests.infra.commands import all_commands
 from tests.training_data import write_dataset

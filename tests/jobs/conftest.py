@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines import s3
+from pipelines.storage import s3
 from tests.object_store import s3_environment
 
 

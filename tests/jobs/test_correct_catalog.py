@@ -12,15 +12,15 @@ import ray
 
 from jobs import command
 from jobs.correct_catalog import main, parser, summary
-from pipelines.allowed_uris import AllowedUris
-from pipelines.correction.config import CorrectionConfig, resolve
-from pipelines.correction.pending import Inspection
-from pipelines.correction.run_record import Run
-from pipelines.correction.survey import Survey
-from pipelines.correction.totals import Totals, summarise
-from pipelines.label_map import LabelMap
-from pipelines.placement import Placement
-from pipelines.schemas import CATALOG
+from pipelines.cluster.placement import Placement
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import CATALOG
+from pipelines.correction.inspect.pending import Inspection
+from pipelines.correction.inspect.survey import Survey
+from pipelines.correction.plan import CorrectionConfig, resolve
+from pipelines.correction.run import Run
+from pipelines.correction.stream.totals import Totals, summarise
+from pipelines.images.allowed_uris import AllowedUris
 from tests.catalogs import row, rows, write_bundle, write_catalog
 
 

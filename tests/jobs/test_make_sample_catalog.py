@@ -6,7 +6,7 @@ import pytest
 
 from jobs.make_sample_catalog import main
 from model.errors import ConfigurationError
-from pipelines.schemas import CATALOG, REFERENCE
+from pipelines.contracts.schemas import CATALOG, REFERENCE
 
 
 @pytest.mark.ray

@@ -22,8 +22,8 @@ from jobs import (
     train_flags,
 )
 from model.errors import ConfigurationError
-from pipelines.encode import encode_image
-from pipelines.schemas import CATALOG
+from pipelines.contracts.schemas import CATALOG
+from pipelines.images.encode import encode_image
 from tests.training_data import write_dataset
 
 Main = Callable[[Sequence[str] | None], int]

@@ -16,7 +16,8 @@ from jobs import (
     train_detector,
 )
 from model.errors import RunError
-from pipelines import ray_preconditions, ray_session
+from pipelines.cluster import preconditions as ray_preconditions
+from pipelines.cluster import session as ray_session
 from tests.catalogs import rows, write_bundle, write_catalog
 from tests.photo_tables import record, write_table
 from tests.training_data import write_dataset

@@ -8,10 +8,10 @@ import pytest
 
 from jobs.prepare_dataset import main
 from model.errors import ConfigurationError
-from pipelines.dataset.plan import LEAST_ENTRIES
-from pipelines.label_map import LabelMap
-from pipelines.ray_session import Cluster
-from pipelines.schemas import SHARD
+from pipelines.cluster.session import Cluster
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import SHARD
+from pipelines.preparation.plan.plan import LEAST_ENTRIES
 from tests.photo_tables import record, write_table
 from tests.preparation import digests, prepare
 
@@ -222,8 +222,8 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.dataset.job.ray_session.start", lambda *_: Cluster(1, 0))
-    monkeypatch.setattr("pipelines.dataset.job.run_units", killed)
+    monkeypatch.setattr("pipelines.preparation.job.ray_session.start", lambda *_: Cluster(1, 0))
+    monkeypatch.setattr("pipelines.preparation.job.run_units", killed)
     for _ in range(2):  # killed, continued and killed again
         with pytest.raises(KeyboardInterrupt):
             main(arguments)

@@ -14,7 +14,7 @@ from tests.processes import PATIENCE
 JOB = """
 import ctypes, signal, sys, threading
 from jobs import command, termination
-from pipelines.lock import locked
+from pipelines.storage.lock import locked
 
 def main(argv):
     with locked(sys.argv[1]) as lock:

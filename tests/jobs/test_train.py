@@ -16,11 +16,11 @@ from jobs import train
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
 from model.recipes import RECIPES
-from pipelines.label_map import LabelMap
-from pipelines.ray_session import Cluster
+from pipelines.cluster.session import Cluster
+from pipelines.contracts.label_map import LabelMap
+from pipelines.shards.source import open_source
+from pipelines.training.on_ray import choose_gpu, feeding_tasks, worker_cpus
 from pipelines.training.plan import Plan
-from pipelines.training.ray_job import choose_gpu, feeding_tasks, worker_cpus
-from pipelines.training.source import open_source
 from tests.training_data import write_dataset
 
 SMALL = [

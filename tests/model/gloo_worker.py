@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from model.cyclegan import CycleGAN, CycleGANObjective
-from model.detector import Detector, DetectorConfig
-from model.detector_step import DetectionBatch, DetectorStep
+from model.baselines.cyclegan import CycleGAN, CycleGANObjective
+from model.detector.network import Detector, DetectorConfig
+from model.detector.training_step import DetectionBatch, DetectorStep
 from model.method import Batch
 from model.semi_paired import SemiPaired, SemiPairedObjective
 from model.training_step import OptimizerConfig, TrainingStep, average_gradients

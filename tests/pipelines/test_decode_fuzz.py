@@ -1,6 +1,6 @@
 """A few hundred inputs of the fuzz run (`make fuzz` does 20,000)."""
 
-from pipelines.decode import DecodeLimits
+from pipelines.images.decode import DecodeLimits
 from tests.fuzz import fuzz, inputs, seeds
 
 

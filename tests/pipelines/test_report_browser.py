@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import RunSummary, Strip, TopError, render
+from pipelines.correction.report.page import RunSummary, TopError, render
+from pipelines.reports.pictures import Strip
 from tests.hostile_images import drawing, encode
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import s3, storage
+from pipelines.storage import objects as storage
+from pipelines.storage import s3
 from tests.fault_proxy import KINDS, TENTH, FaultProxy
 from tests.object_store import s3_environment
 

@@ -35,8 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle import STARTER
-from pipelines import ray_session, storage
-from pipelines.splits import TRAIN
+from pipelines.cluster import session as ray_session
+from pipelines.contracts.splits import TRAIN
+from pipelines.storage import objects as storage
 from tests.benchmarks.starter_quality.cases import LABELS, make_cases
 from tests.benchmarks.starter_quality.corrected import COMPARED, correct
 from tests.benchmarks.starter_quality.marks import faces

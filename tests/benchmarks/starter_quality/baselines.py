@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.defects.angle import rotate
 from pipelines.saliency.classical import ClassicalSaliency
+from pipelines.synthesis.defects.angle import rotate
 from tests.benchmarks.starter_quality.cases import ANGLE, BACKGROUND, MARK_ON_PHOTO, MARK_ON_WHITE, Case
 from tests.benchmarks.starter_quality.samples import on_white
 

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.decode import decode_image
-from pipelines.defects.angle import MAX_DEGREES, MIN_DEGREES, kept_inside, transform, turned
-from pipelines.defects.foreground import over
-from pipelines.defects.grounds import Grounds, ground_of, shaded
-from pipelines.encode import encode_image
-from pipelines.splits import hash_number
+from pipelines.contracts.splits import hash_number
+from pipelines.images.decode import decode_image
+from pipelines.images.encode import encode_image
+from pipelines.synthesis.defects.angle import MAX_DEGREES, MIN_DEGREES, kept_inside, transform, turned
+from pipelines.synthesis.defects.foreground import over
+from pipelines.synthesis.defects.grounds import Grounds, ground_of, shaded
 from tests.benchmarks.starter_quality.marks import add_foreign_mark
 from tests.benchmarks.starter_quality.samples import CLOTHING, Sample
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.contracts.schemas import CATALOG, REFERENCE
 from pipelines.correction import job
-from pipelines.correction.config import CorrectionConfig, resolve
-from pipelines.encode import encode_image
-from pipelines.schemas import CATALOG, REFERENCE
+from pipelines.correction.plan import CorrectionConfig, resolve
+from pipelines.images.encode import encode_image
 from tests.benchmarks.starter_quality.cases import ANGLE, BACKGROUND, CLEAN, LABELS, MARK_ON_WHITE, Case
 from tests.benchmarks.starter_quality.samples import CLOTHING, Sample
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.resize import shrink_bicubic
-from pipelines.training.outputs import psnr
+from pipelines.images.resize import shrink_bicubic
+from pipelines.metrics.pixel_errors import psnr
 from tests.benchmarks.saliency_quality import overlap
 
 #: Distance to white (Euclidean, of 441) below which a photo's pixel cannot be told from white.

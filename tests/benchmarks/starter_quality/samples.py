@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.dataset.mask_quality import mask_quality
-from pipelines.decode import decode_image
-from pipelines.defects.foreground import foreground, soft_edges, with_holes, without_specks
-from pipelines.splits import TEST, hash_number, split_of
+from pipelines.contracts.splits import TEST, hash_number, split_of
+from pipelines.images.decode import decode_image
+from pipelines.preparation.unit.mask_quality import mask_quality
+from pipelines.synthesis.defects.foreground import foreground, soft_edges, with_holes, without_specks
 
 CLOTHING, OBJECTS = "clothing", "objects"
 #: Masks below this quality are no truth; preparation's default for pairs.

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.correction.deliver import DeliverySettings, deliver
-from pipelines.correction.full_size import Edited
-from pipelines.correction.gates import GateConfig, Rejection
-from pipelines.decode import decode_image
-from pipelines.training.outputs import psnr
+from pipelines.correction.deliver.deliver import DeliverySettings, deliver
+from pipelines.correction.deliver.gates import GateConfig, Rejection
+from pipelines.images.decode import decode_image
+from pipelines.inference.edits.apply import Edited
+from pipelines.metrics.pixel_errors import psnr
 from tests.benchmarks.starter_quality.baselines import BASELINES
 from tests.benchmarks.starter_quality.cases import (
     ANGLE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.contact_sheet import picture_columns
+from pipelines.reports.pictures import picture_columns
 from tests.benchmarks.starter_quality.scores import Scored
 
 COLUMNS = 5

@@ -6,12 +6,12 @@ import ray
 import ray.data
 
 from model.errors import ConfigurationError, RunError
-from pipelines import ray_session
-from pipelines.correction import inspect_pass
+from pipelines.cluster import session as ray_session
+from pipelines.cluster.placement import Placement
 from pipelines.correction import job as correction_job
-from pipelines.correction.config import CorrectionConfig, resolve
-from pipelines.correction.known import Known
-from pipelines.placement import Placement
+from pipelines.correction.inspect import inspection as inspect_pass
+from pipelines.correction.inspect.known import Known
+from pipelines.correction.plan import CorrectionConfig, resolve
 from tests.catalogs import row, rows, tree, write_bundle, write_catalog
 
 

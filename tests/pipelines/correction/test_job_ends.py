@@ -7,9 +7,9 @@ import pytest
 from jobs import correct_catalog
 from model.errors import RunError, TooManyFailedError
 from pipelines.correction import job as correction_job
-from pipelines.correction import totals
-from pipelines.correction.config import CorrectionConfig, resolve
-from pipelines.lock import Lock, locked
+from pipelines.correction.plan import CorrectionConfig, resolve
+from pipelines.correction.stream import totals
+from pipelines.storage.lock import Lock, locked
 from tests.catalogs import read_parquet, row, rows, tree, write_bundle, write_catalog
 
 pytestmark = pytest.mark.ray

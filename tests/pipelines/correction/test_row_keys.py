@@ -5,6 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.contracts.label_map import Route
 from pipelines.correction.row_keys import (
     KEY,
     IdSums,
@@ -19,7 +20,6 @@ from pipelines.correction.row_keys import (
     to_keys,
     work_key,
 )
-from pipelines.label_map import Route
 
 PARTS = st.lists(st.none() | st.text(st.characters(codec=None), max_size=4), max_size=4)
 IDS = st.lists(st.text(max_size=3), max_size=30)

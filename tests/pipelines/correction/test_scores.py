@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.correction.read_catalog import list_catalog, read_label_rows, read_rows, read_small_rows
+from pipelines.contracts.label_map import LabelMap
+from pipelines.correction.catalog import list_catalog, read_label_rows, read_rows, read_small_rows
+from pipelines.correction.inspect.survey import count_routes
 from pipelines.correction.scores import check_scores, scale_note
-from pipelines.correction.survey import count_routes
-from pipelines.label_map import LabelMap
 
 NAN = float("nan")
 

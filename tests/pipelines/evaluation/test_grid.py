@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipelines.contact_sheet import CELL, GAP, GROUND
-from pipelines.encode import encode_image
 from pipelines.evaluation.collect import Collection
 from pipelines.evaluation.grid import comparison_grid
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, UPLOAD
+from pipelines.images.encode import encode_image
+from pipelines.reports.pictures import CELL, GAP, GROUND
 from tests.evaluation_data import contestant, measure
 
 BUNDLES = (

@@ -15,12 +15,12 @@ from model.bundle import save_bundle
 from model.config import GeneratorConfig
 from model.errors import RunError
 from model.generator import Generator
+from pipelines.contracts.label_map import Defect, LabelMap, Rule
+from pipelines.contracts.schemas import SHARD
 from pipelines.evaluation import config as evaluation_config
 from pipelines.evaluation import job, measure
 from pipelines.evaluation.config import EvaluationConfig, resolve
-from pipelines.fid.weights import FidWeightsMissing
-from pipelines.label_map import Defect, LabelMap, Rule
-from pipelines.schemas import SHARD
+from pipelines.metrics.fid.weights import FidWeightsMissing
 from tests.catalogs import tree, write_bundle
 from tests.evaluation_data import Extractor
 from tests.training_data import write_dataset

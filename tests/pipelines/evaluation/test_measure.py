@@ -8,16 +8,16 @@ import torch
 
 from model.bundle import load_bundle
 from model.errors import BundleError
-from pipelines.correction.edit_codec import encode_edits
-from pipelines.correction.full_size import apply_edits
-from pipelines.decode import decode_image
 from pipelines.evaluation import measure
 from pipelines.evaluation.contestants import Contestant, read_contestants
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, TRAIN_TARGET, UPLOAD, Measurer
 from pipelines.evaluation.rows import COMPARED, DECODED, Input
-from pipelines.fit import fit_inside
-from pipelines.resize import resize_bicubic
-from pipelines.training.outputs import l1, psnr
+from pipelines.images.decode import decode_image
+from pipelines.images.fit import fit_inside
+from pipelines.images.resize import resize_bicubic
+from pipelines.inference.edits.apply import apply_edits
+from pipelines.inference.edits.codec import encode_edits
+from pipelines.metrics.pixel_errors import l1, psnr
 from tests.catalogs import picture, write_bundle
 from tests.evaluation_data import Extractor
 

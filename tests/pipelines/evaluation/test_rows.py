@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipelines.contracts.label_map import LabelMap
 from pipelines.evaluation.rows import (
     BATCH,
     COMPARED,
@@ -15,10 +16,9 @@ from pipelines.evaluation.rows import (
     source,
     square,
 )
-from pipelines.evaluation.survey import list_shards, take_survey
-from pipelines.label_map import LabelMap
-from pipelines.resize import resize_bicubic
-from pipelines.training.source import open_source
+from pipelines.evaluation.survey import take_survey
+from pipelines.images.resize import resize_bicubic
+from pipelines.shards.source import list_shards, open_source
 from tests.catalogs import picture
 from tests.hostile_images import encode
 from tests.training_data import write_dataset

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pipelines.evaluation.collect import Collection, SetName
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, TRAIN_TARGET, UPLOAD
 from pipelines.evaluation.score import FLOOR, NOTHING, Groups, Score, Scores, mean_ci95, reductions, score
-from pipelines.fid.distance import frechet_distance
-from pipelines.fid.kid import kernel_inception_distance
-from pipelines.fid.statistics import FeatureSet
+from pipelines.metrics.fid.distance import frechet_distance
+from pipelines.metrics.fid.kid import kernel_inception_distance
+from pipelines.metrics.fid.statistics import FeatureSet
 from tests.evaluation_data import contestant, measure, measures
 
 BUNDLES = (contestant("good"), contestant("bad"))

@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.evaluation.survey import GRID_ROWS, Survey, grid_set, is_compared, list_shards, take_survey
-from pipelines.label_map import LabelMap
-from pipelines.sampling import sample_hash
-from pipelines.schemas import SHARD
+from pipelines.contracts.hashing import sample_hash
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import SHARD
+from pipelines.evaluation.survey import GRID_ROWS, Survey, grid_set, is_compared, take_survey
+from pipelines.shards.source import list_shards
 
 MAP = LabelMap.default()
 

@@ -9,12 +9,12 @@ from typing import Any
 from model.config import DiscriminatorConfig, GeneratorConfig
 from model.recipes import MethodConfig
 from model.semi_paired import SemiPairedObjective
-from pipelines.training.feed import load_here
-from pipelines.training.generator_loop import Training
-from pipelines.training.index import build_index
+from pipelines.shards.index import build_index
+from pipelines.shards.source import TrainingSource
+from pipelines.training.feed.batches import load_here
+from pipelines.training.generator.loop import Training
 from pipelines.training.loop import Record
 from pipelines.training.settings import TrainSettings
-from pipelines.training.source import TrainingSource
 
 SIZE = 32
 SMALL = MethodConfig(

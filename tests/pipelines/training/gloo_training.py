@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 
 from jobs import train
-from pipelines.training.feed import load_here
-from pipelines.training.generator_loop import Training
+from pipelines.training.feed.batches import load_here
+from pipelines.training.generator.loop import Training
 from tests.pipelines.training.builders import Recorder
 
 

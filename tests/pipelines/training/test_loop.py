@@ -10,10 +10,10 @@ import torch.distributed as dist
 
 from model.config import GeneratorConfig
 from model.errors import ConfigurationError
-from pipelines.label_map import LabelMap
-from pipelines.training.generator_loop import Training
+from pipelines.contracts.label_map import LabelMap
+from pipelines.shards.source import TrainingSource, open_source
+from pipelines.training.generator.loop import Training
 from pipelines.training.loop import DivergedError
-from pipelines.training.source import TrainingSource, open_source
 from tests.pipelines.training.builders import SMALL, Recorder, run, settings
 from tests.training_data import write_dataset
 

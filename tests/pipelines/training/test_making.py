@@ -11,20 +11,20 @@ import pytest
 
 from model.errors import ConfigurationError
 from model.recipes import MethodConfig, method_config
-from pipelines.detection.decoding import SampleDecoding
-from pipelines.detection.fit import content
-from pipelines.detection.samples import SampleConfig
-from pipelines.encode import encode_image, encode_mask
-from pipelines.schemas import SHARD
-from pipelines.splits import split_of
-from pipelines.training.decoding import Decoding, Order, is_made
-from pipelines.training.feed import batches, load_here
-from pipelines.training.generator_loop import Training
-from pipelines.training.index import MADE, PAIRED, SOURCE, TEST, Index, build_index
-from pipelines.training.order import Draw, Row, SamplingConfig, WorkerEpoch
+from pipelines.contracts.schemas import SHARD
+from pipelines.contracts.splits import split_of
+from pipelines.images.encode import encode_image, encode_mask
+from pipelines.inference.detector_input import content
+from pipelines.shards.index import MADE, PAIRED, SOURCE, TEST, Index, build_index
+from pipelines.shards.reading import Decoding, Order, is_made
+from pipelines.shards.source import TrainingSource, open_source
+from pipelines.training.detector.decoding import SampleDecoding
+from pipelines.training.detector.samples import SampleConfig
+from pipelines.training.feed.batches import batches, load_here
+from pipelines.training.feed.on_ray import decode_orders, unpack
+from pipelines.training.feed.order import Draw, Row, SamplingConfig, WorkerEpoch
+from pipelines.training.generator.loop import Training
 from pipelines.training.plan import find_making
-from pipelines.training.ray_feed import decode_orders, unpack
-from pipelines.training.source import TrainingSource, open_source
 from tests.pipelines.training.builders import run, settings
 from tests.training_data import write_dataset
 

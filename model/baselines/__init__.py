@@ -1,0 +1,1 @@
+"""Networks and losses of other papers, to compare the method with: CycleGAN, Pix2Pix, MoNCE."""

@@ -1,0 +1,1 @@
+"""The defect detector: its network and bundle, and its training step."""

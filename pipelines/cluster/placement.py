@@ -1,0 +1,183 @@
+"""Which resources each step of a run claims from the cluster, so that steps overlap and none waits for ever.
+
+On a machine with n CPUs, n generator actors claim three quarters of each and leave a quarter of each to the
+tasks that read, decode and write. Whole CPUs would not do: with one actor per CPU no task could ever run.
+How much of a core a process really uses is the operating system's business.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
+
+from model.errors import CatalogRepairError, ConfigurationError
+from pipelines.cluster.session import Cluster
+
+logger = logging.getLogger(__name__)
+
+#: Shares of a CPU: one task of each kind and an actor fit on one. Reading differs from decoding, or Ray Data
+#: would fuse the two, and a task that reads a large file would decode all of it alone.
+_READ, _TASK, _ACTOR = 0.05, 0.1, 0.75
+#: With a GPU the actors' work is not on the CPU, and decoding and writing claim what they use.
+_GPU_TASK, _GPU_ACTOR = 0.75, 0.2
+#: Rows in one call of a GPU actor, which cuts them into batches: enough for several batches.
+_GPU_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Device ('cpu' or 'cuda'), number of actors and their share of a GPU, and tasks of a step at once (0: any).
+
+    cpus_per_actor: None is what suits actors beside tasks. unbounded: an autoscaler may add actors beyond `max_actors`.
+    """
+
+    device: str
+    min_actors: int
+    max_actors: int
+    gpus_per_actor: float = 0.0
+    tasks_per_step: int = 0
+    cpus_per_actor: float | None = None
+    unbounded: bool = False
+
+    def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
+        """`function` over the blocks of `source` in tasks that mostly wait for storage."""
+        return on_tasks(source, function, settings, _READ, self.tasks_per_step)
+
+    def tasks(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
+        """`function` over the blocks of `source` in tasks that compute."""
+        cpus = _TASK if self.device == "cpu" else _GPU_TASK
+        return on_tasks(source, function, settings, cpus, self.tasks_per_step)
+
+    def actors(
+        self,
+        source: Dataset,
+        kind: type,
+        settings: Mapping[str, Any],
+        batch_size: int,
+        whole_blocks: bool = False,
+    ) -> Dataset:
+        """An instance of `kind` in every actor, over blocks of `source`, with GPUs: over several batches.
+
+        whole_blocks: with GPUs too over `batch_size` rows at a time, where a row stands for much work.
+        """
+        on_gpu = self.device == "cuda"
+        return source.map_batches(
+            Instance,
+            fn_constructor_kwargs={"kind": kind, "settings": dict(settings)},
+            batch_format="pyarrow",
+            # A whole block: its last batch is the only one that may not be full.
+            batch_size=(batch_size if whole_blocks else max(batch_size, _GPU_ROWS)) if on_gpu else None,
+            compute=ActorPoolStrategy(
+                min_size=self.min_actors, max_size=None if self.unbounded else self.max_actors
+            ),
+            num_cpus=self.cpus_per_actor or (_GPU_ACTOR if on_gpu else _ACTOR),
+            num_gpus=self.gpus_per_actor if on_gpu else None,
+        )
+
+
+class Instance:
+    """An object of `kind` in an actor. What its constructor complains of is raised by the first call.
+
+    Ray tells of a constructor that failed by the text of a traceback, and the exception is lost.
+    """
+
+    def __init__(
+        self, kind: Callable[..., Callable[[pa.Table], pa.Table]], settings: Mapping[str, Any]
+    ) -> None:
+        self._complaint: CatalogRepairError | None = None
+        try:
+            self._call = kind(**settings)
+        except CatalogRepairError as error:
+            self._complaint = error
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self._complaint is not None:
+            raise self._complaint
+        return self._call(table)
+
+
+def place(
+    device: str,
+    cluster: Cluster,
+    actors: tuple[int, int] | None,
+    gpus_per_actor: float | None,
+    most: int,
+    flag: str = "--device",
+    gpu_share: float = 1.0,
+) -> Placement:
+    """Decide on `device` ('auto', 'cpu', 'cuda') and the actors.
+
+    actors: asked for, (min, max). gpus_per_actor: asked for; above 0 asks for GPUs. most: actors that the
+    work can keep busy, where none were asked for. flag: what `device` was asked with. gpu_share: an actor's, where none
+    was asked for. Raises ConfigurationError for what the cluster does not
+    have, unless it scales: its autoscaler adds nodes for what waits, and one line says so.
+    """
+    wants_gpu = device == "cuda" or bool(gpus_per_actor)
+    if wants_gpu and not cluster.gpus:
+        asked = f"{flag} cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
+        _await_nodes(cluster, f"{asked}: the cluster has no GPU", f"; use {flag} cpu")
+    if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
+        share = gpus_per_actor or gpu_share
+        low, high = actors or (1, max(1, min(most, int(cluster.gpus / share))))
+        if cluster.gpus and low * share > cluster.gpus:
+            asked = f"--actors {low}:{high} " if actors else ""
+            _await_nodes(
+                cluster,
+                f"{asked}--gpus-per-actor {share:g}: that takes {low * share:g} GPUs, the cluster has "
+                f"{cluster.gpus:g}",
+            )
+        return Placement("cuda", low, high, share)
+    if device == "auto" and cluster.scales and gpus_per_actor is None:
+        logger.warning("no node has a GPU now: using CPUs; %s cuda asks the autoscaler for GPUs", flag)
+    cpus = max(1, int(cluster.cpus))
+    if actors and actors[0] > cpus:
+        _await_nodes(
+            cluster,
+            f"--actors {actors[0]}:{actors[1]}: the cluster has {cpus} CPUs",
+            f", so at most {cpus} actors start",
+        )
+    if actors and cluster.scales:
+        cpus = max(cpus, actors[1])  # the nodes to come
+    count = max(1, min(cpus, most))
+    low, high = actors or (count, count)
+    # One actor more than CPUs could take what the tasks need. Decoding and writing get half the cores each at
+    # most: a process more costs memory and adds nothing.
+    return Placement("cpu", low, min(high, cpus), tasks_per_step=-(-cpus // 2))
+
+
+def _await_nodes(cluster: Cluster, lack: str, otherwise: str = "") -> None:
+    """Log that nodes are awaited for `lack`; raise ConfigurationError where none can come."""
+    if not cluster.scales:
+        raise ConfigurationError(lack + otherwise)
+    logger.info("%s now; waiting for the autoscaler's nodes", lack)
+
+
+def on_tasks(
+    source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any], cpus: float, most: int = 0
+) -> Dataset:
+    """`function(table, **settings)` over the blocks of `source`, in at most `most` tasks (0: any) of `cpus`."""
+    return source.map_batches(
+        function,
+        fn_kwargs=dict(settings),
+        batch_format="pyarrow",
+        batch_size=None,
+        compute=TaskPoolStrategy(size=most or None),
+        num_cpus=cpus,
+    )
+
+
+def tables(source: Dataset) -> Iterator[pa.Table]:
+    """The blocks of `source` as they are made."""
+    return cast(Iterator[pa.Table], iter(source.iter_batches(batch_size=None, batch_format="pyarrow")))
+
+
+def configure(block_bytes: int, retried_errors: list[str]) -> None:
+    """Ray Data's settings for a run: the size of blocks, and which exceptions of a task are tried again."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = block_bytes
+    context.retried_map_errors = retried_errors
+    context.max_map_retries = 2

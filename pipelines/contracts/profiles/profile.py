@@ -1,0 +1,135 @@
+"""A marketplace's rules for product photos, read from YAML; every key but the first five is optional.
+
+version: 1
+name: Amazon main image
+source: https://…                       # the page that the figures are from
+checked: 2026-11-22                     # when they were compared with it
+formats: [jpeg, png]                    # accepted; the first is written unless --format names another of them
+quality: 95                             # to begin with, of jpeg and webp, unless --quality is given
+max_bytes: 12000000                     # quality is lowered for it, see `pipelines.correction.deliver.deliver`
+max_pixels: 64000000
+longest_side: {minimum: 500, recommended: 1600, maximum: 10000}   # any of the three
+shortest_side: {recommended: 2000}
+background: white
+fill_share: {minimum: 0.85, maximum: 0.95}
+"""
+
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from model.errors import ConfigurationError
+from pipelines.contracts.yaml_reader import Number, Share, StrictModel, Text, VersionedFile, Whole, YamlFile
+from pipelines.images.encode import EXTENSIONS
+from pipelines.storage import objects as storage
+
+_FLAG = "--profile"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a figure must be, and should be; None asks for nothing."""
+
+    minimum: float | None = None
+    recommended: float | None = None  # at least that much
+    maximum: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A marketplace's rules; sides in pixels, shares in [0, 1]. None asks for nothing."""
+
+    name: str
+    source: str
+    checked: str
+    formats: tuple[str, ...]
+    quality: int | None = None
+    max_bytes: int | None = None
+    max_pixels: int | None = None
+    longest_side: Bounds = field(default_factory=Bounds)
+    shortest_side: Bounds = field(default_factory=Bounds)
+    white_background: bool = False
+    fill_share: Bounds = field(default_factory=Bounds)
+
+    def decides(self) -> dict[str, Any]:
+        """The rules as JSON values, without what only tells people where they are from and of which day."""
+        about = ("name", "source", "checked")
+        return {key: value for key, value in asdict(self).items() if key not in about}
+
+
+def profile_names() -> tuple[str, ...]:
+    """The profiles that come along, by name."""
+    files = resources.files("pipelines.contracts.profiles").iterdir()
+    return tuple(sorted(file.name[: -len(".yaml")] for file in files if file.name.endswith(".yaml")))
+
+
+def read_profile(name_or_uri: str) -> Profile:
+    """The profile of that name (`profile_names`), or in the file at a URI. Raises ConfigurationError."""
+    if name_or_uri in profile_names():
+        data = resources.files("pipelines.contracts.profiles").joinpath(f"{name_or_uri}.yaml").read_bytes()
+        return parse_profile(data, f"{_FLAG} {name_or_uri}")
+    if not name_or_uri.endswith((".yaml", ".yml")):
+        raise ConfigurationError(
+            f"{_FLAG} {name_or_uri}: not one of {', '.join(profile_names())}; nor does it end in .yaml, as a file would"
+        )
+    storage.check_readable(name_or_uri, _FLAG)
+    with storage.as_configuration_error(name_or_uri, _FLAG, "read"):
+        data = storage.read_bytes(name_or_uri)
+    return parse_profile(data, f"{_FLAG} {name_or_uri}")
+
+
+def parse_profile(text: str | bytes, name: str) -> Profile:
+    """A profile from YAML; `name` is how messages call it. Raises ConfigurationError with every complaint at once."""
+    file = YamlFile(text, name).parse(_File)
+    figures = file.model_dump(
+        exclude={"version", "background", "longest_side", "shortest_side", "fill_share"}
+    )
+    return Profile(
+        **figures,
+        longest_side=Bounds(**file.longest_side.model_dump()),
+        shortest_side=Bounds(**file.shortest_side.model_dump()),
+        white_background=file.background is not None,
+        fill_share=Bounds(**file.fill_share.model_dump()),
+    )
+
+
+def _check_format(name: str) -> str:
+    if name not in EXTENSIONS:
+        raise ValueError(f"{name!r} is not one of {', '.join(EXTENSIONS)}, which are written")
+    return name
+
+
+_Figure = TypeVar("_Figure")
+
+
+class _Bounds(StrictModel, Generic[_Figure]):
+    minimum: _Figure | None = None
+    recommended: _Figure | None = None
+    maximum: _Figure | None = None
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "_Bounds[_Figure]":
+        given: list[Any] = [one for one in (self.minimum, self.recommended, self.maximum) if one is not None]
+        if given != sorted(given):
+            raise ValueError("must not fall from minimum to recommended to maximum")
+        return self
+
+
+_Count = Annotated[Whole, Field(ge=1)]
+_Side = _Bounds[Annotated[Number, Field(ge=0, le=1e6)]]
+
+
+class _File(VersionedFile):
+    name: Text
+    source: Text
+    checked: Text
+    formats: Annotated[tuple[Annotated[Text, AfterValidator(_check_format)], ...], Field(min_length=1)]
+    quality: Annotated[_Count, Field(le=100)] | None = None
+    max_bytes: _Count | None = None
+    max_pixels: _Count | None = None
+    longest_side: _Side = _Side()
+    shortest_side: _Side = _Side()
+    background: Literal["white"] | None = None
+    fill_share: _Bounds[Share] = _Bounds[Share]()

@@ -1,0 +1,237 @@
+"""From a corrected image to the bytes that are published, or to the gate that keeps the original.
+
+The background is snapped to white, the image is encoded, and what is judged is what was encoded: gates and the
+marketplace's rules look at the decoded file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from pipelines.contracts.profiles.check import profile_issues
+from pipelines.contracts.profiles.profile import Profile
+from pipelines.correction.deliver.erased import Erased, measure_erased
+from pipelines.correction.deliver.gate_detector import DetectorGate, Remaining
+from pipelines.correction.deliver.gates import (
+    CHANGED,
+    EMPTY_PRODUCT,
+    HOLES,
+    LOST,
+    NEARLY_CONSTANT,
+    NOT_WHITE,
+    OFF,
+    WEAK_OUTLINE,
+    GateConfig,
+)
+from pipelines.correction.deliver.product import Product, compared, find_product, product_change
+from pipelines.correction.deliver.white import WHITE, darkest_channel, measure_white, snap_white
+from pipelines.images.decode import DecodeLimits, decode_image
+from pipelines.images.encode import encode_image
+from pipelines.images.metadata import Metadata
+from pipelines.images.resize import shrink_bicubic
+from pipelines.inference.edits.apply import Edited
+
+#: Quality goes down in such steps to meet a profile's bytes, not below the last.
+QUALITY_STEP, LOWEST_QUALITY = 6, 50
+#: Quality of the second try where the first has left ripples in a white background; PNG is the third.
+FINE_QUALITY = 98
+#: Longest side at which a picture is looked at for being empty or of one colour.
+_LOOK_SIDE = 256
+#: Pixels by which the product's region grows before the border is measured, at `product.SIDE`: the region is cut short,
+#: and JPEG's ripples reach around it.
+_MARGIN = 4
+
+#: Share of the border's white pixels that an encoder may take below white.
+_RIPPLES = 0.005
+#: Our own files, which may be larger than uploads may.
+_OWN = DecodeLimits(max_bytes=1 << 40, max_pixels=1 << 40)
+
+
+@dataclass(frozen=True)
+class DeliverySettings:
+    """How corrections are encoded and judged; small, it travels with every task. None: no gates, no profile."""
+
+    format: str = "jpeg"
+    quality: int = 92
+    ai_tag: bool = False  # corrected images say that a model has changed them
+    gates: GateConfig | None = None
+    detector: DetectorGate | None = None
+    profile: Profile | None = None
+
+    def decides(self) -> dict[str, Any]:
+        """What of this decides a row's bytes, status or issues, as JSON values: for the configuration's hash."""
+        return {
+            "format": self.format,
+            "quality": None if self.format == "png" else self.quality,
+            "ai_tag": self.ai_tag,
+            "gates": None if self.gates is None else asdict(self.gates),
+            "gate_detector": None if self.detector is None else self.detector.version,
+            "profile": None if self.profile is None else self.profile.decides(),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The resolved settings for people."""
+        return {
+            "format": self.format,
+            "quality": self.quality,
+            "ai_tag": self.ai_tag,
+            "gates": OFF if self.gates is None else asdict(self.gates),
+            "gate_detector": None if self.detector is None else self.detector.uri,
+            "profile": None if self.profile is None else asdict(self.profile),
+        }
+
+    @property
+    def snaps(self) -> tuple[str, ...]:
+        """Defects whose correction paints the ground: soft edges are rid of its colour (see `edges`), and near-white
+        background becomes white, whatever the profile asks.
+        """
+        return self.gates.white_background if self.gates is not None else ()
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A correction to publish: `encoded` bytes of `format`, their decoded `image` uint8 (H,W,3), and what the profile
+    still asks of it (None without a profile).
+    """
+
+    encoded: bytes
+    format: str
+    image: NDArray[np.uint8]
+    issues: list[str] | None
+
+
+def deliver(
+    before: NDArray[np.uint8],
+    edited: Edited,
+    row: Mapping[str, Any],
+    settings: DeliverySettings,
+    remaining: Remaining | None = None,
+    metadata: Metadata | None = None,
+) -> Delivered:
+    """Encode and judge one correction. Raises gates.Rejection where a gate keeps the original.
+
+    before: the upload, uint8 (H,W,3); edited: its correction. row: of `rows.EDITED`; `defects`, `edits` and
+    `product_type` are used. remaining: the loaded gate detector. metadata: what the file keeps of the upload's.
+    """
+    gates, after = settings.gates, edited.image
+    white = bool(set(row["defects"]) & set(settings.snaps))
+    wanted = white or (settings.profile is not None and settings.profile.white_background)
+    background = None
+    if wanted:
+        # Another defect's matte says nothing of the background.
+        paints_ground = bool(row["defects"]) and row["defects"][-1] in settings.snaps
+        after, background = snap_white(after, edited.matte if paints_ground else None)
+    if gates is not None:
+        _judge_pixels(after, gates)
+    metadata = replace(metadata or Metadata(), ai_edited=settings.ai_tag)
+    encoded, format, image = _encode(after, background, metadata, settings)
+    product = find_product(before) if gates is not None and gates.looks_for_product(white) else None
+    if gates is not None:
+        _judge_file(before, image, row, white, product, gates)
+        if remaining is not None:
+            asked = [defect for defect in row["defects"] if defect in (gates.defect_remains or ())]
+            for defect, score in remaining.scores(image, asked, row["product_type"]).items():
+                gates.judge_remaining(defect, score)
+    issues = None
+    if settings.profile is not None:
+        not_white = measure_white(image, _at_size(product, image.shape)).worst
+        issues = profile_issues(settings.profile, image, format, len(encoded), not_white)
+    return Delivered(encoded, format, image, issues)
+
+
+def _judge_pixels(after: NDArray[np.uint8], gates: GateConfig) -> None:
+    small = shrink_bicubic(after, _LOOK_SIDE)
+    gates.judge(NEARLY_CONSTANT, float(small.std()), "the standard deviation of the corrected image's values")
+    share = float((darkest_channel(small) < WHITE).mean())
+    gates.judge(EMPTY_PRODUCT, share, "the share of the corrected image that is not white")
+
+
+def _judge_file(
+    before: NDArray[np.uint8],
+    image: NDArray[np.uint8],
+    row: Mapping[str, Any],
+    white: bool,
+    product: Product | None,
+    gates: GateConfig,
+) -> None:
+    """white: whether the background was to be corrected."""
+    pair = None if product is None else compared(before, image, row["edits"])
+    erased = None
+    if white and pair is not None and product is not None and gates.looks_for_losses:
+        erased = measure_erased(*pair, product)
+        _judge_losses(erased, gates)
+    if white:
+        share = measure_white(image, _at_size(product, image.shape)).worst
+        gates.judge(
+            NOT_WHITE, share, f"the share of a corner or the border below {WHITE} in the encoded file"
+        )
+    if erased is not None:
+        what = "the share of the outline of what is left at which the upload shows no edge"
+        gates.judge(WEAK_OUTLINE, erased.weak_outline, what)
+    if pair is not None and product is not None:
+        change = product_change(*pair, product)
+        gates.judge(CHANGED, change, "the product's mean colour difference (CIE76) to the upload")
+
+
+def _judge_losses(erased: Erased, gates: GateConfig) -> None:
+    already = ", which was on white already" if erased.on_white else ""
+    share = f"the share of the product (classical saliency of the upload{already}) that is white now"
+    gates.judge(LOST, erased.lost, share, erased.allowance)
+    gates.judge(HOLES, erased.trusted_holes, f"{share}, in holes of what is left,")
+
+
+def _encode(
+    image: NDArray[np.uint8],
+    background: NDArray[np.bool_] | None,
+    metadata: Metadata,
+    settings: DeliverySettings,
+) -> tuple[bytes, str, NDArray[np.uint8]]:
+    """Bytes, format and decoded pixels. Where the encoder ripples the white of `background` at the border, a finer
+    quality is tried, then PNG, as the profile's formats and bytes allow.
+    """
+    profile = settings.profile
+    limit = None if profile is None else profile.max_bytes
+    encoded = _fitting(image, settings.format, settings.quality, metadata, limit)
+    decoded = decode_image(encoded, _OWN)
+    if background is None or _stays_white(decoded, background):
+        return encoded, settings.format, decoded
+    for format in (settings.format, "png"):
+        if profile is not None and format not in profile.formats:
+            continue
+        finer = encode_image(image, format, max(settings.quality, FINE_QUALITY), metadata)
+        if limit is None or len(finer) <= limit:
+            pixels = decode_image(finer, _OWN)
+            if _stays_white(pixels, background):
+                return finer, format, pixels
+    return encoded, settings.format, decoded
+
+
+def _fitting(
+    image: NDArray[np.uint8], format: str, quality: int, metadata: Metadata, limit: int | None
+) -> bytes:
+    """`image` encoded at the first quality, from `quality` down, at which it has at most `limit` bytes; at
+    LOWEST_QUALITY, or as PNG, whatever it has.
+    """
+    while True:
+        encoded = encode_image(image, format, quality, metadata)
+        if limit is None or len(encoded) <= limit or format == "png" or quality <= LOWEST_QUALITY:
+            return encoded
+        quality = max(LOWEST_QUALITY, quality - QUALITY_STEP)
+
+
+def _stays_white(decoded: NDArray[np.uint8], background: NDArray[np.bool_]) -> bool:
+    """Whether what was white before encoding is so in the file, at the border and in the corners."""
+    return measure_white(decoded, product=~background).worst <= _RIPPLES
+
+
+def _at_size(product: Product | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """The product's region, a little larger, at the image's size, bool (H,W)."""
+    if product is None:
+        return None
+    grown = Image.fromarray(ndimage.binary_dilation(product.core, iterations=_MARGIN))
+    return np.array(grown.resize((shape[1], shape[0]), Image.Resampling.NEAREST))

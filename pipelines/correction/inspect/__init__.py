@@ -1,0 +1,1 @@
+"""Stage 1: which rows of the catalog are new or have changed. No image is read. Next: stream."""

@@ -1,0 +1,134 @@
+"""What earlier runs have done: keys of the manifest's rows, and of the journals that killed runs left.
+
+Built in one task and shared through Ray's object store: 16 bytes a row and set on each node, nothing on the driver.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from pipelines.correction.layout import Layers
+from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
+from pipelines.storage import objects as storage
+from pipelines.storage.parquet_units import StorageReadError
+
+T = TypeVar("T")
+
+#: Parts read at once: each waits for storage.
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Known:
+    """rows: keys of rows that may stay as they are. images: keys of images that need not be corrected again.
+
+    superseded: for each layer (see `run_folder.Layers`) the ids that a later attempt has, or has begun. retry_failed:
+    failed rows do not stay, whatever their keys.
+    """
+
+    rows: KeySet = field(default_factory=KeySet)
+    images: KeySet = field(default_factory=KeySet)
+    superseded: tuple[KeySet, ...] = ()
+    retry_failed: bool = False
+
+
+def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
+    """Read the keys of all layers' rows. Raises StorageReadError.
+
+    retry_failed: failed rows are not known.
+    """
+    superseded = _superseded(layers)
+    rows: list[Keys] = []
+    images: list[Keys] = []
+    counts: list[tuple[int, ...]] = []
+    statuses: Counter[str] = Counter()
+    for parts, later in zip(layers.rows, superseded, strict=True):
+        lengths: list[int] = []
+        columns = ("image_id",) if len(later) else ()
+        for table in read_parts(parts, (*columns, "row_key", "image_key", "status")):
+            lengths.append(table.num_rows)
+            statuses.update(table.column("status").to_pylist())
+            usable = _usable(table, later, retry_failed)
+            for found, name in ((rows, "row_key"), (images, "image_key")):
+                found.append(column_keys(table.column(name).filter(pa.array(usable))))
+        counts.append(tuple(lengths))
+    return Known(_set(rows), _set(images), superseded, retry_failed), Facts(tuple(counts), statuses)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the driver needs of `Known`. rows: of each layer's parts; statuses: rows by status, of all layers."""
+
+    rows: tuple[tuple[int, ...], ...]
+    statuses: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """Rows of all layers."""
+        return sum(map(sum, self.rows))
+
+
+def find_known(layers: Layers, retry_failed: bool) -> "tuple[ray.ObjectRef[Known], Facts]":
+    """`build_known` in a task of Ray."""
+    if not any(layers.rows):
+        known, facts = build_known(layers, retry_failed)
+        return ray.put(known), facts
+    build: Any = ray.remote(num_cpus=0.5, num_returns=2, retry_exceptions=True)(build_known)
+    reference, told = build.remote(layers, retry_failed)
+    return reference, ray.get(told)
+
+
+def fetched(value: "T | ray.ObjectRef[T]") -> T:
+    """The object itself: what a task gets may be a reference to it in Ray's object store."""
+    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+
+
+def _usable(table: pa.Table, later: KeySet, retry_failed: bool) -> np.ndarray:
+    usable = np.ones(table.num_rows, bool)
+    if retry_failed:
+        usable &= table.column("status").to_numpy() != "failed"
+    if len(later):
+        usable &= ~later.has(id_keys(table.column("image_id").to_pylist()))
+    return usable
+
+
+def _superseded(layers: Layers) -> tuple[KeySet, ...]:
+    """For each layer the ids of all later attempts."""
+    found: list[KeySet] = [KeySet() for _ in layers.rows]
+    for index in range(len(layers.rows) - 1, 0, -1):
+        parts = [*layers.rows[index], *layers.begun[index - 1]]
+        ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
+        found[index - 1] = _set([found[index].keys, *ids])
+    return tuple(found)
+
+
+def _set(arrays: Sequence[Keys]) -> KeySet:
+    return KeySet(np.concatenate([KeySet().keys, *arrays]))
+
+
+def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """`read_part` of each, several at once."""
+
+    def read(uri: str) -> pa.Table:
+        return read_part(uri, columns)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(parts), _THREADS):  # no more than these are held in memory
+            yield from pool.map(read, parts[start : start + _THREADS])
+
+
+def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """`columns` of a part of a manifest or journal; None: all. Raises StorageReadError."""
+    try:
+        filesystem, path = storage.arrow_filesystem(uri)
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            return file.read(None if columns is None else list(columns))
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error

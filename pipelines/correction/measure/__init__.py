@@ -1,0 +1,1 @@
+"""Stage 4: FID and KID per defect, of samples that the stream has left. Next: report."""

@@ -1,0 +1,69 @@
+"""FID and KID of the images that a run has corrected."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ray.exceptions import RayError
+
+from model.errors import CatalogRepairError
+from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.measure.fid_pass import FidSettings, compute_fid, write_fid
+from pipelines.correction.rows import SAMPLES
+from pipelines.correction.run import Run
+
+logger = logging.getLogger(__name__)
+
+
+def measure(run: Run) -> None:
+    """Compute FID and KID of what this attempt has corrected; without that, `fid_missing` says why there are none."""
+    if run.plan.fid_weights is None:
+        return
+    if not run.night.rows:
+        run.fid_missing = "no image is new or changed"
+        return
+    if not run.totals.rows:
+        run.fid_missing = (
+            "attempts that were interrupted finished every new or changed image, and their pictures are gone"
+        )
+        return
+    with run.stage("fid"):
+        try:
+            run.fid = _fid(run)
+        except (CatalogRepairError, RayError) as error:
+            # All images are corrected and committed: they are worth more than their measurement.
+            run.fid_missing = f"FID could not be computed: {error}"
+            logger.warning(run.fid_missing)
+
+
+def _fid(run: Run) -> dict[str, Any]:
+    plan, most = run.plan, run.plan.config.fid_samples
+    if plan.fid_weights is None:
+        raise ValueError("FID needs weights")
+    logger.info("computing FID and KID against %s", plan.reference.description)
+    defects = tuple(defect for defect in plan.label_map.defects if defect in run.night.routes)
+    done = {defect: run.totals.routes.get(defect, Counter()) for defect in defects}
+    images = plan.reference.images + 2 * sum(min(counts.total(), most) for counts in done.values())
+    if plan.reference.is_catalog:
+        images += min(run.inspection.survey.rows[CLEAN], most)
+    settings = FidSettings(
+        *(run.folder.at(SAMPLES, run.attempt), defects, plan.reference, plan.fid_weights, images),
+        notes=_notes(done, run.night.routes),
+    )
+    summary = compute_fid(settings, run.placement)
+    write_fid(run.folder.at(), summary)
+    return summary
+
+
+def _notes(done: Mapping[str, Counter[str]], night: Mapping[str, Counter[str]]) -> dict[str, str]:
+    """Say of how many corrected rows FID is, for defects of which interrupted attempts have corrected some.
+
+    done: by defect, this attempt's rows by status. night: of all attempts.
+    """
+    corrected = {defect: (counts["corrected"], night[defect]["corrected"]) for defect, counts in done.items()}
+    return {
+        defect: f"of {now} of {total} corrected rows: attempts that were interrupted finished the others"
+        for defect, (now, total) in corrected.items()
+        if now < total
+    }

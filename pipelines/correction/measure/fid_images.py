@@ -1,0 +1,63 @@
+"""The images that FID is computed from: samples of the run and the reference, as one stream. Imports no torch."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.correction.inspect.survey import CLEAN
+from pipelines.metrics.reference import EVERY_DEFECT, Reference, read_images
+from pipelines.storage import objects as storage
+from pipelines.storage.parquet_units import Unit
+
+IMAGES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("image", pa.binary())])
+#: Where images come from: a part of samples, or a unit of the reference as JSON.
+SOURCE = pa.schema([("sample_part", pa.string()), ("reference_unit", pa.string())])
+
+#: A set is one of these and a defect; EVERY_DEFECT follows REFERENCE where the images serve all.
+BEFORE, AFTER, REFERENCE = "before/", "after/", "reference/"
+#: Images in a table: one call of the network's actor, which cuts them as its memory allows.
+BATCH = 32
+
+
+def read_source(table: pa.Table, reference: Reference) -> Iterator[pa.Table]:
+    """IMAGES of rows of SOURCE."""
+    for row in table.to_pylist():
+        if row["sample_part"] is not None:
+            images = _sample_images(row["sample_part"])
+        else:
+            unit = json.loads(row["reference_unit"])
+            unit["row_groups"] = tuple(unit["row_groups"])
+            images = (
+                (REFERENCE + name, key, image)
+                for name, key, image in read_images(Unit(**unit), reference.sample)
+            )
+        yield from _batched(images)
+
+
+def _sample_images(uri: str) -> Iterator[tuple[str, str, bytes]]:
+    for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
+        if row["route"] == CLEAN:
+            yield REFERENCE + EVERY_DEFECT, row["image_id"], row["before"]
+        else:
+            yield BEFORE + row["route"], row["image_id"], row["before"]
+            yield AFTER + row["route"], row["image_id"], row["after"]
+
+
+def _batched(images: Iterator[tuple[str, str, bytes]]) -> Iterator[pa.Table]:
+    rows: list[tuple[str, str, bytes]] = []
+    for image in images:
+        rows.append(image)
+        if len(rows) == BATCH:
+            yield _images_table(rows)
+            rows = []
+    if rows:
+        yield _images_table(rows)
+
+
+def _images_table(rows: Sequence[tuple[str, str, bytes]]) -> pa.Table:
+    columns = [
+        pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), IMAGES, strict=True)
+    ]
+    return pa.table(columns, schema=IMAGES)

@@ -1,0 +1,147 @@
+"""The pass after correction: features of the sampled images, on the same cluster, and FID and KID per
+defect.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+import torch
+
+from pipelines.cluster.placement import Placement, tables
+from pipelines.cluster.progress import Progress
+from pipelines.correction.measure.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
+from pipelines.images.decode import ImageError, decode_image
+from pipelines.metrics.fid.inception import FEATURE_DIMENSION, describe, load_features
+from pipelines.metrics.fid.statistics import FeatureSet, Moments
+from pipelines.metrics.fid.summary import fid_csv, fid_row, fid_summary
+from pipelines.metrics.fid.weights import read_weights
+from pipelines.metrics.reference import EVERY_DEFECT, Reference
+from pipelines.storage import objects as storage
+
+#: Reading tasks, where there are that many parts.
+_TASKS = 64
+
+#: features: float32 (FEATURE_DIMENSION,), little-endian; null for an image that cannot be decoded.
+_FEATURES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("features", pa.binary())])
+
+
+@dataclass(frozen=True)
+class FidSettings:
+    """What the pass needs to know."""
+
+    samples: str  # folder of SAMPLE parts
+    defects: tuple[str, ...]  # those that occur in the catalog
+    reference: Reference
+    weights: Path
+    images: int  # about as many as there will be, for the progress line
+    notes: Mapping[str, str] = field(default_factory=dict)  # by defect: what its `note` begins with
+
+
+def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
+    """The content of fid.json. The driver keeps 8 KB of each image; --fid-samples bounds their number."""
+    sets, left_out = _collect(settings, placement)
+    features = describe(read_weights(settings.weights)) | {"reference": settings.reference.description}
+    rows = {}
+    for defect in settings.defects:
+        reference = _reference(settings.reference, sets, defect)
+        empty = FeatureSet(FEATURE_DIMENSION)
+        before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
+        caveats = [settings.notes[defect]] if defect in settings.notes else []
+        caveats += ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
+        broken = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
+        if broken:
+            caveats.append(f"{broken} reference images cannot be decoded and are left out")
+        rows[defect] = fid_row(before, after, reference, caveats)
+    return fid_summary(rows, features)
+
+
+def write_fid(output: str, summary: dict[str, Any]) -> None:
+    """Write report/fid.json and report/fid.csv."""
+    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
+    storage.write_bytes(storage.join(output, "report", "fid.json"), text.encode())
+    storage.write_bytes(storage.join(output, "report", "fid.csv"), fid_csv(summary).encode())
+
+
+class FeatureActor:
+    """Features of encoded images. Runs in an actor that holds the FID network."""
+
+    def __init__(self, weights: str, device: str) -> None:
+        """Load the network from the weights' file onto `device` ('cpu' or 'cuda')."""
+        if device == "cpu":
+            torch.set_num_threads(1)  # actors share the cores between them
+        self._extract = load_features(Path(weights), device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """IMAGES to _FEATURES, row by row."""
+        # Whole, not shrunk while decoding: all sets are resized in one step alike.
+        pixels = [_decoded(image) for image in table.column("image").to_pylist()]
+        features = iter(self._extract([image for image in pixels if image is not None]))
+        column = [None if image is None else next(features).tobytes() for image in pixels]
+        return pa.table(
+            [table.column("set"), table.column("image_id"), pa.array(column, pa.binary())], schema=_FEATURES
+        )
+
+
+def _decoded(image: bytes) -> np.ndarray | None:
+    """None where it is no image, which only a reference's can be: samples are our own files."""
+    try:
+        return decode_image(image)
+    except ImageError:
+        return None
+
+
+def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, FeatureSet], Counter[str]]:
+    """Statistics of every set, and how many of its images could not be decoded."""
+    parts = storage.list_files(settings.samples, ".parquet")
+    rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
+    rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
+    sets: dict[str, FeatureSet] = {}
+    left_out: Counter[str] = Counter()
+    if not rows:
+        return sets, left_out
+    # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
+    step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
+    chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
+    source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
+    images = placement.read(source, read_source, {"reference": settings.reference})
+    features = placement.actors(
+        images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, BATCH
+    )
+    with Progress("measuring", settings.images, sys.stderr) as progress:
+        for table in tables(features):
+            known = table.filter(table.column("features").is_valid())
+            left_out.update(table.filter(table.column("features").is_null()).column("set").to_pylist())
+            _add(known, sets)
+            progress.update(table.num_rows, table.num_rows - known.num_rows)
+    return sets, left_out
+
+
+def _add(table: pa.Table, sets: dict[str, FeatureSet]) -> None:
+    """Add rows of _FEATURES, none of them null, to their sets."""
+    names = np.array(table.column("set").to_pylist())
+    for name in np.unique(names):
+        chosen = table.filter(pa.array(names == name))
+        vectors = np.frombuffer(b"".join(chosen.column("features").to_pylist()), np.float32)
+        statistics = sets.setdefault(str(name), FeatureSet(FEATURE_DIMENSION))
+        statistics.add(vectors.reshape(-1, FEATURE_DIMENSION), chosen.column("image_id").to_pylist())
+
+
+def _reference(reference: Reference, sets: dict[str, FeatureSet], defect: str) -> FeatureSet | Moments | None:
+    """The defect's own reference images together with those that serve every defect."""
+    if reference.moments:
+        return reference.moments.get(defect)
+    found = [sets[name] for name in (REFERENCE + EVERY_DEFECT, REFERENCE + defect) if name in sets]
+    if not found:
+        return None
+    merged = FeatureSet(FEATURE_DIMENSION)
+    for statistics in found:
+        merged.merge(statistics)
+    return merged

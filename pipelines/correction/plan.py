@@ -1,0 +1,315 @@
+"""Settings of a correction run, and their resolution into a plan: everything is checked before an image is
+read.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from model.bundle import Bundle
+from model.config import require, require_choice
+from model.detector.network import DetectorBundle
+from model.errors import ConfigurationError
+from model.precision import DEVICES, PRECISIONS
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.profiles.profile import read_profile
+from pipelines.correction.catalog import list_catalog
+from pipelines.correction.deliver.deliver import DeliverySettings
+from pipelines.correction.deliver.gate_detector import DetectorGate
+from pipelines.correction.deliver.gates import OFF, GateConfig, read_gates, usual_scores
+from pipelines.correction.layout import CATALOG_FOLDER
+from pipelines.correction.output import check_output
+from pipelines.correction.stream.commit import CommitSettings
+from pipelines.correction.tabulate import tabulate
+from pipelines.images.allowed_uris import AllowedUris
+from pipelines.images.decode import DecodeLimits
+from pipelines.images.encode import check_encoding
+from pipelines.inference.bundles import read_bundle
+from pipelines.inference.detector_bundles import read_detector
+from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
+from pipelines.metrics.reference import Reference, read_reference
+from pipelines.storage import objects as storage
+from pipelines.storage.parquet_units import Listing
+
+logger = logging.getLogger(__name__)
+
+#: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
+PIXEL_VERSION = 5
+
+#: Where neither --format and --quality nor a profile say.
+FORMAT, QUALITY = "jpeg", 92
+
+
+@dataclass(frozen=True)
+class CorrectionConfig:
+    """What the command line says; validated at construction (ConfigurationError names the flag). URIs are
+    absolute.
+    """
+
+    catalog: tuple[str, ...]
+    output: str
+    model: str | None = None  # None: the starter bundle
+    label: str | None = None  # what is wrong with rows of a folder or a CSV that have no label
+    label_map: str | None = None  # None: the bundle's own
+    score_scale: float = 1.0  # divides the catalog's scores, which are 0..1 then
+    detector: str | None = None  # labels the rows that have no labels
+    reference: str | None = None  # None: the catalog's own clean images
+    fid: bool = True
+    fid_samples: int = 10_000
+    fid_weights: str | None = None
+    actors: tuple[int, int] | None = None
+    gpus_per_actor: float | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    limit: int | None = None
+    ai_tag: bool = False
+    allow_uri: tuple[str, ...] = ()  # prefixes; local ones absolute
+    format: str | None = None  # None: the profile's first, else JPEG
+    quality: int | None = None  # None: the profile's, else QUALITY
+    gates: str | None = None  # URI of thresholds; None: the defaults; gates.OFF
+    gate_detector: str | None = None  # None: `detector`
+    profile: str | None = None  # name or URI
+    max_failed: float = 0.1
+    max_dropped: float = 0.5  # raise it for catalogs that shrink by more in a night
+    overwrite: bool = False
+    retry_failed: bool = False
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+    def __post_init__(self) -> None:
+        require(bool(self.catalog), "--catalog needs at least one URI")
+        require(self.fid_samples >= 2, f"--fid-samples {self.fid_samples}: at least 2 (or use --no-fid)")
+        require(
+            self.batch_size is None or self.batch_size >= 1, f"--batch-size {self.batch_size}: at least 1"
+        )
+        require(self.limit is None or self.limit >= 1, f"--limit {self.limit}: at least 1")
+        require(
+            0 < self.score_scale < math.inf,
+            f"--score-scale {self.score_scale:g}: above 0, such as 100 for percentages",
+        )
+        require(0 <= self.max_failed <= 1, f"--max-failed {self.max_failed:g}: a share from 0 to 1")
+        require(0 <= self.max_dropped <= 1, f"--max-dropped {self.max_dropped:g}: a share from 0 to 1")
+        if self.actors is not None:
+            low, high = self.actors
+            require(1 <= low <= high, f"--actors {low}:{high}: MIN must be at least 1 and MAX not below it")
+        share = self.gpus_per_actor
+        require(share is None or share >= 0, f"--gpus-per-actor {share}: not below 0")
+        require(
+            share is None or share <= 1 or share == int(share), f"--gpus-per-actor {share}: up to 1, or whole"
+        )
+        require_choice("--device", self.device, DEVICES)
+        require(
+            self.device != "cpu" or not share,
+            "--gpus-per-actor asks for GPUs and --device cpu for none; drop one of them",
+        )
+        require_choice("--precision", self.precision, PRECISIONS)
+        check_encoding(
+            FORMAT if self.format is None else self.format,
+            QUALITY if self.quality is None else self.quality,
+        )
+        require(
+            self.gates != OFF or self.gate_detector is None,
+            f"--gate-detector looks at corrected images for a gate, and --gates {OFF} has none; drop one of them",
+        )
+        AllowedUris(self.allow_uri)
+
+    @property
+    def allowed_uris(self) -> AllowedUris:
+        """Where rows without image bytes may be read from."""
+        return AllowedUris(self.allow_uri)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run of which everything is known but the cluster."""
+
+    config: CorrectionConfig
+    bundle: Bundle
+    label_map: LabelMap
+    detector: DetectorBundle | None
+    delivery: DeliverySettings
+    listing: Listing
+    reference: Reference
+    fid_weights: Path | None
+    fid_missing: str | None  # why there will be no FID
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's input in pixels."""
+        return int(self.bundle.config["image_size"])
+
+    def identity(self, precision: str) -> str:
+        """Of all that decides a manifest row besides the catalog's."""
+        return " ".join((self.bundle.version, self.config_hash(precision), self.config.output))
+
+    def commit_settings(self, precision: str, attempt: str) -> CommitSettings:
+        """For the committing tasks of an attempt; `precision` is the one computed in."""
+        config = self.config
+        return CommitSettings(
+            output=config.output,
+            attempt=attempt,
+            model_version=self.bundle.version,
+            config_hash=self.config_hash(precision),
+            groups={name: defect.group for name, defect in self.label_map.defects.items()},
+            delivery=self.delivery,
+            limits=config.limits,
+        )
+
+    def config_hash(self, precision: str) -> str:
+        """SHA-256 of what decides an output's bytes besides the upload and the model.
+
+        The batch size is not part: it may change a pixel by one level, and re-runs must not depend on the
+        machine. Nor is --score-scale: it decides which defects a row has, and these are in the row's own keys, so that
+        another scale re-does the rows to which it gives another meaning, and no others.
+        """
+        decides = {
+            "pixels": PIXEL_VERSION,
+            "label_map": replace(self.label_map, cycle_groups=None).to_yaml(),  # these are for trainings
+            "image_size": self.image_size,
+            "precision": precision,
+            "delivery": self.delivery.decides(),
+            "limits": asdict(self.config.limits),
+            **({} if self.detector is None else {"detector": self.detector.version}),
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """The resolved configuration, for people and for run.json."""
+        given = {"format", "quality", "gates", "gate_detector", "profile", "limits"}  # resolved below
+        return {
+            **{name: value for name, value in asdict(self.config).items() if name not in given},
+            "catalog": list(self.config.catalog),
+            "model": self.config.model or "starter",
+            "model_version": self.bundle.version,
+            "image_size": self.image_size,
+            "label_map": self.config.label_map or "the bundle's own",
+            "detector_version": None if self.detector is None else self.detector.version,
+            "delivery": self.delivery.describe(),
+            "defects": list(self.label_map.defects),
+            "unknown_labels": self.label_map.unknown_labels,
+            "reference": self.reference.description if self.config.fid else None,
+            "fid_weights": None if self.fid_weights is None else str(self.fid_weights),
+            "fid_missing": self.fid_missing,
+            "limits": asdict(self.config.limits),
+        }
+
+
+def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
+    """Check everything that the run will rely on, cheapest first. Raises ConfigurationError.
+
+    tables: folder for the tables of catalogs that are none yet (see `tabulate`; default: OUTPUT/.catalog). Writes
+    nothing else.
+    """
+    given = None if config.label_map is None else LabelMap.read(config.label_map)
+    check_output(config.output, config.catalog, _other_inputs(config), config.overwrite)
+    bundle = read_bundle(config.model)
+    trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
+    label_map = given or trained
+    label_map.check_bundle(trained)
+    detector = None if config.detector is None else read_detector(config.detector)
+    if detector is not None:
+        _check_rules(detector, label_map)
+    delivery = _resolve_delivery(config, label_map, detector)
+    known = tuple(dict.fromkeys(rule.label for rule in label_map.rules))
+    folder = tables or storage.join(config.output, CATALOG_FOLDER)
+    catalog = tabulate(config.catalog, folder, config.label, known, detector is not None)
+    config = replace(config, allow_uri=(*config.allow_uri, *catalog.allowed))
+    listing = list_catalog(
+        catalog.uris,
+        config.limit,
+        labelled=detector is None,
+        fetches=bool(config.allow_uri),
+        score_scale=config.score_scale,
+    )
+    weights, missing = _find_weights(config)
+    reference = Reference("none")
+    if weights is not None:
+        with storage.as_configuration_error(config.reference or "", "--reference", "read"):
+            reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
+    elif config.reference is not None:
+        storage.check_readable(config.reference, "--reference")
+    return Plan(config, bundle, label_map, detector, delivery, listing, reference, weights, missing)
+
+
+def _other_inputs(config: CorrectionConfig) -> dict[str, tuple[str, ...]]:
+    """What a run reads besides its catalog, by flag."""
+    named = {
+        "--model": config.model,
+        "--label-map": config.label_map,
+        "--detector": config.detector,
+        "--gate-detector": config.gate_detector,
+        "--reference": config.reference,
+        "--fid-weights": config.fid_weights,
+    }
+    return {
+        "--allow-uri": config.allow_uri,
+        **{flag: (uri,) for flag, uri in named.items() if uri is not None},
+    }
+
+
+def _resolve_delivery(
+    config: CorrectionConfig, label_map: LabelMap, labelling: DetectorBundle | None
+) -> DeliverySettings:
+    """How corrections are encoded and judged. Raises ConfigurationError."""
+    profile = None if config.profile is None else read_profile(config.profile)
+    if profile is not None and config.format not in (None, *profile.formats):
+        raise ConfigurationError(
+            f"--format {config.format}: --profile {config.profile} accepts {', '.join(profile.formats)}"
+        )
+    format = config.format or (FORMAT if profile is None else profile.formats[0])
+    quality = config.quality or (None if profile is None else profile.quality) or QUALITY
+    gates = read_gates(config.gates, label_map.defects)
+    gate = None
+    uri = config.gate_detector or config.detector
+    if gates is not None and uri is not None:
+        known = labelling if config.gate_detector is None else None
+        bundle = known or read_detector(uri, "--gate-detector")
+        if gates.defect_remains is None:
+            gates = replace(gates, defect_remains=usual_scores(bundle, label_map))
+        if gates.defect_remains:
+            gate = DetectorGate(uri, bundle.version, label_map)
+    _warn_of_silence(config, gates, gate)
+    return DeliverySettings(format, quality, config.ai_tag, gates, gate, profile)
+
+
+def _warn_of_silence(
+    config: CorrectionConfig, gates: GateConfig | None, detector: DetectorGate | None
+) -> None:
+    """Say where somebody who asked for the detector's gate will not get it."""
+    if gates is None or detector is not None:
+        return
+    if gates.defect_remains:
+        logger.warning("--gates %s: defect_remains needs --gate-detector; no detector is asked", config.gates)
+    elif config.gate_detector is not None:
+        logger.warning(
+            "--gate-detector %s is asked about no defect: of none do its own figures say that it seldom sees it in "
+            "clean images; name defects in --gates (defect_remains)",
+            config.gate_detector,
+        )
+
+
+def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:
+    """Say which of the detector's labels mean nothing. Raises ConfigurationError where that would fail images."""
+    ignored = sorted(set(detector.labels) - {rule.label for rule in label_map.rules})
+    if not ignored:
+        return
+    told = f"no rule of the label map names the detector's {', '.join(ignored)}"
+    if label_map.unknown_labels == "fail":
+        raise ConfigurationError(
+            f"--detector: {told}, which is to fail images (unknown_labels); add rules (defect: null ignores)"
+        )
+    logger.warning("%s: these are not corrected", told)
+
+
+def _find_weights(config: CorrectionConfig) -> tuple[Path | None, str | None]:
+    if not config.fid:
+        return None, "switched off (--no-fid)"
+    try:
+        return find_weights(config.fid_weights), None
+    except FidWeightsMissing as error:
+        logger.warning("%s", error)
+        return None, str(error)

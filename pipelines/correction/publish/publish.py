@@ -1,0 +1,102 @@
+"""The step from OUTPUT/.run to what readers see; after any interruption it is done again from the start.
+
+    publish.json written -> _SUCCESS removed -> manifest, report, run.json moved -> .run removed -> _SUCCESS written
+
+Who reads the manifest, reads _SUCCESS before and after: where both are there and equal, all that was between is of one
+run. Right before each of these steps the run sees that the output's lock is still its own: one that slept too long
+leaves the rest to the run that has taken over.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipelines.correction.layout import MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
+from pipelines.storage import objects as storage
+
+MARKER = "publish.json"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is published. parts: names of the manifest's; report: names of the report's files; None where they stay as
+    they are. success: write _SUCCESS, which says the run whose manifest it is, its parts and its rows.
+    """
+
+    run: str
+    rows: int
+    parts: list[str] | None
+    report: list[str] | None
+    success: bool
+
+
+def publish(output: str, publication: Publication, confirm: Callable[[], None] = lambda: None) -> None:
+    """Publish a run whose files are complete below OUTPUT/.run. Raises one of STORAGE_ERRORS.
+
+    confirm: `lock.Lock.confirm`; what it raises ends the publication.
+    """
+    confirm()
+    storage.write_bytes(RunFolder(output).at(MARKER), json.dumps(asdict(publication)).encode())
+    finish_publishing(output, confirm)
+
+
+def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -> bool:
+    """Go on with a publication that was begun; False where there is none. Raises one of STORAGE_ERRORS.
+
+    confirm: see `publish`.
+    """
+    run = RunFolder(output)
+    if not storage.exists(run.at(MARKER)):
+        return False
+    publication = Publication(**json.loads(storage.read_bytes(run.at(MARKER))))
+    success = storage.join(output, SUCCESS)
+    confirm()
+    if publication.parts is not None or not publication.success:
+        storage.remove(success)
+    if publication.parts is not None:
+        confirm()
+        _replace_manifest(run, publication.parts, confirm)
+    if publication.report is not None:
+        confirm()
+        _replace(run.at(REPORT), storage.join(output, REPORT), publication.report, confirm)
+    confirm()
+    storage.move(run.at(RUN), storage.join(output, RUN))
+    parts = len(storage.list_files(run.manifest, ".parquet"))
+    told = {"run": publication.run, "parts": parts, "rows": publication.rows}
+    confirm()
+    for name in WORKING:  # before the marker: without it they would pass for a killed run's
+        storage.remove(run.at(name))
+    storage.remove(run.at())
+    confirm()
+    if publication.success and not storage.exists(success):
+        storage.write_bytes(success, (json.dumps(told) + "\n").encode())
+    return True
+
+
+def _replace_manifest(run: RunFolder, parts: list[str], confirm: Callable[[], None]) -> None:
+    if storage.is_local(run.output):
+        _exchange(Path(storage.resolve(run.at(MANIFEST))[1]), Path(storage.resolve(run.manifest)[1]))
+    else:
+        _replace(run.at(MANIFEST), run.manifest, parts, confirm)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Let `new` take the place of `old` by two renames: at no moment some files are of one and some of the other."""
+    if not new.exists():  # done before an interruption
+        return
+    if old.exists():
+        replaced = new.with_name("replaced")
+        storage.remove(str(replaced))
+        old.rename(replaced)
+    new.rename(old)
+
+
+def _replace(folder: str, to: str, names: list[str], confirm: Callable[[], None]) -> None:
+    """Let `to` hold the files `names` of `folder`, and no others."""
+    for name in names:
+        storage.move(storage.join(folder, name), storage.join(to, name))
+    confirm()
+    for uri in storage.list_files(to):
+        if uri.rsplit("/", 1)[-1] not in names:
+            storage.remove(uri)

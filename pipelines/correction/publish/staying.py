@@ -1,0 +1,83 @@
+"""Which rows of the last manifest and of killed attempts stay: those whose key the catalog still has, and those whose
+image was read and found unchanged, which get the catalog's new values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.contracts.schemas import MANIFEST
+from pipelines.correction.inspect.known import read_parts
+from pipelines.correction.row_keys import KeySet, column_keys, id_keys
+from pipelines.correction.rows import REFRESHED
+
+
+@dataclass(frozen=True)
+class Staying:
+    """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order.
+
+    refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and where all
+    of a catalog's files were written anew it has a row for each of the manifest's.
+    """
+
+    rows: KeySet
+    images: KeySet
+    refreshed: pa.Table
+
+
+def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> Staying:
+    """What the plan and the correction found of earlier rows. For a task. Raises StorageReadError."""
+    keys = [KeySet().keys]
+    for table in read_parts(plan_parts, ("row_key", "pending")):
+        keys.append(column_keys(table.column("row_key").filter(pc.invert(table.column("pending")))))
+    refreshed = pa.concat_tables(
+        [_compact(REFRESHED.empty_table()), *map(_compact, read_parts(refreshed_parts))]
+    )
+    refreshed = refreshed.unify_dictionaries().combine_chunks()
+    images = column_keys(refreshed.column("image_key"))
+    values = refreshed.drop_columns("image_key").take(pa.array(np.argsort(images)))
+    return Staying(KeySet(np.concatenate(keys)), KeySet(images), values)
+
+
+def _compact(refreshed: pa.Table) -> pa.Table:
+    """Rows of REFRESHED, small, and in types whose arrays may be larger than 2 GB."""
+    columns = {name: refreshed.column(name) for name in refreshed.column_names}
+    columns["source_uri"] = columns["source_uri"].cast(pa.large_string())
+    for name in ("product_type", "input_version"):
+        columns[name] = columns[name].cast(pa.large_string()).dictionary_encode()
+    return pa.table(columns)
+
+
+def keep(rows: pa.Table, superseded: KeySet, staying: Staying) -> tuple[pa.Table, int]:
+    """The rows of an earlier run that stay, those whose image was found unchanged with their new values; and how many
+    of these there are.
+    """
+    current = (
+        ~superseded.has(id_keys(rows.column("image_id").to_pylist()))
+        if len(superseded)
+        else np.ones(len(rows), bool)
+    )
+    same = current & _in(rows.column("row_key"), staying.rows)
+    changed = current & ~same & _in(rows.column("image_key"), staying.images)
+    refreshed = _refresh(rows.filter(pa.array(changed)), staying)
+    return pa.concat_tables([rows.filter(pa.array(same)), refreshed]), refreshed.num_rows
+
+
+def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:
+    places = np.searchsorted(staying.images.keys, column_keys(rows.column("image_key")))
+    values = staying.refreshed.take(pa.array(places))
+    for name in ("row_key", "source_uri", "product_type", "input_version"):
+        column = values.column(name).cast(MANIFEST.field(name).type)
+        rows = rows.set_column(rows.schema.get_field_index(name), MANIFEST.field(name), column)
+    return rows
+
+
+def _in(column: pa.ChunkedArray, keys: KeySet) -> np.ndarray:
+    """(N,): which values are in the set; null is not."""
+    there = np.asarray(column.is_valid())
+    found = np.zeros(len(there), bool)
+    found[there] = keys.has(column_keys(column))
+    return found

@@ -1,0 +1,1 @@
+"""Stage 5: run.json and the page that people read."""

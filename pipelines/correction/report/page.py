@@ -1,0 +1,95 @@
+"""The report page of a correction run: what it shows, and its HTML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pipelines.contracts.schemas import STATUSES
+from pipelines.reports.html import flatten, is_finite, template
+from pipelines.reports.pictures import Strip
+from pipelines.storage import objects as storage
+
+
+@dataclass(frozen=True)
+class TopError:
+    """A kind of failure: its code, how many rows it met, a few of their ids, the message of one of them."""
+
+    code: str
+    count: int
+    example_ids: Sequence[str]
+    example_message: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the report tells of one run. Everything in it is bounded: nothing grows with the catalog.
+
+    `counts_by_status`: rows per status of `pipelines.contracts.schemas.STATUSES`; a missing status counts as 0.
+    `counts_by_defect`: defect -> status -> rows whose first defect it is.
+    `errors`: the most frequent first.
+    `fid`: the structure of `fid.json`, or None where it was not computed; `fid_missing` then says why.
+    `unchanged`: rows beside these that earlier runs had done, and that were left as they are.
+    `strips`: defect -> a few corrected or rejected images; defects are shown in this order.
+    `profile`: name of the marketplace's rules, or None; `profile_issues`: rule -> corrected images that fail it.
+    `resumed`: of these rows, those that attempts had finished which were killed before they could publish.
+    `duration_seconds`: wall time of the run; `images_per_second`: of correcting, None where nothing was to be read.
+    """
+
+    counts_by_status: Mapping[str, int]
+    counts_by_defect: Mapping[str, Mapping[str, int]]
+    duration_seconds: float
+    started_at: datetime
+    model_version: str
+    configuration: Mapping[str, Any]
+    errors: Sequence[TopError] = ()
+    fid: Mapping[str, Any] | None = None
+    fid_missing: str | None = None
+    strips: Mapping[str, Sequence[Strip]] = field(default_factory=dict)
+    profile: str | None = None
+    profile_issues: Mapping[str, int] = field(default_factory=dict)
+    unchanged: int = 0
+    resumed: int = 0
+    images_per_second: float | None = None
+
+    @property
+    def total(self) -> int:
+        """Rows that the page is about."""
+        return sum(self.counts_by_status.values())
+
+
+def write_report(output_uri: str, summary: RunSummary) -> str:
+    """Write `report/index.html` below the run's output folder and return its URI."""
+    uri = storage.join(output_uri, "report", "index.html")
+    storage.write_bytes(uri, render(summary).encode("utf-8"))
+    return uri
+
+
+def render(summary: RunSummary) -> str:
+    """The page as HTML text: the same summary gives the same page."""
+    return template("report.html.j2").render(
+        run=summary,
+        statuses=STATUSES,
+        galleries=[
+            ("pictures", "Before and after", _gallery(summary, rejected=False)),
+            ("rejected", "Rejected: the original was kept", _gallery(summary, rejected=True)),
+        ],
+        # One scale for all bars, so that defects compare with one another.
+        fid_scale=max([1e-9, *_fids(summary)]),
+        configuration=list(flatten(summary.configuration)),
+    )
+
+
+def _gallery(summary: RunSummary, rejected: bool) -> dict[str, list[Strip]]:
+    """The corrected or the rejected strips of each defect that has any."""
+    chosen = {
+        defect: [strip for strip in strips if (strip.rejected is not None) == rejected]
+        for defect, strips in summary.strips.items()
+    }
+    return {defect: strips for defect, strips in chosen.items() if strips}
+
+
+def _fids(summary: RunSummary) -> list[float]:
+    rows = (summary.fid or {}).get("defects", {}).values()
+    values = [row.get(key) for row in rows for key in ("fid_before", "fid_after")]
+    return [value for value in values if is_finite(value)]

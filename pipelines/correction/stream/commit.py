@@ -1,0 +1,269 @@
+"""Edits onto the uploads at full resolution, images and manifest to storage; one small summary row goes back.
+
+Every object's name comes from its rows: a task that is tried again writes the same bytes to the same keys.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from pipelines.contracts.schemas import MANIFEST
+from pipelines.correction.deliver.deliver import DeliverySettings, deliver
+from pipelines.correction.deliver.gate_detector import Remaining
+from pipelines.correction.deliver.gates import Rejection
+from pipelines.correction.layout import REFRESHED_FOLDER, RunFolder
+from pipelines.correction.parts import parquet_bytes, part_name, write_object
+from pipelines.correction.rows import (
+    BEGUN,
+    CORRECT,
+    REFRESH,
+    REFRESHED,
+    SAMPLE,
+    SAMPLES,
+    STRIP,
+    STRIPS,
+    to_table,
+)
+from pipelines.correction.stream.object_names import image_uri
+from pipelines.correction.stream.totals import summarise
+from pipelines.images.decode import DecodeLimits, ImageError
+from pipelines.images.decode_apart import DecoderStartError, decode_apart, decode_image_apart
+from pipelines.images.encode import encode_image
+from pipelines.images.resize import resize_bicubic, shrink_bicubic
+from pipelines.inference.edits.apply import apply_edits
+from pipelines.storage import objects as storage
+
+FID_SIDE = 256  # what the FID network's input is made from (method, section 6)
+STRIP_SIDE = 320  # the report shows pictures about half as large, on screens of double density
+STRIP_QUALITY = 85
+
+#: Error code of a row that broke in a way nobody foresaw; its message has the exception.
+UNEXPECTED = "unexpected"
+#: Objects written at once by one task: each waits for storage, not for a CPU.
+_WRITE_THREADS = 8
+
+
+@dataclass(frozen=True)
+class CommitSettings:
+    """What committing needs to know; small, it travels with every task."""
+
+    output: str
+    attempt: str  # names the folders of what it writes
+    model_version: str
+    config_hash: str
+    groups: Mapping[str, str]  # of each defect
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    # Write down whose images may be replaced; not needed where no earlier row tells of any image.
+    tell_begun: bool = False
+    # When the run began, not when the row was written: a task that is tried again writes the same bytes.
+    corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @property
+    def journal(self) -> str:
+        """Folder of this attempt's manifest rows."""
+        return RunFolder(self.output).journal(self.attempt)
+
+
+@dataclass
+class _Row:
+    """What becomes of one image. manifest: empty where there is a row of it already; times: such rows."""
+
+    manifest: dict[str, Any]
+    times: int = 1
+    encoded: bytes | None = None
+    sample: dict[str, Any] | None = None
+    strip: dict[str, Any] | None = None
+
+
+def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
+    """Commit a block of EDITED rows and return one row of SUMMARY. Raises StorageWriteError."""
+    torch.set_num_threads(1)  # as many tasks run as there are cores
+    started = time.perf_counter()
+    detector = settings.delivery.detector
+    remaining = None if detector is None else detector.load()
+    committed = []
+    rows = table.to_pylist()
+    _tell_begun(rows, settings)
+    with _writer(settings.output) as write:
+        for row in rows:
+            needs_work = row["purpose"] == CORRECT
+            done = _commit_row(row, settings, remaining) if needs_work else _only_sample(row, settings)
+            if done.encoded is not None:
+                write(done.manifest["output_uri"], done.encoded)
+            done.times = row["times"]
+            done.encoded = None  # written; a block of large images must not pile up
+            committed.append(done)
+    # The manifest names only what has been written.
+    _write_parts(rows, committed, settings)
+    seconds = {name: pc.sum(table[name]).as_py() or 0.0 for name in ("decode_seconds", "generator_seconds")}
+    seconds["commit_seconds"] = time.perf_counter() - started
+    routes = [
+        row["route"]
+        for row, done in zip(rows, committed, strict=True)
+        if done.manifest
+        for _ in range(done.times)
+    ]
+    refreshed = sum(row["purpose"] == REFRESH for row in rows)
+    return summarise(_manifest(committed), routes, seconds, refreshed)
+
+
+def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
+    defect = row["defects"][0] if row["defects"] else None
+    manifest = {
+        **{
+            name: row[name]
+            for name in ("image_id", "source_uri", "product_type", "defects", "width", "height")
+        },
+        **{name: row[name] for name in ("input_sha256", "input_version", "row_key", "image_key")},
+        "status": "passthrough",
+        "group": settings.groups[defect] if defect else None,
+        "defect": defect,
+        "model_version": settings.model_version,
+        "config_hash": settings.config_hash,
+        "error_code": row["error_code"],
+        "error_message": row["error_message"],
+        "corrected_at": settings.corrected_at,
+    }
+    done = _Row(manifest)
+    try:
+        if row["error_code"] is not None:
+            manifest["status"] = "failed"
+        elif defect:
+            _correct(row, settings, remaining, done)
+        elif row["sampled"]:
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
+    except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
+        manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
+    except DecoderStartError:  # the machine's failure: the task is tried again
+        raise
+    except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
+        done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
+        done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
+    return done
+
+
+def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
+    before, _, metadata = decode_apart(row["upload"], settings.limits)
+    edited = apply_edits(
+        before, row["edits"], [defect in settings.delivery.snaps for defect in row["defects"]]
+    )
+    try:
+        delivered = deliver(before, edited, row, settings.delivery, remaining, metadata)
+    except Rejection as rejection:
+        done.manifest |= {
+            "status": "rejected",
+            "error_code": rejection.code,
+            "error_message": rejection.message,
+        }
+        # FID is of what is published: neither side of this pair is.
+        if row["in_strip"]:
+            done.strip = _strip(row, before, edited.image, rejection.message)
+        return
+    done.encoded = delivered.encoded
+    done.manifest |= {
+        "status": "corrected",
+        "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], delivered.format),
+        "output_sha256": hashlib.sha256(delivered.encoded).hexdigest(),
+        "profile_issues": delivered.issues,
+    }
+    # Measured and shown is what was delivered, the encoder's losses included.
+    if row["sampled"]:
+        done.sample = _sample(row, before, delivered.image)
+    if row["in_strip"]:
+        done.strip = _strip(row, before, delivered.image, None)
+
+
+def _strip(
+    row: dict[str, Any], before: np.ndarray, after: np.ndarray, rejected: str | None
+) -> dict[str, Any]:
+    pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
+    return {
+        **{name: row[name] for name in ("image_id", "route", "product_type")},
+        **pictures,
+    }
+
+
+def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
+    pixels = {"before": before, "after": after}
+    return {
+        **{name: row[name] for name in ("image_id", "route")},
+        **{
+            name: None if image is None else encode_image(resize_bicubic(image, FID_SIDE, FID_SIDE), "png")
+            for name, image in pixels.items()
+        },
+    }
+
+
+def _picture(image: np.ndarray) -> bytes:
+    """JPEG with the longer side of at most STRIP_SIDE."""
+    return encode_image(shrink_bicubic(image, STRIP_SIDE), "jpeg", STRIP_QUALITY)
+
+
+def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
+    """Of an image that needs no correction: what others are compared with, where it is in the sample."""
+    done = _Row({})
+    if row["sampled"] and row["upload"] is not None:
+        with suppress(ImageError):
+            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
+    return done
+
+
+def _tell_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
+    """Before an image is replaced: should this be the last of the run, an earlier row does not tell of it any more."""
+    found = [
+        row for row in rows if row["purpose"] == CORRECT and row["defects"] and row["error_code"] is None
+    ]
+    if settings.tell_begun and found:
+        name = part_name(row["place"] for row in rows)
+        folder = RunFolder(settings.output).begun(settings.attempt)
+        write_object(storage.join(folder, name), parquet_bytes(to_table(found, BEGUN)))
+
+
+def _manifest(committed: list[_Row]) -> list[dict[str, Any]]:
+    """Manifest rows of a block: as many for each image as the catalog has of it."""
+    return [done.manifest for done in committed if done.manifest for _ in range(done.times)]
+
+
+def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
+    """The block's parts of the journal and of all that goes with it, each under the block's own name."""
+    name = part_name(row["place"] for row in rows)
+    run = RunFolder(settings.output)
+    parts = (
+        (settings.journal, MANIFEST, _manifest(committed)),
+        (run.at(REFRESHED_FOLDER), REFRESHED, [row for row in rows if row["purpose"] == REFRESH]),
+        (run.at(SAMPLES, settings.attempt), SAMPLE, [done.sample for done in committed if done.sample]),
+        (run.at(STRIPS, settings.attempt), STRIP, [done.strip for done in committed if done.strip]),
+    )
+    # Samples first: a manifest row means that everything of its image is there.
+    for folder, schema, found in reversed(parts):
+        if found:
+            write_object(storage.join(folder, name), parquet_bytes(to_table(found, schema)))
+
+
+@contextmanager
+def _writer(output: str) -> Iterator[Any]:
+    """A function like `_write` that returns at once; leaving the context waits and raises what a write
+    raised.
+    """
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(_WRITE_THREADS) as pool:
+
+        def write(uri: str, data: bytes) -> None:
+            pending.append(pool.submit(write_object, uri, data, output))
+            if len(pending) >= 2 * _WRITE_THREADS:  # no more than these are held in memory
+                pending.pop(0).result()
+
+        yield write
+        for future in pending:
+            future.result()

@@ -1,0 +1,164 @@
+"""Catalog rows to decoded rows: fetch, identify, route, decode, shrink to the model's input. Failures
+become columns.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from pipelines.contracts.hashing import Sample
+from pipelines.contracts.label_map import LabelMap, Route
+from pipelines.correction.inspect.known import Known, fetched
+from pipelines.correction.inspect.repeated import DUPLICATE_ID
+from pipelines.correction.inspect.survey import route_name
+from pipelines.correction.row_keys import TOLD, image_key, to_keys
+from pipelines.correction.rows import COMPARE, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
+from pipelines.images.allowed_uris import AllowedUris
+from pipelines.images.decode import DecodeLimits, ImageError
+from pipelines.images.decode_apart import decode_apart
+from pipelines.images.fit import fit_inside
+from pipelines.images.uploads import read_upload
+
+#: Code of a row whose labels, not its image, are refused.
+UNKNOWN_LABEL = "unknown_label"
+#: Codes of rows that another image at the same place would not mend.
+_WHEREVER = {DUPLICATE_ID, "no_image"}
+#: Rows held decoded at a time.
+_BATCH = 16
+#: Uploads fetched at once in one task: each waits for storage, not for a CPU.
+_FETCH_THREADS = 8
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """What decoding needs to know; small, it travels with every task.
+
+    sample, strips: who is kept for FID and for the report's pictures. known: what earlier runs did.
+    """
+
+    label_map: LabelMap
+    image_size: int  # side of the model's input
+    fit: str = "stretch"  # how images get onto it
+    sample: Sample = field(default_factory=lambda: Sample({}))
+    strips: Sample = field(default_factory=lambda: Sample({}))
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
+    known: "Known | ray.ObjectRef[Known]" = field(default_factory=Known)
+
+
+def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
+    """Tables of DECODED from a table of `read_catalog.CATALOG_ROW`; one row out for each row in."""
+    known = fetched(settings.known)
+    for start in range(0, table.num_rows, _BATCH):
+        rows = table.slice(start, _BATCH).to_pylist()
+        with ThreadPoolExecutor(_FETCH_THREADS) as pool:
+            uploads = list(pool.map(lambda row: _fetch(row, settings.limits, settings.allowed), rows))
+        decoded = [_identify(row, upload, settings, known) for row, upload in zip(rows, uploads, strict=True)]
+        for one, row, upload in zip(decoded, rows, uploads, strict=True):
+            if one["error_code"] is None:
+                _decode(one, row, upload, settings)
+        yield to_table(decoded, DECODED)
+
+
+def _fetch(row: Mapping[str, Any], limits: DecodeLimits, allowed: AllowedUris) -> bytes | ImageError:
+    """A row's encoded image, or why there is none."""
+    if row["refusal"] is not None:
+        return ImageError(DUPLICATE_ID, row["refusal"])
+    if row["image"] is not None:
+        return bytes(row["image"])
+    if not row["source_uri"]:
+        return ImageError("no_image", "the row has neither image bytes nor a uri")
+    try:
+        return read_upload(row["source_uri"], allowed, limits.max_bytes)
+    except ImageError as error:
+        return error
+
+
+def _identify(
+    row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSettings, known: Known
+) -> dict[str, Any]:
+    """What a row of DECODED says before anything is decoded."""
+    started = time.perf_counter()
+    labels = [(label["label"], label["score"]) for label in row["labels"] or ()]
+    route = settings.label_map.route(labels, row["product_type"])
+    found: dict[str, Any] = {
+        **{name: row[name] for name in ("image_id", "source_uri", "product_type", *PURPOSE_NAMES)},
+        "route": route_name(route.defects, route.unknown),
+        "defects": list(route.defects),
+        "error_code": None,
+    }
+    try:
+        if isinstance(upload, ImageError):
+            raise upload
+        found["input_sha256"] = hashlib.sha256(upload).hexdigest()
+        found["purpose"] = _purpose(found, known)
+        if found["purpose"] == CORRECT:
+            _check_labels(route, settings.label_map)
+    except ImageError as error:
+        found |= {"error_code": error.code, "error_message": error.message}
+    if not _is_as_told(found):
+        found["row_key"] = None  # the next run looks again
+    return {**found, "decode_seconds": time.perf_counter() - started}
+
+
+def _is_as_told(found: Mapping[str, Any]) -> bool:
+    """False where the catalog knows the hash of an image that was not at its place, at least not yet."""
+    version = found["input_version"] or ""
+    if not version.startswith(TOLD) or found["error_code"] in _WHEREVER:
+        return True
+    return bool(version.removeprefix(TOLD).lower() == found.get("input_sha256"))
+
+
+def _decode(
+    decoded: dict[str, Any], row: Mapping[str, Any], upload: bytes | ImageError, settings: DecodeSettings
+) -> None:
+    """Add to a row of DECODED, whose upload was read, what the next steps need of its image."""
+    name, defects = decoded["route"], decoded["defects"]
+    if isinstance(upload, ImageError):
+        return
+    decoded["sampled"] = settings.sample.has(name, row["image_id"])
+    if decoded["purpose"] != CORRECT:
+        if decoded["sampled"] and not defects:  # corrected ones are compared with it
+            decoded["upload"] = upload
+        return
+    started = time.perf_counter()
+    side = settings.image_size
+    try:
+        # Exactly as training makes its inputs (pipelines.shards.reading).
+        image, (width, height), _ = decode_apart(upload, settings.limits, max_side=2 * side)
+        decoded |= {"width": width, "height": height}
+        if row["labels"] is None:  # without labels it would pass for an image without defects
+            decoded |= {"row_key": None, "image_key": None}  # the next run tries it again
+            raise ImageError(
+                "not_labelled", "the detector could not read the image, which can be read now; run again"
+            )
+        decoded["in_strip"] = settings.strips.has(name, row["image_id"])
+        if defects:
+            decoded["model_input"] = fit_inside(image, (width, height), side, settings.fit).tobytes()
+        if defects or decoded["sampled"]:
+            decoded["upload"] = upload
+    except ImageError as error:
+        decoded |= {"error_code": error.code, "error_message": error.message}
+    decoded["decode_seconds"] += time.perf_counter() - started
+
+
+def _purpose(decoded: dict[str, Any], known: Known) -> str:
+    """What is to be done with an image now that its bytes are known; adds its `image_key`, where it may have one."""
+    if decoded["purpose"] == COMPARE:
+        return COMPARE
+    if decoded["work_key"] is None:
+        return CORRECT
+    decoded["image_key"] = key = image_key(decoded["work_key"], decoded["input_sha256"])
+    return REFRESH if known.images.copies(to_keys([key]))[0] == 1 else CORRECT
+
+
+def _check_labels(route: Route, label_map: LabelMap) -> None:
+    if route.unknown and label_map.unknown_labels == "fail":
+        labels = ", ".join(repr(label) for label in route.unknown)
+        raise ImageError(UNKNOWN_LABEL, f"no rule of the label map names {labels} (unknown_labels: fail)")

@@ -1,0 +1,164 @@
+"""The generator over blocks of decoded rows: each image's defects, one after the other, at the model's resolution.
+
+Sellers list one photo under several ids, mostly in neighbouring rows: these share what the generator makes of it. What
+is compared is the hash of the bytes that were read, not the catalog's.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from model.precision import choose_device
+from pipelines.correction.rows import EDITED, EDITS
+from pipelines.images.fit import fitted_size
+from pipelines.inference.edits.apply import apply_edits
+from pipelines.inference.edits.codec import encode_edits
+from pipelines.inference.generator import GeneratorPass
+
+logger = logging.getLogger(__name__)
+
+#: Error code of a row whose edit holds NaN or infinity: a generator that diverged, or an overflow in
+#: bfloat16.
+NOT_FINITE = "not_finite"
+
+
+class Corrector:
+    """Adds `edits` to decoded rows. Runs in an actor that holds one generator."""
+
+    def __init__(
+        self,
+        model: str | None,
+        version: str,
+        conditions: Mapping[str, tuple[int, int]],
+        device: str,
+        precision: str,
+        batch_size: int,
+        grounds: Collection[str] = (),
+    ) -> None:
+        """Load the generator.
+
+        model: URI of the bundle, None for the starter. version: what the bundle must be. conditions: defect
+        to (group id, type id). device, precision: as `model.precision` takes them. grounds: defects whose
+        matte is the ground (`DeliverySettings.snaps`). Raises BundleError where the bundle is not of that
+        version any more, ConfigurationError for an absent GPU.
+        """
+        self._conditions, self._grounds = dict(conditions), frozenset(grounds)
+        chosen = choose_device(device)
+        if chosen.type == "cpu":
+            torch.set_num_threads(1)  # actors share the cores between them
+        self.edits_of = GeneratorPass(model, "--model", version, chosen, precision, batch_size)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """DECODED rows to EDITED rows, in the same order; failed rows and rows without defects pass through.
+
+        An image that several rows of the table have, with the same defects, goes through the generator once.
+        """
+        started = time.perf_counter()
+        defects: list[list[str]] = table.column("defects").to_pylist()
+        inputs = [value.as_buffer() for value in table.column("model_input")]  # None for a null
+        same = _equal_rows(table.column("input_sha256").to_pylist(), defects, inputs)
+        own = [None if row in same else value for row, value in enumerate(inputs)]
+        edits, broken = self._edit(defects, own, self._sizes(table))
+        passes = [len(row) for row in edits]
+        seconds = (time.perf_counter() - started) / max(sum(passes), 1)
+        for row, first in same.items():
+            edits[row] = edits[first]
+            broken |= {row: broken[first]} if first in broken else {}
+        columns = {name: table.column(name) for name in EDITED.names if name in table.column_names}
+        if broken:
+            columns |= _failures(table, broken)
+        columns["edits"] = pa.array([row or None for row in edits], EDITS)
+        columns["generator_seconds"] = pa.array([seconds * count for count in passes], pa.float32())
+        return pa.table({field.name: columns[field.name] for field in EDITED}, schema=EDITED)
+
+    def _sizes(self, table: pa.Table) -> list[tuple[int, int]]:
+        """(width, height) of each row's model input; (0, 0) where it has none."""
+        widths, heights = (table.column(name).to_pylist() for name in ("width", "height"))
+        side, fit = self.edits_of.side, self.edits_of.fit
+        return [
+            fitted_size(width, height, side, fit) if width and height else (0, 0)
+            for width, height in zip(widths, heights, strict=True)
+        ]
+
+    def _edit(
+        self, defects: list[list[str]], inputs: list[pa.Buffer | None], sizes: list[tuple[int, int]]
+    ) -> tuple[list[list[dict[str, bytes]]], dict[int, str]]:
+        """Each row's edits, and the rows whose generator output was not finite with the defect it happened
+        at.
+        """
+        edits: list[list[dict[str, bytes]]] = [[] for _ in inputs]
+        broken: dict[int, str] = {}
+        waiting = deque(
+            _Task(
+                row,
+                defects[row][0],
+                np.frombuffer(value, np.uint8).reshape(size[1], size[0], 3),
+            )
+            for row, (value, size) in enumerate(zip(inputs, sizes, strict=True))
+            if value is not None
+        )
+        while waiting:
+            batch = [waiting.popleft() for _ in range(min(self.edits_of.size, len(waiting)))]
+            for task, edit in zip(batch, self._forward(batch), strict=True):
+                row = task.row
+                if edit is None:
+                    broken[row], edits[row] = task.defect, []
+                    continue
+                edits[row].append(edit)
+                done = len(edits[row])
+                if done < len(defects[row]):  # the next pass sees the image as this one leaves it
+                    left = apply_edits(task.image, [edit], [task.defect in self._grounds]).image
+                    waiting.append(_Task(row, defects[row][done], left))
+        return edits, broken
+
+    def _forward(self, batch: "list[_Task]") -> list[dict[str, bytes] | None]:
+        """One pass; None for an image whose edit is not finite."""
+        images, conditions = [task.image for task in batch], [self._conditions[task.defect] for task in batch]
+        edits, finite = self.edits_of(images, conditions)
+        return [encode_edits(edit)[0] if usable else None for edit, usable in zip(edits, finite, strict=True)]
+
+
+class _Task(NamedTuple):
+    """An image (uint8 (h,w,3), as `fit_inside` made it) on its way through the generator for one defect."""
+
+    row: int
+    defect: str
+    image: np.ndarray
+
+
+def _equal_rows(
+    hashes: Sequence[str | None], defects: Sequence[Sequence[str]], inputs: Sequence[pa.Buffer | None]
+) -> dict[int, int]:
+    """Rows of a table with the same bytes and defects as an earlier one: their numbers, and the earlier one's.
+
+    Only among those that have an input: other rows are done, or have failed.
+    """
+    firsts: dict[tuple[str, ...], int] = {}
+    same: dict[int, int] = {}
+    for row, (sha256, names, value) in enumerate(zip(hashes, defects, inputs, strict=True)):
+        if value is not None and sha256 is not None:
+            first = firsts.setdefault((sha256, *names), row)
+            same |= {} if first == row else {row: first}
+    return same
+
+
+def _failures(table: pa.Table, broken: Mapping[int, str]) -> dict[str, Any]:
+    """Error columns and `upload` with the rows of `broken` failed."""
+    codes, messages, uploads = (
+        table.column(name).to_pylist() for name in ("error_code", "error_message", "upload")
+    )
+    for row, defect in broken.items():
+        codes[row] = NOT_FINITE
+        messages[row] = f"the generator's answer for {defect!r} holds NaN or infinity; check the bundle"
+        uploads[row] = None
+    return {
+        "error_code": pa.array(codes, pa.string()),
+        "error_message": pa.array(messages, pa.string()),
+        "upload": pa.array(uploads, pa.binary()),
+    }

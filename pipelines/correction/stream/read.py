@@ -1,0 +1,118 @@
+"""Reads the rows that need work, and those that others are compared with, out of the units that have any."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.contracts.hashing import Sample
+from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.schemas import LABELS
+from pipelines.correction.catalog import CATALOG_ROW, read_label_rows, read_rows, read_small_rows
+from pipelines.correction.detected import read_detected
+from pipelines.correction.inspect.pending import Work, is_pending, read_plan
+from pipelines.correction.inspect.repeated import refusal
+from pipelines.correction.inspect.survey import SETS, Survey, route_name
+from pipelines.correction.row_keys import TOLD
+from pipelines.correction.rows import COMPARE, CORRECT
+
+SURVEYED = pa.schema([("sets", SETS)])
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """What reading needs to know. detected: the folder where `detect` left the labels of rows that have none, or None.
+    compare: images without defects that are FID's reference. score_scale: what the catalog's scores are divided by.
+    """
+
+    label_map: LabelMap
+    detected: str | None = None
+    compare: Sample = field(default_factory=lambda: Sample({}))
+    score_scale: float = 1.0
+
+
+def read_works(table: pa.Table, settings: ReadSettings) -> Iterator[pa.Table]:
+    """Tables of CATALOG_ROW of every row of WORK."""
+    for work in Work.from_table(table):
+        yield from read_work(work, settings)
+
+
+def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
+    """Tables of CATALOG_ROW of a unit's rows that are needed. Raises StorageReadError."""
+    plan = read_plan(work)
+    pending, makes = is_pending(plan), plan.column("times").to_numpy() > 0
+    start = 0
+    for rows in read_rows(work.unit, _detected(work, settings), settings.score_scale):
+        part = slice(start, start + rows.num_rows)
+        start = part.stop
+        wanted = pending[part] | (_compared(rows, pending[part], settings) & makes[part])
+        if not wanted.any():
+            continue
+        first = work.unit.first + part.start
+        columns: dict[str, Any] = {
+            name: plan.column(name).slice(part.start, rows.num_rows)
+            for name in ("input_version", "row_key", "work_key", "times")
+        }
+        places = [f"{work.unit.uri} row {first + index}" for index in range(rows.num_rows)]
+        columns["place"] = pa.array(places, pa.string())
+        columns["refusal"] = pa.array(
+            _refusals(plan.slice(part.start, rows.num_rows), rows, places), pa.string()
+        )
+        columns["purpose"] = pa.array(np.where(pending[part], CORRECT, COMPARE))
+        columns |= {name: rows.column(name) for name in rows.column_names}
+        table = pa.table([columns[name] for name in CATALOG_ROW.names], schema=CATALOG_ROW)
+        yield table.filter(pa.array(wanted))
+
+
+def _refusals(plan: pa.Table, rows: pa.Table, places: list[str]) -> Iterator[str | None]:
+    """Why rows fail whatever their image is. Where one stands for others because of its uri, its image must be what is
+    there: of bytes in the catalog nobody knows that the others have the same.
+    """
+    columns = (plan.column(name).to_pylist() for name in ("refused", "times", "input_version"))
+    embedded = rows.column("image").is_valid().to_pylist()
+    for refused, times, version, has_bytes, place in zip(*columns, embedded, places, strict=True):
+        alone = times == 1 or not has_bytes or (version or "").startswith(TOLD)
+        count = refused if alone else times
+        yield refusal(count, place) if count else None
+
+
+def _detected(work: Work, settings: ReadSettings) -> pa.ChunkedArray | None:
+    """What the detector of this run said of the unit; it has not been asked where nothing needs work."""
+    if settings.detected is None:
+        return None
+    if work.pending:
+        return read_detected(settings.detected, work.unit)
+    return pa.chunked_array([pa.nulls(work.unit.rows, LABELS)])
+
+
+def _compared(rows: pa.Table, pending: np.ndarray, settings: ReadSettings) -> np.ndarray:
+    """Which rows that have nothing to do are wanted all the same."""
+    wanted = np.zeros(len(pending), bool)
+    if settings.compare.thresholds:
+        small = rows.select(["image_id", "labels", "product_type"]).to_pylist()
+        for index in np.flatnonzero(~pending):
+            row = small[index]
+            labels = [(label["label"], label["score"]) for label in row["labels"] or ()]
+            route = settings.label_map.route(labels, row["product_type"])
+            wanted[index] = row["labels"] is not None and settings.compare.has(
+                route_name(route.defects, route.unknown), row["image_id"]
+            )
+    return wanted
+
+
+def survey_detected(table: pa.Table, label_map: LabelMap, sample_size: int, detected: str) -> pa.Table:
+    """One row of SURVEYED: routes of the rows of WORK that the detector labelled. Raises StorageReadError."""
+    found = Survey(sample_size)
+    for work in Work.from_table(table):
+        by_route: dict[str, list[str]] = {}
+        rows = zip(read_small_rows(work.unit), read_label_rows(work.unit, detected), strict=True)
+        for needs, (row, (image_id, labels, product_type)) in zip(
+            is_pending(read_plan(work)), rows, strict=True
+        ):
+            if needs and row.unlabelled:
+                route = label_map.route(labels, product_type)
+                by_route.setdefault(route_name(route.defects, route.unknown), []).append(str(image_id))
+        found.add(by_route)
+    return pa.Table.from_pylist([{"sets": found.sets()}], SURVEYED)

@@ -1,0 +1,133 @@
+"""Counts of a run: one bounded row per block, and their sum on the driver."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+
+from model.errors import TooManyFailedError
+from pipelines.contracts.profiles.check import rule_of
+from pipelines.contracts.schemas import STATUSES
+from pipelines.correction.report.page import TopError
+from pipelines.correction.rows import SUMMARY, to_table
+
+#: Rows of one error code that are named.
+EXAMPLES = 3
+#: Codes in the tables of errors.
+TOP_ERRORS = 20
+#: So many failures and nothing else, and the run ends: something is wrong that is not the images'.
+HOPELESS = 1000
+_STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
+
+
+def summarise(
+    manifest: Sequence[Mapping[str, Any]],
+    routes: Sequence[str],
+    seconds: Mapping[str, float] = MappingProxyType({}),
+    refreshed: int = 0,
+) -> pa.Table:
+    """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
+
+    routes: each row's route. seconds: of one core, by stage, 0 where not given. refreshed: rows beside these whose
+    image is the one corrected before.
+    """
+    by_route: dict[str, Counter[str]] = {}
+    errors: dict[str, list[tuple[str, str]]] = {}
+    issues: Counter[str] = Counter()
+    for row, route in zip(manifest, routes, strict=True):
+        by_route.setdefault(route, Counter())[row["status"]] += 1
+        issues.update({rule_of(issue) for issue in row.get("profile_issues") or ()})
+        if row["error_code"] is not None:
+            errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
+    summary = {
+        "rows": len(manifest),
+        "refreshed": refreshed,
+        **_counts(sum(by_route.values(), Counter())),
+        "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
+        "errors": [
+            {
+                "code": code,
+                "count": len(rows),
+                "examples": [_example(*row) for row in sorted(rows)[:EXAMPLES]],
+            }
+            for code, rows in sorted(errors.items())
+        ],
+        "profile_issues": [{"rule": rule, "count": count} for rule, count in sorted(issues.items())],
+        **dict.fromkeys(_STAGES, 0.0),
+        **seconds,
+    }
+    return to_table([summary], SUMMARY)
+
+
+@dataclass
+class Totals:
+    """Sums over the summaries of all blocks. Bounded by the numbers of defects and of error codes."""
+
+    rows: int = 0
+    refreshed: int = 0
+    parts: int = 0  # of the journal
+    statuses: Counter[str] = field(default_factory=Counter)
+    routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
+    profile_issues: Counter[str] = field(default_factory=Counter)  # rule -> corrected images that fail it
+    seconds: Counter[str] = field(default_factory=Counter)  # of one core, by stage
+    _error_counts: Counter[str] = field(default_factory=Counter)
+    _examples: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def add(self, summary: Mapping[str, Any]) -> None:
+        """Add one row of SUMMARY; the order does not matter."""
+        self.rows += summary["rows"]
+        self.refreshed += summary["refreshed"]
+        self.parts += summary["rows"] > 0
+        self.statuses.update(_counts(summary))
+        for route in summary["routes"]:
+            self.routes.setdefault(route["route"], Counter()).update(_counts(route))
+        for error in summary["errors"]:
+            code = error["code"]
+            self._error_counts[code] += error["count"]
+            examples = [(example["image_id"], example["message"]) for example in error["examples"]]
+            self._examples[code] = sorted([*self._examples.get(code, []), *examples])[:EXAMPLES]
+        self.profile_issues.update({one["rule"]: one["count"] for one in summary["profile_issues"] or ()})
+        for name in _STAGES:
+            self.seconds[name] += summary[name]
+
+    def check_promising(self, max_failed: float, before: int = 0) -> None:
+        """Raise TooManyFailedError where HOPELESS images were to be corrected and every one failed.
+
+        max_failed: the tolerated share of failures; 1 tolerates this too. before: failures of earlier runs, some of
+        which are looked at again in every run.
+        """
+        failed = self.statuses["failed"]
+        attempted = self.rows + self.refreshed - self.statuses["passthrough"]
+        if max_failed < 1 and HOPELESS + before <= failed == attempted:
+            top = self.top_errors[0]
+            raise TooManyFailedError(
+                f"the first {failed} images that were to be corrected all failed, {top.count} of them with "
+                f"{top.code} ({top.example_ids[0]}: {top.example_message}): look for one cause (storage, credentials, "
+                "--allow-uri), then run again with --retry-failed; what was done is kept, and --max-failed 1 goes on "
+                "whatever fails"
+            )
+
+    @property
+    def top_errors(self) -> list[TopError]:
+        """The most frequent codes, with examples."""
+        ordered = sorted(self._error_counts, key=lambda code: (-self._error_counts[code], code))
+        return [
+            TopError(
+                code,
+                self._error_counts[code],
+                [image_id for image_id, _ in self._examples[code]],
+                self._examples[code][0][1],
+            )
+            for code in ordered[:TOP_ERRORS]
+        ]
+
+
+def _counts(counts: Mapping[str, int]) -> dict[str, int]:
+    return {status: counts[status] for status in STATUSES}
+
+
+def _example(image_id: str, message: str) -> dict[str, str]:
+    return {"image_id": image_id, "message": message}

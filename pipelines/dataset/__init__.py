@@ -1,1 +1,0 @@
-"""Training shards from photos with masks: defects made, masks judged, splits kept."""

@@ -1,1 +1,0 @@
-"""The defect detector: training samples, training, calibration, and labelling."""

@@ -1,9 +1,0 @@
-"""Detector bundles from any storage."""
-
-from model.detector import DetectorBundle, load_detector
-from pipelines.bundles import fetched
-
-
-def read_detector(uri: str, flag: str = "--detector") -> DetectorBundle:
-    """The bundle at `uri`, fetched where it is remote. Raises ConfigurationError naming the flag."""
-    return fetched(uri, flag, load_detector)

@@ -1,5 +1,0 @@
-"""Products drawn from nothing: photos of goods with exact masks and targets, for demos, tests, benchmarks."""
-
-from pipelines.drawing.scene import PRODUCT_TYPES, Scene, draw_scene
-
-__all__ = ["PRODUCT_TYPES", "Scene", "draw_scene"]

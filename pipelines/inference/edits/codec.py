@@ -1,0 +1,37 @@
+"""Edits between bytes, which travel, and tensors, which compute."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from model.edits import Edit
+from pipelines.images.pixels import to_tensor, to_uint8
+
+
+def encode_edits(edit: Edit) -> list[dict[str, Any]]:
+    """An edit of B images as B values of `rows.EDITS`.
+
+    8 bits are what the output image has; a matte below 1/510 becomes 0, and the upload's pixel stays exact.
+    """
+    theta = edit.theta.float().cpu().numpy().astype("<f4")
+    content, matte = to_uint8(edit.content), to_uint8(edit.matte * 2 - 1)
+    return [
+        {
+            "theta": theta[i].tobytes(),
+            "content": content[i].tobytes(),
+            "matte": matte[i].tobytes(),
+            "width": matte.shape[2],
+        }
+        for i in range(len(theta))
+    ]
+
+
+def decode_edit(value: Mapping[str, Any]) -> Edit:
+    """One value of EDITS as an edit of one image."""
+    size = len(value["matte"]) // value["width"], value["width"]
+    theta = np.frombuffer(value["theta"], "<f4").reshape(1, 2, 3).astype(np.float32)
+    content = np.frombuffer(value["content"], np.uint8).reshape(1, *size, 3)
+    matte = np.frombuffer(value["matte"], np.uint8).reshape(1, *size, 1)
+    return Edit(torch.from_numpy(theta), to_tensor(content.copy()), (to_tensor(matte.copy()) + 1.0) / 2.0)

@@ -1,0 +1,80 @@
+"""A bundle's generator on a device: images of its own size to edits, in passes that are always full."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from model.edits import Edit
+from model.precision import autocast, choose_precision, memory_format
+from pipelines.images.fit import place, squared
+from pipelines.images.pixels import to_tensor
+from pipelines.inference.bundles import check_unchanged, read_bundle
+
+
+class GeneratorPass:
+    """Every pass takes exactly `size` images, the last one filled up with repetitions: convolutions choose their
+    algorithm by the batch's size, so an image's answer would otherwise depend on its neighbours.
+    """
+
+    def __init__(
+        self, uri: str | None, flag: str, version: str, device: torch.device, precision: str, size: int
+    ) -> None:
+        """Load the generator.
+
+        uri: of the bundle, None for the starter; flag: where it comes from, for messages. version: what the bundle must
+        be. precision: as `model.precision` takes it. Raises BundleError where the bundle is not of that version any
+        more.
+        """
+        bundle = read_bundle(uri, flag)
+        check_unchanged(bundle.version, version, f"{flag} {uri or 'starter'}")
+        chosen = choose_precision(precision, device)
+        self.size = size
+        self.side: int = bundle.config["image_size"]
+        self.fit = bundle.fit
+        self._device, self._layout = device, memory_format(chosen)
+        self.generator = bundle.generator.for_inference().to(device).to(memory_format=self._layout)
+        self._autocast = autocast(device, chosen)
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Sequence[np.ndarray], conditions: Sequence[tuple[int, int]]
+    ) -> tuple[list[Edit], list[bool]]:
+        """The edits of 1 to `size` images, one image each and on the CPU, and whether each is finite throughout.
+
+        images: uint8 (h,w,3) each, as `pipelines.images.fit.fit_inside` makes them of `side` and `fit`;
+        conditions: their (group id, type id). An edit has its image's size: it covers the upload, not the
+        square around it.
+        """
+        count = len(images)
+        full = [*range(count), *[count - 1] * (self.size - count)]
+        x = to_tensor(np.stack([squared(images[index], self.side) for index in full]), self._device)
+        ids = torch.tensor([conditions[index] for index in full], device=self._device)
+        with self._autocast():
+            edit = self.generator.edit(x.contiguous(memory_format=self._layout), ids[:, 0], ids[:, 1])
+        edit = Edit(*(part[:count].float().cpu() for part in edit))
+        finite = torch.stack([part.flatten(1).isfinite().all(dim=1) for part in edit]).all(dim=0)
+        edits = [
+            _within(Edit(*(part[index : index + 1] for part in edit)), image.shape[0], image.shape[1])
+            for index, image in enumerate(images)
+        ]
+        return edits, finite.tolist()
+
+
+def _within(edit: Edit, height: int, width: int) -> Edit:
+    """The edit of a square as that of the image of (height, width) which lies in it (`pipelines.images.fit.place`)."""
+    side = edit.matte.shape[-1]
+    if (height, width) == (side, side):
+        return edit
+    rows, columns = place(height, width, side)
+    # On -1..1 the square's coordinates are `scale` times the image's, plus `shift`; theta maps within the square.
+    scale = torch.tensor([width, height], dtype=torch.float64) / side
+    shift = (
+        torch.tensor([columns.start + columns.stop, rows.start + rows.stop], dtype=torch.float64) / side - 1
+    )
+    linear, offset = edit.theta.double().split([2, 1], dim=2)
+    moved = (linear @ shift[:, None] + offset - shift[:, None]) / scale[:, None]
+    # What moves nothing must stay exactly that: its pixels keep their bytes.
+    still = torch.equal(edit.theta, torch.eye(2, 3)[None])
+    theta = edit.theta if still else torch.cat([linear * scale / scale[:, None], moved], dim=2).float()
+    return Edit(theta, edit.content[..., rows, columns], edit.matte[..., rows, columns])

@@ -1,0 +1,105 @@
+"""Features for FID and KID: pool3 of pytorch-fid 0.3.0's InceptionV3 with the official weights."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_fid.inception
+import torch
+from torch import Tensor
+
+from model.errors import ConfigurationError
+from pipelines.images.resize import resize_bicubic
+from pipelines.metrics.fid.weights import FidWeightsMissing, InceptionWeights, find_weights, read_weights
+
+__all__ = ["FEATURE_DIMENSION", "FeatureExtractor", "FidWeightsMissing", "find_weights", "load_features"]
+
+FEATURE_DIMENSION = 2048
+#: Images are brought to this side before the network stretches them to its own 299.
+IMAGE_SIDE = 256
+#: Images per pass: bounds the activations' memory whatever the caller's batch.
+PASS_SIZE = 32
+
+logger = logging.getLogger(__name__)
+_construction = threading.Lock()
+
+
+class FeatureExtractor:
+    """A callable: uint8 (H,W,3) images of any sizes -> float32 (N,2048), a row per image in the same order.
+
+    Always float32, without TF32 and outside any autocast: reduced precision moves the features.
+    """
+
+    def __init__(self, weights: InceptionWeights, device: torch.device | str) -> None:
+        self._network = _build(weights.state).to(device).to(memory_format=torch.channels_last).eval()
+        self._device = torch.device(device)
+        self._weights = weights
+
+    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """See the class. An empty sequence gives (0,2048)."""
+        features = np.empty((len(images), FEATURE_DIMENSION), np.float32)
+        for start in range(0, len(images), PASS_SIZE):
+            part = images[start : start + PASS_SIZE]
+            resized = np.stack([resize_bicubic(image, IMAGE_SIDE, IMAGE_SIDE) for image in part])
+            features[start : start + len(part)] = self._forward(torch.from_numpy(resized)).cpu().numpy()
+        return features
+
+    def describe(self) -> dict[str, Any]:
+        """See the function `describe`."""
+        return describe(self._weights)
+
+    @torch.inference_mode()
+    def _forward(self, batch: Tensor) -> Tensor:
+        """uint8 (N,256,256,3) -> float32 (N,2048)."""
+        # A permuted (N,H,W,C) array already lies in memory as channels_last.
+        x = batch.permute(0, 3, 1, 2).to(self._device).float() / 255.0  # (N,3,256,256) in [0,1]
+        with torch.autocast(self._device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
+            return self._network(x)[0][:, :, 0, 0]
+
+
+def describe(weights: InceptionWeights) -> dict[str, Any]:
+    """What a reader needs to judge whether two figures compare: the `features` part of fid.json."""
+    return {
+        "network": "InceptionV3 pool3, pytorch-fid 0.3.0",
+        "dimension": FEATURE_DIMENSION,
+        "official_weights": weights.official,
+        "weights_sha256": weights.sha256,
+        "resize": f"Pillow bicubic, antialiased, {IMAGE_SIDE}x{IMAGE_SIDE}",
+        "precision": "float32",
+    }
+
+
+def load_features(weights: Path, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """The extractor on `device` from either kind of weights file (see `pipelines.metrics.fid.weights`).
+
+    Raises ConfigurationError where the file holds something else.
+    """
+    read = read_weights(weights)
+    if not read.official:
+        logger.warning(
+            "%s is not the official file: its FID compares only with figures made with the same file", weights
+        )
+    try:
+        return FeatureExtractor(read, device)
+    except _StateMismatchError as error:
+        raise ConfigurationError(f"{weights}: does not fit pytorch-fid's InceptionV3: {error}") from error
+
+
+class _StateMismatchError(Exception):
+    """The state dict's names or shapes are not the network's."""
+
+
+def _build(state: dict[str, Tensor]) -> torch.nn.Module:
+    """pytorch-fid's InceptionV3 without its download: its constructor is handed `state` instead."""
+    with _construction:  # one module attribute is exchanged for the moment
+        download = pytorch_fid.inception.load_state_dict_from_url
+        pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: state
+        try:
+            return pytorch_fid.inception.InceptionV3([pytorch_fid.inception.InceptionV3.DEFAULT_BLOCK_INDEX])
+        except RuntimeError as error:  # load_state_dict's complaint, many lines long
+            raise _StateMismatchError(str(error).splitlines()[-1].strip()) from error
+        finally:
+            pytorch_fid.inception.load_state_dict_from_url = download

@@ -1,0 +1,1 @@
+"""HTML pages and contact sheets, whichever job they are of."""

@@ -1,1 +1,0 @@
-"""The sample catalog: drawn uploads with exact truth, odd encodings and fallible labels."""

@@ -1,0 +1,322 @@
+"""Parquet files as units of work: runs of row groups that one task reads.
+
+Ray Data's own parquet source packs files into bins of 128 MiB, whose tasks ask for a whole CPU each; with
+actors on every CPU of a small machine they would wait for ever. These units are tasks of our own: they
+claim what they need, and since a unit names its rows, limits are exact and outputs the same in every run.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model.errors import ConfigurationError, RunError
+from pipelines.storage import objects as storage
+from pipelines.storage.linked_folders import check_links
+from pipelines.storage.path_columns import add_path_columns, path_columns
+
+logger = logging.getLogger(__name__)
+
+#: How names of parquet files end, in letters of any case.
+PARQUET_SUFFIXES = (".parquet", ".pq")
+#: Bytes that one unit reads at most, unless a single row group is larger. Small enough that a few workers
+#: share a small catalog, large enough that starting tasks costs nothing beside it.
+UNIT_BYTES = 32 << 20
+#: Rows that one unit should have at most where they hold no image bytes but say where the images are: each of them
+#: costs a fetch and a decode. Such a file may have a million rows in one row group. Every piece of a row group reads
+#: the whole of it, so it has no more than MOST_PIECES: little beside the images, as long as its rows are small.
+UNIT_ROWS = 256
+SMALL_ROW_BYTES = 4096
+MOST_PIECES = 64
+#: Rows that one unit has where only small columns are read (`joined`).
+SMALL_COLUMNS_ROWS = 100_000
+#: Rows decoded from parquet at a time: bounds memory at this many uploads.
+READ_ROWS = 16
+#: Footers read at once: each waits for storage, not for a CPU.
+_FOOTER_THREADS = 16
+
+UNIT = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("row_groups", pa.list_(pa.int32())),
+        ("skip", pa.int64()),
+        ("first", pa.int64()),
+        ("rows", pa.int64()),
+    ]
+)
+
+
+class StorageReadError(RunError):
+    """A parquet file cannot be read any more. Not a row's failure: the task is tried again, then the job fails."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`rows` rows of file `uri`: those of `row_groups` after the first `skip`. `first` is the number of the first one
+    in the file.
+    """
+
+    uri: str
+    row_groups: tuple[int, ...]
+    skip: int
+    first: int
+    rows: int
+
+    def table(self) -> pa.Table:
+        """As one row of schema UNIT, for a Ray Data source."""
+        return pa.Table.from_pylist([asdict(self)], UNIT)
+
+    @staticmethod
+    def from_table(table: pa.Table) -> "list[Unit]":
+        """The inverse of `table`, for any number of rows."""
+        return [Unit(row.pop("uri"), tuple(row.pop("row_groups")), **row) for row in table.to_pylist()]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Units of all files, their rows, and their size in bytes as stored.
+
+    filled_columns: paths (`image.bytes`) of the columns in which some row has a value, as far as the footers tell.
+    """
+
+    units: tuple[Unit, ...]
+    rows: int
+    stored_bytes: int
+    filled_columns: frozenset[str] = frozenset()
+
+
+def list_units(
+    uris: Sequence[str],
+    flag: str,
+    check: Callable[[pa.Schema, str], None],
+    limit: int | None = None,
+    in_path: Collection[str] = (),
+    look: Callable[[str, pq.FileMetaData], None] | None = None,
+) -> Listing:
+    """Units of the parquet files at or below `uris`, in the order of names; only the first `limit` rows.
+
+    uris: files, folders, or patterns (`storage.files_matching`). flag: the command-line flag that they come from, for
+    messages. check: raises ConfigurationError for a schema that does not serve; gets the file's URI as well. in_path:
+    columns that may stand in a file's path (`path_columns`); `check` sees them as text. look: gets each file's URI and
+    footer. What links lead to is read once. Raises ConfigurationError where nothing is found, a file is named twice, a
+    link leads nowhere, or a file cannot be read.
+    """
+    files = _once(_files(uris, flag), flag)
+    units: list[Unit] = []
+    filled: set[str] = set()
+    rows = stored = 0
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        for file, (schema, metadata) in zip(files, _footers(pool, files, flag, limit), strict=False):
+            check(_with_path(schema, file, in_path), file)
+            if look is not None:
+                look(file, metadata)
+            wanted = metadata.num_rows if limit is None else min(metadata.num_rows, limit - rows)
+            rows += wanted
+            stored += sum(
+                metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups) if wanted
+            )
+            units.extend(_split(file, metadata, wanted))
+            filled |= _filled(metadata)
+            if limit is not None and rows >= limit:
+                break
+    return Listing(tuple(units), rows, stored, frozenset(filled))
+
+
+def read_unit(
+    unit: Unit, columns: Sequence[str], step: int | None = None, in_path: Collection[str] = ()
+) -> Iterator[tuple[int, pa.Table]]:
+    """Tables of at most `step` rows (default: READ_ROWS, small ones UNIT_ROWS) over `unit`, each with the number of its
+    first row.
+
+    Columns that the file lacks are left out, unless they are `in_path` and its path has them (`path_columns`);
+    `struct.field` names a part of one. Raises StorageReadError, and ConfigurationError where path and file disagree.
+    """
+    told = path_columns(unit.uri, set(columns).intersection(in_path))
+    try:
+        for first, table in _read(unit, columns, step):
+            yield first, add_path_columns(table, told, unit.uri, first)
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
+
+
+def _read(unit: Unit, columns: Sequence[str], step: int | None) -> Iterator[tuple[int, pa.Table]]:
+    filesystem, path = storage.arrow_filesystem(unit.uri)
+    with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
+        present = [name for name in columns if _has(file.schema_arrow, name)]
+        row, skip, left = unit.first, unit.skip, unit.rows
+        # A piece of a row group has small rows (`_pieces`): the ones before it are passed in larger steps.
+        step = step or (UNIT_ROWS if skip else READ_ROWS)
+        for batch in file.iter_batches(step, row_groups=list(unit.row_groups), columns=present):
+            table = pa.Table.from_batches([batch.slice(skip, left)])
+            _check_text(table, unit.uri, row)
+            skip = max(0, skip - batch.num_rows)
+            if table.num_rows:
+                yield row, table
+            row, left = row + table.num_rows, left - table.num_rows
+            if not left:
+                return
+
+
+def _has(schema: pa.Schema, name: str) -> bool:
+    column, _, part = name.partition(".")
+    if column not in schema.names:
+        return False
+    kind = schema.field(column).type
+    return not part or (pa.types.is_struct(kind) and kind.get_field_index(part) >= 0)
+
+
+def _check_text(table: pa.Table, uri: str, first: int) -> None:
+    """Raise ConfigurationError where text is not UTF-8: found later, it would end the run in Python's decoder."""
+    for name in table.column_names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ConfigurationError(
+                f"{uri}: column {name!r} in rows {first} to {first + table.num_rows - 1}: {error}; write text as UTF-8"
+            ) from error
+
+
+def _files(uris: Sequence[str], flag: str) -> list[str]:
+    """The parquet files that `uris` name; what else is there is counted. Raises ConfigurationError where none is."""
+    files: list[str] = []
+    others: list[str] = []
+    for uri in uris:
+        names = _names(uri, flag)
+        # The file itself is what is meant, whatever it is called.
+        is_file = len(names) == 1 and storage.absolute(uri) == storage.absolute(names[0])
+        for name in names:
+            is_parquet = is_file or name.lower().endswith(PARQUET_SUFFIXES)
+            (files if is_parquet else others).append(name)
+    check_links(others, flag)
+    told = f"names of parquet files end in {' or '.join(PARQUET_SUFFIXES)}"
+    if not files:
+        there = f"there are {len(others)} others, such as {others[0]}" if others else "it is empty"
+        raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}; {there}: {told}")
+    if others:
+        logger.info("%s: %d files are not read, such as %s: %s", flag, len(others), others[0], told)
+    return files
+
+
+def _once(files: Sequence[str], flag: str) -> list[str]:
+    """`files`, each real one once: by its own name where that is among them, else by the first.
+
+    Links may lead from one of several places, or matches of a pattern, to another. Raises ConfigurationError where one
+    name is there twice.
+    """
+    twice = [file for file, count in Counter(files).items() if count > 1]
+    if twice:
+        raise ConfigurationError(f"{flag}: {twice[0]} is there twice; name each file, or its folder, once")
+    found: dict[str, str] = {}
+    for file in files:
+        real = file if "://" in file else os.path.realpath(file)
+        found[real] = file if file == real else found.get(real, file)
+    again = set(files).difference(found.values())
+    if again:
+        logger.warning(
+            "%s: %d files are links to others, such as %s: each is read once", flag, len(again), min(again)
+        )
+    return list(found.values())
+
+
+def _names(uri: str, flag: str) -> list[str]:
+    """All files that `uri` names. Raises ConfigurationError where it names none that can be read."""
+    with storage.as_configuration_error(uri, flag, "read"):
+        if not storage.is_pattern(uri):
+            storage.check_readable(uri, flag)
+            return storage.list_files(uri, follow_links=True)
+        names = storage.files_matching(uri)
+    if not names:
+        raise ConfigurationError(f"{flag}: nothing matches {uri}; name a folder, and all in it is read")
+    return names
+
+
+def _with_path(schema: pa.Schema, uri: str, names: Collection[str]) -> pa.Schema:
+    for name in path_columns(uri, set(names) - set(schema.names)):
+        schema = schema.append(pa.field(name, pa.string()))
+    return schema
+
+
+def _footers(
+    pool: ThreadPoolExecutor, files: list[str], flag: str, limit: int | None
+) -> Iterator[tuple[pa.Schema, pq.FileMetaData]]:
+    """Schema and metadata of each file in order; with a limit only as many as are asked for, a few ahead."""
+    step = len(files) if limit is None else _FOOTER_THREADS
+    for start in range(0, len(files), step):
+        yield from pool.map(lambda file: _footer(file, flag), files[start : start + step])
+
+
+def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
+    filesystem, path = storage.arrow_filesystem(uri)
+    try:
+        with pq.ParquetFile(path, filesystem=filesystem) as file:
+            return file.schema_arrow, file.metadata
+    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+        raise ConfigurationError(
+            f"{flag} {uri}: not a readable parquet file: {error}; write it anew, as parquet"
+        ) from error
+
+
+def joined(units: Sequence[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[Unit]:
+    """The same rows in fewer units: neighbours of one file together, of up to `rows` rows. For who reads no images."""
+    last: Unit | None = None
+    for unit in units:
+        if last is None or unit.uri != last.uri or last.rows + unit.rows > rows:
+            if last is not None:
+                yield last
+            last = unit
+        else:
+            groups = tuple(dict.fromkeys([*last.row_groups, *unit.row_groups]))
+            last = replace(last, row_groups=groups, rows=last.rows + unit.rows)
+    if last is not None:
+        yield last
+
+
+def _filled(metadata: pq.FileMetaData) -> set[str]:
+    """Paths of columns that are not null throughout; without statistics a column counts as filled."""
+    found: set[str] = set()
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        for position in range(group.num_columns):
+            chunk = group.column(position)
+            if chunk.path_in_schema in found:
+                continue
+            told = chunk.statistics
+            if told is None or not told.has_null_count or told.null_count < chunk.num_values:
+                found.add(chunk.path_in_schema)
+    return found
+
+
+def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:
+    """Cut the first `wanted` rows of a file into units of consecutive row groups, or of parts of one."""
+    groups: list[int] = []
+    first = rows = size = 0
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        taken = min(group.num_rows, wanted - first - rows)
+        if taken <= 0:
+            continue
+        is_small = group.total_byte_size <= SMALL_ROW_BYTES * group.num_rows
+        full = size + group.total_byte_size > UNIT_BYTES or (is_small and rows + taken > UNIT_ROWS)
+        if groups and full:
+            yield Unit(uri, tuple(groups), 0, first, rows)
+            groups, first, rows, size = [], first + rows, 0, 0
+        if is_small and taken > UNIT_ROWS:
+            yield from _pieces(uri, index, first, taken, group.num_rows)
+            first += taken
+            continue
+        groups.append(index)
+        rows, size = rows + taken, size + group.total_byte_size
+    if groups:
+        yield Unit(uri, tuple(groups), 0, first, rows)
+
+
+def _pieces(uri: str, group: int, first: int, taken: int, rows: int) -> Iterator[Unit]:
+    """The first `taken` of a row group's `rows` rows as pieces of that row group."""
+    step = max(UNIT_ROWS, -(-rows // MOST_PIECES))
+    for start in range(0, taken, step):
+        yield Unit(uri, (group,), start, first + start, min(step, taken - start))

@@ -1,0 +1,5 @@
+"""Products drawn from nothing: photos of goods with exact masks and targets, for demos, tests, benchmarks."""
+
+from pipelines.synthesis.products.scene import PRODUCT_TYPES, Scene, draw_scene
+
+__all__ = ["PRODUCT_TYPES", "Scene", "draw_scene"]

@@ -1,0 +1,297 @@
+"""The order of an epoch: a pure function of the data's index, the seed, the epoch, the worker and how many there are.
+
+Row groups of all datasets together are permuted; each worker gets an equal run of the epoch's draws and shuffles it
+within a window. Nothing here touches pixels, so a resumed training computes where it was, at no cost, and reads only
+what is still to come.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import require, require_choice
+from pipelines.shards.index import PAIRED, SOURCE, TARGET, Index
+
+SAMPLERS = ("proportional", "balanced")
+#: Real targets kept per task for unpaired sources to meet; a bound on memory, not a tuning knob.
+TARGET_POOL = 64
+#: Of these, so many are there before an epoch's first row: a rare task's sources would else find nobody to meet.
+PREFILL = 16
+#: The turn of rows that are read for that.
+PREFILL_TURN = -1
+#: Rows remembered after they were drawn: at the end of an epoch nothing else can stand in for a broken one.
+RECENT = 8
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How often an epoch draws which rows, and how well it shuffles them."""
+
+    # `proportional` (the paper's) draws every row once; `balanced` every task equally often: for when one task has a
+    # hundred times another's photos and the small one does not learn.
+    sampler: str = "proportional"
+    # (defect's type id, N): its rows are drawn N times an epoch. For a defect that is harder than the others.
+    repeat: tuple[tuple[int, int], ...] = ()
+    # Decoded rows to shuffle among, per worker: 2 * 3 * image_size^2 bytes each.
+    shuffle_rows: int = 512
+    # What the method learns from. Pairs that no term compares are drawn as if they were unpaired.
+    pairs: bool = True
+    unpaired: bool = True
+
+    def __post_init__(self) -> None:
+        require_choice("sampler", self.sampler, SAMPLERS)
+        require(self.shuffle_rows >= 1, f"shuffle_rows must be 1 or more, got {self.shuffle_rows}")
+
+
+class Row:
+    """A row on its way through an epoch. source, target: uint8 (side, side, 3), once they are read; else None.
+
+    shown, changed, theta: see `decoding.Decoded`. turn: which of the row's draws in its epoch.
+    """
+
+    __slots__ = ("changed", "number", "shown", "source", "target", "theta", "turn", "type")
+
+    def __init__(self, number: int, type_: int, turn: int = 0) -> None:
+        self.number, self.type, self.turn = number, type_, turn
+        self.source: NDArray[np.uint8] | None = None
+        self.target: NDArray[np.uint8] | None = None
+        self.shown: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self.changed: NDArray[np.uint8] | None = None
+        self.theta: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One training sample: x is source's, y target's (the same row where paired).
+
+    chance: (2, 3) floats in [0, 1): where to crop vertically and horizontally and whether to mirror, for x and y;
+    both alike for a pair.
+    """
+
+    source: Row
+    target: Row
+    paired: bool
+    chance: NDArray[np.float64] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows to read from one row group: numbers in the index, ascending; drawn: which of them are samples' sources.
+
+    turn: how many of their draws in this epoch lie in other parts before it, as it were: a row that is drawn three
+    times has the turns 0, 1 and 2.
+    """
+
+    unit: int
+    rows: NDArray[np.int64]
+    drawn: NDArray[np.bool_]
+    turn: int = 0
+
+
+def drawable(index: Index, config: SamplingConfig) -> NDArray[np.bool_]:
+    """(N,): the rows that become a sample's x."""
+    training = index.training
+    paired = (index.kinds & PAIRED).astype(bool) & (config.pairs | config.unpaired)
+    source = (index.kinds & SOURCE).astype(bool) & config.unpaired
+    found = training & (paired | source)
+    if config.unpaired:  # a source whose task has no real image at all meets nobody
+        for type_ in np.unique(index.types[found]):
+            if not index.having(int(type_), TARGET).any():
+                found &= index.types != type_
+    return found
+
+
+def row_uses(index: Index, config: SamplingConfig, rng: np.random.Generator) -> NDArray[np.int32]:
+    """(N,): how often an epoch draws each row. The sum does not depend on the rng, which spreads fractions of a draw.
+
+    A task with more unpaired targets than sources draws its sources more often, so that an epoch is max(|X|, |Y|).
+    """
+    drawn = drawable(index, config)
+    repeat = dict(config.repeat)
+    types = [int(type_) for type_ in np.unique(index.types[drawn])]
+    totals: dict[int, list[tuple[NDArray[np.int64], float]]] = {}
+    for type_ in types:
+        mine = drawn & (index.types == type_)
+        pairs = np.flatnonzero(mine & (index.kinds & PAIRED > 0))
+        sources = np.flatnonzero(mine & (index.kinds & PAIRED == 0))
+        lonely = index.having(type_, TARGET) & (index.kinds & PAIRED == 0)
+        each = max(1.0, int(lonely.sum()) / len(sources)) if len(sources) else 1.0
+        times = repeat.get(type_, 1)
+        totals[type_] = [(pairs, times), (sources, times * each)]
+    sizes = {type_: sum(len(rows) * each for rows, each in kinds) for type_, kinds in totals.items()}
+    most = max(sizes.values(), default=0.0)
+    uses = np.zeros(len(index.types), np.int32)
+    for type_, kinds in totals.items():
+        scale = most / sizes[type_] if config.sampler == "balanced" else 1.0
+        for rows, each in kinds:
+            if len(rows):
+                whole, rest = divmod(round(len(rows) * each * scale), len(rows))
+                uses[rows] = whole
+                uses[rng.permutation(rows)[:rest]] += 1
+    return uses
+
+
+def epoch_draws(index: Index, config: SamplingConfig) -> int:
+    """Number of samples of one epoch over all workers: the same in every epoch."""
+    return int(row_uses(index, config, np.random.default_rng(0)).sum())
+
+
+class WorkerEpoch:
+    """One worker's share of one epoch. `draws` walks through it; `parts` says what it reads, in that order."""
+
+    def __init__(
+        self, index: Index, config: SamplingConfig, seed: int, epoch: int, rank: int = 0, workers: int = 1
+    ) -> None:
+        shared = np.random.default_rng((seed, epoch))  # every worker draws the same permutation
+        self.index, self.config = index, config
+        self.rng = np.random.default_rng((seed, epoch, workers, rank))
+        uses = row_uses(index, config, shared)
+        self.size = int(uses.sum()) // workers
+        self.unpaired_types = self._types_with_unpaired(uses)
+        self._first = rank * self.size
+        self._uses = uses
+        self._entries = self._permuted(shared)
+        self._prefill = self._drawn_targets()
+        self.window: list[Row] = []
+        self.recent: deque[Row] = deque(maxlen=RECENT)
+        self.pools: dict[int, list[Row]] = {}
+
+    def _types_with_unpaired(self, uses: NDArray[np.int32]) -> list[int]:
+        """Tasks of which a sample needs a target of another row."""
+        if not self.config.unpaired:
+            return []
+        alone = uses > 0
+        if self.config.pairs:
+            alone &= self.index.kinds & PAIRED == 0
+        return [int(type_) for type_ in np.unique(self.index.types[alone])]
+
+    def _kept(self) -> NDArray[np.bool_]:
+        """(N,): rows that are read although they are no sample's x: real targets of tasks that need them."""
+        wanted = self.index.training & np.isin(self.index.types, self.unpaired_types)
+        return wanted & (self.index.kinds & TARGET > 0) & (self._uses == 0)
+
+    def _permuted(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """(E, 3): unit, pass, number of draws before it in the epoch. Pass k has the rows that are used above k times.
+
+        Passes of one unit lie anywhere in the epoch, so a row that is drawn often is drawn throughout.
+        """
+        read = np.flatnonzero((self._uses > 0) | self._kept())
+        uses, unit_of = self._uses[read], self._units_of(read)
+        units = np.unique(unit_of)
+        # Rows without a draw of their own belong to pass 0 and count for nothing there.
+        entries = [np.stack([units, np.zeros_like(units)], axis=1)]
+        counts = [np.bincount(unit_of[uses > 0], minlength=len(self.index.units))[units]]
+        turn = 1
+        # Each pass looks at its own rows only: a rare task may be drawn thousands of times beside a large one.
+        while (again := uses > turn).any():
+            uses, unit_of = uses[again], unit_of[again]
+            units, found = np.unique(unit_of, return_counts=True)
+            entries.append(np.stack([units, np.full_like(units, turn)], axis=1))
+            counts.append(found)
+            turn += 1
+        table, sizes = np.concatenate(entries), np.concatenate(counts)
+        order = rng.permutation(len(table))
+        before = np.concatenate([[0], np.cumsum(sizes[order])])[:-1] if len(order) else sizes
+        return np.column_stack([table[order], before])
+
+    def _units_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row group of each row."""
+        return np.searchsorted(self.index.starts, rows, side="right") - 1
+
+    def _drawn_targets(self) -> list[Part]:
+        """Parts with a few real targets of each task that needs some, from as few row groups as hold them."""
+        found = []
+        for type_ in self.unpaired_types:
+            rows = np.flatnonzero(self.index.having(type_, TARGET))
+            units = self._units_of(rows)
+            left = PREFILL
+            for unit in self.rng.permutation(np.unique(units)):
+                chosen = self.rng.permutation(rows[units == unit])[:left]
+                found.append(Part(int(unit), np.sort(chosen), np.zeros(len(chosen), bool), PREFILL_TURN))
+                left -= len(chosen)
+                if left <= 0:
+                    break
+        return found
+
+    def parts(self) -> Iterator[Part]:
+        """What this worker reads, in order."""
+        yield from self._prefill
+        kept, last = self._kept(), self._first + self.size
+        for unit, turn, before in self._entries:
+            rows = np.arange(self.index.starts[unit], self.index.starts[unit + 1])
+            drawn = self._uses[rows] > turn
+            place = before + np.cumsum(drawn) - 1  # of each draw in the whole epoch
+            mine = drawn & (place >= self._first) & (place < last)
+            # Rows without a draw of their own go to whoever reads that part of the epoch.
+            others = kept[rows] & (turn == 0) & (place + 1 >= self._first) & (place < last)
+            chosen = mine | others
+            if chosen.any():
+                yield Part(int(unit), rows[chosen], mine[chosen], int(turn))
+
+    def draws(self, rows: Iterator[Row]) -> Iterator[Draw]:
+        """The epoch's samples in order. `rows` gives the rows of `parts`, with or without pixels."""
+        for part in self.parts():
+            for drawn in part.drawn:
+                row = next(rows)
+                if row.type in self.unpaired_types and self.index.kinds[row.number] & TARGET:
+                    self._keep(row)
+                if not drawn:
+                    continue
+                self.window.append(row)
+                if len(self.window) >= self.config.shuffle_rows:
+                    yield self._draw()
+        while self.window:
+            yield self._draw()
+
+    def live(self) -> list[Row]:
+        """Rows read so far that later draws may need."""
+        pooled = (row for pool in self.pools.values() for row in pool)
+        found = {id(row): row for row in (*self.window, *self.recent, *pooled)}
+        return sorted(found.values(), key=lambda row: (row.turn, row.number))
+
+    def mended(self, draw: Draw) -> Draw | None:
+        """The draw just made, once pixels are there: without images that could not be decoded.
+
+        Another row at hand stands in, of the same task and kind where there is one. What comes later stays as it is,
+        and the choice follows from `live` alone, so a resumed epoch makes the same. None where nothing can stand in.
+        """
+        if draw.source.source is not None and draw.target.target is not None:
+            return draw
+        kinds = self.index.kinds
+
+        def differs(row: Row) -> tuple[bool, bool]:
+            mine, other = (bool(kinds[one.number] & PAIRED) for one in (draw.source, row))
+            return row.type != draw.source.type, mine != other
+
+        at_hand = [*self.window, *self.recent]
+        for source in [draw.source, *sorted(at_hand, key=differs)]:
+            paired = self.config.pairs and bool(kinds[source.number] & PAIRED)
+            met = [source] if paired else [draw.target, *self.pools.get(source.type, [])]
+            for target in met:
+                found = source.source is not None and target.target is not None
+                if found and target.type == source.type:
+                    return Draw(source, target, paired, draw.chance[[0, 0]] if paired else draw.chance)
+        return None
+
+    def _keep(self, row: Row) -> None:
+        """Remember a real target; in a full pool it takes a random one's place."""
+        pool = self.pools.setdefault(row.type, [])
+        if len(pool) < TARGET_POOL:
+            pool.append(row)
+        else:
+            pool[int(self.rng.integers(TARGET_POOL))] = row
+
+    def _draw(self) -> Draw:
+        place = int(self.rng.integers(len(self.window)))
+        self.window[place], self.window[-1] = self.window[-1], self.window[place]
+        row = self.window.pop()
+        self.recent.append(row)
+        chance = self.rng.random((2, 3))
+        if self.config.pairs and self.index.kinds[row.number] & PAIRED:
+            chance[1] = chance[0]
+            return Draw(row, row, True, chance)
+        pool = self.pools[row.type]
+        return Draw(row, pool[int(self.rng.integers(len(pool)))], False, chance)

@@ -1,0 +1,82 @@
+"""Some rows that stand for all of a dataset, and what doing nothing scores on them."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ConfigurationError
+from pipelines.contracts.label_map import LabelMap
+from pipelines.metrics.pixel_errors import l1
+from pipelines.shards.index import PAIRED, Index
+from pipelines.shards.reading import Decode
+from pipelines.shards.source import TrainingSource
+from pipelines.training.feed.batches import orders_of
+from pipelines.training.generator.batch import Rows
+
+logger = logging.getLogger("train")
+
+#: Neighbours taken together where some rows stand for all: a row group that is read anyway serves several.
+RUN = 8
+
+
+def some_rows(
+    source: TrainingSource, index: Index, bits: int, split: int, per_defect: int, decode: Decode
+) -> Rows:
+    """Up to `per_defect` decoded rows of every defect, in short runs spread over the data: the same set every time.
+
+    bits: what a row must have (see `pipelines.shards.index`); split: as for `Index.of_split`. Only the row groups
+    with these rows are read; a row that cannot be decoded is left out. Keys of a row: defect, paired, source, target.
+    """
+    numbers: list[NDArray[np.int64]] = []
+    defects: dict[int, str] = {}
+    for name, defect in source.label_map.defects.items():
+        found = np.flatnonzero(index.having(defect.id, bits, split))
+        chosen = found[spread(len(found), per_defect)]
+        numbers.append(chosen)
+        defects.update(dict.fromkeys(chosen.tolist(), name))
+    ordered = np.sort(np.concatenate(numbers))
+    rows = []
+    pixels = (pair for order in orders_of(index, ordered) for pair in decode(order))
+    for number, (x, y, *_) in zip(ordered.tolist(), pixels, strict=True):
+        if x is None and y is None:
+            logger.warning("row %d (%s) of --data cannot be decoded and is left out", number, defects[number])
+            continue
+        paired = bool(index.kinds[number] & PAIRED)
+        rows.append({"defect": defects[number], "paired": paired, "source": x, "target": y})
+    return rows
+
+
+def spread(count: int, wanted: int) -> NDArray[np.int64]:
+    """`wanted` of the numbers below `count` as evenly spaced runs of RUN; the first where there are hardly more."""
+    runs = -(-wanted // RUN)
+    if count < runs * RUN:
+        return np.arange(min(count, wanted))
+    starts = np.arange(runs) * count // runs
+    return (starts[:, None] + np.arange(RUN)).ravel()[:wanted]
+
+
+def do_nothing_errors(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Per defect the mean |x - y| over decoded pairs, on the model's scale of [-1, 1]: what returning x would cost."""
+    errors: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        errors[row["defect"]].append(l1(row["source"], row["target"]))
+    return {defect: float(np.mean(values)) for defect, values in errors.items()}
+
+
+def task_weights(label_map: LabelMap, errors: Mapping[str, float]) -> tuple[float, ...]:
+    """1 / do-nothing error by type id, so that every task starts with a reconstruction loss of about 1.
+
+    A defect without pairs gets 1. Raises ConfigurationError for a defect whose sources equal its targets.
+    """
+    weights = [1.0] * (1 + max(defect.id for defect in label_map.defects.values()))
+    for name, error in errors.items():
+        if error <= 0:
+            raise ConfigurationError(
+                f"defect {name}: sources equal targets in the data; nothing can be learned from them"
+            )
+        weights[label_map.defects[name].id] = 1 / error
+    return tuple(weights)

@@ -1,0 +1,275 @@
+"""Wires a training into Ray Train: workers that each decode through Ray Data and average their gradients."""
+
+import contextlib
+import copy
+import logging
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from model.errors import ConfigurationError
+from model.layers import ImageGenerator
+from pipelines.shards.reading import TrainingError
+from pipelines.storage import objects as storage
+from pipelines.training.checkpoints import Checkpoints
+from pipelines.training.display import Display
+from pipelines.training.generator.loop import Training
+from pipelines.training.generator.observer import Observer
+from pipelines.training.generator.validation import Evaluate, Measurement, Validator
+from pipelines.training.loop import DivergedError, Follower, Loop, Record
+from pipelines.training.plan import LoopPlan, Plan
+
+if TYPE_CHECKING:
+    from ray.util.queue import Queue
+
+    from pipelines.cluster.session import Cluster
+
+logger = logging.getLogger("train")
+
+#: How often a failed worker group is restarted from the last checkpoint before the job gives up. Lost nodes
+#: (preemptions) do not count.
+MAX_FAILURES = 3
+#: Seconds between looks for nodes that came, with --workers MIN:MAX. Taking them restarts all workers from the last
+#: checkpoint, so not often.
+RESIZE_SECONDS = 60.0
+#: Seconds that the last lines of a training that has ended get to be shown.
+LAST_LINES = 30
+
+
+def check_ray() -> None:
+    """Raise RunError, within seconds, where `train_on_ray` could not start: for before the lock is taken."""
+    from pipelines.cluster import session as ray_session
+
+    ray_session.check()
+
+
+def train_on_ray(
+    plan: LoopPlan, begin: Callable[[], None], worker: Callable[[dict[str, Any]], None] | None = None
+) -> None:
+    """Train with Ray Train on plan.workers workers.
+
+    begin: called when nothing is left to check and the training begins. worker: what each runs; None: `run_worker`, a
+    generator's training. Its argument has `plan`, a Ray reference to it, `cpus`, those of each worker, and `lines`, a
+    queue whose records and lines are shown here. Raises TrainingError when a worker keeps failing or the losses
+    diverge.
+    """
+    from pipelines.cluster import session as ray_session
+
+    cluster = ray_session.start(
+        plan.settings.output, *(shard.rsplit("/", 2)[0] for shard in plan.source.shards)
+    )
+    import ray
+    from ray.exceptions import RayError
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    settings, (fewest, most) = plan.settings, plan.workers
+    use_gpu = choose_gpu(settings.device, fewest, cluster)
+    plan = replace(plan, settings=replace(settings, device="cuda" if use_gpu else "cpu"))
+    runs, folder = storage.arrow_filesystem(storage.join(settings.output, "ray_train"))
+    cpus = worker_cpus(cluster.node_cpus, most)
+    if cluster.scales:
+        cpus = max(1.0, cpus)  # workers that find no room now get nodes
+    if use_gpu:
+        cpus = min(1.0, cpus)  # the node with the GPU may have few
+    # Ray Train's controller is an actor of its own: what it or a worker logs does not reach this terminal. The queue
+    # stays on this node, or the loss of another one would end the training for the sake of its log.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    trainer = TorchTrainer(
+        worker or run_worker,
+        # The plan holds the data's index and perhaps weights: it travels once, by the object store.
+        train_loop_config={"plan": ray.put(plan), "cpus": cpus, "lines": lines},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(  # type: ignore[call-arg] # its types lag
+            num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type] # its types lag
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+            use_gpu=use_gpu,
+            # Workers that take every CPU would starve the tasks that feed them: Ray Data then stalls for ever.
+            resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)},
+        ),
+        run_config=RunConfig(
+            name="run",
+            storage_path=folder,
+            storage_filesystem=runs,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    begin()
+    troubles: list[str] = []
+    listener = threading.Thread(target=_show, args=(lines, plan, troubles), daemon=True)
+    listener.start()
+    failure: Exception | None = None
+    try:
+        trainer.fit()
+    except SystemExit as error:  # Ray Train's answer to Ctrl-C, once it has stopped the workers
+        raise KeyboardInterrupt from error
+    except Exception as error:  # noqa: BLE001 (Ray wraps whatever a worker raised in a class of its own)
+        failure = error
+    with contextlib.suppress(RayError):  # a lost log must not hide how the training ended
+        lines.put(None)
+        listener.join(LAST_LINES)
+        lines.shutdown()
+    if troubles:
+        raise TrainingError(min(troubles))
+    if failure is not None:
+        checkpoints = Checkpoints(settings.checkpoints, settings.keep)
+        raise TrainingError(
+            f"training failed: {_root(failure)}; the last good checkpoint is {checkpoints.newest()}: "
+            "go on with --resume"
+        ) from failure
+
+
+def _show(lines: "Queue", plan: LoopPlan, troubles: list[str]) -> None:
+    """Show what the workers send until the driver sends None: records, lines, and the error that stopped all."""
+    from ray.exceptions import RayError
+
+    with Display(plan.settings.steps, plan.settings.update_size, sys.stderr) as display:
+        try:
+            while (item := lines.get()) is not None:
+                if isinstance(item, dict):
+                    display(item)
+                elif isinstance(item, str):
+                    display.line(item)
+                else:
+                    troubles.append(item[1])
+        except RayError as error:
+            display.line(f"what the workers report is no longer shown here: {_root(error)}")
+
+
+def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
+    """Whether the workers get a GPU each.
+
+    Raises ConfigurationError where GPUs are asked for that the cluster has not and no autoscaler may add.
+    """
+    enough = cluster.gpus >= workers
+    if device == "cuda" and not enough:
+        lack = (
+            f"--workers {workers} with --device cuda needs {workers} GPUs; this cluster has {cluster.gpus:g}"
+        )
+        if not cluster.scales:
+            raise ConfigurationError(lack)
+        logger.info("%s now; waiting for the autoscaler's nodes", lack)
+    elif device == "auto" and not enough and cluster.scales:
+        logger.warning(
+            "the cluster has %g GPUs now for --workers %d: using CPUs; --device cuda asks the autoscaler for GPUs",
+            cluster.gpus,
+            workers,
+        )
+    return device == "cuda" or (device == "auto" and enough)
+
+
+def worker_cpus(node_cpus: Sequence[float], workers: int) -> float:
+    """The most CPUs for each worker such that all fit on nodes with so many and Ray Data keeps one, or half of one.
+
+    Whole ones where there are enough; above 0 always.
+    """
+    nodes = sorted(node_cpus) or [1.0]
+    nodes[-1] = max(nodes[-1] - 1, nodes[-1] / 2)
+    whole = [float(count) for count in range(int(max(nodes)), 0, -1)]
+    parts = [1000 // count / 1000 for count in range(2, 2 * workers + 1)]
+    shares = whole + parts
+    return next((share for share in shares if sum(node // share for node in nodes) >= workers), shares[-1])
+
+
+def feeding_tasks(cluster_cpus: float, workers: int, each: float) -> int:
+    """Decoding tasks at a time for each of `workers` with `each` CPUs, in a cluster of so many: the CPUs they leave."""
+    return max(1, int((cluster_cpus - workers * each) / workers))
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+class Observing(Follower[Any], Protocol):
+    """Who follows a training, and writes what it leaves."""
+
+    def finish(self, training: Any) -> None:
+        """After the last step."""
+
+
+def run_worker(config: dict[str, Any]) -> None:
+    """What each Ray Train worker of a generator's training runs."""
+
+    def observe(
+        plan: Plan, training: Training, report: Callable[[Record], None], tell: Callable[[str], None]
+    ) -> Observing:
+        rank = training.rank
+        validates = rank == 0 and plan.settings.validate_every and plan.can_validate
+        evaluate = measure_in_actor(plan) if validates else None
+        return Observer(plan, report, tell, evaluate, rank, training.step)
+
+    train_on_worker(config, Training, observe)
+
+
+def train_on_worker(
+    config: dict[str, Any], kind: Callable[..., Loop], observe: Callable[..., Observing]
+) -> None:
+    """One worker's whole training, of whatever networks.
+
+    config: as `train_on_ray` gives it. kind: makes the training, as `Loop` is made. observe: makes who follows it of
+    the plan, the training, and what shows a record and a line.
+    """
+    import ray
+    from ray import train
+    from ray.exceptions import RayError
+
+    from pipelines.training.feed.on_ray import load_on_ray
+
+    plan: LoopPlan = ray.get(config["plan"])
+    settings, context = plan.settings, train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    logging.getLogger("train").setLevel(logging.INFO)
+    torch.set_num_threads(max(1, int(config["cpus"])))
+    training = kind(settings, plan.source.label_map, plan.init, rank, workers)
+
+    def tell(line: Record | str) -> None:
+        with contextlib.suppress(RayError):  # a line that nobody sees is no reason to stop
+            config["lines"].put(line)
+
+    def report(record: Record) -> None:
+        tell({**record, "workers": workers})
+
+    observer = observe(plan, training, report, tell)
+    # As the cluster is now: workers start again whenever nodes come or go.
+    tasks = feeding_tasks(ray.cluster_resources().get("CPU", 0.0), workers, config["cpus"])
+    load = partial(load_on_ray, decode=settings.decoding, tasks=tasks)
+    try:
+        training.run(plan.index, load, observer)
+    except DivergedError as error:
+        # An exception would make Ray Train start over, three times, to the same end: all workers just stop.
+        if error.here:  # not `tell`: if this is lost, the training must not count as done
+            config["lines"].put(("stopped", str(error)))
+        return
+    observer.finish(training)
+
+
+def measure_in_actor(plan: Plan) -> Evaluate:
+    """Measuring in an actor of its own: the workers go on meanwhile."""
+    import ray
+
+    validator = (
+        ray.remote(Validator)
+        # No CPUs: it works now and then, and a share kept for good would, on a small node, leave none for a decoding
+        # task. SPREAD: not inside the workers' own reservation. Restarts: its node may be lost before the worker's.
+        .options(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")
+        .remote(plan.settings, plan.source, plan.index, threads=1)
+    )
+
+    def evaluate(step: int, generator: ImageGenerator) -> "Future[list[Measurement]]":
+        return validator.measure.remote(  # type: ignore[attr-defined]
+            step, copy.deepcopy(generator).cpu()
+        ).future()
+
+    return evaluate

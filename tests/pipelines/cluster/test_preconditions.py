@@ -1,0 +1,177 @@
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from model.errors import RunError
+from pipelines.cluster import preconditions as ray_preconditions
+from tests.other_user import USER, command_of_other_user
+from tests.processes import PATIENCE
+
+START = """
+import os, sys
+from model.errors import RunError
+from pipelines.cluster import session as ray_session
+try:
+    getattr(ray_session, sys.argv[1])()
+except RunError as error:
+    sys.exit(f"refused: {error}")
+print([os.environ.get(name) for name in ("RAY_TMPDIR", "HOME")], "RAY_AUTH_TOKEN" in os.environ)
+ray_session.stop()
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_preconditions, "HEAD_SECONDS", 1.0)
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    """host:port where connections are taken and nobody speaks, as of a machine that stands still."""
+    with socket.create_server(
+        ("", 0)
+    ) as server:  # Ray asks this machine at another address than it was given
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def _closed() -> str:
+    """host:port where nobody listens."""
+    with socket.create_server(("", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("prefix", ["", "ray://"])
+def test_a_head_that_is_gone_is_said_within_seconds(prefix: str) -> None:
+    address = f"{prefix}{_closed()}"
+    with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}.*: .*refused.*unset it"):
+        ray_preconditions.check_head(address)
+
+
+def test_what_listens_and_does_not_answer_is_no_head(listener: str) -> None:
+    with pytest.raises(RunError, match=rf"^RAY_ADDRESS {listener}.*: .*no Ray head"):
+        ray_preconditions.check_head(listener)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://host:port"])
+def test_an_address_that_is_none_is_named(address: str) -> None:
+    with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}: "):
+        ray_preconditions.check_head(address)
+
+
+def test_a_stale_address_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = _closed()
+    monkeypatch.setattr(ray_preconditions.ray_internals, "head_address", lambda address: place)
+    with pytest.raises(RunError, match=rf"^RAY_ADDRESS auto, which is {place}.*ray_current_cluster"):
+        ray_preconditions.check_head("auto")
+
+
+def test_no_ray_to_be_found_is_told_with_the_place_that_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find(address: str) -> str:
+        raise ConnectionError("Ray's advice of several lines")
+
+    monkeypatch.setattr(ray_preconditions.ray_internals, "head_address", find)
+    with pytest.raises(RunError, match=r"^RAY_ADDRESS auto: no Ray runs.*ray_current_cluster"):
+        ray_preconditions.check_head("auto")
+
+
+def test_a_server_that_answers_is_a_head_and_local_is_none() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("0.0.0.0:0")
+    server.start()
+    try:
+        assert ray_preconditions.check_head(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()
+    assert not ray_preconditions.check_head("local")
+
+
+def test_an_address_of_this_machine_that_it_has_not_is_named() -> None:
+    with pytest.raises(RunError, match=r"192\.0\.2\.1.*etc/hosts"):
+        ray_preconditions.check_own_network("192.0.2.1")  # RFC 5737: nobody's
+    ray_preconditions.check_own_network("127.0.0.1")
+    addresses = Path("/proc/net/if_inet6")
+    if addresses.exists() and f"{1:032x}" in addresses.read_text():
+        ray_preconditions.check_own_network("::1")
+
+
+def test_a_machine_without_a_network_says_so_within_a_minute(repository: Path) -> None:
+    """Loopback down too, as in a network namespace of one's own."""
+    unshare = shutil.which("unshare")
+    alone = [str(unshare), "--net", *(["--map-root-user"] if os.geteuid() else [])]
+    if unshare is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("no network namespace may be made here")
+    began = time.monotonic()
+    found = _run([*alone, sys.executable, "-c", START, "start"], repository)
+    assert time.monotonic() - began < 60
+    assert found.returncode == 1
+    assert "refused: " in found.stderr
+    assert "loopback" in found.stderr
+
+
+@pytest.fixture
+def foreign() -> Iterator[Path]:
+    """A folder like /tmp, with a short name, in which another user has made `ray` for himself."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-tmp-"))
+    (folder / "ray").mkdir(mode=0o755)
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("home", "token"), [("/", True), (None, False)])
+def test_a_user_without_a_name_or_a_home_beside_anothers_ray_gets_a_ray(
+    home: str | None, token: bool, foreign: Path, repository: Path
+) -> None:
+    own = str(foreign / f"ray-{USER}")
+    line = command_of_other_user(sys.executable, "-c", START, "start")
+    found = _run(line, repository, TMPDIR=str(foreign), HOME=home, RAY_TMPDIR=None)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == f"{[own, home or own]} {token}\n"
+    assert Path(own).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_was_named_and_cannot_be_written_is_told(foreign: Path, repository: Path) -> None:
+    line = command_of_other_user(sys.executable, "-c", START, "check")
+    found = _run(line, repository, RAY_TMPDIR=str(foreign))
+    assert found.returncode == 1
+    assert f"refused: RAY_TMPDIR {foreign}: user {USER} cannot write" in found.stderr
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.chmod(0o777), lambda path: path.rmdir() or path.touch()])
+def test_a_folder_of_ours_that_others_may_write_is_not_used(
+    spoil: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_preconditions, "_SHARED", ())
+    own = ray_preconditions._own_folder(tmp_path / "ray")
+    assert own == tmp_path / f"ray-{os.getuid()}"
+    assert ray_preconditions._own_folder(tmp_path / "ray") == own
+    spoil(own)
+    with pytest.raises(RunError, match="RAY_TMPDIR"):
+        ray_preconditions._own_folder(tmp_path / "ray")
+
+
+def _run(line: list[str], repository: Path, **environment: str | None) -> "subprocess.CompletedProcess[str]":
+    """environment: on top of this process's; None: without that variable."""
+    plain = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", *environment)}
+    given = {name: value for name, value in environment.items() if value is not None}
+    return subprocess.run(
+        line,
+        env={**plain, **given, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )

@@ -1,0 +1,210 @@
+"""The moves from OUTPUT/.run to what readers see, broken off and looked at after every one of them."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model.errors import RunError
+from pipelines.correction.layout import RunFolder
+from pipelines.correction.publish import publish as publishing
+from pipelines.correction.publish.publish import Publication, finish_publishing, publish
+from pipelines.storage import objects as storage
+from tests.catalogs import tree
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL."""
+
+
+def write_next(output: str, run: str, names: list[str]) -> Publication:
+    """A run that is ready: each part has the run's name in it."""
+    folder = RunFolder(output)
+    for name in names:
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table({"run": [run]}), buffer)
+        storage.write_bytes(folder.at("manifest", name), buffer.getvalue().to_pybytes())
+    storage.write_bytes(folder.at("report", "index.html"), run.encode())
+    storage.write_bytes(folder.at("run.json"), json.dumps({"run": run}).encode())
+    storage.write_bytes(folder.at("journal", "000", "part-x.parquet"), b"journal")
+    return Publication(run, len(names), names, ["index.html"], success=True)
+
+
+def read(output: str) -> str | None:
+    """The run whose manifest a careful reader gets, None where none is whole."""
+    success = storage.join(output, "_SUCCESS")
+    if not storage.exists(success):
+        return None
+    before = storage.read_bytes(success)
+    try:
+        parts = storage.list_files(storage.join(output, "manifest"), ".parquet")
+        tables = [pq.read_table(pa.BufferReader(storage.read_bytes(part))) for part in parts]
+    except FileNotFoundError:
+        return None
+    if not storage.exists(success) or storage.read_bytes(success) != before:
+        return None
+    told = json.loads(before)
+    runs = [run for table in tables for run in table["run"].to_pylist()]
+    assert set(runs) == {told["run"]}
+    assert (len(parts), len(runs)) == (told["parts"], told["rows"])
+    return str(told["run"])
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, at: int, look: Callable[[], Any]) -> list[Any]:
+    """Let the `at`-th change of the storage be the last; returns what `look` finds before each."""
+    seen: list[Any] = []
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            seen.append(look())
+            if len(seen) > at:
+                raise KilledError
+            return change(*arguments)
+
+        return wrapper
+
+    for name in ("remove", "move", "write_bytes"):
+        monkeypatch.setattr(storage, name, counted(getattr(storage, name)))
+    monkeypatch.setattr(Path, "rename", counted(Path.rename))
+    return seen
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "out") if request.param == "local" else str(request.getfixturevalue("s3_folder"))
+
+
+def test_whatever_moment_it_is_broken_off_readers_see_one_run_and_the_next_finishes_it(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(output, write_next(output, "0", ["a.parquet", "b.parquet"]))
+    assert read(output) == "0"
+    number = at = 0
+    while True:
+        number += 1
+        run, before = str(number), str(number - 1)
+        ready = write_next(
+            output, run, ["b.parquet", "c.parquet"] if number % 2 else ["a.parquet", "b.parquet"]
+        )
+        with monkeypatch.context() as patch:
+            seen = interrupted(patch, at, lambda: read(output))
+            try:
+                publish(output, ready)
+                finished = True
+            except KilledError:
+                finished = False
+        assert set(seen) <= {before, None, run}
+        assert read(output) in {before, None, run}
+        begun = storage.exists(RunFolder(output).at(publishing.MARKER))
+        assert finish_publishing(output) == begun
+        if at == 0:  # not even the marker was there: the next run begins with what is published
+            assert read(output) == before
+            publish(output, ready)
+        if (
+            read(output) is None
+        ):  # all but the last word was there: the next run, which changes nothing, says it
+            publish(output, Publication(run, 2, None, [], success=True))
+        assert read(output) == run
+        assert not storage.list_files(RunFolder(output).at())
+        if finished:
+            break
+        at += 1 if storage.is_local(output) else 3  # a look at a server takes its time
+    assert at > 8
+
+
+def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    folder = RunFolder(output)
+    storage.write_bytes(folder.at("run.json"), json.dumps({"run": "1"}).encode())
+    publish(output, Publication("1", 1, None, None, success=True))
+    assert set(tree(tmp_path)) == {"_SUCCESS", "manifest/a.parquet", "report/index.html", "run.json"}
+    assert (tmp_path / "report/index.html").read_text() == "0"
+    assert json.loads((tmp_path / "run.json").read_text()) == {"run": "1"}
+
+
+def test_too_many_failures_are_published_without_success(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    ready = write_next(output, "1", ["a.parquet"])
+    publish(output, Publication(ready.run, ready.rows, ready.parts, ready.report, success=False))
+    assert set(tree(tmp_path)) == {"manifest/a.parquet", "report/index.html", "run.json"}
+
+
+def test_a_report_that_is_not_made_again_goes(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    storage.write_bytes(storage.join(output, "report", "fid.json"), b"of another run")
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+
+
+def test_there_is_nothing_to_finish_in_an_output_that_is_new(tmp_path: Path) -> None:
+    assert not finish_publishing(str(tmp_path))
+
+
+def test_the_lock_is_looked_at_right_before_each_step(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever slept in between has lost it, and must not touch what another run has published meanwhile."""
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    ready = write_next(output, "1", ["b.parquet"])
+    events: list[str] = []
+
+    def told(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            events.append(f"{name} {str(arguments[0]).removeprefix(output)}")
+            return change(*arguments)
+
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        for name in ("remove", "move", "write_bytes"):
+            patch.setattr(storage, name, told(name, getattr(storage, name)))
+        patch.setattr(Path, "rename", told("rename", Path.rename))
+        publish(output, ready, lambda: events.append("lock"))
+    steps = [after for before, after in pairwise(events) if before == "lock"]
+    local = storage.is_local(output)
+    assert [step for step in steps if step != "lock"] == [
+        "write_bytes /.run/publish.json",
+        "remove /_SUCCESS",
+        "remove /.run/replaced" if local else "move /.run/manifest/b.parquet",
+        *([] if local else ["remove /manifest/a.parquet"]),
+        "move /.run/report/index.html",
+        "move /.run/run.json",
+        "remove /.run/plan",
+        "write_bytes /_SUCCESS",
+    ]
+
+
+def test_who_has_lost_the_lock_changes_nothing_more(output: str) -> None:
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    ready = write_next(output, "slow", ["b.parquet"])
+    looks = iter(range(20))
+
+    def confirm() -> None:
+        if next(looks) == 2:  # the marker is written, and readers are warned
+            finish_publishing(output)
+            RunFolder(output).begin_attempt()
+            publish(output, write_next(output, "other", ["a.parquet", "c.parquet"]))
+            raise RunError("lost")
+
+    with pytest.raises(RunError, match="lost"):
+        publish(output, ready, confirm)
+    assert read(output) == "other"
+
+
+def test_two_attempts_of_one_number_are_two_layers(tmp_path: Path) -> None:
+    """The first had written nothing when the second one counted; then its last task did."""
+    folder = RunFolder(str(tmp_path))
+    assert folder.layers().next_attempt("20260102T-b") == "000-20260102T-b"
+    storage.write_bytes(f"{folder.journal('000-20260102T-b')}/x.parquet", b"")
+    storage.write_bytes(f"{folder.journal('000-20260101T-a')}/x.parquet", b"")
+    storage.write_bytes(f"{folder.begun('000-20260102T-b')}/x.parquet", b"")
+    layers = folder.layers()
+    assert [len(parts) for parts in layers.rows] == [0, 1, 1]
+    assert [len(parts) for parts in layers.begun] == [0, 1]
+    assert "-a/" in layers.rows[1][0]
+    assert layers.next_attempt("c") == "001-c"

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pipelines.contracts.schemas import MANIFEST
+from pipelines.correction.inspect.pending import PLAN
+from pipelines.correction.publish.staying import find_staying, keep
+from pipelines.correction.row_keys import KeySet, id_keys
+from pipelines.correction.rows import REFRESHED, to_table
+from tests.manifests import key, manifest, staying
+
+
+def test_rows_stay_or_get_new_values_or_go() -> None:
+    rows = manifest("a", "b", "c", "d", input_version="v1", output_uri="/a.jpg")
+    kept, refreshed = keep(rows, KeySet(id_keys(["d"])), staying(["a", "d"], "c"))
+    assert refreshed == 1
+    assert [(one["image_id"], one["row_key"], one["input_version"]) for one in kept.to_pylist()] == [
+        ("a", key("a"), "v1"),
+        ("c", key("new c"), "v2"),
+    ]
+    assert kept["output_uri"].to_pylist() == ["/a.jpg", "/a.jpg"]
+
+
+def test_new_values_come_from_wherever_they_were_found(tmp_path: Path) -> None:
+    plan = [{"row_key": key(name), "pending": name != "a"} for name in "abcd"]
+    pq.write_table(to_table(plan, PLAN), tmp_path / "plan.parquet")
+    parts = []
+    for names in ("db", "c"):
+        found = [
+            {
+                "image_key": key(f"i{name}"),
+                "row_key": key(f"new {name}"),
+                "source_uri": None if name == "b" else f"s3://new/{name}",
+                "product_type": {"b": "shirt", "c": "shoe"}.get(name),
+                "input_version": "v2",
+            }
+            for name in names
+        ]
+        parts.append(str(tmp_path / f"{names}.parquet"))
+        pq.write_table(to_table(found, REFRESHED), parts[-1])
+    old = manifest("a", "b", "c", "d", "e", source_uri="s3://old", product_type="bag", input_version="v1")
+    kept, refreshed = keep(old, KeySet(), find_staying([str(tmp_path / "plan.parquet")], parts))
+    assert refreshed == 3
+    assert kept.schema == MANIFEST
+    names = ("image_id", "row_key", "source_uri", "product_type", "input_version")
+    assert [tuple(one[name] for name in names) for one in kept.to_pylist()] == [
+        ("a", key("a"), "s3://old", "bag", "v1"),
+        ("b", key("new b"), None, "shirt", "v2"),
+        ("c", key("new c"), "s3://new/c", "shoe", "v2"),
+        ("d", key("new d"), "s3://new/d", None, "v2"),
+    ]
+    assert keep(old, KeySet(), find_staying([str(tmp_path / "plan.parquet")], []))[0].num_rows == 1
+
+
+def test_a_row_without_keys_goes() -> None:
+    rows = to_table([{"image_id": "a", "status": "failed"}], MANIFEST)
+    assert keep(rows, KeySet(), staying(["a"], "a"))[0].num_rows == 0

@@ -1,0 +1,148 @@
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.contracts.hashing import Sample, sample_hash
+from pipelines.contracts.label_map import LabelMap
+from pipelines.correction.catalog import CATALOG_ROW
+from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.rows import CORRECT, DECODED
+from pipelines.correction.stream.decode import DecodeSettings, decode_rows
+from pipelines.images.allowed_uris import AllowedUris
+from pipelines.images.resize import resize_bicubic
+from tests.catalogs import picture, row
+from tests.hostile_images import encode, hostile_images
+
+SETTINGS = DecodeSettings(LabelMap.default(), image_size=16)
+
+
+def decode(rows: list[dict[str, Any]], settings: DecodeSettings = SETTINGS) -> list[dict[str, Any]]:
+    columns = {**dict.fromkeys(CATALOG_ROW.names), "purpose": CORRECT, "work_key": b"w" * 16}
+    normal = [{**columns, **one, "source_uri": one.get("uri")} for one in rows]
+    table = pa.Table.from_pylist(
+        [{name: one[name] for name in CATALOG_ROW.names} for one in normal], CATALOG_ROW
+    )
+    tables = list(decode_rows(table, settings))
+    assert all(found.schema == DECODED for found in tables)
+    return [found for one in tables for found in one.to_pylist()]
+
+
+def test_a_defective_image_becomes_the_models_input() -> None:
+    image = picture(3, 20, 24)
+    data = encode(image, "PNG")
+    (found,) = decode([row("a", "watermark", "wrong_angle", image=data)])
+    assert found["defects"] == ["wrong_angle", "watermark"]
+    assert found["route"] == "wrong_angle"
+    assert found["upload"] == data
+    assert found["input_sha256"] == hashlib.sha256(data).hexdigest()
+    assert (found["width"], found["height"]) == (20, 24)
+    assert found["error_code"] is None
+    model_input = np.frombuffer(found["model_input"], np.uint8).reshape(16, 16, 3)
+    np.testing.assert_array_equal(model_input, resize_bicubic(image, 16, 16))
+
+
+def test_the_size_is_the_uploads_though_it_is_decoded_smaller() -> None:
+    (found,) = decode([row("a", "clean", image=encode(picture(3, 640, 480)))])
+    assert (found["width"], found["height"]) == (640, 480)
+
+
+def test_a_clean_image_carries_nothing_on_unless_it_is_sampled() -> None:
+    keep = Sample({CLEAN: sample_hash("b")})
+    plain = decode([row("a", "clean")])[0]
+    sampled = decode([row("b", "clean")], dataclasses.replace(SETTINGS, sample=keep))[0]
+    assert (plain["upload"], plain["model_input"], plain["sampled"]) == (None, None, False)
+    assert sampled["sampled"]
+    assert sampled["upload"] is not None
+
+
+@pytest.mark.parametrize("label", ["watermark", "clean"])
+def test_every_hostile_upload_is_a_failed_row_with_its_code(label: str) -> None:
+    cases = hostile_images()
+    found = decode([row(name, label, image=data) for name, (data, _) in cases.items()])
+    assert {one["image_id"]: one["error_code"] for one in found} == {
+        name: code for name, (_, code) in cases.items()
+    }
+    assert all(one["error_message"] and one["upload"] is None and one["model_input"] is None for one in found)
+    assert all(one["input_sha256"] for one in found)
+
+
+def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
+    data = encode(picture(1))
+    (tmp_path / "there.jpg").write_bytes(data)
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    found = decode(
+        [
+            row("a", "watermark", uri=str(tmp_path / "there.jpg")),
+            row("b", "watermark", uri=(tmp_path / "there.jpg").as_uri()),
+            row("c", "watermark", uri=str(tmp_path / "gone.jpg")),
+            row("d", "watermark", uri=str(tmp_path / "empty.jpg")),
+            row("e", "watermark", uri=None),
+            row("f", "watermark", uri="gopher://old/picture"),
+            row("g", "watermark", uri="/etc/hostname"),
+        ],
+        dataclasses.replace(SETTINGS, allowed=AllowedUris((str(tmp_path),))),
+    )
+    assert [one["error_code"] for one in found] == [
+        None,
+        None,
+        "missing",
+        "empty",
+        "no_image",
+        "uri_not_allowed",
+        "uri_not_allowed",
+    ]
+    assert [one["upload"] for one in found[:2]] == [data, data]
+    assert found[0]["source_uri"] == str(tmp_path / "there.jpg")
+
+
+def test_unknown_labels_fail_only_where_the_map_says_so() -> None:
+    strict = dataclasses.replace(SETTINGS.label_map, unknown_labels="fail")
+    catalog = [row("a", "polka dots")]
+    lenient, refused = decode(catalog)[0], decode(catalog, dataclasses.replace(SETTINGS, label_map=strict))[0]
+    assert lenient["error_code"] is None
+    assert refused["error_code"] == "unknown_label"
+    assert "'polka dots'" in refused["error_message"]
+
+
+def test_order_and_number_of_rows_are_kept_over_many_batches() -> None:
+    assert [one["image_id"] for one in decode([row(f"{n}", "clean") for n in range(40)])] == [
+        f"{n}" for n in range(40)
+    ]
+
+
+def test_no_rows_are_no_tables() -> None:
+    assert decode([]) == []
+
+
+def test_a_row_whose_image_is_not_the_one_that_the_catalog_tells_is_looked_at_again(tmp_path: Path) -> None:
+    data = encode(picture(1))
+    told = f"sha256:{hashlib.sha256(data).hexdigest().upper()}"
+    settings = dataclasses.replace(SETTINGS, allowed=AllowedUris((str(tmp_path),)))
+    rows = {
+        "as told": row("a", "watermark", image=data),
+        "not yet": row("b", "watermark", image=encode(picture(2))),
+        "not there": row("c", "watermark", uri=str(tmp_path / "gone")),
+        "not allowed": row("d", "watermark", uri="/elsewhere"),
+        "no image": row("e", "watermark", image=None, uri=None),
+        "broken, and told so": row("f", "watermark", image=b"broken"),
+    }
+    version = {"broken, and told so": f"sha256:{hashlib.sha256(b'broken').hexdigest()}"}
+    asked = [
+        {**one, "row_key": b"r" * 16, "input_version": version.get(name, told)} for name, one in rows.items()
+    ]
+    stays = {
+        name: one["row_key"] is not None for name, one in zip(rows, decode(asked, settings), strict=True)
+    }
+    assert stays == {
+        "as told": True,
+        "not yet": False,
+        "not there": False,
+        "not allowed": False,
+        "no image": True,
+        "broken, and told so": True,
+    }

@@ -1,0 +1,195 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.bundle import load_bundle
+from model.edits import Edit, identity_theta
+from model.errors import BundleError, ConfigurationError
+from pipelines.correction.rows import DECODED, EDITED, to_table
+from pipelines.correction.stream.generate import NOT_FINITE, Corrector
+from pipelines.inference.edits.apply import apply_edits
+from pipelines.inference.edits.codec import decode_edit
+from tests.catalogs import DEFECTS, SIDE, picture, write_bundle
+
+CONDITIONS = {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background": (0, 0)}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+def corrector(bundle: Path, batch_size: int = 4, precision: str = "float32", **changes: Any) -> Corrector:
+    version = load_bundle(bundle).version
+    settings = {"device": "cpu", "version": version, **changes}
+    return Corrector(
+        str(bundle), conditions=CONDITIONS, batch_size=batch_size, precision=precision, **settings
+    )
+
+
+def decoded(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
+    model_input = picture(sum(image_id.encode()), SIDE, SIDE).tobytes() if defects else None
+    return {
+        "image_id": image_id,
+        "defects": list(defects),
+        "model_input": model_input,
+        "upload": b"u",
+        "width": SIDE,
+        "height": SIDE,
+        **columns,
+    }
+
+
+def block(count: int = 11) -> list[dict[str, Any]]:
+    kinds = [("watermark",), (), DEFECTS, ("wrong_angle",), ("wrong_angle", "non_white_background")]
+    return [decoded(f"i{index}", *kinds[index % len(kinds)]) for index in range(count)]
+
+
+def edited(actor: Corrector, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    table = actor(to_table(rows, DECODED))
+    assert table.schema == EDITED
+    return table.to_pylist()
+
+
+def test_each_row_gets_one_edit_per_defect_and_nothing_else_changes(bundle: Path) -> None:
+    rows = [*block(), decoded("broken", error_code="empty", error_message="no bytes", product_type="mug")]
+    found = edited(corrector(bundle), rows)
+    assert [one["image_id"] for one in found] == [one["image_id"] for one in rows]
+    assert [len(one["edits"] or ()) for one in found] == [len(one["defects"]) for one in rows]
+    assert found[-1]["error_code"] == "empty"
+    assert found[-1]["product_type"] == "mug"
+
+
+def test_an_edit_is_what_the_generator_says(bundle: Path) -> None:
+    (found,) = edited(corrector(bundle, batch_size=1), [decoded("a", "watermark")])
+    image = torch.from_numpy(picture(97, SIDE, SIDE)).permute(2, 0, 1)[None] / 127.5 - 1
+    expected = load_bundle(bundle).generator.edit(image, torch.tensor([0]), torch.tensor([1]))
+    edit = decode_edit(found["edits"][0])
+    torch.testing.assert_close(edit.content, expected.content.detach(), rtol=0, atol=1.6 / 255)
+    torch.testing.assert_close(edit.matte, expected.matte.detach(), rtol=0, atol=0.9 / 255)
+
+
+def test_an_images_edits_do_not_depend_on_its_neighbours(bundle: Path) -> None:
+    actor = corrector(bundle)
+    rows = block()
+    together = {one["image_id"]: one["edits"] for one in edited(actor, rows)}
+    reverse = {one["image_id"]: one["edits"] for one in edited(actor, rows[::-1])}
+    alone = {one["image_id"]: edited(actor, [one])[0]["edits"] for one in rows}
+    assert together == alone == reverse
+
+
+def test_the_batch_size_moves_no_value_by_more_than_a_level(bundle: Path) -> None:
+    def pixels(batch_size: int) -> np.ndarray:
+        found = edited(corrector(bundle, batch_size), block())
+        edits = [edit for one in found for edit in one["edits"] or ()]
+        return np.frombuffer(b"".join(edit["content"] + edit["matte"] for edit in edits), np.uint8).astype(
+            int
+        )
+
+    assert np.abs(pixels(1) - pixels(8)).max() <= 1
+
+
+def test_an_image_of_several_rows_goes_through_the_generator_once(bundle: Path) -> None:
+    actor = corrector(bundle, batch_size=1)
+    rows = [decoded(f"i{number}", "watermark", "wrong_angle", input_sha256="1") for number in range(5)]
+    for one in rows:
+        one["model_input"] = rows[0]["model_input"]
+    rows[0] |= {"model_input": None, "error_code": "unknown_label"}  # has failed: it is nobody's example
+    rows[3]["defects"] = ["watermark"]
+    rows[4]["input_sha256"] = "2"
+    alone = [edited(actor, [one])[0]["edits"] for one in rows]
+    painter = Painter()
+    found = edited(actor, rows)
+    assert [one["edits"] for one in found] == alone
+    assert [one["generator_seconds"] > 0 for one in found] == [False, True, False, True, True]
+    actor.edits_of.generator = painter  # type: ignore[assignment]
+    edited(actor, rows)
+    assert len(painter.seen) == 2 + 1 + 2
+
+
+class Painter:
+    """A generator that halves the distance to a colour of the defect's own, so that the order shows."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def edit(self, x: torch.Tensor, group: torch.Tensor, type_: torch.Tensor) -> Edit:
+        size = (len(x), 1, *x.shape[2:])
+        colour = (type_.float() - 1)[:, None, None, None].expand(len(x), *x.shape[1:])
+        self.seen += list(zip(type_.tolist(), x.mean(dim=(1, 2, 3)).tolist(), strict=True))
+        return Edit(identity_theta(len(x)), colour.contiguous(), torch.full(size, 0.5))
+
+
+def test_a_later_defect_sees_the_image_as_earlier_ones_left_it(bundle: Path) -> None:
+    actor = corrector(bundle, batch_size=1)
+    painter = Painter()
+    actor.edits_of.generator = painter  # type: ignore[assignment]
+    edited(actor, [decoded("a", *DEFECTS)])
+    before = float(picture(97, SIDE, SIDE).mean()) / 127.5 - 1
+    types, means = zip(*painter.seen, strict=True)
+    assert types == (2, 1, 0)  # wrong_angle, watermark, non_white_background
+    half = 128 / 255  # 0.5 in 8 bits
+    expected = [before, before * (1 - half) + half]
+    expected.append(expected[1] * (1 - half))
+    assert means == pytest.approx(expected, abs=0.01)
+
+
+def test_between_two_passes_edges_are_rid_of_the_ground_where_it_was_painted_over(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[bool]] = []
+
+    def apply(image: np.ndarray, edits: Any, grounds: list[bool]) -> Any:
+        told.append(grounds)
+        return apply_edits(image, edits, grounds)
+
+    monkeypatch.setattr("pipelines.correction.stream.generate.apply_edits", apply)
+    edited(corrector(bundle, grounds=("watermark",)), [decoded("a", *DEFECTS)])
+    assert told == [[False], [True]]  # wrong_angle, watermark; after the last nothing is applied
+
+
+def spoiled(what: str) -> Callable[..., Edit]:
+    def edit(x: torch.Tensor, group: torch.Tensor, type_: torch.Tensor) -> Edit:
+        values = Edit(identity_theta(len(x)).clone(), torch.zeros_like(x), torch.zeros_like(x[:, :1]))
+        getattr(values, what)[type_ == 1] = float("nan")
+        return values
+
+    return edit
+
+
+@pytest.mark.parametrize("what", ["theta", "content", "matte"])
+def test_what_is_not_finite_fails_its_row_alone(bundle: Path, what: str) -> None:
+    actor = corrector(bundle)
+    actor.edits_of.generator.edit = spoiled(what)  # type: ignore[method-assign]
+    rows = [
+        decoded("a", "non_white_background"),
+        decoded("b", *DEFECTS),
+        decoded("c", "watermark"),
+        decoded("d"),
+    ]
+    found = edited(actor, rows)
+    assert [one["error_code"] for one in found] == [None, NOT_FINITE, NOT_FINITE, None]
+    assert "'watermark'" in found[1]["error_message"]
+    assert [len(one["edits"] or ()) for one in found] == [1, 0, 0, 0]
+    assert [one["upload"] for one in found] == [b"u", None, None, b"u"]
+
+
+def test_blocks_without_work_keep_their_types(bundle: Path) -> None:
+    actor = corrector(bundle)
+    assert edited(actor, []) == []
+    assert [one["edits"] for one in edited(actor, [decoded("a"), decoded("b")])] == [None, None]
+
+
+def test_a_bundle_that_changed_meanwhile_is_refused(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="changed after the run began"):
+        corrector(bundle, version="0" * 64)
+
+
+def test_a_gpu_that_is_not_there_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError, match="no GPU"):
+        corrector(bundle, device="cuda")

@@ -1,0 +1,141 @@
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.detector.network import Calibration, Detector, DetectorConfig, load_detector
+from model.errors import ConfigurationError
+from model.training_step import OptimizerConfig
+from pipelines.shards.source import open_source
+from pipelines.shards.validation_part import DETECTOR_SHARE
+from pipelines.training.detector.calibration import SCALES, label_scores
+from pipelines.training.detector.job import train_in_process
+from pipelines.training.detector.loop import DetectorTraining
+from pipelines.training.detector.outputs import DetectorObserver, model_card
+from pipelines.training.detector.plan import DetectorPlan, initial_state, inspect
+from pipelines.training.detector.settings import DetectorSettings
+from pipelines.training.feed.batches import load_here
+from tests.catalogs import write_detector
+from tests.training_data import write_dataset
+
+LABELS = ("wrong_angle", "watermark", "non_white_background")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_dataset(tmp_path_factory.mktemp("data") / "data", photos=24))
+
+
+def plan(data: str, output: Path, **changes: Any) -> DetectorPlan:
+    source = open_source([data])
+    index = inspect(source, DETECTOR_SHARE, allow_missing=False)
+    settings = DetectorSettings(
+        output=str(output),
+        optimizer=OptimizerConfig(1e-3, 0.9),
+        **{
+            "detector": DetectorConfig(LABELS),
+            "image_size": 32,
+            "steps": 4,
+            "batch_size": 2,
+            "log_every": 1,
+            "checkpoint_every": 2,
+            "device": "cpu",
+            **changes,
+        },
+    )
+    return DetectorPlan(source=source, index=index, command_line="train", settings=settings)
+
+
+def run(one: DetectorPlan) -> DetectorTraining:
+    training = DetectorTraining(one.settings, one.source.label_map, one.init)
+    load = partial(load_here, decode=one.settings.decoding)
+    training.run(one.index, load, DetectorObserver(one, lambda record: None))
+    return training
+
+
+def test_a_resumed_training_ends_where_the_whole_one_does(data: str, tmp_path: Path) -> None:
+    whole = run(plan(data, tmp_path / "whole"))
+    # Stopped behind step 2 of 4, with the whole training's rates.
+    stopped = plan(data, tmp_path / "parts")
+    first = DetectorTraining(stopped.settings, stopped.source.label_map)
+
+    class InterruptedByTestError(Exception):
+        pass
+
+    class Interrupting(DetectorObserver):
+        def saved(self, training: DetectorTraining) -> None:
+            raise InterruptedByTestError
+
+    with pytest.raises(InterruptedByTestError):
+        first.run(
+            stopped.index,
+            partial(load_here, decode=stopped.settings.decoding),
+            Interrupting(stopped, lambda r: None),
+        )
+    second = run(stopped)
+    assert second.step == 4
+    for (name, value), other in zip(
+        whole.method.state_dict().items(), second.method.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(other, value, msg=name)
+    assert [r["total"] for r in second.history] == pytest.approx([r["total"] for r in whole.history])
+
+
+def test_a_training_leaves_a_bundle_whose_card_has_the_table(data: str, tmp_path: Path) -> None:
+    train_in_process(plan(data, tmp_path, steps=2), lambda: None)
+    bundle = load_detector(tmp_path / "bundle")
+    assert bundle.labels == LABELS
+    scores = bundle.config["scores"]["labels"]
+    card = (tmp_path / "bundle" / "model_card.md").read_text()
+    for label in LABELS:
+        assert scores[label]["positives"] >= 6
+        assert re.search(rf"\| {label} \| {scores[label]['positives']} \|", card)
+    assert bundle.config["scores_split"] == "test"
+    assert bundle.config["dataset"]["fingerprint"]
+    assert (tmp_path / "history.parquet").exists()
+
+
+def test_a_label_without_meaning_is_warned_of_in_the_card(data: str, tmp_path: Path) -> None:
+    calibrations = [Calibration(), Calibration(SCALES[0], -1.0, 0.2), Calibration()]
+    one = plan(data, tmp_path)
+    found = {
+        "labels": {
+            label: label_scores(np.zeros(2), np.array([True, False]), Calibration()) for label in LABELS
+        }
+    }
+    details = {"scores": {**found, "images": {}}, "training": {}, "encoder_weights": None}
+    training = DetectorTraining(one.settings, one.source.label_map)
+    card = model_card(one, training, calibrations, details)
+    assert "watermark: the calibration's scale is at its bound (0.001)" in card
+    assert card.count("at its bound") == 1
+
+
+def test_a_training_starts_from_a_bundle_s_weights(data: str, tmp_path: Path) -> None:
+    start = write_detector(tmp_path / "start", {"watermark": 2.0, "crease": 1.0})
+    state, source = initial_state(DetectorConfig(LABELS), 0, str(start), "none")
+    assert source is None
+    one = replace(plan(data, tmp_path / "run"), init=state)
+    training = DetectorTraining(one.settings, one.source.label_map, one.init)
+    training.method.eval()
+    assert training.method(torch.zeros(1, 3, 32, 32))[0, 1].item() == pytest.approx(2.0)
+
+
+def test_a_training_starts_from_the_backbone_s_weights_and_says_so(data: str, tmp_path: Path) -> None:
+    config = DetectorConfig(LABELS, freeze_norms=False)
+    weights = tmp_path / "weights.pt"
+    torch.save(Detector(DetectorConfig(LABELS, "resnet18")).encoder.backbone.state_dict(), weights)
+    with pytest.raises(ConfigurationError, match=r"^--encoder-weights .*tf_efficientnet_lite0"):
+        initial_state(config, 0, None, str(weights))
+    other = Detector(config).encoder.backbone.state_dict()
+    torch.save(other, weights)
+    state, source = initial_state(config, 0, None, str(weights))
+    assert torch.equal(state["encoder.backbone.conv_stem.weight"], other["conv_stem.weight"])
+    one = replace(plan(data, tmp_path / "run", steps=1, detector=config), init=state, encoder=source)
+    train_in_process(one, lambda: None)
+    assert load_detector(tmp_path / "run" / "bundle").config["encoder_weights"] == source
+    assert "started from weights.pt" in (tmp_path / "run" / "bundle" / "model_card.md").read_text()

@@ -1,0 +1,41 @@
+"""What the terminal shows of workers, and what its loss does."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from pipelines.training.display import progress_line
+from pipelines.training.on_ray import _show
+
+RECORD = {"step": 10.0, "epoch": 1.0, "rate": 1e-4, "images_per_second": 2.0, "total": 0.5}
+
+
+class Lines:
+    """A queue that yields its items, and is lost with its node after them."""
+
+    def __init__(self, *items: Any) -> None:
+        self.items = list(items)
+
+    def get(self) -> Any:
+        if not self.items:
+            raise RayActorError
+        return self.items.pop(0)
+
+
+def test_a_lost_log_is_a_line_and_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "train")
+    plan: Any = SimpleNamespace(settings=SimpleNamespace(steps=70, update_size=4))
+    troubles: list[str] = []
+    _show(Lines(RECORD | {"workers": 2}, "a line", ("stopped", "diverged")), plan, troubles)  # type: ignore[arg-type]
+    assert troubles == ["diverged"]
+    assert "4 min left" in caplog.messages[0]  # 60 updates of 2 x 4 images, 2 a second
+    assert caplog.messages[1] == "a line"
+    assert "no longer shown" in caplog.messages[2]
+
+
+def test_time_left_follows_the_workers_there_are() -> None:
+    assert "2 min left" in progress_line(RECORD, 70, 4)
+    assert "6 min left" in progress_line(RECORD | {"workers": 3}, 70, 4)
+    assert "workers" not in progress_line(RECORD | {"workers": 3}, 70, 4)

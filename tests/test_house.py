@@ -1,0 +1,108 @@
+"""The layout of the house, as pipelines/__init__.py describes it: who may import whom."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+#: Rooms by floor, the lowest first. A module imports from its own room, and from rooms of lower floors.
+FLOORS = (
+    {"model"},
+    {"storage"},
+    {"reports"},
+    {"images", "cluster"},
+    {"contracts"},
+    {"synthesis"},
+    {"shards", "metrics", "inference", "saliency"},
+    {"checking", "correction", "evaluation", "preparation", "sample_catalog", "training"},
+    {"jobs"},
+)
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for top in ("jobs", "pipelines", "model"):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield dotted.removesuffix(".__init__"), ast.parse(path.read_text())
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """(module, what it imports) of our own code."""
+    for module, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                yield module, node.module or ""
+            elif isinstance(node, ast.Import):
+                yield from ((module, alias.name) for alias in node.names)
+
+
+def room(module: str) -> str | None:
+    """The room of one of our modules; None of any other."""
+    first, _, rest = module.partition(".")
+    if first == "pipelines":
+        return rest.partition(".")[0] or None
+    return first if first in ("jobs", "model") else None
+
+
+def test_every_room_has_a_floor_and_nothing_is_loose() -> None:
+    rooms = {
+        path.name for path in (ROOT / "pipelines").iterdir() if path.is_dir() and path.name != "__pycache__"
+    }
+    assert rooms == set(FLOOR) - {"jobs", "model"}
+    assert [path.name for path in (ROOT / "pipelines").glob("*.py")] == ["__init__.py"]
+
+
+def test_rooms_import_from_lower_floors_only() -> None:
+    upwards = [
+        f"{module} imports {imported}"
+        for module, imported in imports()
+        if (here := room(module))
+        and (there := room(imported))
+        and here != there
+        and FLOOR[here] <= FLOOR[there]
+    ]
+    assert not upwards
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = {module for module, _ in modules()}
+    arrows: dict[str, set[str]] = defaultdict(set)
+    for module, tree in modules():
+        for node in tree.body:  # what is imported inside a function is imported late on purpose
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{alias.name}" for alias in node.names} & known
+                arrows[module] |= names or ({node.module} & known)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"a circle: {' -> '.join([*path[path.index(module) :], module])}"
+        if module not in done:
+            for following in sorted(arrows[module]):
+                visit(following, (*path, module))
+            done.add(module)
+
+    for module in sorted(known):
+        visit(module, ())
+
+
+@pytest.mark.parametrize("forbidden", ["ray", "fsspec", "s3fs", "pipelines", "jobs"])
+def test_the_model_knows_nothing_of_the_cluster_and_of_storage(forbidden: str) -> None:
+    assert not [
+        f"{module} imports {imported}"
+        for module, imported in imports()
+        if room(module) == "model" and imported.partition(".")[0] == forbidden
+    ]
+
+
+def test_every_room_says_what_it_is() -> None:
+    packages = [path.parent for top in ("pipelines", "model") for path in (ROOT / top).rglob("__init__.py")]
+    assert len(packages) > len(FLOOR) - 2
+    assert not [
+        str(folder)
+        for folder in packages
+        if not ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    ]
