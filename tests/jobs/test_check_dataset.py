@@ -1,4 +1,4 @@
-"""jobs/check_dataset.py as a user runs it: strict, dry, without Ray, wrong. On Ray: tests/pipelines/health."""
+"""jobs/check_dataset.py as a user runs it: strict, dry, without Ray, wrong. On Ray: tests/pipelines/checking."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Marks that no training draws: other typefaces, layouts, sizes, angles and inks than pipelines/defects has.
+"""Marks that no training draws: other typefaces, layouts, sizes, angles and inks than pipelines/synthesis/defects has.
 
 Typefaces are Computer Modern's, which matplotlib ships beside the ones that training takes; `faces` takes others from a
 folder. Lettering goes along arcs, upright or steeper than 50 degrees, scattered at any angle, or in single large
