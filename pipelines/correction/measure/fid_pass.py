@@ -99,7 +99,7 @@ def _decoded(image: bytes) -> np.ndarray | None:
 
 
 def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, FeatureSet], Counter[str]]:
-    """Statistics of every set, and how many of its images could not be decoded."""
+    """Features of every set, and how many of its images could not be decoded."""
     parts = storage.list_files(settings.samples, ".parquet")
     rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
     rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]

@@ -134,7 +134,6 @@ def _caveats(before: FeatureSet, after: FeatureSet, reference: FeatureSet | Mome
         found.append(f"FID is biased upward: {sizes} below the {dimension} feature dimensions; lean on KID")
     sampled = [one for one in (before, after, reference) if isinstance(one, FeatureSet) and one.added > one.n]
     if sampled:
-        found.append(
-            f"sets of up to {max(one.added for one in sampled)} images: {sampled[0].n} of each are measured"
-        )
+        largest = max(one.added for one in sampled)
+        found.append(f"FID and KID from samples of {sampled[0].n} images of sets of up to {largest}")
     return found

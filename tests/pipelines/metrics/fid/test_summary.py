@@ -86,7 +86,8 @@ def test_unequal_sets_sampled_sets_and_the_callers_caveats_are_noted() -> None:
         collect(25, cap=15), collect(20, cap=15), REFERENCE, caveats=["3 uploads could not be read"]
     )
     assert row["note"] == (
-        "3 uploads could not be read; 25 images before and 20 after; sets of up to 25 images: 15 of each are measured"
+        "3 uploads could not be read; 25 images before and 20 after; "
+        "FID and KID from samples of 15 images of sets of up to 25"
     )
     assert row["n"] == 15
 
