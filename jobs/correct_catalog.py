@@ -27,6 +27,7 @@ _SUCCESS; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM): the same command g
 import argparse
 import logging
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,15 @@ def _add_data(group: Any) -> None:
         required=True,
         type=command.location,
         metavar="URI",
-        help="parquet files, folders with them, or patterns in quotes; folders such as product_type=shirt are columns",
+        help="parquet files, folders with them, or patterns in quotes, where folders such as product_type=shirt are "
+        "columns; or a folder of images (ids are their paths in it), or a CSV file with uri and perhaps label; images "
+        "may be read from that folder, or from the CSV's",
+    )
+    group.add_argument(
+        "--label",
+        metavar="LABEL",
+        help="what is wrong with the images of a folder, and with rows of a CSV that have no label: one that the label "
+        "map knows, such as non_white_background",
     )
     group.add_argument(
         "--output",
@@ -279,11 +288,13 @@ def _add_resources(group: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Correct a catalog; returns the exit code. Raises CatalogRepairError for what the caller must change."""
     arguments = parser().parse_args(argv)
+    if arguments.dry_run:
+        with storage.impatient(), tempfile.TemporaryDirectory() as tables:
+            plan = resolve(_config(arguments), tables)
+            command.show_configuration({**plan.describe(), "plan": _preview(plan)})
+        return command.EXIT_OK
     with storage.impatient():
         plan = resolve(_config(arguments))
-    if arguments.dry_run:
-        command.show_configuration({**plan.describe(), "plan": _preview(plan)})
-        return command.EXIT_OK
     command.show_configuration(plan.describe())
     ray_session.check()
     with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
@@ -324,7 +335,10 @@ def summary(run: Run) -> str:
         speed = "" if rate is None else f"{rate:.1f} images/s while correcting, "
         lines.append(f"{rows} images: {counts}; {speed}{run.seconds['total']:.0f} s in all")
         if run.resumed:
-            lines.append(f"{run.resumed} of these were finished before an earlier attempt was interrupted")
+            lines.append(
+                f"{run.resumed} of these were finished before an earlier attempt was interrupted; FID and the report's "
+                "pictures are of the others"
+            )
         lines += _remarks(run)
         lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
     else:
@@ -397,6 +411,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         catalog=tuple(storage.absolute(uri) for uri in arguments.catalog),
         output=storage.absolute(arguments.output),
         model=absolute(arguments.model),
+        label=arguments.label,
         label_map=absolute(arguments.label_map),
         detector=absolute(arguments.detector),
         reference=absolute(arguments.reference),

@@ -22,13 +22,15 @@ from dataclasses import asdict
 
 from jobs import command
 from model.errors import ConfigurationError
-from pipelines import storage
+from pipelines import owned_output, storage
 from pipelines.progress import Progress
 from pipelines.sample.catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
 
 logger = logging.getLogger("jobs.make_sample_catalog")
 
 SUMMARY = "sample.json"
+#: What a sample consists of: two must not mix, and nothing else in the folder is touched.
+OWNED = (*SCHEMAS, SUMMARY)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=arguments.seed,
         broken=arguments.broken,
     )
-    occupied = _occupied(arguments.output)
+    occupied = owned_output.present(arguments.output, OWNED)
     command.show_configuration(
         {
             "output": arguments.output,
@@ -95,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipelines import ray_session  # importing Ray takes seconds: not for --help or a wrong flag
 
     ray_session.start(arguments.output)  # before anything is removed
-    _remove(arguments.output, occupied)
+    owned_output.remove(arguments.output, OWNED)
     counts = _draw(settings, arguments.output)
     with storage.as_configuration_error(arguments.output, "--output", "write"):
         storage.write_bytes(storage.join(arguments.output, SUMMARY), summary(settings, counts).encode())
@@ -103,21 +105,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if counts[kind]:
             sys.stdout.write(f"{kind:<10}{counts[kind]:>9} rows  {storage.join(arguments.output, kind)}\n")
     return command.EXIT_OK
-
-
-def _occupied(output: str) -> list[str]:
-    """What of a sample is at `output`: two catalogs must not mix, and nothing else there is touched."""
-    with storage.as_configuration_error(output, "--output", "read"):
-        fs, path = storage.resolve(output)
-        if fs.isfile(path):
-            raise ConfigurationError(f"--output: {output} is a file; give a folder")
-        return [name for name in (*SCHEMAS, SUMMARY) if storage.exists(storage.join(output, name))]
-
-
-def _remove(output: str, names: Sequence[str]) -> None:
-    with storage.as_configuration_error(output, "--output", "replace"):
-        for name in names:
-            storage.remove(storage.join(output, name))
 
 
 def _draw(settings: SampleSettings, output: str) -> Counter[str]:

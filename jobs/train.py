@@ -5,14 +5,16 @@
     ray job submit --working-dir . -- python jobs/train.py --data s3://shop/train --output s3://shop/runs/1 --workers 8
 
 One photo in twenty of the training split is kept for validation (--validation-share), and the test split for
-jobs/evaluate.py: neither trains. Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), OUTPUT/best
-(the same of the step that validation scored best), history.parquet, validation.parquet, tensorboard/, samples/*.png
-(columns: input, output, target) and checkpoints/, from which --resume continues after any kind of death.
+jobs/evaluate.py: neither trains. Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), best.json
+(whose `bundle` names the folder of the model that validation scored best, best/step-N), history.parquet,
+validation.parquet, tensorboard/, samples/*.png (columns: input, output, target) and checkpoints/, from which --resume
+continues after any kind of death.
 Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data,
 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import math
@@ -34,6 +36,7 @@ from pipelines.fid.weights import FidWeightsMissing, find_weights
 from pipelines.label_map import LabelMap
 from pipelines.lock import locked
 from pipelines.names import check_names
+from pipelines.training.best import FOLDER, POINTER, read_best
 from pipelines.training.encoder_weights import IMAGENET, NONE
 from pipelines.training.index import rows_by_defect
 from pipelines.training.job import train_in_process
@@ -62,8 +65,8 @@ PARTS = ("generator", "discriminator", "objective")
 #: What a training leaves in OUTPUT, and so what --overwrite removes; the checkpoints last, because they are what
 #: tells that OUTPUT holds a training.
 OWNED = (
-    *("ray_train", "samples", "tensorboard", "history.parquet", "validation.parquet", "bundle", "best"),
-    "checkpoints",
+    *("ray_train", "samples", "tensorboard", "history.parquet", "validation.parquet"),
+    *("bundle", POINTER, FOLDER, "checkpoints"),
 )
 
 
@@ -299,8 +302,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
         (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
         lock.confirm()
-    logger.info("bundle: %s", storage.join(plan.settings.output, "bundle"))
+    _tell_bundles(plan.settings.output)
     return command.EXIT_OK
+
+
+def _tell_bundles(output: str) -> None:
+    """Log where the last bundle and the best one are."""
+    logger.info("bundle: %s", storage.join(output, "bundle"))
+    with contextlib.suppress(*storage.STORAGE_ERRORS):
+        best = read_best(output)
+        if best is not None:
+            place = storage.join(output, best.bundle)
+            logger.info("best bundle: %s (step %d, %s: %.4g)", place, best.step, best.metric, best.score)
 
 
 if __name__ == "__main__":

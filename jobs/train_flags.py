@@ -147,7 +147,7 @@ def add_earlier(p: argparse.ArgumentParser) -> None:
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add_order(group, GENERATOR_SHARE, "best/, curves, samples and the bundle's scores come from them")
+    add_order(group, GENERATOR_SHARE, "the best bundle, curves, samples and scores come from them")
     add(
         "--repeat",
         nargs="*",
@@ -264,7 +264,7 @@ def add_history(group: argparse._ArgumentGroup) -> None:
         type=command.positive,
         default=2,
         metavar="N",
-        help="newest checkpoints that stay, besides the best one by validation where there is one",
+        help="newest checkpoints that stay",
     )
 
 

@@ -13,6 +13,7 @@ import yaml
 from yaml.nodes import Node
 
 from model.errors import BundleError
+from pipelines import storage
 from pipelines.names import not_in_label_map
 from pipelines.yaml_reader import YamlReader
 
@@ -115,6 +116,13 @@ class LabelMap:
             rules=(*rules, Rule("clean", None)),
             cycle_groups=("background",),
         )
+
+    @classmethod
+    def read(cls, uri: str) -> "LabelMap":
+        """Read the label map that --label-map names. Raises ConfigurationError; see `parse`."""
+        with storage.as_configuration_error(uri, "--label-map", "read"):
+            data = storage.read_bytes(uri)
+        return cls.parse(data, uri)
 
     @property
     def conditions(self) -> dict[str, tuple[int, int]]:

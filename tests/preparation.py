@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from pipelines.dataset.job import collect
-from pipelines.dataset.known import KnownIds
+from pipelines.dataset.collect import collect
+from pipelines.dataset.output import Places
 from pipelines.dataset.plan import make_plan
 from pipelines.dataset.rows import RowSettings
 from pipelines.dataset.sources import open_sources
@@ -18,20 +18,17 @@ SETTINGS = RowSettings(GROUPS, {name: name for name in GROUPS}, max_side=48)
 
 def planned(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Work:
     """The work that the job would plan; `of_unit` entries in each unit."""
+    places = Places(str(output), str(output / "held-back"))
     plan = make_plan(
-        str(output / "work" / "plan" / "000"),
+        places.plan,
         lambda: (entry for path in photos for entry in open_sources([str(path)], None, None).entries()),
-        KnownIds(),
         lambda _: None,
-        generation=0,
         identity={},
         size_of_units=lambda _: of_unit,
         notes=list,
         test_limit=size,
     )
-    work, shards = str(output / "work"), str(output / "shards")
-    folders = (f"{work}/plan/000", f"{work}/done/000", shards)
-    return Work(plan, SETTINGS, *folders, 1 << 28, str(output / "held-back"))
+    return Work(plan, SETTINGS, places.plan, places.done, places.shards, 1 << 28, places.test_catalog)
 
 
 def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Totals:
@@ -39,7 +36,7 @@ def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: 
     work = planned(photos, output, size, of_unit)
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
-    return collect(work).record.totals
+    return collect(work).totals
 
 
 def digests(folder: Path) -> dict[str, str]:

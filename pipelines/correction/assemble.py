@@ -11,25 +11,17 @@ import ray
 import ray.data
 
 from pipelines import storage
+from pipelines.correction.decode_rows import UNKNOWN_LABEL
 from pipelines.correction.known import Known, fetched, read_part
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
-from pipelines.correction.row_keys import (
-    KEY,
-    IdSums,
-    KeySet,
-    id_keys,
-    result_key,
-    to_keys,
-)
+from pipelines.correction.row_keys import IdSums, id_keys
 from pipelines.correction.rows import SUMMARY
 from pipelines.correction.run_folder import MANIFEST as MANIFEST_FOLDER
 from pipelines.correction.run_folder import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
-from pipelines.correction.same_bytes import UNKNOWN_LABEL
 from pipelines.correction.staying import Staying, find_staying, keep
 from pipelines.correction.survey import route_name
 from pipelines.correction.totals import summarise
 from pipelines.placement import on_tasks, tables
-from pipelines.sampling import sample_hash
 from pipelines.schemas import MANIFEST, STATUSES
 
 #: Rows of a part: few enough parts for a hundred million rows, and few enough rows for a task's memory.
@@ -44,7 +36,6 @@ ASSEMBLED = pa.schema(
         ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
         ("id_sums", pa.binary()),
         ("resumed", pa.struct(list(SUMMARY))),  # of a killed attempt's rows; null elsewhere
-        ("shown", pa.list_(pa.struct([("result", KEY), ("route", pa.string()), ("hash", pa.uint64())]))),
     ]
 )
 
@@ -60,8 +51,6 @@ class Assembled:
     ids: IdSums = field(default_factory=IdSums)
     # Rows of SUMMARY, of what killed attempts had finished.
     resumed: list[dict[str, Any]] = field(default_factory=list)
-    # Those of `Staying.shown` that are of its rows: route and `sampling.sample_hash` of each.
-    shown: dict[bytes, tuple[str, int]] = field(default_factory=dict)
 
     def merge(self, table: pa.Table) -> None:
         """Add rows of ASSEMBLED."""
@@ -72,7 +61,6 @@ class Assembled:
             self.statuses.update(dict(zip(STATUSES, row["statuses"], strict=True)))
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
             self.resumed += [row["resumed"]] if row["resumed"] else []
-            self.shown |= {one["result"]: (one["route"], one["hash"]) for one in row["shown"]}
 
 
 def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) -> Iterator[pa.Table]:
@@ -107,7 +95,7 @@ def assemble(
     superseded = earlier.superseded
     found = []
     for source in table.to_pylist():
-        rows = pa.concat_tables([_as_manifest(read_part(part)) for part in source["parts"]])
+        rows = pa.concat_tables([read_part(part) for part in source["parts"]])
         refreshed, resumed = 0, None
         if source["layer"] < len(superseded):
             if earlier.retry_failed:
@@ -115,26 +103,8 @@ def assemble(
             rows, refreshed = keep(rows, superseded[source["layer"]], stays)
             if source["layer"]:  # not the manifest's
                 resumed = _summary(rows)
-        told = {"refreshed": refreshed, "resumed": resumed, "shown": _shown(rows, stays.shown)}
-        found.append({**told, **_write(rows, folder, source["parts"])})
+        found.append({"refreshed": refreshed, "resumed": resumed, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(found, ASSEMBLED)
-
-
-def _shown(rows: pa.Table, pictures: KeySet) -> list[dict[str, Any]]:
-    """Which of `pictures` are of `rows`."""
-    if not len(pictures):
-        return []
-    told = rows.select(["image_id", "input_sha256", "defects"]).to_pylist()
-    keys = [result_key(row["image_id"], row["input_sha256"], row["defects"] or ()) for row in told]
-    return [
-        {
-            "result": key,
-            "route": route_name(tuple(row["defects"] or ()), ()),
-            "hash": sample_hash(row["image_id"]),
-        }
-        for key, row, there in zip(keys, told, pictures.has(to_keys(keys)), strict=True)
-        if there
-    ]
 
 
 def _summary(rows: pa.Table) -> dict[str, Any]:
@@ -148,17 +118,6 @@ def _summary(rows: pa.Table) -> dict[str, Any]:
     ]
     (summary,) = summarise(told, routes).to_pylist()
     return dict(summary)
-
-
-def _as_manifest(table: pa.Table) -> pa.Table:
-    """Columns that an earlier version of this job did not write are null."""
-    columns = [
-        table.column(field.name).cast(field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in MANIFEST
-    ]
-    return pa.table(columns, schema=MANIFEST)
 
 
 def _write(rows: pa.Table, folder: str, sources: Sequence[str]) -> dict[str, Any]:
@@ -184,18 +143,14 @@ def assemble_parts(
     rows: Sequence[Sequence[float]],
     known: "ray.ObjectRef[Known]",
     folder: RunFolder,
-    pictures: Sequence[str] = (),
 ) -> Assembled:
     """The next manifest from what earlier runs left and, last of `layers`, this run's journal; on Ray.
 
-    rows: of each layer's parts, about. pictures: parts of samples and strips, see `Staying.shown`. Raises what tasks
-    raise.
+    rows: of each layer's parts, about. Raises what tasks raise.
     """
     find: Any = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying)
     found = find.remote(
-        storage.list_files(folder.at(PLAN_FOLDER)),
-        storage.list_files(folder.at(REFRESHED_FOLDER)),
-        list(pictures),
+        storage.list_files(folder.at(PLAN_FOLDER)), storage.list_files(folder.at(REFRESHED_FOLDER))
     )
     settings = {"folder": folder.at(MANIFEST_FOLDER), "known": known, "staying": found}
     assembled = Assembled()

@@ -24,12 +24,9 @@ from pipelines.correction.gate_detector import Remaining
 from pipelines.correction.gates import Rejection
 from pipelines.correction.keys import image_uri
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
-from pipelines.correction.row_keys import result_key
 from pipelines.correction.rows import (
     BEGUN,
-    COPY,
     CORRECT,
-    FOLLOWER,
     REFRESH,
     REFRESHED,
     SAMPLE,
@@ -38,7 +35,7 @@ from pipelines.correction.rows import (
     STRIPS,
     to_table,
 )
-from pipelines.correction.run_folder import FOLLOWERS_FOLDER, REFRESHED_FOLDER, RunFolder
+from pipelines.correction.run_folder import REFRESHED_FOLDER, RunFolder
 from pipelines.correction.totals import summarise
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.decode_process import DecoderStartError, decode_image_apart
@@ -67,7 +64,6 @@ class CommitSettings:
     groups: Mapping[str, str]  # of each defect
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-    by_type: bool = False  # see `same_bytes.content_key`
     # Write down whose images may be replaced; not needed where no earlier row tells of any image.
     tell_begun: bool = False
     # When the run began, not when the row was written: a task that is tried again writes the same bytes.
@@ -81,9 +77,10 @@ class CommitSettings:
 
 @dataclass
 class _Row:
-    """What becomes of one image. manifest: empty where there is a row of it already."""
+    """What becomes of one image. manifest: empty where there is a row of it already; times: such rows."""
 
     manifest: dict[str, Any]
+    times: int = 1
     encoded: bytes | None = None
     sample: dict[str, Any] | None = None
     strip: dict[str, Any] | None = None
@@ -104,17 +101,21 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
             done = _commit_row(row, settings, remaining) if needs_work else _only_sample(row, settings)
             if done.encoded is not None:
                 write(done.manifest["output_uri"], done.encoded)
+            done.times = row["times"]
             done.encoded = None  # written; a block of large images must not pile up
             committed.append(done)
     # The manifest names only what has been written.
     _write_parts(rows, committed, settings)
     seconds = {name: pc.sum(table[name]).as_py() or 0.0 for name in ("decode_seconds", "generator_seconds")}
     seconds["commit_seconds"] = time.perf_counter() - started
-    corrected = [
-        (done.manifest, row["route"]) for row, done in zip(rows, committed, strict=True) if done.manifest
+    routes = [
+        row["route"]
+        for row, done in zip(rows, committed, strict=True)
+        if done.manifest
+        for _ in range(done.times)
     ]
     refreshed = sum(row["purpose"] == REFRESH for row in rows)
-    return summarise([row for row, _ in corrected], [route for _, route in corrected], seconds, refreshed)
+    return summarise(_manifest(committed), routes, seconds, refreshed)
 
 
 def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
@@ -189,20 +190,14 @@ def _strip(
     pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
     return {
         **{name: row[name] for name in ("image_id", "route", "product_type")},
-        "result": _result(row),
         **pictures,
     }
-
-
-def _result(row: dict[str, Any]) -> bytes:
-    return result_key(row["image_id"], row["input_sha256"], row["defects"])
 
 
 def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
     pixels = {"before": before, "after": after}
     return {
         **{name: row[name] for name in ("image_id", "route")},
-        "result": _result(row),
         **{
             name: None if image is None else encode_image(resize_bicubic(image, FID_SIDE, FID_SIDE), "png")
             for name, image in pixels.items()
@@ -227,9 +222,7 @@ def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
 def _tell_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
     """Before an image is replaced: should this be the last of the run, an earlier row does not tell of it any more."""
     found = [
-        row
-        for row in rows
-        if row["purpose"] in (CORRECT, COPY) and row["defects"] and row["error_code"] is None
+        row for row in rows if row["purpose"] == CORRECT and row["defects"] and row["error_code"] is None
     ]
     if settings.tell_begun and found:
         name = part_name(row["place"] for row in rows)
@@ -237,14 +230,18 @@ def _tell_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
         write_object(storage.join(folder, name), parquet_bytes(to_table(found, BEGUN)))
 
 
+def _manifest(committed: list[_Row]) -> list[dict[str, Any]]:
+    """Manifest rows of a block: as many for each image as the catalog has of it."""
+    return [done.manifest for done in committed if done.manifest for _ in range(done.times)]
+
+
 def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
     """The block's parts of the journal and of all that goes with it, each under the block's own name."""
     name = part_name(row["place"] for row in rows)
     run = RunFolder(settings.output)
     parts = (
-        (settings.journal, MANIFEST, [done.manifest for done in committed if done.manifest]),
+        (settings.journal, MANIFEST, _manifest(committed)),
         (run.at(REFRESHED_FOLDER), REFRESHED, [row for row in rows if row["purpose"] == REFRESH]),
-        (run.at(FOLLOWERS_FOLDER), FOLLOWER, [row for row in rows if row["purpose"] == COPY]),
         (run.at(SAMPLES, settings.attempt), SAMPLE, [done.sample for done in committed if done.sample]),
         (run.at(STRIPS, settings.attempt), STRIP, [done.strip for done in committed if done.strip]),
     )

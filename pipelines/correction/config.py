@@ -24,7 +24,9 @@ from pipelines.correction.fid_reference import Reference, read_reference
 from pipelines.correction.gate_detector import DetectorGate
 from pipelines.correction.gates import OFF, GateConfig, read_gates, usual_scores
 from pipelines.correction.read_catalog import list_catalog
+from pipelines.correction.run_folder import CATALOG_FOLDER, RunFolder
 from pipelines.correction.run_output import check_output
+from pipelines.correction.tabulate import tabulate
 from pipelines.decode import DecodeLimits
 from pipelines.detection.bundles import read_detector
 from pipelines.encode import check_encoding
@@ -51,6 +53,7 @@ class CorrectionConfig:
     catalog: tuple[str, ...]
     output: str
     model: str | None = None  # None: the starter bundle
+    label: str | None = None  # what is wrong with rows of a folder or a CSV that have no label
     label_map: str | None = None  # None: the bundle's own
     score_scale: float = 1.0  # divides the catalog's scores, which are 0..1 then
     detector: str | None = None  # labels the rows that have no labels
@@ -143,11 +146,6 @@ class Plan:
         """Of all that decides a manifest row besides the catalog's."""
         return " ".join((self.bundle.version, self.config_hash(precision), self.config.output))
 
-    @property
-    def judges_by_type(self) -> bool:
-        """Whether one image may be published as one product's and rejected as another's."""
-        return self.delivery.detector is not None and any(rule.product_types for rule in self.label_map.rules)
-
     def commit_settings(self, precision: str, attempt: str) -> CommitSettings:
         """For the committing tasks of an attempt; `precision` is the one computed in."""
         config = self.config
@@ -159,7 +157,6 @@ class Plan:
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
             delivery=self.delivery,
             limits=config.limits,
-            by_type=self.judges_by_type,
         )
 
     def config_hash(self, precision: str) -> str:
@@ -201,11 +198,13 @@ class Plan:
         }
 
 
-def resolve(config: CorrectionConfig) -> Plan:
-    """Check everything that the run will rely on, cheapest first. Raises ConfigurationError; writes
-    nothing.
+def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
+    """Check everything that the run will rely on, cheapest first. Raises ConfigurationError.
+
+    tables: folder for the tables of catalogs that are none yet (see `tabulate`; default: below OUTPUT/.run). Writes
+    nothing else.
     """
-    given = None if config.label_map is None else _read_label_map(config.label_map)
+    given = None if config.label_map is None else LabelMap.read(config.label_map)
     check_output(config.output, config.catalog, _other_inputs(config), config.overwrite)
     bundle = read_bundle(config.model)
     trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
@@ -215,8 +214,12 @@ def resolve(config: CorrectionConfig) -> Plan:
     if detector is not None:
         _check_rules(detector, label_map)
     delivery = _resolve_delivery(config, label_map, detector)
+    known = tuple(dict.fromkeys(rule.label for rule in label_map.rules))
+    folder = tables or RunFolder(config.output).at(CATALOG_FOLDER)
+    catalog = tabulate(config.catalog, folder, config.label, known, detector is not None)
+    config = replace(config, allow_uri=(*config.allow_uri, *catalog.allowed))
     listing = list_catalog(
-        config.catalog,
+        catalog.uris,
         config.limit,
         labelled=detector is None,
         fetches=bool(config.allow_uri),
@@ -300,15 +303,6 @@ def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:
             f"--detector: {told}, which is to fail images (unknown_labels); add rules (defect: null ignores)"
         )
     logger.warning("%s: these are not corrected", told)
-
-
-def _read_label_map(uri: str) -> LabelMap:
-    storage.check_readable(uri, "--label-map")
-    try:
-        data = storage.read_bytes(uri)
-    except storage.STORAGE_ERRORS as error:
-        raise ConfigurationError(f"--label-map {uri}: cannot be read: {error}") from error
-    return LabelMap.parse(data, uri)
 
 
 def _find_weights(config: CorrectionConfig) -> tuple[Path | None, str | None]:

@@ -1,11 +1,13 @@
-"""The generator over blocks of decoded rows: each image's defects, one after the other, at the model's
-resolution.
+"""The generator over blocks of decoded rows: each image's defects, one after the other, at the model's resolution.
+
+Sellers list one photo under several ids, mostly in neighbouring rows: these share what the generator makes of it. What
+is compared is the hash of the bytes that were read, not the catalog's.
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,20 +55,26 @@ class Corrector:
         self.edits_of = GeneratorPass(model, "--model", version, chosen, precision, batch_size)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """DECODED rows to EDITED rows, in the same order; failed rows and rows without defects pass
-        through.
+        """DECODED rows to EDITED rows, in the same order; failed rows and rows without defects pass through.
+
+        An image that several rows of the table have, with the same defects, goes through the generator once.
         """
         started = time.perf_counter()
         defects: list[list[str]] = table.column("defects").to_pylist()
         inputs = [value.as_buffer() for value in table.column("model_input")]  # None for a null
-        edits, broken = self._edit(defects, inputs, self._sizes(table))
-        passes = sum(len(row) for row in edits)
-        seconds = (time.perf_counter() - started) / max(passes, 1)
+        same = _equal_rows(table.column("input_sha256").to_pylist(), defects, inputs)
+        own = [None if row in same else value for row, value in enumerate(inputs)]
+        edits, broken = self._edit(defects, own, self._sizes(table))
+        passes = [len(row) for row in edits]
+        seconds = (time.perf_counter() - started) / max(sum(passes), 1)
+        for row, first in same.items():
+            edits[row] = edits[first]
+            broken |= {row: broken[first]} if first in broken else {}
         columns = {name: table.column(name) for name in EDITED.names if name in table.column_names}
         if broken:
             columns |= _failures(table, broken)
         columns["edits"] = pa.array([row or None for row in edits], EDITS)
-        columns["generator_seconds"] = pa.array([seconds * len(row) for row in edits], pa.float32())
+        columns["generator_seconds"] = pa.array([seconds * count for count in passes], pa.float32())
         return pa.table({field.name: columns[field.name] for field in EDITED}, schema=EDITED)
 
     def _sizes(self, table: pa.Table) -> list[tuple[int, int]]:
@@ -122,6 +130,22 @@ class _Task(NamedTuple):
     row: int
     defect: str
     image: np.ndarray
+
+
+def _equal_rows(
+    hashes: Sequence[str | None], defects: Sequence[Sequence[str]], inputs: Sequence[pa.Buffer | None]
+) -> dict[int, int]:
+    """Rows of a table with the same bytes and defects as an earlier one: their numbers, and the earlier one's.
+
+    Only among those that have an input: other rows are done, or have failed.
+    """
+    firsts: dict[tuple[str, ...], int] = {}
+    same: dict[int, int] = {}
+    for row, (sha256, names, value) in enumerate(zip(hashes, defects, inputs, strict=True)):
+        if value is not None and sha256 is not None:
+            first = firsts.setdefault((sha256, *names), row)
+            same |= {} if first == row else {row: first}
+    return same
 
 
 def _failures(table: pa.Table, broken: Mapping[int, str]) -> dict[str, Any]:

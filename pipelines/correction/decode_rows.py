@@ -4,21 +4,19 @@ become columns.
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.actor import ActorHandle
 
 from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.known import Known, fetched
 from pipelines.correction.repeated import DUPLICATE_ID
 from pipelines.correction.row_keys import TOLD, image_key, to_keys
-from pipelines.correction.rows import COMPARE, COPY, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
-from pipelines.correction.same_bytes import UNKNOWN_LABEL, claim
+from pipelines.correction.rows import COMPARE, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
 from pipelines.correction.survey import route_name
 from pipelines.decode import DecodeLimits, ImageError
 from pipelines.decode_process import decode_apart
@@ -27,6 +25,8 @@ from pipelines.fit import fit_inside
 from pipelines.label_map import LabelMap, Route
 from pipelines.sampling import Sample
 
+#: Code of a row whose labels, not its image, are refused.
+UNKNOWN_LABEL = "unknown_label"
 #: Codes of rows that another image at the same place would not mend.
 _WHEREVER = {DUPLICATE_ID, "no_image"}
 #: Rows held decoded at a time.
@@ -39,8 +39,7 @@ _FETCH_THREADS = 8
 class DecodeSettings:
     """What decoding needs to know; small, it travels with every task.
 
-    sample, strips: who is kept for FID and for the report's pictures. known: what earlier runs did. claims: knows which
-    images this run has met; by_type: see `same_bytes.content_key`.
+    sample, strips: who is kept for FID and for the report's pictures. known: what earlier runs did.
     """
 
     label_map: LabelMap
@@ -51,8 +50,6 @@ class DecodeSettings:
     limits: DecodeLimits = field(default_factory=DecodeLimits)
     allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
     known: "Known | ray.ObjectRef[Known]" = field(default_factory=Known)
-    claims: ActorHandle | None = None
-    by_type: bool = False
 
 
 def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
@@ -60,24 +57,17 @@ def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
     known = fetched(settings.known)
     for start in range(0, table.num_rows, _BATCH):
         rows = table.slice(start, _BATCH).to_pylist()
-        uploads = fetch_uploads(rows, settings.limits, settings.allowed)
+        with ThreadPoolExecutor(_FETCH_THREADS) as pool:
+            uploads = list(pool.map(lambda row: _fetch(row, settings.limits, settings.allowed), rows))
         decoded = [_identify(row, upload, settings, known) for row, upload in zip(rows, uploads, strict=True)]
-        claim(settings.claims, decoded, settings.by_type)
         for one, row, upload in zip(decoded, rows, uploads, strict=True):
             if one["error_code"] is None:
                 _decode(one, row, upload, settings)
         yield to_table(decoded, DECODED)
 
 
-def fetch_uploads(
-    rows: Sequence[Mapping[str, Any]], limits: DecodeLimits, allowed: AllowedUris
-) -> list[bytes | ImageError]:
-    """Each row's encoded image, or why there is none."""
-    with ThreadPoolExecutor(_FETCH_THREADS) as pool:
-        return list(pool.map(lambda row: _fetch(row, limits, allowed), rows))
-
-
 def _fetch(row: Mapping[str, Any], limits: DecodeLimits, allowed: AllowedUris) -> bytes | ImageError:
+    """A row's encoded image, or why there is none."""
     if row["refusal"] is not None:
         return ImageError(DUPLICATE_ID, row["refusal"])
     if row["image"] is not None:
@@ -130,7 +120,7 @@ def _decode(
 ) -> None:
     """Add to a row of DECODED, whose upload was read, what the next steps need of its image."""
     name, defects = decoded["route"], decoded["defects"]
-    if isinstance(upload, ImageError) or decoded["purpose"] == COPY:
+    if isinstance(upload, ImageError):
         return
     decoded["sampled"] = settings.sample.has(name, row["image_id"])
     if decoded["purpose"] != CORRECT:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipelines.colour import rgb_to_lab
 from pipelines.correction.product import Product
 from pipelines.correction.white import NEAR_WHITE, darkest_channel, reached_from_border
-from pipelines.dataset.mask_quality import local_mean, rgb_to_lab, separation
+from pipelines.dataset.mask_quality import local_mean, separation
 
 #: By how much an estimate must divide colours better than what was kept (`separation`, 0.5 to 1), and the least at
 #: which it is an estimate at all.

@@ -1,7 +1,7 @@
 """The images that FID is computed from: samples of the run and the reference, as one stream. Imports no torch."""
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,13 +21,11 @@ BEFORE, AFTER, REFERENCE = "before/", "after/", "reference/"
 BATCH = 32
 
 
-def read_source(
-    table: pa.Table, reference: Reference, shown: Container[bytes] | None = None
-) -> Iterator[pa.Table]:
-    """IMAGES of rows of SOURCE. shown: `row_keys.result_key`s of the samples that count; None: all."""
+def read_source(table: pa.Table, reference: Reference) -> Iterator[pa.Table]:
+    """IMAGES of rows of SOURCE."""
     for row in table.to_pylist():
         if row["sample_part"] is not None:
-            images = _sample_images(row["sample_part"], shown)
+            images = _sample_images(row["sample_part"])
         else:
             unit = json.loads(row["reference_unit"])
             unit["row_groups"] = tuple(unit["row_groups"])
@@ -38,10 +36,8 @@ def read_source(
         yield from _batched(images)
 
 
-def _sample_images(uri: str, shown: Container[bytes] | None) -> Iterator[tuple[str, str, bytes]]:
+def _sample_images(uri: str) -> Iterator[tuple[str, str, bytes]]:
     for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-        if shown is not None and row.get("result") not in shown:
-            continue
         if row["route"] == CLEAN:
             yield REFERENCE + EVERY_DEFECT, row["image_id"], row["before"]
         else:

@@ -5,7 +5,7 @@ defect.
 import json
 import sys
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ import torch
 from pipelines import storage
 from pipelines.correction.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
 from pipelines.correction.fid_reference import EVERY_DEFECT, Reference
-from pipelines.correction.rows import SAMPLES
 from pipelines.decode import ImageError, decode_image
 from pipelines.fid.inception import FEATURE_DIMENSION, describe, load_features
-from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.statistics import FeatureSet, Moments
 from pipelines.fid.summary import fid_csv, fid_row, fid_summary
 from pipelines.fid.weights import read_weights
 from pipelines.placement import Placement, tables
@@ -38,14 +37,12 @@ _FEATURES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("featur
 class FidSettings:
     """What the pass needs to know."""
 
-    output: str
+    samples: str  # folder of SAMPLE parts
     defects: tuple[str, ...]  # those that occur in the catalog
     reference: Reference
     weights: Path
     images: int  # about as many as there will be, for the progress line
-    shown: Container[bytes] | None = None  # see `fid_images.read_source`
-    # By defect, how many images were to be measured, where that is known.
-    wanted: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)  # by defect: what its `note` begins with
 
 
 def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
@@ -55,15 +52,11 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
     rows = {}
     for defect in settings.defects:
         reference = _reference(settings.reference, sets, defect)
-        empty = FeatureStatistics(FEATURE_DIMENSION)
+        empty = FeatureSet(FEATURE_DIMENSION)
         before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
-        caveats = ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
+        caveats = [settings.notes[defect]] if defect in settings.notes else []
+        caveats += ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
         broken = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
-        if after.n < settings.wanted.get(defect, 0):
-            caveats.append(
-                f"{after.n} of {settings.wanted[defect]} corrected images are measured: the others have equal files, "
-                "or were finished by an interrupted attempt that kept no samples"
-            )
         if broken:
             caveats.append(f"{broken} reference images cannot be decoded and are left out")
         rows[defect] = fid_row(before, after, reference, caveats)
@@ -105,23 +98,20 @@ def _decoded(image: bytes) -> np.ndarray | None:
         return None
 
 
-def _collect(
-    settings: FidSettings, placement: Placement
-) -> tuple[dict[str, FeatureStatistics], Counter[str]]:
+def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, FeatureSet], Counter[str]]:
     """Statistics of every set, and how many of its images could not be decoded."""
-    parts = storage.list_files(storage.join(settings.output, SAMPLES), ".parquet")
+    parts = storage.list_files(settings.samples, ".parquet")
     rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
     rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
-    sets: dict[str, FeatureStatistics] = {}
+    sets: dict[str, FeatureSet] = {}
     left_out: Counter[str] = Counter()
-    seen: set[tuple[str, str]] = set()
     if not rows:
         return sets, left_out
     # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
     step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
     source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
-    images = placement.read(source, read_source, {"reference": settings.reference, "shown": settings.shown})
+    images = placement.read(source, read_source, {"reference": settings.reference})
     features = placement.actors(
         images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, BATCH
     )
@@ -129,44 +119,29 @@ def _collect(
         for table in tables(features):
             known = table.filter(table.column("features").is_valid())
             left_out.update(table.filter(table.column("features").is_null()).column("set").to_pylist())
-            # A reference of its own may have several images of one id.
-            own = np.array([name.startswith(REFERENCE) for name in known.column("set").to_pylist()], bool)
-            own &= not settings.reference.is_catalog
-            _add(known.filter(pa.array(own)), sets)
-            _add(_unseen(known.filter(pa.array(~own)), seen), sets)
+            _add(known, sets)
             progress.update(table.num_rows, table.num_rows - known.num_rows)
     return sets, left_out
 
 
-def _unseen(table: pa.Table, seen: set[tuple[str, str]]) -> pa.Table:
-    """The rows that are not in `seen`, to which they are added: a killed attempt may have left samples as well."""
-    fresh = []
-    for key in zip(table.column("set").to_pylist(), table.column("image_id").to_pylist(), strict=True):
-        fresh.append(key not in seen)
-        seen.add(key)
-    return table.filter(pa.array(fresh, pa.bool_()))
-
-
-def _add(table: pa.Table, sets: dict[str, FeatureStatistics]) -> None:
+def _add(table: pa.Table, sets: dict[str, FeatureSet]) -> None:
     """Add rows of _FEATURES, none of them null, to their sets."""
     names = np.array(table.column("set").to_pylist())
     for name in np.unique(names):
         chosen = table.filter(pa.array(names == name))
         vectors = np.frombuffer(b"".join(chosen.column("features").to_pylist()), np.float32)
-        statistics = sets.setdefault(str(name), FeatureStatistics(FEATURE_DIMENSION))
+        statistics = sets.setdefault(str(name), FeatureSet(FEATURE_DIMENSION))
         statistics.add(vectors.reshape(-1, FEATURE_DIMENSION), chosen.column("image_id").to_pylist())
 
 
-def _reference(
-    reference: Reference, sets: dict[str, FeatureStatistics], defect: str
-) -> FeatureStatistics | Moments | None:
+def _reference(reference: Reference, sets: dict[str, FeatureSet], defect: str) -> FeatureSet | Moments | None:
     """The defect's own reference images together with those that serve every defect."""
     if reference.moments:
         return reference.moments.get(defect)
     found = [sets[name] for name in (REFERENCE + EVERY_DEFECT, REFERENCE + defect) if name in sets]
     if not found:
         return None
-    merged = FeatureStatistics(FEATURE_DIMENSION)
+    merged = FeatureSet(FEATURE_DIMENSION)
     for statistics in found:
         merged.merge(statistics)
     return merged

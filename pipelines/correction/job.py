@@ -6,7 +6,6 @@ wires them together.
     -> assemble the next manifest -> compare its ids with the catalog's -> publish
 """
 
-import json
 import logging
 import sys
 import time
@@ -15,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
-from itertools import chain
 from typing import Any
 
 import ray
@@ -36,15 +34,14 @@ from pipelines.correction.known import Facts, find_known
 from pipelines.correction.measure import measure
 from pipelines.correction.pending import InspectSettings
 from pipelines.correction.publish import Publication, finish_publishing, publish
-from pipelines.correction.read_pending import LookSettings, ReadSettings, read_works, survey_detected
-from pipelines.correction.repeated import Repeated
+from pipelines.correction.read_pending import ReadSettings, read_works, survey_detected
+from pipelines.correction.repeated import DUPLICATE_ID
 from pipelines.correction.run_folder import (
-    LOOKED_FOLDER,
+    CATALOG_FOLDER,
     MANIFEST,
     PLAN_FOLDER,
     REPORT,
     RUN,
-    SAMPLES_FOLDER,
     Layers,
     RunFolder,
 )
@@ -57,7 +54,6 @@ from pipelines.correction.run_record import (
     describe,
     write_run_report,
 )
-from pipelines.correction.same_bytes import copy_followers, start_claims
 from pipelines.correction.scores import scale_note
 from pipelines.correction.survey import CLEAN
 from pipelines.lock import Lock
@@ -92,18 +88,17 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         run = begin(plan, placement, lock)
         run.seconds["start"] = time.perf_counter() - started
         layers = Layers() if config.overwrite else run.folder.layers()
+        run.attempt = layers.next_attempt(run.name)
         known, facts = find_known(layers, config.retry_failed)
         with run.stage("inspect"):
-            repeated = inspect(run, known, sum(facts.rows[0]))
+            inspect(run, known, sum(facts.rows[0]))
         if config.overwrite:
             remove_run(config.output)
-        else:
-            forget_other_samples(run)
         write_run(config.output, describe(run, RUNNING))
         run.seconds["correct"] = 0.0
         with underway(), ray_session.our_errors():
-            if run.inspection.pending or any(layers.rows[1:]):
-                _work(run, known, facts, repeated, layers, lock)
+            if run.inspection.pending:
+                _work(run, known, facts, layers, lock)
             with run.stage("assemble"):
                 _assemble(run, layers, known, facts)
             measure(run)
@@ -112,6 +107,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
             write_run_report(run)
         write_run(config.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
         _publish(run, lock)
+        storage.remove(run.folder.at(CATALOG_FOLDER))  # until now units were read from there
     return run
 
 
@@ -128,10 +124,8 @@ def begin(plan: Plan, placement: Placement, lock: Lock | None = None) -> Run:
     return Run(plan, placement, now, name, interrupted, fid_missing=plan.fid_missing)
 
 
-def inspect(run: Run, known: Any, published: int) -> Repeated:
-    """Find what needs work; returns the ids that occur more than once. known: see `known.find_known`. published:
-    rows of the manifest that is there.
-    """
+def inspect(run: Run, known: Any, published: int) -> None:
+    """Find what needs work. known: see `known.find_known`. published: rows of the manifest that is there."""
     plan = run.plan
     configure(_SMALLEST_BLOCK, _RETRIED)
     settings = InspectSettings(
@@ -153,25 +147,15 @@ def inspect(run: Run, known: Any, published: int) -> Repeated:
         raise
     if note := scale_note(run.inspection.top_score, plan.config.score_scale):
         logger.warning("%s", note)
-    return repeated
+    if repeated.refused:
+        logger.warning(
+            "ids that occur more than once, with other images or labels, and whose rows fail (%s): %d",
+            *(DUPLICATE_ID, repeated.refused),
+        )
 
 
-def forget_other_samples(run: Run) -> None:
-    """Remove what a killed attempt has left for FID and the report, where its model or settings were others."""
-    place = run.folder.at(RUN)
-    if not storage.exists(place):
-        return
-    earlier = json.loads(storage.read_bytes(place))
-    plan = run.plan
-    if (earlier["configuration"]["model_version"], earlier["config_hash"]) != (
-        plan.bundle.version,
-        plan.config_hash(run.precision),
-    ):
-        storage.remove(run.folder.at(SAMPLES_FOLDER))
-
-
-def _work(run: Run, known: Any, facts: Facts, repeated: Repeated, layers: Layers, lock: Lock | None) -> None:
-    """Detect and correct. Where killed attempts had finished all, what they are compared with may still be missing."""
+def _work(run: Run, known: Any, facts: Facts, layers: Layers, lock: Lock | None) -> None:
+    """Detect and correct what needs work."""
     plan, inspection = run.plan, run.inspection
     logger.info(
         "%d of %d rows are to be looked at: new, changed, or in files that are",
@@ -181,14 +165,12 @@ def _work(run: Run, known: Any, facts: Facts, repeated: Repeated, layers: Layers
     detected = None
     if plan.detector is not None:
         detected = storage.join(run.output, LABELS_FOLDER, run.name)
-    if detected is not None and inspection.pending:
+    if detected is not None:
         with run.stage("detect"):
             run.detected = _detect(run, detected)
             _survey_detected(run, detected)
-    with run.stage("compare"):
-        conflicts = _conflicts(run, repeated, detected)
     with run.stage("correct"):
-        read = replace(_read_settings(run, detected), conflicts=conflicts)
+        read = ReadSettings(plan.label_map, detected, score_scale=plan.config.score_scale)
         _correct(run, known, facts, layers, read, lock)
 
 
@@ -199,7 +181,7 @@ def tells_something(run: Run) -> bool:
 
 def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
     """The next manifest, unless it would be the last one; its rows are those of the catalog, or RunError."""
-    folder = run.folder.journal(layers.next_attempt(run.name))
+    folder = run.folder.journal(run.attempt)
     journal = storage.list_files(folder, ".parquet")
     if len(journal) != run.totals.parts:
         raise RunError(
@@ -220,10 +202,9 @@ def _assemble(run: Run, layers: Layers, known: Any, facts: Facts) -> None:
         [*facts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
         known,
         run.folder,
-        storage.list_files(run.folder.at(SAMPLES_FOLDER), ".parquet") if run.interrupted else (),
     )
     written = storage.list_files(run.folder.at(MANIFEST))
-    check_conservation(run.inspection.ids, run.assembled.ids, run.plan.listing.units, written)
+    check_conservation(run.inspection.ids, run.assembled.ids)
     check_parts(run.assembled.parts, written)
     run.statuses = run.assembled.statuses
     for summary in run.assembled.resumed:
@@ -267,42 +248,20 @@ def _survey_detected(run: Run, folder: str) -> None:
             run.inspection.survey.merge(row["sets"])
 
 
-def _read_settings(run: Run, detected: str | None) -> ReadSettings:
-    return ReadSettings(run.plan.label_map, detected, score_scale=run.plan.config.score_scale)
-
-
-def _conflicts(run: Run, repeated: Repeated, detected: str | None) -> Any:
-    """Look at ids that occur more than once; a reference to `Conflicts`."""
-    config, read = run.plan.config, _read_settings(run, detected)
-    settings = LookSettings(
-        read, ray.put(repeated.contested), run.folder.at(LOOKED_FOLDER), config.limits, config.allowed_uris
-    )
-    found = inspect_pass.find_conflicts(run.inspection.works, repeated, settings, run.placement)
-    if found.rows:
-        logger.warning(
-            "ids that occur with different images, and whose rows fail: %d; %s",
-            len(found.rows),
-            found.messages[0],
-        )
-    return ray.put(found)
-
-
 def _correct(
     run: Run, known: Any, facts: Facts, layers: Layers, read: ReadSettings, lock: Lock | None
 ) -> None:
     """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
     succeeds, and RunError where the lock is lost.
     """
-    attempt = layers.next_attempt(run.name)
     commit = replace(
-        run.plan.commit_settings(run.precision, attempt),
+        run.plan.commit_settings(run.precision, run.attempt),
         corrected_at=run.started_at,
         tell_begun=any(layers.rows) or run.interrupted,
     )
     failed = facts.statuses.get("failed", 0)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
-        done = _summaries(run, known, commit, read)
-        for summary in chain(done, copy_followers(commit, run.placement)):
+        for summary in _summaries(run, known, commit, read):
             run.totals.add(summary)
             run.night.add(summary)
             progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
@@ -334,8 +293,6 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         limits=config.limits,
         allowed=config.allowed_uris,
         known=known,
-        claims=start_claims(),
-        by_type=commit.by_type,
     )
     corrector = {
         "model": config.model,

@@ -55,8 +55,6 @@ def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
         for table in read_parts(parts, (*columns, "row_key", "image_key", "status")):
             lengths.append(table.num_rows)
             statuses.update(table.column("status").to_pylist())
-            if "row_key" not in table.column_names:  # a manifest of an earlier version of this job
-                continue
             usable = _usable(table, later, retry_failed)
             for found, name in ((rows, "row_key"), (images, "image_key")):
                 found.append(column_keys(table.column(name).filter(pa.array(usable))))
@@ -127,11 +125,10 @@ def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> It
 
 
 def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part of a manifest or journal, those of `columns` that it has. Raises StorageReadError."""
+    """`columns` of a part of a manifest or journal; None: all. Raises StorageReadError."""
     try:
         filesystem, path = storage.arrow_filesystem(uri)
         with pq.ParquetFile(path, filesystem=filesystem) as file:
-            names = file.schema_arrow.names
-            return file.read([name for name in columns or names if name in names])
+            return file.read(None if columns is None else list(columns))
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
         raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error

@@ -1,6 +1,7 @@
-"""FID and KID of what a night has corrected, from pictures that its attempts have left."""
+"""FID and KID of the images that a run has corrected."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from ray.exceptions import RayError
 
 from model.errors import CatalogRepairError
 from pipelines.correction.fid_pass import FidSettings, compute_fid, write_fid
+from pipelines.correction.rows import SAMPLES
 from pipelines.correction.run_record import Run
 from pipelines.correction.survey import CLEAN
 
@@ -15,11 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 def measure(run: Run) -> None:
-    """FID of all that the next manifest has and the last one had not."""
+    """Compute FID and KID of what this attempt has corrected; without that, `fid_missing` says why there are none."""
     if run.plan.fid_weights is None:
         return
     if not run.night.rows:
         run.fid_missing = "no image is new or changed"
+        return
+    if not run.totals.rows:
+        run.fid_missing = (
+            "attempts that were interrupted finished every new or changed image, and their pictures are gone"
+        )
         return
     with run.stage("fid"):
         try:
@@ -31,33 +38,32 @@ def measure(run: Run) -> None:
 
 
 def _fid(run: Run) -> dict[str, Any]:
-    plan, routed = run.plan, run.night.routes
+    plan, most = run.plan, run.plan.config.fid_samples
     if plan.fid_weights is None:
         raise ValueError("FID needs weights")
     logger.info("computing FID and KID against %s", plan.reference.description)
-    defects = tuple(defect for defect in plan.label_map.defects if defect in routed)
-    samples = {route: min(counts.total(), plan.config.fid_samples) for route, counts in routed.items()}
-    images = plan.reference.images + 2 * sum(samples[defect] for defect in defects)
+    defects = tuple(defect for defect in plan.label_map.defects if defect in run.night.routes)
+    done = {defect: run.totals.routes.get(defect, Counter()) for defect in defects}
+    images = plan.reference.images + 2 * sum(min(counts.total(), most) for counts in done.values())
     if plan.reference.is_catalog:
-        images += min(run.inspection.survey.rows[CLEAN], plan.config.fid_samples)
-    # Of more, only those count that would have been chosen without an interruption; how many, nobody has counted.
-    corrected = {name: routed[name]["corrected"] for name in defects}
-    wanted = {name: n for name, n in corrected.items() if run.resumed and n <= plan.config.fid_samples}
+        images += min(run.inspection.survey.rows[CLEAN], most)
     settings = FidSettings(
-        *(run.folder.at(), defects, plan.reference, plan.fid_weights, images),
-        shown=None if run.shown is None else smallest(run.shown, plan.config.fid_samples),
-        wanted=wanted,
+        *(run.folder.at(SAMPLES, run.attempt), defects, plan.reference, plan.fid_weights, images),
+        notes=_notes(done, run.night.routes),
     )
     summary = compute_fid(settings, run.placement)
     write_fid(run.folder.at(), summary)
     return summary
 
 
-def smallest(shown: Mapping[bytes, tuple[str, int]], most: int) -> set[bytes]:
-    """Of each route the `most` pictures with the smallest hashes: each attempt has sampled by a threshold of its own,
-    and together they have more, of the last one's rows above all. shown: see `Assembled`.
+def _notes(done: Mapping[str, Counter[str]], night: Mapping[str, Counter[str]]) -> dict[str, str]:
+    """Say of how many corrected rows FID is, for defects of which interrupted attempts have corrected some.
+
+    done: by defect, this attempt's rows by status. night: of all attempts.
     """
-    by_route: dict[str, list[tuple[int, bytes]]] = {}
-    for result, (route, number) in shown.items():
-        by_route.setdefault(route, []).append((number, result))
-    return {result for found in by_route.values() for _, result in sorted(found)[:most]}
+    corrected = {defect: (counts["corrected"], night[defect]["corrected"]) for defect, counts in done.items()}
+    return {
+        defect: f"of {now} of {total} corrected rows: attempts that were interrupted finished the others"
+        for defect, (now, total) in corrected.items()
+        if now < total
+    }

@@ -7,6 +7,7 @@ What it finds of each row goes to a file below OUTPUT/.run/plan; what it finds o
 from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +21,16 @@ from pipelines.allowed_uris import AllowedUris
 from pipelines.correction.known import Known, fetched
 from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.correction.read_catalog import SmallRow, check_ids, read_small_rows, where_images_are
-from pipelines.correction.repeated import Repeated, refused_key
+from pipelines.correction.repeated import Repeated
 from pipelines.correction.row_keys import (
     DETECTED_ROUTE,
     KEY,
+    NO_KEY,
     TOLD,
     IdSums,
+    Keys,
     id_keys,
+    key_of,
     keys_column,
     route_text,
     row_key,
@@ -49,16 +53,22 @@ _THREADS = 32
 _QUESTIONS = 64
 #: Rows that are read to know about one unit's: small beside its images.
 _PLAN_ROWS = 2048
-_NO_KEY = bytes(16)
 
-#: One row for each of the catalog's. copies: how many manifest rows there are already; pending: it needs work. row_key
-#: is null where the storage does not say enough; the last two are null where the row needs no work, and work_key where
-#: its id occurs more than once: whatever its image is, it is corrected.
+#: One row for each of the catalog's.
+#: uri_key, sha256_key: rows of one id with the same one are one row (see `repeated`); null where nothing is named.
+#: row_key: null where the storage does not say enough, and where another row of the id makes this one's manifest row.
+#: times: manifest rows that it makes; where several rows are one, the first of them makes all, and the others none.
+#: refused: how often its id occurs, where its rows fail for that; else 0. pending: it needs work.
+#: The last two are null where the row needs no work, and work_key where its id occurs more than once: whatever its
+#: image is, it is corrected.
 PLAN = pa.schema(
     [
         ("id_key", KEY),
+        ("uri_key", KEY),
+        ("sha256_key", KEY),
         ("row_key", KEY),
-        ("copies", pa.int32()),
+        ("times", pa.int32()),
+        ("refused", pa.int32()),
         ("pending", pa.bool_()),
         ("work_key", KEY),
         ("input_version", pa.string()),
@@ -104,7 +114,7 @@ class InspectSettings:
 
 @dataclass(frozen=True)
 class Work:
-    """A unit of which some rows need work; see WORK."""
+    """A unit of which some rows need work; see WORK. pending: manifest rows that it makes."""
 
     unit: Unit
     plan: str
@@ -201,8 +211,9 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
     scored = ((row.image_id, row.labels) for row in rows)
     top_score = check_scores(scored, whole.uri, whole.first, settings.score_scale)
     ids = id_keys(row.image_id or "" for row in rows)
-    plan, todo, routes = _plan(whole, rows, ids, settings)
     uri = plan_of(table, settings.plan)
+    plan, routes = _plan(whole, rows, ids, uri, settings)
+    todo = np.where(is_pending(plan), plan.column("times").to_numpy(), 0)
     write_object(uri, parquet_bytes(plan, _PLAN_ROWS))
 
     sums = IdSums()
@@ -250,15 +261,14 @@ def is_pending(plan: pa.Table) -> NDArray[np.bool_]:
 
 
 def _plan(
-    unit: Unit, rows: list[SmallRow], ids: NDArray[np.bytes_], settings: InspectSettings
-) -> tuple[pa.Table, NDArray[np.bool_], list[str | None]]:
-    """PLAN, which rows need work, and each row's route; None where the detector will find it."""
+    unit: Unit, rows: list[SmallRow], ids: NDArray[np.bytes_], plan: str, settings: InspectSettings
+) -> tuple[pa.Table, list[str | None]]:
+    """PLAN, and each row's route; None where the detector will find it."""
     routes: list[str | None] = []
-    works, keys = [], []
+    works: list[bytes] = []
     refuses = settings.label_map.unknown_labels == "fail"
     typed = any(rule.product_types for rule in settings.label_map.rules)
-    versions = _versions(unit, rows, settings.allowed)
-    for row, version in zip(rows, versions, strict=True):
+    for row in rows:
         if settings.detector and row.unlabelled:
             routes.append(None)
             route = DETECTED_ROUTE
@@ -266,33 +276,57 @@ def _plan(
             found = settings.label_map.route(row.labels, row.product_type)
             routes.append(route_name(found.defects, found.unknown))
             route = route_text(found, refuses)
-        kind = row.product_type if typed else None
-        works.append(work_key(str(row.image_id), route, settings.identity, kind))
-        keys.append(row_key(works[-1], row.source_uri, row.product_type, version))
-    copies = fetched(settings.known).rows.copies(to_keys([key or _NO_KEY for key in keys]))
-    copies[[key is None for key in keys]] = 0
-    todo = copies != 1
-    contested = np.zeros(len(rows), bool)
-    repeated = fetched(settings.repeated)
-    if repeated:
-        contested = repeated.contested.has(ids)
-        todo = (todo & ~repeated.settled.has(ids)) | contested
-        counts = repeated.rows(ids)
-        keys = [refused_key(key, count) if count else key for key, count in zip(keys, counts, strict=True)]
-    # Where one row of an id is done and another is not, both have the key of the same image: none is looked up by it.
-    lookable = todo & ~contested
-    columns = [
-        keys_column(ids),
-        pa.array(keys, KEY),
-        pa.array(copies, pa.int32()),
-        pa.array(todo),
-        pa.array([work if needs else None for work, needs in zip(works, lookable, strict=True)], KEY),
-        pa.array(
-            [version if pending else None for version, pending in zip(versions, todo, strict=True)],
-            pa.string(),
-        ),
+        works.append(
+            work_key(str(row.image_id), route, settings.identity, row.product_type if typed else None)
+        )
+    versions = _versions(unit, rows, settings.allowed)
+    keys = [
+        row_key(work, row.source_uri, row.product_type, version)
+        for work, row, version in zip(works, rows, versions, strict=True)
     ]
-    return pa.table(columns, schema=PLAN), todo, routes
+    columns: dict[str, Any] = {
+        "id_key": keys_column(ids),
+        "uri_key": [_image_named(work, row, row.source_uri) for work, row in zip(works, rows, strict=True)],
+        "sha256_key": [
+            _image_named(work, row, row.sha256 and row.sha256.lower())
+            for work, row in zip(works, rows, strict=True)
+        ],
+        **_todo(keys, works, ids, plan, settings),
+    }
+    pending = columns["pending"]
+    columns["input_version"] = [
+        version if needed else None for version, needed in zip(versions, pending, strict=True)
+    ]
+    return pa.table([pa.array(columns[one.name], one.type) for one in PLAN], schema=PLAN), routes
+
+
+def _image_named(work: bytes, row: SmallRow, name: str | None) -> bytes | None:
+    """Key of the image that the row names so, and of its meaning."""
+    return key_of("named", work.hex(), row.product_type, name) if name else None
+
+
+def _todo(
+    keys: list[bytes | None], works: list[bytes], ids: Keys, plan: str, settings: InspectSettings
+) -> dict[str, Any]:
+    """The columns of PLAN that say what is to be done."""
+    row_keys, work_keys = [*keys], list[bytes | None](works)
+    wanted, times, refused = (np.full(len(keys), number, np.int32) for number in (1, 1, 0))
+    for row, repeated in fetched(settings.repeated).among(ids, plan):
+        wanted[row], row_keys[row], work_keys[row] = repeated.rows, repeated.row_key, None
+        if repeated.is_one:
+            times[row] = repeated.rows if repeated.is_first else 0
+        else:
+            refused[row] = repeated.rows
+    copies = fetched(settings.known).rows.copies(to_keys([key or NO_KEY for key in row_keys]))
+    done = (copies == wanted) & np.array([key is not None for key in row_keys], bool)
+    pending = ~done & (times > 0)
+    return {
+        "row_key": [key if makes else None for key, makes in zip(row_keys, times, strict=True)],
+        "times": times,
+        "refused": refused,
+        "pending": pending,
+        "work_key": [work if needed else None for work, needed in zip(work_keys, pending, strict=True)],
+    }
 
 
 def _versions(unit: Unit, rows: list[SmallRow], allowed: AllowedUris) -> list[str | None]:
@@ -321,9 +355,9 @@ def _versions(unit: Unit, rows: list[SmallRow], allowed: AllowedUris) -> list[st
 
 
 def _works(
-    units: list[Unit], plan: str, rows: list[SmallRow], todo: NDArray[np.bool_], routes: list[str | None]
+    units: list[Unit], plan: str, rows: list[SmallRow], todo: NDArray[np.int32], routes: list[str | None]
 ) -> Iterator[dict]:
-    """Rows of WORK of units that may have to be read."""
+    """Rows of WORK of units that may have to be read. todo: manifest rows that each row is to make."""
     offset = 0
     for unit in units:
         part = slice(offset, offset + unit.rows)

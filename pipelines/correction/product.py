@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.edits import warp
+from pipelines.colour import rgb_to_lab
 from pipelines.correction.edit_codec import decode_edit
-from pipelines.dataset.mask_quality import rgb_to_lab
 from pipelines.pixels import to_tensor, to_uint8
 from pipelines.resize import resize_bicubic, shrink_bicubic
 from pipelines.saliency.classical import ClassicalConfig, ClassicalSaliency

@@ -1,201 +1,171 @@
-"""Ids that occur more than once in a catalog: rows of one image agree; rows of different images cannot be told apart.
+"""Ids that occur more than once in a catalog. Rows that name one image and mean the same are one row; all others fail.
 
-Found by sorting the ids' keys in tasks, each of which takes a part of all ids. Where something about an id's rows is
-new, the images of all of them are read and compared: one image with one meaning goes on as any other, and is corrected
-once; else every row of the id fails with `duplicate_id`, which names the places.
+Found by sorting the ids' keys in tasks, each of which takes a part of all ids. No image is read for it: rows are of
+one image where all of them name one `uri`, or one `sha256`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from model.errors import RunError
-from pipelines.correction.known import fetched, read_part
-from pipelines.correction.row_keys import KEY, Keys, KeySet, column_keys, id_buckets, id_keys, key_of, to_keys
+from pipelines.correction.known import read_part
+from pipelines.correction.row_keys import (
+    NO_KEY,
+    NUMPY_KEY,
+    Keys,
+    KeySet,
+    column_keys,
+    id_buckets,
+    key_of,
+    keys_or_zero,
+    to_keys,
+)
 
 #: Ids that one task sorts: some 40 bytes of memory each.
 SHARD_ROWS = 20_000_000
 #: With more ids of different images than these, they are no ids.
-MOST_CONFLICTS = 1_000_000
-#: Places that a message names.
-_NAMED = 4
+MOST_REFUSED = 1_000_000
 
 DUPLICATE_ID = "duplicate_id"
 
-#: What is found of each row of an id that must be looked at. content: a hash of the image's bytes, or the code of what
-#: made it unreadable, and what its labels ask for.
-LOOKED = pa.schema(
-    [("id_key", KEY), ("image_id", pa.string()), ("place", pa.string()), ("content", pa.string())]
+#: Columns of PLAN that are compared; see there.
+_COMPARED = ("id_key", "row_key", "uri_key", "sha256_key")
+_ROWS = np.dtype([*((name, NUMPY_KEY) for name in _COMPARED), ("plan", np.int32), ("row", np.int64)])
+#: A repeated id. row_key: of all its rows, see `RepeatedRow`; plan, row: where the first of them is.
+_IDS = np.dtype(
+    [
+        ("id_key", NUMPY_KEY),
+        ("row_key", NUMPY_KEY),
+        ("rows", np.int64),
+        ("is_one", np.bool_),
+        ("plan", np.int32),
+        ("row", np.int64),
+    ]
 )
+
+
+class RepeatedRow(NamedTuple):
+    """A row of an id that occurs more than once.
+
+    row_key: replaces its own: it is the same for all rows of the id, and another one as soon as any of them changes,
+    comes or goes. None where one of them has no key. rows: of the id. is_one: they are one row; is_first: the first.
+    """
+
+    row_key: bytes | None
+    rows: int
+    is_one: bool
+    is_first: bool
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """Keys of ids that occur more than once. settled: all their rows are as an earlier run left them; contested: the
-    others. refused: of the settled, those whose rows were refused, and how many each has. plans: which plan files have
-    rows of any.
-    """
+    """All repeated ids, in the order of their keys. plans: URIs of plan files; affected: those that have such rows."""
 
-    settled: KeySet = field(default_factory=KeySet)
-    refused: KeySet = field(default_factory=KeySet)
-    refused_rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    contested: KeySet = field(default_factory=KeySet)
+    ids: NDArray[Any] = field(default_factory=lambda: np.empty(0, _IDS))
     plans: tuple[str, ...] = ()
+    affected: frozenset[str] = frozenset()
 
-    def rows(self, ids: Keys) -> NDArray[np.int64]:
-        """(len(ids),): of each id how many of its rows were refused; 0 where none were."""
-        found = np.zeros(len(ids), np.int64)
-        there = self.refused.has(ids)
-        found[there] = self.refused_rows[np.searchsorted(self.refused.keys, ids[there])]
-        return found
+    @property
+    def refused(self) -> int:
+        """How many ids have rows that fail."""
+        return int((~self.ids["is_one"]).sum())
 
-    def __bool__(self) -> bool:
-        return bool(len(self.settled) or len(self.contested))
-
-
-@dataclass(frozen=True)
-class Conflicts:
-    """Ids of different images: their keys, sorted, and for each how many rows it has and what to say of them."""
-
-    ids: KeySet = field(default_factory=KeySet)
-    rows: tuple[int, ...] = ()
-    messages: tuple[str, ...] = ()
-
-    def of(self, image_ids: Sequence[str]) -> list[tuple[int, str] | None]:
-        """(rows, message) of each id, None where there is no conflict."""
-        if not len(self.ids):
-            return [None] * len(image_ids)
-        keys = id_keys(image_ids)
-        places = np.searchsorted(self.ids.keys, keys)
-        return [
-            (self.rows[place], self.messages[place]) if there else None
-            for place, there in zip(places, self.ids.has(keys), strict=True)
-        ]
+    def among(self, ids: Keys, plan: str) -> Iterator[tuple[int, RepeatedRow]]:
+        """Those of a plan file's rows, whose `ids` are given, that repeat an id: their numbers, and what is known."""
+        if plan not in self.affected:
+            return
+        number = self.plans.index(plan)
+        known = KeySet(self.ids["id_key"])
+        there = np.flatnonzero(known.has(ids))
+        for row, one in zip(there.tolist(), self.ids[np.searchsorted(known.keys, ids[there])], strict=True):
+            key = one["row_key"].ljust(len(NO_KEY), b"\0")  # NumPy strips zeros
+            is_first = bool(one["plan"] == number and one["row"] == row)
+            yield (
+                row,
+                RepeatedRow(None if key == NO_KEY else key, int(one["rows"]), bool(one["is_one"]), is_first),
+            )
 
 
-def refused_key(row_key: bytes | None, rows: int) -> bytes | None:
-    """Key of a row that was refused with others of its id: with others, or alone, it is another."""
-    return None if row_key is None else key_of("refused", row_key.hex(), str(rows))
-
-
-def find_repeated(plan_parts: Sequence[str], known: Any, shard: int = 0, shards: int = 1) -> Repeated:
+def find_repeated(plans: Sequence[str], shard: int = 0, shards: int = 1) -> Repeated:
     """The repeated ids of one shard, from files of `pending.PLAN`. Raises StorageReadError."""
     ids = [
-        _sharded(column_keys(read_part(part, ("id_key",)).column("id_key")), shard, shards)
-        for part in plan_parts
+        _sharded(column_keys(read_part(plan, ("id_key",)).column("id_key")), shard, shards) for plan in plans
     ]
     unique, counts = np.unique(np.concatenate([KeySet().keys, *ids]), return_counts=True)
     repeated = KeySet(unique[counts > 1])
-    plans = tuple(part for part, keys in zip(plan_parts, ids, strict=True) if repeated.has(keys).any())
-    if not plans:
-        return Repeated()
-    rows = pa.concat_tables([_rows_of(repeated, part) for part in plans])
-    keys = column_keys(rows.column("id_key"))
-    group = np.searchsorted(repeated.keys, keys)
-    members = np.bincount(group)
-    refused = _as_refused(rows.column("row_key"), members[group])
-    as_they_are = _all_of(
-        group, _as_often(column_or_zero(rows.column("row_key")), rows.column("copies").to_numpy())
-    )
-    as_refused = _all_of(group, _as_often(refused, fetched(known).rows.copies(refused)))
-    settled = as_they_are | as_refused
-    return Repeated(
-        KeySet(repeated.keys[settled]),
-        KeySet(repeated.keys[as_refused]),
-        members[as_refused],
-        KeySet(repeated.keys[~settled]),
-        plans,
-    )
+    affected = [number for number, keys in enumerate(ids) if repeated.has(keys).any()]
+    if not affected:
+        return Repeated(plans=tuple(plans))
+    rows = np.concatenate([_rows_of(repeated, plans[number], number) for number in affected])
+    return Repeated(_judge(rows), tuple(plans), frozenset(plans[number] for number in affected))
 
 
-def merge_repeated(parts: Sequence[Repeated]) -> Repeated:
-    """Repeated ids of all shards."""
-
-    def together(name: str) -> KeySet:
-        return KeySet(np.concatenate([KeySet().keys, *(getattr(part, name).keys for part in parts)]))
-
-    plans = dict.fromkeys(plan for part in parts for plan in part.plans)
-    refused_rows = np.concatenate([np.empty(0, np.int64), *(part.refused_rows for part in parts)])
-    order = np.argsort(np.concatenate([KeySet().keys, *(part.refused.keys for part in parts)]))
-    return Repeated(
-        together("settled"), together("refused"), refused_rows[order], together("contested"), tuple(plans)
-    )
+def merge_repeated(shards: Sequence[Repeated]) -> Repeated:
+    """Repeated ids of all shards. Raises RunError where too many of them have different images."""
+    ids = np.sort(np.concatenate([shard.ids for shard in shards]), order="id_key")
+    merged = Repeated(ids, shards[0].plans, frozenset().union(*(shard.affected for shard in shards)))
+    if merged.refused > MOST_REFUSED:
+        raise RunError(
+            f"--catalog: {merged.refused} values of image_id occur more than once, with different images or "
+            "meanings: is it the right column?"
+        )
+    return merged
 
 
-def judge(looked_parts: Sequence[str], shard: int = 0, shards: int = 1) -> Conflicts:
-    """The conflicts among one shard's rows of LOOKED files. Raises StorageReadError, and RunError for too many."""
-    tables = [read_part(part) for part in looked_parts]
-    rows = [row for table in tables for row in _shard_of(table, shard, shards).to_pylist()]
-    rows.sort(key=lambda row: (row["id_key"], row["place"]))
-    found: list[tuple[bytes, int, str]] = []
-    for key, group in groupby(rows, key=lambda row: bytes(row["id_key"])):
-        those = list(group)
-        if len({row["content"] for row in those}) > 1:
-            found.append((key, len(those), _message(those)))
-        if len(found) > MOST_CONFLICTS // shards:
-            raise RunError(
-                f"--catalog: more than {MOST_CONFLICTS} ids have rows with different images, and {found[0][2]}"
-            )
-    return Conflicts(
-        KeySet(to_keys([key for key, _, _ in found])),
-        tuple(count for _, count, _ in found),
-        tuple(message for _, _, message in found),
-    )
-
-
-def merge_conflicts(parts: Sequence[Conflicts]) -> Conflicts:
-    """Conflicts of all shards."""
-    ids = np.concatenate([KeySet().keys, *(part.ids.keys for part in parts)])
-    order = np.argsort(ids)
-    rows = [count for part in parts for count in part.rows]
-    messages = [message for part in parts for message in part.messages]
-    return Conflicts(KeySet(ids), tuple(rows[i] for i in order), tuple(messages[i] for i in order))
-
-
-def _message(rows: list[dict[str, Any]]) -> str:
-    places = ", ".join(row["place"] for row in rows[:_NAMED])
-    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
+def refusal(rows: int, place: str) -> str:
+    """Message of a row that fails because its id has `rows` rows which are not one."""
     return (
-        f"the id occurs {len(rows)} times, with different images or labels (rows counted from 0): {places}{more}; "
-        "give each image its own"
+        f"the id occurs {rows} times, here in {place} (counted from 0), and not with one uri or one sha256, one "
+        "product type and labels that mean the same; give each image its own id"
     )
 
 
-def column_or_zero(column: pa.ChunkedArray) -> Keys:
-    """Keys of a KEY column, zero where it is null: no row's key."""
-    return to_keys([key or bytes(16) for key in column.to_pylist()])
+def _rows_of(repeated: KeySet, plan: str, number: int) -> NDArray[Any]:
+    table = read_part(plan, _COMPARED)
+    chosen = repeated.has(column_keys(table.column("id_key")))
+    rows = np.zeros(int(chosen.sum()), _ROWS)
+    for name in _COMPARED:
+        rows[name] = keys_or_zero(table.column(name).filter(pa.array(chosen)))
+    rows["plan"], rows["row"] = number, np.flatnonzero(chosen)
+    return rows
 
 
-def _rows_of(repeated: KeySet, part: str) -> pa.Table:
-    table = read_part(part, ("id_key", "row_key", "copies"))
-    return table.filter(pa.array(repeated.has(column_keys(table.column("id_key")))))
+def _judge(rows: NDArray[Any]) -> NDArray[Any]:
+    """One of _IDS for each id of `rows`."""
+    rows = rows[np.argsort(rows["id_key"], kind="stable")]
+    starts = np.flatnonzero(np.r_[True, rows["id_key"][1:] != rows["id_key"][:-1]])
+    counts = np.diff(np.r_[starts, len(rows)])
+    found = np.zeros(len(starts), _IDS)
+    for name in ("id_key", "plan", "row"):
+        found[name] = rows[name][starts]
+    found["rows"] = counts
+    found["is_one"] = _all_same(rows["uri_key"], starts, counts) | _all_same(
+        rows["sha256_key"], starts, counts
+    )
+    groups = np.split(rows["row_key"], starts[1:])
+    found["row_key"] = to_keys(
+        [_key_of_all(keys, one) for keys, one in zip(groups, found["is_one"], strict=True)]
+    )
+    return found
 
 
-def _as_refused(row_keys: pa.ChunkedArray, rows: NDArray[np.int64]) -> Keys:
-    pairs = zip(row_keys.to_pylist(), rows.tolist(), strict=True)
-    return to_keys([refused_key(key, count) or bytes(16) for key, count in pairs])
+def _all_same(keys: Keys, starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For each group whether all its keys are there, and equal."""
+    same = (keys == np.repeat(keys[starts], counts)) & (keys != b"")
+    return np.asarray(np.logical_and.reduceat(same, starts))
 
 
-def _as_often(keys: Keys, copies: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which keys the manifest has as often as the catalog."""
-    return (KeySet(keys).copies(keys) == copies) & (keys != bytes(16))
-
-
-def _all_of(group: NDArray[np.int64], fine: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """For each group, whether all its members are fine."""
-    return np.asarray(np.bincount(group, ~fine) == 0)
+def _key_of_all(keys: Keys, is_one: bool) -> bytes:
+    """See `RepeatedRow.row_key`; NO_KEY where a row has none."""
+    if (keys == b"").any():
+        return NO_KEY
+    return key_of("one" if is_one else "refused", *(key.hex() for key in np.sort(keys).tolist()))
 
 
 def _sharded(keys: Keys, shard: int, shards: int) -> Keys:
     return keys if shards == 1 else keys[id_buckets(keys) % shards == shard]
-
-
-def _shard_of(table: pa.Table, shard: int, shards: int) -> pa.Table:
-    if shards == 1:
-        return table
-    return table.filter(pa.array(id_buckets(column_keys(table.column("id_key"))) % shards == shard))

@@ -16,7 +16,9 @@ from pipelines.label_map import Route
 
 #: Arrow type of a key.
 KEY = pa.binary(16)
-_NUMPY = "S16"
+NUMPY_KEY = "S16"
+#: No row's key: stands for null where arrays know none.
+NO_KEY = bytes(16)
 
 #: Stands for the route of a row that the run's detector labels: the same image gets the same labels.
 DETECTED_ROUTE = "?"
@@ -64,11 +66,6 @@ def image_key(work: bytes, sha256: str) -> bytes:
     return key_of("image", work.hex(), sha256)
 
 
-def result_key(image_id: str, sha256: str | None, defects: Sequence[str]) -> bytes:
-    """Of an image's bytes and what became of it: tells whether a picture of it is of the row that a manifest has."""
-    return key_of("result", image_id, sha256, *defects)
-
-
 def id_keys(image_ids: Iterable[str]) -> Keys:
     """(N,): one key for each id."""
     return to_keys([key_of("id", image_id) for image_id in image_ids])
@@ -76,7 +73,7 @@ def id_keys(image_ids: Iterable[str]) -> Keys:
 
 def to_keys(values: Sequence[bytes]) -> Keys:
     """(N,): keys as an array."""
-    return np.frombuffer(b"".join(values), _NUMPY)
+    return np.frombuffer(b"".join(values), NUMPY_KEY)
 
 
 def keys_column(keys: Keys) -> pa.Array:
@@ -89,7 +86,12 @@ def column_keys(column: pa.ChunkedArray) -> Keys:
     array = column.combine_chunks().drop_null()
     if not len(array):
         return to_keys([])
-    return np.frombuffer(array.buffers()[1], _NUMPY, len(array), 16 * array.offset)
+    return np.frombuffer(array.buffers()[1], NUMPY_KEY, len(array), 16 * array.offset)
+
+
+def keys_or_zero(column: pa.ChunkedArray) -> Keys:
+    """The keys of a KEY column, NO_KEY for null."""
+    return to_keys([NO_KEY if key is None else key for key in column.to_pylist()])
 
 
 class KeySet:
@@ -97,7 +99,7 @@ class KeySet:
 
     def __init__(self, keys: Keys | None = None) -> None:
         """keys: (N,) in any order."""
-        self.keys: Keys = np.empty(0, _NUMPY) if keys is None else np.sort(keys)
+        self.keys: Keys = np.empty(0, NUMPY_KEY) if keys is None else np.sort(keys)
 
     def __len__(self) -> int:
         return len(self.keys)

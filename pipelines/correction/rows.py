@@ -18,8 +18,6 @@ from pipelines.schemas import STATUSES
 #: Why a row is read: to become a manifest row; because its image was read and is the one that was corrected before; or
 #: to be compared with, because the manifest's row stays as it is.
 CORRECT, REFRESH, COMPARE = "correct", "refresh", "compare"
-#: It has the bytes of another row, which is corrected for both.
-COPY = "copy"
 
 #: What a catalog's row brings along from its inspection (see `pending`).
 PURPOSE_COLUMNS = [
@@ -29,6 +27,7 @@ PURPOSE_COLUMNS = [
     ("input_version", pa.string()),
     ("row_key", KEY),
     ("work_key", KEY),
+    ("times", pa.int32()),  # manifest rows that it makes: several, where it stands for equal rows of its id
 ]
 
 PURPOSE_NAMES = tuple(column[0] for column in PURPOSE_COLUMNS)
@@ -72,7 +71,6 @@ SUMMARY = pa.schema(
     [
         ("rows", pa.int64()),
         ("refreshed", pa.int64()),  # rows of purpose REFRESH; all other counts are of purpose CORRECT
-        ("copied", pa.int64()),  # of these rows, those that got another row's image
         *_STATUS_COUNTS,
         ("routes", pa.list_(pa.struct([("route", pa.string()), *_STATUS_COUNTS]))),
         (
@@ -98,21 +96,6 @@ SUMMARY = pa.schema(
     ]
 )
 
-#: What is known of a row whose image is another's: what of the manifest's row is its own, and where it lies.
-FOLLOWER = pa.schema(
-    [
-        pa.field("image_id", pa.string(), nullable=False),
-        ("source_uri", pa.string()),
-        ("product_type", pa.string()),
-        ("input_version", pa.string()),
-        ("row_key", KEY),
-        ("image_key", KEY),
-        ("input_sha256", pa.string()),
-        ("defects", pa.list_(pa.string())),
-        ("place", pa.string()),
-    ]
-)
-
 #: Rows whose images an attempt is about to replace.
 BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 
@@ -135,7 +118,6 @@ SAMPLE = pa.schema(
     [
         ("image_id", pa.string()),
         ("route", pa.string()),
-        ("result", KEY),  # see `row_keys.result_key`
         ("before", pa.binary()),
         ("after", pa.binary()),
     ]
@@ -145,7 +127,6 @@ STRIP = pa.schema(
     [
         ("image_id", pa.string()),
         ("route", pa.string()),
-        ("result", KEY),
         ("product_type", pa.string()),
         ("before", pa.binary()),
         ("after", pa.binary()),

@@ -1,14 +1,13 @@
 """Where a run keeps what, below OUTPUT, until it is published.
 
     OUTPUT/.run/run.json             the run's description while it works; its state is `running`
+    OUTPUT/.run/catalog/*.parquet    tables of folders and CSV files, see `tabulate`
     OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
     OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `staying`
-    OUTPUT/.run/looked/*.parquet     images of ids that occur more than once, see `repeated`
-    OUTPUT/.run/followers/*.parquet  rows whose image is another row's, see `same_bytes`
     OUTPUT/.run/writing/             images on a local disk before they have their names
-    OUTPUT/.run/samples/*/NNN-<run>/*.parquet  material of FID and of the report's pictures
+    OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
@@ -27,22 +26,14 @@ from pipelines import storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
-PLAN_FOLDER, LOOKED_FOLDER, REFRESHED_FOLDER, FOLLOWERS_FOLDER = "plan", "looked", "refreshed", "followers"
-WRITING_FOLDER = "writing"
-#: What one attempt makes anew; journals and samples stay for the next one.
-_OF_AN_ATTEMPT = (
-    PLAN_FOLDER,
-    LOOKED_FOLDER,
-    REFRESHED_FOLDER,
-    FOLLOWERS_FOLDER,
-    WRITING_FOLDER,
-    MANIFEST,
-    REPORT,
-)
-_JOURNAL, _BEGUN, SAMPLES_FOLDER = "journal", "begun", "samples"
+PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
+WRITING_FOLDER, CATALOG_FOLDER = "writing", "catalog"
+#: What one attempt makes anew; only journals stay for the next one.
+_OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
+_JOURNAL, _BEGUN = "journal", "begun"
 #: What killed attempts leave to the next one, in the order in which it may be removed: what contradicts rows after
 #: them.
-LEFT = (_JOURNAL, _BEGUN, SAMPLES_FOLDER)
+LEFT = (_JOURNAL, _BEGUN)
 WORKING = (*_OF_AN_ATTEMPT, *LEFT)
 
 

@@ -31,7 +31,7 @@ def check_output(
     others: further inputs by their flag. Writes nothing.
     """
     for catalog in catalogs:
-        if f"{output}/".startswith(f"{catalog.rstrip('/')}/") or _is_matched(output, catalog):
+        if owned_output.lies_in(output, [catalog]) or _is_matched(output, catalog):
             raise ConfigurationError(
                 f"{_FLAG} {output}: lies inside --catalog {catalog}, whose next reading would find the manifest; "
                 "choose a folder outside"
@@ -43,12 +43,8 @@ def check_output(
                 f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {', '.join(OWNED)} in there, "
                 f"and {flag} {inside} lies in one of them; choose another folder"
             )
-    with storage.as_configuration_error(output, _FLAG, "read"):
-        fs, path = storage.resolve(output)
-        if fs.isfile(path):
-            raise ConfigurationError(f"{_FLAG} {output}: is a file; give a folder")
-        there = owned_output.present(output, OWNED) if overwrite else []
-    if there and not set(there) & _MARKS:
+    there = owned_output.present(output, OWNED)
+    if overwrite and there and not set(there) & _MARKS:
         raise ConfigurationError(
             f"--overwrite would remove {', '.join(there)} in {output}, and nothing there says that a run wrote that; "
             "choose another --output, or, where a run with --overwrite was killed, leave the flag out"

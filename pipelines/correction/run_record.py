@@ -39,13 +39,18 @@ _GPU_BATCH, BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
 
 @dataclass
 class Run:
-    """What a run came to. interrupted: an earlier attempt was killed. seconds: wall time by stage."""
+    """What a run came to.
+
+    interrupted: an earlier attempt was killed. attempt: names the folders of what this one writes. seconds: wall time
+    by stage.
+    """
 
     plan: Plan
     placement: Placement
     started_at: datetime
     name: str
     interrupted: bool = False
+    attempt: str = ""
     inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
     totals: Totals = field(default_factory=Totals)  # of what this run has corrected itself
     night: Totals = field(
@@ -78,11 +83,6 @@ class Run:
     def resumed(self) -> int:
         """Rows that attempts had finished which were killed before they could publish."""
         return self.night.rows - self.totals.rows
-
-    @property
-    def shown(self) -> Mapping[bytes, tuple[str, int]] | None:
-        """Which pictures for FID and the report are of the manifest's rows (see `Assembled`); None: all are."""
-        return self.assembled.shown if self.interrupted and self.assembled is not None else None
 
     @property
     def too_many_failed(self) -> bool:
@@ -132,7 +132,6 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "rows_in": run.inspection.rows,
         "unchanged": run.inspection.rows - run.inspection.pending if state == RUNNING else run.unchanged,
         "resumed": run.resumed,
-        "copied": night.copied,
         "dropped": run.dropped,
         "detected": run.detected,
         "counts": {status: run.statuses[status] for status in STATUSES},
@@ -191,16 +190,12 @@ def write_run_report(run: Run) -> None:
 
 
 def _strips(run: Run, defects: list[str]) -> dict[str, list[Strip]]:
-    """The report's pictures by defect, ordered by id; at most STRIPS_PER_DEFECT each, and one of each image, also
-    where a killed attempt has left its own.
+    """The report's pictures by defect, ordered by id: at most STRIPS_PER_DEFECT each, one of each id, all of this
+    attempt.
     """
-    shown = run.shown
     found: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
-    for uri in storage.list_files(run.folder.at(STRIPS), ".parquet"):
+    for uri in storage.list_files(run.folder.at(STRIPS, run.attempt), ".parquet"):
         for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            result = row.pop("result", None)
-            if shown is not None and result not in shown:
-                continue
             strips = found.setdefault(row.pop("route"), {})
             strips[row["image_id"]] = Strip(**row)
     return {

@@ -3,7 +3,7 @@ image was read and found unchanged, which get the catalog's new values.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -20,19 +20,15 @@ class Staying:
     """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order.
 
     refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and where all
-    of a catalog's files were written anew it has a row for each of the manifest's. shown: `row_keys.result_key`s of
-    pictures that several attempts have left for FID and the report.
+    of a catalog's files were written anew it has a row for each of the manifest's.
     """
 
     rows: KeySet
     images: KeySet
     refreshed: pa.Table
-    shown: KeySet = field(default_factory=KeySet)
 
 
-def find_staying(
-    plan_parts: Sequence[str], refreshed_parts: Sequence[str], picture_parts: Sequence[str] = ()
-) -> Staying:
+def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> Staying:
     """What the plan and the correction found of earlier rows. For a task. Raises StorageReadError."""
     keys = [KeySet().keys]
     for table in read_parts(plan_parts, ("row_key", "pending")):
@@ -43,15 +39,7 @@ def find_staying(
     refreshed = refreshed.unify_dictionaries().combine_chunks()
     images = column_keys(refreshed.column("image_key"))
     values = refreshed.drop_columns("image_key").take(pa.array(np.argsort(images)))
-    pictures = read_parts(picture_parts, ("result",))
-    # An earlier version of this job did not say of which row a picture is: those do not count.
-    shown = [column_keys(table.column("result")) for table in pictures if table.num_columns]
-    return Staying(
-        KeySet(np.concatenate(keys)),
-        KeySet(images),
-        values,
-        KeySet(np.unique(np.concatenate([KeySet().keys, *shown]))),
-    )
+    return Staying(KeySet(np.concatenate(keys)), KeySet(images), values)
 
 
 def _compact(refreshed: pa.Table) -> pa.Table:

@@ -28,12 +28,11 @@ def summarise(
     routes: Sequence[str],
     seconds: Mapping[str, float] = MappingProxyType({}),
     refreshed: int = 0,
-    copied: int = 0,
 ) -> pa.Table:
     """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
 
     routes: each row's route. seconds: of one core, by stage, 0 where not given. refreshed: rows beside these whose
-    image is the one corrected before. copied: how many of these got another row's image.
+    image is the one corrected before.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -46,7 +45,6 @@ def summarise(
     summary = {
         "rows": len(manifest),
         "refreshed": refreshed,
-        "copied": copied,
         **_counts(sum(by_route.values(), Counter())),
         "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
         "errors": [
@@ -70,7 +68,6 @@ class Totals:
 
     rows: int = 0
     refreshed: int = 0
-    copied: int = 0
     parts: int = 0  # of the journal
     statuses: Counter[str] = field(default_factory=Counter)
     routes: dict[str, Counter[str]] = field(default_factory=dict)  # route -> status -> rows
@@ -83,7 +80,6 @@ class Totals:
         """Add one row of SUMMARY; the order does not matter."""
         self.rows += summary["rows"]
         self.refreshed += summary["refreshed"]
-        self.copied += summary["copied"]
         self.parts += summary["rows"] > 0
         self.statuses.update(_counts(summary))
         for route in summary["routes"]:

@@ -1,170 +1,171 @@
-"""A preparation on Ray Data: plan, units in tasks or actors, and the end that adds everything up.
+"""A preparation from its request to dataset.json: the steps are elsewhere.
 
     sources -> plan (driver) -> units (tasks; with --saliency actors) -> a record per unit -> totals, report,
     dataset.json
 
 A unit whose record exists is done. So a run that was killed goes on where it was, and nothing is prepared twice.
-Nothing that grows with the photos stays on the driver but eight bytes per image, while it plans and at the end
-(`known`).
+Nothing that grows with the photos stays on the driver but eight bytes per image while it plans (`known`).
 """
 
+import json
 import logging
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from model.errors import RunError
-from pipelines import storage
-from pipelines.ahead import map_ahead
-from pipelines.dataset.failures import NAMELESS, Failures
-from pipelines.dataset.known import KnownIds, hash_ids
-from pipelines.dataset.plan import Plan, planned_marks
-from pipelines.dataset.totals import UnitRecord
-from pipelines.dataset.unit import HELD_BACK, UNITS, UnitWorker, Work, prepare_units
-from pipelines.progress import Progress
-from pipelines.saliency import CLASSICAL
-
-if TYPE_CHECKING:  # importing Ray takes seconds
-    from pipelines.placement import Placement
-    from pipelines.ray_session import Cluster
+from model.errors import ConfigurationError, underway
+from pipelines import ray_session, storage
+from pipelines.dataset.config import MEGABYTE, Request
+from pipelines.dataset.finish import Description, finish
+from pipelines.dataset.listing import distinct_entries
+from pipelines.dataset.on_ray import place_actors, run_units
+from pipelines.dataset.output import Start, find_start
+from pipelines.dataset.plan import Plan, make_plan, unit_entries
+from pipelines.dataset.records import Entry
+from pipelines.dataset.totals import Totals
+from pipelines.dataset.unchanged import check_unchanged
+from pipelines.defects import known_syntheses
+from pipelines.file_uris import path_of
+from pipelines.lock import Lock
+from pipelines.names import not_in_label_map
+from pipelines.placement import Placement
+from pipelines.saliency import load_saliency
 
 logger = logging.getLogger(__name__)
 
-#: Beyond this many units, several share a Ray block: a block costs some 60 ms.
-MAX_BLOCKS = 2000
-#: Share of a GPU that an actor takes where none is asked for: most of its time it decodes, composes and encodes.
-GPU_SHARE = 0.25
+
+def check(request: Request) -> Start:
+    """Return how the run begins, from what its outputs hold. Raises ConfigurationError; writes nothing."""
+    places = request.places
+    start = find_start(places, request.identity, request.config.overwrite)
+    if start.plan is not None:
+        with storage.as_configuration_error(places.work, "--output", "read"):
+            check_unchanged(places.plan, start.plan, request.work(start.plan).units_left())
+    if request.config.saliency:
+        load_saliency(request.config.saliency)  # its complaints come before hours of work
+    return start
 
 
-def place_actors(
-    saliency: str, device: str, gpus_per_actor: float | None, cluster: "Cluster", units: int
-) -> "Placement":
-    """Decide where the saliency network runs: see `pipelines.placement.place`.
+def run(request: Request, start: Start, configuration: Mapping[str, Any], lock: Lock) -> None:
+    """Prepare everything.
 
-    device: 'auto' takes GPUs where there are any and the network has weights. Raises ConfigurationError for GPUs that
-    the cluster does not have and no autoscaler can add.
+    configuration: `request.preview(start)`, which the dataset keeps. lock: of the output. Raises ConfigurationError
+    before anything is removed, and where no image could be read; RunError where it broke off.
     """
-    from pipelines.placement import place
-
-    if saliency == CLASSICAL and device == "auto" and gpus_per_actor is None:
-        device = "cpu"
-    most = min(units, max(1, int(cluster.cpus)))  # each has a CPU's work besides
-    flag = "--saliency-device"
-    placed = place(device, cluster, None, gpus_per_actor, most, flag, GPU_SHARE)
-    return replace(placed, cpus_per_actor=1.0, unbounded=cluster.scales)
-
-
-def run_units(work: Work, actors: "Placement | None") -> None:
-    """Prepare the units of the plan that are not done yet, on the Ray that is connected.
-
-    actors: None runs tasks, without saliency. Raises what workers raise.
-    """
-    left = units_left(work.plan, work.done_folder)
-    if len(left) < work.plan.units:
-        logger.info("%d of %d units are done already", work.plan.units - len(left), work.plan.units)
-    with Progress("prepare", work.plan.planned, sys.stderr) as progress:
-        progress.resume(work.plan.planned - sum(len(work.plan.span(unit)) for unit in left))
-        for summaries in _summaries(left, work, actors) if left else ():
-            for summary in summaries.to_pylist():
-                progress.update(summary["entries"], summary["unreadable"])
+    began = time.monotonic()
+    if request.config.test_catalog:
+        storage.check_writable(request.config.test_catalog, "--test-catalog")
+    plan, cluster = _plan_and_cluster(request, start)
+    actors = _actors(request, cluster, plan.units)
+    work = request.work(plan, "cpu" if actors is None else actors.device)
+    with underway(), ray_session.our_errors():
+        run_units(work, actors)
+        lock.confirm()
+        seconds = time.monotonic() - began
+        description = Description(request.label_map.to_yaml(), configuration, seconds)
+        totals = finish(request.places, work, description)
+    _report(request, totals, seconds)
 
 
-def units_left(plan: Plan, done_folder: str) -> list[int]:
-    """The units that have no record."""
-    done = {int(PurePosixPath(uri).stem) for uri in storage.list_files(done_folder, ".parquet")}
-    return [unit for unit in range(plan.units) if unit not in done]
+def _plan_and_cluster(request: Request, start: Start) -> tuple[Plan, ray_session.Cluster]:
+    """Return the plan and the Ray that is connected, in the order that costs least where something is wrong."""
+    if start.plan is not None:
+        return start.plan, ray_session.start(*request.shared)
+    if not start.replaces:
+        plan = _make_plan(request)
+        return plan, ray_session.start(*request.shared)
+    _check_entries(request)  # before anything is removed: nothing may cost the dataset that is there
+    cluster = ray_session.start(*request.shared)
+    request.places.remove()
+    return _make_plan(request), cluster
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What a generation came to. record: the sum over its units. tried: marks (`listing.marks_of`) of all entries.
-
-    known: of those that were prepared. failures: the others.
-    """
-
-    record: UnitRecord
-    tried: KnownIds
-    known: KnownIds
-    failures: Failures
-
-
-def collect(work: Work) -> Collected:
-    """Add up all units' records.
-
-    Raises RunError where entries were lost or doubled, or the shards are not those that the records name.
-    """
-    total, failures, pairs, sides = UnitRecord(), Failures(), KnownIds(), KnownIds()
-    for record in _records(work):
-        failures.add(record.failed)
-        pairs.merge(hash_ids([mark for mark, _ in record.halved]))
-        sides.merge(hash_ids([mark for _, mark in record.halved]))
-        total.merge(record)
-    plan = work.plan
-    counts = total.totals.counts
-    for outcome, count in (
-        ("listed", plan.listed),
-        ("duplicates", plan.duplicates),
-        ("already_there", plan.known),
-        ("prepared", 0),  # so that the key exists
-        ("unreadable", 0),
-    ):
-        counts[f"entries/{outcome}"] += count
-    if plan.nameless:
-        total.totals.add_unreadable("", NAMELESS, "image_id is empty", plan.nameless)
-    check_conservation(total, work)
-    total.shards = []  # they are as many as the data are large
-    tried = KnownIds()
-    for marks in planned_marks(work.plan_folder, plan):
-        tried.add(marks)
-    known = tried.without(failures.hashes).without(pairs.hashes)
-    known.merge(sides.hashes)
-    return Collected(total, tried, known, failures)
-
-
-def check_conservation(total: UnitRecord, work: Work) -> None:
-    """Raise RunError unless every listed entry came to something, and the shards are exactly what units wrote."""
-    counts = total.totals.counts
-    outcomes = ("prepared", "unreadable", "duplicates", "already_there")
-    accounted = sum(counts[f"entries/{outcome}"] for outcome in outcomes)
-    # Those of earlier generations were checked when they were made. Training reads whatever lies there.
-    earlier = tuple(f"part-{generation:03}-" for generation in range(work.plan.generation))
-    names = [PurePosixPath(uri).name for uri in storage.list_files(work.shards, ".parquet")]
-    there = {name for name in names if not name.startswith(earlier)}
-    if accounted != counts["entries/listed"] or there != set(total.shards):
-        raise RunError(
-            f"rows were lost or doubled: {counts['entries/listed']} entries listed, {accounted} accounted for; "
-            f"{len(total.shards)} shards written, {len(there)} in {work.shards}; do not use this output, "
-            "run again with --overwrite and report this"
+def _make_plan(request: Request) -> Plan:
+    """List the sources and commit the plan. Raises ConfigurationError for what the sources hold."""
+    logger.info("listing what there is to prepare")
+    with ray_session.our_errors():
+        plan = make_plan(
+            request.places.plan,
+            request.entries,
+            _entry_check(request),
+            identity=request.identity,
+            size_of_units=lambda count: unit_entries(
+                count, request.settings, request.config.shard_size * MEGABYTE
+            ),
+            notes=request.sources.notes,
+            test_limit=request.config.test_limit,
         )
+    logger.info(
+        "%d entries: %d to prepare in %d units, %d duplicates",
+        *(plan.listed, plan.planned, plan.units, plan.duplicates),
+    )
+    return plan
 
 
-def remove_done(work: Work) -> None:
-    """Remove the units' records: their sum is kept. And what killed workers left half written."""
-    storage.remove(work.done_folder)
-    for folder in (work.shards, *(work.held_back(name) for name in HELD_BACK if work.test_catalog)):
-        storage.remove_unfinished(folder)
+def _check_entries(request: Request) -> None:
+    """List the sources and raise what planning would."""
+    with ray_session.our_errors():
+        for _ in distinct_entries(request.entries, _entry_check(request)):
+            pass
 
 
-def _records(work: Work) -> Iterator[UnitRecord]:
-    """The records of all units, a few in memory at a time."""
-    for _, data in map_ahead(lambda unit: storage.read_bytes(work.done(unit)), range(work.plan.units)):
-        yield UnitRecord.from_bytes(data)
+def _entry_check(request: Request) -> Callable[[Entry], None]:
+    """Return what raises ConfigurationError for an entry of which nothing can be made, or that this job writes."""
+    groups, makes = request.settings.groups, bool(request.settings.made)
+    owned = tuple(f"{storage.resolve(uri)[1]}/" for uri in request.places.owned)
+
+    def check(entry: Entry) -> None:
+        if entry.defect is None and not makes:
+            raise ConfigurationError(
+                f"--label-map names none of the defects that can be made of photos: {', '.join(known_syntheses())}; "
+                "name one, or say how its defects are made with --synthesis DEFECT=NAME"
+            )
+        if entry.defect is not None and entry.defect not in groups:
+            raise ConfigurationError(
+                f"{entry.image_id}: {not_in_label_map('defect', entry.defect, groups)}; mend the name, or add it there "
+                "(--label-map)"
+            )
+        for place in (entry.source, entry.target):
+            if place is not None and _path(place.uri).startswith(owned):
+                raise ConfigurationError(f"{place.uri} lies where this job writes; choose another --output")
+
+    return check
 
 
-def _summaries(units: Sequence[int], work: Work, actors: "Placement | None") -> Iterator[pa.Table]:
-    import ray.data
+def _path(uri: str) -> str:
+    """Return what of a row's URI is compared with the outputs' paths.
 
-    from pipelines.placement import configure, on_tasks, tables
+    A URI that cannot be parsed is that row's error, later.
+    """
+    with suppress(ValueError):
+        return path_of(uri)
+    return uri.split("://")[-1]
 
-    configure(16 << 20, ["StorageReadError", "UnitStorageError", "DecoderStartError"])
-    chunks: list[NDArray[np.int64]] = np.array_split(np.array(units, np.int64), min(len(units), MAX_BLOCKS))
-    source = ray.data.from_arrow([pa.table({"unit": chunk}, UNITS) for chunk in chunks])
-    if actors is None:
-        return tables(on_tasks(source, prepare_units, {"work": work}, cpus=1))
-    return tables(actors.actors(source, UnitWorker, {"work": work}, batch_size=1, whole_blocks=True))
+
+def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Placement | None:
+    config = request.config
+    if config.saliency is None:
+        return None
+    return place_actors(config.saliency, config.saliency_device, config.gpus_per_actor, cluster, units)
+
+
+def _report(request: Request, totals: Totals, seconds: float) -> None:
+    """Log what came out. Raises ConfigurationError where no image could be read."""
+    page = storage.join(request.places.report, "index.html")
+    counts = totals.counts
+    entries = {key: count for key, count in sorted(counts.items()) if key.startswith("entries/")}
+    logger.info("%s", json.dumps(entries))
+    if not counts["entries/prepared"]:
+        reason = f", one because: {totals.unreadable[0][2]}" if totals.unreadable else ""
+        raise ConfigurationError(
+            f"none of {counts['entries/unreadable']} images could be read{reason}; see {page} and check the sources"
+        )
+    without = counts["masks/missing"]
+    if without and request.config.saliency is None:
+        logger.warning(
+            "%d photos came without a mask: they make no pairs, and no defects are put into them; --saliency classical "
+            "makes masks",
+            without,
+        )
+    logger.info("dataset in %s after %.0f s; look at %s", request.places.output, seconds, page)

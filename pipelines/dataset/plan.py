@@ -1,4 +1,4 @@
-"""The plan of a preparation: what the readers found, without what is there already, cut into units of work.
+"""The plan of a preparation: what the readers found, each entry once, cut into units of work.
 
 A plan is a table of entries (`records.ENTRIES`) in parquet, and a small document that is written last. From then on it
 holds: a run that is started again works from it, whatever has come to the sources since. What a unit covers follows
@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError, RunError
 from pipelines import storage
-from pipelines.dataset.known import KnownIds
-from pipelines.dataset.listing import Listing, fresh_entries, key_of, marks_of
+from pipelines.dataset.listing import Listing, distinct_entries, key_of
 from pipelines.dataset.records import ENTRIES, Entry, Locator
 from pipelines.dataset.rows import RowSettings, split_of_entry
 from pipelines.splits import TEST, hash_number
@@ -47,12 +46,10 @@ class Plan:
     fewer). last_hash: hex, of the last held-back image for the test catalog in order of hashes; None takes all.
     """
 
-    generation: int  # 0, and one more each time that photos are added
     identity: Mapping[str, Any]
     unit_entries: int
     listed: int = 0  # entries that the readers found
     planned: int = 0  # of these, entries that units prepare
-    known: int = 0  # that were prepared by an earlier generation
     duplicates: int = 0
     nameless: int = 0  # without image_id
     duplicate_examples: tuple[str, ...] = ()
@@ -80,10 +77,8 @@ def unit_entries(entries: int, settings: RowSettings, shard_bytes: int) -> int:
 def make_plan(
     folder: str,
     entries: Callable[[], Iterable[Entry]],
-    known: KnownIds,
     check: Callable[[Entry], None],
     *,
-    generation: int,
     identity: Mapping[str, Any],
     size_of_units: Callable[[int], int],
     notes: Callable[[], Iterable[str]],
@@ -91,29 +86,24 @@ def make_plan(
 ) -> Plan:
     """List `entries` once, streaming, write the plan to `folder` (a URI) and commit it.
 
-    entries: lists all, again where a message needs a second look. known: `marks_of` what earlier generations
-    prepared. check: raises ConfigurationError for an entry of
-    which nothing can be made. size_of_units: entries per unit, from how many there are. notes: asked after listing.
-
-    Raises ConfigurationError for an id that a photo and a given pair have, too.
+    entries, check: see `listing.distinct_entries`, whose ConfigurationErrors are raised. size_of_units: entries per
+    unit, from how many there are. notes: asked after listing. test_limit: images of the test catalog at most.
     """
     storage.remove(folder)  # of a run that ended before it had committed
     counted = Listing()
     hashes: list[int] = []  # negated, a heap: the smallest `test_limit`
-    fresh = fresh_entries(entries, known, check, counted)
+    distinct = distinct_entries(entries, check, counted)
     number = 0
-    while chunk := list(islice(fresh, FILE_ENTRIES)):
+    while chunk := list(islice(distinct, FILE_ENTRIES)):
         _write_entries(entries_uri(folder, number), chunk)
         if test_limit is not None:
             _keep_smallest(hashes, chunk, test_limit)
         number += 1
     plan = Plan(
-        generation,
         dict(identity),
         size_of_units(counted.planned),
         counted.listed,
         counted.planned,
-        counted.known,
         counted.duplicates,
         counted.nameless,
         tuple(counted.examples),
@@ -155,14 +145,6 @@ def read_entries(folder: str, span: range) -> Iterator[Entry]:
 def entries_uri(folder: str, file: int) -> str:
     """Where the FILE_ENTRIES entries are that come after those of the files before."""
     return storage.join(folder, f"entries-{file:05}.parquet")
-
-
-def planned_marks(folder: str, plan: Plan) -> Iterator[list[str]]:
-    """`marks_of` all entries, some thousands of entries at a time."""
-    for file in range(-(-plan.planned // FILE_ENTRIES)):
-        data = storage.read_bytes(entries_uri(folder, file))
-        table = pq.read_table(pa.BufferReader(data), columns=["image_id", "defect", "source", "target"])
-        yield [mark for row in table.to_pylist() for mark in marks_of(_from_row(row))]
 
 
 def in_test_catalog(entry: Entry, last_hash: str | None) -> bool:

@@ -40,8 +40,6 @@ class Entry:
     split: str | None = (
         None  # 'train' or 'test' where the reader's dataset says so; None: by hash of image_id
     )
-    # Of a pair: the side ('source', 'target', or both with a space between) that the dataset has as an unpaired row.
-    completes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,5 @@ ENTRIES = pa.schema(
         ("defect", pa.string()),
         ("product_type", pa.string()),
         ("split", pa.string()),
-        ("completes", pa.string()),
     ]
 )

@@ -47,7 +47,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Preparation:
-    """A dataset after a run: all generations together, but for duplicates and notes, which are the run's."""
+    """A dataset after a run."""
 
     record: UnitRecord
     min_quality: float
@@ -56,7 +56,6 @@ class Preparation:
     notes: Sequence[str]
     configuration: Mapping[str, Any]
     seconds: float
-    generations: int
     defects: Sequence[str] = ()  # of the label map
 
 

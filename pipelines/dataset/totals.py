@@ -39,8 +39,6 @@ _RECORD = pa.schema(
     [
         ("totals", pa.string()),
         ("shards", pa.list_(pa.string())),
-        ("failed", pa.list_(pa.struct([("mark", pa.string()), ("code", pa.string())]))),
-        ("halved", pa.list_(pa.struct([("mark", pa.string()), ("side", pa.string())]))),
         ("accepted", pa.list_(_EXAMPLE)),
         ("rejected", pa.list_(_EXAMPLE)),
     ]
@@ -72,7 +70,7 @@ class Totals:
         self.counts.update(other.counts)
         if len(self.counts) > MOST_COUNTS:
             self._join_rare_types()
-        self.unreadable = sorted({*self.unreadable, *other.unreadable})[:LISTED]
+        self.unreadable = sorted(self.unreadable + other.unreadable)[:LISTED]
         self.fingerprint = (self.fingerprint + other.fingerprint) % 2**256
 
     def _join_rare_types(self) -> None:
@@ -117,17 +115,14 @@ class Example:
 
 @dataclass
 class UnitRecord:
-    """Totals of a unit (or of all of a generation), its shards, and what the report shows of it.
+    """Totals of a unit (or of all units), its shards, and what the report shows of it.
 
-    failed: marks (`listing.marks_of`) of the entries that cannot be read, each with the code. halved: of pairs whose
-    other image turned out to be null, the pair's mark and the side's. accepted: the worst masks that were trusted, the
-    worst first. rejected: the best that were not, the best first. Both hold SHOWN at most.
+    accepted: the worst masks that were trusted, the worst first. rejected: the best that were not, the best first. Both
+    hold SHOWN at most.
     """
 
     totals: Totals = field(default_factory=Totals)
     shards: list[str] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    halved: list[tuple[str, str]] = field(default_factory=list)
     accepted: list[Example] = field(default_factory=list)
     rejected: list[Example] = field(default_factory=list)
 
@@ -147,7 +142,7 @@ class UnitRecord:
             self.rejected = _closest([*self.rejected, example], False)
 
     def merge(self, other: "UnitRecord") -> None:
-        """Add `other` to this, in any order, but for the marks of what failed: they grow with the data."""
+        """Add `other` to this, in any order."""
         self.totals.merge(other.totals)
         self.shards += other.shards
         self.accepted = _closest(self.accepted + other.accepted, True)
@@ -158,8 +153,6 @@ class UnitRecord:
         row = {
             "totals": self.totals.to_json(),
             "shards": self.shards,
-            "failed": [{"mark": mark, "code": code} for mark, code in self.failed],
-            "halved": [{"mark": mark, "side": side} for mark, side in self.halved],
             "accepted": [asdict(example) for example in self.accepted],
             "rejected": [asdict(example) for example in self.rejected],
         }
@@ -174,8 +167,6 @@ class UnitRecord:
         return UnitRecord(
             Totals.from_json(row["totals"]),
             row["shards"],
-            [(item["mark"], item["code"]) for item in row["failed"]],
-            [(item["mark"], item["side"]) for item in row.get("halved", ())],
             [Example(**example) for example in row["accepted"]],
             [Example(**example) for example in row["rejected"]],
         )

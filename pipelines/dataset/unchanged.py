@@ -21,10 +21,10 @@ from pipelines.dataset.resolve import ROLES
 NAMED = 5
 
 
-def check_unchanged(folder: str, plan: Plan, units: Sequence[int], remedy: str) -> None:
+def check_unchanged(folder: str, plan: Plan, units: Sequence[int]) -> None:
     """Raise ConfigurationError where a table that the entries of `units` lie in is another than when it was planned.
 
-    folder: of the plan. remedy: ends the message. Holds the names of the tables.
+    folder: of the plan. Holds the names of the tables in memory.
     """
     changed = []
     for (uri, version), now in map_ahead(_version_now, sorted(_tables(folder, plan, units))):
@@ -34,7 +34,7 @@ def check_unchanged(folder: str, plan: Plan, units: Sequence[int], remedy: str) 
         more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
         raise ConfigurationError(
             f"{'; '.join(changed[:NAMED])}{more}: rewritten since the unfinished run numbered the rows, so they may be "
-            f"other photos now; {remedy}"
+            "other photos now; put the old ones back, or begin anew with --overwrite"
         )
 
 
@@ -69,8 +69,6 @@ def _files(plan: Plan, units: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]
 
 
 def _cells(locators: pa.ChunkedArray) -> Iterator[tuple[str, str]]:
-    if locators.type.get_field_index("version") < 0:  # planned by an earlier version of this job
-        return
     for chunk in locators.chunks:
         uris, versions = (pc.struct_field(chunk, name) for name in ("uri", "version"))
         known = pc.is_valid(versions)

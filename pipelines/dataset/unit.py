@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 
 from model.errors import RunError
 from pipelines import storage
-from pipelines.dataset.listing import SIDES, mark_of_side, marks_of
 from pipelines.dataset.plan import Plan, in_test_catalog, read_entries
 from pipelines.dataset.records import Record
 from pipelines.dataset.resolve import records
@@ -71,7 +71,7 @@ class Work:
 
     def stem(self, unit: int) -> str:
         """What the names of a unit's files begin with."""
-        return f"part-{self.plan.generation:03}-{unit:06}"
+        return f"part-{unit:06}"
 
     def held_back(self, name: str) -> str:
         """The URI of a folder of the test catalog; only where one is wanted."""
@@ -80,6 +80,11 @@ class Work:
     def done(self, unit: int) -> str:
         """The URI of a unit's record."""
         return storage.join(self.done_folder, f"{unit:06}.parquet")
+
+    def units_left(self) -> list[int]:
+        """Return the units that have no record: those that are still to be prepared."""
+        done = {int(PurePosixPath(uri).stem) for uri in storage.list_files(self.done_folder, ".parquet")}
+        return [unit for unit in range(self.plan.units) if unit not in done]
 
 
 class UnitWorker:
@@ -161,7 +166,6 @@ def _readable(found: Iterable[Record], settings: RowSettings, done: UnitRecord) 
         try:
             yield read_sample(record, settings)
         except ImageError as error:
-            done.failed.append((marks_of(record.entry)[0], error.code))
             done.totals.add_unreadable(record.entry.image_id, error.code, str(error))
 
 
@@ -186,11 +190,6 @@ def _count(sample: Sample, done: UnitRecord) -> None:
         else "given unpaired"
     )
     counts[f"kinds/{kind}"] += 1
-    if kind == "given pair" and sample.entry.completes:
-        counts["entries/completed"] += 1
-    if kind == "given unpaired" and sample.entry.source is not None and sample.entry.target is not None:
-        [side] = [side for side in SIDES if getattr(sample, side) is not None]
-        done.halved.append((marks_of(sample.entry)[0], mark_of_side(sample.entry, side)))
     if sample.mask_missing is not None:
         counts[f"masks/{sample.mask_missing}"] += 1
     if sample.mask_error is not None:
@@ -233,11 +232,10 @@ class _HeldBack:
         """Take the sample if it is held back and within the limit."""
         if not in_test_catalog(sample.entry, self._last_hash):
             return
-        there = (sample.entry.completes or "").split()  # since it came, alone, in an earlier generation
-        for name, side, writer, row in (
-            ("catalog", "source", self._catalog, catalog_row(sample, rows)),
-            ("reference", "target", self._reference, reference_row(sample)),
+        for name, writer, row in (
+            ("catalog", self._catalog, catalog_row(sample, rows)),
+            ("reference", self._reference, reference_row(sample)),
         ):
-            if row is not None and side not in there:
+            if row is not None:
                 writer.add([row])
                 totals.counts[f"test_catalog/{name}"] += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.statistics import FeatureSet, Moments
 
 #: Eigenvalues of a covariance below this share of the largest are rounding errors of a singular matrix.
 EIGENVALUE_FLOOR = 1e-12
@@ -23,23 +23,22 @@ class Gaussian:
     factor: np.ndarray  # F, float64 (r,d), r <= d
 
 
-def gaussian(statistics: FeatureStatistics | Moments) -> Gaussian:
+def gaussian(images: FeatureSet | Moments) -> Gaussian:
     """The normal distribution with a set's moments: seconds at d=2048, so make it once per set.
 
-    Where all features are kept F is the centred features over √(n−1) (or its triangular factor where n > d),
-    exact also for n < d. Else F comes from the covariance's eigenvectors. Raises ValueError for fewer than
-    two samples.
+    Raises ValueError for a set of fewer than two images.
     """
-    if isinstance(statistics, FeatureStatistics) and statistics.complete:
-        return gaussian_of(statistics.features)
-    mean = statistics.mean()
-    values, vectors = np.linalg.eigh(statistics.covariance())  # ascending
+    if isinstance(images, FeatureSet):
+        return gaussian_of(images.features)
+    values, vectors = np.linalg.eigh(images.sigma)  # ascending
     kept = values > EIGENVALUE_FLOOR * max(values[-1], 0.0)
-    return Gaussian(mean, np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
+    return Gaussian(images.mu, np.sqrt(values[kept])[:, None] * vectors[:, kept].T)
 
 
 def gaussian_of(features: np.ndarray) -> Gaussian:
-    """The same from all features of a set, float (n,d). Raises ValueError for fewer than two."""
+    """The same from features, float (n,d), in float64. F is the centred features over √(n−1), or its triangular factor
+    where n > d: exact also for n < d. Raises ValueError for fewer than two.
+    """
     n, dimension = features.shape
     if n < 2:
         raise ValueError("a covariance needs at least two samples")
@@ -56,7 +55,7 @@ def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
     return max(float(difference @ difference + spread - 2.0 * cross), 0.0)
 
 
-def frechet_distance(a: FeatureStatistics | Moments, b: FeatureStatistics | Moments) -> float:
+def frechet_distance(a: FeatureSet | Moments, b: FeatureSet | Moments) -> float:
     """FID of two sets. Raises ValueError for fewer than two samples or unequal dimensions."""
     if a.dimension != b.dimension:
         raise ValueError(f"{a.dimension} against {b.dimension} dimensions")

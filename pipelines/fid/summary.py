@@ -1,6 +1,6 @@
 """FID and KID per defect as `report/fid.json` and `report/fid.csv` hold them; mean reduction over tasks.
 
-Pure functions of feature statistics: a defect's row can be computed wherever its sets are, and the summary
+Pure functions of sets of features: a defect's row can be computed wherever its sets are, and the summary
 from the rows.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.fid.distance import Gaussian, gaussian, gaussian_distance
 from pipelines.fid.kid import Kid, kernel_inception_distance
-from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.statistics import FeatureSet, Moments
 
 #: Columns of fid.csv. The interval's two ends have a column each.
 COLUMNS = (
@@ -27,9 +27,9 @@ UNOFFICIAL = (
 
 
 def fid_row(
-    before: FeatureStatistics,
-    after: FeatureStatistics,
-    reference: FeatureStatistics | Moments | None,
+    before: FeatureSet,
+    after: FeatureSet,
+    reference: FeatureSet | Moments | None,
     caveats: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def fid_row(
     return {
         "n": after.n,
         "n_reference": reference.n
-        if isinstance(reference, FeatureStatistics)
+        if isinstance(reference, FeatureSet)
         else (0 if reference is None else None),
         "fid_before": _fid(before, target),
         "fid_after": _fid(after, target),
@@ -96,30 +96,28 @@ def mean_relative_reduction(baseline: Mapping[str, float], improved: Mapping[str
     return sum((baseline[task] - improved[task]) / baseline[task] for task in baseline) / len(baseline)
 
 
-def _count(statistics: FeatureStatistics | Moments) -> float:
+def _count(statistics: FeatureSet | Moments) -> float:
     """How many images; those behind a `.npz` are taken to be enough."""
-    return statistics.n if isinstance(statistics, FeatureStatistics) else float("inf")
+    return statistics.n if isinstance(statistics, FeatureSet) else float("inf")
 
 
-def _fid(features: FeatureStatistics, target: Gaussian | None) -> float | None:
+def _fid(features: FeatureSet, target: Gaussian | None) -> float | None:
     if target is None or features.n < 2:
         return None
     return round(gaussian_distance(gaussian(features), target), _FID_DIGITS)
 
 
-def _kid(features: FeatureStatistics, reference: FeatureStatistics | Moments | None, seed: int) -> Kid | None:
-    if not isinstance(reference, FeatureStatistics) or min(features.n, reference.n) < 2:
+def _kid(features: FeatureSet, reference: FeatureSet | Moments | None, seed: int) -> Kid | None:
+    if not isinstance(reference, FeatureSet) or min(features.n, reference.n) < 2:
         return None
     return kernel_inception_distance(features.features, reference.features, seed)
 
 
-def _caveats(
-    before: FeatureStatistics, after: FeatureStatistics, reference: FeatureStatistics | Moments | None
-) -> list[str]:
+def _caveats(before: FeatureSet, after: FeatureSet, reference: FeatureSet | Moments | None) -> list[str]:
     dimension = after.dimension
     found = []
-    if before.n != after.n:
-        found.append(f"{before.n} images before and {after.n} after")
+    if before.added != after.added:
+        found.append(f"{before.added} images before and {after.added} after")
     if min(before.n, after.n) < 2:
         found.append("fewer than 2 images: no distance")
     if reference is None or _count(reference) < 2:
@@ -134,11 +132,9 @@ def _caveats(
     if small and before.n > 1 and after.n > 1:
         sizes = " and ".join(small)
         found.append(f"FID is biased upward: {sizes} below the {dimension} feature dimensions; lean on KID")
-    sampled = [
-        statistics.cap
-        for statistics in (before, after, reference)
-        if isinstance(statistics, FeatureStatistics) and not statistics.complete
-    ]
-    if sampled and isinstance(reference, FeatureStatistics):
-        found.append(f"KID from a sample of {min(sampled)} images a set")
+    sampled = [one for one in (before, after, reference) if isinstance(one, FeatureSet) and one.added > one.n]
+    if sampled:
+        found.append(
+            f"sets of up to {max(one.added for one in sampled)} images: {sampled[0].n} of each are measured"
+        )
     return found

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pipelines.dataset.mask_quality import rgb_to_lab
+from pipelines.colour import rgb_to_lab
 from pipelines.saliency.matte import guided_matte, tidy
 from pipelines.saliency.mixture import Mixture, Pixels
 from pipelines.saliency.protocol import check_photos

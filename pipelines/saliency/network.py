@@ -81,3 +81,8 @@ class NetworkSaliency:
             height, width = size
             mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
         return np.clip(mask, 0, 1)
+
+
+def brief(error: Exception) -> str:
+    """Return the first 300 characters of what a runtime complains about, on one line."""
+    return " ".join(str(error).split())[:300]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigurationError, RunError
-from pipelines.saliency.network import Runner
+from pipelines.saliency.network import Runner, brief
 
 
 def open_onnx(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
@@ -29,7 +29,7 @@ def open_onnx(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
     try:
         session = onnxruntime.InferenceSession(str(file), _options(onnxruntime), providers=provider)
     except Exception as error:  # onnxruntime's own errors share no base class but Exception
-        raise ConfigurationError(f"not an ONNX network that onnxruntime can run: {_brief(error)}") from error
+        raise ConfigurationError(f"not an ONNX network that onnxruntime can run: {brief(error)}") from error
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else []
     if len(shape) != 4 or inputs[0].type != "tensor(float)" or shape[1] not in (3, None, str(shape[1])):
@@ -55,7 +55,7 @@ class _Session:
         try:
             outputs = self._session.run(None, {self._name: padded})
         except Exception as error:  # see above
-            raise RunError(f"the saliency network failed on {padded.shape}: {_brief(error)}") from error
+            raise RunError(f"the saliency network failed on {padded.shape}: {brief(error)}") from error
         return [np.asarray(output)[: len(batch)] for output in outputs]
 
 
@@ -79,7 +79,3 @@ def _providers(device: str, available: Sequence[str]) -> list[Any]:
             f"device {device!r}: this onnxruntime has no CUDA; install onnxruntime-gpu in its place, or choose cpu"
         )
     return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.errors import ConfigurationError, RunError
-from pipelines.saliency.network import Runner
+from pipelines.saliency.network import Runner, brief
 
 
 def open_torchscript(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
@@ -30,7 +30,7 @@ def open_torchscript(file: Path, device: str) -> tuple[Runner, tuple[int, int] |
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigurationError(
             "not a TorchScript network; save it with torch.jit.trace(network, example).save(path), "
-            f"not torch.save ({_brief(error)})"
+            f"not torch.save ({brief(error)})"
         ) from error
     return _Module(network, place), None
 
@@ -44,7 +44,7 @@ class _Module:
             with torch.inference_mode():
                 outputs = self._network(torch.from_numpy(batch).to(self._device))
         except RuntimeError as error:
-            raise RunError(f"the saliency network failed on {batch.shape}: {_brief(error)}") from error
+            raise RunError(f"the saliency network failed on {batch.shape}: {brief(error)}") from error
         return [tensor.float().cpu().numpy() for tensor in _tensors(outputs)]
 
 
@@ -69,7 +69,3 @@ def _device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigurationError(f"device {name!r}: give cpu, cuda or cuda:N")
     return device
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

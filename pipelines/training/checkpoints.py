@@ -1,10 +1,8 @@
-"""Checkpoints of a training: committed whole, pruned only when newer ones stand, the best one kept."""
+"""Checkpoints of a training: committed whole, pruned only when newer ones stand."""
 
 import contextlib
 import io
-import json
 import logging
-import math
 import pickle
 import struct
 import uuid
@@ -30,19 +28,13 @@ DAMAGED = (
     struct.error,
     zipfile.BadZipFile,
 )
-_BEST = "best.json"
 
 
 class Checkpoints:
-    """step-N.pt files in a folder, and best.json: which of them validation scored best.
-
-    keep: newest ones that pruning leaves; the best one and those in `pending` (steps whose validation is under way)
-    stay besides.
-    """
+    """step-N.pt files in a folder. keep: newest ones that pruning leaves."""
 
     def __init__(self, folder: str, keep: int) -> None:
         self.folder, self.keep = folder, keep
-        self.pending: set[int] = set()
 
     def uri(self, step: int) -> str:
         """Where the checkpoint of a step is."""
@@ -73,7 +65,7 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                return step, self.load_step(step)
+                return step, self._load_step(step)
             except DAMAGED as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 logger.warning("%s is damaged (%s): going back to the one before", self.uri(step), reason)
@@ -83,7 +75,7 @@ class Checkpoints:
             )
         return None
 
-    def load_step(self, step: int) -> dict[str, Any]:
+    def _load_step(self, step: int) -> dict[str, Any]:
         """The checkpoint of one step, on the CPU. Raises one of DAMAGED where it is, and of storage.STORAGE_ERRORS."""
         content = storage.read_bytes(self.uri(step))
         _check_sums(content)
@@ -107,48 +99,12 @@ class Checkpoints:
                 return f"gone from {self.folder}{remedy}; a larger --keep leaves more of them"
         return f"none yet in {self.folder}"
 
-    def best(self) -> dict[str, Any] | None:
-        """step, metric and score of the best validation so far."""
-        try:
-            found = json.loads(storage.read_bytes(storage.join(self.folder, _BEST)))
-            return {
-                "step": int(found["step"]),
-                "metric": str(found["metric"]),
-                "score": float(found["score"]),
-            }
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            logger.warning(
-                "%s is damaged: the next validation counts as the best", storage.join(self.folder, _BEST)
-            )
-            return None
-
-    def would_be_best(self, step: int, metric: str, score: float) -> bool:
-        """Whether `score` (lower is better) of the checkpoint of `step` is the best so far; the best's own is."""
-        if not math.isfinite(score):
-            return False
-        best = self.best()
-        return best is None or best["metric"] != metric or score < best["score"] or step == best["step"]
-
-    def remember_best(self, step: int, metric: str, score: float) -> None:
-        """Make the checkpoint of `step` the best one. Raises one of storage.STORAGE_ERRORS."""
-        content = {"step": step, "metric": metric, "score": score}
-        storage.write_bytes(storage.join(self.folder, _BEST), json.dumps(content).encode())
-
-    def forget_best(self) -> None:
-        """Have no best one. Raises one of storage.STORAGE_ERRORS."""
-        filesystem, path = storage.resolve(storage.join(self.folder, _BEST))
-        with contextlib.suppress(FileNotFoundError):
-            filesystem.rm_file(path)
-
     def prune(self, newest: int) -> None:
         """Remove what is older than the `keep` newest up to step `newest`, which must stand; and unfinished writes."""
         steps = self.steps()
         if newest not in steps:
             return
-        best = self.best()
-        kept = {*steps[-self.keep :], newest, *self.pending, *([best["step"]] if best else [])}
+        kept = {*steps[-self.keep :], newest}
         filesystem, folder = storage.resolve(self.folder)
         files = [storage.resolve(self.uri(step))[1] for step in steps if step not in kept]
         found = filesystem.ls(folder, detail=False)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pipelines.fid.distance import frechet_distance
 from pipelines.fid.inception import FEATURE_DIMENSION, load_features
 from pipelines.fid.kid import kernel_inception_distance
-from pipelines.fid.statistics import FeatureStatistics
+from pipelines.fid.statistics import FeatureSet
 from pipelines.fid.weights import find_weights
 from pipelines.training.data import Rows
 
@@ -18,19 +18,19 @@ class Distances:
     def __init__(self, weights: str | None, device: torch.device, real: Rows) -> None:
         """weights: see `find_weights`, whose errors this raises."""
         self._extract = load_features(find_weights(weights), device)
-        self._real: dict[str, FeatureStatistics] = {}
+        self._real: dict[str, FeatureSet] = {}
         for defect in {row["defect"] for row in real}:
-            self._real[defect] = self._statistics([row["target"] for row in real if row["defect"] == defect])
+            self._real[defect] = self._features([row["target"] for row in real if row["defect"] == defect])
 
     def __call__(self, defect: str, outputs: NDArray[np.uint8]) -> dict[str, float]:
         """n_reference, fid, kid and kid_sd of the outputs, uint8 (N, S, S, 3); without figures below two images."""
-        real, made = self._real.get(defect), self._statistics(list(outputs))
+        real, made = self._real.get(defect), self._features(list(outputs))
         if real is None or min(made.n, real.n) < 2:
             return {"n_reference": 0 if real is None else real.n}
         kid = kernel_inception_distance(made.features, real.features)
         return {"n_reference": real.n, "fid": frechet_distance(made, real), "kid": kid.mean, "kid_sd": kid.sd}
 
-    def _statistics(self, images: list[NDArray[np.uint8]]) -> FeatureStatistics:
-        found = FeatureStatistics(FEATURE_DIMENSION)
+    def _features(self, images: list[NDArray[np.uint8]]) -> FeatureSet:
+        found = FeatureSet(FEATURE_DIMENSION)
         found.add(self._extract(images))
         return found

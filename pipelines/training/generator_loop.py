@@ -1,6 +1,5 @@
 """A generator's training: its networks, and what the loop's draws become for them."""
 
-import copy
 import logging
 from collections.abc import Mapping
 
@@ -15,7 +14,6 @@ from model.precision import autocast
 from model.recipes import build_method
 from model.resnet_blur import BlurGenerator
 from model.training_step import TrainingStep
-from pipelines.training.checkpoints import DAMAGED
 from pipelines.training.data import Sample, augment, collate
 from pipelines.training.decoding import TrainingError
 from pipelines.training.feed import Batch
@@ -64,23 +62,6 @@ class Training(Loop):
                     logger.info("--compile: the generator of %s is not compiled", self.settings.method.recipe)
             elif isinstance(network, (ImageGenerator, PatchDiscriminator)):
                 network.compile()
-
-    def generator_at(self, step: int) -> ImageGenerator | None:
-        """`generator` as the checkpoint of `step` has it, in eval mode; None where that cannot be read."""
-        generator = copy.deepcopy(self.generator).eval()
-        try:
-            state = self.checkpoints.load_step(step)["state"]
-            weights = state["average"]["generator"] if state["average"] else None
-            if weights is None:
-                weights = {
-                    name.removeprefix("generator."): value
-                    for name, value in state["method"].items()
-                    if name.startswith("generator.")
-                }
-            generator.load_state_dict(weights)
-        except (FileNotFoundError, *DAMAGED):
-            return None
-        return generator
 
     def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
         """One update; the losses' names are the method's."""

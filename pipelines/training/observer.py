@@ -11,11 +11,10 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from model.errors import ConfigurationError
 from model.layers import ImageGenerator
 from pipelines import storage
-from pipelines.bundles import read_bundle
 from pipelines.encode import encode_image
+from pipelines.training.best import Best, folder_for, point_to, would_be_best
 from pipelines.training.generator_loop import Training
 from pipelines.training.index import PAIRED, VALIDATION
 from pipelines.training.loop import Record
@@ -128,7 +127,6 @@ class Observer:
         try:
             found = future.result()
         except Exception as error:  # noqa: BLE001 (whatever a measurement raises, the training goes on)
-            training.checkpoints.pending.discard(step)
             self.tell(f"validation at step {step} failed: {_reason(error)}")
             return
         self._measured = [row for row in self._measured if row["step"] != step] + found
@@ -145,49 +143,27 @@ class Observer:
     def _keep_best(
         self, generator: ImageGenerator, training: Training, step: int, found: Sequence[Measurement]
     ) -> None:
-        """Write best/, and then best.json, where no generator before scored better."""
-        judged, checkpoints = score(found), training.checkpoints
-        if judged is not None:
-            # Figures of other photos do not compare: the share may be another since --resume.
-            metric, value = f"{judged[0]}, --validation-share {self.settings.validation_share:g}", judged[1]
-            with self._spared(self._at("best")):
-                if checkpoints.would_be_best(step, metric, value):
-                    # No pass over the held-back pairs: all workers wait for this.
-                    chosen = {"chosen_by": {"metric": judged[0], "mean": value, "split": "validation"}}
-                    self._write("best", generator, training, step, found, scores_of(found), chosen)
-                    checkpoints.remember_best(step, metric, value)
-        checkpoints.pending.discard(step)
+        """Write a bundle and make it the best one, where no generator before scored better."""
+        judged, output = score(found), self.settings.output
+        if judged is None:
+            return
+        # Figures of other photos do not compare: the share may be another since --resume.
+        metric, value = f"{judged[0]}, --validation-share {self.settings.validation_share:g}", judged[1]
+        with self._spared("the best bundle"):
+            if would_be_best(output, metric, value):
+                folder = folder_for(output, step)
+                # No pass over the held-back pairs: all workers wait for this.
+                chosen = {"chosen_by": {"metric": judged[0], "mean": value, "split": "validation"}}
+                self._write(folder, generator, training, step, found, scores_of(found), chosen)
+                point_to(output, Best(folder, step, metric, value))
 
     def resumed(self, training: Training) -> None:
-        """Measure again what death left without a result: the best checkpoint, and the one that was loaded."""
-        self._mend_best(training)
+        """Measure the checkpoint that was loaded, where death left it without a result."""
         if training.validates:
             self.validate(training)
 
-    def _mend_best(self, training: Training) -> None:
-        """Write best/ again, by a measurement, where it does not hold the best checkpoint's generator."""
-        if self.rank or self.evaluate is None:
-            return
-        with self._spared(self._at("best")):
-            best = training.checkpoints.best()
-            if best is None or self._best_is_whole(best["step"]):
-                return
-            generator = training.generator_at(best["step"])
-            if generator is None:  # then the next validation counts as the best
-                training.checkpoints.forget_best()
-            else:
-                self.tell(f"{self._at('best')} is not whole: measuring step {best['step']} again")
-                self._start(training, best["step"], generator)
-
-    def _best_is_whole(self, step: int) -> bool:
-        try:
-            return bool(read_bundle(self._at("best"), "--output").config.get("step") == step)
-        except ConfigurationError:  # a BundleError is one
-            return False
-
     def _start(self, training: Training, step: int, generator: ImageGenerator) -> None:
         assert self.evaluate is not None  # the callers looked
-        training.checkpoints.pending.add(step)
         self.tell(f"measuring step {step} on the validation part (--validation-share, --validation-images)")
         self._running = (step, generator, self.evaluate(step, generator))
         self._collect(training)

@@ -150,7 +150,7 @@ def model_card(
             *table,
             "",
             "Measured at the training resolution, on photos of the training split that no step has learned from",
-            "(`--validation-share`), by which a `best/` is chosen. The test split is left to `jobs/evaluate.py`.",
+            "(`--validation-share`), by which the best bundle is chosen. The test split is left to `jobs/evaluate.py`.",
             "",
             "## Curves",
             "",

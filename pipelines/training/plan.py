@@ -59,7 +59,7 @@ class LoopPlan:
 class Plan(LoopPlan):
     """A generator's training; `init` are weights of G_XY.
 
-    validation: what `best/` is chosen by, and of how many images, for people (`validation.forecast`).
+    validation: what the best bundle is chosen by, and of how many images, for people (`validation.forecast`).
     encoder: where its pretrained weights come from, if any.
     """
 

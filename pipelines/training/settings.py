@@ -45,7 +45,7 @@ class LoopSettings:
     shuffle_rows: int = 512
     log_every: int = 20
     checkpoint_every: int = 500
-    # Checkpoints kept, besides the best one by validation. Raise it to go further back than the last few.
+    # Checkpoints kept. Raise it to go further back than the last few.
     keep: int = 2
     grid_every: int = 500
     # Share of the training split's photos that train nothing: the best step, or thresholds, are chosen by them. Raise

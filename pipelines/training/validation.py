@@ -1,6 +1,6 @@
 """What a generator scores on the validation part: FID and KID per task, L1 and PSNR where pairs are exact.
 
-`best/` is chosen by these figures, so they are not of the test split, which jobs/evaluate.py reports on.
+The best bundle is chosen by these figures, so they are not of the test split, which jobs/evaluate.py reports on.
 """
 
 import logging
@@ -30,10 +30,10 @@ Measurement = dict[str, Any]
 Evaluate = Callable[[int, ImageGenerator], "Future[list[Measurement]]"]
 
 
-#: What the best checkpoint may be chosen by, the most wanted first.
+#: What the best bundle may be chosen by, the most wanted first.
 CHOICES = ("fid", "l1", "kid")
 #: Images of a defect on either side below which nothing is chosen by its FID, which is biased upward by how few there
-#: are of 2,049 (section 6 of the method). A judgement: raise it where `best/` jumps between steps that look alike.
+#: are of 2,049 (section 6 of the method). A judgement: raise it where the best one jumps between steps that look alike.
 LEAST_FOR_FID = 50
 
 
@@ -92,7 +92,7 @@ class Validator:
 
 
 def score(measurements: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
-    """What the best checkpoint is chosen by, lower is better, and the mean of that over the defects that have it.
+    """What the best bundle is chosen by, lower is better, and the mean of that over the defects that have it.
 
     It is the one of CHOICES that most defects have (see `_has`), the most wanted of these. None where there is none.
     """
@@ -109,7 +109,7 @@ def _has(one: Mapping[str, Any], metric: str) -> bool:
 
 
 def forecast(index: Index, label_map: LabelMap, settings: TrainSettings, has_weights: bool) -> dict[str, Any]:
-    """What `best/` will be chosen by, and of how many images.
+    """What the best bundle will be chosen by, and of how many images.
 
     chosen_by: one of CHOICES, or None where nothing is measured. images: by defect the numbers of sources, real
     targets and pairs of the validation part that are measured. has_weights: FID and KID can be had.
@@ -138,13 +138,13 @@ def _expected(found: Mapping[str, int], has_weights: bool) -> Measurement:
 
 
 def log_forecast(expected: Mapping[str, Any], settings: TrainSettings, has_weights: bool) -> None:
-    """Log what `best/` will be chosen by, and why not by FID. expected: of `forecast`."""
+    """Log what the best bundle will be chosen by, and why not by FID. expected: of `forecast`."""
     chosen, images, share = expected["chosen_by"], expected["images"], settings.validation_share
     without = [name for name, found in images.items() if not found["sources"]]
     if len(without) == len(images):
         logger.warning(
-            "--validation-share %g holds back no photo that could be measured: nothing is validated, and there are no "
-            "best/, samples and scores; raise it, or add photos",
+            "--validation-share %g holds back no photo that could be measured: nothing is validated, and there is no "
+            "best bundle, no sample and no score; raise it, or add photos",
             share,
         )
         return
@@ -160,7 +160,7 @@ def log_forecast(expected: Mapping[str, Any], settings: TrainSettings, has_weigh
     }
     few = [f"{name} ({count})" for name, count in fewest.items() if count < LEAST_FOR_FID]
     what = "the FID of the other defects" if chosen == "fid" and few else chosen.upper()
-    logger.info("best/ is chosen by %s on photos held back by --validation-share %g", what, share)
+    logger.info("the best bundle is chosen by %s on photos held back by --validation-share %g", what, share)
     if few and has_weights:
         logger.warning(
             "FID needs %d validation photos of a defect on either side, and there are fewer of %s: raise "

@@ -33,9 +33,9 @@ from PIL import Image
 
 from model.bundle import STARTER, load_bundle
 from model.edits import Edit, identity_theta
+from pipelines.colour import rgb_to_lab
 from pipelines.correction.edit_codec import encode_edits
 from pipelines.correction.full_size import apply_edits
-from pipelines.dataset.mask_quality import rgb_to_lab
 from pipelines.decode import decode_image
 from pipelines.defects.foreground import foreground, on_white, over, soft_edges, with_holes, without_specks
 from pipelines.defects.grounds import Grounds, shaded

@@ -130,7 +130,7 @@ def steps(folder: Path, rows: int) -> None:
     )
     inspection = step("look at the catalog", inspect_all, folder, settings)
     plans = sorted(str(path) for path in (folder / "plan").iterdir())
-    step("ids that occur twice", find_repeated, plans, known)
+    step("ids that occur twice", find_repeated, plans)
     sys.stdout.write(f"{inspection.rows} rows, {inspection.pending} need work\n")
     staying = step("what stays, if something had changed", find_staying, plans, [])
     written = step("the next manifest, if something had", assemble_all, folder, parts, rows, known, staying)

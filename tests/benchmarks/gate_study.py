@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.bundle import STARTER, load_bundle
+from pipelines.colour import rgb_to_lab
 from pipelines.contact_sheet import picture_columns
 from pipelines.correction.deliver import DeliverySettings, deliver
 from pipelines.correction.edit_codec import encode_edits
@@ -52,7 +53,6 @@ from pipelines.correction.gates import (
     WEAK_OUTLINE,
     GateConfig,
 )
-from pipelines.dataset.mask_quality import rgb_to_lab
 from pipelines.defects.foreground import foreground, over
 from pipelines.defects.grounds import ground_of, shaded
 from pipelines.encode import encode_image

@@ -106,7 +106,7 @@ def main() -> None:
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             sizes = [resident(pid) for pid, title in workers(process.pid).items() if "IDLE" not in title]
-            done = len(list(output.glob("work/done/*/*.parquet")))
+            done = len(list(output.glob("work/done/*.parquet")))
             readings.append(
                 (
                     time.perf_counter() - started,

@@ -190,9 +190,10 @@ def _twins(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
 
 
 def _repeated(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
-    """An id that comes twice with the same bytes."""
-    one = row(f"repeated-{number}", *rng.choice(_DEFECTIVE), image=_image(number, rng))
-    yield from [DrawnRow(one, "corrected")] * 2
+    """An id that comes twice with the same uri."""
+    uri = storage.join(uploads, f"repeated {number}.jpg")
+    one = row(f"repeated-{number}", *rng.choice(_DEFECTIVE), uri=uri)
+    yield from [DrawnRow(one, "corrected", upload=_image(number, rng))] * 2
 
 
 def _disputed(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:

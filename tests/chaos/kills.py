@@ -11,7 +11,6 @@ from tests.ray_nodes import RayNode
 
 #: What runs in a Ray worker, by words of its title.
 CORRECTING, DECODING, COMMITTING = "MapWorker(MapBatches(Instance)).submit", "decode_rows", "commit_block"
-CLAIMS = "Claims"
 
 
 class Sightings:
@@ -46,14 +45,6 @@ def kill_worker(
     entry.events.append(
         f"SIGKILL of a worker in {word}, block {sightings.count}, {stage.progress(entry.scenario):.0%}"
     )
-
-
-def kill_claims(stage: Stage, entry: Entry, driver: Driver, node: RayNode, at: float) -> None:
-    """SIGKILL, at the progress `at`, to the actor that knows which images the run has met; it has no blocks."""
-    sightings = Sightings([node], CLAIMS)
-    driver.wait_until(lambda: stage.progress(entry.scenario) >= at and sightings.look().now)
-    os.kill(sightings.now[0], signal.SIGKILL)
-    entry.events.append(f"SIGKILL of the actor of claims at {stage.progress(entry.scenario):.0%}")
 
 
 def kill_node(stage: Stage, entry: Entry, driver: Driver, node: RayNode, blocks: int) -> None:

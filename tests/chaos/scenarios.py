@@ -14,7 +14,6 @@ from tests.chaos.kills import (
     COMMITTING,
     CORRECTING,
     DECODING,
-    kill_claims,
     kill_driver,
     kill_node,
     kill_worker,
@@ -48,15 +47,6 @@ def decoding(stage: Stage) -> Iterator[Entry]:
 def committing(stage: Stage) -> Iterator[Entry]:
     """A worker dies that encodes and writes."""
     yield _worker_dies(stage, "committing", COMMITTING)
-
-
-def claims(stage: Stage) -> Iterator[Entry]:
-    """The actor dies that knows which images have been met before."""
-    with stage.entry("claims") as entry:
-        job = stage.start("claims")
-        kill_claims(stage, entry, job, stage.head, stage.share("claims", 0.01, 0.3))
-        job.finish()
-    yield entry
 
 
 def _worker_dies(stage: Stage, name: str, word: str) -> Entry:
@@ -283,7 +273,7 @@ def s3(stage: Stage) -> Iterator[Entry]:
 ALL: dict[str, Scenario] = {
     one.__name__: one
     for one in (
-        *(undisturbed, actor, decoding, committing, claims, node, driver, driver_and_ray, everything),
+        *(undisturbed, actor, decoding, committing, node, driver, driver_and_ray, everything),
         *(again, two_at_once, poison, next_night, publishing, s3),
     )
 }

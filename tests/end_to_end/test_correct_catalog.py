@@ -193,3 +193,39 @@ def test_what_a_gate_turns_down_keeps_its_original_and_is_counted(ray_local: Non
     page = (output / "report" / "index.html").read_text()
     assert "Rejected: the original was kept" in page
     assert "--gates: nearly_constant" in page
+
+
+def test_a_folder_of_images_and_a_csv_are_catalogs_too(
+    ray_local: None, untouched: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    (photos / "shirts").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "shirts/a.png")):
+        (photos / name).write_bytes(encode(picture(number), "PNG"))
+    (photos / "broken.jpg").write_bytes(b"no image")
+    flags = ("--no-fid", "--max-failed", "0.5")
+    assert correct(photos, tmp_path / "out", untouched, "--label", "watermark", *flags) == 0
+    found = {row["image_id"]: row for row in manifest(tmp_path / "out")}
+    assert {name: row["status"] for name, row in found.items()} == {
+        "a.png": "corrected",
+        "shirts/a.png": "corrected",
+        "broken.jpg": "failed",
+    }
+    assert found["shirts/a.png"]["source_uri"] == str(photos / "shirts" / "a.png")
+    assert not (tmp_path / "out" / ".run").exists()
+    again = tree(tmp_path / "out" / "images")
+    (photos / "c.png").write_bytes(encode(picture(3), "PNG"))
+    assert correct(photos, tmp_path / "out", untouched, "--label", "watermark", *flags) == 0
+    assert len(manifest(tmp_path / "out")) == 4
+    assert again.items() <= tree(tmp_path / "out" / "images").items()  # only the new one was corrected
+
+    (photos / "list.csv").write_text(
+        "uri,label\nshirts/a.png,wrong_angle\na.png,clean\n../secret.png,watermark\n"
+    )
+    (tmp_path / "secret.png").write_bytes(encode(picture(4), "PNG"))
+    assert correct(photos / "list.csv", tmp_path / "listed", untouched, *flags) == 0
+    assert {row["image_id"]: (row["status"], row["error_code"]) for row in manifest(tmp_path / "listed")} == {
+        "shirts/a.png": ("corrected", None),
+        "a.png": ("passthrough", None),
+        "../secret.png": ("failed", "uri_not_allowed"),
+    }

@@ -1,19 +1,22 @@
 """A second run over an output that an earlier one has left."""
 
+import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jobs import command
 from jobs.correct_catalog import main
 from model.errors import RunError
 from pipelines.correction import job, measure
-from pipelines.correction.repeated import Repeated
 from pipelines.correction.row_keys import id_keys
+from pipelines.schemas import CATALOG
 from tests.catalogs import (
     picture,
     read_parquet,
@@ -77,6 +80,12 @@ class Shop:
 
     def manifest(self) -> dict[str, dict[str, Any]]:
         return {one["image_id"]: one for one in read_parquet(self.output / "manifest")}
+
+    def fid(self) -> dict[str, dict[str, Any]]:
+        defects: dict[str, dict[str, Any]] = json.loads((self.output / "report" / "fid.json").read_text())[
+            "defects"
+        ]
+        return defects
 
 
 @pytest.fixture
@@ -167,9 +176,7 @@ def test_another_model_corrects_everything_anew(shop: Shop, tmp_path: Path) -> N
     }
 
 
-def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(shop: Shop) -> None:
     catalog = rows(20)
     shop.write(catalog)
     shop.correct("--fid-samples", "10")
@@ -180,28 +187,51 @@ def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(
     shop.correct("--no-fid")
     catalog[0]["image"], catalog[5]["image"] = encode(picture(60)), encode(picture(61))
     shop.write(catalog[:8])
-    with monkeypatch.context() as patch:  # also where it is killed while it measures, and another one goes on
+    told = shop.correct("--fid-samples", "10")
+    assert (told["corrected_now"]["corrected"], told["unchanged"]) == (2, 18)
+    (watermark,) = shop.fid().values()
+    assert (watermark["n"], watermark["n_reference"]) == (2, 4)
+    assert "interrupted" not in watermark["note"]
+
+
+def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.write(
+        [row("early", "watermark", image=encode(picture(1))), *(row(f"clean {n}", "clean") for n in range(3))]
+    )
+    with monkeypatch.context() as patch:
         patch.setattr(measure, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
-    # Its pictures count where they are of rows as they are now, although all rows are read once more.
-    catalog[5]["labels"] = [{"label": "clean", "score": 0.9}]
-    shop.write(catalog[:8])
+    shop.write([row(f"later {n}", "watermark", image=encode(picture(n))) for n in (2, 3)], "b")
     told = shop.correct("--fid-samples", "10")
-    assert (told["corrected_now"]["corrected"], told["resumed"], told["unchanged"]) == (1, 1, 18)
-    assert told["corrected_now"]["passthrough"] == 1
-    assert "1 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
+    assert (told["corrected_now"]["corrected"], told["resumed"], told["unchanged"]) == (3, 4, 0)
+    (watermark,) = shop.fid().values()
+    assert (watermark["n"], watermark["n_reference"]) == (
+        2,
+        3,
+    )  # what finished rows are compared with is read again
+    assert watermark["note"].startswith("of 2 of 3 corrected rows: ")
+    assert "4 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
     page = (shop.output / "report" / "index.html").read_text()
-    assert "1 of 2 images corrected" in page
-    assert "image-0" in page
-    assert "image-5" not in page
-    fid = json.loads((shop.output / "report" / "fid.json").read_text())
-    assert {name: (one["n"], one["n_reference"]) for name, one in fid["defects"].items()} == {
-        "watermark": (1, 5)
-    }
+    assert "3 of 6 images corrected" in page
+    assert "FID, KID and pictures are of the 2 that followed" in page
+    assert "of 2 of 3 corrected rows" in page
+    assert ("later 2" in page, "early" in page) == (True, False)
+
+    shop.write([row("last", "watermark", image=encode(picture(4)))], "c")
+    with monkeypatch.context() as patch:
+        patch.setattr(measure, "compute_fid", killed)
+        with pytest.raises(KilledError):
+            shop.correct("--fid-samples", "10")
+    told = shop.correct("--fid-samples", "10")
+    assert (told["resumed"], told["unchanged"]) == (1, 6)
+    assert "attempts that were interrupted finished every new or changed image" in told["fid_missing"]
+    assert not (shop.output / "report" / "fid.json").exists()
 
 
-def test_ids_that_differ_are_named_and_nothing_is_published(
+def test_ids_that_differ_are_counted_and_nothing_is_published(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.write(rows(6))
@@ -210,77 +240,113 @@ def test_ids_that_differ_are_named_and_nothing_is_published(
     shop.write([*rows(6), row("new", "clean")])
     inspect = job.inspect
 
-    def adds_one(run: job.Run, known: Any, published: int) -> Repeated:
-        found = inspect(run, known, published)
+    def adds_one(run: job.Run, known: Any, published: int) -> None:
+        inspect(run, known, published)
         run.inspection.ids.add(id_keys(["new"]))
-        return found
 
     monkeypatch.setattr(job, "inspect", adds_one)
-    with pytest.raises(RunError, match="lost or doubled: 8 in the catalog, 7 for the manifest"):
+    with pytest.raises(
+        RunError,
+        match=r"lost or doubled: 8 in the catalog, 7 for the manifest; ids differ in 1 .*\(2 and 1 rows\)",
+    ):
         shop.correct()
     assert {name: data for name, data in tree(shop.output).items() if not name.startswith(".run")} == before
 
 
-def test_rows_of_one_id_and_one_image_are_corrected_once_and_others_are_refused(shop: Shop) -> None:
-    image, other = encode(picture(1)), encode(picture(2))
+def test_rows_of_one_id_are_one_row_where_they_name_one_image_and_else_they_fail(
+    shop: Shop, tmp_path: Path
+) -> None:
+    places = []
+    for number in range(3):
+        places.append(str(tmp_path / f"{number}.png"))
+        (tmp_path / f"{number}.png").write_bytes(encode(picture(number), "PNG"))
+    image = encode(picture(9))
     catalog = [
         row("once", "watermark", image=image),
         row("twin", "watermark", image=image),
-        row("twice", "wrong_angle", image=other),
-        row("twice", "wrong_angle", image=other),
-        row("two", "watermark", image=encode(picture(3))),
-        row("two", "watermark", image=encode(picture(4))),
-        row("clean", "clean", image=other),
-        row("unlike", "clean", image=image),
-        row("unlike", "watermark", image=image),
+        row("twice", "wrong_angle", uri=places[0]),
+        row("two", "watermark", uri=places[1]),
+        row("unlike", "clean", uri=places[2]),
+        row("embedded", "watermark", image=image),
+        row("page", "watermark", image=image, uri="https://shop/page"),
+    ]
+    others = [
+        row("page", "watermark", image=encode(picture(10)), uri="https://shop/page"),
+        row("twice", "wrong_angle", uri=places[0]),
+        row("two", "watermark", uri=places[2]),
+        row("unlike", "watermark", uri=places[2]),
+        row("embedded", "watermark", image=image),
     ]
     shop.write(catalog, row_group_size=3)
+    shop.write(others, "others")
     told = shop.correct()
-    assert told["counts"] == {"corrected": 4, "passthrough": 1, "rejected": 0, "failed": 4}
-    assert told["copied"] == 2
-    found = sorted(
-        read_parquet(shop.output / "manifest"), key=lambda one: (one["image_id"], one["product_type"])
-    )
-    assert [(one["image_id"], one["status"], one["product_type"]) for one in found] == [
-        ("clean", "passthrough", "mug"),
-        ("once", "corrected", "mug"),
-        ("twice", "corrected", "mug"),
-        ("twice", "corrected", "mug"),
-        ("twin", "corrected", "mug"),
-        ("two", "failed", "mug"),
-        ("two", "failed", "mug"),
-        ("unlike", "failed", "mug"),
-        ("unlike", "failed", "mug"),
-    ]
+    assert told["counts"] == {"corrected": 4, "passthrough": 0, "rejected": 0, "failed": 8}
+    found = read_parquet(shop.output / "manifest")
+    assert Counter((one["image_id"], one["status"]) for one in found) == {
+        ("once", "corrected"): 1,
+        ("twin", "corrected"): 1,
+        ("twice", "corrected"): 2,
+        ("two", "failed"): 2,
+        ("unlike", "failed"): 2,
+        ("embedded", "failed"): 2,
+        ("page", "failed"): 2,
+    }
     refused = [one for one in found if one["status"] == "failed"]
     assert {one["error_code"] for one in refused} == {"duplicate_id"}
-    assert "a.parquet row 4, " in refused[0]["error_message"]
-    assert "a.parquet row 5;" in refused[0]["error_message"]
+    assert "occurs 2 times, here in" in refused[0]["error_message"]
+    assert any("others.parquet row 2 " in one["error_message"] for one in refused)
     images = tree(shop.output / "images")
     assert set(images) == {"watermark/once.jpg", "watermark/twin.jpg", "wrong_angle/twice.jpg"}
     assert images["watermark/once.jpg"] == images["watermark/twin.jpg"]
 
     again = shop.correct()
-    assert (again["unchanged"], again["dropped"]) == (9, 0)
-    # One of each pair goes: what is left is judged alone. Another comes: all of its id are judged again.
-    shop.write([*catalog[:3], *catalog[4:7], *catalog[8:], row("clean", "clean", image=image)])
-    told = shop.correct()
+    assert (again["unchanged"], again["dropped"]) == (12, 0)
+    # Of some ids one row goes: what is left is judged alone. Of another a row comes: all its rows are judged again.
+    shop.write([*others[2:4], row("once", "clean", uri=places[0])], "others")
+    shop.correct()
     statuses = {one["image_id"]: one["status"] for one in read_parquet(shop.output / "manifest")}
     assert statuses == {
-        "once": "corrected",
+        "once": "failed",
         "twin": "corrected",
         "twice": "corrected",
         "two": "failed",
-        "clean": "failed",
-        "unlike": "corrected",
+        "unlike": "failed",
+        "embedded": "corrected",
+        "page": "corrected",
     }
-    assert shop.correct()["unchanged"] == 8
+    assert shop.correct()["unchanged"] == 10
+
+
+def test_rows_of_one_id_that_name_one_sha256_are_one_row_wherever_they_are(
+    shop: Shop, tmp_path: Path
+) -> None:
+    image, other = encode(picture(1), "PNG"), encode(picture(2), "PNG")
+    (tmp_path / "a.png").write_bytes(image)
+    (tmp_path / "b.png").write_bytes(image)
+    digest = hashlib.sha256(image).hexdigest()
+    schema = CATALOG.append(pa.field("sha256", pa.string()))
+    one = row("a", "watermark", uri=str(tmp_path / "a.png"), sha256=digest)
+    shop.write([one, {**one, "uri": str(tmp_path / "b.png"), "sha256": digest.upper()}], schema=schema)
+    told = shop.correct()
+    assert told["counts"]["corrected"] == 2
+    assert len(tree(shop.output / "images")) == 1
+    assert shop.correct()["unchanged"] == 2
+    # The catalog is wrong: what is corrected is what was read, and every run looks again.
+    (tmp_path / "a.png").write_bytes(other)
+    shop.write([{**one, "image_id": name} for name in ("b", "b")], schema=schema)
+    for _ in range(2):
+        told = shop.correct("--no-fid", "--max-dropped", "1")
+        assert (told["corrected_now"]["corrected"], told["unchanged"]) == (2, 0)
+        assert {one["input_sha256"] for one in shop.manifest().values()} == {
+            hashlib.sha256(other).hexdigest()
+        }
 
 
 def test_what_a_killed_run_had_finished_is_not_done_again(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    twice = row("twice", "watermark", image=encode(picture(20)))
+    (tmp_path / "twice.png").write_bytes(encode(picture(20), "PNG"))
+    twice = row("twice", "watermark", uri=str(tmp_path / "twice.png"))
     catalog = rows(8)
     shop.write([*catalog[:4], twice], "a")
     shop.write([*catalog[4:], twice], "b")
@@ -288,8 +354,6 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
         patch.setattr(job, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
-    (copied,) = shop.output.glob(".run/journal/*/copies-*")
-    copied.unlink()  # it is killed before the second of two rows is there
     assert not (shop.output / "manifest").exists()
     assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
     # In the second attempt one image is another; it is killed as well, and then the image is the first one again.
@@ -326,8 +390,6 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
             shop.correct()
     shutil.rmtree(shop.output / ".run" / "journal")
     assert tree(shop.output / "images") != images
-    # Its pictures are not for another run's report: this one could not even be read.
-    (shop.output / ".run" / "samples" / "strips" / "part-x.parquet").write_bytes(b"of the new model")
     shop.bundle = old
     assert shop.correct()["corrected_now"]["corrected"] == len(images)
     assert tree(shop.output / "images") == images

@@ -49,6 +49,13 @@ def test_strict_fails_with_the_counts_after_the_report_is_written(
     assert check_dataset.main([*line[:-1], "--overwrite"]) == 0  # told, not failed
 
 
+def test_ids_that_a_second_delivery_repeats_are_counted(places: dict[str, str], tmp_path: Path) -> None:
+    write(tmp_path / "second", healthy()[:2])
+    line = ["--data", places["good"], str(tmp_path / "second"), "--output", str(tmp_path), "--workers", "0"]
+    assert check_dataset.main(line) == 0
+    assert json.loads((tmp_path / "health.json").read_text())["notes"]["repeated (image_id, defect)"] == 2
+
+
 def test_without_ray_it_runs_where_ray_is_not_installed(
     places: dict[str, str], tmp_path: Path, repository: Path
 ) -> None:

@@ -11,7 +11,7 @@ from jobs import (
     correct_catalog,
     evaluate,
     make_sample_catalog,
-    prepare_flags,
+    prepare_dataset,
     train_detector,
     train_flags,
 )
@@ -19,7 +19,7 @@ from tests.submitted import submit
 
 PARSERS = {
     "correct_catalog": correct_catalog.parser(),
-    "prepare_dataset": prepare_flags.parser(""),
+    "prepare_dataset": prepare_dataset.parser(),
     "check_dataset": check_dataset.parser(),
     "train": train_flags.parser(""),
     "train_detector": train_detector.parser(),

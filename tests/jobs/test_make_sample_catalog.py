@@ -58,7 +58,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
 def test_wrong_commands_are_refused_before_any_work(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(ConfigurationError, match=r"--output: .* is a file"):
+    with pytest.raises(ConfigurationError, match=r"--output .*: is a file"):
         main(["--output", str(file)])
     with pytest.raises(ConfigurationError, match="--images"):
         main(["--output", str(tmp_path / "new"), "--images", "-3"])

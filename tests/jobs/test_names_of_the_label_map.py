@@ -17,7 +17,6 @@ from jobs import (
     evaluate,
     make_sample_catalog,
     prepare_dataset,
-    prepare_flags,
     train,
     train_detector,
     train_flags,
@@ -34,7 +33,7 @@ JOBS: dict[str, tuple[argparse.ArgumentParser, Main, list[str]]] = {
     "correct_catalog": (correct_catalog.parser(), correct_catalog.main, ["--catalog", "catalog.parquet"]),
     "evaluate": (evaluate.parser(), evaluate.main, ["--data", "data", "--bundle", "bundle"]),
     "make_sample_catalog": (make_sample_catalog.parser(), make_sample_catalog.main, []),
-    "prepare_dataset": (prepare_flags.parser(""), prepare_dataset.main, ["--photos", "photos.parquet"]),
+    "prepare_dataset": (prepare_dataset.parser(), prepare_dataset.main, ["--photos", "photos.parquet"]),
     "train": (train_flags.parser(""), train.main, ["--data", "data", "--width", "4", "--blocks", "1"]),
     "train_detector": (train_detector.parser(), train_detector.main, ["--data", "data"]),
 }

@@ -1,6 +1,4 @@
-import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,17 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.prepare_dataset import main
-from jobs.prepare_flags import parser, resolve
 from model.errors import ConfigurationError
-from pipelines import storage
-from pipelines.dataset.finish import fingerprint
-from pipelines.dataset.known import KnownIds
-from pipelines.dataset.output import Places
 from pipelines.dataset.plan import LEAST_ENTRIES
 from pipelines.label_map import LabelMap
 from pipelines.ray_session import Cluster
 from pipelines.schemas import SHARD
-from pipelines.splits import split_of
 from tests.photo_tables import record, write_table
 from tests.preparation import digests, prepare
 
@@ -58,10 +50,10 @@ def test_photos_become_shards_label_map_and_summary(
     assert [item["image_id"] for item in summary["unreadable"]] == ["broken"]
     assert LabelMap.parse((output / "label_map.yaml").read_text(), "copy") == LabelMap.default()
     assert pyarrow.dataset.dataset(held_back / "catalog").count_rows() == 2
-    assert json.loads(capsys.readouterr().out)["settings"]["max_side"] == 48
+    assert json.loads(capsys.readouterr().out)["max_side"] == 48
 
     # A second run must not mix with the first; asked to replace it, it leaves nothing of it and nothing else.
-    with pytest.raises(ConfigurationError, match=r"shards.* exists; .*--append .*--overwrite"):
+    with pytest.raises(ConfigurationError, match=r"shards.* exists; .*--overwrite"):
         main(command)
     stale, foreign = output / "shards" / "part-99999.parquet", output / "notes.txt"
     stale.write_bytes(b"")
@@ -71,50 +63,6 @@ def test_photos_become_shards_label_map_and_summary(
     assert foreign.read_text() == "mine"
     again = json.loads((output / "dataset.json").read_text())
     assert again["fingerprint"] == summary["fingerprint"]
-
-
-@pytest.mark.ray
-def test_added_photos_make_new_shards_and_the_dataset_is_as_if_made_at_once(
-    ray_local: None, tmp_path: Path
-) -> None:
-    first = [record(f"p{i}") for i in range(20)] + [record("late", image=b"junk")]
-    second = [record(f"q{i}") for i in range(18)] + [record("late")]
-    one = write_table(tmp_path / "one.parquet", first)
-    both = write_table(tmp_path / "both.parquet", [*first[:20], *second, record("q3", mask=None)])
-    output = tmp_path / "out"
-    settings = ["--output", str(output), "--max-side", "48"]
-    assert main(["--photos", str(one), *settings]) == 0
-    before = digests(output / "shards")
-    assert main(["--photos", str(both), *settings, "--append"]) == 0
-    after = digests(output / "shards")
-    assert {name: after[name] for name in before} == before
-    assert len(after) > len(before)
-
-    summary = json.loads((output / "dataset.json").read_text())
-    # What could not be read the first time was tried again.
-    assert [generation["entries"] for generation in summary["generations"]] == [
-        {"listed": 21, "prepared": 20, "unreadable": 1, "duplicates": 0, "already_there": 0},
-        {"listed": 40, "prepared": 19, "unreadable": 0, "duplicates": 1, "already_there": 20},
-    ]
-    assert summary["duplicates"] == ["q3"]
-    at_once = prepare([both], tmp_path / "at-once")
-    label_map = (output / "label_map.yaml").read_text()
-    assert summary["fingerprint"] == fingerprint(at_once, label_map)
-    table = pyarrow.dataset.dataset(output / "shards").to_table(columns=["image_id", "defect", "split"])
-    keys = {(row["image_id"], row["defect"]) for row in table.to_pylist()}
-    assert len(keys) == table.num_rows == 3 * 39
-    assert all(row["split"] == split_of(row["image_id"]) for row in table.to_pylist())
-
-    # Nothing new: nothing happens.
-    assert main(["--photos", str(both), *settings, "--append"]) == 0
-    assert digests(output / "shards") == after
-    assert json.loads((output / "dataset.json").read_text()) == summary
-    # A nightly addition of nothing but junk is no mistake of the command line.
-    junk = write_table(tmp_path / "junk.parquet", [record("broken", image=b"junk")])
-    assert main(["--photos", str(junk), *settings, "--append"]) == 0
-    assert digests(output / "shards") == after
-    with pytest.raises(ConfigurationError, match=r"--append: .*--max-side is 64 and was 48"):
-        main(["--photos", str(both), "--output", str(output), "--max-side", "64", "--append"])
 
 
 @pytest.mark.ray
@@ -255,28 +203,18 @@ def test_a_test_catalog_among_the_training_data_is_refused(photos: Path, tmp_pat
     assert main([*arguments, "--test-catalog", str(tmp_path / "out" / "held-back")]) == 0
 
 
-def test_what_only_trainings_read_of_the_built_in_map_is_no_other_setting(
-    photos: Path, tmp_path: Path
-) -> None:
-    """Datasets of versions whose map had no cycle_groups may be added to."""
-    identity = resolve(parser("").parse_args(["--photos", str(photos), "--output", str(tmp_path)])).identity
-    before = replace(LabelMap.default(), cycle_groups=None).to_yaml()
-    assert identity["--label-map"] == f"sha256:{hashlib.sha256(before.encode()).hexdigest()[:16]}"
-
-
 def test_a_run_that_was_killed_while_it_planned_is_begun_by_the_same_command(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draft = tmp_path / "out" / "work" / "plan" / "000"
+    draft = tmp_path / "out" / "work" / "plan"
     draft.mkdir(parents=True)
     (draft / "entries-00000.parquet").write_bytes(b"the first entries")
     assert main(["--photos", str(photos), "--output", str(tmp_path / "out"), "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"]["run"] == "new"
 
 
-@pytest.mark.parametrize("generation", [0, 1])
 def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
-    tmp_path: Path, generation: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = write_table(tmp_path / "photos.parquet", [record(f"p{i}") for i in range(3)])
     arguments = ["--photos", str(photos), "--output", str(tmp_path / "out")]
@@ -284,21 +222,13 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jobs.prepare_dataset.ray_session.start", lambda *_: Cluster(1, 0))
-    monkeypatch.setattr("jobs.prepare_dataset.run_units", killed)
-    if generation:
-        identity = resolve(parser("").parse_args(arguments)).identity
-        storage.write_bytes(Places(str(tmp_path / "out")).ids(0), KnownIds().to_bytes())
-        (tmp_path / "out" / "dataset.json").write_text(
-            json.dumps({"identity": identity, "generations": [{}]})
-        )
-        arguments.append("--append")
+    monkeypatch.setattr("pipelines.dataset.job.ray_session.start", lambda *_: Cluster(1, 0))
+    monkeypatch.setattr("pipelines.dataset.job.run_units", killed)
     for _ in range(2):  # killed, continued and killed again
         with pytest.raises(KeyboardInterrupt):
             main(arguments)
     write_table(photos, [record(f"q{i}") for i in range(3)])
-    remedy = r"remove .*part-001-\* and give --append" if generation else "anew with --overwrite"
-    with pytest.raises(ConfigurationError, match=rf"photos\.parquet \(planned as .*{remedy}"):
+    with pytest.raises(ConfigurationError, match=r"photos\.parquet \(planned as .*anew with --overwrite"):
         main(arguments)
 
 
@@ -332,7 +262,7 @@ def test_what_nothing_can_be_made_of_is_told_before_work_begins(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--limit", "0"], ["--limit", "many"], [], ["--output", "o", "--append", "--overwrite"]]
+    "arguments", [["--limit", "0"], ["--limit", "many"], [], ["--output", "o", "--append"]]
 )
 def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

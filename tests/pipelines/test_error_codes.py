@@ -6,9 +6,9 @@ from pipelines.allowed_uris import NOT_ALLOWED
 from pipelines.correction import gates
 from pipelines.correction.commit import UNEXPECTED
 from pipelines.correction.correct import NOT_FINITE
+from pipelines.correction.decode_rows import UNKNOWN_LABEL
 from pipelines.correction.repeated import DUPLICATE_ID
-from pipelines.correction.same_bytes import UNKNOWN_LABEL
-from pipelines.dataset.failures import NAMELESS
+from pipelines.dataset.listing import NAMELESS
 from pipelines.error_codes import FAILED, REJECTED
 from pipelines.storage_errors import error_code
 

@@ -371,5 +371,7 @@ def test_images_that_earlier_runs_have_done_are_told_apart(unchanged: int, said:
     ("resumed", "said"), [(1, "1 of these was finished"), (1234, "1,234 of these were finished")]
 )
 def test_what_a_killed_attempt_had_finished_is_told(resumed: int, said: str) -> None:
-    assert f"{said} before the run was interrupted" in Page(render(summary(resumed=resumed))).text
+    page = Page(render(summary(resumed=resumed))).text
+    assert f"{said} before the run was interrupted" in page
+    assert f"FID, KID and pictures are of the {summary().total - resumed:,} that followed" in page
     assert "interrupted" not in Page(render(summary())).text

@@ -9,12 +9,9 @@ from model.errors import RunError
 from pipelines.correction.assemble import PART_ROWS, Assembled, assemble, sources
 from pipelines.correction.conservation import check_parts
 from pipelines.correction.known import Known, build_known
-from pipelines.correction.pending import PLAN
-from pipelines.correction.row_keys import IdSums, KeySet, id_keys, result_key
-from pipelines.correction.rows import SAMPLE, to_table
+from pipelines.correction.row_keys import IdSums, KeySet, id_keys
+from pipelines.correction.rows import to_table
 from pipelines.correction.run_folder import Layers
-from pipelines.correction.staying import find_staying
-from pipelines.sampling import sample_hash
 from pipelines.schemas import MANIFEST
 from tests.catalogs import read_parquet
 from tests.manifests import key, manifest, staying
@@ -23,15 +20,13 @@ from tests.manifests import key, manifest, staying
 def test_few_parts_come_of_many(tmp_path: Path) -> None:
     for number in range(10):
         pq.write_table(manifest(f"old {number}"), tmp_path / f"{number}.parquet")
-    # As an earlier version of this job wrote it, without keys.
-    pq.write_table(manifest("ancient").drop_columns(["row_key", "image_key"]), tmp_path / "a.parquet")
     pq.write_table(manifest("new", status="failed"), tmp_path / "journal.parquet")
     old = [str(tmp_path / f"{number}.parquet") for number in range(10)]
-    layers, journal = [[*old, str(tmp_path / "a.parquet")]], [str(tmp_path / "journal.parquet")]
+    layers, journal = [old], [str(tmp_path / "journal.parquet")]
     known, facts = build_known(Layers(layers), retry_failed=False)
-    assert facts.rows == ((1,) * 11,)
-    assert facts.total == 11
-    assert facts.statuses == {"corrected": 11}
+    assert facts.rows == ((1,) * 10,)
+    assert facts.total == 10
+    assert facts.statuses == {"corrected": 10}
     assembled = Assembled()
     wanted = list(sources([*layers, journal], [*facts.rows, [1]]))
     assert len(wanted) == 2
@@ -138,34 +133,3 @@ def test_rows_that_failed_do_not_stay_where_they_are_tried_again(tmp_path: Path)
         (source,) = sources([[str(tmp_path / "m.parquet")]], [[2]])
         assembled.merge(assemble(source, str(tmp_path / "next"), known, staying(["a"])))
         assert (assembled.rows, assembled.statuses["failed"]) == (stay, stay - 1)
-
-
-def test_pictures_of_rows_that_are_other_now_are_told_from_the_others(tmp_path: Path) -> None:
-    rows = [
-        {"image_id": name, "row_key": key(name), "input_sha256": "1", "defects": ["watermark"]}
-        for name in ("same", "gone")
-    ]
-    pq.write_table(to_table(rows, MANIFEST), tmp_path / "m.parquet")
-    pictures = {
-        name: result_key(name.partition(" ")[0], sha256, defects)
-        for name, sha256, defects in [
-            ("same", "1", ["watermark"]),
-            ("same id, another image", "2", ["watermark"]),
-            ("same image, now clean", "1", []),
-            ("gone", "1", ["watermark"]),
-        ]
-    }
-    table = to_table([{"result": one} for one in pictures.values()], SAMPLE)
-    pq.write_table(table, tmp_path / "sample.parquet")
-    pq.write_table(to_table([{"row_key": key("same"), "pending": False}], PLAN), tmp_path / "plan.parquet")
-    stays = find_staying([str(tmp_path / "plan.parquet")], [], [str(tmp_path / "sample.parquet")])
-    assembled = Assembled()
-    (source,) = sources([[str(tmp_path / "m.parquet")]], [[2]])
-    assembled.merge(assemble(source, str(tmp_path / "next"), Known(superseded=(KeySet(),)), stays))
-    assert assembled.shown == {pictures["same"]: ("watermark", sample_hash("same"))}
-
-
-def test_pictures_that_do_not_say_of_which_row_they_are_do_not_count(tmp_path: Path) -> None:
-    """A killed run of an earlier version of this job has left them."""
-    pq.write_table(pa.table({"image_id": ["a"]}), tmp_path / "old.parquet")
-    assert not len(find_staying([], [], [str(tmp_path / "old.parquet")]).shown)

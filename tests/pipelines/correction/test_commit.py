@@ -23,7 +23,7 @@ from pipelines.decode import decode_image
 from pipelines.label_map import LabelMap
 from pipelines.profiles.profile import Bounds, Profile
 from pipelines.resize import resize_bicubic
-from pipelines.schemas import MANIFEST
+from pipelines.schemas import MANIFEST, STATUSES
 from tests.catalogs import picture, read_parquet, tree, write_detector
 from tests.hostile_images import encode
 
@@ -67,6 +67,7 @@ def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
         "input_version": "etag:1:2",
         "row_key": b"r" * 16,
         "image_key": b"k" * 16,
+        "times": 1,
     }
     return {**base, **fixed, "input_sha256": "i" * 64, "source_uri": f"s3://shop/{image_id}", **columns}
 
@@ -92,7 +93,6 @@ def test_before_images_are_replaced_their_ids_are_written_down(
         edited("a", "watermark"),
         edited("b"),
         edited("c", "watermark", error_code="missing"),
-        edited("d", "watermark", purpose="copy"),
         edited("e", "watermark", purpose="refresh"),
     ]
     write = storage.write_bytes
@@ -102,8 +102,21 @@ def test_before_images_are_replaced_their_ids_are_written_down(
         )
         with pytest.raises(StorageWriteError):
             commit(rows, dataclasses.replace(commit_settings, tell_begun=True))
-    assert seen == [["a", "d"]]
+    assert seen == [["a"]]
     assert not Path(commit_settings.journal).exists()
+
+
+def test_an_image_that_stands_for_several_rows_of_its_id_makes_them_all(
+    commit_settings: CommitSettings,
+) -> None:
+    summary, found = commit([edited("a", "watermark", times=3), edited("b")], commit_settings)
+    assert [one["image_id"] for one in found] == ["a", "a", "a", "b"]
+    assert found[0] == found[1] == found[2]
+    assert (summary["rows"], summary["passthrough"]) == (4, 1)
+    assert {one["route"]: sum(one[name] for name in STATUSES) for one in summary["routes"]} == {
+        "watermark": 3,
+        "clean": 1,
+    }
 
 
 def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(

@@ -93,6 +93,24 @@ def test_the_batch_size_moves_no_value_by_more_than_a_level(bundle: Path) -> Non
     assert np.abs(pixels(1) - pixels(8)).max() <= 1
 
 
+def test_an_image_of_several_rows_goes_through_the_generator_once(bundle: Path) -> None:
+    actor = corrector(bundle, batch_size=1)
+    rows = [decoded(f"i{number}", "watermark", "wrong_angle", input_sha256="1") for number in range(5)]
+    for one in rows:
+        one["model_input"] = rows[0]["model_input"]
+    rows[0] |= {"model_input": None, "error_code": "unknown_label"}  # has failed: it is nobody's example
+    rows[3]["defects"] = ["watermark"]
+    rows[4]["input_sha256"] = "2"
+    alone = [edited(actor, [one])[0]["edits"] for one in rows]
+    painter = Painter()
+    found = edited(actor, rows)
+    assert [one["edits"] for one in found] == alone
+    assert [one["generator_seconds"] > 0 for one in found] == [False, True, False, True, True]
+    actor.edits_of.generator = painter  # type: ignore[assignment]
+    edited(actor, rows)
+    assert len(painter.seen) == 2 + 1 + 2
+
+
 class Painter:
     """A generator that halves the distance to a colour of the defect's own, so that the order shows."""
 

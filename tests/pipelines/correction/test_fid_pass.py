@@ -8,7 +8,7 @@ import pytest
 from pipelines.correction import fid_pass
 from pipelines.correction.fid_pass import FeatureActor, write_fid
 from pipelines.correction.fid_reference import Reference
-from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.statistics import FeatureSet, Moments
 from tests.catalogs import picture
 from tests.hostile_images import encode
 
@@ -50,8 +50,8 @@ def test_no_images_keep_their_types(actor: FeatureActor) -> None:
     assert actor(empty).schema == fid_pass._FEATURES
 
 
-def statistics(*values: float) -> FeatureStatistics:
-    found = FeatureStatistics(2048)
+def statistics(*values: float) -> FeatureSet:
+    found = FeatureSet(2048)
     found.add(np.array([[value] * 2048 for value in values], np.float32), [f"{value}" for value in values])
     return found
 
@@ -66,16 +66,6 @@ def test_a_defects_reference_is_its_own_images_and_those_for_all() -> None:
     given = Reference("statistics", moments={"watermark": moments})
     assert fid_pass._reference(given, sets, "watermark") is moments
     assert fid_pass._reference(given, sets, "wrong_angle") is None
-
-
-def test_an_image_that_two_attempts_have_sampled_counts_once() -> None:
-    seen: set[tuple[str, str]] = set()
-    names = [["before/watermark", "before/watermark", "after/watermark"], ["a", "b", "a"]]
-    table = pa.table(names, names=["set", "image_id"])
-    assert fid_pass._unseen(table, seen).num_rows == 3
-    again = pa.table([["after/watermark"] * 2, ["b", "b"]], names=["set", "image_id"])
-    assert fid_pass._unseen(again, seen).num_rows == 1
-    assert fid_pass._unseen(table, seen).num_rows == 0
 
 
 def test_the_tables_are_written_beside_the_report(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which rows need work: never a changed one is taken for done, and none that has not changed for new."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.errors import ConfigurationError
+from model.errors import ConfigurationError, RunError
 from pipelines.allowed_uris import AllowedUris
+from pipelines.correction import repeated
 from pipelines.correction.known import Known, build_known
 from pipelines.correction.pending import (
     PLAN,
@@ -25,7 +27,7 @@ from pipelines.correction.pending import (
     read_plan,
 )
 from pipelines.correction.read_catalog import list_catalog
-from pipelines.correction.repeated import Repeated, find_repeated
+from pipelines.correction.repeated import find_repeated, merge_repeated
 from pipelines.correction.rows import to_table
 from pipelines.correction.run_folder import Layers
 from pipelines.correction.survey import CLEAN, Survey
@@ -43,13 +45,14 @@ SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-#: id, product type, label, hash of the image.
+#: id, product type, label, hash of the image, and where it is.
 ROWS = st.lists(
     st.tuples(
-        st.sampled_from("abcd"),
+        st.sampled_from("abc"),
         st.sampled_from([None, "mug"]),
-        st.sampled_from(["watermark", "wrong_angle", "clean"]),
-        st.sampled_from(["1", "2"]),
+        st.sampled_from(["watermark", "clean"]),
+        st.sampled_from([None, "1", "2"]),
+        st.sampled_from([None, "/gone/1", "/gone/2"]),
     ),
     max_size=8,
 )
@@ -59,6 +62,12 @@ def inspect(
     catalog: Path, known: Known, identity: str = "model", **given: Any
 ) -> tuple[list[bool], list[Any], Inspection]:
     """Which rows need work in the catalog's order, their keys, and the whole."""
+    plan, inspection = look(catalog, known, identity, **given)
+    return is_pending(plan).tolist(), plan.column("row_key").to_pylist(), inspection
+
+
+def look(catalog: Path, known: Known, identity: str = "model", **given: Any) -> tuple[pa.Table, Inspection]:
+    """PLAN of all rows in the catalog's order, and the whole."""
     allowed = AllowedUris((str(catalog.parent), "/gone"))
     given = {"label_map": MAP, "sample_size": 5, **given}
     places = InspectSettings(
@@ -69,19 +78,18 @@ def inspect(
     for table in tables:
         inspection.merge(inspect_units(table, places))
     plans = [plan_of(table, places.plan) for table in tables]
-    repeated = find_repeated(plans, known)
-    if repeated:
-        again = replace(places, repeated=repeated)
-        inspection.replace([inspect_units(table, again) for table in tables], repeated.plans)
-    plan = pa.concat_tables([PLAN.empty_table(), *(pq.read_table(part) for part in plans)])
-    return is_pending(plan).tolist(), plan.column("row_key").to_pylist(), inspection
+    found = find_repeated(plans)
+    if found.affected:
+        again = replace(places, repeated=found)
+        inspection.replace([inspect_units(table, again) for table in tables], found.affected)
+    return pa.concat_tables([PLAN.empty_table(), *(pq.read_table(part) for part in plans)]), inspection
 
 
-def write(folder: Path, catalog: list[tuple[str, str | None, str, str]], row_group_size: int = 3) -> Path:
+def write(folder: Path, catalog: Sequence[tuple[str | None, ...]], row_group_size: int = 3) -> Path:
     for old in folder.rglob("*.parquet"):
         old.unlink()
-    names = ("image_id", "product_type", "label", "sha256")
-    records = [{**dict(zip(names, one, strict=True)), "uri": f"/gone/{one[0]}"} for one in catalog]
+    names = ("image_id", "product_type", "label", "sha256", "uri")
+    records = [{"uri": f"/gone/{one[0]}", **dict(zip(names, one, strict=False))} for one in catalog]
     return write_catalog(folder / "catalog" / "a.parquet", records, row_group_size, SCHEMA).parent
 
 
@@ -94,23 +102,66 @@ def remember(folder: Path, keys: list[bytes], ids: list[str]) -> Known:
     return build_known(Layers([[str(folder / "manifest.parquet")]]), retry_failed=False)[0]
 
 
+def is_one(same_id: Sequence[tuple[str | None, ...]]) -> bool:
+    """What the catalog's readers are told of rows of one id."""
+    _, kinds, labels, hashes, uris = (set(column) for column in zip(*same_id, strict=True))
+    one_image = any(len(names) == 1 and None not in names for names in (hashes, uris))
+    return len(same_id) == 1 or (len(kinds) == len(labels) == 1 and one_image)
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ROWS, ROWS)
 def test_done_is_exactly_what_is_the_same(
-    tmp_path: Path,
-    before: list[tuple[str, str | None, str, str]],
-    after: list[tuple[str, str | None, str, str]],
+    tmp_path: Path, before: list[tuple[str | None, ...]], after: list[tuple[str | None, ...]]
 ) -> None:
-    first, keys, _ = inspect(write(tmp_path, before), Known())
-    assert all(first)
-    known = remember(tmp_path, keys, [one[0] for one in before])
-    pending, _, inspection = inspect(write(tmp_path, after, row_group_size=2), known)
-    # Either all rows of an id are there as often as before, or all of them need work.
-    old, new = Counter(before), Counter(after)
-    same = {name: all(old[one] == new[one] for one in new if one[0] == name) for name in "abcd"}
-    assert pending == [not same[one[0]] for one in after]
-    assert inspection.pending == sum(pending)
+    plan, _ = look(write(tmp_path, before), Known())
+    made = [
+        (key, str(one[0]))
+        for one, key, times in zip(
+            before, plan["row_key"].to_pylist(), plan["times"].to_pylist(), strict=True
+        )
+        for _ in range(times)
+    ]
+    assert Counter(name for _, name in made) == Counter(one[0] for one in before)
+    known = remember(tmp_path, [key for key, _ in made], [name for _, name in made])
+    plan, inspection = look(write(tmp_path, after, row_group_size=2), known)
+    pending, times, refused = (plan[name].to_pylist() for name in ("pending", "times", "refused"))
+    # Either the rows of an id are those that were there before, or all of them are made anew.
+    for name in "abc":
+        old, new = ([one for one in rows if one[0] == name] for rows in (before, after))
+        places = [place for place, one in enumerate(after) if one[0] == name]
+        done = Counter(old) == Counter(new)
+        assert sum(times[place] for place in places if pending[place]) == (0 if done else len(new))
+        fails = bool(new) and not is_one(new)
+        assert [refused[place] for place in places] == [len(new) if fails else 0] * len(new)
+        assert all(times[place] == 1 for place in places) or not fails
+    assert inspection.pending == sum(count for count, needed in zip(times, pending, strict=True) if needed)
     assert inspection.ids.rows == len(after)
+
+
+def test_repeated_ids_are_the_same_however_many_tasks_look_for_them(tmp_path: Path) -> None:
+    catalog = [(f"{n % 40}", None, "watermark" if n % 3 else "clean", f"{n % 7}") for n in range(60)]
+    write(tmp_path, [(*one, None) for one in catalog])
+    look(tmp_path / "catalog", Known())
+    plans = [str(path) for path in sorted((tmp_path / "plan").iterdir())]
+    whole = merge_repeated([find_repeated(plans)])
+    parts = merge_repeated([find_repeated(plans, shard, 3) for shard in range(3)])
+    assert len(whole.ids) == whole.refused == 20
+    assert (parts.ids == whole.ids).all()
+    assert parts.affected == whole.affected == set(plans)
+
+
+def test_where_most_ids_repeat_the_column_is_called_in_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(
+        write(tmp_path, [(name, None, "watermark", number, None) for name in "ab" for number in "12"]),
+        Known(),
+    )
+    monkeypatch.setattr(repeated, "MOST_REFUSED", 1)
+    found = find_repeated([str(path) for path in (tmp_path / "plan").iterdir()])
+    with pytest.raises(RunError, match="--catalog: 2 values of image_id occur more than once"):
+        merge_repeated([found])
 
 
 def test_another_model_or_configuration_makes_everything_new(tmp_path: Path) -> None:
@@ -232,7 +283,3 @@ def test_a_row_without_an_id_is_named(tmp_path: Path) -> None:
     ).parent
     with pytest.raises(ConfigurationError, match=r"a.parquet: row 1 has no image_id"):
         inspect(catalog, Known())
-
-
-def test_nothing_is_repeated_where_nothing_is() -> None:
-    assert not Repeated()

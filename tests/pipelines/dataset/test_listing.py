@@ -4,8 +4,7 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.dataset import listing
-from pipelines.dataset.known import KnownIds
-from pipelines.dataset.listing import fresh_entries, marks_of, possible_marks
+from pipelines.dataset.listing import Listing, distinct_entries
 from pipelines.dataset.records import Entry, Locator
 
 X, Y = Locator("x.png"), Locator("y.png")
@@ -14,45 +13,21 @@ SOURCE, TARGET = Entry("p", source=X, defect="blur"), Entry("p", target=Y, defec
 PAIR = Entry("p", X, Y, defect="blur")
 
 
-def known(*entries: Entry) -> KnownIds:
-    found = KnownIds()
-    found.add([mark for entry in entries for mark in marks_of(entry)])
-    return found
-
-
-def fresh(entries: Iterable[Entry], there: KnownIds | None = None) -> list[Entry]:
+def distinct(entries: Iterable[Entry], counted: Listing | None = None) -> list[Entry]:
     listed = list(entries)
-    return list(fresh_entries(lambda: listed, there or KnownIds(), lambda _: None))
+    return list(distinct_entries(lambda: listed, lambda _: None, counted))
 
 
-@pytest.mark.parametrize(
-    ("there", "now", "completes"),
-    [
-        ([SOURCE], PAIR, "source"),
-        ([TARGET], PAIR, "target"),
-        ([SOURCE, TARGET], PAIR, "source target"),
-        ([SOURCE], TARGET, None),
-        ([], PAIR, None),
-    ],
-)
-def test_a_partner_that_comes_later_is_new_with_what_it_completes(
-    there: list[Entry], now: Entry, completes: str | None
+@pytest.mark.parametrize("apart", [0, 5])
+@pytest.mark.parametrize("entries", [(PHOTO, PHOTO), (CLEAN, PHOTO), (PAIR, PAIR), (SOURCE, TARGET)])
+def test_of_equal_ids_the_first_is_taken_and_the_others_are_counted_and_named(
+    entries: tuple[Entry, Entry], apart: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [found] = fresh([now], known(*there))
-    assert (found.source, found.target, found.completes) == (now.source, now.target, completes)
-
-
-@pytest.mark.parametrize(
-    ("there", "now"), [(PAIR, PAIR), (PAIR, SOURCE), (SOURCE, SOURCE), (TARGET, TARGET), (PHOTO, CLEAN)]
-)
-def test_what_the_dataset_has_is_left_alone(there: Entry, now: Entry) -> None:
-    assert fresh([now], known(there)) == []
-
-
-def test_a_pair_of_a_dataset_made_before_sides_were_remembered_is_known() -> None:
-    earlier = KnownIds()
-    earlier.add(["p\0blur"])
-    assert fresh([PAIR, Entry("q", X, Y, defect="blur")], earlier) == [Entry("q", X, Y, defect="blur")]
+    monkeypatch.setattr(listing, "CHUNK", 3)
+    between = [Entry(f"q{number}", source=X) for number in range(apart)]
+    counted = Listing()
+    assert distinct([entries[0], *between, entries[1]], counted) == [entries[0], *between]
+    assert counted == Listing(listed=apart + 2, planned=apart + 1, duplicates=1, examples=["p"])
 
 
 @pytest.mark.parametrize("entries", [(PHOTO, PAIR), (SOURCE, PHOTO), (CLEAN, TARGET)])
@@ -63,17 +38,10 @@ def test_an_id_of_a_photo_and_of_a_given_pair_is_refused_with_both_places(
     monkeypatch.setattr(listing, "CHUNK", 3)
     between = [Entry(f"q{number}", source=X) for number in range(apart)]
     with pytest.raises(ConfigurationError, match=r"'p' is .* in [xy]\.png and .* in [xy]\.png: .*id_prefix"):
-        fresh([entries[0], *between, entries[1]])
-    with pytest.raises(ConfigurationError, match=r"'p' is .* a source that was prepared before.*id_prefix"):
-        fresh([entries[1]], known(entries[0]))
+        distinct([entries[0], *between, entries[1]])
 
 
 def test_the_place_of_a_cell_has_its_row() -> None:
     rows = [Entry("p", source=Locator("t.parquet", 7, "image")), Entry("p", X, Y, defect="blur")]
     with pytest.raises(ConfigurationError, match=r"a photo in t\.parquet, row 7 \(from 0\)"):
-        fresh(rows)
-
-
-@pytest.mark.parametrize("entry", [PHOTO, CLEAN, SOURCE, TARGET, PAIR])
-def test_every_mark_is_possible(entry: Entry) -> None:
-    assert marks_of(entry)[0] in possible_marks("p", ["watermark", "blur"])
+        distinct(rows)

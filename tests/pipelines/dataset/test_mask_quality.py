@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.dataset.mask_quality import mask_quality, measure_mask, rgb_to_lab
+from pipelines.dataset.mask_quality import mask_quality, measure_mask
 from pipelines.decode import decode_image
 
 SIDE = 64
@@ -133,20 +133,6 @@ def test_the_score_does_not_depend_on_resolution() -> None:
 def test_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="64x64, the photo 32x64"):
         measure_mask(np.zeros((64, 32, 3), np.uint8), np.zeros((64, 64), np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("rgb", "lab"),
-    [  # CIE 15 with D65, as colour-science tools print it
-        ((255, 255, 255), (100, 0, 0)),
-        ((0, 0, 0), (0, 0, 0)),
-        ((255, 0, 0), (53.24, 80.09, 67.20)),
-        ((0, 0, 255), (32.30, 79.19, -107.86)),
-        ((119, 119, 119), (50.03, 0, 0)),
-    ],
-)
-def test_lab_of_known_colours(rgb: tuple[int, int, int], lab: tuple[float, float, float]) -> None:
-    assert rgb_to_lab(np.uint8([[rgb]]))[0, 0] == pytest.approx(lab, abs=0.05)
 
 
 #: Real masks whose composites were looked at: faded or eaten products and carried-over floors, or spotless.

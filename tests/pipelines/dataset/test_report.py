@@ -44,7 +44,7 @@ def preparation() -> Preparation:
     record = UnitRecord(
         totals, accepted=[example(i, 0.6 + i / 100) for i in range(15)], rejected=[example(99, 0.55)]
     )
-    return Preparation(record, 0.6, "abc" * 20, ["twice"], ["maps: 1 <i>odd</i> file"], {"seed": 0}, 12.5, 2)
+    return Preparation(record, 0.6, "abc" * 20, ["twice"], ["maps: 1 <i>odd</i> file"], {"seed": 0}, 12.5)
 
 
 def test_the_page_tells_counts_and_shows_the_pairs_around_the_threshold(preparation: Preparation) -> None:
@@ -100,7 +100,7 @@ def test_the_files_have_what_the_page_shows(preparation: Preparation, tmp_path: 
 def test_a_dataset_without_masks_has_a_page_without_them(tmp_path: Path) -> None:
     record = UnitRecord(Totals())
     record.totals.counts["entries/listed"] = record.totals.counts["entries/prepared"] = 3
-    page = render(Preparation(record, 0.6, "f" * 64, (), (), {}, 1, 1))
+    page = render(Preparation(record, 0.6, "f" * 64, (), (), {}, 1))
     assert "Mask quality" not in page
-    write_report(str(tmp_path), Preparation(record, 0.6, "f" * 64, (), (), {}, 1, 1))
+    write_report(str(tmp_path), Preparation(record, 0.6, "f" * 64, (), (), {}, 1))
     assert not list(tmp_path.glob("*.png"))

@@ -67,7 +67,6 @@ def test_entries_fit_the_plans_schema(mixed: Path) -> None:
             "defect": entry.defect,
             "product_type": entry.product_type,
             "split": entry.split,
-            "completes": entry.completes,
         }
         for entry in open_sources([f"{mixed}/table.parquet", f"{mixed}/folder"], None, None).entries()
     ]

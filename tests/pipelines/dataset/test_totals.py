@@ -40,8 +40,7 @@ def test_a_record_survives_being_kept() -> None:
     totals.add_unreadable("bad\ud800".encode("utf-8", "replace").decode(), "corrupt", "no picture")
     totals.counts["entries/prepared"] = 3
     totals.fingerprint = 2**255 + 1
-    marks = [("bad", "corrupt")], [("a\0blur", "a\0blur\0source")]
-    kept = UnitRecord(totals, ["part-0.parquet"], *marks, [example(0.7)], [example(0.2)])
+    kept = UnitRecord(totals, ["part-0.parquet"], [example(0.7)], [example(0.2)])
     assert UnitRecord.from_bytes(kept.to_bytes()) == kept
 
 
@@ -69,11 +68,3 @@ def test_counts_do_not_grow_with_sellers_product_types(monkeypatch: pytest.Monke
     assert rows["rows/watermark/paired/test/shirt"] == 150
     assert rows[f"rows/watermark/paired/train/{OTHER_TYPES}"] > 200
     assert whole.counts["entries/prepared"] == 270
-
-
-def test_an_image_that_every_addition_tries_again_is_named_once() -> None:
-    one, again = Totals(), Totals()
-    for totals in (one, again):
-        totals.add_unreadable("p", "corrupt", "no picture")
-    one.merge(again)
-    assert one.unreadable == [("p", "corrupt", "no picture")]

@@ -25,16 +25,16 @@ def test_a_rewritten_table_is_named_with_the_remedy(
     for module in (plan_module, unchanged):
         monkeypatch.setattr(module, "FILE_ENTRIES", 6)
     work = planned(tables, tmp_path / "out", of_unit=4)
-    check_unchanged(work.plan_folder, work.plan, range(work.plan.units), "do this")
+    check_unchanged(work.plan_folder, work.plan, range(work.plan.units))
     os.utime(tables[1], (1, 1))
-    with pytest.raises(ConfigurationError, match=r"^[^;]*b\.parquet \(planned as .*do this$"):
-        check_unchanged(work.plan_folder, work.plan, range(work.plan.units), "do this")
+    with pytest.raises(ConfigurationError, match=r"^[^;]*b\.parquet \(planned as .*--overwrite$"):
+        check_unchanged(work.plan_folder, work.plan, range(work.plan.units))
     # Units 0 and 1 lie in the other table: whoever has read all of a table may rewrite it.
-    check_unchanged(work.plan_folder, work.plan, [0, 1], "do this")
-    check_unchanged(work.plan_folder, work.plan, [], "do this")
+    check_unchanged(work.plan_folder, work.plan, [0, 1])
+    check_unchanged(work.plan_folder, work.plan, [])
     tables[0].unlink()
     with pytest.raises(ConfigurationError, match=r"a\.parquet \(planned as .*, now absent\)"):
-        check_unchanged(work.plan_folder, work.plan, [1], "do this")
+        check_unchanged(work.plan_folder, work.plan, [1])
 
 
 def test_a_table_of_uris_may_grow_while_a_run_is_unfinished(tmp_path: Path) -> None:
@@ -42,4 +42,4 @@ def test_a_table_of_uris_may_grow_while_a_run_is_unfinished(tmp_path: Path) -> N
     table.write_text("image_id,uri\np,p.png\n")
     work = planned([table], tmp_path / "out")
     table.write_text("image_id,uri\nq,q.png\np,p.png\n")
-    check_unchanged(work.plan_folder, work.plan, [0], "do this")
+    check_unchanged(work.plan_folder, work.plan, [0])

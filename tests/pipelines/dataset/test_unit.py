@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.errors import RunError
 from pipelines import storage
 from pipelines.dataset import unit as unit_module
-from pipelines.dataset.job import collect, remove_done
+from pipelines.dataset.collect import collect, remove_done
 from pipelines.dataset.resolve import records
 from pipelines.dataset.rows import read_sample
 from pipelines.dataset.totals import LISTED, SHOWN, UnitRecord
@@ -57,9 +57,9 @@ def test_shards_are_named_after_their_unit(tmp_path: Path) -> None:
         for path in (tmp_path / "out" / "shards").iterdir()
     }
     assert made == {
-        "part-000-000000-000.parquet": ["p0", "p1", "p2"],
-        "part-000-000001-000.parquet": ["p3", "p4", "p5"],
-        "part-000-000002-000.parquet": ["p6"],
+        "part-000000-000.parquet": ["p0", "p1", "p2"],
+        "part-000001-000.parquet": ["p3", "p4", "p5"],
+        "part-000002-000.parquet": ["p6"],
     }
 
 
@@ -97,17 +97,13 @@ def test_photos_that_cannot_be_read_are_counted_and_the_rest_is_made(tmp_path: P
     work = planned([write_table(tmp_path / "a.parquet", photos, row_group_size=7)], tmp_path / "out")
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
-    collected = collect(work)
-    totals, known = collected.record.totals, collected.known
+    totals = collect(work).totals
     assert totals.counts["entries/prepared"] == 1
     assert totals.counts["entries/unreadable"] == len(photos) - 1
     assert totals.counts["unreadable/unknown_format"] == len(bad)
     assert totals.counts["unreadable/no_image"] == 1
     assert len(totals.unreadable) == LISTED
     assert {row["image_id"] for row in rows(tmp_path / "out" / "shards")} == {"good"}
-    # What could not be read is not known: it is tried again when photos are added.
-    assert collected.failures.by_code() == {"unknown_format": len(bad), "no_image": 1}
-    assert known.has([photo["image_id"] for photo in photos]).tolist() == [True] + [False] * (len(photos) - 1)
 
 
 def test_the_held_back_catalog_has_test_photos_only_and_references_are_trusted(tmp_path: Path) -> None:
@@ -173,7 +169,7 @@ def test_masks_are_counted_by_quality_and_those_near_the_threshold_are_shown(tmp
     work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out")
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
-    found = collect(work).record
+    found = collect(work)
     counts = found.totals.counts
     assert sum(n for key, n in counts.items() if key.startswith("quality/")) == len(photos) - 1
     assert (counts["masks/good"], counts["masks/doubtful"], counts["masks/missing"]) == (SHOWN + 3, 1, 1)
@@ -209,7 +205,7 @@ def test_photos_without_a_mask_get_one_from_saliency_in_their_order(tmp_path: Pa
     ]
     work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out", of_unit=40)
     prepare_unit(0, work, saliency)
-    counts = UnitRecord.from_bytes((tmp_path / "out/work/done/000/000000.parquet").read_bytes()).totals.counts
+    counts = UnitRecord.from_bytes((tmp_path / "out/work/done/000000.parquet").read_bytes()).totals.counts
     assert (counts["masks/saliency_good"], counts["masks/good"]) == (32, 8)
     assert sum(sizes) == 32
     assert len(sizes) < 5
@@ -241,7 +237,7 @@ def test_only_one_images_bytes_are_held_at_a_time(tmp_path: Path, monkeypatch: p
 def test_a_shard_that_no_unit_wrote_is_an_error(tmp_path: Path) -> None:
     work = planned([write_table(tmp_path / "a.parquet", [record()])], tmp_path / "out")
     prepare_unit(0, work)
-    (tmp_path / "out" / "shards" / "part-001-000000-000.parquet").write_bytes(b"of a dataset before")
+    (tmp_path / "out" / "shards" / "part-000001-000.parquet").write_bytes(b"of a dataset before")
     with pytest.raises(RunError, match="1 shards written, 2 in"):
         collect(work)
 
@@ -266,7 +262,7 @@ def test_lost_shards_and_lost_entries_are_an_error(tmp_path: Path) -> None:
     more = replace(work, plan=replace(work.plan, listed=work.plan.listed + 1))
     with pytest.raises(RunError, match="rows were lost or doubled: 6 entries listed, 5 accounted for"):
         collect(more)
-    (tmp_path / "out" / "shards" / "part-000-000001-000.parquet").unlink()
+    (tmp_path / "out" / "shards" / "part-000001-000.parquet").unlink()
     with pytest.raises(RunError, match="2 shards written, 1 in"):
         collect(work)
 

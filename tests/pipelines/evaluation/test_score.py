@@ -11,7 +11,7 @@ from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, TRAIN_TARGET,
 from pipelines.evaluation.score import FLOOR, NOTHING, Groups, Score, Scores, mean_ci95, reductions, score
 from pipelines.fid.distance import frechet_distance
 from pipelines.fid.kid import kernel_inception_distance
-from pipelines.fid.statistics import FeatureStatistics
+from pipelines.fid.statistics import FeatureSet
 from tests.evaluation_data import contestant, measure, measures
 
 BUNDLES = (contestant("good"), contestant("bad"))
@@ -43,7 +43,7 @@ def test_figures_are_those_of_the_sets(scores: Scores) -> None:
     ]
     statistics = []
     for one in sets:
-        statistics.append(FeatureStatistics(4))
+        statistics.append(FeatureSet(4))
         statistics[-1].add(one.features)
     for row, one, found in zip(scores.rows, sets, statistics, strict=False):
         shown = row.to_json()

@@ -16,7 +16,7 @@ from pipelines.fid import inception
 from pipelines.fid.distance import frechet_distance
 from pipelines.fid.inception import FEATURE_DIMENSION, FeatureExtractor, find_weights, load_features
 from pipelines.fid.kid import kernel_inception_distance
-from pipelines.fid.statistics import FeatureStatistics
+from pipelines.fid.statistics import FeatureSet
 from pipelines.fid.weights import read_weights
 from pipelines.resize import resize_bicubic
 
@@ -43,8 +43,8 @@ def draw(seed: int, colours: int = 3) -> np.ndarray:
     return np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def collect(features: np.ndarray) -> FeatureStatistics:
-    statistics = FeatureStatistics()
+def collect(features: np.ndarray) -> FeatureSet:
+    statistics = FeatureSet()
     statistics.add(features)
     return statistics
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipelines.fid.distance import frechet_distance
 from pipelines.fid.jackknife import GROUPS, distances, jackknife_ci95, left_out, photo_groups
-from pipelines.fid.statistics import FeatureStatistics
+from pipelines.fid.statistics import FeatureSet
 
 
 def draw(rng: np.random.Generator, n: int, dimension: int, shift: float = 0.0) -> np.ndarray:
@@ -13,7 +13,7 @@ def draw(rng: np.random.Generator, n: int, dimension: int, shift: float = 0.0) -
 
 
 def fid(a: np.ndarray, b: np.ndarray) -> float:
-    sets = [FeatureStatistics(a.shape[1]) for _ in range(2)]
+    sets = [FeatureSet(a.shape[1]) for _ in range(2)]
     for statistics, features in zip(sets, (a, b), strict=True):
         statistics.add(features)
     return frechet_distance(*sets)

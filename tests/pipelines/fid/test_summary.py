@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.fid.distance import frechet_distance
 from pipelines.fid.kid import kernel_inception_distance
-from pipelines.fid.statistics import FeatureStatistics, Moments
+from pipelines.fid.statistics import FeatureSet, Moments
 from pipelines.fid.summary import COLUMNS, fid_csv, fid_row, fid_summary, mean_relative_reduction
 
 DIMENSION = 8
@@ -18,8 +18,8 @@ KEYS = ["n", "n_reference", "fid_before", "fid_after", "kid_before", "kid_after"
 FIGURES = KEYS[2:7]
 
 
-def collect(n: int, shift: float = 0.0, cap: int = 100, seed: int = 0) -> FeatureStatistics:
-    statistics = FeatureStatistics(DIMENSION, cap)
+def collect(n: int, shift: float = 0.0, cap: int = 100, seed: int = 0) -> FeatureSet:
+    statistics = FeatureSet(DIMENSION, cap)
     statistics.add(np.random.default_rng([seed, n]).random((n, DIMENSION)) + shift)
     return statistics
 
@@ -57,7 +57,7 @@ def test_fewer_than_two_images_give_nulls_and_a_note(n: int) -> None:
 
 
 @pytest.mark.parametrize("reference", [None, collect(0), collect(1)])
-def test_without_reference_images_there_are_nulls_and_a_note(reference: FeatureStatistics | None) -> None:
+def test_without_reference_images_there_are_nulls_and_a_note(reference: FeatureSet | None) -> None:
     row = fid_row(BEFORE, AFTER, reference)
     assert [row[key] for key in FIGURES] == [None] * 5
     assert row["n_reference"] == (reference.n if reference else 0)
@@ -72,7 +72,8 @@ def test_two_images_are_enough_for_figures_but_not_for_an_interval() -> None:
 
 
 def test_npz_statistics_give_fid_without_kid() -> None:
-    reference = Moments.from_npz(REFERENCE.to_npz(), "reference.npz", DIMENSION)
+    features = REFERENCE.features
+    reference = Moments(features.mean(0, dtype=np.float64), np.cov(features, rowvar=False))
     row, full = fid_row(BEFORE, AFTER, reference), fid_row(BEFORE, AFTER, REFERENCE)
     assert (row["fid_before"], row["fid_after"]) == (full["fid_before"], full["fid_after"])
     assert [row[key] for key in ("n_reference", "kid_before", "kid_after", "kid_after_ci95")] == [None] * 4
@@ -85,8 +86,9 @@ def test_unequal_sets_sampled_sets_and_the_callers_caveats_are_noted() -> None:
         collect(25, cap=15), collect(20, cap=15), REFERENCE, caveats=["3 uploads could not be read"]
     )
     assert row["note"] == (
-        "3 uploads could not be read; 25 images before and 20 after; KID from a sample of 15 images a set"
+        "3 uploads could not be read; 25 images before and 20 after; sets of up to 25 images: 15 of each are measured"
     )
+    assert row["n"] == 15
 
 
 def test_the_summary_is_json_of_the_agreed_form_and_notes_unofficial_weights() -> None:

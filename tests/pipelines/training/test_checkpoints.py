@@ -1,6 +1,5 @@
 """Checkpoints: whole or not at all, pruned last, damaged ones passed over."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -72,38 +71,12 @@ def test_only_damaged_ones_are_an_error_and_none_is_not(tmp_path: Path) -> None:
         checkpoints.load()
 
 
-def test_the_best_one_stays_and_so_do_those_under_validation(tmp_path: Path) -> None:
-    checkpoints = saved(tmp_path, [2], keep=1)
-    assert checkpoints.would_be_best(2, "fid", 50.0)
-    checkpoints.remember_best(2, "fid", 50.0)
-    checkpoints.pending.add(4)
-    for step in (4, 6, 8):
-        checkpoints.save(step, state(step))
-    assert checkpoints.steps() == [2, 4, 8]
-    assert not checkpoints.would_be_best(4, "fid", 60.0)
-    checkpoints.pending.discard(4)
-    checkpoints.save(10, state(10))
-    assert checkpoints.steps() == [2, 10]
-    assert checkpoints.would_be_best(10, "fid", 40.0)
-    checkpoints.remember_best(10, "fid", 40.0)
-    checkpoints.save(12, state(12))
-    assert Checkpoints(str(tmp_path), 1).best() == {"step": 10, "metric": "fid", "score": 40.0}
-    assert checkpoints.steps() == [10, 12]
-
-
 def test_the_newest_up_to_a_step_is_named_with_those_that_resume_would_prefer(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, [1500, 2000])
     assert checkpoints.newest().endswith("step-00002000.pt")
     assert "step-00001500.pt (first remove what came after it: step-00002000.pt)" in checkpoints.newest(1900)
     assert checkpoints.newest(1000).startswith("gone from")
     assert Checkpoints(str(tmp_path / "none"), 1).newest(5).startswith("none yet")
-
-
-@pytest.mark.parametrize("score", [math.nan, math.inf])
-def test_a_score_that_is_not_finite_is_never_the_best(score: float, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(str(tmp_path), 1)
-    assert not checkpoints.would_be_best(2, "fid", score)
-    assert checkpoints.would_be_best(2, "fid", 1.0)
 
 
 def test_a_folder_on_s3_works_alike(s3_folder: str) -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from botocore.exceptions import EndpointConnectionError
 
-from model.bundle import load_bundle
+from model.bundle import Bundle, load_bundle
 from model.layers import ImageGenerator
 from pipelines import storage
 from pipelines.fid.weights import FidWeightsMissing
 from pipelines.training import decoding, distances, observer, validation
+from pipelines.training.best import point_to, read_best
 from pipelines.training.feed import load_here
 from pipelines.training.generator_loop import Training
 from pipelines.training.index import build_index
@@ -70,6 +71,11 @@ def plan_of(source, output: Path, **changes) -> Plan:
     return Plan(settings(output, validation_share=0.25, **changes), source, index, "train")
 
 
+def best_bundle(output: Path) -> Bundle:
+    """What best.json names."""
+    return load_bundle(output / read_best(str(output)).bundle)
+
+
 def follow(plan: Plan, evaluate, told: list[str]) -> Training:
     training = Training(plan.settings, plan.source.label_map)
     follower = Observer(plan, lambda record: None, told.append, evaluate, resumed_at=training.step)
@@ -108,7 +114,7 @@ def test_without_weights_there_are_l1_and_psnr(
     assert score(found) == ("l1", pytest.approx(np.mean([one["l1"] for one in found])))
 
 
-def test_the_best_step_is_kept_as_checkpoint_and_bundle(
+def test_the_best_step_is_kept_as_a_bundle(
     source, tmp_path: Path, quick_features: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "LEAST_FOR_FID", 4)
@@ -126,10 +132,10 @@ def test_the_best_step_is_kept_as_checkpoint_and_bundle(
     assert [text.split(":")[0].partition(" on ")[0] for text in told] == [
         text for step in (2, 4, 6) for text in (f"measuring step {step}", f"validation at step {step}")
     ]
-    assert training.checkpoints.steps() == [4, 6]
-    assert training.checkpoints.best()["step"] == 4
-    best = load_bundle(tmp_path / "best")
+    assert training.checkpoints.steps() == [6]
+    best = best_bundle(tmp_path)
     assert best.config["step"] == 4
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["step-000004"]  # that of step 2 is gone
     assert best.config["validation"]["watermark"]["fid"] == 3.0
     assert best.config["chosen_by"] == {"metric": "fid", "mean": 3.0, "split": "validation"}
     assert best.config["scores_split"] == "validation"
@@ -202,9 +208,9 @@ def test_the_last_step_is_measured_after_the_one_before(source, tmp_path: Path) 
         return late
 
     plan = plan_of(source, tmp_path, validate_every=2, steps=3)
-    training = follow(plan, evaluate, [])
+    follow(plan, evaluate, [])
     assert load_bundle(tmp_path / "bundle").config["validation"]["watermark"]["psnr"] == 23.0
-    assert training.checkpoints.best()["step"] == 3
+    assert best_bundle(tmp_path).config["step"] == 3
 
 
 def test_a_new_best_takes_its_scores_from_the_measurement(
@@ -213,7 +219,7 @@ def test_a_new_best_takes_its_scores_from_the_measurement(
     scored: list[int] = []
     monkeypatch.setattr(observer, "scores", lambda *_: scored.append(1) or {})
     follow(plan_of(source, tmp_path, validate_every=2, steps=4), fake_measure([]), [])
-    assert load_bundle(tmp_path / "best").config["scores"] == {
+    assert best_bundle(tmp_path).config["scores"] == {
         "watermark": {"n": 7, "psnr_before": 20.0, "psnr_after": 24.0}
     }
     assert len(scored) == 1  # for the final bundle
@@ -236,23 +242,25 @@ def test_storage_that_refuses_all_but_checkpoints_and_the_bundle_costs_a_line_ea
     assert training.checkpoints.steps() == [2]
     assert load_bundle(tmp_path / "bundle").config["validation"]["watermark"]["l1"] == 0.5
     warnings = [text for text in told if text.startswith("warning: cannot write")]
-    for name in ("samples/step-000002.png", "tensorboard", "history.parquet", "best", "validation.parquet"):
+    for name in ("samples/step-000002.png", "tensorboard", "history.parquet", "validation.parquet"):
         assert any(str(tmp_path / name) in text and "nowhere" in text for text in warnings), name
-    assert training.checkpoints.best() is None  # best/ is not there
+    assert any("the best bundle" in text and "nowhere" in text for text in warnings)
+    assert read_best(str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("broken_off", ["config.json", "generator.safetensors", "best.json"])
-def test_death_while_the_best_is_written_is_mended_on_resume(
-    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_off: str
+@pytest.mark.parametrize("dies_at", [2, 4])
+def test_death_while_the_best_is_written_leaves_the_one_before(
+    source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_off: str, dies_at: int
 ) -> None:
-    """A new best at step 4 after one at step 2: dead before `broken_off` is written; resumed at 4."""
+    """A new best at every second step: dead before `broken_off` of that of step `dies_at` is written."""
     write, asked = storage.write_bytes, []
 
     class KilledError(Exception):
         pass
 
     def die(uri: str, data: bytes) -> None:
-        if uri.endswith(broken_off) and "bundle" not in uri and asked[-1] == 4:
+        if uri.endswith(broken_off) and "/bundle" not in uri and asked[-1] == dies_at:
             raise KilledError
         write(uri, data)
 
@@ -261,35 +269,33 @@ def test_death_while_the_best_is_written_is_mended_on_resume(
         patch.setattr(storage, "write_bytes", die)
         with pytest.raises(KilledError):
             follow(plan, fake_measure(asked), [])
-    assert asked == [2, 4]
-    assert read_table(str(tmp_path / "validation.parquet"))[-1]["step"] == 2
+    if dies_at == 2:
+        assert read_best(str(tmp_path)) is None
+    else:
+        assert best_bundle(tmp_path).config["step"] == 2
     asked.clear()
-    training = Training(plan.settings, source.label_map)
-    assert training.step == 3
-    # Resumed just to look: what stands afterwards is the best of step 2, whole.
-    Observer(plan, print, [].append, fake_measure(asked), resumed_at=3).resumed(training)
-    assert asked == ([] if broken_off == "generator.safetensors" else [2])
-    assert load_bundle(tmp_path / "best").config["step"] == 2
     follow(plan, fake_measure(asked), [])
-    assert load_bundle(tmp_path / "best").config["step"] == 6
+    assert asked[-1] == 6
+    assert best_bundle(tmp_path).config["step"] == 6
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["step-000006"]
 
 
-def test_the_best_is_forgotten_where_neither_its_bundle_nor_its_checkpoint_stands(
-    source, tmp_path: Path
-) -> None:
+def test_a_step_that_is_trained_again_takes_the_place_of_its_earlier_bundle(source, tmp_path: Path) -> None:
+    """The newest checkpoint was damaged: the training went back, and comes to the best step once more."""
     plan = plan_of(source, tmp_path, validate_every=2, steps=2)
     follow(plan, fake_measure([]), [])
-    (tmp_path / "best" / "config.json").unlink()
-    training = Training(plan.settings, source.label_map)
-    (tmp_path / "checkpoints" / "step-00000002.pt").write_bytes(b"junk")
-    Observer(plan, print, [].append, fake_measure([]), resumed_at=2).resumed(training)
-    assert training.checkpoints.best() is None
+    point_to(str(tmp_path), replace(read_best(str(tmp_path)), score=9.0))
+    (tmp_path / "validation.parquet").unlink()
+    follow(plan, fake_measure([]), [])
+    assert read_best(str(tmp_path)).score == 0.5
+    assert best_bundle(tmp_path).config["step"] == 2
+    assert len(list((tmp_path / "best").iterdir())) == 1
 
 
 def test_nothing_of_the_test_split_is_read(
     source, tmp_path: Path, quick_features: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the first step to the bundle: training, validation, samples, best/ and scores."""
+    """From the first step to the bundle: training, validation, samples, best bundle and scores."""
     plan = plan_of(source, tmp_path, validate_every=2, grid_every=2, steps=4)
     read: set[str] = set()
     real = decoding.read_rows
@@ -347,7 +353,7 @@ def test_what_the_best_is_chosen_by_is_known_before_the_first_step(
 
     chosen, text = told()
     assert chosen == "l1"
-    assert "best/ is chosen by L1 on photos held back by --validation-share 0.25" in text
+    assert "the best bundle is chosen by L1 on photos held back by --validation-share 0.25" in text
     assert "FID needs 50 validation photos" in text
     assert "watermark (4)" in text
     chosen, text = told(has_weights=False)
@@ -370,14 +376,15 @@ def test_a_part_without_photos_is_told_and_the_training_goes_on(
     assert "--validation-share 0 holds back no photo that could be measured" in caplog.text
     train_in_process(plan, lambda: None)
     assert load_bundle(tmp_path / "bundle").config["scores"] == {}
-    assert not (tmp_path / "best").exists()
+    assert read_best(str(tmp_path)) is None
     assert not (tmp_path / "samples").exists()
 
 
 def test_a_best_of_other_photos_does_not_compare(source, tmp_path: Path) -> None:
     """A training that goes on with another share: what was best before, also on the test split, is not any more."""
     plan = plan_of(source, tmp_path, validate_every=2, steps=2)
-    training = follow(plan, fake_measure([]), [])
-    training.checkpoints.remember_best(2, "l1", 1e-9)
+    follow(plan, fake_measure([]), [])
+    point_to(str(tmp_path), replace(read_best(str(tmp_path)), metric="l1", score=1e-9))
     further = replace(plan, settings=replace(plan.settings, steps=4))
-    assert follow(further, fake_measure([]), []).checkpoints.best()["step"] == 4
+    follow(further, fake_measure([]), [])
+    assert best_bundle(tmp_path).config["step"] == 4

@@ -1,7 +1,7 @@
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.dataset.job import GPU_SHARE, place_actors
+from pipelines.dataset.on_ray import GPU_SHARE, place_actors
 from pipelines.ray_session import Cluster
 
 CPUS, GPUS, SCALES = Cluster(8, 0), Cluster(8, 2), Cluster(2, 0, scales=True)

@@ -1,0 +1,160 @@
+"""Folders of images and CSV files as catalogs: each becomes a parquet table of URIs, which the run reads as any other.
+
+A folder's rows have the paths of its images below it as ids. A CSV has a column `uri`, whose relative paths begin at
+the CSV's own folder, and optionally `image_id` (default: the uri as written), `label`, `product_type` and `sha256`.
+"""
+
+import hashlib
+import posixpath
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.correction.parts import parquet_bytes, write_object
+from pipelines.file_uris import is_file_uri
+from pipelines.names import choices
+from pipelines.parquet_units import PARQUET_SUFFIXES
+
+#: What counts as an image by its name. One that cannot be decoded is a failed row; left out, it would go unnoticed.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"),
+    *(".tif", ".tiff", ".jp2", ".psd", ".svg"),
+)
+_COLUMNS = ("image_id", "uri", "label", "product_type", "sha256")
+#: Rows per row group: a unit of work reads its row groups whole.
+_ROW_GROUP = 4096
+
+
+@dataclass(frozen=True)
+class Tables:
+    """uris: parquet files, folders or patterns in the place of what --catalog names. allowed: prefixes that rows may be
+    read from because --catalog names them.
+    """
+
+    uris: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+
+
+def tabulate(
+    catalogs: Sequence[str], folder: str, label: str | None, known: Collection[str], detector: bool
+) -> Tables:
+    """Write a table for each of `catalogs` that is a folder of images or a CSV into `folder`; the others stay.
+
+    folder: URI that all machines of the cluster can read. A table's name follows from its rows, so that the same
+    folder gives the same URI. label: what is wrong with the rows that have no label (--label); one of `known`, the
+    labels that the label map knows. detector: one will label rows without a label. Raises ConfigurationError that names
+    --catalog or --label, and StorageWriteError.
+    """
+    if label is not None and label not in known:
+        raise ConfigurationError(f"--label {label!r}: {choices(label, known, 'the label map has rules for')}")
+    uris: list[str] = []
+    allowed: list[str] = []
+    for uri in catalogs:
+        table, prefix = _table(uri)
+        if table is None:
+            if label is not None:
+                raise ConfigurationError(
+                    f"--label is for folders of images and CSV files, and --catalog {uri} is parquet; add a column "
+                    "'label' to it"
+                )
+            uris.append(uri)
+            continue
+        if label is None and not detector and "label" not in table.column_names:
+            raise ConfigurationError(
+                f"--catalog {uri}: nothing says what is wrong with these images; give --label, one of "
+                f"{', '.join(known)}, or a --detector that finds it"
+            )
+        data = parquet_bytes(_labelled(table, label), _ROW_GROUP)
+        uris.append(storage.join(folder, f"{hashlib.sha256(data).hexdigest()[:32]}.parquet"))
+        if not storage.exists(uris[-1]):
+            write_object(uris[-1], data)
+        allowed.append(prefix)
+    return Tables(tuple(uris), tuple(allowed))
+
+
+def _table(uri: str) -> tuple[pa.Table | None, str]:
+    """The rows that `uri` stands for and the folder that they are read from; None for parquet."""
+    with storage.as_configuration_error(uri, "--catalog", "read"):
+        if storage.is_pattern(uri) or uri.lower().endswith(PARQUET_SUFFIXES):
+            return None, uri
+        fs, path = storage.resolve(uri)
+        if uri.lower().endswith(".csv") and fs.isfile(path):
+            parent = uri.rpartition("/")[0] or "/"
+            return _of_csv(uri, parent), parent
+        if not fs.isdir(path):
+            return None, uri
+        files = storage.list_files(uri, follow_links=True)
+        if any(name.lower().endswith(PARQUET_SUFFIXES) for name in files):
+            return None, uri
+        images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    if not images:
+        return None, uri
+    return _of_folder(images, storage.resolve(uri)[1], uri), uri
+
+
+def _of_folder(images: list[str], root: str, uri: str) -> pa.Table:
+    ids = [storage.resolve(image)[1][len(root) :].lstrip("/") for image in images]
+    for id_ in ids:
+        if id_.encode("utf-8", "ignore").decode() != id_:
+            raise ConfigurationError(
+                f"--catalog {uri}: the name of {id_!a} is not UTF-8, and would be no image_id; rename it"
+            )
+    return pa.table({"image_id": pa.array(ids, pa.string()), "uri": pa.array(images, pa.string())})
+
+
+def _of_csv(uri: str, parent: str) -> pa.Table:
+    try:
+        table = csv.read_csv(
+            pa.py_buffer(storage.read_bytes(uri)),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(_COLUMNS, pa.string()),
+                strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"--catalog {uri}: not a readable CSV: {error}; write it as UTF-8 with a header line and commas"
+        ) from error
+    counted = Counter(table.column_names)
+    twice = [name for name in _COLUMNS if counted[name] > 1]
+    if "uri" not in counted or twice:
+        what = (
+            f"there are two columns {twice[0]!r}" if twice else "column 'uri' (where the image is) is missing"
+        )
+        raise ConfigurationError(f"--catalog {uri}: {what}; its columns are {', '.join(table.column_names)}")
+    table = table.select([name for name in _COLUMNS if name in counted])
+    if table.column("uri").null_count:
+        number = table.column("uri").is_null().to_pylist().index(True)
+        raise ConfigurationError(
+            f"--catalog {uri}: row {number} (from 0) has no uri; give it one, or remove it"
+        )
+    written = table.column("uri")
+    ids = pc.coalesce(table.column("image_id"), written) if "image_id" in counted else written
+    full = pa.array([_beside(parent, text) for text in written.to_pylist()], pa.string())
+    table = table.set_column(table.column_names.index("uri"), "uri", full)
+    if "image_id" in counted:
+        return table.set_column(table.column_names.index("image_id"), "image_id", ids)
+    return table.add_column(0, "image_id", ids)
+
+
+def _beside(parent: str, uri: str) -> str:
+    """`uri`, whose relative path begins at `parent`."""
+    return uri if "://" in uri or is_file_uri(uri) or posixpath.isabs(uri) else storage.join(parent, uri)
+
+
+def _labelled(table: pa.Table, label: str | None) -> pa.Table:
+    """`table` with `label` in the rows that have none."""
+    if label is None:
+        return table
+    value = pa.scalar(label, pa.string())
+    if "label" not in table.column_names:
+        return table.append_column("label", pa.repeat(value, table.num_rows))
+    index = table.column_names.index("label")
+    return table.set_column(index, "label", pc.fill_null(table.column("label"), value))

@@ -1,0 +1,219 @@
+"""A preparation's settings, and the request that they resolve to before anything is listed."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any
+
+from model.config import require
+from model.errors import ConfigurationError
+from pipelines import storage
+from pipelines.dataset.output import Places, Start
+from pipelines.dataset.plan import Plan
+from pipelines.dataset.records import Entry
+from pipelines.dataset.rows import RowSettings
+from pipelines.dataset.sources import Sources, open_sources
+from pipelines.dataset.unit import Work
+from pipelines.defects import known_syntheses
+from pipelines.label_map import LabelMap
+from pipelines.owned_output import lies_in
+from pipelines.saliency.load import CLASSICAL, is_network
+
+MEGABYTE = 10**6
+
+
+@dataclass(frozen=True)
+class PreparationConfig:
+    """What the command line says: a field for each flag of jobs/prepare_dataset.py, whose help describes them."""
+
+    output: str
+    photos: Sequence[str] = ()
+    benchmark: str | None = None
+    root: str | None = None
+    sources: str | None = None
+    label_map: str | None = None
+    synthesis: Sequence[str] = ()
+    draws: int = RowSettings.draws
+    seed: int = RowSettings.seed
+    max_side: int = RowSettings.max_side
+    min_quality: float = RowSettings.min_quality
+    saliency: str | None = None
+    saliency_device: str = "auto"
+    gpus_per_actor: float | None = None
+    shard_size: int = 256  # megabytes
+    limit: int | None = None
+    test_catalog: str | None = None
+    test_limit: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for flags that contradict one another."""
+        require(bool(self.test_catalog) or not self.test_limit, "--test-limit needs --test-catalog URI")
+        require(bool(self.benchmark) == bool(self.root), "--benchmark NAME and --root URI go together")
+        _check_gpus(self.saliency, self.saliency_device, self.gpus_per_actor)
+        require(
+            bool(self.photos or self.benchmark or self.sources),
+            "nothing to prepare: give --photos, --benchmark with --root, or --sources",
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """A preparation, resolved. identity: the flags that decide what comes out."""
+
+    config: PreparationConfig
+    sources: Sources
+    label_map: LabelMap
+    settings: RowSettings
+    identity: Mapping[str, Any]
+
+    @property
+    def places(self) -> Places:
+        """Where the outputs are."""
+        return Places(self.config.output, self.config.test_catalog)
+
+    @property
+    def shared(self) -> list[str]:
+        """What workers read and write, as far as flags name it."""
+        config = self.config
+        given = (*config.photos, config.root, config.test_catalog, config.saliency, config.output)
+        return [uri for uri in given if uri and uri != CLASSICAL]
+
+    def entries(self) -> Iterator[Entry]:
+        """List what there is to prepare, up to --limit."""
+        return islice(self.sources.entries(), self.config.limit)
+
+    def work(self, plan: Plan, device: str = "cpu") -> Work:
+        """Return what workers must know. device: of the saliency network."""
+        places, config = self.places, self.config
+        return Work(
+            plan,
+            self.settings,
+            places.plan,
+            places.done,
+            places.shards,
+            config.shard_size * MEGABYTE,
+            config.test_catalog,
+            config.saliency,
+            device,
+        )
+
+    def preview(self, start: Start) -> dict[str, Any]:
+        """Return the resolved configuration and what a run would do."""
+        defects, made = self.label_map.defects, self.settings.made
+        built_in = "benchmark's" if self.sources.label_map else "built-in"
+        return {
+            **asdict(self.config),
+            "label_map": self.config.label_map or built_in,
+            "plan": {
+                "run": start.mode,
+                "sources": self.sources.describe(),
+                "cycle_groups": self.label_map.cycle_groups,
+                "defects": list(made),
+                "defects_without_synthesis": [name for name in defects if name not in made],
+                "syntheses": dict(self.settings.syntheses),
+                "replaces": list(start.replaces),
+            },
+        }
+
+
+def resolve(given: PreparationConfig) -> Request:
+    """Check the flags against the sources and the outputs' places. Raises ConfigurationError; writes nothing."""
+    config = _with_absolute_uris(given)
+    given_map = None if config.label_map is None else LabelMap.read(config.label_map)
+    _check_apart(config)
+    benchmark = (config.benchmark, config.root) if config.benchmark and config.root else None
+    sources = open_sources(config.photos, benchmark, config.sources)
+    label_map = given_map or sources.label_map or LabelMap.default()
+    sources.check_defects(label_map.defects)
+    settings = RowSettings(
+        groups={name: defect.group for name, defect in label_map.defects.items()},
+        syntheses=_syntheses(config.synthesis, label_map),
+        seed=config.seed,
+        draws=config.draws,
+        max_side=config.max_side,
+        min_quality=config.min_quality,
+    )
+    return Request(config, sources, label_map, settings, _identity(config, label_map, settings))
+
+
+def _with_absolute_uris(config: PreparationConfig) -> PreparationConfig:
+    saliency = config.saliency
+    return replace(
+        config,
+        output=storage.absolute(config.output),
+        photos=[storage.absolute(uri) for uri in config.photos],
+        root=storage.absolute(config.root) if config.root else None,
+        test_catalog=storage.absolute(config.test_catalog) if config.test_catalog else None,
+        saliency=storage.absolute(saliency) if saliency is not None and is_network(saliency) else saliency,
+    )
+
+
+def _identity(config: PreparationConfig, label_map: LabelMap, settings: RowSettings) -> dict[str, Any]:
+    """Return the flags that decide what comes out: a run that is continued must have them, too."""
+    return {
+        "--photos": config.photos,
+        "--benchmark": [config.benchmark, config.root] if config.benchmark else None,
+        "--sources": _digest_of_sources(config.sources) if config.sources else None,
+        "--limit": config.limit,
+        "--test-catalog": config.test_catalog,
+        "--test-limit": config.test_limit,
+        "--shard-size": config.shard_size,
+        "--label-map": _digest(label_map.to_yaml().encode()),
+        "--synthesis": dict(settings.syntheses),
+        "--seed": settings.seed,
+        "--draws": settings.draws,
+        "--max-side": settings.max_side,
+        "--min-quality": settings.min_quality,
+        "--saliency": config.saliency,
+    }
+
+
+def _syntheses(asked: Sequence[str], label_map: LabelMap) -> dict[str, str]:
+    """Return which synthesis makes which defect: the one of its own name where there is one, and as asked."""
+    known = known_syntheses()
+    syntheses = {name: name for name in label_map.defects if name in known}
+    for text in asked:
+        defect, _, name = text.partition("=")
+        if not (defect and name):
+            raise ConfigurationError(
+                f"--synthesis {text}: write DEFECT=NAME, with a NAME of {', '.join(known)}"
+            )
+        syntheses[defect] = name
+    return syntheses
+
+
+def _check_gpus(saliency: str | None, device: str, share: float | None) -> None:
+    """Raise ConfigurationError for a share of GPUs that no process can have, or that contradicts the other flags."""
+    if share is None:
+        return
+    if not (0 < share <= 1 or (share > 1 and share.is_integer())):
+        raise ConfigurationError(f"--gpus-per-actor {share:g}: above 0 and up to 1, or whole")
+    if saliency is None or device == "cpu":
+        raise ConfigurationError(
+            "--gpus-per-actor asks for GPUs for a saliency network: give --saliency, without --saliency-device cpu"
+        )
+
+
+def _check_apart(config: PreparationConfig) -> None:
+    """Raise ConfigurationError where an output would take an input's place, or a later run read its own shards."""
+    owned = Places(config.output, config.test_catalog).owned
+    outputs = [uri for uri in (config.output, config.test_catalog) if uri]
+    for flag, uris in {"--photos": config.photos, "--root": [config.root] if config.root else []}.items():
+        for uri in uris:
+            if lies_in(uri, owned) or any(lies_in(output, [uri]) for output in outputs):
+                raise ConfigurationError(f"{flag}: {uri} lies where this job writes; choose another --output")
+    if config.test_catalog and lies_in(config.test_catalog, Places(config.output).owned):
+        raise ConfigurationError(
+            f"--test-catalog {config.test_catalog} lies among the training data; choose a folder outside"
+        )
+
+
+def _digest_of_sources(uri: str) -> str:
+    with storage.as_configuration_error(uri, "--sources", "read"):
+        return _digest(storage.read_bytes(uri))
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()[:16]}"
