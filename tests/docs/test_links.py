@@ -1,4 +1,4 @@
-"""Every relative link of the documentation leads to a file that exists, and to a heading that exists in it."""
+"""What the documentation points to exists: relative links, the headings in them, and source files that it names."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+_SOURCE = re.compile(r"`((?:\w+/)+\w+\.py)`")
 _HEADING = re.compile(r"(?m)^#{1,6} (.*)$")
 
 
@@ -35,6 +36,16 @@ def broken(page: Path) -> list[str]:
 
 def test_links_lead_somewhere(repository: Path) -> None:
     assert {page.name: broken(page) for page in pages(repository) if broken(page)} == {}
+
+
+def test_source_files_are_where_the_pages_say(repository: Path) -> None:
+    """Paths are from the project's root, or below pipelines/ (docs/architecture.md)."""
+    named = {(page.name, name) for page in pages(repository) for name in _SOURCE.findall(page.read_text())}
+    assert len(named) > 20
+    roots = (repository, repository / "pipelines")
+    assert {
+        (page, name) for page, name in named if not any((root / name).exists() for root in roots)
+    } == set()
 
 
 def test_every_page_can_be_reached_from_the_readme(repository: Path) -> None:
