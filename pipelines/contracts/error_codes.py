@@ -37,7 +37,7 @@ FAILED: Mapping[str, str] = {
     # what the generator made of it
     "not_finite": "the generator's answer holds NaN or infinity: check the bundle, or --precision float32",
     # what is known of it
-    "duplicate_id": "several rows have this image_id, and not one uri or one sha256 and one meaning",
+    "duplicate_id": "several rows have this image_id, and do not name one image (uri or sha256) and mean the same",
     "no_image_id": "(preparation) the entry's id is empty",
     "odd_width": "(preparation) a picture that should hold two halves has an odd width",
     "unknown_label": "a label that no rule of the label map names, which says unknown_labels: fail",

@@ -269,7 +269,7 @@ def test_rows_of_one_id_are_one_row_where_they_name_one_image_and_else_they_fail
         row("two", "watermark", uri=places[1]),
         row("unlike", "clean", uri=places[2]),
         row("embedded", "watermark", image=image),
-        row("page", "watermark", image=image, uri="https://shop/page"),
+        row("page", "watermark", image=image, uri="https://shop/page"),  # where its bytes are not from
     ]
     others = [
         row("page", "watermark", image=encode(picture(10)), uri="https://shop/page"),

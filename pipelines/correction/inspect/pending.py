@@ -58,7 +58,8 @@ _PLAN_ROWS = 2048
 #: uri_key, sha256_key: rows of one id with the same one are one row (see `repeated`); null where nothing is named.
 #: row_key: null where the storage does not say enough, and where another row of the id makes this one's manifest row.
 #: times: manifest rows that it makes; where several rows are one, the first of them makes all, and the others none.
-#: refused: how often its id occurs, where its rows fail for that; else 0. pending: it needs work.
+#: by_uri: only their uri says that the others are the same. refused: how often its id occurs, where its rows fail for
+#: that; else 0. pending: it needs work.
 #: The last two are null where the row needs no work, and work_key where its id occurs more than once: whatever its
 #: image is, it is corrected.
 PLAN = pa.schema(
@@ -68,6 +69,7 @@ PLAN = pa.schema(
         ("sha256_key", KEY),
         ("row_key", KEY),
         ("times", pa.int32()),
+        ("by_uri", pa.bool_()),
         ("refused", pa.int32()),
         ("pending", pa.bool_()),
         ("work_key", KEY),
@@ -311,10 +313,11 @@ def _todo(
     """The columns of PLAN that say what is to be done."""
     row_keys, work_keys = [*keys], list[bytes | None](works)
     wanted, times, refused = (np.full(len(keys), number, np.int32) for number in (1, 1, 0))
+    by_uri = np.zeros(len(keys), bool)
     for row, repeated in fetched(settings.repeated).among(ids, plan):
         wanted[row], row_keys[row], work_keys[row] = repeated.rows, repeated.row_key, None
         if repeated.is_one:
-            times[row] = repeated.rows if repeated.is_first else 0
+            times[row], by_uri[row] = repeated.rows if repeated.is_first else 0, repeated.by_uri
         else:
             refused[row] = repeated.rows
     copies = fetched(settings.known).rows.copies(to_keys([key or NO_KEY for key in row_keys]))
@@ -323,6 +326,7 @@ def _todo(
     return {
         "row_key": [key if makes else None for key, makes in zip(row_keys, times, strict=True)],
         "times": times,
+        "by_uri": by_uri,
         "refused": refused,
         "pending": pending,
         "work_key": [work if needed else None for work, needed in zip(work_keys, pending, strict=True)],

@@ -43,6 +43,7 @@ _IDS = np.dtype(
         ("row_key", NUMPY_KEY),
         ("rows", np.int64),
         ("is_one", np.bool_),
+        ("by_uri", np.bool_),
         ("plan", np.int32),
         ("row", np.int64),
     ]
@@ -53,12 +54,14 @@ class RepeatedRow(NamedTuple):
     """A row of an id that occurs more than once.
 
     row_key: replaces its own: it is the same for all rows of the id, and another one as soon as any of them changes,
-    comes or goes. None where one of them has no key. rows: of the id. is_one: they are one row; is_first: the first.
+    comes or goes. None where one of them has no key. rows: of the id. is_one: they are one row; by_uri: by that alone;
+    is_first: it is the first.
     """
 
     row_key: bytes | None
     rows: int
     is_one: bool
+    by_uri: bool
     is_first: bool
 
 
@@ -85,10 +88,8 @@ class Repeated:
         for row, one in zip(there.tolist(), self.ids[np.searchsorted(known.keys, ids[there])], strict=True):
             key = one["row_key"].ljust(len(NO_KEY), b"\0")  # NumPy strips zeros
             is_first = bool(one["plan"] == number and one["row"] == row)
-            yield (
-                row,
-                RepeatedRow(None if key == NO_KEY else key, int(one["rows"]), bool(one["is_one"]), is_first),
-            )
+            verdict = (int(one["rows"]), bool(one["is_one"]), bool(one["by_uri"]), is_first)
+            yield row, RepeatedRow(None if key == NO_KEY else key, *verdict)
 
 
 def find_repeated(plans: Sequence[str], shard: int = 0, shards: int = 1) -> Repeated:
@@ -144,9 +145,8 @@ def _judge(rows: NDArray[Any]) -> NDArray[Any]:
     for name in ("id_key", "plan", "row"):
         found[name] = rows[name][starts]
     found["rows"] = counts
-    found["is_one"] = _all_same(rows["uri_key"], starts, counts) | _all_same(
-        rows["sha256_key"], starts, counts
-    )
+    one_uri, one_hash = (_all_same(rows[name], starts, counts) for name in ("uri_key", "sha256_key"))
+    found["is_one"], found["by_uri"] = one_uri | one_hash, one_uri & ~one_hash
     groups = np.split(rows["row_key"], starts[1:])
     found["row_key"] = to_keys(
         [_key_of_all(keys, one) for keys, one in zip(groups, found["is_one"], strict=True)]

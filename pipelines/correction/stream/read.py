@@ -15,7 +15,6 @@ from pipelines.correction.detected import read_detected
 from pipelines.correction.inspect.pending import Work, is_pending, read_plan
 from pipelines.correction.inspect.repeated import refusal
 from pipelines.correction.inspect.survey import SETS, Survey, route_name
-from pipelines.correction.row_keys import TOLD
 from pipelines.correction.rows import COMPARE, CORRECT
 
 SURVEYED = pa.schema([("sets", SETS)])
@@ -67,14 +66,14 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
 
 
 def _refusals(plan: pa.Table, rows: pa.Table, places: list[str]) -> Iterator[str | None]:
-    """Why rows fail whatever their image is. Where one stands for others because of its uri, its image must be what is
-    there: of bytes in the catalog nobody knows that the others have the same.
+    """Why rows fail, whatever their image is; None where they do not.
+
+    A row whose bytes are in the catalog, and not read from its uri, is not the same as others because of that.
     """
-    columns = (plan.column(name).to_pylist() for name in ("refused", "times", "input_version"))
+    columns = (plan.column(name).to_pylist() for name in ("refused", "times", "by_uri"))
     embedded = rows.column("image").is_valid().to_pylist()
-    for refused, times, version, has_bytes, place in zip(*columns, embedded, places, strict=True):
-        alone = times == 1 or not has_bytes or (version or "").startswith(TOLD)
-        count = refused if alone else times
+    for refused, times, by_uri, has_bytes, place in zip(*columns, embedded, places, strict=True):
+        count = times if by_uri and has_bytes else refused
         yield refusal(count, place) if count else None
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model.errors import ConfigurationError, RunError
 from pipelines.contracts.label_map import LabelMap
-from pipelines.contracts.schemas import MANIFEST
+from pipelines.contracts.schemas import CATALOG, MANIFEST
 from pipelines.correction.catalog import list_catalog
 from pipelines.correction.inspect import repeated
 from pipelines.correction.inspect.known import Known, build_known
@@ -32,6 +32,7 @@ from pipelines.correction.inspect.repeated import find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import CLEAN, Survey
 from pipelines.correction.layout import Layers
 from pipelines.correction.rows import to_table
+from pipelines.correction.stream.read import ReadSettings, read_work
 from pipelines.images.allowed_uris import AllowedUris
 from tests.catalogs import row, rows, write_catalog
 
@@ -137,6 +138,18 @@ def test_done_is_exactly_what_is_the_same(
         assert all(times[place] == 1 for place in places) or not fails
     assert inspection.pending == sum(count for count, needed in zip(times, pending, strict=True) if needed)
     assert inspection.ids.rows == len(after)
+
+
+@pytest.mark.parametrize(("hashes", "fails"), [(("1", "1"), False), (("1", "2"), True), ((None, None), True)])
+def test_bytes_in_the_catalog_are_not_the_same_because_of_a_uri(
+    tmp_path: Path, hashes: tuple[str | None, ...], fails: bool
+) -> None:
+    catalog = [row("a", "watermark", image=b"1", uri="https://shop/page", sha256=one) for one in hashes]
+    schema = CATALOG.append(pa.field("sha256", pa.string()))
+    folder = write_catalog(tmp_path / "catalog" / "a.parquet", catalog, schema=schema).parent
+    (work,) = look(folder, Known())[1].works
+    (found,) = [one for table in read_work(work, ReadSettings(MAP)) for one in table.to_pylist()]
+    assert (found["times"], found["refusal"] is not None) == (2, fails)
 
 
 def test_repeated_ids_are_the_same_however_many_tasks_look_for_them(tmp_path: Path) -> None:
