@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     with storage.impatient():
         plan = resolve(_config(arguments))
-    command.show_configuration(plan.preview())
+    command.show_configuration(parser(), arguments, plan.preview())
     if arguments.dry_run:
         return command.EXIT_OK
     findings = health_job.run(plan)

@@ -200,7 +200,12 @@ def exit_code(error: Exception) -> int:
     return EXIT_TOO_MANY_FAILED if isinstance(error, TooManyFailedError) else EXIT_BROKEN_OFF
 
 
-def show_configuration(configuration: Mapping[str, Any]) -> None:
-    """Write the resolved configuration as JSON to standard output, so that a person or a script can read it."""
-    sys.stdout.write(json.dumps(configuration, indent=2, default=str, sort_keys=True) + "\n")
+def show_configuration(
+    p: argparse.ArgumentParser, arguments: argparse.Namespace, configuration: Mapping[str, Any]
+) -> None:
+    """Write the resolved configuration as JSON to standard output: for people, for scripts, and for --config, which
+    reads its `flags`.
+    """
+    shown = {config_file.PART: config_file.flags(p, arguments), **configuration}
+    sys.stdout.write(json.dumps(shown, indent=2, default=str, sort_keys=True) + "\n")
     sys.stdout.flush()

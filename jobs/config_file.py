@@ -1,4 +1,8 @@
-"""--config: a YAML file of flags, so that a long command line can be kept, reviewed and shared."""
+"""--config: a YAML file of flags, so that a long command line can be kept, reviewed and shared.
+
+What a job prints before it starts, or with --dry-run, is such a file, too: JSON is YAML, and of a file with the key
+`flags` that part alone counts.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -11,6 +15,10 @@ from pipelines.contracts.names import suggestion
 from pipelines.storage import objects as storage
 
 FLAG = "--config"
+#: Key of a file that says more than flags.
+PART = "flags"
+#: Flags of one occasion, which a file that is used again must not repeat.
+_ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
 
 
 def add(p: argparse.ArgumentParser) -> None:
@@ -38,9 +46,26 @@ def expand(p: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
         found = yaml.safe_load(data)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{FLAG} {uri}: no YAML ({' '.join(str(error).split())})") from error
+    if isinstance(found, dict) and isinstance(found.get(PART), dict):
+        found = found[PART]
     if not isinstance(found, dict):
         raise ConfigurationError(f"{FLAG} {uri}: give flags and their values, as in 'batch-size: 8'")
     return [word for key, value in found.items() for word in _words(p, uri, key, value)] + list(words)
+
+
+def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags of a parsed command line with their values, defaults included: a file of them gives the same."""
+    found: dict[str, Any] = {}
+    for action in p._actions:
+        value = getattr(arguments, action.dest, None)
+        if action.dest in _ONCE or not action.option_strings or value is None or value == []:
+            continue
+        name = next(one for one in action.option_strings if one.startswith("--")).removeprefix("--")
+        is_switch = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
+        if is_switch and value != action.const:
+            continue
+        found[name] = ":".join(map(str, value)) if isinstance(value, tuple) else value
+    return found
 
 
 def _named(words: Sequence[str]) -> str | None:

@@ -293,11 +293,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         with storage.impatient(), tempfile.TemporaryDirectory() as tables:
             plan = resolve(_config(arguments), tables)
-            command.show_configuration({**plan.describe(), "plan": _preview(plan)})
+            command.show_configuration(parser(), arguments, {**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
     with storage.impatient():
         plan = resolve(_config(arguments))
-    command.show_configuration(plan.describe())
+    command.show_configuration(parser(), arguments, plan.describe())
     ray_session.check()
     with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
         run = correction_job.run(plan, lock)

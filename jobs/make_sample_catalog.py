@@ -81,13 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         broken=arguments.broken,
     )
     occupied = owned_output.present(arguments.output, OWNED)
-    command.show_configuration(
-        {
-            "output": arguments.output,
-            "settings": asdict(settings),
-            "plan": {"parts": count_parts(settings), "replaces": occupied if arguments.overwrite else []},
-        }
-    )
+    plan = {"parts": count_parts(settings), "replaces": occupied if arguments.overwrite else []}
+    shown = {"output": arguments.output, "settings": asdict(settings), "plan": plan}
+    command.show_configuration(parser(), arguments, shown)
     if occupied and not arguments.overwrite:
         raise ConfigurationError(
             f"--output: {arguments.output} has {', '.join(occupied)} already; "

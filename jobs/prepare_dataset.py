@@ -170,11 +170,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with storage.impatient():
         request = resolve(_config(arguments))
     if arguments.dry_run:
-        _check(request)
+        _check(arguments, request)
         return command.EXIT_OK
     ray_session.check()
     with locked(request.places.output, arguments.break_lock) as lock:
-        job.run(request, *_check(request), lock)
+        job.run(request, *_check(arguments, request), lock)
     return command.EXIT_OK
 
 
@@ -184,11 +184,11 @@ def _config(arguments: argparse.Namespace) -> PreparationConfig:
     )
 
 
-def _check(request: Request) -> tuple[Start, dict[str, Any]]:
+def _check(arguments: argparse.Namespace, request: Request) -> tuple[Start, dict[str, Any]]:
     """Look at what the outputs hold and show what the run will do; return how it begins and what was shown."""
     start = job.check(request)
     configuration = request.preview(start)
-    command.show_configuration(configuration)
+    command.show_configuration(parser(), arguments, configuration)
     return start, configuration
 
 

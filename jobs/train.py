@@ -97,12 +97,19 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
         "objective": {name: getattr(args, name) for name in LOSS_FLAGS},
     }
     kinds = _setting_types(args.recipe)
+    chosen: dict[str, dict[str, Any]] = {part: {} for part in PARTS}  # of one name, the last --set counts
     for item in args.set:
         part, name, value = _setting(item)
         kind = kinds[part].get(name)
         if kind is not None and not _fits(value, kind):
             raise ConfigurationError(f"--set {item}: {part}.{name} takes {_KINDS[kind]}")
-        given[part][name] = value
+        if (flagged := given[part].get(name)) not in (None, value):
+            raise ConfigurationError(
+                f"--set {item}: a flag says {flagged} for {part}.{name}; leave one of them out"
+            )
+        chosen[part][name] = value
+    for part, values in chosen.items():
+        given[part] |= values
     return method_config(
         args.recipe,
         n_groups=1 + max(label_map.groups.values()),
@@ -291,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "validation": plan.validation,
         "workers": args.workers,
     }
-    command.show_configuration(shown)
+    command.show_configuration(parser(), args, shown)
     if args.dry_run:
         return command.EXIT_OK
     if args.workers[1]:

@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rows": rows_by_defect(plan.index, plan.source.label_map),
         "workers": args.workers,
     }
-    command.show_configuration(shown)
+    command.show_configuration(parser(), args, shown)
     if args.dry_run:
         return command.EXIT_OK
     begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)

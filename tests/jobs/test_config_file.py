@@ -1,10 +1,17 @@
 import argparse
+import importlib
+import json
 from pathlib import Path
 
 import pytest
 
-from jobs import command
+from jobs import command, config_file
 from model.errors import ConfigurationError
+
+JOBS = (
+    *("correct_catalog", "prepare_dataset", "check_dataset", "train", "train_detector", "evaluate"),
+    "make_sample_catalog",
+)
 
 
 def parser() -> command.Parser:
@@ -89,3 +96,57 @@ def test_a_value_is_checked_as_on_the_command_line(
     with pytest.raises(SystemExit):
         parsed(tmp_path, "data: a\nsteps: -1")
     assert "argument --steps" in capsys.readouterr().err
+
+
+def test_what_a_job_shows_is_a_file_that_gives_the_same_flags(tmp_path: Path) -> None:
+    words = ["--data", "a", "b", "--rate", "1e-3", "--crop", "--no-freeze", "--set", "x.y=1", "--title=--odd"]
+    given = parser().parse_args([*words, "--allow-uri", "/mnt", "--allow-uri", "s3://b"])
+    shown = {"plan": {"rows": 3}, config_file.PART: config_file.flags(parser(), given)}
+    assert shown[config_file.PART]["steps"] == 7  # defaults, too
+    again = parsed(tmp_path, json.dumps(shown))
+    assert {**vars(again), "config": None} == vars(given)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_reads_what_it_shows(name: str, tmp_path: Path) -> None:
+    words = {
+        "correct_catalog": [
+            "--catalog",
+            "a",
+            "b",
+            "--output",
+            "o",
+            "--actors",
+            "1:8",
+            "--no-fid",
+            "--ai-tag",
+        ],
+        "prepare_dataset": ["--photos", "a", "--output", "o", "--synthesis", "a=b", "--draws", "2"],
+        "check_dataset": ["--data", "a", "--output", "o", "--strict"],
+        "train": [
+            "--data",
+            "a",
+            "--output",
+            "o",
+            "--workers",
+            "1:4",
+            "--set",
+            "objective.geometry=4",
+            "--epochs",
+            "3",
+        ],
+        "train_detector": ["--data", "a", "--output", "o", "--workers", "0", "--flip"],
+        "evaluate": ["--data", "a", "--output", "o", "--bundle", "x", "y"],
+        "make_sample_catalog": ["--output", "o", "--images", "8"],
+    }[name]
+    job = importlib.import_module(f"jobs.{name}")
+    given = job.parser().parse_args([*words, "--dry-run"])
+    (tmp_path / "shown.json").write_text(json.dumps({"flags": config_file.flags(job.parser(), given)}))
+    again = job.parser().parse_args(["--config", str(tmp_path / "shown.json"), "--dry-run"])
+    assert {**vars(again), "config": None} == vars(given)
+
+
+def test_overwrite_is_not_repeated() -> None:
+    p = parser()
+    p.add_argument("--overwrite", action="store_true")
+    assert "overwrite" not in config_file.flags(p, p.parse_args(["--data", "a", "--overwrite"]))
