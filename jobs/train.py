@@ -319,8 +319,7 @@ def _tell_bundles(output: str) -> None:
     with contextlib.suppress(*storage.STORAGE_ERRORS):
         best = read_best(output)
         if best is not None:
-            place = storage.join(output, best.bundle)
-            logger.info("best bundle: %s (step %d, %s: %.4g)", place, best.step, best.metric, best.score)
+            logger.info("best bundle: %s (of step %d)", storage.join(output, best.bundle), best.step)
 
 
 if __name__ == "__main__":
