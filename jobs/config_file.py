@@ -64,7 +64,8 @@ def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str
         is_switch = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
         if is_switch and value != action.const:
             continue
-        found[name] = ":".join(map(str, value)) if isinstance(value, tuple) else value
+        is_range = isinstance(value, tuple)  # MIN:MAX, where one number stands for both
+        found[name] = ":".join(map(str, dict.fromkeys(value))) if is_range else value
     return found
 
 

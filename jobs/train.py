@@ -298,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "validation": plan.validation,
         "workers": args.workers,
     }
-    command.show_configuration(parser(), args, shown)
+    command.show_configuration(train_flags.parser(__doc__), args, shown)
     if args.dry_run:
         return command.EXIT_OK
     if args.workers[1]:
