@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,22 @@ def documented(text: str) -> Iterator[list[str]]:
         yield shlex.split(match.group())
 
 
+def words_of(job: dict[str, Any]) -> list[str]:
+    """A RayJob's command as bash hands it on, with the flags of the example that its --config is a copy of."""
+    command = f"printf '%s\\n' {job['spec']['entrypoint']}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    words = done.stdout.splitlines()
+    number = words.index("--config")
+    example = REPOSITORY / "examples" / Path(words[number + 1]).name
+    for name, value in yaml.safe_load(example.read_text()).items():
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [f"--{name}", *map(str, values)]
+    return words[:number] + words[number + 2 :]
+
+
 def all_commands() -> dict[str, list[str]]:
     """Name -> arguments of every job command for clusters, in manifests, comments and prose."""
-    found = {f"RayJob {_name(job)}": shlex.split(job["spec"]["entrypoint"]) for job in rayjobs()}
+    found = {f"RayJob {_name(job)}": words_of(job) for job in rayjobs()}
     for path in [INFRA / "aws" / "cluster.yaml", REPOSITORY / "docs" / "cluster.md"]:
         for number, command in enumerate(documented(path.read_text()), 1):
             found[f"{path.name} {number}"] = command
