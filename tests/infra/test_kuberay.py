@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import ray
 
-from tests.infra.commands import INFRA, manifests, rayjobs
+from tests.infra.commands import INFRA, manifests, rayjobs, words_of
 from tests.infra.kuberay_schema import SCHEMAS
 
 NIGHTLY = INFRA / "kuberay" / "nightly-correction.yaml"
