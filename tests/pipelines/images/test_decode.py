@@ -222,7 +222,7 @@ def test_decoding_is_silent_on_odd_and_hostile_files() -> None:
         "    try: decode_image(data)\n"
         "    except ImageError: pass\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False
     )

@@ -152,7 +152,7 @@ def test_a_process_that_may_not_have_that_much_memory_decodes_with_what_it_has()
         "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
         "decode_apart(encode(drawing(), 'PNG'), DecodeLimits(max_pixels=1 << 30))\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     subprocess.run([sys.executable, "-c", script], cwd=root, check=True)
 
 
@@ -161,7 +161,7 @@ def test_a_child_ends_with_its_parent_however_that_ends(kind: str) -> None:
     """Whether it waits for work or is stuck in an image."""
     script = (
         "import sys, threading\n"
-        "from pipelines import decode_process\n"
+        "from pipelines.images import decode_apart as decode_process\n"
         "from pipelines.images.decode import DecodeLimits\n"
         "from tests.hostile_images import *\n"
         "from tests.poison import poison\n"
@@ -171,7 +171,7 @@ def test_a_child_ends_with_its_parent_however_that_ends(kind: str) -> None:
         "    decode_process.decode_apart(poison('endless'), DecodeLimits(max_seconds=1))\n"
         "sys.stdin.read()\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     parent = subprocess.Popen(
         [sys.executable, "-c", script, kind],
         cwd=root,

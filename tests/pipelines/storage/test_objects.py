@@ -88,7 +88,7 @@ def test_a_limit_reads_the_beginning(folder: str) -> None:
 def test_changes_by_another_process_are_seen(folder: str) -> None:
     uri = storage.join(folder, "file")
     assert storage.list_files(folder) == []  # nothing of this may be remembered
-    script = "import sys; from pipelines import storage; storage.write_bytes(sys.argv[1], b'theirs')"
+    script = "import sys; from pipelines.storage import objects as storage; storage.write_bytes(sys.argv[1], b'theirs')"
     subprocess.run([Path(os.sys.executable), "-c", script, uri], check=True)
     assert storage.list_files(folder) == [uri]
     assert storage.exists(uri)
