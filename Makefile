@@ -28,7 +28,7 @@ test: lint  ## lint, types and the whole test suite
 	$(BIN)/python -m pytest -m ray --numprocesses 2 --dist loadfile --durations 40
 
 test-s3: $(VENV)/installed  ## storage tests on Ceph's S3 gateway too (Debian: radosgw ceph-mon ceph-osd curl)
-	CEPH=1 $(BIN)/python -m pytest tests/pipelines/test_storage_servers.py tests/pipelines/test_s3.py tests/pipelines/test_lock.py
+	CEPH=1 $(BIN)/python -m pytest tests/pipelines/storage/test_storage_servers.py tests/pipelines/storage/test_s3.py tests/pipelines/storage/test_lock.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

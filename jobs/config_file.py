@@ -21,6 +21,16 @@ PART = "flags"
 _ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers stay as they are written: they become words, and 1:8 would be 68, a number to the base 60."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":int", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def add(p: argparse.ArgumentParser) -> None:
     """Add --config."""
     p.add_argument(
@@ -43,7 +53,7 @@ def expand(p: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
     with storage.as_configuration_error(uri, FLAG, "read"):
         data = storage.read_bytes(storage.absolute(uri))
     try:
-        found = yaml.safe_load(data)
+        found = yaml.load(data, _Loader)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{FLAG} {uri}: no YAML ({' '.join(str(error).split())})") from error
     if isinstance(found, dict) and isinstance(found.get(PART), dict):

@@ -85,7 +85,7 @@ def _add_data(group: Any) -> None:
     )
     group.add_argument(
         "--label",
-        metavar="LABEL",
+        metavar="NAME",
         help="what is wrong with the images of a folder, and with rows of a CSV that have no label: one that the label "
         "map knows, such as non_white_background",
     )

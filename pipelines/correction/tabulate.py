@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from model.errors import ConfigurationError
-from pipelines.contracts.names import choices
+from pipelines.contracts.names import not_in_label_map
 from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.storage import objects as storage
 from pipelines.storage.file_uris import is_file_uri
@@ -52,7 +52,7 @@ def tabulate(
     --catalog or --label, and StorageWriteError.
     """
     if label is not None and label not in known:
-        raise ConfigurationError(f"--label {label!r}: {choices(label, known, 'the label map has rules for')}")
+        raise ConfigurationError(f"--label: {not_in_label_map('rule for', label, known)}")
     uris: list[str] = []
     allowed: list[str] = []
     for uri in catalogs:

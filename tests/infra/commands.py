@@ -47,9 +47,9 @@ def words_of(job: dict[str, Any]) -> list[str]:
     words = done.stdout.splitlines()
     number = words.index("--config")
     example = REPOSITORY / "examples" / Path(words[number + 1]).name
-    for name, value in yaml.safe_load(example.read_text()).items():
-        values = value if isinstance(value, list) else [] if value is True else [value]
-        words += [f"--{name}", *map(str, values)]
+    for name, value in yaml.load(example.read_text(), yaml.BaseLoader).items():
+        values = value if isinstance(value, list) else [] if value == "true" else [value]
+        words += [f"--{name}", *values]
     return words[:number] + words[number + 2 :]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import command, config_file, train_flags
+from jobs import command, config_file, correct_catalog, train_flags
 from model.errors import ConfigurationError
 
 JOBS = (
@@ -63,10 +63,10 @@ def test_the_command_line_wins_and_lists_add_up(tmp_path: Path) -> None:
         ("config: other.yaml", r"no flag --config"),
         ("- steps", "give flags and their values"),
         ("steps: [", "no YAML"),
-        ("steps: {a: 1}", r"--steps takes no \{'a': 1\}"),
-        ("crop: 1", "--crop takes no 1"),
+        ("steps: {a: 1}", r"--steps takes no \{'a': '1'\}"),
+        ("crop: 1", "--crop takes no '1'"),
         ("title: off", r"--title takes no False; put a word such as 'off' in quotes"),
-        ("steps: [1, 2]", r"--steps takes no \[1, 2\]"),
+        ("steps: [1, 2]", r"--steps takes no \['1', '2'\]"),
     ],
 )
 def test_what_no_flag_takes_is_refused_by_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
@@ -151,3 +151,9 @@ def test_overwrite_is_not_repeated() -> None:
     p = parser()
     p.add_argument("--overwrite", action="store_true")
     assert "overwrite" not in config_file.flags(p, p.parse_args(["--data", "a", "--overwrite"]))
+
+
+def test_a_range_is_no_number_to_the_base_60(tmp_path: Path) -> None:
+    (tmp_path / "night.yaml").write_text("catalog: [a]\noutput: o\nactors: 1:8\nmax-failed: 0.02\n")
+    found = correct_catalog.parser().parse_args(["--config", str(tmp_path / "night.yaml")])
+    assert (found.actors, found.max_failed) == ((1, 8), 0.02)

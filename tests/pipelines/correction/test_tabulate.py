@@ -85,7 +85,9 @@ def test_images_of_which_nothing_is_said_need_a_label_or_a_detector(tmp_path: Pa
 
 def test_an_unknown_label_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     write(tmp_path / "photos" / "a.jpg")
-    with pytest.raises(ConfigurationError, match=r"--label 'watermrk': did you mean 'watermark'\?"):
+    with pytest.raises(
+        ConfigurationError, match=r"--label: .* no rule for .watermrk.; did you mean .watermark.\?"
+    ):
         tables(tmp_path, tmp_path / "photos", label="watermrk")
 
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from tests.pipelines.correction.test_product import STILL
 
 from pipelines.correction.deliver.erased import DOUBTFUL, ON_WHITE, Erased, measure_erased
 from pipelines.correction.deliver.product import compared, find_product
+from tests.pipelines.correction.deliver.test_product import STILL
 
 HEIGHT, WIDTH = 240, 180
 FLOOR, CLOTH, PRINT = (130, 120, 105), (226, 214, 186), (40, 70, 150)

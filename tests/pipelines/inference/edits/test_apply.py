@@ -147,7 +147,7 @@ def test_memory_is_bounded_by_the_uploads_bytes(repository: Path) -> None:
     code = """
 import resource, numpy as np
 from pipelines.inference.edits.apply import apply_edits
-from tests.pipelines.correction.test_full_size import random_edit
+from tests.pipelines.inference.edits.test_apply import random_edit
 value = random_edit(1, True)
 apply_edits(np.zeros((300, 300, 3), np.uint8), [value])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,7 +4,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.pipelines.correction.test_full_size import random_edit
 
 from model.edits import Edit, identity_theta
 from pipelines.inference.edits import apply as full_size
@@ -12,6 +11,7 @@ from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.inference.edits.edges import SoftEdges
 from tests.catalogs import picture
+from tests.pipelines.inference.edits.test_apply import random_edit
 
 RED, GREEN = np.array([190, 40, 50]), np.array([30, 150, 70])
 
