@@ -1,35 +1,28 @@
-"""What a run came to, and how it is told: run.json and the report."""
+"""A run of the correction: what it works with, and what it came to."""
 
-import importlib.metadata
-import platform
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from model.precision import choose_precision
 from pipelines.cluster.placement import Placement
-from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
-from pipelines.correction.layout import REPORT, RunFolder
+from pipelines.correction.layout import RunFolder
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.assemble import Assembled
-from pipelines.correction.report.page import RunSummary, write_report
-from pipelines.correction.rows import STRIPS
 from pipelines.correction.stream.totals import Totals
-from pipelines.reports.pictures import Strip, contact_sheet
-from pipelines.storage import objects as storage
 
-#: What run.json says while the run works.
-RUNNING = "running"
+#: Errors of tasks that are tried again.
+RETRIED = ["StorageReadError", "StorageWriteError", "DecoderStartError"]
+#: Bytes per block at least: every block costs the engine's one scheduler tens of milliseconds.
+SMALLEST_BLOCK = 1 << 20
 #: Pictures per defect in the report.
 STRIPS_PER_DEFECT = 12
 #: Images in a pass of the generator: a GPU and a CPU's matrix units need many to be filled. A core in float32 does
@@ -116,90 +109,3 @@ class Run:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
-
-
-def describe(run: Run, state: str) -> dict[str, Any]:
-    """The content of run.json. state: RUNNING until all counts are known."""
-    night = run.night
-    return {
-        "state": state,
-        "started_at": run.started_at.isoformat(),
-        "configuration": run.plan.describe(),
-        "config_hash": run.plan.config_hash(run.precision),
-        "placement": {**asdict(run.placement), "batch_size": run.batch_size, "precision": run.precision},
-        "versions": versions(),
-        "run": run.name,
-        "rows_in": run.inspection.rows,
-        "unchanged": run.inspection.rows - run.inspection.pending if state == RUNNING else run.unchanged,
-        "resumed": run.resumed,
-        "dropped": run.dropped,
-        "detected": run.detected,
-        "counts": {status: run.statuses[status] for status in STATUSES},
-        "corrected_now": {status: night.statuses[status] for status in STATUSES},
-        "counts_by_route": {route: dict(counts) for route, counts in sorted(night.routes.items())},
-        "errors": [asdict(error) for error in night.top_errors],
-        "profile_issues": dict(sorted(night.profile_issues.items())),
-        "fid_missing": run.fid_missing,
-        "seconds": run.seconds,
-        "core_seconds": dict(run.totals.seconds),
-        "images_per_second": run.images_per_second,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what decides the outputs' bytes."""
-    packages = ("catalog-repair", "ray", "torch", "pillow", "pyarrow", "numpy")
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a folder that is not installed
-            found[name] = "not installed"
-    return {"python": platform.python_version(), **found}
-
-
-def write_run_report(run: Run) -> None:
-    """Write the report's page and picture below OUTPUT/.run."""
-    plan, night = run.plan, run.night
-    defects = [defect for defect in plan.label_map.defects if defect in night.routes]
-    summary = RunSummary(
-        counts_by_status={status: night.statuses[status] for status in STATUSES},
-        counts_by_defect={defect: night.routes[defect] for defect in defects},
-        unchanged=run.unchanged,
-        resumed=run.resumed,
-        duration_seconds=run.seconds["total"],
-        images_per_second=run.images_per_second,
-        started_at=run.started_at,
-        model_version=plan.bundle.version,
-        configuration={**plan.describe(), **asdict(run.placement), "versions": versions()},
-        errors=night.top_errors,
-        profile=None if plan.delivery.profile is None else plan.delivery.profile.name,
-        profile_issues=dict(sorted(night.profile_issues.items())),
-        fid=run.fid,
-        fid_missing=run.fid_missing,
-        strips=_strips(run, defects),
-    )
-    write_report(run.folder.at(), summary)
-    corrected = {
-        defect: [strip for strip in strips if strip.rejected is None]
-        for defect, strips in summary.strips.items()
-    }
-    picture = contact_sheet(corrected)
-    if picture is not None:
-        storage.write_bytes(run.folder.at(REPORT, "before_after.png"), picture)
-
-
-def _strips(run: Run, defects: list[str]) -> dict[str, list[Strip]]:
-    """The report's pictures by defect, ordered by id: at most STRIPS_PER_DEFECT each, one of each id, all of this
-    attempt.
-    """
-    found: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
-    for uri in storage.list_files(run.folder.at(STRIPS, run.attempt), ".parquet"):
-        for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            strips = found.setdefault(row.pop("route"), {})
-            strips[row["image_id"]] = Strip(**row)
-    return {
-        defect: [strips[name] for name in sorted(strips)[:STRIPS_PER_DEFECT]]
-        for defect, strips in found.items()
-        if strips
-    }

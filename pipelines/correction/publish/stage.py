@@ -1,0 +1,65 @@
+"""The third and the last stage of a run: its rows become the next manifest, and that is published."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from model.errors import RunError
+from pipelines.correction.inspect.known import Facts
+from pipelines.correction.layout import MANIFEST, REPORT, Layers
+from pipelines.correction.publish.assemble import assemble_parts
+from pipelines.correction.publish.conservation import check_conservation, check_parts
+from pipelines.correction.publish.publish import Publication
+from pipelines.correction.publish.publish import publish as move_into_place
+from pipelines.correction.run import Run
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import Lock
+
+
+def assemble(run: Run, known: Any, facts: Facts, layers: Layers) -> None:
+    """Write the next manifest below OUTPUT/.run, unless it would be the last one.
+
+    known, facts, layers: what earlier runs did. Raises RunError where its rows are not exactly the catalog's.
+    """
+    folder = run.folder.journal(run.attempt)
+    journal = storage.list_files(folder, ".parquet")
+    if len(journal) != run.totals.parts:
+        raise RunError(
+            f"{run.totals.parts} blocks were written and {len(journal)} are in {folder}; nothing was published: "
+            "run again"
+        )
+    earlier = facts.total
+    if (
+        layers.rows[0]
+        and not any(layers.rows[1:])
+        and not run.inspection.pending
+        and earlier == run.inspection.rows
+    ):
+        run.statuses = Counter(facts.statuses)
+        return
+    run.assembled = assemble_parts(
+        [*layers.rows, journal],
+        [*facts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
+        known,
+        run.folder,
+    )
+    written = storage.list_files(run.folder.at(MANIFEST))
+    check_conservation(run.inspection.ids, run.assembled.ids)
+    check_parts(run.assembled.parts, written)
+    run.statuses = run.assembled.statuses
+    for summary in run.assembled.resumed:
+        run.night.add(summary)
+    run.dropped = sum(facts.rows[0]) - (run.assembled.rows - run.night.rows)
+
+
+def publish(run: Run, lock: Lock | None) -> None:
+    """Let what the run has written take the place of what was published before."""
+    parts = None if run.assembled is None else run.assembled.parts
+    report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))] or None
+    publication = Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed)
+    move_into_place(run.output, publication, confirmation(lock))
+
+
+def confirmation(lock: Lock | None) -> Callable[[], None]:
+    """What raises where the lock of the output is lost."""
+    return (lambda: None) if lock is None else lock.confirm

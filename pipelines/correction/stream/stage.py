@@ -1,0 +1,161 @@
+"""The second stage of a run: what needs work is labelled where a detector is asked, read, corrected and committed.
+
+read -> decode -> generate (actors) -> commit -> one summary row per block -> driver
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import ray
+import ray.data
+
+from model.errors import RunError
+from pipelines.cluster.placement import Placement, configure, on_tasks, tables
+from pipelines.cluster.progress import Progress
+from pipelines.correction.detected import LABELS_FOLDER
+from pipelines.correction.inspect.known import Facts
+from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.layout import Layers
+from pipelines.correction.plan import Plan
+from pipelines.correction.run import RETRIED, SMALLEST_BLOCK, STRIPS_PER_DEFECT, Run
+from pipelines.correction.stream.commit import CommitSettings, commit_block
+from pipelines.correction.stream.decode import DecodeSettings, decode_rows
+from pipelines.correction.stream.detect import DetectSettings, detect
+from pipelines.correction.stream.generate import Corrector
+from pipelines.correction.stream.read import ReadSettings, read_works, survey_detected
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import Lock
+
+logger = logging.getLogger(__name__)
+
+#: Bytes per block at most: every worker holds a few.
+_LARGEST_BLOCK = 16 << 20
+#: Blocks that each actor should get at least, or all wait for the one that got the last.
+_BLOCKS_PER_ACTOR = 6
+
+
+def stream(run: Run, known: Any, facts: Facts, layers: Layers, lock: Lock | None) -> None:
+    """Label and correct what needs work; nothing where nothing does. known, facts, layers: what earlier runs did.
+
+    Raises TooManyFailedError where nothing succeeds, and RunError where the lock is lost.
+    """
+    plan, inspection = run.plan, run.inspection
+    run.seconds["correct"] = 0.0
+    if not inspection.pending:
+        return
+    logger.info(
+        "%d of %d rows are to be looked at: new, changed, or in files that are",
+        inspection.pending,
+        inspection.rows,
+    )
+    detected = None
+    if plan.detector is not None:
+        detected = storage.join(run.output, LABELS_FOLDER, run.name)
+    if detected is not None:
+        with run.stage("detect"):
+            run.detected = _detect(run, detected)
+            _survey_detected(run, detected)
+    with run.stage("correct"):
+        read = ReadSettings(plan.label_map, detected, score_scale=plan.config.score_scale)
+        _correct(run, known, facts, layers, read, lock)
+
+
+def _detect(run: Run, folder: str) -> dict[str, int]:
+    """Label what has no labels; counts of `detect.COUNTS`."""
+    config, detector = run.plan.config, run.plan.detector
+    if config.detector is None or detector is None:
+        raise ValueError("there is no detector")
+    settings = DetectSettings(
+        *(folder, config.detector, detector.version, config.limits),
+        allowed=config.allowed_uris,
+    )
+    return detect(run.inspection.needed(None), settings, run.placement)
+
+
+def _survey_detected(run: Run, folder: str) -> None:
+    """Count and sample the rows that the detector has labelled."""
+    settings = {
+        "label_map": run.plan.label_map,
+        "sample_size": run.inspection.survey.sample_size,
+        "detected": folder,
+    }
+    works = ray.data.from_arrow([work.table() for work in run.inspection.needed(None)])
+    for table in tables(on_tasks(works, survey_detected, settings, cpus=0.5)):
+        for row in table.to_pylist():
+            run.inspection.survey.merge(row["sets"])
+
+
+def _correct(
+    run: Run, known: Any, facts: Facts, layers: Layers, read: ReadSettings, lock: Lock | None
+) -> None:
+    """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
+    succeeds, and RunError where the lock is lost.
+    """
+    commit = replace(
+        run.plan.commit_settings(run.precision, run.attempt),
+        corrected_at=run.started_at,
+        tell_begun=any(layers.rows) or run.interrupted,
+    )
+    failed = facts.statuses.get("failed", 0)
+    with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
+        for summary in _summaries(run, known, commit, read):
+            run.totals.add(summary)
+            run.night.add(summary)
+            progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
+            run.totals.check_promising(run.plan.config.max_failed, failed)  # which may well fail again
+            if lock is not None:
+                lock.check()
+    rows = run.totals.rows + run.totals.refreshed
+    if rows != run.inspection.pending:
+        raise RunError(
+            f"{run.inspection.pending} rows needed work and {rows} got it; nothing was published: run again"
+        )
+
+
+def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings) -> Iterator[dict[str, Any]]:
+    """Rows of SUMMARY as the graph makes them; nothing runs before they are iterated over."""
+    plan, placement, config = run.plan, run.placement, run.plan.config
+    survey = run.inspection.survey
+    configure(_block_bytes(plan, placement), RETRIED)
+    defects = set(plan.label_map.defects)
+    is_measured, is_compared = plan.fid_weights is not None, plan.reference.is_catalog
+    fid_sample = survey.sample(config.fid_samples)
+    compared = fid_sample.only({CLEAN} if is_measured and is_compared else set())
+    decode = DecodeSettings(
+        plan.label_map,
+        plan.image_size,
+        fit=plan.bundle.fit,
+        sample=fid_sample.only((defects | set(compared.thresholds)) if is_measured else set()),
+        strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
+        limits=config.limits,
+        allowed=config.allowed_uris,
+        known=known,
+    )
+    corrector = {
+        "model": config.model,
+        "version": plan.bundle.version,
+        "conditions": plan.label_map.conditions,
+        "device": placement.device,
+        "precision": run.precision,
+        "batch_size": run.batch_size,
+        "grounds": plan.delivery.snaps,
+    }
+    works = run.inspection.needed(compared.thresholds.get(CLEAN))
+    if not works:
+        return
+    source = ray.data.from_arrow([work.table() for work in works])
+    catalog = placement.read(source, read_works, {"settings": replace(read, compare=compared)})
+    decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
+    edited = placement.actors(decoded, Corrector, corrector, run.batch_size)
+    for table in tables(placement.tasks(edited, commit_block, {"settings": commit})):
+        yield from table.to_pylist()
+
+
+def _block_bytes(plan: Plan, placement: Placement) -> int:
+    """Small enough that a small catalog keeps all actors busy."""
+    decoded = plan.listing.stored_bytes + plan.listing.rows * 3 * plan.image_size**2
+    share = decoded // (_BLOCKS_PER_ACTOR * placement.max_actors)
+    return max(SMALLEST_BLOCK, min(_LARGEST_BLOCK, share))
