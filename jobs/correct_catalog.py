@@ -14,7 +14,7 @@ Over an output that exists it corrects only what is new or changed, without read
 the catalog leave the manifest. A run that was killed goes on when it is started again.
 
     python jobs/correct_catalog.py --catalog catalog/ --output corrected/
-    python jobs/correct_catalog.py --catalog s3://shop/catalog --output s3://shop/corrected/2024-05-01 \\
+    python jobs/correct_catalog.py --catalog s3://shop/catalog --output s3://shop/corrected \\
         --model s3://shop/models/7 --reference s3://shop/clean --actors 1:8 --gpus-per-actor 0.5
 
 Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine.

@@ -1,7 +1,7 @@
 """Compare model bundles on the test split of prepared shards: FID and KID per defect, PSNR, L1, pictures.
 
-Every bundle looks at the same held-back rows at its own size and corrects them at 256 pixels. Its answers are compared
-with the test split's targets, beside the uploads as they are and beside the training split's targets (the floor).
+Every bundle corrects the same held-back rows at its own input size. All answers are compared at 256 pixels with the
+test split's targets, beside the uploads as they are and beside the training split's targets (the floor).
 
     OUTPUT/table.md              the page to look at: reductions, a table per defect, what the figures are
     OUTPUT/table.csv, .json      the same rows for programs

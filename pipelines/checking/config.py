@@ -1,4 +1,4 @@
-"""A health check's settings, and the plan that they resolve to before any image is read."""
+"""The settings of a dataset check, and the plan that they resolve to before any image is read."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -50,7 +50,8 @@ FAILED: Mapping[str, str] = {
 REJECTED: Mapping[str, str] = {
     "nearly_constant": "the correction is of one colour",
     "empty_product": "no product is left",
-    "product_lost": "much of the product is white now: a close-up, a product like its ground, or on white before",
+    "product_lost": "much of the product has become white; usual causes: a close-up, a product of the background's "
+    "colour, a photo that was on white already",
     "product_holes": "holes are torn into the product: parts of it are like the ground",
     "background_not_white": "the background is not white after encoding",
     "product_changed": "the product's own colours changed too much",

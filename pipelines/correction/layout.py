@@ -1,10 +1,10 @@
 """Where a run keeps what, below OUTPUT, until it is published.
 
     OUTPUT/.run/run.json             the run's description while it works; its state is `running`
-    OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `pending`
+    OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `inspect.pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
-    OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `staying`
+    OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `publish.staying`
     OUTPUT/.run/writing/             images on a local disk before they have their names
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there

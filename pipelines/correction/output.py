@@ -62,7 +62,7 @@ def check_output(
 
 
 def _is_matched(output: str, pattern: str) -> bool:
-    """Whether `pattern`, as of `storage.files_matching`, means `output` or a folder above it."""
+    """Whether `pattern`, as of `storage.objects.files_matching`, means `output` or a folder above it."""
     names, wanted = output.split("/"), pattern.rstrip("/").split("/")
     return len(names) >= len(wanted) and all(map(fnmatchcase, names, wanted))
 

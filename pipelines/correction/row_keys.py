@@ -56,7 +56,7 @@ def row_key(
 ) -> bytes | None:
     """Of everything in a manifest row that comes from the catalog. A row whose key is known is left as it is.
 
-    version: what the storage says of the input (see `fetch.input_version`); without it there is no key.
+    version: what the storage says of the input (see `uploads.input_version`); without it there is no key.
     """
     return None if version is None else key_of("row", work.hex(), source_uri, product_type, version)
 

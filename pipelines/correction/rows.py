@@ -19,7 +19,7 @@ from pipelines.correction.row_keys import KEY
 #: to be compared with, because the manifest's row stays as it is.
 CORRECT, REFRESH, COMPARE = "correct", "refresh", "compare"
 
-#: What a catalog's row brings along from its inspection (see `pending`).
+#: What a catalog's row brings along from its inspection (see `inspect.pending`).
 PURPOSE_COLUMNS = [
     ("purpose", pa.string()),
     ("place", pa.string()),  # file and row, for people; no two rows have the same
@@ -102,7 +102,7 @@ BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 #: Below OUTPUT/.run, in a folder for each attempt: material for FID and the report.
 SAMPLES, STRIPS = f"{SAMPLES_FOLDER}/fid", f"{SAMPLES_FOLDER}/strips"
 
-#: What a manifest row gets whose image was read and found unchanged (see `staying`).
+#: What a manifest row gets whose image was read and found unchanged (see `publish.staying`).
 REFRESHED = pa.schema(
     [
         ("image_key", KEY),

@@ -20,7 +20,7 @@ class Locator(NamedTuple):
     row: int | None = None  # number of the row in the parquet file, from 0; None: the file is the image
     column: str | None = None  # binary, or struct with `bytes`
     part: str | None = None  # LEFT or RIGHT half; None: the whole picture
-    version: str | None = None  # of a cell's file when its rows were numbered, see `storage.version`
+    version: str | None = None  # of a cell's file when its rows were numbered, see `storage.objects.version`
 
 
 @dataclass(frozen=True)

@@ -100,11 +100,11 @@ def list_units(
 ) -> Listing:
     """Units of the parquet files at or below `uris`, in the order of names; only the first `limit` rows.
 
-    uris: files, folders, or patterns (`storage.files_matching`). flag: the command-line flag that they come from, for
-    messages. check: raises ConfigurationError for a schema that does not serve; gets the file's URI as well. in_path:
-    columns that may stand in a file's path (`path_columns`); `check` sees them as text. look: gets each file's URI and
-    footer. What links lead to is read once. Raises ConfigurationError where nothing is found, a file is named twice, a
-    link leads nowhere, or a file cannot be read.
+    uris: files, folders, or patterns (`storage.objects.files_matching`). flag: the command-line flag that they come
+    from, for messages. check: raises ConfigurationError for a schema that does not serve; gets the file's URI as
+    well. in_path: columns that may stand in a file's path (`path_columns`); `check` sees them as text. look: gets
+    each file's URI and footer. What links lead to is read once. Raises ConfigurationError where nothing is found, a
+    file is named twice, a link leads nowhere, or a file cannot be read.
     """
     files = _once(_files(uris, flag), flag)
     units: list[Unit] = []

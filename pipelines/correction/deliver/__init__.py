@@ -1,1 +1,1 @@
-"""Within stage 2: the generator's edit onto one upload, the white background, the gates, the encoded file."""
+"""Within stage 2, called by commit: the white background, the gates, the profile, and the encoded file."""

@@ -87,8 +87,8 @@ class DeliverySettings:
 
     @property
     def snaps(self) -> tuple[str, ...]:
-        """Defects whose correction paints the ground: soft edges are rid of its colour (see `edges`), and near-white
-        background becomes white, whatever the profile asks.
+        """Defects whose correction paints the background: soft edges lose its colour (see `inference.edits.edges`), and
+        near-white background becomes white, whatever the profile asks.
         """
         return self.gates.white_background if self.gates is not None else ()
 

@@ -47,7 +47,7 @@ class Remaining:
     ) -> dict[str, float]:
         """How sure the detector is that `image` uint8 (H,W,3) shows each of `defects`: 0, or 0.5 to 1."""
         size = self._labeller.bundle.image_size
-        side = OVERSAMPLING * size  # as `detection.label.read_input`
+        side = OVERSAMPLING * size  # as `inference.labeller.read_input`
         (found,) = self._labeller([shrink(letterbox(shrink_bicubic(image, side), side), size)])
         return {defect: self._score(found, defect, product_type) for defect in defects}
 

@@ -29,7 +29,7 @@ _THREADS = 8
 class Known:
     """rows: keys of rows that may stay as they are. images: keys of images that need not be corrected again.
 
-    superseded: for each layer (see `run_folder.Layers`) the ids that a later attempt has, or has begun. retry_failed:
+    superseded: for each layer (see `layout.Layers`) the ids that a later attempt has, or has begun. retry_failed:
     failed rows do not stay, whatever their keys.
     """
 

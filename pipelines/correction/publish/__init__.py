@@ -1,1 +1,1 @@
-"""Stage 3: journals of all attempts become the next manifest, whose rows are exactly the catalog's. Next: measure."""
+"""Stages 3 and 6: assemble joins all attempts' rows into the next manifest; publish puts it in place at the end."""

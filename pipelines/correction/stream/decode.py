@@ -53,7 +53,7 @@ class DecodeSettings:
 
 
 def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
-    """Tables of DECODED from a table of `read_catalog.CATALOG_ROW`; one row out for each row in."""
+    """Tables of DECODED from a table of `catalog.CATALOG_ROW`; one row out for each row in."""
     known = fetched(settings.known)
     for start in range(0, table.num_rows, _BATCH):
         rows = table.slice(start, _BATCH).to_pylist()

@@ -1,6 +1,6 @@
 """The plan of a preparation: what the readers found, each entry once, cut into units of work.
 
-A plan is a table of entries (`records.ENTRIES`) in parquet, and a small document that is written last. From then on it
+A plan is a table of entries (`entries.ENTRIES`) in parquet, and a small document that is written last. From then on it
 holds: a run that is started again works from it, whatever has come to the sources since. What a unit covers follows
 from the plan alone, so its shards have the same names and bytes however many workers there are and however often it is
 tried.

@@ -127,7 +127,7 @@ class TableFile:
 
     @property
     def version(self) -> str | None:
-        """Of a file with cells (see `storage.version`): its rows are known by number."""
+        """Of a file with cells (see `storage.objects.version`): its rows are known by number."""
         return self._footer[2] if self.is_parquet else None
 
     @property

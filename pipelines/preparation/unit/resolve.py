@@ -23,7 +23,7 @@ from pipelines.storage.file_uris import is_file_uri
 #: Entries whose files are fetched ahead. Each may hold some images of up to 32 MB.
 FETCH_THREADS = 8
 
-#: Of `fetch.read_image`: neither absent nor forbidden.
+#: Of `uploads.read_image`: neither absent nor forbidden.
 STORAGE_FAILED = "unreadable"
 ROLES = ("source", "target", "mask")
 
@@ -43,7 +43,7 @@ def records(entries: Iterable[Entry]) -> Iterator[Record]:
 
     A half of a picture (LEFT, RIGHT) comes as PNG, lossless; all other bytes are as stored. A cell that is null counts
     as if the entry had not named it; an entry of which no image is left has the error `no_image`. Other errors: the
-    codes of `fetch.read_image`, and for halves those of `decode.decode_image` and `odd_width`. A mask that cannot be
+    codes of `uploads.read_image`, and for halves those of `decode.decode_image` and `odd_width`. A mask that cannot be
     read is none, with its code in `mask_error`, unless the storage failed.
 
     Raises StorageReadError where a parquet file cannot be read, ChangedSourceError where it was rewritten.

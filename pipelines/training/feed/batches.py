@@ -1,6 +1,6 @@
 """Pixels for the drawn rows, in exactly the order in which an epoch reads them; and batches of draws from any position.
 
-Whoever decodes (a thread here, Ray Data's tasks elsewhere: `ray_feed`) gets an endless iterator of orders and gives
+Whoever decodes (a thread here, Ray Data's tasks elsewhere: `feed.on_ray`) gets an endless iterator of orders and gives
 back decoded rows one by one in the same order. So both run through the same code, and neither decides anything.
 """
 

@@ -49,7 +49,7 @@ class SamplingConfig:
 class Row:
     """A row on its way through an epoch. source, target: uint8 (side, side, 3), once they are read; else None.
 
-    shown, changed, theta: see `decoding.Decoded`. turn: which of the row's draws in its epoch.
+    shown, changed, theta: see `shards.reading.Decoded`. turn: which of the row's draws in its epoch.
     """
 
     __slots__ = ("changed", "number", "shown", "source", "target", "theta", "turn", "type")

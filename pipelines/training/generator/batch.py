@@ -17,7 +17,7 @@ Rows = list[dict[str, Any]]
 class Sample(NamedTuple):
     """One training sample. x, y: uint8 (S, S, 3); group and type are ids; paired, unpaired: the masks p and u.
 
-    changed: uint8 (S, S), theta: float32 (2, 3), of a pair made anew (see `decoding.Decoded`), or None.
+    changed: uint8 (S, S), theta: float32 (2, 3), of a pair made anew (see `shards.reading.Decoded`), or None.
     """
 
     x: NDArray[np.uint8]

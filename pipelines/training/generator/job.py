@@ -1,4 +1,4 @@
-"""Runs a training in this process. On Ray Train's workers: `ray_job`."""
+"""Runs a training in this process. On Ray Train's workers: `training.on_ray`."""
 
 import sys
 from collections.abc import Callable

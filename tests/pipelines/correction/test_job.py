@@ -43,7 +43,7 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     # What is wrong with a row is a mistake of the command line there, too.
     labels = [{"label": "watermark", "score": float("nan")}]
     write_catalog(tmp_path / "catalog" / "0.parquet", [row("a", labels=labels)])
-    # As `ray_session.start` sets it.
+    # As `cluster.session.start` sets it.
     monkeypatch.setattr(ray.data.DataContext.get_current(), "raise_original_map_exception", True)
     again = correction_job.begin(resolve(plan.config), Placement("cpu", 1, 1))
     with pytest.raises(ConfigurationError, match=r"row 0 \('a'\) .*score nan"), ray_session.our_errors():
