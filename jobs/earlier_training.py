@@ -11,6 +11,7 @@ from pipelines.shards.source import TrainingSource
 from pipelines.storage import objects as storage
 from pipelines.storage import outputs as owned_output
 from pipelines.training import started
+from pipelines.training.best import forget_best
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.plan import LoopPlan
 from pipelines.training.settings import LoopSettings
@@ -49,6 +50,8 @@ def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:
     if overwrite:
         owned_output.remove(output, owned)
     with storage.as_configuration_error(output, "--output", "write"):
+        if not Checkpoints(plan.settings.checkpoints, plan.settings.keep).steps():
+            forget_best(output)  # its checkpoints were removed by hand: it is of another training
         started.remember(plan.settings, plan.source)
 
 

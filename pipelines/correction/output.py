@@ -25,7 +25,7 @@ from pipelines.storage import outputs as owned_output
 #: What runs write and --overwrite removes; nothing else in the folder is touched.
 OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER)
 #: Of these, what is there after every run, whole or killed: sellers keep folders called `images`, too.
-_MARKS = {SUCCESS, RUN, MANIFEST, RUN_FOLDER}
+_MARKS = {SUCCESS, RUN, MANIFEST, RUN_FOLDER, CATALOG_FOLDER}
 _FLAG = "--output"
 
 

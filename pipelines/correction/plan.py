@@ -22,7 +22,7 @@ from pipelines.correction.deliver.deliver import DeliverySettings
 from pipelines.correction.deliver.gate_detector import DetectorGate
 from pipelines.correction.deliver.gates import OFF, GateConfig, read_gates, usual_scores
 from pipelines.correction.layout import CATALOG_FOLDER
-from pipelines.correction.output import check_output
+from pipelines.correction.output import OWNED, check_output
 from pipelines.correction.stream.commit import CommitSettings
 from pipelines.correction.tabulate import tabulate
 from pipelines.images.allowed_uris import AllowedUris
@@ -214,9 +214,17 @@ def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
     if detector is not None:
         _check_rules(detector, label_map)
     delivery = _resolve_delivery(config, label_map, detector)
-    known = tuple(dict.fromkeys(rule.label for rule in label_map.rules))
+    weights, missing = _find_weights(config)
+    reference = Reference("none")
+    if weights is not None:
+        with storage.as_configuration_error(config.reference or "", "--reference", "read"):
+            reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
+    elif config.reference is not None:
+        storage.check_readable(config.reference, "--reference")
+    known = tuple(dict.fromkeys(rule.label for rule in label_map.rules if not rule.product_types))
+    written = [storage.join(config.output, name) for name in OWNED]
     folder = tables or storage.join(config.output, CATALOG_FOLDER)
-    catalog = tabulate(config.catalog, folder, config.label, known, detector is not None)
+    catalog = tabulate(config.catalog, folder, config.label, known, detector is not None, written)
     config = replace(config, allow_uri=(*config.allow_uri, *catalog.allowed))
     listing = list_catalog(
         catalog.uris,
@@ -225,13 +233,6 @@ def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
         fetches=bool(config.allow_uri),
         score_scale=config.score_scale,
     )
-    weights, missing = _find_weights(config)
-    reference = Reference("none")
-    if weights is not None:
-        with storage.as_configuration_error(config.reference or "", "--reference", "read"):
-            reference = read_reference(config.reference, tuple(label_map.defects), config.fid_samples)
-    elif config.reference is not None:
-        storage.check_readable(config.reference, "--reference")
     return Plan(config, bundle, label_map, detector, delivery, listing, reference, weights, missing)
 
 

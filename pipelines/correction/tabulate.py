@@ -1,10 +1,12 @@
 """Folders of images and CSV files as catalogs: each becomes a parquet table of URIs, which the run reads as any other.
 
-A folder's rows have the paths of its images below it as ids. A CSV has a column `uri`, whose relative paths begin at
-the CSV's own folder, and optionally `image_id` (default: the uri as written), `label`, `product_type` and `sha256`.
+A folder's rows have the paths of its images below it as ids; hidden files and folders (.name), and folders called
+_name, are left out. A CSV has a column `uri`, whose relative paths begin at the CSV's own folder, and optionally
+`image_id` (default: the uri as written), `label`, `product_type` and `sha256`.
 """
 
 import hashlib
+import logging
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -20,12 +22,11 @@ from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.storage import objects as storage
 from pipelines.storage.file_uris import is_file_uri
 from pipelines.storage.parquet_units import PARQUET_SUFFIXES
+from pipelines.storage.suffixes import is_image
+from pipelines.storage.walk import walk
 
-#: What counts as an image by its name. One that cannot be decoded is a failed row; left out, it would go unnoticed.
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".heic", ".heif"),
-    *(".tif", ".tiff", ".jp2", ".psd", ".svg"),
-)
+logger = logging.getLogger(__name__)
+
 _COLUMNS = ("image_id", "uri", "label", "product_type", "sha256")
 #: Rows per row group: a unit of work reads its row groups whole.
 _ROW_GROUP = 4096
@@ -42,14 +43,20 @@ class Tables:
 
 
 def tabulate(
-    catalogs: Sequence[str], folder: str, label: str | None, known: Collection[str], detector: bool
+    catalogs: Sequence[str],
+    folder: str,
+    label: str | None,
+    known: Collection[str],
+    detector: bool,
+    written: Sequence[str] = (),
 ) -> Tables:
     """Write a table for each of `catalogs` that is a folder of images or a CSV into `folder`; the others stay.
 
     folder: URI that all machines of the cluster can read. A table's name follows from its rows, so that the same
     folder gives the same URI. label: what is wrong with the rows that have no label (--label); one of `known`, the
-    labels that the label map knows. detector: one will label rows without a label. Raises ConfigurationError that names
-    --catalog or --label, and StorageWriteError.
+    labels that the label map knows for products of any type. detector: one will label rows without a label. written:
+    places that the run writes, where no image may lie. Raises ConfigurationError that names --catalog or --label, and
+    StorageWriteError.
     """
     if label is not None and label not in known:
         raise ConfigurationError(f"--label: {not_in_label_map('rule for', label, known)}")
@@ -70,42 +77,69 @@ def tabulate(
                 f"--catalog {uri}: nothing says what is wrong with these images; give --label, one of "
                 f"{', '.join(known)}, or a --detector that finds it"
             )
+        _check_outside(table, uri, written)
         data = parquet_bytes(_labelled(table, label), _ROW_GROUP)
         uris.append(storage.join(folder, f"{hashlib.sha256(data).hexdigest()[:32]}.parquet"))
         if not storage.exists(uris[-1]):
             write_object(uris[-1], data)
-        allowed.append(prefix)
+        if prefix is not None:
+            logger.info("--catalog %s: images below %s may be read", uri, prefix)
+            allowed.append(prefix)
     return Tables(tuple(uris), tuple(allowed))
 
 
-def _table(uri: str) -> tuple[pa.Table | None, str]:
-    """The rows that `uri` stands for and the folder that they are read from; None for parquet."""
+def _table(uri: str) -> tuple[pa.Table | None, str | None]:
+    """The rows that `uri` stands for, None for parquet; and the folder that naming it allows to read."""
     with storage.as_configuration_error(uri, "--catalog", "read"):
         if storage.is_pattern(uri) or uri.lower().endswith(PARQUET_SUFFIXES):
-            return None, uri
+            return None, None
         fs, path = storage.resolve(uri)
         if uri.lower().endswith(".csv") and fs.isfile(path):
-            parent = uri.rpartition("/")[0] or "/"
-            return _of_csv(uri, parent), parent
+            parent = uri.rpartition("/")[0]
+            # Not a whole disk or bucket, which somebody might name by accident.
+            is_folder = "/" in parent.partition("://")[2] if "://" in uri else bool(parent)
+            return _of_csv(uri, parent or "/"), parent if is_folder else None
         if not fs.isdir(path):
-            return None, uri
-        files = storage.list_files(uri, follow_links=True)
-        if any(name.lower().endswith(PARQUET_SUFFIXES) for name in files):
-            return None, uri
-        images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
-    if not images:
-        return None, uri
-    return _of_folder(images, storage.resolve(uri)[1], uri), uri
+            return None, None
+        if any(
+            name.lower().endswith(PARQUET_SUFFIXES) for name in storage.list_files(uri, follow_links=True)
+        ):
+            return None, None
+    return _of_folder(uri), uri
 
 
-def _of_folder(images: list[str], root: str, uri: str) -> pa.Table:
-    ids = [storage.resolve(image)[1][len(root) :].lstrip("/") for image in images]
+def _of_folder(uri: str) -> pa.Table | None:
+    """None where there is no image, as in an empty folder, which a catalog of parquet explains best."""
+    ids: list[str] = []
+    others: list[str] = []
+    for folder in walk(uri, "--catalog", logger.warning):
+        for name in folder.files:
+            (ids if is_image(name) else others).append(folder.key(name))
+    if others and ids:
+        logger.warning(
+            "--catalog %s: %d files are left out, which are no images by their names, such as %s",
+            *(uri, len(others), others[0]),
+        )
     for id_ in ids:
         if id_.encode("utf-8", "ignore").decode() != id_:
             raise ConfigurationError(
                 f"--catalog {uri}: the name of {id_!a} is not UTF-8, and would be no image_id; rename it"
             )
-    return pa.table({"image_id": pa.array(ids, pa.string()), "uri": pa.array(images, pa.string())})
+    if not ids:
+        return None
+    uris = [storage.join(uri, id_) for id_ in ids]
+    return pa.table({"image_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
+
+
+def _check_outside(table: pa.Table, uri: str, written: Sequence[str]) -> None:
+    """Raise ConfigurationError where an image lies where the run writes: --overwrite would remove it."""
+    places = tuple(f"{place}/" for place in written)
+    for one in table.column("uri").to_pylist():
+        if (one if "://" in one else posixpath.normpath(one)).startswith(places):
+            raise ConfigurationError(
+                f"--catalog {uri}: {one} lies where the run writes, and --overwrite would remove it; give another "
+                "--output"
+            )
 
 
 def _of_csv(uri: str, parent: str) -> pa.Table:

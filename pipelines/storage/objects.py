@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -104,7 +105,11 @@ def absolute(uri: str) -> str:
         fs, path = resolve(uri)
     except OSError as error:  # some clients connect at once
         raise ConfigurationError(f"cannot use {uri!r}: {error}; see that the server is there") from error
-    return path if isinstance(fs, LocalFileSystem) else uri.rstrip("/")
+    if isinstance(fs, LocalFileSystem):
+        return path
+    return re.sub(
+        "^s3a://", "s3://", uri.rstrip("/")
+    )  # listings have the usual name: what is compared must agree
 
 
 def join(uri: str, *parts: str) -> str:

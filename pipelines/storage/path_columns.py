@@ -2,7 +2,8 @@
 
     uploads/product_type=running%20shoe/part-0.parquet
 
-All folders above a file count, also those that a command line names. Values are percent-decoded text.
+All folders above a file count, also those that a command line names; of a file in a hidden folder (.name), which is a
+program's own, only those below that. Values are percent-decoded text.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,7 +24,9 @@ def path_columns(uri: str, names: Collection[str]) -> dict[str, str | None]:
     Raises ConfigurationError where two folders of the path disagree, or a value is not UTF-8.
     """
     found: dict[str, str | None] = {}
-    for folder in uri.split("/")[:-1]:
+    folders = uri.split("/")[:-1]
+    hidden = [number for number, folder in enumerate(folders) if folder.startswith(".") and folder.strip(".")]
+    for folder in folders[hidden[-1] :] if hidden else folders:
         name, equals, text = folder.partition("=")
         if not equals or unquote(name) not in names:
             continue

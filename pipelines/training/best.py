@@ -60,3 +60,9 @@ def point_to(output: str, best: Best) -> None:
     folders = {uri.rsplit("/", 2)[-2] for uri in storage.list_files(everything)}
     for name in folders - {best.bundle.rsplit("/", 1)[-1]}:
         storage.remove(storage.join(everything, name))
+
+
+def forget_best(output: str) -> None:
+    """Remove what another training in the same folder has left. Raises one of storage.STORAGE_ERRORS."""
+    storage.remove(storage.join(output, POINTER))  # first: it must not point to nothing
+    storage.remove(storage.join(output, FOLDER))

@@ -31,17 +31,19 @@ def inspect(listing: Listing, settings: InspectSettings) -> tuple[Inspection, Re
     repeat) and what tasks raise.
     """
     sources = list(groups(listing.units))
+    first = list(_inspected(sources, listing.rows, settings))  # of each plan file counts, and some hashes
+    plans = storage.list_files(settings.plan, ".parquet")
+    repeated = merge_repeated(_find_repeated(plans, listing.rows))
     inspection = Inspection(Survey(settings.sample_size))
-    for table in _inspected(sources, listing.rows, settings):
-        inspection.merge(table)
+    for table in first:
+        inspection.merge(table, twice=repeated.affected)
     if inspection.rows != listing.rows:
         raise RunError(f"the catalog has {listing.rows} rows, and {inspection.rows} were found; run again")
-    plans = storage.list_files(settings.plan, ".parquet")
-    repeated = merge_repeated(_find_repeated(plans, inspection.rows))
     if repeated.affected:  # what these rows need depends on others
         affected = [table for table in sources if plan_of(table, settings.plan) in repeated.affected]
         again = replace(settings, repeated=ray.put(repeated))
-        inspection.replace(_inspected(affected, inspection.rows, again), repeated.affected)
+        for table in _inspected(affected, inspection.rows, again):
+            inspection.merge_again(table)
     return inspection, repeated
 
 

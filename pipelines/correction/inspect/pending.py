@@ -4,7 +4,7 @@ images, but reads none.
 What it finds of each row goes to a file below OUTPUT/.run/plan; what it finds of each unit of work goes back.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -84,6 +84,7 @@ WORK = pa.schema(
 
 INSPECTED = pa.schema(
     [
+        ("plan", pa.string()),
         ("rows", pa.int64()),
         ("top_score", pa.float64()),
         ("id_sums", pa.binary()),
@@ -162,20 +163,23 @@ class Inspection:
         """Rows that need work."""
         return sum(work.pending for work in self.works)
 
-    def replace(self, inspected: Iterable[pa.Table], plans: Container[str]) -> None:
-        """Take the units of `plans` from another look at them."""
-        self.works = [work for work in self.works if work.plan not in plans]
-        for table in inspected:
-            self.works += [Work.from_row(work) for row in table.to_pylist() for work in row["works"]]
-
-    def merge(self, inspected: pa.Table) -> None:
-        """Add rows of INSPECTED."""
+    def merge(self, inspected: pa.Table, twice: Container[str] = ()) -> None:
+        """Add rows of INSPECTED. twice: plan files whose rows get another look, which says what they need."""
         for row in inspected.to_pylist():
             self.rows += row["rows"]
             self.top_score = max(self.top_score, row["top_score"])
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
-            self.survey.merge(row["sets"])
-            self.works += [Work.from_row(work) for work in row["works"]]
+            if row["plan"] not in twice:
+                self._add_work(row)
+
+    def merge_again(self, inspected: pa.Table) -> None:
+        """Add what rows of INSPECTED need after another look."""
+        for row in inspected.to_pylist():
+            self._add_work(row)
+
+    def _add_work(self, row: Mapping[str, Any]) -> None:
+        self.survey.merge(row["sets"])
+        self.works += [Work.from_row(work) for work in row["works"]]
 
     def needed(self, compare: int | None) -> list[Work]:
         """Units to read: those with rows that need work, and with images without defects whose hash is not above
@@ -227,6 +231,7 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
             by_route.setdefault(route, []).append(str(row.image_id))
     survey.add(by_route)
     inspected = {
+        "plan": uri,
         "rows": len(rows),
         "top_score": top_score,
         "id_sums": sums.to_bytes(),

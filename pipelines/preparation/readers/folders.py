@@ -12,8 +12,10 @@ from typing import Any, Literal
 from model.errors import ConfigurationError
 from pipelines.preparation.entries import Entry, Locator
 from pipelines.preparation.readers.base import Counted, Notes
-from pipelines.preparation.readers.walk import Folder, check_images, stem, walk_images
+from pipelines.preparation.readers.walk import check_images, walk_images
 from pipelines.storage import objects as storage
+from pipelines.storage.suffixes import stem
+from pipelines.storage.walk import Folder
 
 Unmatched = Literal["unpaired", "error"]
 

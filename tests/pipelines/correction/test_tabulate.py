@@ -9,6 +9,8 @@ from pipelines.correction.tabulate import Tables, tabulate
 from pipelines.storage import objects as storage
 
 KNOWN = ("non_white_background", "watermark")
+#: A camera names some of its pictures with a line in front.
+IMAGES = ("b.JPG", "shirts/a.png", "shirts/deep/a.png", "broken.tiff", "_MG_1234.JPG", "old.jfif")
 
 
 def tables(
@@ -29,13 +31,12 @@ def write(path: Path, data: bytes = b"image") -> Path:
 
 def test_a_folder_of_images_has_their_paths_as_ids(tmp_path: Path) -> None:
     folder = tmp_path / "my photos"
-    for name in ("b.JPG", "shirts/a.png", "shirts/deep/a.png", "broken.tiff", "notes.txt", ".hidden.jpg"):
+    for name in (*IMAGES, "notes.txt", ".hidden.jpg", "_thumbs/a.jpg"):
         write(folder / name)
     found = tables(tmp_path, folder)
     assert found.allowed == (str(folder),)
     assert {row["image_id"]: (row["uri"], row["label"]) for row in rows(found)} == {
-        name: (str(folder / name), "watermark")
-        for name in ("b.JPG", "broken.tiff", "shirts/a.png", "shirts/deep/a.png")
+        name: (str(folder / name), "watermark") for name in IMAGES
     }
 
 
@@ -123,3 +124,30 @@ def test_a_folder_on_s3(s3_folder: str, tmp_path: Path) -> None:
         ("a.jpg", f"{photos}/a.jpg"),
     ]
     assert found.allowed == (photos, photos)
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "photos" / "a.jpg")
+    write(tmp_path / "photos" / "notes.txt")
+    tables(tmp_path, tmp_path / "photos")
+    assert "1 files are left out, which are no images by their names, such as notes.txt" in caplog.text
+
+
+def test_a_link_to_a_disk_that_is_gone_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "a.jpg")
+    (tmp_path / "photos" / "disk2").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match="disk2 is a link, and what it leads to is not there"):
+        tables(tmp_path, tmp_path / "photos")
+
+
+def test_no_image_lies_where_the_run_writes(tmp_path: Path) -> None:
+    listed = write(tmp_path / "list.csv", b"uri\nimages/a.jpg\n")
+    written = [str(tmp_path / "images"), str(tmp_path / "manifest")]
+    with pytest.raises(ConfigurationError, match=r"images/a\.jpg lies where the run writes"):
+        tabulate([str(listed)], str(tmp_path / "tables"), "watermark", KNOWN, False, written)
+
+
+def test_a_csv_at_the_top_of_a_bucket_does_not_open_the_bucket(s3_folder: str, tmp_path: Path) -> None:
+    bucket = "/".join(s3_folder.split("/")[:3])
+    storage.write_bytes(f"{bucket}/top.csv", b"uri\na.jpg\n")
+    assert tabulate([f"{bucket}/top.csv"], str(tmp_path), "watermark", KNOWN, False).allowed == ()

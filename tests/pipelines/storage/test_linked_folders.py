@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
 from pipelines.preparation.readers.base import Notes
-from pipelines.preparation.readers.walk import walk, walk_images
+from pipelines.preparation.readers.walk import walk_images
 from pipelines.storage import objects as storage
+from pipelines.storage.walk import walk
 
 
 def walked(root: Path) -> list[str]:

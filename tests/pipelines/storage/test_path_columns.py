@@ -76,3 +76,9 @@ def test_columns_are_added_or_compared() -> None:
         for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
             with pytest.raises(ConfigurationError, match=rf"x.parquet: row {row} .*label"):
                 add_path_columns(pa.table({"label": pa.array(own, kind)}), {"label": told}, "x.parquet", 5)
+
+
+def test_folders_above_a_programs_own_hidden_folder_say_nothing() -> None:
+    assert path_columns("/out/label=x/.catalog/a.parquet", {"label"}) == {}
+    assert path_columns("/out/.catalog/label=x/a.parquet", {"label"}) == {"label": "x"}
+    assert path_columns("../label=x/a.parquet", {"label"}) == {"label": "x"}

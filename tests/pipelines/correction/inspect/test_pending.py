@@ -31,6 +31,7 @@ from pipelines.correction.inspect.pending import (
 from pipelines.correction.inspect.repeated import find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import CLEAN, Survey
 from pipelines.correction.layout import Layers
+from pipelines.correction.row_keys import KeySet, to_keys
 from pipelines.correction.rows import to_table
 from pipelines.correction.stream.read import ReadSettings, read_work
 from pipelines.images.allowed_uris import AllowedUris
@@ -76,13 +77,14 @@ def look(catalog: Path, known: Known, identity: str = "model", **given: Any) -> 
     )
     inspection = Inspection(Survey(5))
     tables = list(groups(list_catalog([str(catalog)], score_scale=given.get("score_scale", 1)).units))
-    for table in tables:
-        inspection.merge(inspect_units(table, places))
+    first = [inspect_units(table, places) for table in tables]
     plans = [plan_of(table, places.plan) for table in tables]
     found = find_repeated(plans)
-    if found.affected:
-        again = replace(places, repeated=found)
-        inspection.replace([inspect_units(table, again) for table in tables], found.affected)
+    for inspected in first:
+        inspection.merge(inspected, found.affected)
+    for table, plan in zip(tables, plans, strict=True):
+        if plan in found.affected:
+            inspection.merge_again(inspect_units(table, replace(places, repeated=found)))
     return pa.concat_tables([PLAN.empty_table(), *(pq.read_table(part) for part in plans)]), inspection
 
 
@@ -296,3 +298,13 @@ def test_a_row_without_an_id_is_named(tmp_path: Path) -> None:
     ).parent
     with pytest.raises(ConfigurationError, match=r"a.parquet: row 1 has no image_id"):
         inspect(catalog, Known())
+
+
+def test_repeated_rows_that_are_done_count_neither_for_fid_nor_for_pictures(tmp_path: Path) -> None:
+    same = ("a", None, "watermark", "1")
+    folder = write(tmp_path, [same, same, ("b", None, "watermark", "2")])
+    plan, inspection = look(folder, Known())
+    assert inspection.survey.rows == {"watermark": 2}  # the two are one image
+    done = 2 * plan.column("row_key").to_pylist()[:1]
+    _, inspection = look(folder, Known(KeySet(to_keys(done))))
+    assert (inspection.pending, inspection.survey.rows) == (1, {"watermark": 1})

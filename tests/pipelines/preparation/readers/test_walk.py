@@ -6,7 +6,8 @@ from hypothesis import given, settings
 
 from model.errors import ConfigurationError
 from pipelines.preparation.readers.base import Notes
-from pipelines.preparation.readers.walk import check_images, walk, walk_images
+from pipelines.preparation.readers.walk import check_images, walk_images
+from pipelines.storage.walk import walk
 from tests.image_trees import trees, write_tree
 
 
