@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,16 +117,20 @@ def stop() -> None:
 
 
 @contextmanager
-def stopped_afterwards() -> Iterator[None]:
+def stopped_afterwards(terminated: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """`stop` on the way out; not when interrupted, because Ray's threads are in the midst of their work then, and the
     process ends anyway.
+
+    terminated: whether SIGTERM has come, whatever exception Ray has made of that. Where Ray's processes got it, too,
+    Ray would end this one in its own way while it stops.
     """
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException:
-        stop()
+        if not terminated():
+            stop()
         raise
     stop()
 

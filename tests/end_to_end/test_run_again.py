@@ -17,6 +17,7 @@ from model.errors import RunError
 from pipelines.contracts.schemas import CATALOG
 from pipelines.correction import job
 from pipelines.correction.measure import fid as measure
+from pipelines.correction.publish import stage as publishing
 from pipelines.correction.row_keys import id_keys
 from tests.catalogs import (
     picture,
@@ -352,7 +353,7 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     shop.write([*catalog[:4], twice], "a")
     shop.write([*catalog[4:], twice], "b")
     with monkeypatch.context() as patch:
-        patch.setattr(job, "check_conservation", killed)
+        patch.setattr(publishing, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
     assert not (shop.output / "manifest").exists()
@@ -386,7 +387,7 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
     images, old = tree(shop.output / "images"), shop.bundle
     shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
     with monkeypatch.context() as patch:
-        patch.setattr(job, "check_conservation", killed)
+        patch.setattr(publishing, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
     shutil.rmtree(shop.output / ".run" / "journal")
