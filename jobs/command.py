@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from jobs import config_file, termination
+from jobs import config_file
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
-from pipelines.cluster import submission
+from pipelines.cluster import submission, termination
 from pipelines.storage import lock
 
 EXIT_OK = 0

@@ -32,7 +32,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs import command, termination
+from jobs import command
 from model.precision import DEVICES, PRECISIONS
 from pipelines.cluster import session as ray_session
 from pipelines.contracts.profiles.profile import profile_names
@@ -299,10 +299,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = resolve(_config(arguments))
     command.show_configuration(parser(), arguments, plan.describe())
     ray_session.check()
-    with (
-        locked(plan.config.output, arguments.break_lock) as lock,
-        ray_session.stopped_afterwards(termination.came),
-    ):
+    with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
         run = correction_job.run(plan, lock)
     sys.stdout.write(summary(run))
     attempted = sum(run.night.statuses[status] for status in ("corrected", "rejected"))

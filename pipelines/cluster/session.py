@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from ray.util import get_node_ip_address
 
 from model.errors import CatalogRepairError, RunError
 from pipelines.cluster import preconditions as ray_preconditions
-from pipelines.cluster import ray_internals, submission
+from pipelines.cluster import ray_internals, submission, termination
 from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
@@ -117,11 +117,9 @@ def stop() -> None:
 
 
 @contextmanager
-def stopped_afterwards(terminated: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def stopped_afterwards() -> Iterator[None]:
     """`stop` on the way out; not when interrupted, because Ray's threads are in the midst of their work then, and the
-    process ends anyway.
-
-    terminated: whether SIGTERM has come, whatever exception Ray has made of that. Where Ray's processes got it, too,
+    process ends anyway. Nor after SIGTERM, whatever exception Ray has made of that: where Ray's processes got it, too,
     Ray would end this one in its own way while it stops.
     """
     try:
@@ -129,7 +127,7 @@ def stopped_afterwards(terminated: Callable[[], bool] = lambda: False) -> Iterat
     except KeyboardInterrupt:
         raise
     except BaseException:
-        if not terminated():
+        if not termination.came():
             stop()
         raise
     stop()

@@ -20,9 +20,10 @@ from model.errors import ConfigurationError
 from pipelines.contracts.names import not_in_label_map
 from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.storage import objects as storage
+from pipelines.storage.file_names import is_image, is_text
 from pipelines.storage.file_uris import is_file_uri
+from pipelines.storage.linked_folders import is_hidden
 from pipelines.storage.parquet_units import PARQUET_SUFFIXES
-from pipelines.storage.suffixes import is_image
 from pipelines.storage.walk import walk
 
 logger = logging.getLogger(__name__)
@@ -101,18 +102,16 @@ def _table(uri: str) -> tuple[pa.Table | None, str | None]:
             return _of_csv(uri, parent or "/"), parent if is_folder else None
         if not fs.isdir(path):
             return None, None
-        if any(
-            name.lower().endswith(PARQUET_SUFFIXES) for name in storage.list_files(uri, follow_links=True)
-        ):
-            return None, None
     return _of_folder(uri), uri
 
 
 def _of_folder(uri: str) -> pa.Table | None:
-    """None where there is no image, as in an empty folder, which a catalog of parquet explains best."""
+    """None where there is parquet, which a folder of partitions shows at once, or no image at all."""
     ids: list[str] = []
     others: list[str] = []
     for folder in walk(uri, "--catalog", logger.warning):
+        if any(name.lower().endswith(PARQUET_SUFFIXES) and not is_hidden(name) for name in folder.files):
+            return None
         for name in folder.files:
             (ids if is_image(name) else others).append(folder.key(name))
     if others and ids:
@@ -121,7 +120,7 @@ def _of_folder(uri: str) -> pa.Table | None:
             *(uri, len(others), others[0]),
         )
     for id_ in ids:
-        if id_.encode("utf-8", "ignore").decode() != id_:
+        if not is_text(id_):
             raise ConfigurationError(
                 f"--catalog {uri}: the name of {id_!a} is not UTF-8, and would be no image_id; rename it"
             )
@@ -179,7 +178,7 @@ def _of_csv(uri: str, parent: str) -> pa.Table:
 
 
 def _beside(parent: str, uri: str) -> str:
-    """`uri`, whose relative path begins at `parent`."""
+    """`uri`, whose relative path begins at `parent`; its dots stay, for `AllowedUris` to judge."""
     return uri if "://" in uri or is_file_uri(uri) or posixpath.isabs(uri) else storage.join(parent, uri)
 
 

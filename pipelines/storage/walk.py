@@ -7,8 +7,8 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.storage import objects as storage
+from pipelines.storage.file_names import is_image
 from pipelines.storage.linked_folders import LinkedFolders, check_links, is_hidden, scan
-from pipelines.storage.suffixes import is_image
 
 
 class Folder(NamedTuple):

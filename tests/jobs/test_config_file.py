@@ -8,10 +8,37 @@ import pytest
 from jobs import command, config_file, correct_catalog, train_flags
 from model.errors import ConfigurationError
 
-JOBS = (
-    *("correct_catalog", "prepare_dataset", "check_dataset", "train", "train_detector", "evaluate"),
-    "make_sample_catalog",
-)
+#: Every job, and a command line that it takes.
+JOBS = {
+    "correct_catalog": [
+        "--catalog",
+        "a",
+        "b",
+        "--output",
+        "o",
+        "--actors",
+        "1:8",
+        "--no-fid",
+        "--ai-tag",
+    ],
+    "prepare_dataset": ["--photos", "a", "--output", "o", "--synthesis", "a=b", "--draws", "2"],
+    "check_dataset": ["--data", "a", "--output", "o", "--strict"],
+    "train": [
+        "--data",
+        "a",
+        "--output",
+        "o",
+        "--workers",
+        "1:4",
+        "--set",
+        "objective.geometry=4",
+        "--epochs",
+        "3",
+    ],
+    "train_detector": ["--data", "a", "--output", "o", "--workers", "0", "--flip"],
+    "evaluate": ["--data", "a", "--output", "o", "--bundle", "x", "y"],
+    "make_sample_catalog": ["--output", "o", "--images", "8"],
+}
 
 
 def parser() -> command.Parser:
@@ -107,38 +134,8 @@ def test_what_a_job_shows_is_a_file_that_gives_the_same_flags(tmp_path: Path) ->
     assert {**vars(again), "config": None} == vars(given)
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_every_job_reads_what_it_shows(name: str, tmp_path: Path) -> None:
-    words = {
-        "correct_catalog": [
-            "--catalog",
-            "a",
-            "b",
-            "--output",
-            "o",
-            "--actors",
-            "1:8",
-            "--no-fid",
-            "--ai-tag",
-        ],
-        "prepare_dataset": ["--photos", "a", "--output", "o", "--synthesis", "a=b", "--draws", "2"],
-        "check_dataset": ["--data", "a", "--output", "o", "--strict"],
-        "train": [
-            "--data",
-            "a",
-            "--output",
-            "o",
-            "--workers",
-            "1:4",
-            "--set",
-            "objective.geometry=4",
-            "--epochs",
-            "3",
-        ],
-        "train_detector": ["--data", "a", "--output", "o", "--workers", "0", "--flip"],
-        "evaluate": ["--data", "a", "--output", "o", "--bundle", "x", "y"],
-        "make_sample_catalog": ["--output", "o", "--images", "8"],
-    }[name]
+@pytest.mark.parametrize(("name", "words"), JOBS.items())
+def test_every_job_reads_what_it_shows(name: str, words: list[str], tmp_path: Path) -> None:
     job = importlib.import_module(f"jobs.{name}")
     parser = train_flags.parser if name == "train" else lambda _: job.parser()
     given = parser("").parse_args([*words, "--dry-run"])

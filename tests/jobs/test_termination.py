@@ -13,7 +13,8 @@ from tests.processes import PATIENCE
 
 JOB = """
 import ctypes, signal, sys, threading
-from jobs import command, termination
+from jobs import command
+from pipelines.cluster import termination
 from pipelines.storage.lock import locked
 
 def main(argv):

@@ -32,7 +32,6 @@ ASSEMBLED = pa.schema(
     [
         ("part", pa.string()),  # null where no row stays
         ("rows", pa.int64()),
-        ("refreshed", pa.int64()),
         ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
         ("id_sums", pa.binary()),
         ("resumed", pa.struct(list(SUMMARY))),  # of a killed attempt's rows; null elsewhere
@@ -46,7 +45,6 @@ class Assembled:
 
     parts: list[str] = field(default_factory=list)
     rows: int = 0
-    refreshed: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     ids: IdSums = field(default_factory=IdSums)
     # Rows of SUMMARY, of what killed attempts had finished.
@@ -57,7 +55,6 @@ class Assembled:
         for row in table.to_pylist():
             self.parts += [row["part"]] if row["part"] else []
             self.rows += row["rows"]
-            self.refreshed += row["refreshed"]
             self.statuses.update(dict(zip(STATUSES, row["statuses"], strict=True)))
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
             self.resumed += [row["resumed"]] if row["resumed"] else []
@@ -96,14 +93,14 @@ def assemble(
     found = []
     for source in table.to_pylist():
         rows = pa.concat_tables([read_part(part) for part in source["parts"]])
-        refreshed, resumed = 0, None
+        resumed = None
         if source["layer"] < len(superseded):
             if earlier.retry_failed:
                 rows = rows.filter(pc.not_equal(rows.column("status"), "failed"))
-            rows, refreshed = keep(rows, superseded[source["layer"]], stays)
+            rows, _ = keep(rows, superseded[source["layer"]], stays)
             if source["layer"]:  # not the manifest's
                 resumed = _summary(rows)
-        found.append({"refreshed": refreshed, "resumed": resumed, **_write(rows, folder, source["parts"])})
+        found.append({"resumed": resumed, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(found, ASSEMBLED)
 
 

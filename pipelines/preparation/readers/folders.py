@@ -14,7 +14,7 @@ from pipelines.preparation.entries import Entry, Locator
 from pipelines.preparation.readers.base import Counted, Notes
 from pipelines.preparation.readers.walk import check_images, walk_images
 from pipelines.storage import objects as storage
-from pipelines.storage.suffixes import stem
+from pipelines.storage.file_names import stem
 from pipelines.storage.walk import Folder
 
 Unmatched = Literal["unpaired", "error"]

@@ -17,7 +17,7 @@ from pipelines.preparation.readers.base import Counted, NoRepeats, Notes
 from pipelines.preparation.readers.table_files import Columns, Row, TableFile, open_tables, unfit
 from pipelines.preparation.readers.walk import check_images, walk_images
 from pipelines.storage import objects as storage
-from pipelines.storage.suffixes import stem
+from pipelines.storage.file_names import stem
 
 TEXT = ("product_id", "image_id", "uri", "role", "position", "product_type")
 IMAGES = ("image",)

@@ -22,7 +22,7 @@ from pipelines.preparation.readers.base import Counted, Notes
 from pipelines.preparation.readers.public_facts import PublicDataset
 from pipelines.preparation.readers.walk import check_folder
 from pipelines.storage import objects as storage
-from pipelines.storage.suffixes import is_image, stem
+from pipelines.storage.file_names import is_image, stem
 from pipelines.storage.walk import walk
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from pipelines.cluster.ahead import map_ahead
 from pipelines.preparation.entries import Locator
 from pipelines.preparation.unit.resolve import beside
 from pipelines.storage import objects as storage
+from pipelines.storage.file_names import is_image, stem
 from pipelines.storage.parquet_units import PARQUET_SUFFIXES
 from pipelines.storage.path_columns import disagreement, path_columns
-from pipelines.storage.suffixes import is_image, stem
 from pipelines.storage.walk import walk
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from model.errors import ConfigurationError
 from pipelines.images.uploads import SCHEMES
 from pipelines.preparation.readers.base import Counted, Notes
 from pipelines.storage import objects as storage
-from pipelines.storage.suffixes import DECODED_SUFFIXES, is_image
+from pipelines.storage.file_names import DECODED_SUFFIXES, is_image, is_text
 from pipelines.storage.walk import Folder, walk
 
 
@@ -33,7 +33,7 @@ def walk_images(uri: str, flag: str, notes: Notes) -> Iterator[Folder]:
         for name in folder.files:
             if not is_image(name):
                 others.add(folder.key(name))
-            elif not _is_text(folder.key(name)):
+            elif not is_text(folder.key(name)):
                 unnameable.add(ascii(folder.key(name)))
             else:
                 images.append(name)
@@ -63,7 +63,3 @@ def no_images(uri: str, flag: str) -> ConfigurationError:
     return ConfigurationError(
         f"{flag}: no images at {uri}; images are files named {', '.join(DECODED_SUFFIXES)}, at any depth"
     )
-
-
-def _is_text(name: str) -> bool:
-    return name.encode("utf-8", "ignore").decode() == name

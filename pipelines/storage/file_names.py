@@ -1,7 +1,6 @@
-"""Which files are images by their names."""
+"""What names say of files: which are images, and which can be an id."""
 
-#: What counts as an image by its name. Those that are not decoded are listed too: each is an error with a code in the
-#: report, where left out it would go unnoticed.
+#: Images that are decoded.
 DECODED_SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -15,8 +14,8 @@ DECODED_SUFFIXES = (
     ".heic",
     ".heif",
 )
-
-
+#: What counts as an image by its name. Those that are not decoded are listed too: each is an error with a code in the
+#: report, where left out it would go unnoticed.
 IMAGE_SUFFIXES = (*DECODED_SUFFIXES, ".tif", ".tiff", ".jp2", ".psd", ".svg")
 
 
@@ -28,3 +27,8 @@ def is_image(name: str) -> bool:
 def stem(name: str) -> str:
     """A file's name without its extension."""
     return name.rpartition(".")[0]
+
+
+def is_text(name: str) -> bool:
+    """True for names that are UTF-8, as an id must be."""
+    return name.encode("utf-8", "ignore").decode() == name
