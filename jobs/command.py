@@ -149,12 +149,11 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
         format="%(asctime)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
-    termination.interrupt_at_sigterm(partial(_leave_late, go_on))
+    termination.end_at_sigterm(partial(_terminate, go_on))
     try:
         code = main(None)
     except BaseException as error:
-        if termination.came():  # whatever the interrupt has become on its way
-            _leave(EXIT_TERMINATED, f"terminated; {go_on}")
+        termination.leave_to_it()  # an error may be what Ray's own end looks like from here
         if isinstance(error, KeyboardInterrupt):
             _leave(EXIT_INTERRUPTED, "interrupted")
         if not isinstance(error, Exception):
@@ -187,8 +186,9 @@ def _leave(code: int, words: str) -> NoReturn:
     os._exit(code)
 
 
-def _leave_late(go_on: str) -> NoReturn:
-    """For a main thread that is stuck after SIGTERM."""
+def _terminate(go_on: str) -> NoReturn:
+    """Give back what this process holds, and end it, beside a main thread that is at work."""
+    logging.disable()  # what the main thread says from here on misleads
     lock.release_all()
     _leave(EXIT_TERMINATED, f"terminated; {go_on}")
 

@@ -119,16 +119,15 @@ def stop() -> None:
 @contextmanager
 def stopped_afterwards() -> Iterator[None]:
     """`stop` on the way out; not when interrupted, because Ray's threads are in the midst of their work then, and the
-    process ends anyway. Nor after SIGTERM, whatever exception Ray has made of that: where Ray's processes got it, too,
-    Ray would end this one in its own way while it stops.
+    process ends anyway. Nor after SIGTERM: Ray would end this process in its own way while it stops.
     """
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException:
-        if not termination.came():
-            stop()
+        termination.leave_to_it()
+        stop()
         raise
     stop()
 

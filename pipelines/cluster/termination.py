@@ -1,44 +1,49 @@
-"""SIGTERM, as Kubernetes, systemd, `timeout` and `ray job stop` send it: a job ends in order, within their patience."""
+"""SIGTERM, as Kubernetes, systemd, `timeout` and `ray job stop` send it: a job ends at once, in its own words.
+
+At once, because there is a race to win: where Ray's processes on this machine get the signal too, Ray ends this process
+with code 1 as soon as it misses one of them. An exception in the main thread would be too slow for that, and would not
+be heard of at all in C code. So a thread ends the process. What a job has written is whole at any time.
+"""
 
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
-
-#: Seconds that the main thread has for its way out. Kubernetes kills what is still there after 30.
-PATIENCE = 10.0
+from typing import NoReturn
 
 _came = threading.Event()
 
 
-def came() -> bool:
-    """Whether SIGTERM has come. An exception of its own would not tell: Ray makes a new one of what interrupts it."""
-    return _came.is_set()
+def end_at_sigterm(end: Callable[[], object]) -> None:
+    """Call `end` in a thread of its own when the first SIGTERM comes; it must end the process.
 
-
-def interrupt_at_sigterm(end: Callable[[], object]) -> None:
-    """Let SIGTERM raise KeyboardInterrupt in the main thread, as Ctrl-C does.
-
-    end: called in another thread where the process is still there after PATIENCE seconds: a main thread that waits in
-    C code, for a Ray that is gone, say, hears of no signal. Call this in the main thread.
+    Call this in the main thread.
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    signal.signal(signal.SIGTERM, _raise)
+    signal.signal(signal.SIGTERM, _note)
     threading.Thread(target=_watch, args=(reading, end), name="termination", daemon=True).start()
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the way out
+def leave_to_it() -> None:
+    """Return only where no SIGTERM has come; else the thread that ends the process has the last word."""
+    if _came.is_set():
+        _wait()
+
+
+def _wait() -> NoReturn:
+    while True:
+        threading.Event().wait()
+
+
+def _note(number: int, frame: FrameType | None) -> None:
     _came.set()
-    raise KeyboardInterrupt
 
 
 def _watch(reading: int, end: Callable[[], object]) -> None:
     while signal.SIGTERM not in os.read(reading, 64):
         pass
-    time.sleep(PATIENCE)
+    _came.set()
     end()

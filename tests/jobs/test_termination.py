@@ -27,11 +27,12 @@ command.run(main, "the same command goes on")
 #: What a main thread does when the signal comes, and then: as is; hears of it late; hears never.
 WAITS = {
     "python": "print('ready', flush=True); threading.Event().wait()",
-    "an exception on its way": """
-        try:
-            print('ready', flush=True); threading.Event().wait()
-        except BaseException as error:
-            raise ValueError("of a library that makes its own of everything") from error""",
+    "an error that comes of the signal": """
+        wait = signal.getsignal(signal.SIGTERM)
+        heard = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *call: (wait(*call), heard.set()))
+        print('ready', flush=True); heard.wait()
+        raise ValueError("Ray is gone")""",
     "two signals": """
         release = lock.release
         def slowly():
@@ -40,7 +41,6 @@ WAITS = {
         lock.release = slowly
         print('ready', flush=True); threading.Event().wait()""",
     "c code": """
-        termination.PATIENCE = 0.2
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # else it would end the call
         print('ready', flush=True); ctypes.CDLL(None).sleep(600)""",
 }
