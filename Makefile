@@ -19,7 +19,7 @@ $(VENV)/installed: pyproject.toml
 install: $(VENV)/installed  ## the environment in .venv (about 6 GB with PyTorch's CUDA build)
 
 demo: $(VENV)/installed  ## draw a sample catalog, correct it, show where the images and the report are
-	$(BIN)/python jobs/make_sample_catalog.py --output $(OUT)/sample --images 120 --photos 0 --overwrite
+	$(BIN)/python jobs/make_sample_catalog.py --output $(OUT)/sample --images 120 --training-photos 0 --overwrite
 	$(BIN)/python jobs/correct_catalog.py --catalog $(OUT)/sample/catalog --reference $(OUT)/sample/reference \
 		--output $(OUT)/corrected --overwrite
 

@@ -32,7 +32,7 @@ import sys
 from collections.abc import Sequence
 
 from jobs import command
-from pipelines.checking import job as health_job
+from pipelines.checking import job as checking_job
 from pipelines.checking.config import PAGE, SHEETS, HealthConfig, resolve
 from pipelines.checking.findings import Findings
 from pipelines.storage import objects as storage
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p = command.Parser("check_dataset.py", description=__doc__, formatter_class=command.HelpFormatter)
     add = p.add_argument
     command.add_data(p, "taken together, as a training takes them")
-    add("--output", required=True, type=command.destination, metavar="URI", help="folder for the report")
+    command.add_output(p, "the report")
     add(
         "--strict",
         action="store_true",
@@ -87,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(parser(), arguments, plan.preview())
     if arguments.dry_run:
         return command.EXIT_OK
-    findings = health_job.run(plan)
+    findings = checking_job.run(plan)
+    command.keep_flags(parser(), arguments)
     sys.stdout.write(f"\n{_summary(findings, plan.config.output)}")
     if plan.config.strict and findings.problems():
         said = ", ".join(f"{count} {title}" for title, count in findings.problems().items())

@@ -14,6 +14,7 @@ from jobs import config_file
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
 from pipelines.cluster import submission, termination
 from pipelines.storage import lock
+from pipelines.storage import objects as storage
 
 EXIT_OK = 0
 EXIT_BROKEN_OFF = 1
@@ -21,6 +22,9 @@ EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same co
 EXIT_TOO_MANY_FAILED = 3  # outputs are kept
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 EXIT_TERMINATED = 143  # by SIGTERM
+
+#: What a job keeps of its command line in its output.
+FLAGS_FILE = "flags.yaml"
 
 #: Schemes that no job can write to, and why.
 _NO_DESTINATIONS = {
@@ -71,7 +75,22 @@ def add_data(p: argparse.ArgumentParser, several: str) -> None:
     )
 
 
-def add_dry_run(p: argparse.ArgumentParser) -> None:
+def add_output(p: Any, content: str) -> None:
+    """--output, the folder that a job writes; content: what it will hold."""
+    p.add_argument("--output", required=True, type=destination, metavar="URI", help=f"folder for {content}")
+
+
+def add_fid_weights(p: Any) -> None:
+    """--fid-weights of a job that measures FID."""
+    p.add_argument(
+        "--fid-weights",
+        type=location,
+        metavar="PATH",
+        help="Inception weights (default: those of the extra 'fid')",
+    )
+
+
+def add_dry_run(p: Any) -> None:
     """--dry-run of a job that checks all it can before it begins."""
     p.add_argument(
         "--dry-run",
@@ -209,3 +228,10 @@ def show_configuration(
     shown = {config_file.PART: config_file.flags(p, arguments), **configuration}
     sys.stdout.write(json.dumps(shown, indent=2, default=str, sort_keys=True) + "\n")
     sys.stdout.flush()
+
+
+def keep_flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Write the flags to OUTPUT/flags.yaml, which --config reads. Raises ConfigurationError where that cannot be."""
+    with storage.as_configuration_error(arguments.output, "--output", "write"), storage.impatient():
+        uri = storage.join(storage.absolute(arguments.output), FLAGS_FILE)
+        storage.write_bytes(uri, config_file.to_yaml(p, arguments).encode())

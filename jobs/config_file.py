@@ -5,6 +5,7 @@ What a job prints before it starts, or with --dry-run, is such a file, too: JSON
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,14 @@ _ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
 
 class _Loader(yaml.SafeLoader):
     """YAML whose numbers stay as they are written: they become words, and 1:8 would be 68, a number to the base 60."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands there twice: YAML's own reader would keep the last one in silence."""
+        names = [key.value for key, _ in node.value]
+        twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(problem=f"{twice!r} stands there twice")
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -77,6 +86,13 @@ def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str
         is_range = isinstance(value, tuple)  # MIN:MAX, where one number stands for both
         found[name] = ":".join(map(str, dict.fromkeys(value))) if is_range else value
     return found
+
+
+def to_yaml(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """Return the flags of a parsed command line as a file for --config."""
+    plain = json.loads(json.dumps(flags(p, arguments), default=str))
+    comment = f"# The flags of the last run of {p.prog} here. To use them again: {p.prog} {FLAG} THIS_FILE\n"
+    return comment + yaml.safe_dump(plain, allow_unicode=True)
 
 
 def _named(words: Sequence[str]) -> str | None:

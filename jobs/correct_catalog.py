@@ -7,6 +7,7 @@ map which defects each image has; corrects them with the generator of a model bu
     OUTPUT/manifest/*.parquet     one row per input image: status, output_uri, hashes, error
     OUTPUT/report/index.html      counts, FID and KID per defect, pictures; fid.json and fid.csv beside it
     OUTPUT/run.json               configuration, versions, counts, timings
+    OUTPUT/flags.yaml             the flags, for --config
     OUTPUT/_SUCCESS               written last, only by a run that exits with 0
     OUTPUT/.run/                  a run's work until it is published
 
@@ -34,7 +35,7 @@ from typing import Any
 
 from jobs import command
 from model.precision import DEVICES, PRECISIONS
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.contracts.profiles.profile import profile_names
 from pipelines.contracts.schemas import STATUSES
 from pipelines.correction import job as correction_job
@@ -63,11 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _add_gates(p.add_argument_group("gates and marketplaces"))
     _add_fid(p.add_argument_group("FID and KID"))
     _add_resources(p.add_argument_group("resources"))
-    p.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="check everything, print the resolved configuration and the plan, and do nothing",
-    )
+    command.add_dry_run(p)
     return p
 
 
@@ -89,13 +86,7 @@ def _add_data(group: Any) -> None:
         help="what is wrong with the images of a folder, and with rows of a CSV that have no label: one that the label "
         "map knows, such as non_white_background",
     )
-    group.add_argument(
-        "--output",
-        required=True,
-        type=command.destination,
-        metavar="URI",
-        help="folder for everything that is written",
-    )
+    command.add_output(group, "everything that is written")
     group.add_argument(
         "--model",
         type=command.location,
@@ -248,12 +239,7 @@ def _add_fid(group: Any) -> None:
         metavar="N",
         help="images per defect, chosen by hash; the driver keeps 16 KB of each",
     )
-    group.add_argument(
-        "--fid-weights",
-        type=command.location,
-        metavar="PATH",
-        help="Inception weights (default: those of the extra 'fid')",
-    )
+    command.add_fid_weights(group)
 
 
 def _add_resources(group: Any) -> None:
@@ -298,8 +284,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with storage.impatient():
         plan = resolve(_config(arguments))
     command.show_configuration(parser(), arguments, plan.describe())
-    ray_session.check()
-    with locked(plan.config.output, arguments.break_lock) as lock, ray_session.stopped_afterwards():
+    session.check()
+    with locked(plan.config.output, arguments.break_lock) as lock, session.stopped_afterwards():
+        command.keep_flags(parser(), arguments)
         run = correction_job.run(plan, lock)
     sys.stdout.write(summary(run))
     attempted = sum(run.night.statuses[status] for status in ("corrected", "rejected"))

@@ -9,7 +9,7 @@ from jobs import train_flags
 from model.errors import ConfigurationError
 from pipelines.shards.source import TrainingSource
 from pipelines.storage import objects as storage
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 from pipelines.training import started
 from pipelines.training.best import forget_best
 from pipelines.training.checkpoints import Checkpoints
@@ -33,7 +33,7 @@ def check(
         with storage.as_configuration_error(args.output, "--resume", "read"):
             started.check_same(settings, source)
     if args.overwrite:
-        inside = owned_output.first_inside([*args.data, *_starts(args)], settings.output, owned)
+        inside = outputs.first_inside([*args.data, *_starts(args)], settings.output, owned)
         if inside is not None:
             raise ConfigurationError(f"--overwrite would remove {inside}; choose another --output")
 
@@ -48,7 +48,7 @@ def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:
     """Remove an earlier training where it may be replaced, and remember what this one was started with."""
     output = plan.settings.output
     if overwrite:
-        owned_output.remove(output, owned)
+        outputs.remove(output, owned)
     with storage.as_configuration_error(output, "--output", "write"):
         if not Checkpoints(plan.settings.checkpoints, plan.settings.keep).steps():
             forget_best(output)  # its checkpoints were removed by hand: it is of another training

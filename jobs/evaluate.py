@@ -47,13 +47,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="model bundles, as jobs/train.py writes them; a defect that one does not know is a dash",
     )
-    add(
-        "--output",
-        required=True,
-        type=command.destination,
-        metavar="URI",
-        help="folder for the tables and pictures",
-    )
+    command.add_output(p, "the tables and pictures")
     add(
         "--samples",
         type=command.positive,
@@ -63,12 +57,7 @@ def parser() -> argparse.ArgumentParser:
         "floor; this process keeps 8 KB of each image and set",
     )
     add("--no-fid", action="store_true", help="skip FID and KID: PSNR, L1 and pictures only")
-    add(
-        "--fid-weights",
-        type=command.location,
-        metavar="PATH",
-        help="Inception weights (default: those of the extra 'fid')",
-    )
+    command.add_fid_weights(p)
     add(
         "--workers",
         type=command.not_negative,
@@ -96,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         return command.EXIT_OK
     scores = evaluation_job.run(plan)
+    command.keep_flags(parser(), arguments)
     output = plan.config.output
     sys.stdout.write(
         f"\n{summary(scores, plan.contestants, plan.fid_missing)}\n"

@@ -5,7 +5,7 @@ watermarked, tilted, clean, with two defects at once, oddly encoded and broken, 
 of them wrong. Same seed, same bytes, however many workers draw them.
 
     python jobs/make_sample_catalog.py --output sample
-    python jobs/make_sample_catalog.py --output s3://shop/sample --images 100000 --photos 0 --reference 10000
+    python jobs/make_sample_catalog.py --output s3://shop/sample --images 100000 --training-photos 0
 
 Writes OUTPUT/catalog and OUTPUT/reference for jobs/correct_catalog.py, OUTPUT/photos for
 jobs/prepare_dataset.py, OUTPUT/truth with what each image should become, and, last, OUTPUT/sample.json.
@@ -25,7 +25,7 @@ from model.errors import ConfigurationError
 from pipelines.cluster.progress import Progress
 from pipelines.sample_catalog.catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
 from pipelines.storage import objects as storage
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 
 logger = logging.getLogger("jobs.make_sample_catalog")
 
@@ -37,20 +37,17 @@ OWNED = (*SCHEMAS, SUMMARY)
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = command.Parser("make_sample_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
-    p.add_argument(
-        "--output",
-        required=True,
-        type=command.destination,
-        metavar="URI",
-        help="folder for catalog/, truth/, reference/, photos/",
-    )
+    command.add_output(p, "catalog/, truth/, reference/, photos/")
     p.add_argument("--images", type=int, default=200, metavar="N", help="rows of the catalog")
     p.add_argument("--seed", type=int, default=0, help="another seed is another catalog of other products")
     p.add_argument(
-        "--photos", type=int, metavar="N", help="photos with masks to train on (default: half of --images)"
+        "--training-photos",
+        type=int,
+        metavar="N",
+        help="photos with masks to train on (default: half of --images)",
     )
     p.add_argument(
-        "--reference",
+        "--reference-images",
         type=int,
         metavar="N",
         help="clean images for FID and KID (default: half of --images, but at least 64)",
@@ -63,9 +60,7 @@ def parser() -> argparse.ArgumentParser:
         help="files that cannot be read, besides one of each kind among the first 60 rows; 0: none at all",
     )
     p.add_argument("--overwrite", action="store_true", help="remove an earlier sample from OUTPUT first")
-    p.add_argument(
-        "--dry-run", action="store_true", help="print the configuration and the plan, draw nothing"
-    )
+    command.add_dry_run(p)
     return p
 
 
@@ -75,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     half = arguments.images // 2
     settings = SampleSettings(
         images=arguments.images,
-        photos=half if arguments.photos is None else arguments.photos,
-        reference=max(64, half) if arguments.reference is None else arguments.reference,
+        photos=half if arguments.training_photos is None else arguments.training_photos,
+        reference=max(64, half) if arguments.reference_images is None else arguments.reference_images,
         seed=arguments.seed,
         broken=arguments.broken,
     )
-    occupied = owned_output.present(arguments.output, OWNED)
+    occupied = outputs.present(arguments.output, OWNED)
     plan = {"parts": count_parts(settings), "replaces": occupied if arguments.overwrite else []}
     shown = {"output": arguments.output, "settings": asdict(settings), "plan": plan}
     command.show_configuration(parser(), arguments, shown)
@@ -91,10 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if arguments.dry_run:
         return command.EXIT_OK
-    from pipelines.cluster import session as ray_session
+    from pipelines.cluster import session
 
-    ray_session.start(arguments.output)  # before anything is removed
-    owned_output.remove(arguments.output, OWNED)
+    session.start(arguments.output)  # before anything is removed
+    outputs.remove(arguments.output, OWNED)
+    command.keep_flags(parser(), arguments)
     counts = _draw(settings, arguments.output)
     with storage.as_configuration_error(arguments.output, "--output", "write"):
         storage.write_bytes(storage.join(arguments.output, SUMMARY), summary(settings, counts).encode())

@@ -34,7 +34,8 @@ from dataclasses import fields
 from typing import Any
 
 from jobs import command
-from pipelines.cluster import session as ray_session
+from model.precision import DEVICES
+from pipelines.cluster import session
 from pipelines.preparation import job
 from pipelines.preparation.output import Start
 from pipelines.preparation.settings import PreparationConfig, Request, resolve
@@ -71,13 +72,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML file that names any mix of readers",
     )
-    p.add_argument(
-        "--output",
-        required=True,
-        type=command.destination,
-        metavar="URI",
-        help="folder for shards/, label_map.yaml, report/ and dataset.json",
-    )
+    command.add_output(p, "shards/, label_map.yaml, report/ and dataset.json")
     p.add_argument(
         "--label-map",
         type=command.location,
@@ -124,10 +119,11 @@ def parser() -> argparse.ArgumentParser:
         help="masks for photos that have none: 'classical', or a network (.onnx, or TorchScript .pt)",
     )
     p.add_argument(
-        "--saliency-device",
-        choices=("auto", "cpu", "cuda"),
+        "--device",
+        dest="saliency_device",
+        choices=DEVICES,
         default=PreparationConfig.saliency_device,
-        help="where the network runs; auto takes GPUs where the cluster has them",
+        help="where the network of --saliency runs; auto takes GPUs where the cluster has them",
     )
     p.add_argument(
         "--gpus-per-actor",
@@ -172,8 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         _check(arguments, request)
         return command.EXIT_OK
-    ray_session.check()
+    session.check()
     with locked(request.places.output, arguments.break_lock) as lock:
+        command.keep_flags(parser(), arguments)
         job.run(request, *_check(arguments, request), lock)
     return command.EXIT_OK
 

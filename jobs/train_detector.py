@@ -56,13 +56,7 @@ def parser() -> command.Parser:
 def _add_what(p: argparse.ArgumentParser) -> None:
     add = p.add_argument
     command.add_data(p, "mixed")
-    add(
-        "--output",
-        required=True,
-        type=command.destination,
-        metavar="URI",
-        help="folder for the bundle, checkpoints and history",
-    )
+    command.add_output(p, "the bundle, checkpoints and history")
     add(
         "--backbone",
         metavar="NAME",
@@ -86,7 +80,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     )
     add("--weight-decay", type=float, default=0.05, help="of AdamW")
     add(
-        "--precision-target",
+        "--label-precision",
         type=float,
         default=0.8,
         metavar="SHARE",
@@ -120,7 +114,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         help="images over which a further defect is drawn (a watermark, a turn), so that several are told at once",
     )
     add(
-        "--flip",
+        "--flip-half",
         action="store_true",
         help="mirror half of the images: for few photos; not where a defect is of text, or of left and right",
     )
@@ -174,9 +168,9 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorS
         steps=args.steps or DEFAULT_STEPS,
         unknown=args.unknown,
         overlay=args.overlay,
-        flip=args.flip,
+        flip=args.flip_half,
         weight_decay=args.weight_decay,
-        precision_target=args.precision_target,
+        precision_target=args.label_precision,
         **train_flags.shared_settings(args),
     )
 
@@ -200,6 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.workers[1]:
         check_ray()
     with locked(settings.output, args.break_lock) as lock:
+        command.keep_flags(parser(), args)
         if args.workers[1]:
             train_on_ray(plan, begin, run_worker)
         else:

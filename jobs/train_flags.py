@@ -40,13 +40,7 @@ def parser(description: str | None) -> command.Parser:
 def _add_what(p: argparse.ArgumentParser) -> None:
     add = p.add_argument
     command.add_data(p, "mixed")
-    add(
-        "--output",
-        required=True,
-        type=command.destination,
-        metavar="URI",
-        help="folder for the bundle, checkpoints, history and sample grids",
-    )
+    command.add_output(p, "the bundle, checkpoints, history and sample grids")
     add("--recipe", choices=RECIPES, default="proposed", help="which method to train")
     add_length(p, DEFAULT_STEPS)
     add(
@@ -246,12 +240,7 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="images per defect and side for that; more are steadier and slower",
     )
-    add(
-        "--fid-weights",
-        type=command.location,
-        metavar="PATH",
-        help="Inception weights, where the extra 'fid' is not installed",
-    )
+    command.add_fid_weights(group)
 
 
 def add_history(group: argparse._ArgumentGroup) -> None:

@@ -35,7 +35,7 @@ def place_actors(
     if saliency == CLASSICAL and device == "auto" and gpus_per_actor is None:
         device = "cpu"
     most = min(units, max(1, int(cluster.cpus)))  # each has a CPU's work besides
-    flag = "--saliency-device"
+    flag = "--device"
     placed = place(device, cluster, None, gpus_per_actor, most, flag, GPU_SHARE)
     return replace(placed, cpus_per_actor=1.0, unbounded=cluster.scales)
 

@@ -192,7 +192,7 @@ def _check_gpus(saliency: str | None, device: str, share: float | None) -> None:
         raise ConfigurationError(f"--gpus-per-actor {share:g}: above 0 and up to 1, or whole")
     if saliency is None or device == "cpu":
         raise ConfigurationError(
-            "--gpus-per-actor asks for GPUs for a saliency network: give --saliency, without --saliency-device cpu"
+            "--gpus-per-actor asks for GPUs for a saliency network: give --saliency, without --device cpu"
         )
 
 

@@ -102,11 +102,16 @@ class SampleSettings:
 
     def __post_init__(self) -> None:
         """Check, naming the flags."""
-        for name in ("images", "photos", "reference"):
-            if not 0 <= getattr(self, name) <= 10**9:
-                raise ConfigurationError(f"--{name} must be between 0 and 10^9, not {getattr(self, name)}")
-        if self.images + self.photos + self.reference == 0:
-            raise ConfigurationError("nothing to draw: give --images, --photos or --reference above 0")
+        flags = {
+            "--images": self.images,
+            "--training-photos": self.photos,
+            "--reference-images": self.reference,
+        }
+        for flag, count in flags.items():
+            if not 0 <= count <= 10**9:
+                raise ConfigurationError(f"{flag} must be between 0 and 10^9, not {count}")
+        if not any(flags.values()):
+            raise ConfigurationError(f"nothing to draw: give one of {', '.join(flags)} above 0")
         if not 0 <= self.broken <= 1:
             raise ConfigurationError(f"--broken is a share between 0 and 1, not {self.broken}")
 

@@ -35,7 +35,7 @@ JOBS = {
         "--epochs",
         "3",
     ],
-    "train_detector": ["--data", "a", "--output", "o", "--workers", "0", "--flip"],
+    "train_detector": ["--data", "a", "--output", "o", "--workers", "0", "--flip-half"],
     "evaluate": ["--data", "a", "--output", "o", "--bundle", "x", "y"],
     "make_sample_catalog": ["--output", "o", "--images", "8"],
 }
@@ -91,6 +91,7 @@ def test_the_command_line_wins_and_lists_add_up(tmp_path: Path) -> None:
         ("- steps", "give flags and their values"),
         ("steps: [", "no YAML"),
         ("steps: {a: 1}", r"--steps takes no \{'a': '1'\}"),
+        ("steps: 1\nrate: 2\nsteps: 3", "'steps' stands there twice"),
         ("crop: 1", "--crop takes no '1'"),
         ("title: off", r"--title takes no False; put a word such as 'off' in quotes"),
         ("steps: [1, 2]", r"--steps takes no \['1', '2'\]"),
@@ -154,3 +155,19 @@ def test_a_range_is_no_number_to_the_base_60(tmp_path: Path) -> None:
     (tmp_path / "night.yaml").write_text("catalog: [a]\noutput: o\nactors: 1:8\nmax-failed: 0.02\n")
     found = correct_catalog.parser().parse_args(["--config", str(tmp_path / "night.yaml")])
     assert (found.actors, found.max_failed) == ((1, 8), 0.02)
+
+
+def test_the_flags_that_a_job_keeps_in_its_output_are_its_flags(tmp_path: Path) -> None:
+    words = ["--catalog", "ä", "b", "--output", str(tmp_path), "--actors", "1:8", "--gates", "off"]
+    given = correct_catalog.parser().parse_args([*words, "--max-failed", "1e-5", "--ai-tag", "--overwrite"])
+    command.keep_flags(correct_catalog.parser(), given)
+    kept = tmp_path / command.FLAGS_FILE
+    again = correct_catalog.parser().parse_args(["--config", str(kept)])
+    assert vars(again) == {**vars(given), "config": str(kept), "overwrite": False}
+
+
+def test_flags_that_cannot_be_kept_are_an_error_of_the_output(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    given = correct_catalog.parser().parse_args(["--catalog", "a", "--output", str(tmp_path / "file")])
+    with pytest.raises(ConfigurationError, match="--output"):
+        command.keep_flags(correct_catalog.parser(), given)

@@ -14,7 +14,8 @@ def test_a_catalog_is_drawn_and_replaced_only_when_asked(
     ray_local: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "sample"
-    command = ["--output", str(output), "--images", "4", "--photos", "2", "--reference", "1", "--seed", "8"]
+    command = ["--output", str(output), "--images", "4", "--training-photos", "2", "--reference-images", "1"]
+    command += ["--seed", "8"]
     assert main(command) == 0
     told = capsys.readouterr().out
     for kind, rows in (("catalog", 4), ("truth", 4), ("reference", 1), ("photos", 2)):

@@ -146,8 +146,8 @@ def test_defects_that_cannot_be_made_are_told(
         (["--saliency", "n.onnx", "--gpus-per-actor", "1.5"], "--gpus-per-actor 1.5: .* or whole"),
         (["--gpus-per-actor", "0.5"], "--gpus-per-actor asks for GPUs for a saliency network"),
         (
-            ["--saliency", "n.onnx", "--saliency-device", "cpu", "--gpus-per-actor", "0.5"],
-            "--gpus-per-actor asks for GPUs .* without --saliency-device cpu",
+            ["--saliency", "n.onnx", "--device", "cpu", "--gpus-per-actor", "0.5"],
+            "--gpus-per-actor asks for GPUs .* without --device cpu",
         ),
         (["--saliency", "fancy", "--dry-run"], "--saliency 'fancy': give 'classical', or the URI"),
         (["--saliency", "gone.onnx", "--dry-run"], r"--saliency: cannot read .*/gone\.onnx"),

@@ -54,7 +54,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     [
         (["--image-size", "16"], "--image-size"),
         (["--overlay", "2"], "--overlay"),
-        (["--precision-target", "1.5"], "--precision-target"),
+        (["--label-precision", "1.5"], "--label-precision"),
         (["--batch-size", "1000"], "--batch-size"),
         (["--init-from", "nowhere"], "--init-from"),
         (["--device", "cuda", "--workers", "0"], "--device cuda"),

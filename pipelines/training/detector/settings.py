@@ -34,7 +34,7 @@ class DetectorSettings(LoopSettings):
             f"--image-size {self.image_size}: use a multiple of {PRETRAINED_MULTIPLE}",
         )
         target = self.precision_target
-        require(0 <= target <= 1, f"--precision-target {target:g}: a share from 0 to 1, as 0.95")
+        require(0 <= target <= 1, f"--label-precision {target:g}: a share from 0 to 1, as 0.95")
         require(self.weight_decay >= 0, f"--weight-decay {self.weight_decay}: not below 0")
         _ = self.samples
 

@@ -36,7 +36,7 @@ def test_actors_fit_the_cluster(
 
 @pytest.mark.parametrize(
     ("device", "share", "flag"),
-    [("cuda", None, "--saliency-device cuda"), ("auto", 0.5, "--gpus-per-actor 0.5")],
+    [("cuda", None, "--device cuda"), ("auto", 0.5, "--gpus-per-actor 0.5")],
 )
 def test_a_gpu_that_is_not_there_is_an_error_where_one_was_asked_for(
     device: str, share: float | None, flag: str

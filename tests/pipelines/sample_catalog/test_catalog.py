@@ -175,7 +175,7 @@ def test_parts_hold_every_row_once(images: int, photos: int, reference: int) -> 
     ("changes", "message"),
     [
         ({"images": -1}, "--images"),
-        ({"photos": -5}, "--photos"),
+        ({"photos": -5}, "--training-photos"),
         ({"images": 0, "photos": 0, "reference": 0}, "nothing to draw"),
         ({"broken": 2.0}, "--broken is a share"),
     ],
