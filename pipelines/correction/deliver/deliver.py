@@ -33,7 +33,7 @@ from pipelines.correction.deliver.white import WHITE, darkest_channel, measure_w
 from pipelines.images.decode import DecodeLimits, decode_image
 from pipelines.images.encode import encode_image
 from pipelines.images.metadata import Metadata
-from pipelines.images.resize import shrink_bicubic
+from pipelines.images.resize import look_at
 from pipelines.inference.edits.apply import Edited
 
 #: Quality goes down in such steps to meet a profile's bytes, not below the last.
@@ -145,7 +145,7 @@ def deliver(
 
 
 def _judge_pixels(after: NDArray[np.uint8], gates: GateConfig) -> None:
-    small = shrink_bicubic(after, _LOOK_SIDE)
+    small = look_at(after, _LOOK_SIDE)
     gates.judge(NEARLY_CONSTANT, float(small.std()), "the standard deviation of the corrected image's values")
     share = float((darkest_channel(small) < WHITE).mean())
     gates.judge(EMPTY_PRODUCT, share, "the share of the corrected image that is not white")

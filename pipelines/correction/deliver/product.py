@@ -10,7 +10,7 @@ from scipy import ndimage
 from model.edits import warp
 from pipelines.images.colour import rgb_to_lab
 from pipelines.images.pixels import to_tensor, to_uint8
-from pipelines.images.resize import resize_bicubic, shrink_bicubic
+from pipelines.images.resize import look_at, shrink_quickly
 from pipelines.inference.edits.codec import decode_edit
 from pipelines.saliency.classical import ClassicalConfig, ClassicalSaliency
 
@@ -31,7 +31,7 @@ class Product(NamedTuple):
 
 def find_product(upload: NDArray[np.uint8]) -> Product:
     """The product in `upload` uint8 (H,W,3), by classical saliency."""
-    mask = ClassicalSaliency(SALIENCY)([shrink_bicubic(upload, SIDE)])[0] > 0.5
+    mask = ClassicalSaliency(SALIENCY)([look_at(upload, SIDE)])[0] > 0.5
     return Product(mask, ndimage.binary_erosion(mask))
 
 
@@ -41,8 +41,8 @@ def compared(
     """`upload` and `corrected`, uint8 (H,W,3) each, as uint8 (h,w,3) of one size, at most SIDE, that lie on each other:
     the edits' moves are undone, and what a move has pushed out of the picture is white.
     """
-    before = shrink_bicubic(upload, SIDE)
-    return before, _undone(resize_bicubic(corrected, before.shape[1], before.shape[0]), edits)
+    before = look_at(upload, SIDE)
+    return before, _undone(shrink_quickly(corrected, before.shape[1], before.shape[0]), edits)
 
 
 def product_change(before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product) -> float:

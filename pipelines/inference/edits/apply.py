@@ -1,32 +1,28 @@
-"""Edits onto uploads at their own size, tile by tile, so that memory is bounded by the upload's bytes.
+"""Edits onto uploads at their own size, some rows at a time, so that memory is bounded by the upload's bytes.
 
 In float32 a 50-megapixel photo takes 600 MB, and an edit several times that, in every committing task at once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from model.edits import Edit, identity_theta
-from pipelines.images.pixels import to_tensor, to_uint8
-from pipelines.images.resize import resize_bicubic
+from model.edits import Edit
+from pipelines.images.resize import shrink_quickly
 from pipelines.inference.edits.codec import decode_edit
-from pipelines.inference.edits.edges import SoftEdges
-from pipelines.inference.edits.guided import Guided, Places
+from pipelines.inference.edits.edges import ALIKE, DISAGREED, soft_edges
+from pipelines.inference.edits.guided import FLATTENED, fitted
+from pipelines.inference.edits.paint import paint
 
 #: Defects whose correction makes the background white.
 BACKGROUNDS = ("non_white_background",)
 
-#: Side of a tile in pixels. Its tensors fit into a core's cache: as fast as whole images, although it computes each
-#: pixel's place itself.
-TILE = 256
 #: The generator's view of a moved upload is moved this much larger and then shrunk: an interpolation at its own size
 #: would be a blur that the generator did not see.
 _OVERSAMPLING = 2
+_IDENTITY = np.eye(2, 3)
 
 
 class Edited(NamedTuple):
@@ -48,7 +44,7 @@ def apply_edits(
 
     Each edit sees what the generator saw: the image as the edit before it left it, in 8 bits. It is moved once,
     bicubically, white from outside; content and matte then follow its edges (see `guided`). What an edit neither paints
-    nor moves keeps its bytes. Without edits the matte is 0. The result does not depend on TILE.
+    nor moves keeps its bytes. Without edits the matte is 0. The result does not depend on BAND.
     """
     edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
     for value, is_ground in zip(edits, grounds or [False] * len(edits), strict=True):
@@ -56,77 +52,54 @@ def apply_edits(
     return edited
 
 
-@torch.inference_mode()
 def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited:
     """One edit, of one image (B is 1), as `apply_edits` does it."""
-    moves = not torch.equal(edit.theta, identity_theta(1))
     size = image.shape[0], image.shape[1]
-    guided, edges = None, None
-    if edit.matte.any():
-        parts = _guide(image, edit)[0], edit.content[0], edit.matte[0], size
-        guided, edges = Guided(*parts), SoftEdges(*parts) if is_ground else None
-    result, painted = np.empty_like(image), np.zeros(size, np.uint8)
-    for window in _windows(*size):
-        places = Places(size, edit.matte.shape[2:], window)
-        paints = guided is not None and guided.paints(places)
-        if not (moves or paints):
-            result[window] = image[window]
-            continue
-        pixels = _moved(image, edit.theta, window) if moves else to_tensor(image[window][None])
-        if guided is not None and paints:
-            own = pixels[0]
-            content, matte = guided.at(places, own.clamp(-1, 1))
-            matte = (matte * 255).round_()
-            painted[window] = matte[0].numpy()
-            matte /= 255
-            if edges is not None:
-                own, content = edges.unmix(window, own, content, matte)
-            pixels = (own + (content - own) * matte)[None]
-        result[window] = to_uint8(pixels)[0]
-    return Edited(result, painted)
+    theta = edit.theta[0].double().numpy()
+    matte, content = edit.matte[0, 0].numpy(), edit.content[0].permute(1, 2, 0).contiguous().numpy()
+    if not matte.any():
+        return Edited(moved(image, theta), np.zeros(size, np.uint8))
+    guide = _guide(image, theta, matte.shape)
+    models = fitted(guide, content, matte, size)
+    edges = soft_edges(guide, content, matte) if is_ground else None
+    return Edited(*paint(moved(image, theta), models, edges, FLATTENED, (DISAGREED, ALIKE)))
 
 
-def _guide(image: np.ndarray, edit: Edit) -> Tensor:
-    """What the generator saw, moved as the edit moves it: (1, 3, h, w)."""
-    height, width = edit.matte.shape[2:]
-    if torch.equal(edit.theta, identity_theta(1)):
-        return to_tensor(resize_bicubic(image, width, height)[None])
-    larger = resize_bicubic(image, _OVERSAMPLING * width, _OVERSAMPLING * height)
-    whole = slice(0, larger.shape[0]), slice(0, larger.shape[1])
-    return F.avg_pool2d(_moved(larger, edit.theta, whole), _OVERSAMPLING)
+def _scaled(image: np.ndarray) -> np.ndarray:
+    """Levels 0..255 as float32 -1..1, of the same shape."""
+    scaled = image.astype(np.float32)
+    scaled /= np.float32(127.5)
+    scaled -= 1
+    return scaled
 
 
-def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Tiles that cover an image."""
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
+def _guide(image: np.ndarray, theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What the generator saw, of `size` (h, w), moved as the edit moves it: float32 (h,w,3)."""
+    height, width = size
+    if np.array_equal(theta, _IDENTITY):
+        return _scaled(shrink_quickly(image, width, height))
+    larger = shrink_quickly(image, _OVERSAMPLING * width, _OVERSAMPLING * height)
+    return _scaled(cv2.resize(moved(larger, theta), (width, height), interpolation=cv2.INTER_AREA))
 
 
-def _moved(image: np.ndarray, theta: Tensor, window: tuple[slice, slice]) -> Tensor:
-    """The window's pixels of `affine_grid(theta)` over the image, (1, 3, h, w), about -1..1; white from outside it."""
-    height, width = image.shape[:2]
-    pixels = _sources(theta, image.shape, window)
-    source = tuple(
-        slice(max(0, int(along.min().floor()) - 1), min(size, int(along.max().floor()) + 3))
-        for along, size in ((pixels[..., 1], height), (pixels[..., 0], width))
+def moved(image: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """A copy of `image` uint8 (H,W,3), bicubically resampled by theta (2,3); white from outside.
+
+    theta: from places in the result to places in `image`, both from -1 to 1 between the borders
+    (`torch.nn.functional.affine_grid`).
+    """
+    if np.array_equal(theta, _IDENTITY):
+        return image.copy()
+    sides = np.array([image.shape[1], image.shape[0]], np.float64)
+    matrix = np.empty((2, 3))  # the same in pixels, 0 the middle of the first
+    matrix[:, :2] = theta[:, :2] * (sides[:, None] / sides)
+    matrix[:, 2] = (theta[:, :2] @ (1 / sides - 1) + theta[:, 2] + 1) * sides / 2 - 0.5
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(
+        image,
+        matrix,
+        image.shape[1::-1],
+        flags=flags,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(255, 255, 255),
     )
-    if any(part.start >= part.stop for part in source):
-        return torch.ones(1, 3, *pixels.shape[1:3])
-    part = to_tensor(image[source][None])
-    start = torch.tensor([source[1].start, source[0].start])
-    size = torch.tensor([part.shape[3], part.shape[2]])
-    within = (((pixels - start) * 2 + 1) / size - 1).float()
-    moved = F.grid_sample(part - 1.0, within, mode="bicubic", padding_mode="zeros", align_corners=False)
-    return moved + 1.0
-
-
-def _sources(theta: Tensor, shape: tuple[int, ...], window: tuple[slice, slice]) -> Tensor:
-    """Where the window's pixels come from, float64 (1, h, w, 2): x and y in pixels, 0 the middle of the first."""
-    axes = [
-        (torch.arange(part.start, part.stop, dtype=torch.float64) * 2 + 1) / size - 1
-        for part, size in zip(window, shape[:2], strict=True)
-    ]
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    grid = torch.stack([x, y, torch.ones_like(x)], dim=-1)[None] @ theta[0].double().T
-    return (grid + 1) * torch.tensor([shape[1], shape[0]]) / 2 - 0.5

@@ -13,12 +13,11 @@ over as they are. Measured by tests/benchmarks/edges.py, the multi-level estimat
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pipelines.images.unmixing import average, unmixed
-from pipelines.inference.edits.guided import Places
+from pipelines.images.unmixing import average
+
+Array = NDArray[np.float32]
 
 #: Side of the window, in the edit's pixels, over which colours are averaged: an edge may be two or three of them wide.
 REACH = 7
@@ -30,79 +29,24 @@ UNSURE, SURE = 0.5, 0.9
 #: colour on light grounds. With half of it exact mattes lose as much again.
 DISAGREED = 0.2
 #: Squared distance of the two sides' colours below which a pixel's colour says little of its opacity: 6 levels.
-_ALIKE = 0.002
+ALIKE = 0.002
 
 
-class SoftEdges:
-    """What product, old ground and paint look like around each pixel of one edit. Colours are -1..1, shares 0..1."""
+def soft_edges(guide: Array, content: Array, matte: Array) -> Array:
+    """Return what product, old background and paint look like around each pixel: float32 (h,w,paint.EDGE_PLANES).
 
-    def __init__(self, guide: Tensor, content: Tensor, matte: Tensor, size: tuple[int, int]) -> None:
-        """Average both sides.
-
-        guide (3, h, w): the image that the generator saw, moved as the edit moves it. content (3, h, w), matte
-        (1, h, w): the edit's; its matte is the ground. size: (H, W) of the upload.
-        """
-        seen, paint = (part.permute(1, 2, 0).contiguous().numpy() for part in (guide, content))
-        painted = matte[0].contiguous().numpy()
-        product, ground, paint = (
-            average(colours, share, REACH)
-            for colours, share in ((seen, 1 - painted), (seen, painted), (paint, painted))
-        )
-        belief = _seen(1 - painted) * _seen(painted)
-        planes = np.dstack([product, ground, paint, belief])
-        self._planes = torch.from_numpy(planes).permute(2, 0, 1).contiguous()
-        self._size = size
-
-    def unmix(
-        self, window: tuple[slice, slice], pixels: Tensor, content: Tensor, matte: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return pixels and content (3, H, W) of a window with F and P along its soft edges.
-
-        matte (1, H, W), 0..1. Outside of soft edges all is returned bit by bit, as where the matte is 0 or 1; a window
-        without any is returned itself.
-        """
-        box = self._soft(window, matte)
-        if box is None:
-            return pixels, content
-        within = (slice(None), *box)
-        places = self._places(_inside(window, box))
-        product, ground, paint, belief = places.enlarged(self._planes).split([3, 3, 3, 1])
-        mixed, share = pixels[within], 1 - matte[within]
-        own = unmixed(mixed, share, product, ground).clamp_(-1, 1)
-        apart = product - ground
-        disagreed = ((mixed - ground - share * apart) * apart).sum(0) / (apart.square().sum(0) + _ALIKE)
-        belief = belief * torch.exp(-((disagreed / DISAGREED) ** 2)) * ((share > 0) & (share < 1))
-        pixels, content = pixels.clone(), content.clone()
-        pixels[within] += belief * (own - mixed)
-        content[within] += belief * (paint - content[within])
-        return pixels, content
-
-    def _places(self, window: tuple[slice, slice]) -> Places:
-        return Places(self._size, self._planes.shape[1:], window)
-
-    def _soft(self, window: tuple[slice, slice], matte: Tensor) -> tuple[slice, slice] | None:
-        """The smallest part of a window that has its soft edges; None where it has none."""
-        places, belief = self._places(window), self._planes[9:]
-        soft = (matte[0] > 0) & (matte[0] < 1)
-        if not (places.of(belief).any() and soft.any()):
-            return None
-        soft &= places.enlarged(belief)[0] > 0
-        rows, columns = (soft.any(dim=axis).nonzero() for axis in (1, 0))
-        if not len(rows):
-            return None
-        return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    guide: float32 (h,w,3), the image that the generator saw, moved as the edit moves it. content: float32 (h,w,3),
+    matte: float32 (h,w), the edit's; its matte is the background. Colours are -1..1, shares 0..1.
+    """
+    product, background, paint = (
+        average(colours, share, REACH)
+        for colours, share in ((guide, 1 - matte), (guide, matte), (content, matte))
+    )
+    belief = _seen(1 - matte) * _seen(matte)
+    return np.dstack([product, background, paint, belief])
 
 
 def _seen(share: NDArray[np.float32]) -> NDArray[np.float32]:
     """How far a side with these shares (h, w) is there to be seen around each pixel: (h, w), 0..1."""
     most = cv2.dilate(share, np.ones((REACH, REACH), np.uint8))
     return np.clip((most - np.float32(UNSURE)) * np.float32(1 / (SURE - UNSURE)), 0, 1)
-
-
-def _inside(window: tuple[slice, slice], part: tuple[slice, slice]) -> tuple[slice, slice]:
-    """A part of a window as a window of the image."""
-    rows, columns = (
-        slice(whole.start + some.start, whole.start + some.stop)
-        for whole, some in zip(window, part, strict=True)
-    )
-    return rows, columns

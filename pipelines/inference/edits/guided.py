@@ -3,8 +3,8 @@
 Around each pixel of the edit, content and matte are modelled as linear in the three colours that the generator saw; the
 models are enlarged bilinearly and meet the upload's own colours. That is the guided filter (He, Sun and Tang, 2013,
 equations 19 to 21) in its fast form (He and Sun, 2015): all statistics are of the edit's size, whatever the upload's.
-Where the model is the identity, as under a faint watermark, the upload's detail comes through. Tensors are on the CPU;
-colours are -1..1, mattes 0..1.
+Where the model is the identity, as under a faint watermark, the upload's detail comes through. Colours are -1..1,
+mattes 0..1.
 
 Measured and not taken (drawn scenes of 1,000 to 2,000 pixels as JPEG, exact mattes at 128): joint bilateral upsampling
 (Kopf et al., 2007) 1.7 dB less in the band along the edges, larger windows 1 dB less, models fitted at 256 or 512
@@ -12,10 +12,16 @@ pixels to a matte enlarged bilinearly 6 dB and more less.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.inference.edits.paint import HIGH, LOW, MATTE, OFFSETS, PLANES, SLOPES
+
+Array = NDArray[np.float32]
+Wide = NDArray[np.float64]
 
 #: Variances of a colour (on -1..1) below which it explains little of the matte: differences of 8 levels. A thirtieth of
 #: it gave 2 dB more on exact mattes; but a matte that misses the product's edge, as a beginner's does, became grain.
@@ -27,116 +33,69 @@ CONTENT_RIDGE = 4e-4
 FLATTENED = 0.1
 #: Weight of content where it is not painted: it must not bleed in, yet a window without paint needs some value.
 _UNPAINTED = 1e-3
-#: Slopes below this move no pixel by a level: numerical zeros, without which whole tiles need no slopes.
+#: Slopes below this move no pixel by a level: numerical zeros.
 _ZERO = 1e-6
+#: The upper half of a symmetric matrix of the three colours, row by row.
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
-class Guided:
-    """Content and matte of one edit as models of the guide's colours."""
+def fitted(guide: Array, content: Array, matte: Array, size: tuple[int, int]) -> Array:
+    """Return content and matte as models of the guide's colours: float32 (h,w,paint.PLANES).
 
-    def __init__(self, guide: Tensor, content: Tensor, matte: Tensor, size: tuple[int, int]) -> None:
-        """guide (3, h, w): the image that the generator saw, moved as the edit moves it; content (3, h, w), matte
-        (1, h, w). size: (H, W) of the upload. One no larger than the edit gets the edit as it is, one of twice its size
-        or more gets the models alone.
-        """
-        trust = min(max(min(size[0] / matte.shape[1], size[1] / matte.shape[2]) - 1, 0), 1)
-        exact, colours = matte.double(), guide.double()
-        models = trust * _models(colours, content.double(), exact + _UNPAINTED, CONTENT_RIDGE)
-        models[:, 3] += (1 - trust) * content
-        self._content = models.float()
-        self._matte = _models(colours, exact, torch.ones_like(exact), MATTE_RIDGE).float()
-        low, high = -F.max_pool2d(-matte, 3, 1, 1), F.max_pool2d(matte, 3, 1, 1)
-        self._range = torch.cat([matte + trust * (bound - matte) for bound in (low, high)])
-
-    def paints(self, places: "Places") -> bool:
-        """Whether any pixel at `places` has a matte above 0."""
-        return bool(places.of(self._range[1:]).any())
-
-    def at(self, places: "Places", pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Content (3, H, W) and matte (1, H, W) where the guide's own pixels are `pixels` (3, H, W)."""
-        content = _applied(self._content, places, pixels).clamp_(-1, 1)
-        matte = _applied(self._matte, places, pixels)
-        low, high = places.enlarged(self._range).split(1)
-        # Within what the edit says nearby: texture in the guide leaves no trace where the matte is constant.
-        span = high - low
-        share = (matte - low) / span.clamp(min=_ZERO)
-        share = ((share - FLATTENED) / (1 - 2 * FLATTENED)).clamp_(0, 1)
-        return content, low + share * span
-
-
-class Places:
-    """Where the pixels of a window lie in planes of another size, for bilinear interpolation between pixel centres.
-
-    Whatever the window, a pixel gets the same bits: nothing but products and sums of its own neighbours.
+    guide: float32 (h,w,3), the image that the generator saw, moved as the edit moves it. content: float32 (h,w,3),
+    matte: float32 (h,w), the edit's. size: (H, W) of the upload. One no larger than the edit gets the edit as it is,
+    one of twice its size or more gets the models alone.
     """
-
-    def __init__(self, size: Sequence[int], count: Sequence[int], window: tuple[slice, slice]) -> None:
-        """size: (H, W) of the image that `window` is part of; count: (h, w) of the planes."""
-        self._axes = [_neighbours(*axis) for axis in zip(size, count, window, strict=True)]
-        self._used = tuple(slice(int(first[0]), int(second[-1]) + 1) for first, second, _ in self._axes)
-
-    def of(self, planes: Tensor) -> Tensor:
-        """The part of planes (..., h, w) that the window's pixels depend on."""
-        rows, columns = self._used
-        return planes[..., rows, columns]
-
-    def enlarged(self, planes: Tensor) -> Tensor:
-        """planes (P, h, w) at the window's pixels: (P, H, W)."""
-        (top, bottom, down), (left, right, across) = self._axes
-        rows, columns = self._used
-        part = self.of(planes)
-        # Columns first, while the rows are few.
-        near, far = (part.index_select(2, index - columns.start) for index in (left, right))
-        wide = near + (far - near) * across
-        near, far = (wide.index_select(1, index - rows.start) for index in (top, bottom))
-        return far.sub_(near).mul_(down[:, None]).add_(near)
+    trust = min(max(min(size[0] / matte.shape[0], size[1] / matte.shape[1]) - 1, 0), 1)
+    colours, values = (part.transpose(2, 0, 1).astype(np.float64) for part in (guide, content))
+    exact = matte.astype(np.float64)
+    planes = np.empty((*matte.shape, PLANES), np.float32)
+    slopes, offsets = _models(colours, values, exact + _UNPAINTED, CONTENT_RIDGE)
+    planes[..., SLOPES:OFFSETS] = np.moveaxis(trust * slopes.reshape(9, *matte.shape), 0, 2)
+    planes[..., OFFSETS:MATTE] = np.moveaxis(trust * offsets + (1 - trust) * values, 0, 2)
+    slopes, offsets = _models(colours, exact[None], np.ones_like(exact), MATTE_RIDGE)
+    planes[..., MATTE:LOW] = np.moveaxis(np.concatenate([slopes[0], offsets]), 0, 2)
+    around = np.ones((3, 3), np.uint8)
+    for plane, bound in ((LOW, cv2.erode(matte, around)), (HIGH, cv2.dilate(matte, around))):
+        planes[..., plane] = matte + trust * (bound - matte)
+    return planes
 
 
-def _neighbours(size: int, count: int, part: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each pixel of `part`, the two nearest of `count` pixels that cover the same length, and the second's share."""
-    place = (torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5) * count / size - 0.5
-    place = place.clamp_(0, count - 1)
-    first = place.floor()
-    second = (first + 1).clamp_(max=count - 1)
-    return first.long(), second.long(), (place - first).float()
+def _models(guide: Wide, values: Wide, weights: Wide, ridge: float) -> tuple[Wide, Wide]:
+    """Return the linear models of `values` (C,h,w): slopes for the guide's colours (C,3,h,w), and offsets (C,h,w).
 
-
-def _models(guide: Tensor, values: Tensor, weights: Tensor, ridge: float) -> Tensor:
-    """Slopes for the guide's colours, then the offset, of the linear models of `values`: (C, 4, h, w) float64.
-
-    Least squares with a ridge over windows of 3x3 pixels, each of `weights` (1, h, w), averaged over the
-    windows that a pixel is in. float64: variances are differences of large sums.
+    Least squares with a ridge over windows of 3x3 pixels, each of `weights` (h,w), averaged over the windows that a
+    pixel is in. float64: variances are differences of large sums.
     """
-    total = _summed(weights)
-    mean, mean_values = (_summed(weights * part) / total for part in (guide, values))
-    square = _summed(weights * (guide[:, None] * guide).flatten(0, 1)).unflatten(0, (3, 3)) / total
-    product = _summed(weights * (values[:, None] * guide).flatten(0, 1)).unflatten(0, (-1, 3)) / total
-    variance = square - mean[:, None] * mean + ridge * torch.eye(3, dtype=guide.dtype)[..., None, None]
-    slopes = _solved(variance, product - mean_values[:, None] * mean)
-    slopes = torch.where(slopes.abs() < _ZERO, 0.0, slopes)
-    offsets = mean_values - (slopes * mean).sum(1)
-    models = torch.cat([slopes, offsets[:, None]], dim=1)
-    return _summed(total * models.flatten(0, 1)).unflatten(0, (-1, 4)) / _summed(total)
+    total = _summed(weights[None])[0]
+    mean, mean_values = (_summed(weights * planes) / total for planes in (guide, values))
+    weighted = weights * guide
+    square = _summed(np.stack([weighted[one] * guide[other] for one, other in _PAIRS])) / total
+    variance = [
+        part - mean[one] * mean[other] + (ridge if one == other else 0)
+        for part, (one, other) in zip(square, _PAIRS, strict=True)
+    ]
+    slopes = np.empty((len(values), 3, *weights.shape))
+    for channel, value in enumerate(values):
+        covariance = _summed(weighted * value) / total - mean_values[channel] * mean
+        slopes[channel] = _solved(variance, covariance)
+    slopes[np.abs(slopes) < _ZERO] = 0
+    offsets = mean_values - (slopes * mean).sum(axis=1)
+    around = _summed(total[None])[0]
+    flat = slopes.reshape(-1, *weights.shape)
+    return (_summed(total * flat) / around).reshape(slopes.shape), _summed(total * offsets) / around
 
 
-def _solved(matrix: Tensor, right: Tensor) -> Tensor:
-    """x of `matrix` x = `right` at every pixel, by Cramer's rule: (3, 3, h, w), symmetric, and (C, 3, h, w)."""
-    crosses = [torch.linalg.cross(matrix[(row + 1) % 3], matrix[(row + 2) % 3], dim=0) for row in range(3)]
-    inverse = torch.stack(crosses) / (matrix[0] * crosses[0]).sum(0)
-    return (inverse * right[:, None]).sum(2)
+def _solved(matrix: Sequence[Wide], right: Wide) -> Wide:
+    """Return x (3,h,w) of `matrix` x = `right` (3,h,w) at every pixel, by Cramer's rule. matrix: by _PAIRS."""
+    a, b, c, d, e, f = matrix
+    inverse = d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b
+    x, y, z = right / (a * inverse[0] + b * inverse[1] + c * inverse[2])
+    rows = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
+    return np.stack([inverse[one] * x + inverse[two] * y + inverse[three] * z for one, two, three in rows])
 
 
-def _summed(planes: Tensor) -> Tensor:
-    """Sums over the 3x3 pixels around each pixel of (P, h, w); what lies outside counts nothing."""
-    padded = F.pad(planes, (1, 1, 1, 1))
-    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-
-
-def _applied(models: Tensor, places: Places, pixels: Tensor) -> Tensor:
-    """The models (C, 4, h, w) at a window's pixels (3, H, W): (C, H, W)."""
-    result = places.enlarged(models[:, 3])
-    if places.of(models[:, :3]).any():
-        for channel in range(3):
-            result += places.enlarged(models[:, channel]) * pixels[channel]
-    return result
+def _summed(planes: Wide) -> Wide:
+    """Return sums over the 3x3 pixels around each pixel of (P,h,w); what lies outside counts nothing."""
+    settings: dict[str, Any] = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
+    return np.stack([cv2.boxFilter(plane, -1, (3, 3), **settings) for plane in planes])
