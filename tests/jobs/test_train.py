@@ -167,7 +167,7 @@ def test_resume_tells_what_is_different(data: str, tmp_path: Path, caplog: pytes
     train.resolve([*line, "--resume", "--validation-share", "0.02"])
     assert "photos that this training has learned from" not in caplog.text
     train.resolve([*line, "--resume", "--validation-share", "0.2"])
-    assert "validated by now; --validation-share 0.05 goes on as before" in caplog.text
+    assert "already learned from; --validation-share 0.05 keeps them apart as before" in caplog.text
     # The same networks' shapes, so the checkpoint alone would not tell.
     with pytest.raises(
         ConfigurationError, match=r"was started with .*method\.recipe proposed \(not paired_only\)"

@@ -29,7 +29,7 @@ def assert_same(one: Decoded, other: Decoded) -> None:
         np.testing.assert_array_equal(a, b)  # type: ignore[arg-type]
 
 
-def test_what_is_drawn_over_a_row_follows_from_its_id_the_epoch_and_the_seed(shard: str) -> None:
+def test_drawn_defects_depend_on_the_id_the_epoch_and_the_seed(shard: str) -> None:
     together = list(DECODING(Order(shard, 0, (0, 1, 1, 4), epoch=2)))
     assert_same(together[1], together[2])
     assert_same(together[3], next(iter(DECODING(Order(shard, 0, (4,), epoch=2)))))
@@ -54,8 +54,8 @@ def test_the_drawn_defects_travel_from_tasks(shard: str) -> None:
 
     order = Order(shard, 0, (0, 1, 2), epoch=5)
     text = pa.table({"item": [json.dumps(vars(order))]})
-    found = [row for table in decode_orders(text, DECODING) for row in unpack(table)]
-    for one, other in zip(found, DECODING(order), strict=True):
+    decoded = [row for table in decode_orders(text, DECODING) for row in unpack(table)]
+    for one, other in zip(decoded, DECODING(order), strict=True):
         assert_same(one, other)
 
 
@@ -63,6 +63,6 @@ def test_a_row_that_cannot_be_decoded_is_broken(shard: str, tmp_path: Path) -> N
     rows = pq.read_table(shard).to_pylist()[:2]
     rows[0]["target"] = b"junk"
     pq.write_table(pa.Table.from_pylist(rows, SHARD), tmp_path / "a.parquet")
-    found = list(DECODING(Order(str(tmp_path / "a.parquet"), 0, (0, 0, 1))))
-    assert found[:2] == [BROKEN, BROKEN]
-    assert found[2].source is not None
+    decoded = list(DECODING(Order(str(tmp_path / "a.parquet"), 0, (0, 0, 1))))
+    assert decoded[:2] == [BROKEN, BROKEN]
+    assert decoded[2].source is not None
