@@ -7,7 +7,7 @@ import torch
 
 from model.edits import Edit
 from model.precision import autocast, choose_precision, memory_format
-from pipelines.images.fit import place, squared
+from pipelines.images.fit import inner_slices, squared
 from pipelines.images.pixels import to_tensor
 from pipelines.inference.bundles import check_unchanged, read_bundle
 
@@ -62,11 +62,11 @@ class GeneratorPass:
 
 
 def _within(edit: Edit, height: int, width: int) -> Edit:
-    """The edit of a square as that of the image of (height, width) which lies in it (`pipelines.images.fit.place`)."""
+    """Cut a square's edit to the image of (height, width) inside it (`pipelines.images.fit.inner_slices`)."""
     side = edit.matte.shape[-1]
     if (height, width) == (side, side):
         return edit
-    rows, columns = place(height, width, side)
+    rows, columns = inner_slices(height, width, side)
     # On -1..1 the square's coordinates are `scale` times the image's, plus `shift`; theta maps within the square.
     scale = torch.tensor([width, height], dtype=torch.float64) / side
     shift = (

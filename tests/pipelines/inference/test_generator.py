@@ -6,7 +6,7 @@ import torch
 from model.bundle import load_bundle
 from model.edits import Edit, apply_edit
 from model.errors import ConfigurationError
-from pipelines.images.fit import fit_inside, place, squared
+from pipelines.images.fit import fit_inside, inner_slices, squared
 from pipelines.images.pixels import to_tensor
 from pipelines.inference.generator import GeneratorPass
 from tests.catalogs import SIDE, picture, write_bundle
@@ -45,7 +45,7 @@ def test_an_edit_covers_the_image_and_does_to_it_what_the_generator_did_to_the_s
         assert torch.equal(saw[index : index + 1], seen)
         assert edit.matte.shape[2:] == image.shape[:2]
         square = apply_edit(seen, turner.edit(seen, edit.theta, edit.theta))
-        rows, columns = place(*image.shape[:2], SIDE)
+        rows, columns = inner_slices(*image.shape[:2], SIDE)
         found = apply_edit(to_tensor(image[None]), edit)
         # Inwards of the border, where the square has white beside the image and interpolates towards it.
         expected = square[..., rows, columns]
