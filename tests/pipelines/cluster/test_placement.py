@@ -9,7 +9,7 @@ GPUS = Cluster(cpus=16, gpus=4)
 SCALING = Cluster(cpus=0, gpus=0, scales=True)
 
 
-def test_a_cpu_cluster_gets_an_actor_per_cpu_that_has_work() -> None:
+def test_a_cpu_cluster_gets_an_actor_per_cpu_if_there_is_work() -> None:
     assert place("auto", CPUS, None, None, most=100) == Placement("cpu", 4, 4, tasks_per_step=2)
     assert place("cpu", GPUS, None, None, most=3) == Placement("cpu", 3, 3, tasks_per_step=8)
     assert place("auto", CPUS, None, 0.0, most=0) == Placement("cpu", 1, 1, tasks_per_step=2)
@@ -26,9 +26,7 @@ def test_a_gpu_cluster_scales_from_one_actor_to_its_gpus() -> None:
     ("device", "share", "flag"),
     [("cuda", None, "--device cuda"), ("auto", 0.5, "--gpus-per-actor 0.5"), ("cuda", 1.0, "--device cuda")],
 )
-def test_a_gpu_that_was_asked_for_and_is_missing_is_an_error(
-    device: str, share: float | None, flag: str
-) -> None:
+def test_a_requested_gpu_that_is_missing_is_an_error(device: str, share: float | None, flag: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{flag}: the cluster has no GPU.*--device cpu"):
         place(device, CPUS, None, share, most=10)
 
@@ -40,7 +38,7 @@ def test_contradictions_are_named() -> None:
         place("cpu", CPUS, (5, 9), None, most=10)
 
 
-def test_a_scaling_cluster_takes_what_was_asked_for_and_says_that_it_waits(
+def test_a_scaling_cluster_accepts_any_request_and_logs_that_it_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "pipelines.cluster.placement")
@@ -50,14 +48,14 @@ def test_a_scaling_cluster_takes_what_was_asked_for_and_says_that_it_waits(
     assert [record.message.count("waiting for the autoscaler") for record in caplog.records] == [1, 1, 1]
 
 
-def test_auto_on_a_scaling_cluster_without_gpus_says_that_it_uses_cpus(
+def test_auto_on_a_scaling_cluster_without_gpus_logs_that_it_uses_cpus(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert place("auto", SCALING, None, None, most=10).device == "cpu"
     assert "--device cuda asks the autoscaler for GPUs" in caplog.text
 
 
-def test_the_least_number_of_gpu_actors_must_fit_as_well() -> None:
+def test_the_minimum_of_gpu_actors_must_fit() -> None:
     with pytest.raises(ConfigurationError, match=r"--actors 5:6 --gpus-per-actor 1: that takes 5 GPUs"):
         place("cuda", GPUS, (5, 6), 1.0, most=1000)
     assert place("cuda", GPUS, (4, 9), 1.0, most=1000).max_actors == 9
@@ -70,4 +68,4 @@ def test_more_actors_than_cpus_never_starve_the_tasks() -> None:
 def test_one_cpu_has_room_for_every_kind_of_step_at_once() -> None:
     assert _READ + 2 * _TASK + _ACTOR <= 1
     assert _GPU_ACTOR + _GPU_TASK <= 1
-    assert _READ not in (_TASK, _GPU_TASK)  # equal shares would be fused into one task
+    assert _READ not in (_TASK, _GPU_TASK)  # steps with equal shares would be fused into one task
