@@ -55,7 +55,7 @@ def check_same(settings: LoopSettings, source: TrainingSource) -> None:
             "give the same flags, or another --output"
         )
     for name, (is_, was) in different.items():
-        logger.warning("--resume: %s is now %s, and was %s", name, is_, was)
+        logger.warning("--resume: %s is %s now, and was %s", name, is_, was)
         if name == "validation_share" and (is_ or 0) > (
             was or 0
         ):  # None: started before this setting existed
