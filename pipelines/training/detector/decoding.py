@@ -43,7 +43,7 @@ class SampleDecoding:
                 identity = (order.epoch, order.turn, row["image_id"], row["defect"], name)
                 rng = np.random.default_rng(hash_number(self.seed, "overlay", *identity))
                 image, names = (
-                    (None, ()) if side.canvas is None else self.samples.drawn(side.canvas, side.shown, rng)
+                    (None, ()) if side.canvas is None else self.samples.drawn(side.canvas, side.defects, rng)
                 )
                 images.append(image)
                 defects.append(names)
@@ -57,7 +57,7 @@ class SampleDecoding:
         size = self.samples.image_size
         if self.making is not None and is_made(row):
             pair = self.making.pair(row, order, OVERSAMPLING * size, "letterbox")
-            shown = self.making.shown(pair, row["defect"])
-            return Side(canvas_of(pair.source, size), shown[0]), Side(canvas_of(pair.target, size), shown[1])
+            names = self.making.defects_of(pair, row["defect"])
+            return Side(canvas_of(pair.source, size), names[0]), Side(canvas_of(pair.target, size), names[1])
         source, target = (None if row[name] is None else read_canvas(row[name], size) for name in SIDES)
         return Side(source, (row["defect"],)), Side(target, ())

@@ -42,11 +42,11 @@ class Sample(NamedTuple):
 class Side(NamedTuple):
     """Hold a row's source or target.
 
-    canvas: uint8, as `detector_input.canvas_of` makes it, or None if the row has none. shown: names of its defects.
+    canvas: uint8, as `detector_input.canvas_of` makes it, or None if the row has none. defects: their names.
     """
 
     canvas: NDArray[np.uint8] | None
-    shown: tuple[str, ...]
+    defects: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,22 @@ class SampleConfig:
         require(0 <= self.overlay <= 1, f"--overlay {self.overlay:g}: a share from 0 to 1")
 
     def drawn(
-        self, canvas: NDArray[np.uint8], shown: Collection[str], rng: np.random.Generator
+        self, canvas: NDArray[np.uint8], defects: Collection[str], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Make a training image, uint8 (S,S,3), from a canvas with the defects `shown`. Returns it and its defects."""
+        """Make a training image, uint8 (S,S,3), from a canvas with some defects. Returns it and its defects."""
         if self.flip and rng.random() < 0.5:
             canvas = canvas[:, ::-1]
         wanted = rng.random() < self.overlay
-        overlaid = self._choose(shown, rng) if wanted else None
-        image = self._image(canvas, shown, overlaid, rng, wavering=True)
-        return image, (*shown, *([] if overlaid is None else [overlaid]))
+        overlaid = self._choose(defects, rng) if wanted else None
+        image = self._image(canvas, defects, overlaid, rng, wavering=True)
+        return image, (*defects, *([] if overlaid is None else [overlaid]))
 
     def training_samples(self, draw: Draw) -> list[Sample]:
         """Return samples of the draw's source and of its clean image, which `drawn` has made."""
-        sides = ((draw.source.source, draw.source.shown[0]), (draw.target.target, draw.target.shown[1]))
+        sides = ((draw.source.source, draw.source.defects[0]), (draw.target.target, draw.target.defects[1]))
         return [
-            self._labelled(image, shown, None, number == 0)
-            for number, (image, shown) in enumerate(sides)
+            self._labelled(image, defects, None, number == 0)
+            for number, (image, defects) in enumerate(sides)
             if image is not None
         ]
 
@@ -90,12 +90,12 @@ class SampleConfig:
         """Yield samples for measuring, the same in every run: the source, alone and with another defect; the target."""
         if source.canvas is not None:
             rng = np.random.default_rng(hash_number("overlay", image_id, defect))
-            yield self._sample(source.canvas, source.shown, None, True, rng)
-            overlaid = self._choose(source.shown, rng)
+            yield self._sample(source.canvas, source.defects, None, True, rng)
+            overlaid = self._choose(source.defects, rng)
             if overlaid is not None:
-                yield self._sample(source.canvas, source.shown, overlaid, True, rng)
+                yield self._sample(source.canvas, source.defects, overlaid, True, rng)
         if target.canvas is not None:
-            yield self._sample(target.canvas, target.shown, None, False, np.random.default_rng(0))
+            yield self._sample(target.canvas, target.defects, None, False, np.random.default_rng(0))
 
     def _choose(self, present: Collection[str], rng: np.random.Generator) -> str | None:
         """Return a defect that can be drawn and is not present; None if there is none."""

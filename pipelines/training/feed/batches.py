@@ -107,7 +107,7 @@ class _Health:
 
     def fill(self, row: Row, decoded: Decoded) -> None:
         """Set the row's pixels. Raises TrainingError if too many rows could not be decoded."""
-        row.source, row.target, row.shown, row.changed, row.theta = decoded
+        row.source, row.target, row.defects, row.changed, row.theta = decoded
         broken = row.source is None and row.target is None
         self._last.append(broken)
         if not broken:

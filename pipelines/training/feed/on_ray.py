@@ -74,7 +74,7 @@ def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
             columns = [
                 [_bytes(row.source) for row in part],
                 [_bytes(row.target) for row in part],
-                *([list(row.shown[side]) for row in part] for side in (0, 1)),
+                *([list(row.defects[side]) for row in part] for side in (0, 1)),
                 [_bytes(row.changed) for row in part],
                 [_bytes(row.theta) for row in part],
             ]

@@ -49,16 +49,16 @@ class SamplingConfig:
 class Row:
     """Hold a row during an epoch. source, target: uint8 (side, side, 3), or None until they are decoded.
 
-    shown, changed, theta: see `shards.reading.Decoded`. turn: number of this draw among the row's draws in the epoch.
+    defects, changed, theta: see `shards.reading.Decoded`. turn: number of this draw among the row's draws in the epoch.
     """
 
-    __slots__ = ("changed", "number", "shown", "source", "target", "theta", "turn", "type")
+    __slots__ = ("changed", "defects", "number", "source", "target", "theta", "turn", "type")
 
     def __init__(self, number: int, type_: int, turn: int = 0) -> None:
         self.number, self.type, self.turn = number, type_, turn
         self.source: NDArray[np.uint8] | None = None
         self.target: NDArray[np.uint8] | None = None
-        self.shown: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self.defects: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self.changed: NDArray[np.uint8] | None = None
         self.theta: NDArray[np.float32] | None = None
 

@@ -236,14 +236,14 @@ def test_a_detector_learns_what_both_sides_of_a_made_pair_show(data: TrainingSou
             source, target = decoding.sides(row, Order("", 0, (0,), epoch))
             assert source.canvas is not None
             assert target.canvas is not None
-            if source.shown == target.shown:
+            if source.defects == target.defects:
                 assert np.array_equal(source.canvas, target.canvas)
-            has_background = "non_white_background" in target.shown
+            has_background = "non_white_background" in target.defects
             inside = target.canvas[content(target.canvas)]
             border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
             white = (border.min(axis=1) > 240).mean()
             assert white < 0.5 if has_background else white > 0.5 or (inside.min(axis=2) < 240).mean() > 0.9
-            seen[str(row["defect"])].add((source.shown, target.shown))
+            seen[str(row["defect"])].add((source.defects, target.defects))
     background = ("non_white_background",)
     assert seen["non_white_background"] == {(background, ()), ((), ())}
     assert {(("watermark",), ()), (("watermark", *background), background)} <= seen["watermark"]

@@ -24,7 +24,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def assert_same(one: Decoded, other: Decoded) -> None:
-    assert one.shown == other.shown
+    assert one.defects == other.defects
     for a, b in zip(one[:2], other[:2], strict=True):
         np.testing.assert_array_equal(a, b)  # type: ignore[arg-type]
 
@@ -39,14 +39,14 @@ def test_drawn_defects_depend_on_the_id_the_epoch_and_the_seed(shard: str) -> No
     for one, same in zip(first, again, strict=True):
         assert_same(one, same)
     for others in (later, other):
-        assert [row.shown for row in others] != [row.shown for row in first]
+        assert [row.defects for row in others] != [row.defects for row in first]
     assert all(image is None or image.shape == (32, 32, 3) for row in first for image in row[:2])
     defects = pq.read_table(shard, columns=["defect"])["defect"].to_pylist()
     for row, defect in zip(first, defects, strict=False):
-        assert row.shown[0][0] == defect
-        assert len(set(row.shown[0])) == 2  # and the one that was drawn over it
-        assert len(row.shown[1]) == 1
-        assert {*row.shown[0], *row.shown[1]} <= {*LABELS}
+        assert row.defects[0][0] == defect
+        assert len(set(row.defects[0])) == 2  # and the one that was drawn over it
+        assert len(row.defects[1]) == 1
+        assert {*row.defects[0], *row.defects[1]} <= {*LABELS}
 
 
 def test_the_drawn_defects_travel_from_tasks(shard: str) -> None:

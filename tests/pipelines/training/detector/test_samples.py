@@ -13,7 +13,7 @@ LABELS = ("wrong_angle", "watermark", "non_white_background")
 def draw(source: tuple[str, ...], target: tuple[str, ...] = ()) -> Draw:
     row = Row(0, 0)
     row.source, row.target = (np.full((32, 32, 3), level, np.uint8) for level in (90, 250))
-    row.shown = source, target
+    row.defects = source, target
     return Draw(row, row, True, np.zeros((2, 3)))
 
 
