@@ -101,7 +101,7 @@ class Instance:
         return self._call(table)
 
 
-def place(
+def choose_placement(
     device: str,
     cluster: Cluster,
     actors: tuple[int, int] | None,
