@@ -119,7 +119,7 @@ def settle_home() -> None:
 
 
 def settle_folders() -> None:
-    """Set Ray's variables if its default folders are not writable: another user's /tmp/ray, or a home without an owner.
+    """Set Ray's variables if its default folders are not writable, such as another user's /tmp/ray or home.
 
     Keeps variables that the user has set. Raises RunError, naming the variable, if no folder is writable.
     """

@@ -57,9 +57,7 @@ def _printable(value: Any) -> Any:
     """Return a value that HTML allows: control characters become the replacement character, None a dash."""
     if value is None:
         return DASH
-    if isinstance(
-        value, Markup
-    ):  # the result of a macro, whose parts have passed here before they were escaped
+    if isinstance(value, Markup):  # the result of a macro, whose parts passed here before they were escaped
         return value
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
 

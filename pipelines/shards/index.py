@@ -110,9 +110,8 @@ class _File:
     types: NDArray[np.int16]
     kinds: NDArray[np.uint8]
     findings: Findings
-    photos: Hashes = field(
-        default_factory=lambda: np.empty(0, np.uint64)
-    )  # see `hash_ids`, also for the next
+    # See `hash_ids` for both.
+    photos: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     folders: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
 
 

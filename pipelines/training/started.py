@@ -56,9 +56,8 @@ def check_same(settings: LoopSettings, source: TrainingSource) -> None:
         )
     for name, (is_, was) in different.items():
         logger.warning("--resume: %s is %s now, and was %s", name, is_, was)
-        if name == "validation_share" and (is_ or 0) > (
-            was or 0
-        ):  # None: started before this setting existed
+        # None: the training was started before this setting existed.
+        if name == "validation_share" and (is_ or 0) > (was or 0):
             logger.warning(
                 "--resume: validation now includes photos that this training has already learned from; "
                 "--validation-share %g keeps them apart as before",

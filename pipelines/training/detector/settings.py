@@ -19,9 +19,8 @@ class DetectorSettings(LoopSettings):
     unknown: str = "absent"  # see SampleConfig, also for the next two
     overlay: float = 0.5
     flip: bool = False
-    making: Making | None = (
-        None  # how pairs are made anew, if the data asks for it; set by `plan.find_making`
-    )
+    # How pairs are made anew in every epoch, if the data asks for it; set by `plan.find_making`.
+    making: Making | None = None
     validation_share: float = DETECTOR_SHARE
     # AdamW's. Raise it if the scores on held-back photos are much worse than on the trained ones.
     weight_decay: float = 0.05

@@ -46,9 +46,8 @@ class Training(Loop):
         self.step_once = TrainingStep(
             self.method, settings.optimizer, autocast(self.device, self.precision), settings.ema
         )
-        if (
-            settings.compile
-        ):  # after the running average was copied: it is not trained, so compiling it gains nothing
+        # After the running average was copied: it is not trained, so compiling it gains nothing.
+        if settings.compile:
             self._compile()
 
     @property
@@ -59,9 +58,7 @@ class Training(Loop):
     def _compile(self) -> None:
         """Compile, in place, the networks that are called directly; pools and loss networks gain nothing."""
         for network in self.method.children():
-            if isinstance(
-                network, BlurGenerator
-            ):  # only its parts are called, which the wrapper does not see
+            if isinstance(network, BlurGenerator):  # only its parts are called, unseen by the wrapper
                 if self.rank == 0:
                     logger.info("--compile: the generator of %s is not compiled", self.settings.method.recipe)
             elif isinstance(network, (ImageGenerator, PatchDiscriminator)):

@@ -38,9 +38,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def listener() -> Iterator[str]:
     """Yield host:port of a server that accepts connections and never answers, like a machine that hangs."""
-    with socket.create_server(
-        ("", 0)
-    ) as server:  # on all addresses: Ray uses another one of this machine than it was given
+    # On all addresses: Ray uses another one of this machine than it was given.
+    with socket.create_server(("", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
