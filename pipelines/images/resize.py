@@ -1,15 +1,15 @@
-"""Resizing as the method does it: antialiased bicubic, straight to the asked size."""
+"""Resizes images as the method does: antialiased bicubic, directly to the requested size."""
 
 import numpy as np
 from PIL import Image
 
 
 def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`image` uint8 (H,W,3) as uint8 (height,width,3); the aspect ratio is the caller's business.
+    """Resize `image` uint8 (H,W,3) to uint8 (height,width,3); the caller decides about the aspect ratio.
 
     Pillow's bicubic filter (a = -0.5) widens with the reduction, so that shrinking does not alias: the FID
-    literature calls this a clean resize (Parmar et al., 2022). The model's input and the FID network's input
-    both come through here. The result may share memory with `image` where the size is already right.
+    literature calls this a clean resize (Parmar et al., 2022). The inputs of both the model and the FID network come
+    from here. If the size is already right, the result is `image` itself.
 
     Raises ValueError for another dtype or shape.
     """
@@ -21,7 +21,7 @@ def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def shrink_bicubic(image: np.ndarray, max_side: int) -> np.ndarray:
-    """`image` uint8 (H,W,3) with its longer side at `max_side` pixels, aspect kept; smaller ones stay as they are."""
+    """Shrink `image` uint8 (H,W,3) until its longer side has `max_side` pixels, aspect kept; never enlarge."""
     height, width = image.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1:
