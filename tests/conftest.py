@@ -17,8 +17,8 @@ from tests.poison import POISONOUS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# A build must not fail by the luck of a draw: the same examples every time. `pytest --hypothesis-profile=explore` looks
-# for new ones. Nor by how busy the machine is: nothing here is timed.
+# Builds must not fail by chance, so the examples are always the same; `pytest --hypothesis-profile=explore` searches
+# for new ones. Nor may they fail on a busy machine, so there are no deadlines.
 _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("repeatable", derandomize=True, **_UNTIMED)
 settings.register_profile("explore", max_examples=500, **_UNTIMED)
@@ -27,13 +27,13 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The project's root."""
+    """Return the project's root."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def shared_photos() -> Path:
-    """Parquet of real seller photos with masks; absent on most machines."""
+    """Return a parquet file of real seller photos with masks, which most machines do not have."""
     path = REPOSITORY.parent / "shared" / "data" / "photos.parquet"
     if not path.exists():
         pytest.skip("real seller photos are not on this machine (../shared/data/photos.parquet)")
@@ -42,7 +42,7 @@ def shared_photos() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_local() -> Iterator[None]:
-    """One Ray instance for the whole session: 4 logical CPUs, so that operators overlap on a small machine."""
+    """Start one Ray for the whole session, with 4 logical CPUs, so that operators overlap on a small machine."""
     import ray
 
     with pytest.MonkeyPatch.context() as environment:

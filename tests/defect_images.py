@@ -1,4 +1,4 @@
-"""What every synthesis promises, and pictures to try it on."""
+"""Checks the properties that every synthesis must have, and draws pictures for it."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def disc_on_white(side: int, radius: float, colour: tuple[int, int, int] = (30, 
 
 @st.composite
 def pictures(draw: st.DrawFn, smallest: int = 16, largest: int = 130) -> Image:
-    """Products on white, flat tones no brighter than 235, white, black and noise, of any aspect ratio."""
+    """Draw products on white, flat tones no brighter than 235, white, black or noise, of any aspect ratio."""
     height, width = draw(st.integers(smallest, largest)), draw(st.integers(smallest, largest))
     kind = draw(st.sampled_from(["product", "flat", "white", "black", "noise"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -36,12 +36,12 @@ def pictures(draw: st.DrawFn, smallest: int = 16, largest: int = 130) -> Image:
 
 
 def change(before: Image, after: Image) -> NDArray[np.int64]:
-    """Largest difference of a channel, (H, W)."""
+    """Return the largest difference of a channel, (H, W)."""
     return np.abs(after.astype(np.int64) - before).max(axis=-1)
 
 
 def checked(synthesis: Synthesis, image: Image, seed: int) -> Image:
-    """What the synthesis makes of the image, after everything that holds for any."""
+    """Apply the synthesis, check the properties that hold for all, and return the result."""
     before = image.copy()
     made = synthesis(image, np.random.default_rng(seed))
     assert np.array_equal(image, before), "the input was written to"

@@ -13,7 +13,7 @@ CONDITIONS = {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background"
 
 
 class Extractor:
-    """Features in the FID network's place: 4 numbers that differ from image to image."""
+    """Stand for the FID network: compute 4 features that differ from image to image."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -25,14 +25,14 @@ class Extractor:
 
 
 def contestant(name: str, *defects: str, **changes: Any) -> Contestant:
-    """One that knows these defects, or else all three."""
+    """Return a contestant that knows these defects, or all three if none are given."""
     conditions = {defect: CONDITIONS[defect] for defect in defects or CONDITIONS}
     settings = {"uri": f"/{name}", "version": "v" * 64, "recipe": "proposed", "image_size": 32, **changes}
     return Contestant(name=name, conditions=conditions, **settings)
 
 
 def measure(row: int, kind: str, features: Sequence[float] | None = None, **columns: Any) -> dict[str, Any]:
-    """A row of MEASURES; row and photo have one number."""
+    """Return a row of MEASURES; row and photo have the same number."""
     return {
         "row": f"part#{row:09}",
         "image_id": f"p{row}",
@@ -47,13 +47,13 @@ def measure(row: int, kind: str, features: Sequence[float] | None = None, **colu
 def measures(
     seed: int = 0, photos: int = 40, bundles: Sequence[float] = (0.5,), train: int = 50, **columns: Any
 ) -> pa.Table:
-    """A defect's images: uploads lie 1 from their targets, the answers of bundle i lie `bundles[i]` from them."""
+    """Return a defect's images: uploads are 1 from their targets, outputs of bundle i are `bundles[i]` from them."""
     rng = np.random.default_rng(seed)
     rows = []
     for index in range(photos):
         target = rng.standard_normal(4)
         rows.append(measure(index, TARGET, target))
-        distances = [(UPLOAD, -1, 1.0), *((ANSWER, place, away) for place, away in enumerate(bundles))]
+        distances = [(UPLOAD, -1, 1.0), *((ANSWER, number, away) for number, away in enumerate(bundles))]
         for kind, bundle, away in distances:
             features = target + away + 0.1 * rng.standard_normal(4)
             rows.append(measure(index, kind, features, bundle=bundle, psnr=30 - away, l1=away / 10))

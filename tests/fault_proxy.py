@@ -1,4 +1,4 @@
-"""An HTTP proxy on loopback that misbehaves, for tests: it stands before an S3 server and passes bytes unchanged, so
+"""Runs an HTTP proxy with faults on loopback, for tests: in front of an S3 server, it passes bytes unchanged, so that
 signatures stay valid.
 
     with FaultProxy(upstream_port, Faults(slow_down=0.1)) as proxy:      # in a test
@@ -23,27 +23,27 @@ from urllib.parse import parse_qsl, urlsplit
 
 _CONTROL = "/__faults"
 _PIECE = 1 << 16
-#: What a fault does; a request gets the first whose share the dice fall into.
+#: Kinds of faults. A random number decides which of them, if any, a request gets.
 KINDS = ("slow_down", "internal_error", "reset", "reset_body", "lost", "cut", "hang")
 
 
 @dataclass
 class Faults:
-    """Shares of the requests, from 0 to 1, that meet a fault; the rest is passed on."""
+    """Hold the shares of requests, from 0 to 1, that get each fault; the rest is passed on."""
 
-    slow_down: float = 0.0  # 503, the server never sees the request
-    internal_error: float = 0.0  # 500, likewise
+    slow_down: float = 0.0  # 503; the server never gets the request
+    internal_error: float = 0.0  # 500; the server never gets the request
     reset: float = 0.0  # connection reset before anything is passed on
-    reset_body: float = 0.0  # reset when half of the request's body has been passed on
-    lost: float = 0.0  # the server did it, its answer is dropped
+    reset_body: float = 0.0  # reset after half of the request's body
+    lost: float = 0.0  # the server handles the request, but its answer is dropped
     cut: float = 0.0  # half of the answer's body, then a reset
     hang: float = 0.0  # never answered, not even with "100 Continue"
-    delay: float = 0.0  # share of the others that wait for `seconds` first
+    delay: float = 0.0  # share of the other requests that first wait for `seconds`
     seconds: float = 0.05
-    methods: str = ""  # only these, as "PUT,POST"; all where empty
-    match: str = ""  # only targets that contain this
-    skip: int = 0  # so many that match pass before faults begin
-    most: int = -1  # no more faults than this; -1: no limit
+    methods: str = ""  # only these methods, such as "PUT,POST"; empty for all
+    match: str = ""  # only targets that contain this text
+    skip: int = 0  # number of matching requests to pass before faults begin
+    most: int = -1  # largest number of faults; -1: no limit
 
 
 #: One request in ten, by any of the faults; and delays.
@@ -57,7 +57,7 @@ class _ResetError(Exception):
 
 
 class FaultProxy:
-    """The proxy in a thread of its own, as a context manager. counts: requests by method, and faults by kind."""
+    """Run the proxy in a thread, as a context manager. counts: requests by method, and faults by kind."""
 
     def __init__(self, upstream: int, faults: Faults | None = None, port: int = 0, seed: int = 1) -> None:
         self.upstream, self.port, self.faults = upstream, port, faults or Faults()
@@ -69,11 +69,11 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """What AWS_ENDPOINT_URL must be."""
+        """Return the value for AWS_ENDPOINT_URL."""
         return f"http://127.0.0.1:{self.port}"
 
     def set(self, **settings: Any) -> None:
-        """Change settings of `Faults`; what is not named stays."""
+        """Change these settings of `Faults`."""
         self.faults = dataclasses.replace(self.faults, **settings)
 
     def __enter__(self) -> "FaultProxy":
@@ -113,12 +113,12 @@ class FaultProxy:
             )
             writer.transport.abort()
         except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
-            pass  # either side has gone, or the proxy stops
+            pass  # one side has closed the connection, or the proxy stops
         finally:
             connection.close()
 
     def draw(self, method: str, target: str) -> str | None:
-        """Which fault this request meets, counted."""
+        """Decide which fault this request gets, if any, and count it."""
         self.counts["requests"] += 1
         self.counts[method] += 1
         faults = self.faults
@@ -140,28 +140,28 @@ class FaultProxy:
         return None
 
     def control(self, target: str) -> bytes:
-        """Apply a control request's settings; the answer's body."""
+        """Apply a control request's settings, and return the answer's body."""
         kinds = {field.name: type(field.default) for field in dataclasses.fields(Faults)}
         given = parse_qsl(urlsplit(target).query, keep_blank_values=True)
         self.set(**{name: kinds[name](value) for name, value in given})
         return json.dumps({"faults": dataclasses.asdict(self.faults), "counts": self.counts}).encode()
 
     async def wait(self) -> None:
-        """Delay a request where the dice say so."""
+        """Delay the share `delay` of the requests."""
         if self._random.random() < self.faults.delay:
             self.counts["delay"] += 1
             await asyncio.sleep(self.faults.seconds)
 
 
 class _Connection:
-    """One client's connection, and the one to the server that belongs to it."""
+    """Hold one client's connection and its connection to the server."""
 
     def __init__(self, proxy: FaultProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.proxy, self.reader, self.writer = proxy, reader, writer
         self.server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def request(self) -> bool:
-        """Serve one request; whether the connection stays open."""
+        """Serve one request, and return True if the connection stays open."""
         head = await _Head.read(self.reader)
         method, target = head.first.split(" ")[:2]
         if target.startswith(_CONTROL):
@@ -196,7 +196,7 @@ class _Connection:
         await writer.drain()
         answer = None
         if head.expects:
-            answer = await _Head.read(reader)  # 100, or what it says instead
+            answer = await _Head.read(reader)  # 100, or another status
             self.writer.write(answer.raw)
         if answer is None or answer.status == 100:
             await _copy_body(self.reader, head, writer, 0.5 if fault == "reset_body" else 1)
@@ -221,7 +221,7 @@ class _Connection:
         await self.writer.drain()
 
     def close(self) -> None:
-        """Both sides."""
+        """Close both sides."""
         for writer in (self.writer, self.server[1] if self.server else None):
             if writer is not None and not writer.is_closing():
                 writer.close()
@@ -229,7 +229,7 @@ class _Connection:
 
 @dataclass
 class _Head:
-    """A request's or an answer's first line and headers."""
+    """Hold a request's or an answer's first line and headers."""
 
     raw: bytes
     first: str
@@ -258,7 +258,7 @@ class _Head:
 async def _copy_body(
     reader: asyncio.StreamReader, head: _Head, writer: asyncio.StreamWriter | None, share: float = 1
 ) -> None:
-    """Copy the body that `head` announces; None: read it away. share: of its bytes, where their number is known."""
+    """Copy the body that `head` announces, or discard it without a writer. share: part of it, if its size is known."""
     if "chunked" in head.headers.get("transfer-encoding", ""):
         await _copy_chunks(reader, writer)
         return

@@ -1,12 +1,12 @@
-"""Fuzz run over the decoder of uploads: damaged and crossed image files, through the process that decodes for the job.
+"""Fuzzes the decoder of uploads: decodes damaged and mixed image files in the same process as the job.
 
     python -m tests.fuzz --inputs 20000
     python -m tests.fuzz --inputs 5000 --only heic avif
     python -m tests.fuzz --inputs 20000 --photos ../shared/data/photos.parquet --keep out/fuzz
 
-Prints counts by outcome, the slowest inputs and the peak memory of a decoding process. Exit code 1 where an input
-killed a decoding process, took too long, or exhausted its memory; --keep writes these inputs. Input n of a seed is
-always the same bytes.
+Prints counts by outcome, the slowest inputs and the peak memory of a decoding process. The exit code is 1 if an input
+killed a decoding process, took too long, or exhausted its memory; --keep writes these inputs. Input n of a seed always
+has the same bytes.
 """
 
 import argparse
@@ -30,15 +30,15 @@ from pipelines.images.encode import EXTENSIONS, encode_image
 from pipelines.images.metadata import MAX_TEXT, Metadata
 from tests.hostile_images import drawing, encode, hostile_images, odd_images
 
-#: Outcomes that must not be.
+#: Outcomes that must not occur.
 BAD = (CRASHED, TIMEOUT, OUT_OF_MEMORY)
-#: Sides as the job asks for them: whole, and as a model's input.
+#: Values of max_side as in the job: full size, and a model's input.
 _SIDES = (None, 512, 64)
 _SLOWEST = 10
 
 
 class Input(NamedTuple):
-    """One file to decode. name: where it comes from, for people."""
+    """Hold one file to decode. name: its origin, for display."""
 
     name: str
     data: bytes
@@ -47,7 +47,7 @@ class Input(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What a run came to. codes: 'decoded' or an error's code."""
+    """Hold a run's results. codes: 'decoded' or an error's code."""
 
     codes: Counter[str] = field(default_factory=Counter)
     bad: list[tuple[Input, str]] = field(default_factory=list)
@@ -56,24 +56,24 @@ class Outcome:
 
 
 def seeds(photos: Path | None = None, count: int = 64) -> list[tuple[str, bytes]]:
-    """Whole files to start from: every format and kind of `tests.hostile_images`, larger ones, and real photos."""
-    found = [(name, data) for name, (data, *_) in (*odd_images().items(), *hostile_images().items()) if data]
+    """Return whole files to start from: every kind of `tests.hostile_images`, larger files, and real photos."""
+    files = [(name, data) for name, (data, *_) in (*odd_images().items(), *hostile_images().items()) if data]
     big = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8) // 4 + drawing(400, 300) // 2
     for format in FORMATS:
-        found.append((f"large {format}", encode(big, format)))
-    found.append(("large progressive", encode(big, progressive=True)))
+        files.append((f"large {format}", encode(big, format)))
+    files.append(("large progressive", encode(big, progressive=True)))
     for format in EXTENSIONS:
         tagged = encode_image(drawing(), format, metadata=Metadata("copyright", "author", True, True))
-        found.append((f"tagged {format}", tagged))
+        files.append((f"tagged {format}", tagged))
     if photos is not None:
         table = pq.read_table(photos, columns=["image"]).slice(0, count)
         for number, image in enumerate(table.column("image").to_pylist()):
-            found.append((f"photo {number}", image["bytes"] if isinstance(image, dict) else image))
-    return found
+            files.append((f"photo {number}", image["bytes"] if isinstance(image, dict) else image))
+    return files
 
 
 def inputs(files: Sequence[tuple[str, bytes]], count: int, seed: int = 0) -> Iterator[Input]:
-    """`count` damaged files; each follows from its number and the seed."""
+    """Yield `count` damaged files; each depends only on its number and the seed."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         name, data = files[int(rng.integers(len(files)))]
@@ -84,7 +84,7 @@ def inputs(files: Sequence[tuple[str, bytes]], count: int, seed: int = 0) -> Ite
 
 
 def fuzz(todo: Iterator[Input], limits: DecodeLimits, threads: int = 2) -> Outcome:
-    """Decode everything. Anything but pixels or an ImageError is raised."""
+    """Decode everything, and raise any exception other than ImageError."""
     outcome = Outcome()
     for one, (code, seconds, peak) in map_ahead(partial(_decode, limits=limits), todo, threads):
         outcome.codes[code] += 1
@@ -113,7 +113,7 @@ def _decode(one: Input, limits: DecodeLimits) -> tuple[str, float, int]:
 
 
 def _peak(pid: int) -> int:
-    """Most resident memory that a process has had, in bytes."""
+    """Return the peak resident memory of a process, in bytes."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -129,7 +129,7 @@ def _flip_bits(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _set_bytes(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    """Values that lengths and sizes break at."""
+    """Set bytes to values that are critical for lengths and sizes."""
     damaged = bytearray(data)
     for at in rng.integers(len(damaged), size=int(rng.integers(1, 12))):
         damaged[at] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFE, 0xFF]))
@@ -137,7 +137,7 @@ def _set_bytes(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _edit_header(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    """The same among the first bytes, behind the signature."""
+    """Set numbers to such values among the first bytes, after the signature."""
     damaged = bytearray(data)
     end = min(len(damaged), 700)
     for _ in range(int(rng.integers(1, 8))):
@@ -167,12 +167,12 @@ def _repeat(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _splice(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    """The beginning of one file, the rest of another."""
+    """Join the beginning of one file and the rest of another."""
     return data[: int(rng.integers(1, len(data) + 1))] + other[int(rng.integers(len(other))) :]
 
 
 def _insert(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
-    """A piece of another file in the midst of one."""
+    """Insert a piece of another file."""
     start, at = int(rng.integers(len(other))), int(rng.integers(len(data)))
     return data[:at] + other[start : start + int(rng.integers(1, 4000))] + data[at:]
 
@@ -197,7 +197,7 @@ _DAMAGES: dict[str, Callable[[bytes, bytes, np.random.Generator], bytes]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run and print; returns the exit code."""
+    """Run, print the results, and return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -210,12 +210,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", nargs="+", metavar="WORD", help="start from files whose names have one of these"
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--keep", type=Path, help="folder for inputs that did harm")
+    parser.add_argument("--keep", type=Path, help="folder for harmful inputs")
     arguments = parser.parse_args(argv)
     photos = arguments.photos
     if photos is None:
-        usual = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos.parquet"
-        photos = usual if usual.exists() else None
+        default = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos.parquet"
+        photos = default if default.exists() else None
     words = [word.lower() for word in arguments.only or ("",)]
     files = [(name, data) for name, data in seeds(photos) if any(word in name.lower() for word in words)]
     if not files:
@@ -224,15 +224,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     outcome = fuzz(inputs(files, arguments.inputs, arguments.seed), limits, arguments.threads)
     seconds = time.perf_counter() - started
-    told = [
+    lines = [
         f"{arguments.inputs} inputs from {len(files)} files in {seconds:.0f} s (seed {arguments.seed})",
         "",
     ]
-    told += [f"{count:8d}  {code}" for code, count in outcome.codes.most_common()]
-    told += ["", f"peak memory of a decoding process: {outcome.peak_bytes / 2**20:.0f} MiB", "", "slowest:"]
-    told += [f"{1e3 * slow:8.0f} ms  {code:18s} {name}" for slow, name, code in outcome.slowest]
-    told += [f"HARM  {code}  {one.name}" for one, code in outcome.bad]
-    sys.stdout.write("\n".join(told) + "\n")
+    lines += [f"{count:8d}  {code}" for code, count in outcome.codes.most_common()]
+    lines += ["", f"peak memory of a decoding process: {outcome.peak_bytes / 2**20:.0f} MiB", "", "slowest:"]
+    lines += [f"{1e3 * slow:8.0f} ms  {code:18s} {name}" for slow, name, code in outcome.slowest]
+    lines += [f"HARM  {code}  {one.name}" for one, code in outcome.bad]
+    sys.stdout.write("\n".join(lines) + "\n")
     if arguments.keep is not None:
         arguments.keep.mkdir(parents=True, exist_ok=True)
         for one, code in outcome.bad:

@@ -1,6 +1,6 @@
-"""HEIC and AVIF files by hand, so that a test can say what is in each (ISO/IEC 14496-12 and 23008-12).
+"""Builds HEIC and AVIF files by hand, so that tests decide about every part of them (ISO/IEC 14496-12 and 23008-12).
 
-An encoder gives the coded picture and the box that describes it; all around it is written here.
+An encoder supplies the coded picture and the box that describes it; everything around these is written here.
 """
 
 import dataclasses
@@ -15,19 +15,19 @@ from PIL import Image
 
 
 def box(kind: bytes, *body: bytes) -> bytes:
-    """A box (ISO/IEC 14496-12, 4.2)."""
+    """Return a box (ISO/IEC 14496-12, 4.2)."""
     content = b"".join(body)
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def full_box(kind: bytes, version: int, flags: int, *body: bytes) -> bytes:
-    """A box with version and flags."""
+    """Return a box with version and flags."""
     return box(kind, struct.pack(">I", version << 24 | flags), *body)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item of a file; its id is its place in the list, from 1. properties: (box, whether it is essential)."""
+    """Describe one item of a file; its id is its position in the list, from 1. properties: (box, is essential)."""
 
     kind: bytes
     payload: bytes
@@ -44,7 +44,7 @@ def heif(
     *extra: bytes,
     primary: int = 1,
 ) -> bytes:
-    """A file of these items, whose payloads lie behind each other in `mdat`. extra: boxes before that."""
+    """Return a file of these items, with their payloads one after the other in `mdat`. extra: boxes before `mdat`."""
     properties: list[bytes] = []
     association, infos, references = b"", b"", b""
     for number, item in enumerate(items, 1):
@@ -61,9 +61,9 @@ def heif(
     head = box(b"ftyp", major, bytes(4), *compatible)
 
     def meta(start: int) -> bytes:
-        place = b""
+        extents = b""
         for number, item in enumerate(items, 1):
-            place += struct.pack(">HHHII", number, 0, 1, start, len(item.payload))
+            extents += struct.pack(">HHHII", number, 0, 1, start, len(item.payload))
             start += len(item.payload)
         return full_box(
             b"meta",
@@ -71,7 +71,7 @@ def heif(
             0,
             full_box(b"hdlr", 0, 0, bytes(4), b"pict", bytes(13)),
             full_box(b"pitm", 0, 0, struct.pack(">H", primary)),
-            full_box(b"iloc", 0, 0, b"\x44\0", struct.pack(">H", len(items)), place),
+            full_box(b"iloc", 0, 0, b"\x44\0", struct.pack(">H", len(items)), extents),
             full_box(b"iinf", 0, 0, struct.pack(">H", len(items)), infos),
             full_box(b"iref", 0, 0, references) if references else b"",
             box(
@@ -86,85 +86,85 @@ def heif(
 
 
 def ispe(width: int, height: int) -> tuple[bytes, bool]:
-    """The property of an item's size (ISO/IEC 23008-12, 6.5.3)."""
+    """Return the property of an item's size (ISO/IEC 23008-12, 6.5.3)."""
     return full_box(b"ispe", 0, 0, struct.pack(">II", width, height)), False
 
 
 def irot(turns: int) -> tuple[bytes, bool]:
-    """Quarter turns against the clock (6.5.10)."""
+    """Return the property of anticlockwise quarter turns (6.5.10)."""
     return box(b"irot", bytes([turns])), True
 
 
 def imir(axis: int) -> tuple[bytes, bool]:
-    """0: top and bottom change places; 1: left and right (6.5.12)."""
+    """Return the property of mirroring; 0 swaps top and bottom, 1 left and right (6.5.12)."""
     return box(b"imir", bytes([axis])), True
 
 
 def colr(profile: bytes) -> tuple[bytes, bool]:
-    """An ICC profile (ISO/IEC 14496-12, 12.1.5)."""
+    """Return the property of an ICC profile (ISO/IEC 14496-12, 12.1.5)."""
     return box(b"colr", b"prof", profile), False
 
 
 def nclx(primaries: int, transfer: int, matrix: int, full_range: bool = True) -> tuple[bytes, bool]:
-    """Colours by number (ISO/IEC 23091-2)."""
+    """Return the property of colours by number (ISO/IEC 23091-2)."""
     return box(b"colr", b"nclx", struct.pack(">HHHB", primaries, transfer, matrix, full_range << 7)), False
 
 
 def auxc(kind: bytes) -> tuple[bytes, bool]:
-    """What an auxiliary image is (ISO/IEC 23008-12, 6.5.8)."""
+    """Return the property of an auxiliary image's kind (ISO/IEC 23008-12, 6.5.8)."""
     return full_box(b"auxC", 0, 0, kind + b"\0"), True
 
 
 def clap(width: int, height: int, right: int, down: int) -> tuple[bytes, bool]:
-    """A crop to a size whose middle lies that many half pixels from the picture's (ISO/IEC 14496-12, 12.1.4)."""
+    """Return the property of a crop, with its centre's offset in half pixels (ISO/IEC 14496-12, 12.1.4)."""
     return box(b"clap", struct.pack(">IIIIiIiI", width, 1, height, 1, right, 2, down, 2)), True
 
 
 def xmp_item(packet: bytes, of: int = 1) -> Item:
-    """XMP of an item."""
+    """Return an item with the XMP of item `of`."""
     return Item(b"mime", packet, references=[(b"cdsc", [of])], content_type=b"application/rdf+xml")
 
 
 def exif_item(exif: bytes, of: int = 1) -> Item:
-    """EXIF, a TIFF structure, of an item: behind the offset of its header (ISO/IEC 23008-12, A.2.1)."""
+    """Return an item with the EXIF, a TIFF structure, of item `of`; the offset of its header comes first (A.2.1)."""
     return Item(b"Exif", struct.pack(">I", 6) + b"Exif\0\0" + exif, references=[(b"cdsc", [of])])
 
 
 def orientation(value: int) -> bytes:
-    """A TIFF structure with EXIF's orientation."""
+    """Return a TIFF structure with EXIF's orientation."""
     return struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, value, 0, 0)
 
 
 def encode_heic(image: Image.Image, **options: Any) -> bytes:
-    """A HEIC as pillow-heif writes it, at a quality that a test can compare with."""
+    """Encode a HEIC with pillow-heif, at a quality that is high enough for comparisons."""
     import pillow_heif  # an extra
 
     buffer = io.BytesIO()
-    # Not as a plugin of Pillow: `Image.open` must not read HEIC elsewhere because of a test.
+    # Not as a plugin of Pillow: a test must not enable `Image.open` to read HEIC elsewhere.
     pillow_heif.from_pillow(image).save(buffer, **{"quality": 95, "chroma": 444, **options})
     return buffer.getvalue()
 
 
 def encode_avif(image: Image.Image, **options: Any) -> bytes:
-    """An AVIF as Pillow writes it, at a quality that a test can compare with."""
+    """Encode an AVIF with Pillow, at a quality that is high enough for comparisons."""
     buffer = io.BytesIO()
     image.save(buffer, "AVIF", **{"quality": 95, "subsampling": "4:4:4", "speed": 9, **options})
     return buffer.getvalue()
 
 
 class Family(NamedTuple):
-    """One of the two formats, for tests that are the same for both."""
+    """Describe one of the two formats, for tests that are the same for both."""
 
-    name: str  # as pipelines.images.decode calls it
+    name: str  # as in pipelines.images.decode
     brand: bytes
     coding: bytes  # kind of its items
-    configuration: bytes  # kind of the property that a decoder needs
+    configuration: bytes  # kind of the property with the decoder's configuration
     encode: Callable[..., bytes]
 
     def picture(
         self, pixels: np.ndarray, *properties: tuple[bytes, bool], colours: bool = True, **changes: Any
     ) -> Item:
-        """An item that shows uint8 (H,W,3), with properties behind those that every picture has."""
+        """Return an item that shows uint8 (H,W,3), with `properties` after those that every picture has."""
         height, width = pixels.shape[:2]
         data = self.encode(Image.fromarray(pixels))
         at = data.index(self.configuration) - 4
@@ -175,7 +175,7 @@ class Family(NamedTuple):
         return Item(self.coding, payload, **{"properties": [*usual, *properties], **changes})
 
     def file(self, *items: Item, major: bytes | None = None, primary: int = 1, extra: bytes = b"") -> bytes:
-        """A file of these items."""
+        """Return a file of these items."""
         return heif(major or self.brand, (b"mif1", self.brand, b"miaf"), items, extra, primary=primary)
 
 
@@ -184,23 +184,23 @@ HEIC = Family("HEIC", b"heic", b"hvc1", b"hvcC", encode_heic)
 
 
 def grid(width: int, height: int, tiles: Sequence[int], rows: int = 1) -> Item:
-    """A picture of tiles, given by their numbers (ISO/IEC 23008-12, 6.6.2.3.2)."""
+    """Return a picture of tiles, given by their numbers (ISO/IEC 23008-12, 6.6.2.3.2)."""
     payload = struct.pack(">BBBBII", 0, 1, rows - 1, len(tiles) // rows - 1, width, height)
     return Item(b"grid", payload, [ispe(width, height), nclx(1, 13, 6)], [(b"dimg", tiles)])
 
 
 def overlay(width: int, height: int, of: int, claimed: tuple[int, int]) -> Item:
-    """A picture laid on a canvas of that size (6.6.2.2)."""
+    """Return a picture laid on a canvas of that size (6.6.2.2)."""
     payload = struct.pack(">BB4HIIii", 0, 1, 0, 0, 0, 0xFFFF, width, height, 0, 0)
     return Item(b"iovl", payload, [ispe(*claimed)], [(b"dimg", [of])])
 
 
 def odd_heif(rgb: np.ndarray) -> dict[str, tuple[bytes, np.ndarray, int]]:
-    """Valid files that show uint8 `rgb` (64,64,3), or a part of it: name to (bytes, what is shown, tolerance)."""
+    """Return valid files that show uint8 `rgb` (64,64,3), or a part of it: name to (bytes, pixels, tolerance)."""
     cases: dict[str, tuple[bytes, np.ndarray, int]] = {}
     for family in (AVIF, HEIC):
-        for name, (data, shown) in _odd(family, rgb).items():
-            cases[f"{family.name.lower()}{name}"] = data, shown, 8
+        for name, (data, pixels) in _odd(family, rgb).items():
+            cases[f"{family.name.lower()}{name}"] = data, pixels, 8
     deep = rgb[..., 0].astype(np.uint16) * 257
     cases["16-bit grey heic"] = (
         encode_heic(Image.fromarray(deep), quality=-1),
@@ -255,18 +255,18 @@ def _odd(family: Family, rgb: np.ndarray) -> dict[str, tuple[bytes, np.ndarray]]
                 name = f", turned {turns}" + ("" if axis is None else f", mirrored {axis}")
                 cases[name] = file(item), rgb
                 if turns == 3 and axis is None:
-                    for value in (6, 8):  # the same turn once more in EXIF, and another one
+                    for value in (6, 8):  # the same turn again in EXIF, and a different one
                         cases[f"{name}, exif {value}"] = file(item, exif_item(orientation(value))), rgb
     return cases
 
 
 def hostile_heif(rgb: np.ndarray) -> dict[str, tuple[bytes, str]]:
-    """Files that must be refused, of uint8 `rgb` (64,64,3): name to (bytes, error code)."""
+    """Return files that must be refused, of uint8 `rgb` (64,64,3): name to (bytes, error code)."""
     cases: dict[str, tuple[bytes, str]] = {}
     for family in (AVIF, HEIC):
         for name, (data, code) in _hostile(family, rgb).items():
             cases[f"{family.name.lower()}, {name}"] = data, code
-    # Of these pillow-heif shows another picture of the file.
+    # For these, pillow-heif would show another picture of the file.
     plain, other = HEIC.picture(255 - rgb), HEIC.picture(rgb)
     auxiliary = HEIC.picture(rgb, auxc(b"urn:mpeg:hevc:2015:auxid:2"), references=[(b"auxl", [1])])
     cases |= {
@@ -338,7 +338,7 @@ def _hostile(family: Family, rgb: np.ndarray) -> dict[str, tuple[bytes, str]]:
 
 
 def _beyond(whole: bytes, payload: bytes) -> bytes:
-    """The file with its picture's bytes said to be longer than they are."""
+    """Return the file with a declared length of its picture's bytes that is too large."""
     length = struct.pack(">I", len(payload))
     at = whole.index(length, whole.index(b"iloc"))
     return whole[:at] + struct.pack(">I", len(payload) + 1) + whole[at + 4 :]

@@ -1,7 +1,7 @@
-"""Image files as sellers send them: odd but valid ones with the pixels they mean, and broken or hostile ones.
+"""Makes image files as sellers send them: odd but valid ones with their expected pixels, and broken or hostile ones.
 
-`odd_images()` maps a name to (bytes, pixels that a browser would show, tolerance); `hostile_images()` maps a
-name to (bytes, error code). All are drawn here, a few kilobytes each, and the same on every run.
+`odd_images()` maps a name to (bytes, pixels that a browser would show, tolerance); `hostile_images()` maps a name to
+(bytes, error code). All are drawn here, a few kilobytes each, and the same in every run.
 """
 
 import io
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def drawing(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """uint8 (height,width,3): smooth for JPEG's sake, different under every flip, turn and channel swap."""
+    """Draw uint8 (height,width,3): smooth, for JPEG, and different under every flip, turn and channel swap."""
     y, x = np.mgrid[0:height, 0:width]
     red = 40 + 200 * x / width
     green = 230 - 180 * y / height
@@ -29,7 +29,7 @@ def drawing(width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 
 def encode(pixels: np.ndarray, format: str = "JPEG", **options: Any) -> bytes:
-    """Encode an array (or a Pillow image) with Pillow; JPEG at a quality that a test can compare with."""
+    """Encode an array (or a Pillow image) with Pillow; JPEG at a quality that is high enough for comparisons."""
     image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
     if format in ("HEIC", "AVIF"):
         return (encode_heic if format == "HEIC" else encode_avif)(image, **options)
@@ -41,7 +41,7 @@ def encode(pixels: np.ndarray, format: str = "JPEG", **options: Any) -> bytes:
 
 
 def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
-    """A PNG by hand (PNG specification, 5), also of kinds that Pillow cannot write; `extra`: before IDAT."""
+    """Build a PNG by hand (PNG specification, 5), even of kinds that Pillow cannot write. extra: chunks before IDAT."""
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -51,9 +51,9 @@ def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: tu
 
 
 def with_orientation(orientation: int, format: str = "JPEG") -> tuple[bytes, np.ndarray]:
-    """The drawing stored turned, with the EXIF tag (EXIF 2.3, 4.6.4) that turns it back."""
+    """Return the drawing stored turned, with the EXIF tag (EXIF 2.3, 4.6.4) that turns it back; and the drawing."""
     upright = drawing()
-    stored = {  # what a camera held that way has stored
+    stored = {  # as stored by a camera held that way
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
@@ -69,7 +69,7 @@ def with_orientation(orientation: int, format: str = "JPEG") -> tuple[bytes, np.
 
 
 def swapped_profile() -> bytes:
-    """A valid ICC profile: sRGB with red and blue exchanged, so a reader that applies it swaps channels."""
+    """Return a valid ICC profile: sRGB with red and blue exchanged, so that applying it swaps channels."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = struct.unpack(">I", profile[128:132])[0]
     for entry in range(132, 132 + 12 * count, 12):
@@ -93,13 +93,13 @@ _TO_D50 = np.array(
 
 
 def _to_xyz(primaries: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Linear RGB with these primaries to XYZ under D65."""
+    """Return the matrix from linear RGB with these primaries to XYZ under D65."""
     columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
     return columns * np.linalg.solve(columns, _D65)
 
 
 def p3_profile() -> bytes:
-    """An ICC profile of Display P3, as telephones embed it: sRGB's with other primaries."""
+    """Return an ICC profile of Display P3, as phones embed it: sRGB's with other primaries."""
     profile = bytearray(_srgb_profile())
     matrix = _TO_D50 @ _to_xyz(_P3)
     count = struct.unpack(">I", profile[128:132])[0]
@@ -115,21 +115,21 @@ def p3_profile() -> bytes:
 
 
 def p3_as_srgb(rgb: np.ndarray) -> np.ndarray:
-    """What uint8 (H,W,3) in Display P3 looks like in sRGB: IEC 61966-2-1's curve around a change of primaries."""
+    """Convert uint8 (H,W,3) from Display P3 to sRGB: IEC 61966-2-1's curve around a change of primaries."""
     value = rgb / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     linear = np.clip(linear @ np.linalg.solve(_to_xyz(_SRGB), _to_xyz(_P3)).T, 0, 1)
-    shown = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.round(255 * shown).astype(np.uint8)
+    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * encoded).astype(np.uint8)
 
 
 def cmyk_profile() -> bytes:
-    """A profile of a press that prints greys only, by its black ink: L* is 100 less K in percent (ICC.1:2010, 10.8)."""
+    """Return the profile of a press that prints only greys, with black ink: L* = 100 - K percent (ICC.1:2010, 10.8)."""
     identity = bytes(range(256))
     grid = bytes(
         part
         for corner in range(16)
-        for part in ((0 if corner & 1 else 255), 128, 128)  # black is the fastest
+        for part in ((0 if corner & 1 else 255), 128, 128)  # black varies fastest
     )
     lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0])
     lut += b"".join(struct.pack(">i", 65536 * (row == column)) for row in range(3) for column in range(3))
@@ -150,21 +150,21 @@ def cmyk_profile() -> bytes:
 
 
 def black_ink_as_srgb(black: np.ndarray) -> np.ndarray:
-    """What black ink uint8 (H,W) of `cmyk_profile` looks like: uint8 (H,W,3). CIE 1976 L*, IEC 61966-2-1."""
+    """Convert black ink uint8 (H,W) of `cmyk_profile` to sRGB uint8 (H,W,3). CIE 1976 L*, IEC 61966-2-1."""
     lightness = 100 * (1 - black / 255)
     linear = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
-    shown = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.repeat(np.round(255 * shown).astype(np.uint8)[..., None], 3, axis=-1)
+    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.repeat(np.round(255 * encoded).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def without_adobe_marker(jpeg: bytes) -> bytes:
-    """`jpeg` less its Adobe APP14 segment."""
+    """Return `jpeg` without its Adobe APP14 segment."""
     at = jpeg.index(b"\xff\xee")
     return jpeg[:at] + jpeg[at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big") :]
 
 
 def ycck(rgb: np.ndarray) -> bytes:
-    """uint8 (H,W,3) as a JPEG of YCbCr and black ink, with the marker that says so, as Photoshop writes it."""
+    """Encode uint8 (H,W,3) as a JPEG of YCbCr and black ink, with the marker for this, as Photoshop does."""
     inks = np.array(Image.fromarray(255 - rgb).convert("YCbCr"))
     stored = np.dstack([inks, np.full(rgb.shape[:2], 255, np.uint8)])  # no black, inverted
     data = encode(Image.fromarray(255 - stored, "CMYK"))  # Pillow inverts what it writes
@@ -173,20 +173,20 @@ def ycck(rgb: np.ndarray) -> bytes:
 
 
 def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """rgb uint8 (H,W,3) over white through alpha uint8 (H,W)."""
+    """Composite rgb uint8 (H,W,3) on white by alpha uint8 (H,W)."""
     share = alpha[..., None] / 255
     return np.round(rgb * share + 255 * (1 - share)).astype(np.uint8)
 
 
 def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
-    """Valid files: name to (bytes, expected uint8 (H,W,3), largest allowed difference)."""
+    """Return valid files: name to (bytes, expected uint8 (H,W,3), largest allowed difference)."""
     rgb = drawing()
     grey = rgb[..., 0]
     grey3 = np.repeat(grey[..., None], 3, axis=-1)
     alpha = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
     image = Image.fromarray(rgb)
     cmyk = image.convert("CMYK")
-    # Under this profile only black counts: cyan shows whether a profile was applied.
+    # Under this profile only black counts, so cyan reveals whether the profile was applied.
     inks = Image.fromarray(np.dstack([np.full_like(grey, 200), *[np.zeros_like(grey)] * 2, grey]), "CMYK")
     rgba = np.dstack([rgb, alpha])
     palette = image.quantize(16)
@@ -204,7 +204,7 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
         "multi-picture jpeg": (pictures, rgb, 6),
         "jpeg, nonsense picture index": (nonsense, rgb, 6),
         "cmyk jpeg, adobe": (encode(cmyk), rgb, 8),
-        # Browsers take the values of all of them as inverted: of no ink at all remains black.
+        # Browsers take the values of all of them as inverted, so amounts that are not inverted become black.
         "cmyk jpeg, no marker": (without_adobe_marker(encode(cmyk)), rgb, 8),
         "cmyk jpeg, no marker, plain amounts": (
             without_adobe_marker(encode(Image.fromarray(255 - np.array(cmyk), "CMYK"))),
@@ -254,7 +254,7 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
         "cmyk jpeg, rgb profile": (encode(cmyk, icc_profile=swapped_profile()), rgb, 8),
         "png, wide gamut": (encode(rgb, "PNG", icc_profile=p3_profile()), p3_as_srgb(rgb), 3),
         "jpeg, wide gamut": (encode(rgb, icc_profile=p3_profile()), p3_as_srgb(rgb), 24),
-        # Files that are two things at once are the image that their signature says; the rest is never looked at.
+        # Files of two formats at once are the image that their signature names; the rest is ignored.
         "jpeg and zip": (encode(rgb) + _zip(), rgb, 6),
         "png and html": (encode(rgb, "PNG") + b"<html><script>alert(1)</script></html>", rgb, 0),
         "gif and javascript": (_script_gif(palette), shown, 0),
@@ -271,7 +271,7 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
         cases[format] = (encode(rgb, family.name), rgb, 8)
         cases[f"alpha {format}"] = (encode(rgba, family.name), on_white(rgb, alpha), 8)
         cases[f"grey {format}"] = (encode(grey, family.name), grey3, 8)
-        # Colours by a profile, by number, and both, of which the profile counts.
+        # Colours by a profile, by number, and by both, where the profile counts.
         p3, swapped = nclx(12, 13, 6), colr(swapped_profile())
         for name, properties, shown in (
             ("swapped profile", [swapped], square[..., ::-1]),
@@ -291,7 +291,7 @@ def odd_images() -> dict[str, tuple[bytes, np.ndarray, int]]:
 
 
 def hostile_images() -> dict[str, tuple[bytes, str]]:
-    """Files that must be refused: name to (bytes, error code)."""
+    """Return files that must be refused: name to (bytes, error code)."""
     rgb = drawing()
     frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
     moving = {"save_all": True, "append_images": frames[1:], "duration": 100}
@@ -319,7 +319,7 @@ def hostile_images() -> dict[str, tuple[bytes, str]]:
         "jpeg signature, then noise": (b"\xff\xd8\xff" + b"\x11\x22" * 400 + b"\xff\xd9", "corrupt"),
         "png with a wrong checksum": (_flipped(whole_png, whole_png.index(b"IDAT") + 9), "corrupt"),
         "webp without an image": (b"RIFF\x20\0\0\0WEBPEXIF" + bytes(20), "corrupt"),
-        # The dimensions alone must condemn these: there are no pixels behind them.
+        # These must be refused by their dimensions: they have no pixels.
         "png bomb": (png(60000, 60000, 8, 2, b""), "too_many_pixels"),
         "png, long side": (png(30000, 600, 8, 0, b""), "side_too_long"),
         "webp bomb": (
@@ -346,7 +346,7 @@ def _zip() -> bytes:
 
 
 def _script_gif(palette: Image.Image) -> bytes:
-    """A GIF that a browser would take for JavaScript where it is named so: its comment opens and closes one."""
+    """Return a GIF that is also valid JavaScript, by opening and closing a comment of it."""
     return encode(palette, "GIF", comment=b"*/=1;alert(1);/*") + b"*/"
 
 
@@ -361,7 +361,7 @@ def _orientation_exif(value: int) -> Image.Exif:
 
 
 def _deep_png(rgb: np.ndarray) -> bytes:
-    """`rgb` as a PNG of 16 bits a channel, each byte's value in the high byte and another in the low byte."""
+    """Encode `rgb` as a PNG of 16 bits per channel: each value in the high byte, another number in the low byte."""
     deep = (rgb.astype(np.uint16) << 8) + 90
     return png(
         rgb.shape[1], rgb.shape[0], 16, 2, b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)

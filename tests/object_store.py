@@ -1,5 +1,5 @@
-"""S3 servers on loopback for tests: SeaweedFS and, for `make test-s3`, Ceph, started and stopped by the scripts in
-infra/local; and moto's, in this process.
+"""Runs S3 servers on loopback for tests: SeaweedFS and, for `make test-s3`, Ceph, with the scripts in infra/local; and
+moto's, in this process.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ import pytest
 
 from pipelines.storage.s3 import PatientS3
 
-#: Ports beside the given one that the scripts in infra/local use.
+#: Ports that the scripts in infra/local use, as offsets from the given one.
 SEAWEEDFS_PORTS = (*range(5), *range(10000, 10005))
 CEPH_PORTS = (0, 1, *range(10, 60))
 SCRIPTS = Path(__file__).resolve().parents[1] / "infra" / "local"
@@ -24,9 +24,9 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "infra" / "local"
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of an empty bucket. Endpoint and credentials are in os.environ for as long as it runs.
+    """Yield the URI of an empty bucket. Endpoint and credentials are in os.environ while the server runs.
 
-    List it before `ray_local`: workers of a Ray that is already up know the server only by the runtime
+    Request it before `ray_local`: workers of a Ray that is already running know the server only by the runtime
     environment of their task (`pipelines.storage.objects.worker_environment`).
     """
     if _weed() is None:
@@ -37,13 +37,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextlib.contextmanager
 def seaweedfs(folder: Path) -> Iterator[str]:
-    """As `s3_server`, with its files in `folder`, which must not exist. Raises RuntimeError where it does not start."""
+    """Do as `s3_server`, with files in `folder`, which must not exist yet. Raises RuntimeError if it does not start."""
     try:
         settings = _start(SCRIPTS / "s3-up.sh", folder, {"WEED": _weed() or "weed"}, SEAWEEDFS_PORTS)
         with pytest.MonkeyPatch.context() as patch:
             bucket = settings.pop("S3_BUCKET")
             for name in [name for name in os.environ if name.startswith("AWS_")]:
-                patch.delenv(name)  # a developer's own account has no say here
+                patch.delenv(name)  # a developer's own account must have no influence
             for name, value in settings.items():
                 patch.setenv(name, value)
             _forget_connections()
@@ -60,7 +60,7 @@ def _weed() -> str | None:
 
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[dict[str, str]]:
-    """Environment variables of moto's server, which has the bucket `test`."""
+    """Yield environment variables of moto's server, which has the bucket `test`."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
@@ -80,7 +80,7 @@ def moto_server() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment variables of Ceph's gateway, which has the bucket `test`. Only where CEPH is set."""
+    """Yield environment variables of Ceph's gateway, which has the bucket `test`. Skips the test unless CEPH is set."""
     if not os.environ.get("CEPH"):
         pytest.skip("Ceph is tested by make test-s3")
     folder = tmp_path_factory.mktemp("ceph") / "server"
@@ -92,19 +92,19 @@ def ceph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture
 def s3_folder(s3_server: str) -> str:
-    """The URI of a folder on the S3 server that no other test uses."""
+    """Return the URI of a folder on the S3 server that no other test uses."""
     return f"{s3_server}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")
 def s3_settings(s3_server: str) -> dict[str, str]:
-    """Environment variables of SeaweedFS's server, which has the bucket `test`."""
+    """Return environment variables of SeaweedFS's server, which has the bucket `test`."""
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
 @contextlib.contextmanager
 def s3_environment(**variables: str | None) -> Iterator[None]:
-    """Other environment variables (None: unset) for a while, and an S3 client that has seen them."""
+    """Set environment variables (None: unset) inside the block, and let S3 clients use them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.delenv(name, raising=False) if value is None else patch.setenv(name, value)
@@ -116,7 +116,7 @@ def s3_environment(**variables: str | None) -> Iterator[None]:
 def _start(script: Path, folder: Path, variables: dict[str, str], ports: Sequence[int]) -> dict[str, str]:
     """Start a server on free ports and return what the script prints, as a mapping."""
     done = None
-    for _ in range(3):  # another process may take a port between the look and the start
+    for _ in range(3):  # another process may take a port between the check and the start
         command = [script, folder, str(_free_ports(ports))]
         done = subprocess.run(
             command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
@@ -127,7 +127,7 @@ def _start(script: Path, folder: Path, variables: dict[str, str], ports: Sequenc
 
 
 def _free_ports(offsets: Sequence[int]) -> int:
-    """A port that is free, as are those at `offsets` from it."""
+    """Return a port such that those at `offsets` from it are free."""
     for first in range(14000 + os.getpid() % 700 * 10, 22000, 10):
         with contextlib.suppress(OSError), contextlib.ExitStack() as sockets:
             for offset in offsets:
@@ -137,6 +137,6 @@ def _free_ports(offsets: Sequence[int]) -> int:
 
 
 def _forget_connections() -> None:
-    """Drop fsspec's S3 clients: each keeps the endpoint and the credentials of the time it was made."""
+    """Drop fsspec's S3 clients: each keeps the endpoint and the credentials with which it was created."""
 
     PatientS3.clear_instance_cache()

@@ -1,4 +1,4 @@
-"""Running a command as another user, one without a name, as `docker run --user 12345` does."""
+"""Runs a command as another user without a name, as `docker run --user 12345` does."""
 
 import os
 import shutil
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 USER = 12345
-#: Lets that user read what root has closed, such as root's own Python, and write nothing.
+#: Capabilities that let that user read files of root, such as root's own Python, but write nothing.
 _READ_ALL = ("--inh-caps", "--ambient-caps", "--bounding-set")
 
 
 def command_of_other_user(*line: str) -> list[str]:
-    """`line`, run as USER. Skips the test where that is not allowed here, or that user could not run Python."""
+    """Return a command that runs `line` as USER. Skips the test if that is not allowed, or USER cannot run Python."""
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0 or setpriv is None:
         pytest.skip("only root may run a command as another user, with setpriv")

@@ -1,4 +1,4 @@
-"""Small photos with masks, and parquet tables of them, for the tests of dataset preparation."""
+"""Makes small photos with masks, and parquet tables of them, for the tests of dataset preparation."""
 
 import io
 from collections.abc import Sequence
@@ -25,26 +25,26 @@ PHOTOS = pa.schema(
 
 
 def encode(image: np.ndarray, format: str = "PNG", **options: Any) -> bytes:
-    """Encoded bytes of uint8 (H, W) or (H, W, 3)."""
+    """Encode uint8 (H, W) or (H, W, 3)."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format, **options)
     return buffer.getvalue()
 
 
 def product() -> np.ndarray:
-    """Boolean (H, W): a rectangle clear of the border, taller than wide."""
+    """Return a mask, boolean (H, W): a rectangle away from the border, taller than wide."""
     where = np.zeros((HEIGHT, WIDTH), bool)
     where[20:80, 18:46] = True
     return where
 
 
 def scene() -> np.ndarray:
-    """A red product on a green background, uint8 (H, W, 3)."""
+    """Draw a red product on a green background, uint8 (H, W, 3)."""
     return np.where(product()[..., None], np.uint8((200, 40, 40)), np.uint8((60, 140, 90)))
 
 
 def record(image_id: str | None = "photo", **changes: Any) -> dict[str, Any]:
-    """A row of PHOTOS with a perfect mask, except for `changes`."""
+    """Return a row of PHOTOS with a perfect mask, except for `changes`."""
     mask = encode(product().astype(np.uint8) * 255)
     return {"image_id": image_id, "image": encode(scene()), "mask": mask, "product_type": "shirt", **changes}
 

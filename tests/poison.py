@@ -1,5 +1,7 @@
-"""Images that kill the process which decodes them. They are ordinary PNG files with a word in a text chunk; a decoding
-process whose environment has POISONOUS does what the word says before it decodes, any other shows the picture.
+"""Makes images that kill the process that decodes them.
+
+They are ordinary PNG files with a word in a text chunk. A decoding process with POISONOUS in its environment does what
+the word says before it decodes; any other process decodes the picture.
 """
 
 import os
@@ -14,7 +16,7 @@ from tests.hostile_images import drawing, encode, png
 POISONOUS = {HOOK_VARIABLE: "tests.poison:swallow"}
 _MARK = b"poison: "
 
-#: What a decoder may come to, and the code of a row that brings it there.
+#: Words, and the error codes that rows with them must get.
 CODES = {
     "kill": "decoder_crashed",
     "segfault": "decoder_crashed",
@@ -26,7 +28,7 @@ CODES = {
 
 
 def poison(kind: str) -> bytes:
-    """A PNG of 64x48 pixels with a word of CODES in it."""
+    """Return a PNG of 64x48 pixels that contains a word of CODES."""
     whole = encode(drawing(), "PNG")
     chunk = png(1, 1, 8, 0, b"", (b"tEXt", b"Comment\0" + _MARK + kind.encode()))
     chunk = chunk[33 : chunk.index(b"IDAT") - 4]  # between the header and the pixels
@@ -34,7 +36,7 @@ def poison(kind: str) -> bytes:
 
 
 def swallow(data: bytes) -> None:
-    """The hook: act as the word in `data` says, if there is one."""
+    """Act as the word in `data` says, if there is one; this is the decoding process's hook."""
     at = data.find(_MARK, 0, 200)
     if at < 0:
         return
@@ -52,7 +54,7 @@ def _endless() -> None:
 def _balloon() -> None:
     held = []
     while True:
-        held.append(np.empty(64 << 20, np.uint8))  # untouched: the limit is of address space
+        held.append(np.empty(64 << 20, np.uint8))  # never written: the limit is on address space
 
 
 _ACTS = {

@@ -1,4 +1,4 @@
-"""What jobs/prepare_dataset.py does, in this process and without Ray: all units one after the other."""
+"""Does the work of jobs/prepare_dataset.py in this process and without Ray, one unit after the other."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ SETTINGS = RowSettings(GROUPS, {name: name for name in GROUPS}, max_side=48)
 
 
 def planned(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Work:
-    """The work that the job would plan; `of_unit` entries in each unit."""
+    """Return the work that the job would plan; `of_unit` entries in each unit."""
     places = Places(str(output), str(output / "held-back"))
     plan = make_plan(
         places.plan,
@@ -32,7 +32,7 @@ def planned(photos: list[Path], output: Path, size: int | None = None, of_unit: 
 
 
 def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Totals:
-    """Prepare `photos`; at most `size` of them in the test catalog."""
+    """Prepare `photos`, with at most `size` of them in the test catalog, and return the totals."""
     work = planned(photos, output, size, of_unit)
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
@@ -40,6 +40,6 @@ def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: 
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`."""
+    """Return the SHA-256 of every file below `folder`, by relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

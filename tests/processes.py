@@ -1,4 +1,4 @@
-"""What processes there are, and waiting for what they do: for tests that kill some, or look at what is left behind."""
+"""Lists processes and waits for conditions, for tests that kill processes or check for remaining ones."""
 
 import contextlib
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-#: Seconds within which Ray starts, or a job makes its next step, on a machine that is busy.
+#: Seconds in which Ray starts, or a job makes its next step, even on a busy machine.
 PATIENCE = 300
 
 
@@ -18,42 +18,42 @@ def wait_until(
     patience: float = PATIENCE,
     pause: float = 0.02,
 ) -> None:
-    """Return when the condition holds.
+    """Return as soon as the condition holds. Raises AssertionError if it does not hold in time.
 
-    process: whose end, before that, is a failure. log: what to show then. patience: seconds until it is one as well.
-    pause: seconds between two looks. Raises AssertionError.
+    process: its earlier end is a failure, too. log: a file whose end goes into the error. patience: seconds to wait.
+    pause: seconds between two checks.
     """
     deadline = time.monotonic() + patience
     while not condition():
         if process is not None and process.poll() is not None:
             raise AssertionError(f"the process ended too early, with {process.returncode}:\n{_tail(log)}")
         if time.monotonic() > deadline:
-            raise AssertionError(f"what was awaited for {patience:g} s did not come:\n{_tail(log)}")
+            raise AssertionError(f"the condition did not hold within {patience:g} s:\n{_tail(log)}")
         time.sleep(pause)
 
 
 def command_line(pid: int) -> str:
-    """The command line of a process, or the title that it gave itself; empty where it has just ended."""
+    """Return a process's command line, or the title that it has set; empty if it has just ended."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
 
 
 def running() -> list[int]:
-    """All processes of this machine."""
+    """Return the ids of all processes of this machine."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
 
 
 def processes_that_name(folder: str) -> list[str]:
-    """Command lines of processes in which `folder` occurs."""
+    """Return the command lines in which `folder` occurs."""
     return [line[:200] for line in map(command_line, running()) if folder in line]
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """Processes below `pid`, from /proc."""
+    """Yield the ids of the processes below `pid`, from /proc."""
     parents: dict[int, int] = {}
     for process in running():
-        with contextlib.suppress(OSError, IndexError):  # it has just ended
+        with contextlib.suppress(OSError, IndexError):  # the process has just ended
             stat = Path(f"/proc/{process}/stat").read_text()
             parents[process] = int(stat.rpartition(")")[2].split()[1])
     wanted = [pid]
@@ -65,7 +65,7 @@ def descendants(pid: int) -> Iterator[int]:
 
 
 def ray_workers(pids: Iterable[int], *words: str) -> list[int]:
-    """Those of `pids` that are Ray's workers, and whose title (what runs in them) has one of `words`."""
+    """Return those of `pids` that are Ray's workers and whose title (what runs in them) has one of `words`."""
     return [
         pid
         for pid in pids

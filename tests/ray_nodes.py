@@ -1,4 +1,4 @@
-"""Ray nodes on loopback, each a process group of its own: real clusters of one machine, whose nodes a test can lose."""
+"""Runs Ray nodes on loopback, each a process group of its own: clusters on one machine, whose nodes a test can kill."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ STORE_BYTES = 200 << 20
 
 
 def environment() -> dict[str, str]:
-    """In which nodes and their clients run: nothing of this process's Ray, no token of this user's."""
+    """Return the environment for nodes and their clients: nothing of this process's Ray, no token of this user."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return plain | {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -32,7 +32,7 @@ def environment() -> dict[str, str]:
 
 
 class RayNode:
-    """`ray start --block` with `cpus`: a head, or a node that joins the head at `address` (host:port).
+    """Run `ray start --block` with `cpus`: a head, or a node that joins the head at `address` (host:port).
 
     settings: environment variables of this node.
     """
@@ -44,7 +44,7 @@ class RayNode:
         dashboard: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        # Not pytest's folder: names of Unix sockets below it must stay under 108 bytes.
+        # Not pytest's folder, because paths of Unix sockets must stay under 108 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="ray-node-"))
         names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
         names += ("node-manager-port", "object-manager-port")
@@ -71,7 +71,7 @@ class RayNode:
             )
 
     def wait_for_job_server(self) -> None:
-        """Return when the head's job server answers. Raises RuntimeError with the log where it does not."""
+        """Return as soon as the head's job server answers. Raises RuntimeError with the log if it does not."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             with (
@@ -80,20 +80,20 @@ class RayNode:
             ):
                 if answer.status == 200:
                     return
-            time.sleep(0.2)  # between two looks; the deadline decides
+            time.sleep(0.2)
         raise RuntimeError(f"the Ray head did not start:\n{self._log.read_text()}")
 
     def processes(self) -> list[int]:
-        """All that run on it."""
-        found = []
+        """Return the ids of all processes on this node."""
+        pids = []
         for process in running():
             with contextlib.suppress(ProcessLookupError):
                 if os.getsid(process) == self._process.pid:
-                    found.append(process)
-        return found
+                    pids.append(process)
+        return pids
 
     def kill(self) -> None:
-        """SIGKILL to the node and all that runs on it, as when a machine is gone."""
+        """Send SIGKILL to the node and everything on it, as if a machine were lost."""
         for process in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -102,20 +102,20 @@ class RayNode:
 
 
 def wait_for_nodes(address: str, count: int) -> None:
-    """Return when the cluster at `address` has `count` nodes that live. Raises where it does not get them in time."""
-    look = (
+    """Return as soon as the cluster at `address` has `count` live nodes. Raises an error if that takes too long."""
+    script = (
         "import ray, sys, time\n"
         "ray.init(address=sys.argv[1], log_to_driver=False)\n"
         "while sum(node['Alive'] for node in ray.nodes()) != int(sys.argv[2]): time.sleep(0.2)"
     )
-    line = [sys.executable, "-c", look, address, str(count)]
+    line = [sys.executable, "-c", script, address, str(count)]
     subprocess.run(line, env=environment(), check=True, capture_output=True, timeout=START_SECONDS)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now."""
+    """Return ports that are free at present."""
     with contextlib.ExitStack() as sockets:
-        found = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for one in found:
+        bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for one in bound:
             one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in found]
+        return [int(one.getsockname()[1]) for one in bound]

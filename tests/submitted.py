@@ -1,4 +1,4 @@
-"""This process as one that `ray job submit --working-dir` has started."""
+"""Makes this process look like one that `ray job submit --working-dir` has started."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from pipelines.cluster import submission
 
 
 def submit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The unpacked copy of the working directory, below `folder`, in which this process is then."""
+    """Create the unpacked copy of a working directory below `folder`, move this process into it, and return it."""
     name = "_ray_pkg_0123456789abcdef"
     unpacked = folder / "session" / "runtime_resources" / "working_dir_files" / name
     unpacked.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The layout of the house, as pipelines/__init__.py describes it: who may import whom."""
+"""The layout of the packages, as pipelines/__init__.py describes it: which may import which."""
 
 import ast
 from collections import defaultdict
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: Rooms by floor, the lowest first. A module imports from its own room, and from rooms of lower floors.
+#: Rooms (packages) by floor, the lowest first. A module may import from its own room, and from rooms on lower floors.
 FLOORS = (
     {"model"},
     {"storage"},
@@ -31,7 +31,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def imports() -> Iterator[tuple[str, str]]:
-    """(module, what it imports) of our own code."""
+    """Yield (module, imported name) for the project's own code."""
     for module, tree in modules():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):
@@ -41,14 +41,14 @@ def imports() -> Iterator[tuple[str, str]]:
 
 
 def room(module: str) -> str | None:
-    """The room of one of our modules; None of any other."""
+    """Return the room of one of the project's modules; None for any other module."""
     first, _, rest = module.partition(".")
     if first == "pipelines":
         return rest.partition(".")[0] or None
     return first if first in ("jobs", "model") else None
 
 
-def test_every_room_has_a_floor_and_nothing_is_loose() -> None:
+def test_every_room_has_a_floor_and_no_module_is_outside_a_room() -> None:
     rooms = {
         path.name for path in (ROOT / "pipelines").iterdir() if path.is_dir() and path.name != "__pycache__"
     }
@@ -68,18 +68,18 @@ def test_rooms_import_from_lower_floors_only() -> None:
     assert not upwards
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_no_module_imports_itself_through_others() -> None:
     known = {module for module, _ in modules()}
     arrows: dict[str, set[str]] = defaultdict(set)
     for module, tree in modules():
-        for node in tree.body:  # what is imported inside a function is imported late on purpose
+        for node in tree.body:  # imports inside functions are late on purpose
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = {f"{node.module}.{alias.name}" for alias in node.names} & known
                 arrows[module] |= names or ({node.module} & known)
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, f"a circle: {' -> '.join([*path[path.index(module) :], module])}"
+        assert module not in path, f"a cycle: {' -> '.join([*path[path.index(module) :], module])}"
         if module not in done:
             for following in sorted(arrows[module]):
                 visit(following, (*path, module))
@@ -90,7 +90,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 @pytest.mark.parametrize("forbidden", ["ray", "fsspec", "s3fs", "pipelines", "jobs"])
-def test_the_model_knows_nothing_of_the_cluster_and_of_storage(forbidden: str) -> None:
+def test_the_model_imports_neither_the_cluster_nor_the_storage(forbidden: str) -> None:
     assert not [
         f"{module} imports {imported}"
         for module, imported in imports()
@@ -98,7 +98,7 @@ def test_the_model_knows_nothing_of_the_cluster_and_of_storage(forbidden: str) -
     ]
 
 
-def test_every_room_says_what_it_is() -> None:
+def test_every_room_has_a_docstring() -> None:
     packages = [path.parent for top in ("pipelines", "model") for path in (ROOT / top).rglob("__init__.py")]
     assert len(packages) > len(FLOOR) - 2
     assert not [

@@ -1,4 +1,4 @@
-"""A tiny prepared dataset, for tests of training: drawn shapes, three tasks, both splits, pairs and unpaired rows."""
+"""Writes a tiny dataset for tests of training: drawn shapes, three tasks, both splits, pairs and unpaired rows."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipelines.images.encode import encode_image
 
 
 def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A dark box on a coloured ground and the same box on white, uint8 (40, 32, 3) each."""
+    """Draw a dark box on a coloured background and the same box on white, uint8 (40, 32, 3) each."""
     rng = np.random.default_rng(seed)
     clean = np.full((40, 32, 3), 255, np.uint8)
     top, left = rng.integers(4, 12, size=2)

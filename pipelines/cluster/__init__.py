@@ -1,1 +1,1 @@
-"""What the project asks of Ray: sessions, placement of steps on CPUs and GPUs, progress."""
+"""Works with Ray: sessions, placement of steps on CPUs and GPUs, progress."""

@@ -1,4 +1,4 @@
-"""A function over a stream in a few threads: order kept, and only a few items in memory."""
+"""Applies a function to a stream in a few threads: keeps the order, and only a few items in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -8,16 +8,16 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: For functions that wait for storage. `Executor.map` would take all items at once, and hold all results.
+#: Suits functions that wait for storage. (`Executor.map` would take all items at once, and hold all results.)
 THREADS = 16
 
 
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS
 ) -> Iterator[tuple[Item, Result]]:
-    """Each item with its result, in order; at most `threads` of them are begun before the first is asked for.
+    """Yield each item with its result, in order, while at most `threads` items are worked on ahead.
 
-    `items` are drawn in the caller's thread. Raises what `function` raises, at that item's turn.
+    `items` are drawn in the caller's thread. An exception of `function` is raised at that item's turn.
     """
     with ThreadPoolExecutor(threads) as pool:
         begun: deque[tuple[Item, Future[Result]]] = deque()
@@ -31,5 +31,5 @@ def map_ahead(
                 first, future = begun.popleft()
                 yield first, future.result()
         finally:
-            for _, future in begun:  # who stops asking does not wait for what was not begun
+            for _, future in begun:  # a caller that stops early must not wait for items that have not started
                 future.cancel()

@@ -1,8 +1,8 @@
-"""Which resources each step of a run claims from the cluster, so that steps overlap and none waits for ever.
+"""Decides which resources each step of a run requests from the cluster, so that steps overlap and none waits for ever.
 
-On a machine with n CPUs, n generator actors claim three quarters of each and leave a quarter of each to the
-tasks that read, decode and write. Whole CPUs would not do: with one actor per CPU no task could ever run.
-How much of a core a process really uses is the operating system's business.
+On a machine with n CPUs, n generator actors request three quarters of each and leave a quarter of each to the tasks
+that read, decode and write. With whole CPUs, one actor per CPU would leave none, and no task could ever run. How much
+of a core a process really uses is up to the operating system.
 """
 
 import logging
@@ -19,20 +19,21 @@ from pipelines.cluster.session import Cluster
 
 logger = logging.getLogger(__name__)
 
-#: Shares of a CPU: one task of each kind and an actor fit on one. Reading differs from decoding, or Ray Data
-#: would fuse the two, and a task that reads a large file would decode all of it alone.
+#: Shares of a CPU, such that one task of each kind and an actor fit on one. The shares of reading and decoding must
+#: differ, or Ray Data would fuse the two, and the task that reads a large file would decode all of it alone.
 _READ, _TASK, _ACTOR = 0.05, 0.1, 0.75
-#: With a GPU the actors' work is not on the CPU, and decoding and writing claim what they use.
+#: With GPUs the actors hardly use the CPU, so decoding and writing request as much as they use.
 _GPU_TASK, _GPU_ACTOR = 0.75, 0.2
-#: Rows in one call of a GPU actor, which cuts them into batches: enough for several batches.
+#: Rows in one call of a GPU actor, which splits them into batches.
 _GPU_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Device ('cpu' or 'cuda'), number of actors and their share of a GPU, and tasks of a step at once (0: any).
+    """Hold the device ('cpu' or 'cuda'), the number of actors, and the resources of actors and tasks.
 
-    cpus_per_actor: None is what suits actors beside tasks. unbounded: an autoscaler may add actors beyond `max_actors`.
+    gpus_per_actor: share of a GPU. tasks_per_step: parallel tasks of a step (0: any number). cpus_per_actor: None for
+    the share that suits actors beside tasks. unbounded: an autoscaler may add actors beyond `max_actors`.
     """
 
     device: str
@@ -44,11 +45,11 @@ class Placement:
     unbounded: bool = False
 
     def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
-        """`function` over the blocks of `source` in tasks that mostly wait for storage."""
+        """Apply `function` to the blocks of `source`, in tasks that mostly wait for storage."""
         return on_tasks(source, function, settings, _READ, self.tasks_per_step)
 
     def tasks(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
-        """`function` over the blocks of `source` in tasks that compute."""
+        """Apply `function` to the blocks of `source`, in tasks that compute."""
         cpus = _TASK if self.device == "cpu" else _GPU_TASK
         return on_tasks(source, function, settings, cpus, self.tasks_per_step)
 
@@ -60,16 +61,16 @@ class Placement:
         batch_size: int,
         whole_blocks: bool = False,
     ) -> Dataset:
-        """An instance of `kind` in every actor, over blocks of `source`, with GPUs: over several batches.
+        """Apply an instance of `kind` in every actor to blocks of `source`; with GPUs, to several batches at a time.
 
-        whole_blocks: with GPUs too over `batch_size` rows at a time, where a row stands for much work.
+        whole_blocks: with GPUs use only `batch_size` rows at a time. For rows that each mean much work.
         """
         on_gpu = self.device == "cuda"
         return source.map_batches(
             Instance,
             fn_constructor_kwargs={"kind": kind, "settings": dict(settings)},
             batch_format="pyarrow",
-            # A whole block: its last batch is the only one that may not be full.
+            # On CPUs a whole block, of which only the last batch may not be full.
             batch_size=(batch_size if whole_blocks else max(batch_size, _GPU_ROWS)) if on_gpu else None,
             compute=ActorPoolStrategy(
                 min_size=self.min_actors, max_size=None if self.unbounded else self.max_actors
@@ -80,27 +81,27 @@ class Placement:
 
 
 class Instance:
-    """An object of `kind` in an actor. What its constructor complains of is raised by the first call.
+    """Hold an object of `kind` in an actor. An error of its constructor is raised by the first call.
 
-    Ray tells of a constructor that failed by the text of a traceback, and the exception is lost.
+    Ray reports a failed constructor only as the text of a traceback, and loses the exception.
     """
 
     def __init__(
         self, kind: Callable[..., Callable[[pa.Table], pa.Table]], settings: Mapping[str, Any]
     ) -> None:
-        self._complaint: CatalogRepairError | None = None
+        self._error: CatalogRepairError | None = None
         try:
             self._call = kind(**settings)
         except CatalogRepairError as error:
-            self._complaint = error
+            self._error = error
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        if self._complaint is not None:
-            raise self._complaint
+        if self._error is not None:
+            raise self._error
         return self._call(table)
 
 
-def place(
+def choose_placement(
     device: str,
     cluster: Cluster,
     actors: tuple[int, int] | None,
@@ -109,12 +110,14 @@ def place(
     flag: str = "--device",
     gpu_share: float = 1.0,
 ) -> Placement:
-    """Decide on `device` ('auto', 'cpu', 'cuda') and the actors.
+    """Decide on the device and the actors.
 
-    actors: asked for, (min, max). gpus_per_actor: asked for; above 0 asks for GPUs. most: actors that the
-    work can keep busy, where none were asked for. flag: what `device` was asked with. gpu_share: an actor's, where none
-    was asked for. Raises ConfigurationError for what the cluster does not
-    have, unless it scales: its autoscaler adds nodes for what waits, and one line says so.
+    device: 'auto', 'cpu' or 'cuda', as given with `flag`. actors: the user's (min, max), or None. gpus_per_actor: the
+    user's choice, or None; above 0 requests GPUs. most: the number of actors that the work can keep busy, used without
+    `actors`. gpu_share: an actor's share of a GPU, used without `gpus_per_actor`.
+
+    Raises ConfigurationError if the cluster lacks the requested resources. If it scales, its autoscaler adds nodes
+    instead, and a line is logged.
     """
     wants_gpu = device == "cuda" or bool(gpus_per_actor)
     if wants_gpu and not cluster.gpus:
@@ -141,16 +144,16 @@ def place(
             f", so at most {cpus} actors start",
         )
     if actors and cluster.scales:
-        cpus = max(cpus, actors[1])  # the nodes to come
+        cpus = max(cpus, actors[1])  # including nodes that the autoscaler will add
     count = max(1, min(cpus, most))
     low, high = actors or (count, count)
-    # One actor more than CPUs could take what the tasks need. Decoding and writing get half the cores each at
-    # most: a process more costs memory and adds nothing.
+    # More actors than CPUs could take what the tasks need. Decoding and writing get at most half of the cores each:
+    # more processes cost memory and are no faster.
     return Placement("cpu", low, min(high, cpus), tasks_per_step=-(-cpus // 2))
 
 
 def _await_nodes(cluster: Cluster, lack: str, otherwise: str = "") -> None:
-    """Log that nodes are awaited for `lack`; raise ConfigurationError where none can come."""
+    """Log that the run waits for nodes because of `lack`. Raises ConfigurationError if no autoscaler can add any."""
     if not cluster.scales:
         raise ConfigurationError(lack + otherwise)
     logger.info("%s now; waiting for the autoscaler's nodes", lack)
@@ -159,7 +162,7 @@ def _await_nodes(cluster: Cluster, lack: str, otherwise: str = "") -> None:
 def on_tasks(
     source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any], cpus: float, most: int = 0
 ) -> Dataset:
-    """`function(table, **settings)` over the blocks of `source`, in at most `most` tasks (0: any) of `cpus`."""
+    """Apply `function(table, **settings)` to the blocks of `source`, in at most `most` tasks (0: any) of `cpus`."""
     return source.map_batches(
         function,
         fn_kwargs=dict(settings),
@@ -171,12 +174,12 @@ def on_tasks(
 
 
 def tables(source: Dataset) -> Iterator[pa.Table]:
-    """The blocks of `source` as they are made."""
+    """Yield the blocks of `source` as they are computed."""
     return cast(Iterator[pa.Table], iter(source.iter_batches(batch_size=None, batch_format="pyarrow")))
 
 
 def configure(block_bytes: int, retried_errors: list[str]) -> None:
-    """Ray Data's settings for a run: the size of blocks, and which exceptions of a task are tried again."""
+    """Configure Ray Data for a run: the size of blocks, and which exceptions of a task are retried."""
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = block_bytes
     context.retried_map_errors = retried_errors

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, a line now and then everywhere else."""
+"""Shows a run's progress: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import time
@@ -15,26 +15,26 @@ INTERVAL = 10.0
 
 
 class Progress:
-    """Counts rows against `total` and shows rate, failures and the time left. Use as a context manager.
+    """Count rows against `total`, and show rate, failures and the time left. Use as a context manager.
 
-    stream: where a bar goes if it is a terminal; otherwise lines are logged every INTERVAL seconds, and one
-    at the end. clock: seconds, monotonic.
+    stream: gets a bar if it is a terminal; otherwise a line is logged every INTERVAL seconds and at the end. clock:
+    returns monotonic seconds.
     """
 
     def __init__(
         self, title: str, total: int, stream: TextIO, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Show nothing yet."""
+        """Start at 0 rows, without showing anything yet."""
         self._title, self._total, self._clock = title, total, clock
         self.done = self.failed = 0
         self._before = 0  # rows that an earlier run had done
-        self._told = -1  # rows done at the last line
-        self._started = self._shown = clock()
-        self._first: tuple[float, int] | None = None  # when the first rows were done, and how many
+        self._logged = -1  # rows done at the last line
+        self._started = self._logged_at = clock()
+        self._first: tuple[float, int] | None = None  # time of the first update, and the rows done then
         self._bar = tqdm(total=total, desc=title, unit="image", file=stream) if stream.isatty() else None
 
     def resume(self, rows: int) -> None:
-        """Begin with `rows` that an earlier run had done: they count, but not for the rate."""
+        """Start with `rows` that an earlier run has done: they count, but not for the rate."""
         self.done = self._before = rows
         if self._bar is not None:
             self._bar.initial = rows
@@ -42,7 +42,7 @@ class Progress:
             self._bar.update(rows)
 
     def update(self, rows: int, failed: int = 0) -> None:
-        """Add `rows` that are done, `failed` of them failures."""
+        """Add `rows` that are done, of which `failed` have failed."""
         self.done += rows
         self.failed += failed
         if self._first is None:
@@ -50,7 +50,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self.failed} failed", refresh=False)
             self._bar.update(rows)
-        elif self._clock() - self._shown >= INTERVAL:
+        elif self._clock() - self._logged_at >= INTERVAL:
             self._log()
 
     def __enter__(self) -> "Progress":
@@ -61,20 +61,20 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif kind is None and self.done != self._told:
+        elif kind is None and self.done != self._logged:
             self._log()
 
     def _log(self) -> None:
-        self._shown, self._told = self._clock(), self.done
-        rate = (self.done - self._before) / max(self._shown - self._started, 1e-9)
+        self._logged_at, self._logged = self._clock(), self.done
+        rate = (self.done - self._before) / max(self._logged_at - self._started, 1e-9)
         logger.info(
             "%s: %d of %d images, %.1f images/s, %d failed%s",
             *(self._title, self.done, self._total, rate, self.failed, self._left()),
         )
 
     def _left(self) -> str:
-        """Time left, from the pace since the first rows: before them everything had to start."""
-        begun, before = self._first or (self._shown, self.done)
+        """Return the time left, by the rate since the first update; the time before it was start-up."""
+        begun, before = self._first or (self._logged_at, self.done)
         if self.done == before or self.done >= self._total:
             return ""
-        return f", {(self._total - self.done) * (self._shown - begun) / (self.done - before):.0f} s left"
+        return f", {(self._total - self.done) * (self._logged_at - begun) / (self.done - before):.0f} s left"

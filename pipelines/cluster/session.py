@@ -1,6 +1,4 @@
-"""Starting Ray for a job: the cluster that the environment names, or one on this machine; without its
-noise.
-"""
+"""Starts Ray for a job, quietly: connects to the cluster that the environment names, or starts one on this machine."""
 
 import logging
 import os
@@ -11,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-# Read when Ray is imported or starts; whoever set it knows better.
+# Ray reads this when it is imported or starts. A value that is already set is kept.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
@@ -26,19 +24,20 @@ from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 
-#: Where Ray Data begins to add advice of its own to an exception's message.
+#: Start of the text that Ray Data appends to an exception's message.
 _APPENDED = "\nFailed to apply UDF"
 
-#: What Ray calls the type of a node that no autoscaler manages.
+#: Ray's name for the type of a node that no autoscaler manages.
 _UNMANAGED = re.compile(r"node_[0-9a-f]+")
 
-_ours = False  # this process's Ray was started here
+_started_here = False  # `start` has started or joined this process's Ray
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the cluster has now, in all and CPUs of each node; scales: an autoscaler may add nodes to it. machines: host
-    names, of which one may have several nodes.
+    """Hold the cluster's present resources. scales: an autoscaler may add nodes. node_cpus: the CPUs of each node.
+
+    machines: the number of host names; one machine may have several nodes.
     """
 
     cpus: float
@@ -49,9 +48,9 @@ class Cluster:
 
 
 def check() -> None:
-    """Raise RunError, within seconds, where `start` would wait for long and fail. For before a lock is taken.
+    """Raise RunError, within seconds, if `start` would fail after a long wait. Call it before taking a lock.
 
-    Sets variables in os.environ where Ray cannot use its usual folders.
+    Sets variables in os.environ if Ray cannot use its default folders.
     """
     if ray.is_initialized():
         return
@@ -64,19 +63,18 @@ def check() -> None:
 
 
 def start(*shared: str) -> Cluster:
-    """Connect to the cluster of RAY_ADDRESS, else start Ray on this machine; workers get our storage
-    settings.
+    """Connect to the cluster of RAY_ADDRESS, or start Ray on this machine; workers get this process's storage settings.
 
-    shared: URIs that workers read or write; local ones are warned of where workers may be on several machines. Does
-    nothing else where this process has Ray already. Raises RunError.
+    shared: URIs that workers read or write; warns of local ones if workers may be on several machines. If this process
+    already has Ray, does nothing else. Raises RunError.
     """
-    global _ours
+    global _started_here
     _quieten()
     if not ray.is_initialized():
         check()
         ray_internals.leave_sigterm()
         address = os.environ.get("RAY_ADDRESS")
-        # Workers on this machine inherit the environment, and nobody looks at a dashboard of one machine.
+        # Workers on this machine inherit the environment, and one machine needs no dashboard.
         settings: dict[str, Any] = {"address": "local", "include_dashboard": False}
         if address:
             settings = {"address": address, "runtime_env": {"env_vars": worker_environment(os.environ)}}
@@ -84,16 +82,16 @@ def start(*shared: str) -> Cluster:
             # Workers' errors come back as exceptions, so their logs stay in Ray's folder.
             ray.init(**settings, log_to_driver=False, logging_level=logging.WARNING)
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and plain Exception
-            ray.shutdown()  # what had started already
-            place = f"RAY_ADDRESS {address}" if address else "this machine"
+            ray.shutdown()  # the part that has already started
+            target = f"RAY_ADDRESS {address}" if address else "this machine"
             raise RunError(
-                f"Ray did not start on {place}: {error}; its logs are below {ray_internals.temporary_folder()}; where "
-                "machines are only busy, give the same command again"
+                f"Ray did not start on {target}: {error}; its logs are below {ray_internals.temporary_folder()}; if "
+                "the machines are only busy, give the same command again"
             ) from error
-        _ours = True
-    found = cluster()
-    _warn_of_local(shared, found)
-    return found
+        _started_here = True
+    now = cluster()
+    _warn_of_local(shared, now)
+    return now
 
 
 def _warn_of_local(uris: Iterable[str], cluster: Cluster) -> None:
@@ -101,25 +99,27 @@ def _warn_of_local(uris: Iterable[str], cluster: Cluster) -> None:
     if local and (cluster.machines > 1 or cluster.scales):
         size = f"has {cluster.machines} machines" if cluster.machines > 1 else "may get more machines"
         logger.warning(
-            "the cluster %s, and each must see the same files at %s: fine on a shared file system; otherwise give "
-            "s3:// URIs, or outputs are scattered and inputs missing",
+            "the cluster %s, and each must see the same files at %s: fine on a shared file system; otherwise use "
+            "s3:// URIs, or outputs will be scattered and inputs missing",
             size,
             ", ".join(local),
         )
 
 
 def stop() -> None:
-    """Leave Ray where `start` had started it for this process, so that no process stays behind."""
-    global _ours
-    if _ours:
+    """Shut Ray down if `start` has started it for this process, so that no process stays behind."""
+    global _started_here
+    if _started_here:
         ray.shutdown()
-        _ours = False
+        _started_here = False
 
 
 @contextmanager
 def stopped_afterwards() -> Iterator[None]:
-    """`stop` on the way out; not when interrupted, because Ray's threads are in the midst of their work then, and the
-    process ends anyway. Nor after SIGTERM: Ray would end this process in its own way while it stops.
+    """Call `stop` at the end of the block, except after Ctrl-C or SIGTERM.
+
+    After Ctrl-C, Ray's threads are still at work, and the process ends anyway. After SIGTERM, Ray would end this
+    process in its own way while it stops.
     """
     try:
         yield
@@ -133,7 +133,7 @@ def stopped_afterwards() -> Iterator[None]:
 
 
 def cluster() -> Cluster:
-    """The running cluster as it is now."""
+    """Return the running cluster's present resources."""
     now, nodes = ray.cluster_resources(), [node for node in ray.nodes() if node["Alive"]]
     return Cluster(
         now.get("CPU", 0.0),
@@ -145,18 +145,16 @@ def cluster() -> Cluster:
 
 
 def managed(node_types: Iterable[str]) -> bool:
-    """Whether a node has a type of an autoscaler's configuration.
+    """Return True if a node has a type from an autoscaler's configuration.
 
-    A fixed cluster runs Ray's monitor as well, which then names every node's type after the node.
+    A cluster of fixed size runs Ray's monitor, too, but there each node's type is named after the node.
     """
     return any(not _UNMANAGED.fullmatch(name) for name in node_types)
 
 
 @contextmanager
 def our_errors() -> Iterator[None]:
-    """Exceptions of ours come back from workers as they were raised there; Ray's and the storage's become
-    RunError.
-    """
+    """Re-raise the project's own exceptions from workers unchanged; turn those of Ray and the storage into RunError."""
     try:
         yield
     except RayError as error:
@@ -170,26 +168,28 @@ def our_errors() -> Iterator[None]:
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Storage settings for workers, without those that came with the job's submission: Ray refuses repeats."""
-    taken = submission.runtime_env(environment).get("env_vars") or {}
+    """Return storage settings for workers, without those given with the job's submission: Ray refuses repetitions."""
+    submitted = submission.runtime_env(environment).get("env_vars") or {}
     return {
-        name: value for name, value in storage.worker_environment(environment).items() if name not in taken
+        name: value
+        for name, value in storage.worker_environment(environment).items()
+        if name not in submitted
     }
 
 
 def _quieten() -> None:
-    """Leave warnings that a user can act upon; the rest is in Ray's log files."""
+    """Silence Ray's messages except warnings that a user can act upon; the rest is in Ray's log files."""
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they print what is raised as well
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they repeat exceptions that are raised anyway
     for handler in logging.getLogger("ray.data").handlers:
         if not isinstance(handler, logging.FileHandler) and handler.level < logging.WARNING:
             handler.setLevel(logging.WARNING)
-    # A small catalog has fewer blocks than there are actors and tasks; that is no reason to warn.
+    # A small catalog has fewer blocks than there are actors and tasks; this needs no warning.
     warnings.filterwarnings("ignore", message="The (minimum|maximum) number of concurrent (actors|tasks)")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.raise_original_map_exception = True  # else `our_errors` would find text only
+    context.raise_original_map_exception = True  # otherwise `our_errors` would get only text
     context.issue_detectors_config.detectors = []  # they report the memory of imported libraries

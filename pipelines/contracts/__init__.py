@@ -1,1 +1,1 @@
-"""What other systems rely on: schemas, the label map, error codes, marketplace profiles, stable hashes."""
+"""Defines what other systems rely on: schemas, the label map, error codes, marketplace profiles, stable hashes."""

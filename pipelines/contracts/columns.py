@@ -1,11 +1,11 @@
-"""Columns of images and of text, however a table stores them."""
+"""Reads columns of images and text, in any of the ways in which tables store them."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 
 def image_columns(table: pa.Table) -> tuple[pa.ChunkedArray | pa.Array, pa.ChunkedArray | None]:
-    """Column `image` as binary, and the paths where it is struct{bytes, path}."""
+    """Return the column `image` as binary, and its paths if it is struct{bytes, path}, else None."""
     if "image" not in table.column_names:
         return pa.nulls(table.num_rows, pa.binary()), None
     image = table.column("image")
@@ -17,14 +17,14 @@ def image_columns(table: pa.Table) -> tuple[pa.ChunkedArray | pa.Array, pa.Chunk
 
 
 def is_image(kind: pa.DataType) -> bool:
-    """True for binary, and for struct with binary `bytes`."""
+    """Return True for binary, and for struct with binary `bytes`."""
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
     return _is_binary(kind)
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """True for strings however they are stored, and for a column that is null throughout."""
+    """Return True for every type of strings, and for a column of nulls only."""
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(
         pa.types.is_string(value)

@@ -1,7 +1,7 @@
-"""The label map: what a detector's labels mean, which defects there are, and in which order to correct them.
+"""Reads the label map: the meanings of a detector's labels, the defects, and the order of their correction.
 
-A YAML file, read and validated whole before any image. A defect that the model knows is one line in `defects`
-and one in `rules`; no code.
+It is a YAML file, read and validated as a whole before any image. A defect that the model knows needs one line in
+`defects` and one in `rules`, but no code.
 """
 
 import re
@@ -28,10 +28,10 @@ from pipelines.storage import objects as storage
 
 UnknownLabels = Literal["passthrough", "fail"]
 
-#: Defects name folders of the output, groups and defects both travel in file names and metric labels.
+#: Defects become folders of the output, and groups and defects occur in file names and metric labels.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
-#: What a catalog's float32 may take from a score: 0.7 is 0.69999999 there, and reaches a rule of 0.7.
+#: Tolerance for scores in a catalog's float32: 0.7 is 0.69999999 there, and must still satisfy a rule of 0.7.
 _ROUNDING = 1e-6
 
 
@@ -48,8 +48,8 @@ def _check_known(kind: str, name: str, info: ValidationInfo) -> str:
     return name
 
 
-#: Names in YAML files: of a defect or a group, and of one that the label map has: the validation's context has all
-#: under "defects" and "groups".
+#: Names in YAML files: any name of a defect or a group; and one that the label map has, whose names are in the
+#: validation's context under "defects" and "groups".
 Name = Annotated[Text, AfterValidator(_check_name)]
 KnownDefect = Annotated[Text, AfterValidator(lambda name, info: _check_known("defect", name, info))]
 KnownGroup = Annotated[Text, AfterValidator(lambda name, info: _check_known("group", name, info))]
@@ -57,7 +57,7 @@ KnownGroup = Annotated[Text, AfterValidator(lambda name, info: _check_known("gro
 
 @dataclass(frozen=True)
 class Defect:
-    """A defect that the generator corrects: `id` indexes its type condition, lower `order` comes first."""
+    """Describe a defect that the generator corrects: `id` indexes its type condition, lower `order` comes first."""
 
     name: str
     id: int
@@ -67,9 +67,9 @@ class Defect:
 
 @dataclass(frozen=True)
 class Rule:
-    """`label` scored at least `min_score`, on one of `product_types` (empty: on all), means `defect`.
+    """State that `label` with at least `min_score`, on one of `product_types` (empty: all), means `defect`.
 
-    `defect` None: the label is known and asks for nothing.
+    `defect` None: the label is known and needs no correction.
     """
 
     label: str
@@ -78,14 +78,14 @@ class Rule:
     product_types: tuple[str, ...] = ()
 
     def matches(self, label: str, score: float, product_type: str | None) -> bool:
-        """True where the rule applies. A NaN score reaches no threshold."""
-        wanted = not self.product_types or product_type in self.product_types
-        return label == self.label and score >= self.min_score - _ROUNDING and wanted
+        """Return True if the rule applies. A NaN score reaches no threshold."""
+        applies = not self.product_types or product_type in self.product_types
+        return label == self.label and score >= self.min_score - _ROUNDING and applies
 
 
 @dataclass(frozen=True)
 class Route:
-    """One image's `defects` in the order of correction, and its labels that no rule names, sorted."""
+    """Hold one image's `defects` in the order of correction, and its labels that no rule names, sorted."""
 
     defects: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -93,9 +93,9 @@ class Route:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A valid label map; build it with `parse`. `groups`: name to id of the generator's group condition.
+    """Hold a valid label map; build it with `parse`. groups: name to id of the generator's group condition.
 
-    cycle_groups: see `cyclic`. Of interest to a training alone.
+    cycle_groups: see `cyclic`. Only a training uses it.
     """
 
     groups: dict[str, int]
@@ -106,7 +106,7 @@ class LabelMap:
 
     @classmethod
     def parse(cls, text: str | bytes, name: str) -> "LabelMap":
-        """Read a label map; `name` is how messages call it (a path, or "bundle X").
+        """Read a label map. name: its name in messages (a path, or "bundle X").
 
         The format, with every key (optional: min_score 0, product_types all, unknown_labels passthrough, and
         cycle_groups, see `cyclic`):
@@ -121,25 +121,26 @@ class LabelMap:
               - {label: clean, defect: null}
             unknown_labels: passthrough        # or: fail
 
-        Raises ConfigurationError with every complaint at once, each with its line and key.
+        Raises ConfigurationError with all mistakes at once, each with its line and key.
         """
         file = YamlFile(text, name)
-        read = file.parse(_File, {kind: _names_in(file.content, kind) for kind in ("groups", "defects")})
+        content = file.parse(_File, {kind: _names_in(file.content, kind) for kind in ("groups", "defects")})
         return cls(
-            groups=read.groups,
+            groups=content.groups,
             defects={
-                name: Defect(name, entry.id, entry.group, entry.order) for name, entry in read.defects.items()
+                name: Defect(name, entry.id, entry.group, entry.order)
+                for name, entry in content.defects.items()
             },
             rules=tuple(
-                Rule(rule.label, rule.defect, rule.min_score, rule.product_types) for rule in read.rules
+                Rule(rule.label, rule.defect, rule.min_score, rule.product_types) for rule in content.rules
             ),
-            unknown_labels=read.unknown_labels,
-            cycle_groups=read.cycle_groups,
+            unknown_labels=content.unknown_labels,
+            cycle_groups=content.cycle_groups,
         )
 
     @classmethod
     def default(cls) -> "LabelMap":
-        """The starter bundle's three defects, a rule for each one's own name, and `clean`."""
+        """Return a map with the starter bundle's three defects, a rule for each one's own name, and `clean`."""
         defects = (
             Defect("wrong_angle", id=2, group="angle", order=1),
             Defect("watermark", id=1, group="background", order=2),
@@ -162,14 +163,14 @@ class LabelMap:
 
     @property
     def conditions(self) -> dict[str, tuple[int, int]]:
-        """Defect to the generator's (group id, type id)."""
+        """Return the generator's (group id, type id) by defect."""
         return {name: (self.groups[defect.group], defect.id) for name, defect in self.defects.items()}
 
     def cyclic(self, geometric: Collection[str]) -> frozenset[str]:
-        """Groups whose trusted pairs also enter the cycle and identity terms; what is unpaired always does.
+        """Return the groups whose pairs also enter the cycle and identity terms, as unpaired images always do.
 
-        They are the map's own `cycle_groups`. A map without that key means all groups that are not in `geometric`,
-        those of how the product stands: of the paper's three defects, the background's (section 3 of the method).
+        They are the map's own `cycle_groups`. Without that key, they are all groups except `geometric`, those that
+        concern the product's position: for the paper's three defects, the background's (section 3 of the method).
         """
         return (
             frozenset(self.groups) - set(geometric)
@@ -178,13 +179,13 @@ class LabelMap:
         )
 
     def route(self, labels: Sequence[tuple[str, float | None]], product_type: str | None) -> Route:
-        """The defects that `labels` (label, score) of one image mean, whatever the labels' order.
+        """Return the defects that one image's `labels` (label, score) mean; their order does not matter.
 
-        A label without a score (None) counts as 1. A defect counts once, however many rules lead to it. A
-        label that a rule names is known, even where its score or the product type keeps the rule back.
+        A label without a score (None) has score 1. A defect counts once, even if several rules lead to it. A label that
+        a rule names is known, even if the rule does not apply to its score or the product type.
         """
         scored = [(label, 1.0 if score is None else score) for label, score in labels]
-        found = {
+        defects = {
             rule.defect
             for rule in self.rules
             for label, score in scored
@@ -192,34 +193,34 @@ class LabelMap:
         }
         known = {rule.label for rule in self.rules}
         return Route(
-            defects=tuple(sorted(found, key=lambda name: self.defects[name].order)),
+            defects=tuple(sorted(defects, key=lambda name: self.defects[name].order)),
             unknown=tuple(sorted({label for label, _ in scored} - known)),
         )
 
     def check_bundle(self, bundle_map: "LabelMap") -> None:
-        """Raise BundleError, naming each defect, unless the bundle knows all of them by the same ids."""
-        complaints = []
+        """Raise BundleError, naming each defect that the bundle does not know by the same ids."""
+        problems = []
         for defect in self.defects.values():
             trained = bundle_map.defects.get(defect.name)
             if trained is None:
                 known = ", ".join(bundle_map.defects)
-                complaints.append(f"defect {defect.name!r} is unknown to the model (it knows {known})")
+                problems.append(f"defect {defect.name!r} is unknown to the model (it knows {known})")
                 continue
-            ours = (defect.id, self.groups[defect.group])
-            theirs = (trained.id, bundle_map.groups[trained.group])
-            if ours != theirs:
-                complaints.append(
-                    f"defect {defect.name!r} has id {ours[0]} and group {defect.group!r} (id {ours[1]}), "
-                    f"the model was trained with id {theirs[0]} and group {trained.group!r} (id {theirs[1]})"
+            map_ids = (defect.id, self.groups[defect.group])
+            model_ids = (trained.id, bundle_map.groups[trained.group])
+            if map_ids != model_ids:
+                problems.append(
+                    f"defect {defect.name!r} has id {map_ids[0]} and group {defect.group!r} (id {map_ids[1]}), "
+                    f"the model was trained with id {model_ids[0]} and group {trained.group!r} (id {model_ids[1]})"
                 )
-        if complaints:
+        if problems:
             raise BundleError(
-                f"the label map does not fit the model bundle: {'; '.join(complaints)}; use the ids of the "
+                f"the label map does not fit the model bundle: {'; '.join(problems)}; use the ids of the "
                 "bundle's label_map.yaml, remove the defect, or choose another bundle (--model)"
             )
 
     def to_yaml(self) -> str:
-        """This map as YAML: deterministic, and `parse` reads an equal map back."""
+        """Return this map as YAML; deterministic, and `parse` reads an equal map from it."""
         document = {
             "version": 1,
             "groups": dict(self.groups),
@@ -231,12 +232,12 @@ class LabelMap:
             "rules": [_rule_document(rule) for rule in self.rules],
             "unknown_labels": self.unknown_labels,
         }
-        # Escaped, not raw: PyYAML folds some Unicode line breaks in raw text to blanks.
+        # Non-ASCII text is escaped: PyYAML would fold some Unicode line breaks in raw text to blanks.
         return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=110)
 
 
 def _names_in(content: Any, key: str) -> tuple[str, ...]:
-    """The names of groups or defects, whatever else is wrong with them."""
+    """Return the names of groups or defects, even if their entries have mistakes."""
     entries = content.get(key) if isinstance(content, dict) else None
     return tuple(entries) if isinstance(entries, dict) else ()
 
@@ -299,11 +300,11 @@ class _File(VersionedFile):
 
 
 def _check_unique(what: str, values: Iterable[tuple[Sequence[int | str], Hashable]]) -> None:
-    """Raise for the first of `values`, each behind its keys in the file, that an earlier one equals."""
+    """Raise a mistake for the first of `values`, (keys in the file, value), that equals an earlier one."""
     first: dict[Hashable, int | str] = {}
     for keys, value in values:
         if value in first:
             other = first[value]
-            shown = f"item [{other}]" if isinstance(other, int) else repr(other)
-            raise mistake_at(keys, f"{what} {shown}; change or remove one of them")
+            text = f"item [{other}]" if isinstance(other, int) else repr(other)
+            raise mistake_at(keys, f"{what} {text}; change or remove one of them")
         first[value] = keys[0]

@@ -1,4 +1,4 @@
-"""What messages say of a name that is not known: what was probably meant, and what there is."""
+"""Makes messages about unknown names: the name that was probably meant, and the known names."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -7,18 +7,18 @@ from model.errors import ConfigurationError
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
-    """A question such as "did you mean 'angle'?" where a known name is close to `name`; else nothing."""
+    """Return a question such as "did you mean 'angle'?" if a known name is close to `name`, else an empty text."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
 def choices(name: str, known: Collection[str], lead: str) -> str:
-    """The suggestion, where there is one, and the known names behind `lead`, as in 'it has background, angle'."""
+    """Return the suggestion, if there is one, and the known names after `lead`, such as 'it has background, angle'."""
     return f"{suggestion(name, known)} {lead} {', '.join(known)}".lstrip()
 
 
 def not_in_label_map(kind: str, name: str, known: Collection[str]) -> str:
-    """That the label map has no such name. kind: 'defect' or 'group'; known: those that it has."""
+    """Return the message that the label map lacks a name. kind: 'defect' or 'group'; known: the names that it has."""
     return f"the label map has no {kind} {name!r}; {choices(name, known, 'it has')}"
 
 

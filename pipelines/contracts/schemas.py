@@ -1,4 +1,4 @@
-"""Arrow schemas of what the system reads and writes. Other systems rely on these column names and types."""
+"""Defines the Arrow schemas of the system's tables. Other systems rely on these column names and types."""
 
 import pyarrow as pa
 
@@ -6,7 +6,7 @@ STATUSES = ("corrected", "passthrough", "rejected", "failed")
 
 LABELS = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
 
-#: Catalog as this project writes it; as input, `image` may also be struct{bytes, path} or be replaced by `uri`.
+#: Catalog as this project writes it. In an input, `image` may also be struct{bytes, path} or be replaced by `uri`.
 CATALOG = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
@@ -17,7 +17,7 @@ CATALOG = pa.schema(
     ]
 )
 
-#: What a detector said of the rows of a catalog that have no labels; null of the others, and of unreadable images.
+#: A detector's labels for the rows of a catalog that have none; null for other rows, and for unreadable images.
 DETECTED = pa.schema([("image_id", pa.string()), ("labels", LABELS)])
 
 #: One row per input image of a correction run.
@@ -27,7 +27,7 @@ MANIFEST = pa.schema(
         ("source_uri", pa.string()),
         ("product_type", pa.string()),
         ("status", pa.string()),
-        ("defects", pa.list_(pa.string())),  # every defect the label map found, in the order of correction
+        ("defects", pa.list_(pa.string())),  # all defects by the label map, in the order of correction
         ("group", pa.string()),  # of `defect`
         ("defect", pa.string()),  # the first of `defects`: names the output folder and the FID row
         ("output_uri", pa.string()),  # null unless corrected: consumers take coalesce(output_uri, source_uri)
@@ -39,34 +39,28 @@ MANIFEST = pa.schema(
         ("config_hash", pa.string()),
         ("error_code", pa.string()),
         ("error_message", pa.string()),
-        # What a corrected image fails of the marketplace's rules (--profile); null without them or where not corrected.
+        # Rules of the marketplace (--profile) that a corrected image violates; null without rules or if not corrected.
         ("profile_issues", pa.list_(pa.string())),
         ("corrected_at", pa.timestamp("us", tz="UTC")),
-        # How the next run finds what is done. What the storage, or the catalog's column `sha256`, said of the input:
+        # By these the next run recognises finished rows. The version is the storage's, or the catalog's `sha256`.
         ("input_version", pa.string()),
-        (
-            "row_key",
-            pa.binary(16),
-        ),  # of all in this row that comes from the catalog; null: read the image again
-        (
-            "image_key",
-            pa.binary(16),
-        ),  # of the image's bytes and what is done with them; null: it was not read
+        # Hash of everything in this row that comes from the catalog; null: read the image again.
+        ("row_key", pa.binary(16)),
+        # Hash of the image's bytes and of what is done with them; null: the image was not read.
+        ("image_key", pa.binary(16)),
     ]
 )
 
-#: Training shards. `source` or `target` is null for an unpaired image of one domain only. A pair without `source`, or
-#: with a `mask`, is made anew in every epoch; the pairs of the split 'test' are fixed.
+#: Training shards. An unpaired row of one domain has null as `source` or `target`. A pair without `source`, or with a
+#: `mask`, is made anew in every epoch; the pairs of the split 'test' are fixed.
 SHARD = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         ("source", pa.binary()),
         ("target", pa.binary()),
-        (
-            "mask",
-            pa.binary(),
-        ),  # grey PNG of the target's size, 255 is product; what a made defect is laid around
-        ("photo", pa.binary()),  # the upload that the target was cut from, where it is not the source itself
+        # Grey PNG of the target's size, 255 is product. Synthetic defects are made around the product.
+        ("mask", pa.binary()),
+        ("photo", pa.binary()),  # the upload from which the target was cut, if that is not the source itself
         ("pairing", pa.string()),  # 'paired' | 'unpaired'
         ("group", pa.string()),
         ("defect", pa.string()),
@@ -75,7 +69,7 @@ SHARD = pa.schema(
     ]
 )
 
-#: Clean images that FID and KID compare with. `defect` null: the image serves every defect.
+#: Clean images for FID and KID to compare with. `defect` null: the image serves for every defect.
 REFERENCE = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),

@@ -1,24 +1,22 @@
-"""Train/test split by hash of the photo's id: stable as data grows, the same in any process and order.
+"""Splits photos into train and test by a hash of their id: stable as data grows, the same in any process and order.
 
-Every random choice about a photo also comes from a hash of its id, so that it does not depend on how work is
-divided.
+Every random choice about a photo also comes from a hash of its id, so that it does not depend on how work is divided.
 """
 
 import hashlib
 
-#: Share of photos that training never sees: 80/20, as Li et al. (2022) split.
+#: Share of photos that training never sees; 80/20 as in Li et al. (2022).
 TEST_SHARE = 0.2
 TRAIN, TEST = "train", "test"
 
 
 def hash_number(*parts: str | int) -> int:
-    """256 bits from SHA-256 of `parts`: a seed for `numpy.random.default_rng`, or a place in an order."""
-    # Lengths before the parts: ("ab", "c") and ("a", "bc") must differ. surrogatepass: any Python string has
-    # an id.
+    """Return the SHA-256 of `parts` as a number of 256 bits: a seed for `numpy.random.default_rng`, or a sort key."""
+    # Each part follows its length: ("ab", "c") and ("a", "bc") must differ. surrogatepass accepts any Python string.
     text = "".join(f"{len(str(part))}:{part}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), "big")
 
 
 def split_of(image_id: str) -> str:
-    """'test' for one photo in five, else 'train'; by the photo's id, so that all its rows are on one side."""
+    """Return 'test' for one photo in five, else 'train'; by the photo's id, so that all its rows are on one side."""
     return TEST if hash_number("split", image_id) < TEST_SHARE * 2**256 else TRAIN

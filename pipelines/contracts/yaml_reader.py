@@ -1,7 +1,7 @@
-"""Reads a YAML file into a pydantic model, and names the line, the key and the remedy of every mistake at once.
+"""Reads a YAML file into a pydantic model, and reports all mistakes at once, with line, key and remedy.
 
-Works on the node tree, which knows lines and keeps duplicate keys, and constructs only text, numbers, truth values and
-null: no tag in the file can make an object.
+It works on the node tree, which has lines and keeps duplicate keys. It constructs only text, numbers, booleans and
+null, so no tag in the file can create an object.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from model.errors import ConfigurationError
 from pipelines.contracts.names import suggestion
 
-#: Values of one file. Aliases of aliases multiply: a kilobyte may stand for billions.
+#: Most values in a file. Aliases of aliases multiply: a kilobyte may stand for billions of values.
 _MOST_VALUES = 100_000
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = tuple(_TAG + kind for kind in ("int", "float", "bool", "null"))
-#: A date is text here.
+#: Dates count as text.
 _TEXTS = (f"{_TAG}str", f"{_TAG}timestamp")
 
 
@@ -30,7 +30,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-#: Types of fields. Strict: a number is no text, a text no number, and a truth value neither.
+#: Types of fields. They are strict: no conversion between numbers, text and booleans.
 Text = Annotated[str, Strict(), AfterValidator(_not_blank)]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
@@ -38,13 +38,13 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class StrictModel(BaseModel):
-    """A part of a file, in which other keys than the fields are mistakes."""
+    """Describe a part of a file, in which keys other than the fields are mistakes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class VersionedFile(StrictModel):
-    """A whole file. Of every format this release reads version 1."""
+    """Describe a whole file. This release reads version 1 of every format."""
 
     version: Literal[1]
 
@@ -53,19 +53,19 @@ _Model = TypeVar("_Model", bound=StrictModel)
 
 
 def mistake_at(keys: Sequence[int | str], problem: str) -> PydanticCustomError:
-    """An exception for validators: the problem lies at `keys` below the validated value."""
+    """Return an exception for validators: the problem is at `keys` below the validated value."""
     return PydanticCustomError("mistake_at", "{problem}", {"keys": tuple(keys), "problem": problem})
 
 
 def context_of(info: ValidationInfo, key: str) -> Any:
-    """What `YamlFile.parse` was given for validators under `key`."""
+    """Return the entry `key` of the context that was given to `YamlFile.parse`."""
     return (info.context or {})[key]
 
 
 class YamlFile:
-    """The text of a file. name: how messages call the file; content: its values, of keys that appear twice the first.
+    """Hold the values of a YAML text. Raises ConfigurationError if it is not one YAML document.
 
-    Raises ConfigurationError where the text is not one YAML document.
+    name: the file's name in messages. content: its values; for repeated keys, the first value.
     """
 
     def __init__(self, text: str | bytes, name: str) -> None:
@@ -82,12 +82,12 @@ class YamlFile:
             line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
             raise ConfigurationError(f"{name}: {line}{error.problem or error.context}") from error
         except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise ConfigurationError(f"{name} is not a YAML text: {' '.join(str(error).split())}") from error
+            raise ConfigurationError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
 
     def parse(self, model: type[_Model], context: Mapping[str, Any] | None = None) -> _Model:
-        """Return the content as `model`. context: for its validators.
+        """Return the content as `model`. context: passed to its validators.
 
-        Raises ConfigurationError with every mistake, in the order of lines.
+        Raises ConfigurationError with all mistakes, in the order of lines.
         """
         try:
             parsed = model.model_validate(self.content, context=context)
@@ -101,13 +101,13 @@ class YamlFile:
         return parsed
 
     def line(self, *keys: int | str) -> int:
-        """The line, from 1, in which the value at `keys` begins."""
+        """Return the line, from 1, in which the value at `keys` begins."""
         return self._find(keys)[0].start_mark.line + 1
 
     def _value(self, node: Node, keys: tuple[int | str, ...]) -> Any:
         self._values += 1
         if self._values > _MOST_VALUES:
-            raise ValueError(f"more than {_MOST_VALUES} values, those of aliases counted wherever they stand")
+            raise ValueError(f"more than {_MOST_VALUES} values, where each use of an alias counts")
         if isinstance(node, MappingNode):
             return self._mapping(node, keys)
         if isinstance(node, SequenceNode):
@@ -117,20 +117,20 @@ class YamlFile:
         try:
             return SafeConstructor().construct_object(node) if node.tag in _SCALARS else object()
         except (ValueError, LookupError, ArithmeticError):  # `!!int abc`
-            return object()  # which no field takes
+            return object()  # which no field accepts
 
     def _mapping(self, node: MappingNode, keys: tuple[int | str, ...]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, ScalarNode) or key.tag not in _TEXTS:
                 self._note(key, keys, f"a key must be text{_quoted(key)}")
-            elif key.value in found:
+            elif key.value in values:
                 self._note(key, (*keys, key.value), f"appears twice, first in line {lines[key.value]}")
             else:
-                found[key.value] = self._value(value, (*keys, key.value))
+                values[key.value] = self._value(value, (*keys, key.value))
                 lines[key.value] = key.start_mark.line + 1
-        return found
+        return values
 
     def _note(self, node: Node, keys: Sequence[int | str], problem: str) -> None:
         line = node.start_mark.line + 1
@@ -139,9 +139,7 @@ class YamlFile:
         self._mistakes.append((line, f"line {line}{', ' if key else ''}{key}: {problem}{quoted}"))
 
     def _find(self, keys: Sequence[int | str]) -> tuple[Node, Sequence[int | str]]:
-        """The node at `keys`, or the last one on the way there, and `keys` without those that pydantic has put between:
-        names of its types.
-        """
+        """Return the node at `keys`, or the last one on the path to it; and `keys` without names that pydantic adds."""
         node, path = self._root, []
         for key in keys:
             inner: list[Node] = []
@@ -177,15 +175,15 @@ _WORDS = {
 
 
 def problems(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple[int | str, ...], str]]:
-    """The keys of each mistake, and what is wrong there, for people."""
+    """Return the keys and a description of each mistake."""
     schema = model.model_json_schema()
     parts = (schema, *schema.get("$defs", {}).values())
     known = {name for part in parts for name in part.get("properties", ())}
-    found = error.errors(include_url=False, include_input=False)
-    # pydantic calls a list empty whose items are all mistakes, too.
-    wrong_within = {one["loc"][:length] for one in found for length in range(len(one["loc"]))}
+    errors = error.errors(include_url=False, include_input=False)
+    # pydantic also reports a list as empty if all its items are mistakes.
+    wrong_within = {one["loc"][:length] for one in errors for length in range(len(one["loc"]))}
     return [
-        _problem(one, known) for one in found if one["type"] != "too_short" or one["loc"] not in wrong_within
+        _problem(one, known) for one in errors if one["type"] != "too_short" or one["loc"] not in wrong_within
     ]
 
 
@@ -201,11 +199,11 @@ def _problem(details: ErrorDetails, known: set[str]) -> tuple[tuple[int | str, .
     if kind == "union_tag_invalid":
         return keys, f"there is no {context['tag']!r}; choose one of {context['expected_tags']}"
     problem = details["msg"]
-    for theirs, ours in _WORDS.items():
-        problem = problem.replace(theirs, ours, 1)
+    for original, replacement in _WORDS.items():
+        problem = problem.replace(original, replacement, 1)
     return keys, _PROBLEMS.get(kind, problem)
 
 
 def _quoted(node: Node) -> str:
-    """What to do with `no`, `on`, `12` and `1.5` where they are meant as text."""
+    """Return the advice to quote values such as `no`, `on`, `12` and `1.5` that are meant as text."""
     return f"; write {node.value!r} in quotes" if isinstance(node, ScalarNode) and node.value else ""

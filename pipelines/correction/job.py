@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 
 from model.errors import underway
 from pipelines.cluster import session as ray_session
-from pipelines.cluster.placement import Placement, place
+from pipelines.cluster.placement import Placement, choose_placement
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
 from pipelines.correction.layout import CATALOG_FOLDER, RUN, Layers, RunFolder
@@ -46,7 +46,9 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
     cluster = ray_session.start(*config.catalog, config.output, *filter(None, given))
     with ray_session.our_errors():
         busy = -(-plan.listing.rows // BFLOAT16_BATCH)
-        run = begin(plan, place(config.device, cluster, config.actors, config.gpus_per_actor, busy), lock)
+        run = begin(
+            plan, choose_placement(config.device, cluster, config.actors, config.gpus_per_actor, busy), lock
+        )
         run.seconds["start"] = time.perf_counter() - started
         layers = Layers() if config.overwrite else run.folder.layers()
         run.attempt = layers.next_attempt(run.name)

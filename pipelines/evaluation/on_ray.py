@@ -6,7 +6,7 @@ import pyarrow as pa
 import ray.data
 
 from pipelines.cluster import session as ray_session
-from pipelines.cluster.placement import Placement, configure, place, tables
+from pipelines.cluster.placement import Placement, choose_placement, configure, tables
 from pipelines.evaluation.config import Plan
 from pipelines.evaluation.job import measurer_settings
 from pipelines.evaluation.measure import Measurer
@@ -23,7 +23,7 @@ def place_actors(plan: Plan) -> Placement:
     busy = -(-rows // BATCH)
     if plan.config.workers is not None:
         busy = min(busy, plan.config.workers)
-    return place(plan.config.device, cluster, None, None, busy)
+    return choose_placement(plan.config.device, cluster, None, None, busy)
 
 
 def measure_on_ray(plan: Plan, placement: Placement) -> Iterator[pa.Table]:

@@ -1,1 +1,1 @@
-"""Image files to uint8 pixels and back; hostile bytes are decoded in a process of their own (`decode_apart`)."""
+"""Decodes image files to uint8 pixels and encodes pixels. `decode_apart` decodes uploads in a separate process."""

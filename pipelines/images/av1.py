@@ -1,21 +1,21 @@
-"""How large the frames of an AV1 picture are, by its own header (AV1 Bitstream & Decoding Process Specification)."""
+"""Reads the frame size of an AV1 picture from its sequence header (AV1 Bitstream & Decoding Process Specification)."""
 
-#: Units that are looked at: the sequence header comes first, behind at most a temporal delimiter.
+#: Units that are read at most. The sequence header comes first, after at most a temporal delimiter.
 _MOST_UNITS = 500
 _SEQUENCE_HEADER = 1
 
 
 def largest_frame(data: bytes | memoryview) -> tuple[int, int] | None:
-    """Largest (width, height) that a frame may have by any sequence header in `data`; None where there is none.
+    """Return the largest (width, height) that any sequence header in `data` allows a frame; None without a header.
 
-    data: open bitstream units (5.3), as an item of AVIF has them. Raises ValueError where they end within one, or are
-    more than some hundred.
+    data: open bitstream units (5.3), as in an item of AVIF. Raises ValueError if the data ends within a unit, or has
+    more than _MOST_UNITS of them.
     """
-    found: tuple[int, int] | None = None
+    largest: tuple[int, int] | None = None
     at, end = 0, len(data)
     for _ in range(_MOST_UNITS):
         if at >= end:
-            return found
+            return largest
         head = data[at]
         at += 2 if head & 4 else 1  # an extension
         if head & 2:
@@ -23,24 +23,26 @@ def largest_frame(data: bytes | memoryview) -> tuple[int, int] | None:
         else:
             size = end - at
         if at + size > end:
-            raise ValueError("a unit of AV1 goes beyond the end")
+            raise ValueError("a unit of AV1 extends beyond the end")
         if head >> 3 & 15 == _SEQUENCE_HEADER:
             width, height = _frame_size(bytes(data[at : at + min(size, 1024)]))
-            found = (width, height) if found is None else (max(width, found[0]), max(height, found[1]))
+            largest = (
+                (width, height) if largest is None else (max(width, largest[0]), max(height, largest[1]))
+            )
         at += size
     raise ValueError(f"a picture of more than {_MOST_UNITS} units of AV1")
 
 
 def _leb128(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """The number at `at` and where it ends (4.10.5)."""
+    """Return the number at `at`, and the position after it (4.10.5)."""
     value = 0
-    for place in range(8):
-        if at + place >= len(data):
+    for index in range(8):
+        if at + index >= len(data):
             break
-        byte = data[at + place]
-        value |= (byte & 0x7F) << 7 * place
+        byte = data[at + index]
+        value |= (byte & 0x7F) << 7 * index
         if not byte & 0x80:
-            return value, at + place + 1
+            return value, at + index + 1
     raise ValueError("a unit of AV1 without a size")
 
 
@@ -49,14 +51,14 @@ class _Bits:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
 
     def take(self, count: int) -> int:
-        """The next `count` bits, the most significant first."""
+        """Return the next `count` bits as a number, the most significant first."""
         self._left -= count
         if self._left < 0:
             raise ValueError("a sequence header of AV1 ends too early")
         return self._value >> self._left & ((1 << count) - 1)
 
     def skip_uvlc(self) -> None:
-        """A number of variable length (4.10.3)."""
+        """Skip a number of variable length (4.10.3)."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -65,7 +67,7 @@ class _Bits:
 
 
 def _frame_size(header: bytes) -> tuple[int, int]:
-    """(max_frame_width, max_frame_height) of a sequence header (5.5.1)."""
+    """Return (max_frame_width, max_frame_height) of a sequence header (5.5.1)."""
     bits = _Bits(header)
     bits.take(4)  # seq_profile, still_picture
     if bits.take(1):  # reduced_still_picture_header

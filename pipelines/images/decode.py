@@ -1,7 +1,7 @@
-"""Encoded bytes of a stranger to sRGB pixels, or an error with a code; never another exception.
+"""Decodes untrusted bytes to sRGB pixels, or raises an error with a code; never another exception.
 
-The order matters: the length, then the signature, then the header's dimensions, and only then pixels. Only
-the plugin of the recognised format gets to see the bytes.
+The order of the checks matters: the length, the signature, the header's dimensions, and only then pixels. Only the
+plugin of the recognised format reads the bytes.
 """
 
 import io
@@ -32,24 +32,24 @@ from pipelines.images.heif import Heif, format_of, lacks_end, read_heif
 from pipelines.images.jpeg_scans import has_more_scans
 from pipelines.images.metadata import Metadata, read_metadata
 
-#: Code of an image for which memory did not suffice, here or in a process of its own.
+#: Code of an image for which there was not enough memory, here or in a separate process.
 OUT_OF_MEMORY = "decoder_out_of_memory"
 
-#: How libheif tells that memory did not suffice (and not that a size is beyond its own limits).
+#: How libheif reports a lack of memory (as opposed to a size beyond its own limits).
 _HEIF_OUT_OF_MEMORY = "Memory allocation error: Unspecified"
 
-#: Installs what decodes HEIC.
+#: Command that installs the decoder of HEIC.
 HEIC_EXTRA = "pip install 'catalog-repair[heic]'"
 
 #: Embedded colour profiles above this size are ignored. Press profiles (CMYK) have up to 2 MB; phones' have
 #: 0.5 KB.
 MAX_PROFILE_BYTES = 4 << 20
 
-#: A progressive JPEG stores the picture in about ten scans. A few bytes more make one scan more, and each
-#: costs a pass over all pixels: unlimited, a 1 MB file keeps a core busy for minutes.
+#: A progressive JPEG stores the picture in about ten scans. A few bytes are enough for another scan, and each costs a
+#: pass over all pixels: without a limit, a 1 MB file keeps a core busy for minutes.
 MAX_JPEG_SCANS = 100
 
-#: How EXIF's orientation (EXIF 2.3, tag 0x0112) is undone; 1 and all that is not a valid value need nothing.
+#: How to undo EXIF's orientation (EXIF 2.3, tag 0x0112). The value 1 and invalid ones need nothing.
 _UNDO_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,23 +59,23 @@ _UNDO_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = (5, 6, 7, 8)  # width and height change places
+_SIDEWAYS = (5, 6, 7, 8)  # width and height are swapped
 
-# Pillow warns about odd metadata. The image is fine without it, and logs stay readable. A filter set once is
-# safe with threads, `warnings.catch_warnings` around each call is not.
+# Silence Pillow's warnings about odd metadata: the image is fine without it. One filter is safe with threads;
+# `warnings.catch_warnings` around each call is not.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# Pillow's PNG and TIFF code logs every chunk and tag at DEBUG.
+# At DEBUG, Pillow's PNG and TIFF code logs every chunk and tag.
 logging.getLogger("PIL").setLevel(logging.INFO)
 
 
 class ImageError(CatalogRepairError):
-    """An image that cannot be used. `code` is short and stable (a manifest column), the text is for people.
+    """Signal an image that cannot be used. `code` is short and stable (a manifest column); the text is for people.
 
     `pipelines.contracts.error_codes` lists all codes.
     """
 
     def __init__(self, code: str, message: str) -> None:
-        # Names of files may be bytes that are no text, and then no column of text takes them.
+        # File names may contain bytes that are not valid text, which text columns cannot store.
         message = message.encode(errors="backslashreplace").decode()
         super().__init__(code, message)
         self.code = code
@@ -87,28 +87,28 @@ class ImageError(CatalogRepairError):
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What an upload may be. Raises ConfigurationError at construction for limits that no image can meet."""
+    """Limit what an upload may be. Raises ConfigurationError at construction for limits that no image can meet."""
 
-    #: Encoded size. Raise it where sellers send large PNG files.
+    #: Encoded size. Raise it if sellers send large PNG files.
     max_bytes: int = 32 << 20
-    #: A phone's 48-megapixel photo passes. Decoded, a pixel takes 3 bytes, and more while it is converted.
+    #: Enough for a phone's 48-megapixel photo. A decoded pixel takes 3 bytes, and more during conversion.
     max_pixels: int = 50_000_000
-    #: The longer side. WebP as output ends at 16,383.
+    #: The longer side. WebP output can have at most 16,383.
     max_dimension: int = 16_000
-    #: The shorter side. Below it is a tracking pixel, not a product.
+    #: The shorter side. A smaller image is a tracking pixel, not a product.
     min_dimension: int = 16
-    #: Longer over shorter side. Beyond it is a banner, which turns to mush at the model's square input.
+    #: Longer over shorter side. A more extreme image is a banner, of which the model's square input keeps too little.
     max_aspect: float = 20.0
-    #: Time of one core, kept by `pipelines.images.decode_apart`. Of 49 megapixels, none took above 2.5 s, but
-    #: for AVIF and HEIC: 4 s, and 8 s with alpha.
+    #: CPU time, enforced by `pipelines.images.decode_apart`. With 49 megapixels no format took more than 2.5 s, except
+    #: AVIF and HEIC: 4 s, and 8 s with alpha.
     max_seconds: float = 20.0
 
     @property
     def memory_bytes(self) -> int:
-        """What decoding may take beside the code: the file, and the pixels in the few forms that conversion needs.
+        """Return the memory that decoding may take besides the code: for the file, and several copies of the pixels.
 
-        Measured at 49 megapixels, in bytes a pixel: 30 for AVIF of 12 bits with alpha and a profile, 23 for HEIC of 10
-        with them, 25 for WebP with alpha, 17 for PNG with alpha and a profile, 17 for AVIF and HEIC without, 14 for the
+        Measured at 49 megapixels, in bytes per pixel: 30 for 12-bit AVIF and 23 for 10-bit HEIC with alpha and a
+        profile, 25 for WebP with alpha, 17 for PNG with alpha and a profile, 17 for AVIF and HEIC without, 14 for the
         others.
         """
         return (256 << 20) + 3 * self.max_bytes + 32 * self.max_pixels
@@ -127,7 +127,7 @@ class DecodeLimits:
 
 
 class Decoded(NamedTuple):
-    """An upload. pixels: uint8 (H,W,3). size: its own (width, height), upright, whatever it was shrunk to."""
+    """Hold a decoded upload. pixels: uint8 (H,W,3). size: its own (width, height), upright, before any shrinking."""
 
     pixels: np.ndarray
     size: tuple[int, int]
@@ -139,15 +139,16 @@ def decode_image(
 ) -> np.ndarray:
     """Decode an upload to uint8 (H,W,3), RGB in 0..255, contiguous and writable.
 
-    EXIF orientation is applied; in HEIC and AVIF the properties `irot` and `imir` take its place, as their standard
-    and browsers have it. A valid embedded ICC profile is converted to sRGB, a broken one ignored, and so are colours
-    by number (CICP) of HEIC and AVIF. Alpha (also a palette's or a colour key's) is composited on white. 16-bit grey
-    is scaled to 8 bits. Of a file of several pictures (a camera's JPEG, a burst in HEIC) the main one is taken, without
-    gain map, depth or thumbnail; an animation is an error, because its correction would silently be a still.
+    EXIF orientation is applied; in HEIC and AVIF the properties `irot` and `imir` replace it, as in their standard and
+    in browsers. Colours are converted to sRGB by a valid embedded ICC profile; a broken one is ignored. Without a
+    profile, the colours that HEIC and AVIF name by number (CICP) count. Alpha (also of a palette or a colour key) is
+    composited on white. 16-bit grey is scaled to 8 bits. From a file with several pictures (a camera's JPEG, a burst in
+    HEIC) the main one is taken, without gain map, depth or thumbnail. An animation is an error, because its correction
+    would silently be a still image.
 
-    limits: what to refuse, checked on the header before pixels are decoded.
-    max_side: shrink until the longer side is at most this, antialiased bicubic; never enlarge. JPEG is then
-        decoded at 1/2, 1/4 or 1/8 size where that leaves at least the asked size, which is much faster.
+    limits: what to refuse; checked on the header before pixels are decoded.
+    max_side: shrink until the longer side is at most this, antialiased bicubic; never enlarge. A JPEG is then
+        decoded at 1/2, 1/4 or 1/8 size if that is still large enough, which is much faster.
 
     Raises ImageError and nothing else.
     """
@@ -157,14 +158,15 @@ def decode_image(
 def decode_with_size(
     data: bytes, limits: DecodeLimits = DecodeLimits(), max_side: int | None = None
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """`decode_image`, and the upload's own (width, height), upright, whatever it was shrunk to."""
+    """Return the result of `decode_image`, and the upload's own (width, height), upright, before any shrinking."""
     pixels, size, _ = _decode_or_explain(data, limits, max_side, with_metadata=False)
     return pixels, size
 
 
 def decode_upload(data: bytes, limits: DecodeLimits = DecodeLimits(), max_side: int | None = None) -> Decoded:
-    """`decode_image`, the upload's size, and what is kept of its metadata. For the decoding process: see
-    `metadata.read_metadata`.
+    """Return the result of `decode_image`, the upload's size, and the metadata to keep.
+
+    Call this only in the decoding process; see `metadata.read_metadata`.
     """
     return _decode_or_explain(data, limits, max_side, with_metadata=True)
 
@@ -176,11 +178,11 @@ def _decode_or_explain(
         return _decode(data, limits, max_side, with_metadata)
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:  # a GIF frame beyond its screen, found while opening
+    except Image.DecompressionBombError as error:  # a GIF frame larger than its screen, detected on opening
         raise ImageError("too_many_pixels", str(error)) from error
     except MemoryError as error:
         raise ImageError(OUT_OF_MEMORY, "not enough memory to decode the image") from error
-    except Exception as error:  # whatever a decoder makes of hostile bytes is this row's failure
+    except Exception as error:  # hostile bytes can make a decoder raise anything: this row fails
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         if _HEIF_OUT_OF_MEMORY in reason:
             raise ImageError(OUT_OF_MEMORY, f"not enough memory to decode the image ({reason})") from error
@@ -190,7 +192,7 @@ def _decode_or_explain(
 
 
 def check_length(data: bytes, limits: DecodeLimits) -> None:
-    """Raise ImageError where `data` is empty or longer than allowed."""
+    """Raise ImageError if `data` is empty or longer than allowed."""
     if not data:
         raise ImageError("empty", "the image has no bytes")
     if len(data) > limits.max_bytes:
@@ -202,12 +204,12 @@ def _decode(data: bytes, limits: DecodeLimits, max_side: int | None, with_metada
     kind = _recognise(data)
     heif = read_heif(data) if kind in _HEIF else None
     _check_before_opening(kind, data, heif, limits)
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # some library may have set it: half a product would pass
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have set it, and half a product would pass
     with _PLUGINS[kind](io.BytesIO(data if heif is None else heif.without_metadata())) as image:
-        # The decoder of HEIC crops by itself.
+        # HEIC's decoder crops by itself.
         size = heif.cropped(image.size) if heif is not None and kind == "AVIF" else image.size
         _check_size(*size, limits)
-        # A HEIC counts as animated where it has several pictures, such as a burst: the main one is meant.
+        # A HEIC with several pictures, such as a burst, counts as animated, but only its main picture is used.
         if kind != "HEIC" and getattr(image, "is_animated", False):
             raise ImageError("animated", f"an animated {kind}; upload a still image")
         target = _fitted(size, max_side)
@@ -225,25 +227,24 @@ def _decode(data: bytes, limits: DecodeLimits, max_side: int | None, with_metada
 
 
 def _load(image: ImageFile.ImageFile, kind: str, target: tuple[int, int]) -> None:
-    """Decode an opened image, a JPEG perhaps smaller than it is, but not below `target`."""
+    """Decode an opened image; a JPEG possibly at a smaller size, but not below `target`."""
     size = image.size
     if kind == "JPEG":
-        image.draft(
-            None, target
-        )  # skips what would be averaged away. (A HEIC would show its thumbnail instead.)
+        # Skips detail that would be averaged away. (A HEIC would give its thumbnail instead.)
+        image.draft(None, target)
         size = image.size
     image.load()
     if image.size != size:
-        raise ImageError("corrupt", "the picture has another size than its header says")
+        raise ImageError("corrupt", "the picture's size differs from its header's")
 
 
 def _check_before_opening(kind: str, data: bytes, heif: Heif | None, limits: DecodeLimits) -> None:
-    """Raise ImageError for what no plugin should get to see."""
+    """Raise ImageError for files that no plugin should open."""
     if kind == "WEBP":
         _check_size(*_webp_size(data), limits)  # Pillow allocates the canvas when it opens a WebP
     if kind == "JPEG" and has_more_scans(data, MAX_JPEG_SCANS):
         raise ImageError(
-            "too_complex", f"a JPEG of more than {MAX_JPEG_SCANS} scans, or of thousands of segments"
+            "too_complex", f"a JPEG with more than {MAX_JPEG_SCANS} scans, or thousands of segments"
         )
     if heif is not None:
         if heif.is_sequence:
@@ -252,36 +253,36 @@ def _check_before_opening(kind: str, data: bytes, heif: Heif | None, limits: Dec
             _check_not_larger(*size, limits)
         colours = heif.colours()
         if colours is not None and colours[1] in HDR_TRANSFERS and not heif.has_profile():
-            told = HDR_TRANSFERS[colours[1]]
-            raise ImageError("hdr", f"HDR colours ({told}) in {kind}; upload it in sRGB or Display P3")
+            name = HDR_TRANSFERS[colours[1]]
+            raise ImageError("hdr", f"HDR colours ({name}) in {kind}; upload it in sRGB or Display P3")
 
 
 def _open_avif(file: io.BytesIO) -> ImageFile.ImageFile:
     if not AvifImagePlugin.SUPPORTED:
-        raise ImageError("decoder_missing", "this Pillow is built without AVIF; install it as pip does")
-    # As many threads as cores, which it has else, would share the one core that an image may have, and take address
-    # space for each. The choice of decoder is reset: some library may have made one.
+        raise ImageError("decoder_missing", "this Pillow is built without AVIF; install Pillow with pip")
+    # By default it has a thread for each core. They would share the one core that an image may use, and each takes
+    # address space. Another library may have changed the choice of decoder, so it is reset.
     AvifImagePlugin.DEFAULT_MAX_THREADS, AvifImagePlugin.DECODE_CODEC_CHOICE = 1, "auto"
     return AvifImagePlugin.AvifImageFile(file)
 
 
 def _open_heic(file: io.BytesIO) -> ImageFile.ImageFile:
-    """The main picture of a HEIC. Raises ImageError where its decoder is not installed."""
+    """Open the main picture of a HEIC. Raises ImageError if its decoder is not installed."""
     try:
-        from pillow_heif import options  # here: an extra, and of no use to who has no HEIC
+        from pillow_heif import options  # here, because it is an optional extra
         from pillow_heif.as_plugin import HeifImageFile
     except ModuleNotFoundError as error:
         raise ImageError("decoder_missing", f"HEIC needs pillow-heif: {HEIC_EXTRA}") from error
-    options.DECODE_THREADS = 0  # as for AVIF; 0: the calling one
+    options.DECODE_THREADS = 0  # as for AVIF; 0 means the calling thread
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = options.DISABLE_SECURITY_LIMITS = False
     image = HeifImageFile(file)
-    if not image.info.get("primary"):  # it then shows any other
-        raise ImageError("corrupt", "the main picture is missing, or of a coding that HEIC does not have")
+    if not image.info.get("primary"):  # it would then show any other picture
+        raise ImageError("corrupt", "the main picture is missing, or its coding is unknown to HEIC")
     return image
 
 
-#: Formats that are decoded, by name. TIFF, JPEG 2000, PSD, … stay off: each is a large decoder more that strangers'
-#: bytes would reach. The classes are used directly: `Image.open` would also read a JPEG's multi-picture index, and warn
+#: Formats that are decoded, by name. TIFF, JPEG 2000, PSD, … are left out: each would expose another large decoder to
+#: untrusted bytes. The classes are used directly: `Image.open` would also read a JPEG's multi-picture index, and warn
 #: or fail by a limit of its own that any library can change.
 _PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -297,7 +298,7 @@ _HEIF = ("AVIF", "HEIC")
 
 
 def _recognise(data: bytes) -> str:
-    """Pillow's name of the format by its signature. Raises ImageError where unknown or not on the list."""
+    """Return Pillow's name of the format by its signature. Raises ImageError if it is unknown or not accepted."""
     for name, matches in _SIGNATURES.items():
         if matches(data):
             if name not in FORMATS:
@@ -308,7 +309,7 @@ def _recognise(data: bytes) -> str:
     raise ImageError("unknown_format", f"no image format recognised; use {', '.join(FORMATS)}")
 
 
-#: Signatures; those beyond FORMATS only make the message helpful.
+#: Signatures. Those of formats that are not in FORMATS only serve a helpful message.
 _SIGNATURES: dict[str, Callable[[bytes], bool]] = {
     "JPEG": lambda data: data.startswith(b"\xff\xd8\xff"),
     "PNG": lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"),
@@ -346,7 +347,7 @@ def _check_size(width: int, height: int, limits: DecodeLimits) -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height that the first chunk of a WebP declares (RFC 9649, sections 2.5 to 2.7)."""
+    """Return the width and height that the first chunk of a WebP declares (RFC 9649, sections 2.5 to 2.7)."""
     kind, body = data[12:16], data[20:30]
     if len(body) < 10:
         raise ImageError("truncated", "the file ends inside its header")
@@ -361,7 +362,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _lacks_end(data: bytes) -> bool:
-    """True where the format's end marker is missing: the upload was cut rather than damaged."""
+    """Return True if the format's end marker is missing: the upload was cut off rather than damaged."""
     if data.startswith(b"\xff\xd8"):
         return data.rfind(b"\xff\xd9") < max(data.rfind(b"\xff\xda"), 2)
     if data.startswith(b"\x89PNG"):
@@ -376,9 +377,9 @@ def _lacks_end(data: bytes) -> bool:
 
 
 def _to_srgb(image: Image.Image, colours: tuple[int, int] | None) -> Image.Image:
-    """A loaded image of any mode as RGB: profile applied, alpha composited on white.
+    """Convert a loaded image of any mode to RGB: apply its profile, composite alpha on white.
 
-    colours: what counts where there is no profile, by number (`pipelines.images.cicp`).
+    colours: colours by number, used if there is no profile (`pipelines.images.cicp`).
     """
     profile = image.info.get("icc_profile") or (profile_of(*colours) if colours else None)
     color, alpha = _split_alpha(image)
@@ -392,7 +393,7 @@ def _to_srgb(image: Image.Image, colours: tuple[int, int] | None) -> Image.Image
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The image as L, RGB or CMYK, and its alpha as L, or None where it is opaque."""
+    """Return the image as L, RGB or CMYK, and its alpha as L, or None if it is opaque."""
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion to 8 bits clips
         grey = np.asarray(image).astype(np.int32)  # 65535 * 255 fits
         eight = Image.fromarray(((np.clip(grey, 0, 65535) * 255 + 32767) // 65535).astype(np.uint8))
@@ -401,16 +402,16 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return rgba.convert("RGB"), rgba.getchannel("A")
-    # CMYK: only JPEG has it here. Pillow reads the values as inverted (0 is full ink), as Photoshop writes them, also
-    # in files without Adobe's marker, of which the standards do not say which way they are. Chromium 156 and Firefox
-    # 153 do the same, with and without the marker and a profile: what a seller has seen there is what is meant.
+    # CMYK occurs only in JPEG here. Pillow reads the values as inverted (0 is full ink), as Photoshop writes them. It
+    # does so even without Adobe's marker, for which the standards define no polarity. Chromium 156 and Firefox 153 do
+    # the same, with and without the marker and a profile, so this is what a seller has seen.
     if image.mode in ("L", "RGB", "CMYK"):
         return image, None
     return image.convert("L" if image.mode == "1" else "RGB"), None
 
 
 def _apply_profile(color: Image.Image, profile: bytes) -> Image.Image | None:
-    """`color` (L, RGB or CMYK) from the embedded ICC profile to sRGB, or None where it is of no use."""
+    """Convert `color` (L, RGB or CMYK) from the embedded ICC profile to sRGB; None if the profile is unusable."""
     if len(profile) > MAX_PROFILE_BYTES:
         return None
     if color.mode == "L" and profile[16:20] == b"RGB ":  # grey pixels in an RGB space
@@ -423,13 +424,13 @@ def _apply_profile(color: Image.Image, profile: bytes) -> Image.Image | None:
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
-    """The conversion from `profile` to sRGB. Kept: a catalog's photos share few profiles."""
+    """Return the conversion from `profile` to sRGB. Cached, because a catalog's photos share few profiles."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
 
 
 def _fitted(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
-    """`size` scaled down so that the longer side is at most `max_side`; at least one pixel."""
+    """Return `size` scaled down so that the longer side is at most `max_side`; each side at least one pixel."""
     if max_side is None or max(size) <= max_side:
         return size
     scale = max_side / max(size)
@@ -437,6 +438,6 @@ def _fitted(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 where there is none or the EXIF data is nonsense."""
+    """Return EXIF's orientation; 1 if there is none or the EXIF data is damaged."""
     value = read_exif(image.info.get("exif") or b"").get(ORIENTATION, 1)
     return value if isinstance(value, int) else 1

@@ -1,4 +1,4 @@
-"""Pixels to encoded bytes. Deterministic; of the upload's metadata comes along what is given."""
+"""Encodes pixels deterministically, with the given metadata only."""
 
 import io
 from typing import Any
@@ -16,15 +16,13 @@ EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 def encode_image(
     image: np.ndarray, format: str = "jpeg", quality: int = 92, metadata: Metadata | None = None
 ) -> bytes:
-    """Encode `image`, uint8 (H,W,3) sRGB. The same pixels and settings give the same bytes with the same
-    libraries.
+    """Encode `image`, uint8 (H,W,3) sRGB. The same pixels, settings and libraries give the same bytes.
 
-    format: a key of EXTENSIONS. JPEG is 4:4:4 (a watermark's coloured edge or a logo survives); WebP is lossy;
-    PNG is lossless and ignores `quality`.
+    format: a key of EXTENSIONS. JPEG is 4:4:4, to keep the coloured edges of logos; WebP is lossy; PNG is lossless and
+        ignores `quality`.
     quality: 1..100.
-    metadata: what is written beside the pixels, see `pipelines.images.metadata`; None writes nothing: readers
-    take untagged
-        pixels as sRGB, which they are.
+    metadata: what to write beside the pixels, see `pipelines.images.metadata`. None writes nothing: readers take
+        untagged pixels for sRGB, which they are.
 
     Raises ConfigurationError for an unknown format or quality, ValueError for another dtype or shape.
     """
@@ -32,7 +30,7 @@ def encode_image(
         raise ValueError(f"encode_image takes uint8 (H,W,3), not {image.dtype} {image.shape}")
     check_encoding(format, quality)
     options: dict[str, dict[str, Any]] = {
-        # Without optimised Huffman tables: with them Pillow's buffer overflows on noise-like images and the save fails.
+        # No optimised Huffman tables: with them, Pillow's buffer overflows on noise-like images and saving fails.
         "jpeg": {"quality": quality, "subsampling": 0},
         "png": {"compress_level": 6},
         "webp": {"quality": quality, "method": 4},
@@ -51,7 +49,7 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 
 def check_encoding(format: str, quality: int) -> None:
-    """Raise ConfigurationError where `encode_image` would, so that a job finds out before any work."""
+    """Raise ConfigurationError if `encode_image` would, so that a job can check before any work."""
     if format not in EXTENSIONS:
         raise ConfigurationError(f"unknown image format {format!r}; choose one of {', '.join(EXTENSIONS)}")
     if not 1 <= quality <= 100:

@@ -1,8 +1,7 @@
-"""Images onto a generator's square input, and its answers back: one place, because training, evaluation and correction
-must agree. Imports no torch.
+"""Fits images into a generator's square input. Training, evaluation and correction share this. Does not import torch.
 
-`stretch` gives the aspect ratio up (the paper's literal resize). `letterbox` keeps it: the image lies in the middle of
-a white square, white because that is what corrected pictures have around the product.
+`stretch` changes the aspect ratio (the paper's plain resize). `letterbox` keeps it: the image is in the middle of a
+white square, because corrected pictures have white around the product.
 """
 
 import numpy as np
@@ -15,7 +14,7 @@ PAD = 255
 
 
 def fitted_size(width: int, height: int, side: int, fit: str) -> tuple[int, int]:
-    """(width, height) that an image of that size has within a square of `side` pixels; one of them is `side`."""
+    """Return the (width, height) of such an image within a square of `side` pixels; one of them is `side`."""
     if fit == "stretch":
         return side, side
     scale = side / max(width, height)
@@ -23,28 +22,29 @@ def fitted_size(width: int, height: int, side: int, fit: str) -> tuple[int, int]
 
 
 def fit_inside(image: NDArray[np.uint8], size: tuple[int, int], side: int, fit: str) -> NDArray[np.uint8]:
-    """uint8 (H,W,3) resized to its `fitted_size`, without the square around it.
+    """Resize uint8 (H,W,3) to its `fitted_size`, without the square around it.
 
-    size: (width, height) of the upload, of which `image` may be a smaller copy: rounding twice could differ by a pixel.
+    size: (width, height) of the upload. `image` may be a smaller copy, whose own size could be off by a pixel because
+    it is rounded twice.
     """
     return resize_bicubic(image, *fitted_size(*size, side, fit))
 
 
-def place(height: int, width: int, side: int) -> tuple[slice, slice]:
-    """Rows and columns of a (side, side) square where an image of (height, width), no larger, lies."""
+def inner_slices(height: int, width: int, side: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a (side, side) square that an image of (height, width), no larger, takes."""
     top, left = (side - height) // 2, (side - width) // 2
     return slice(top, top + height), slice(left, left + width)
 
 
 def squared(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """What `fit_inside` made as uint8 (side,side,3), white beside it."""
+    """Put the result of `fit_inside` into a white square, uint8 (side,side,3)."""
     if image.shape[:2] == (side, side):
         return image
     square = np.full((side, side, 3), PAD, np.uint8)
-    square[place(image.shape[0], image.shape[1], side)] = image
+    square[inner_slices(image.shape[0], image.shape[1], side)] = image
     return square
 
 
 def fit_square(image: NDArray[np.uint8], size: tuple[int, int], side: int, fit: str) -> NDArray[np.uint8]:
-    """uint8 (H,W,3) as the generator sees it, uint8 (side,side,3); size: as in `fit_inside`."""
+    """Fit uint8 (H,W,3) into the generator's input, uint8 (side,side,3). size: as in `fit_inside`."""
     return squared(fit_inside(image, size, side, fit), side)

@@ -1,8 +1,8 @@
-"""What an HEIC or AVIF file says of itself: its brands, its items, and the sizes that it claims.
+"""Reads the structure of an HEIC or AVIF file: its brands, its items, and the sizes that it declares.
 
 Both are HEIF (ISO/IEC 23008-12): boxes of ISO/IEC 14496-12, in which a box `meta` lists items (coded pictures, tiles,
-thumbnails, gain maps, EXIF, …), their properties and where their bytes lie. Nothing is decoded here, and what is read
-is bounded, whatever the file says.
+thumbnails, gain maps, EXIF, …), their properties and the positions of their bytes. Nothing is decoded here, and no file
+can make it read without bounds.
 """
 
 import struct
@@ -12,66 +12,66 @@ from fractions import Fraction
 
 from pipelines.images.av1 import largest_frame
 
-#: Brands of files with a coded picture, and of those with a film (ISO/IEC 23008-12, annex B; AV1 in HEIF, 6).
+#: Brands of files with a coded picture, and of those with a video (ISO/IEC 23008-12, annex B; AV1 in HEIF, 6).
 _AVIF_STILL, _AVIF_SEQUENCE = (b"avif",), (b"avis",)
 _HEIC_STILL = (b"heic", b"heix", b"heim", b"heis")
 _HEIC_SEQUENCE = (b"hevc", b"hevx", b"hevm", b"hevs")
-#: HEIF of whatever coding. A file may have these as its major brand, and tell the coding among the compatible ones.
+#: Brands of HEIF with any coding. A file may have one as its major brand, and name the coding in a compatible brand.
 _HEIF_STILL, _HEIF_SEQUENCE = (b"mif1", b"mif2"), (b"msf1",)
 
-#: Bounds. A telephone's picture of 50 megapixels in tiles of 512 pixels has some 200 items, and one extent for each.
+#: Bounds. A phone's 50-megapixel picture in tiles of 512 pixels has some 200 items, with one extent each.
 _MOST_BRANDS, _MOST_BOXES, _MOST_ITEMS, _MOST_EXTENTS = 256, 2000, 5000, 32
 _MOST_ASSOCIATIONS = 50_000
-#: Of a profile or text that is read.
+#: Bytes of an item that are read at most.
 _MOST_PAYLOAD = 64 << 20
-#: A coded frame may be larger than its picture by what encoders fill up to whole blocks.
+#: Difference below which a coded frame's size agrees with its picture's: encoders pad frames to whole blocks.
 _PADDING = 128
-#: Takes the place of a kind of item that decoders need not see; nobody knows such items, so all pass over them.
-_NOBODYS = b"skip"
+#: Replaces the kind of items that decoders need not see. No decoder knows this kind, so all skip such items.
+_UNKNOWN_KIND = b"skip"
 _METADATA = (b"Exif", b"mime")
 
 
 class HeifError(ValueError):
-    """A file that breaks the format's rules, or the bounds of this module."""
+    """Signal a file that breaks the format's rules, or exceeds the bounds of this module."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item. properties: (kind, body) in their order; body: without the box's header, but with version and flags."""
+    """Hold one item. properties: (kind, body) in order; a body has version and flags, but not the box's header."""
 
     kind: bytes
-    kind_at: int  # where in the file the kind stands
-    content_type: bytes  # of kind mime
-    extents: tuple[tuple[int, int], ...] | None  # (start, length) in the file; None: where we do not look
+    kind_at: int  # position of the kind in the file
+    content_type: bytes  # of an item of kind mime
+    extents: tuple[tuple[int, int], ...] | None  # (start, length) in the file; None: outside the file
     properties: tuple[tuple[bytes, memoryview], ...] = ()
 
     def find(self, kind: bytes) -> memoryview | None:
-        """The first property of a kind."""
+        """Return the first property of a kind, or None."""
         return next((body for name, body in self.properties if name == kind), None)
 
 
 @dataclass(frozen=True)
 class Heif:
-    """A file's contents."""
+    """Hold a file's contents."""
 
     data: bytes
     major: bytes
-    has_tracks: bool  # films and bursts are tracks
+    has_tracks: bool  # videos and bursts are tracks
     items: Mapping[int, Item]
     primary: Item | None
     properties: tuple[tuple[bytes, memoryview], ...] = field(default=())
 
     @property
     def is_sequence(self) -> bool:
-        """Whether the file is a film, or one that readers may show instead of its still picture."""
+        """Return True if the file is a video, or has one that readers may show instead of its still picture."""
         sequences = (*_AVIF_SEQUENCE, *_HEIC_SEQUENCE, *_HEIF_SEQUENCE)
         return self.major in sequences or (self.has_tracks and self.major not in (*_AVIF_STILL, *_HEIC_STILL))
 
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """(width, height) of every picture that the file has or makes, as declared and as coded.
+        """Yield the (width, height) of every picture that the file has or composes, as declared and as coded.
 
-        Raises HeifError where a picture is coded much larger or smaller than declared: some decoders would scale it
-        without a word. (Of HEVC's own header the decoder sees to that.)
+        Raises HeifError if a picture is coded much larger or smaller than declared: some decoders would scale it
+        silently. (For HEVC, the decoder itself checks this.)
         """
         for kind, body in self.properties:
             if kind == b"ispe":
@@ -83,20 +83,20 @@ class Heif:
                 yield _canvas(item.kind, self.payload(item, 64))
 
     def payload(self, item: Item, most: int = _MOST_PAYLOAD) -> bytes | memoryview:
-        """The first `most` bytes of an item. Raises HeifError where they lie outside the file, or are not found."""
+        """Return the first `most` bytes of an item. Raises HeifError if they are not inside the file."""
         if item.extents is None:
             raise HeifError(f"an item {item.kind!r} whose bytes are not in the file")
         view, parts = memoryview(self.data), []
         for start, length in item.extents:
             length = min(length, most)
             if start + length > len(view):
-                raise HeifError(f"an item {item.kind!r} reaches beyond the end of the file")
+                raise HeifError(f"an item {item.kind!r} extends beyond the end of the file")
             parts.append(view[start : start + length])
             most -= length
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def colours(self) -> tuple[int, int] | None:
-        """Primaries and transfer characteristics of the primary picture by number (ISO/IEC 23091-2); None: untold."""
+        """Return primaries and transfer of the primary picture by number (ISO/IEC 23091-2); None if not given."""
         properties = () if self.primary is None else self.primary.properties
         for kind, body in properties:
             if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 8:
@@ -105,14 +105,14 @@ class Heif:
         return None
 
     def has_profile(self) -> bool:
-        """Whether the primary picture has an ICC profile."""
+        """Return True if the primary picture has an ICC profile."""
         properties = () if self.primary is None else self.primary.properties
         return any(kind == b"colr" and body[:4] in (b"prof", b"rICC") for kind, body in properties)
 
     def cropped(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) that the property `clap` leaves of the primary picture's `size` (ISO/IEC 14496-12, 12.1.4).
+        """Return the primary picture's (width, height) after the crop `clap` (ISO/IEC 14496-12, 12.1.4) of its `size`.
 
-        Only a crop that keeps the upper left corner counts, as in Chromium: it takes off what an encoder filled up.
+        Only a crop that keeps the upper left corner is applied, as in Chromium: it removes an encoder's padding.
         """
         clap = None if self.primary is None else self.primary.find(b"clap")
         if clap is None:
@@ -121,7 +121,7 @@ class Heif:
         if not all(fractions[1::2]):
             return size
         width, height, right, down = (Fraction(*fractions[at : at + 2]) for at in range(0, 8, 2))
-        # Offsets are of the middle, from the middle.
+        # Offsets are of the crop's centre from the picture's centre.
         whole = (
             width.denominator == height.denominator == 1 and 0 < width <= size[0] and 0 < height <= size[1]
         )
@@ -130,23 +130,24 @@ class Heif:
         return size
 
     def without_metadata(self) -> bytes:
-        """The file with EXIF and XMP made unrecognisable: pixels depend on neither, and nonsense there is no harm.
+        """Return the file with EXIF and XMP made unrecognisable, so that damage in them cannot make a decoder fail.
 
-        (Pictures are turned by the properties `irot` and `imir` alone, whatever EXIF says; so do browsers.)
+        Pixels do not depend on them: as in browsers, only the properties `irot` and `imir` turn a picture.
         """
-        found = [item.kind_at for item in self.items.values() if item.kind in _METADATA]
-        if not found:
+        positions = [item.kind_at for item in self.items.values() if item.kind in _METADATA]
+        if not positions:
             return self.data
         changed = bytearray(self.data)
-        for at in found:
-            changed[at : at + 4] = _NOBODYS
+        for at in positions:
+            changed[at : at + 4] = _UNKNOWN_KIND
         return bytes(changed)
 
 
 def format_of(data: bytes) -> str | None:
-    """'AVIF' or 'HEIC' by a file's brands; None where it is neither. The major brand decides, then the first that does.
+    """Return 'AVIF' or 'HEIC' by a file's brands; None if it is neither.
 
-    HEIF that names no coding is called HEIC, which is whose decoder may read it.
+    The major brand decides if it names a coding, else the first compatible brand that does. HEIF that names no coding
+    is called HEIC, because HEIC's decoder may be able to read it.
     """
     if data[4:8] != b"ftyp":
         return None
@@ -161,7 +162,7 @@ def format_of(data: bytes) -> str | None:
 
 
 def lacks_end(data: bytes) -> bool:
-    """Whether the last box, or the bytes of an item, go beyond the end of the file."""
+    """Return True if the last box, or the bytes of an item, extend beyond the end of the file."""
     try:
         if _read_top(memoryview(data))[1]:
             return True
@@ -172,25 +173,25 @@ def lacks_end(data: bytes) -> bool:
 
 
 def read_heif(data: bytes) -> Heif:
-    """The contents of a file. Raises HeifError or struct.error where it breaks the rules."""
+    """Return the contents of a file. Raises HeifError or struct.error if it breaks the rules."""
     view = memoryview(data)
     top, cut = _read_top(view)
     if cut:
-        raise HeifError("the last box goes beyond the end of the file")
+        raise HeifError("the last box extends beyond the end of the file")
     meta = _one(top, b"meta")
     has_tracks = any(kind == b"moov" for kind, _, _ in top)
     if meta is None:
         return Heif(data, data[8:12], has_tracks, {}, None)
     boxes = list(_boxes(view, meta[0] + 4, meta[1]))
     known = {kind: _one(boxes, kind) for kind in (b"iinf", b"iloc", b"pitm", b"iprp", b"idat")}
-    places = _places(view, known[b"iloc"], known[b"idat"])
+    extents = _extents(view, known[b"iloc"], known[b"idat"])
     properties, uses = _properties(view, known[b"iprp"])
     items = {
         number: Item(
             kind,
             at,
             content,
-            places.get(number, ()),
+            extents.get(number, ()),
             tuple(properties[index - 1] for index in uses.get(number, ()) if 0 < index <= len(properties)),
         )
         for number, (kind, at, content) in _infos(view, known[b"iinf"]).items()
@@ -203,29 +204,32 @@ def read_heif(data: bytes) -> Heif:
     return Heif(data, data[8:12], has_tracks, items, primary, tuple(properties))
 
 
-_Box = tuple[bytes, int, int]  # kind, and where the body starts and ends
+_Box = tuple[bytes, int, int]  # kind, start and end of the body
 _Span = tuple[int, int]
 
 
 def _read_top(view: memoryview) -> tuple[list[_Box], bool]:
-    """The boxes of a file, and whether the last one is cut. What is no box (some telephones add their own) ends it."""
-    found: list[_Box] = []
+    """Return a file's boxes, and whether the last one is cut off. Reading ends at bytes that are not a box.
+
+    Some phones append data of their own.
+    """
+    boxes: list[_Box] = []
     at = 0
     while len(view) - at >= 8:
         size, head, kind = _head(view, at, len(view))
         if not all(0x20 <= letter < 0x7F for letter in kind):
             break
-        if size < head or len(found) >= _MOST_BOXES:
-            raise HeifError("a box of no size, or too many boxes")
+        if size < head or len(boxes) >= _MOST_BOXES:
+            raise HeifError("a box without a size, or too many boxes")
         if at + size > len(view):
-            return found, True
-        found.append((kind, at + head, at + size))
+            return boxes, True
+        boxes.append((kind, at + head, at + size))
         at += size
-    return found, False
+    return boxes, False
 
 
 def _boxes(view: memoryview, at: int, end: int) -> Iterator[_Box]:
-    """The boxes that fill view[at:end]."""
+    """Yield the boxes that fill view[at:end]."""
     for _ in range(_MOST_BOXES):
         if at == end:
             return
@@ -238,7 +242,7 @@ def _boxes(view: memoryview, at: int, end: int) -> Iterator[_Box]:
 
 
 def _head(view: memoryview, at: int, end: int) -> tuple[int, int, bytes]:
-    """Size of the box at `at` with its header, size of the header, and kind (ISO/IEC 14496-12, 4.2)."""
+    """Return the size of the box at `at` with its header, the header's size, and the kind (ISO/IEC 14496-12, 4.2)."""
     size, kind = struct.unpack_from(">I4s", view, at)
     if size == 1:
         return struct.unpack_from(">Q", view, at + 8)[0], 16, kind
@@ -246,65 +250,65 @@ def _head(view: memoryview, at: int, end: int) -> tuple[int, int, bytes]:
 
 
 def _one(boxes: list[_Box], kind: bytes) -> _Span | None:
-    """Where the body of the box of a kind lies. Of two, decoders may take either: refused."""
-    found = [(start, end) for name, start, end in boxes if name == kind]
-    if len(found) > 1:
+    """Return the body's span of the only box of a kind, or None. Refuses two: decoders may take either."""
+    spans = [(start, end) for name, start, end in boxes if name == kind]
+    if len(spans) > 1:
         raise HeifError(f"two boxes {kind!r}")
-    return found[0] if found else None
+    return spans[0] if spans else None
 
 
 def _infos(view: memoryview, iinf: _Span | None) -> dict[int, tuple[bytes, int, bytes]]:
-    """Kind, place of the kind, and content type by item (ISO/IEC 14496-12, 8.11.6)."""
-    found: dict[int, tuple[bytes, int, bytes]] = {}
+    """Return each item's kind, the position of the kind, and the content type (ISO/IEC 14496-12, 8.11.6)."""
+    infos: dict[int, tuple[bytes, int, bytes]] = {}
     if iinf is None:
-        return found
+        return infos
     start, end = iinf
     for name, at, stop in _boxes(view, start + (6 if view[start] == 0 else 8), end):
         version = view[at] if name == b"infe" else 0
-        if version < 2:  # no item of HEIF
+        if version < 2:  # not an item of HEIF
             continue
         wide = version > 2
         (number,) = struct.unpack_from(">I" if wide else ">H", view, at + 4)
         kind_at = at + (10 if wide else 8)
         (kind,) = struct.unpack_from("4s", view, kind_at)
         texts = bytes(view[kind_at + 4 : min(stop, kind_at + 4 + 512)]).split(b"\0")
-        if number in found:
+        if number in infos:
             raise HeifError(f"two items of number {number}")
-        found[number] = kind, kind_at, texts[1] if kind == b"mime" and len(texts) > 1 else b""
-    return found
+        infos[number] = kind, kind_at, texts[1] if kind == b"mime" and len(texts) > 1 else b""
+    return infos
 
 
-def _places(
+def _extents(
     view: memoryview, iloc: _Span | None, idat: _Span | None
 ) -> dict[int, tuple[tuple[int, int], ...] | None]:
-    """Where the bytes of items lie (ISO/IEC 14496-12, 8.11.3)."""
-    found: dict[int, tuple[tuple[int, int], ...] | None] = {}
+    """Return the extents of each item's bytes (ISO/IEC 14496-12, 8.11.3)."""
+    by_item: dict[int, tuple[tuple[int, int], ...] | None] = {}
     if iloc is None:
-        return found
+        return by_item
     read = _Reader(view[iloc[0] : iloc[1]])
     version = read.number(4) >> 24
     sizes = read.number(2)
     for _ in range(_bounded(read.number(4 if version == 2 else 2), _MOST_ITEMS, "items")):
         number = read.number(4 if version == 2 else 2)
         method = read.number(2) & 15 if version else 0
-        read.number(2)  # which file, where it is another; decoders take it to be this one
+        read.number(2)  # number of another file; decoders take it to be this one
         base = read.number(sizes >> 4 & 15)
         extents = []
         for _ in range(_bounded(read.number(2), _MOST_EXTENTS, "extents of an item")):
             read.number(sizes & 15 if version else 0)
             extents.append((base + read.number(sizes >> 12), read.number(sizes >> 8 & 15)))
-        if number in found:
-            raise HeifError(f"two places of item {number}")
+        if number in by_item:
+            raise HeifError(f"two locations of item {number}")
         if method == 1 and idat is not None:
             extents = [(idat[0] + start, length) for start, length in extents]
-        found[number] = tuple(extents) if method == 0 or (method == 1 and idat is not None) else None
-    return found
+        by_item[number] = tuple(extents) if method == 0 or (method == 1 and idat is not None) else None
+    return by_item
 
 
 def _properties(
     view: memoryview, iprp: _Span | None
 ) -> tuple[list[tuple[bytes, memoryview]], dict[int, list[int]]]:
-    """All properties, and which an item has, counted from 1 (ISO/IEC 14496-12, 8.11.14)."""
+    """Return all properties, and each item's property numbers, counted from 1 (ISO/IEC 14496-12, 8.11.14)."""
     uses: dict[int, list[int]] = {}
     if iprp is None:
         return [], uses
@@ -325,13 +329,13 @@ def _properties(
 
 
 class _Reader:
-    """Numbers of a box, one after the other. Raises struct.error behind its end."""
+    """Read numbers of a box one after the other. Raises struct.error at its end."""
 
     def __init__(self, view: memoryview) -> None:
         self._view, self._at = view, 0
 
     def number(self, width: int) -> int:
-        """The next `width` bytes; 0 of none."""
+        """Return the next `width` bytes as a number; 0 if `width` is 0."""
         part = self._view[self._at : self._at + width]
         if len(part) != width:
             raise struct.error("a box ends too early")
@@ -341,29 +345,29 @@ class _Reader:
 
 def _bounded(count: int, most: int, what: str) -> int:
     if count > most:
-        raise HeifError(f"{count} {what}; at most {most} are read")
+        raise HeifError(f"{count} {what}; at most {most} are allowed")
     return count
 
 
 def _size(ispe: memoryview) -> tuple[int, int]:
-    """(width, height) of ISO/IEC 23008-12, 6.5.3."""
+    """Return the declared (width, height) (ISO/IEC 23008-12, 6.5.3)."""
     width, height = struct.unpack_from(">II", ispe, 4)
     return width, height
 
 
 def _coded_size(item: Item, payload: bytes | memoryview) -> tuple[int, int]:
-    """(width, height) of the frames of an item of AV1, which are those of its declared size but for padding."""
+    """Return the (width, height) of an AV1 item's frames. Raises HeifError if it differs by more than padding."""
     size = largest_frame(payload)
     if size is None:
         raise HeifError("a picture of AV1 without a sequence header")
     ispe = item.find(b"ispe")
     if ispe is not None and any(abs(a - b) >= _PADDING for a, b in zip(_size(ispe), size, strict=True)):
-        raise HeifError("a picture of {}x{} is coded as one of {}x{}".format(*_size(ispe), *size))
+        raise HeifError("a picture of {}x{} is coded as {}x{}".format(*_size(ispe), *size))
     return size
 
 
 def _canvas(kind: bytes, payload: bytes | memoryview) -> tuple[int, int]:
-    """(width, height) of what a grid of tiles or an overlay makes (ISO/IEC 23008-12, 6.6.2)."""
+    """Return the (width, height) of a grid of tiles or an overlay (ISO/IEC 23008-12, 6.6.2)."""
     width, height = struct.unpack_from(
         ">II" if payload[1] & 1 else ">HH", payload, 4 if kind == b"grid" else 10
     )

@@ -1,9 +1,9 @@
-"""What a corrected image keeps of its upload's metadata: who made it, and whose it is. Nothing else.
+"""Reads the metadata of an upload that its correction keeps, author and copyright, and writes it. Nothing else is kept.
 
-A seller's photo may say where it was taken, when, with which camera, and hold a thumbnail of what was cropped away. So
-nothing is copied: the texts about copyright and author are read, cleaned, and written anew. Pixels were converted to
-sRGB and turned upright, so neither the upload's colour profile nor its orientation may stay; where the upload had a
-profile the output has one too, that of sRGB.
+A seller's photo may reveal place, time and camera, and hold a thumbnail of what was cropped away. So nothing is copied:
+the texts about copyright and author are read, cleaned, and written anew. Pixels were converted to sRGB and turned
+upright, so the upload's colour profile and orientation must go. If the upload had a profile, the output gets that of
+sRGB.
 """
 
 import re
@@ -19,9 +19,9 @@ from PIL import Image, ImageCms, IptcImagePlugin, JpegImagePlugin, PngImagePlugi
 from pipelines.images.exif import ARTIST, COPYRIGHT, read_exif, write_exif
 from pipelines.images.heif import Heif, HeifError
 
-#: Characters that are kept of a text.
+#: Characters of a text that are kept.
 MAX_TEXT = 500
-#: IPTC's word for a picture of a camera that a trained model has changed in parts
+#: IPTC's term for a camera's picture that a trained model has changed in parts
 #: (http://cv.iptc.org/newscodes/digitalsourcetype/).
 AI_EDITED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
@@ -31,22 +31,22 @@ _XMP_PNG = "XML:com.adobe.xmp"
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is written into an output. The default writes nothing."""
+    """Hold the metadata for an output. The default writes nothing."""
 
     copyright: str | None = None
     artist: str | None = None
     has_profile: bool = False  # the upload was tagged with a colour profile
-    ai_edited: bool = False  # say that a model has changed the picture
+    ai_edited: bool = False  # state that a model has changed the picture
 
 
 def read_metadata(image: Image.Image, heif: Heif | None = None) -> Metadata:
-    """Return what is kept of a loaded upload. Raises nothing: what is nonsense counts as absent.
+    """Return the metadata to keep of a loaded upload. Raises nothing: damaged metadata counts as absent.
 
-    Read are EXIF's Copyright and Artist, XMP's dc:rights and dc:creator, IPTC's copyright notice and by-line (IIM 4.2,
-    2:116 and 2:80), and PNG's texts Copyright and Author; of several the first in this order counts.
+    Reads EXIF's Copyright and Artist, XMP's dc:rights and dc:creator, IPTC's copyright notice and by-line (IIM 4.2,
+    2:116 and 2:80), and PNG's texts Copyright and Author. If several are present, the first in this order counts.
 
-    heif: contents of the file, of HEIC and AVIF. Pillow's readers of metadata have no bounds of their own: call this in
-    the decoding process only.
+    heif: the contents of an HEIC or AVIF file. Call this only in the decoding process, because Pillow's readers of
+    metadata have no bounds of their own.
     """
     exif, xmp = image.info.get("exif"), image.info.get("xmp")
     if heif is not None:
@@ -63,7 +63,7 @@ def read_metadata(image: Image.Image, heif: Heif | None = None) -> Metadata:
 
 
 def save_options(metadata: Metadata, format: str) -> dict[str, Any]:
-    """Arguments of Pillow's `save` that write `metadata` into 'jpeg', 'png' or 'webp'."""
+    """Return arguments for Pillow's `save` that write `metadata` into 'jpeg', 'png' or 'webp'."""
     texts = {COPYRIGHT: metadata.copyright, ARTIST: metadata.artist}
     encoded = {tag: text.encode() for tag, text in texts.items() if text}
     options: dict[str, Any] = {}
@@ -83,20 +83,20 @@ def save_options(metadata: Metadata, format: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def srgb_profile() -> bytes:
-    """An ICC profile of sRGB, the same bytes at any time."""
+    """Return an ICC profile of sRGB, always the same bytes."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # ICC.1:2010, 7.2: when it was made
+    profile[24:36] = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)  # ICC.1:2010, 7.2: the time of its creation
     profile[84:100] = bytes(16)  # and its hash, which may be zero
     return bytes(profile)
 
 
-def _first(*places: object) -> str | None:
-    """The first of several texts, each None, text, bytes or a list of these, of which cleaning leaves something."""
-    return next(filter(None, map(_cleaned, places)), None)
+def _first(*texts: object) -> str | None:
+    """Return the first text that is not empty after cleaning. Each is None, text, bytes or a list of these."""
+    return next(filter(None, map(_cleaned, texts)), None)
 
 
 def _cleaned(text: object) -> str:
-    """One line, without what XML or a reader would choke on. Bytes: zeros separate photographer and editor."""
+    """Return one line, without characters that XML or readers reject. In bytes, zeros separate several names."""
     if isinstance(text, list):
         return "; ".join(filter(None, map(_cleaned, text)))[:MAX_TEXT].strip()
     if isinstance(text, bytes):
@@ -111,48 +111,48 @@ def _cleaned(text: object) -> str:
 
 
 def _iptc(image: Image.Image) -> dict[tuple[int, int], Any]:
-    """Data sets by record and number; only of JPEG."""
+    """Return a JPEG's data sets by record and number; empty for other formats."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return {}
     try:
         return IptcImagePlugin.getiptcinfo(image) or {}
-    except Exception:  # noqa: BLE001 (Pillow raises whatever hostile bytes make of its code)
+    except Exception:  # noqa: BLE001 (hostile bytes can make Pillow raise anything)
         return {}
 
 
 def _heif_items(heif: Heif) -> tuple[bytes, bytes]:
-    """EXIF and XMP of an HEIC or AVIF file (ISO/IEC 23008-12, annex A); empty where there is none.
+    """Return EXIF and XMP of an HEIC or AVIF file (ISO/IEC 23008-12, annex A); empty if there is none.
 
-    Pillow does not get to see them: nonsense in them would make its decoders fail (`Heif.without_metadata`).
+    Pillow never reads these items, because damage in them would make its decoders fail (`Heif.without_metadata`).
     """
     exif = xmp = b""
     for item in heif.items.values():
         try:
             if item.kind == b"Exif" and not exif:
                 body = bytes(heif.payload(item, _MOST_XMP))
-                exif = body[4 + int.from_bytes(body[:4], "big") :]  # where its header is
+                exif = body[4 + int.from_bytes(body[:4], "big") :]  # from the TIFF header on
             elif item.kind == b"mime" and item.content_type == b"application/rdf+xml" and not xmp:
                 xmp = bytes(heif.payload(item, _MOST_XMP))
-        except HeifError:  # it lies outside the file
+        except HeifError:  # the item is outside the file
             continue
     return exif, xmp
 
 
 def _xmp_items(packet: str, name: str) -> list[str]:
-    """The items of a property's list, unescaped. Found by plain search: no XML parser gets to see strangers' text."""
-    found: list[str] = []
+    """Return the items of a property's list, unescaped. Searches plain text: no XML parser gets untrusted text."""
+    items: list[str] = []
     inner = _between(packet, f"<{name}", f"</{name}>")
-    while inner and len(found) < 5:
+    while inner and len(items) < 5:
         item = _between(inner, "<rdf:li", "</rdf:li>")
         if item is None:
             break
-        found.append(unescape(item))
+        items.append(unescape(item))
         inner = inner[inner.find("</rdf:li>") + 9 :]
-    return found
+    return items
 
 
 def _between(text: str, opening: str, closing: str) -> str | None:
-    """What stands between a tag, whatever its attributes, and its end."""
+    """Return the text between an opening tag, with any attributes, and its closing tag."""
     start = text.find(opening)
     start = text.find(">", start) + 1 if start >= 0 else 0
     end = text.find(closing, start)
@@ -160,7 +160,7 @@ def _between(text: str, opening: str, closing: str) -> str | None:
 
 
 def _xmp(metadata: Metadata) -> str:
-    """The packet (XMP specification, part 1, 7; IPTC photo metadata standard)."""
+    """Return the XMP packet (XMP specification, part 1, 7; IPTC photo metadata standard)."""
     properties = []
     if metadata.copyright:
         text = escape(metadata.copyright)

@@ -1,15 +1,15 @@
-"""Resizing as the method does it: antialiased bicubic, straight to the asked size."""
+"""Resizes images as the method does: antialiased bicubic, directly to the requested size."""
 
 import numpy as np
 from PIL import Image
 
 
 def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`image` uint8 (H,W,3) as uint8 (height,width,3); the aspect ratio is the caller's business.
+    """Resize `image` uint8 (H,W,3) to uint8 (height,width,3); the caller decides about the aspect ratio.
 
     Pillow's bicubic filter (a = -0.5) widens with the reduction, so that shrinking does not alias: the FID
-    literature calls this a clean resize (Parmar et al., 2022). The model's input and the FID network's input
-    both come through here. The result may share memory with `image` where the size is already right.
+    literature calls this a clean resize (Parmar et al., 2022). The inputs of both the model and the FID network come
+    from here. If the size is already right, the result is `image` itself.
 
     Raises ValueError for another dtype or shape.
     """
@@ -21,9 +21,9 @@ def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def shrink_quickly(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`resize_bicubic` for looking at a picture: large ones are averaged down by a whole number first.
+    """Resize like `resize_bicubic`, but average large images down by a whole number first.
 
-    A photo of three megapixels takes a third of the time, and differs by two levels at most.
+    For looking at a picture: three megapixels take a third of the time, and the result differs by about two levels.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -32,17 +32,17 @@ def shrink_quickly(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def shrink_bicubic(image: np.ndarray, max_side: int) -> np.ndarray:
-    """`image` uint8 (H,W,3) with its longer side at `max_side` pixels, aspect kept; smaller ones stay as they are."""
+    """Shrink `image` uint8 (H,W,3) until its longer side has `max_side` pixels, aspect kept; never enlarge."""
     return resize_bicubic(image, *_shrunk(image, max_side))
 
 
 def look_at(image: np.ndarray, max_side: int) -> np.ndarray:
-    """`shrink_bicubic` by `shrink_quickly`."""
+    """Shrink like `shrink_bicubic`, by `shrink_quickly`."""
     return shrink_quickly(image, *_shrunk(image, max_side))
 
 
 def _shrunk(image: np.ndarray, max_side: int) -> tuple[int, int]:
-    """(width, height) of `image` with its longer side at most `max_side`."""
+    """Return (width, height) of `image` with its longer side at most `max_side`."""
     height, width = image.shape[:2]
     scale = min(1.0, max_side / max(height, width))
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,7 +1,7 @@
-"""Take soft edges apart: x = a F + (1 - a) B, for an opacity a of the product, its colour F and the ground's B.
+"""Unmixes soft edges: x = a F + (1 - a) B, for an opacity a of the product, its colour F and the background's colour B.
 
-After Forte and Pitié (2021), "Approximate fast foreground colour estimation": averages of either side first, then what
-they leave unexplained. All arrays are float32; colours are on any scale, shares are 0 to 1.
+After Forte and Pitié (2021), "Approximate fast foreground colour estimation": first averages of both sides, then a
+correction by the residual. All arrays are float32; colours are on any scale, shares are 0 to 1.
 """
 
 from typing import TypeVar
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Weight of what is no part of a side, for where there is nothing else.
+#: Weight of pixels that are no part of a side, for windows that have no others.
 _LEAST = 1e-3
 
 Colours = TypeVar("Colours", Tensor, NDArray[np.float32])
 
 
 def average(colours: NDArray[np.float32], share: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """Return the mean colour of one side about each pixel: (H, W, C).
+    """Return the mean colour of one side around each pixel: (H, W, C).
 
-    colours: (H, W, C). share: (H, W), how much of each pixel is of the side; what is all of it counts much more than
-    what is half of it. reach: side of the window in pixels, odd.
+    colours: (H, W, C). share: (H, W), how much of each pixel belongs to the side; a pixel that belongs to it fully
+    counts much more than one that does by half. reach: side of the window in pixels, odd.
     """
     weight = share * share
     weight = weight * weight + np.float32(_LEAST)
@@ -29,10 +29,10 @@ def average(colours: NDArray[np.float32], share: NDArray[np.float32], reach: int
     return cv2.boxFilter(colours * weight[..., None], -1, (reach, reach)) / total[..., None]
 
 
-def unmixed(mixed: Colours, share: Colours, product: Colours, ground: Colours) -> Colours:
-    """Return the product's own colour in `mixed`, which shows `share` of it: shapes that broadcast together.
+def unmixed(mixed: Colours, share: Colours, product: Colours, background: Colours) -> Colours:
+    """Return the product's own colour in `mixed`, which shows `share` of it; the shapes must broadcast together.
 
-    product, ground: what the two sides look like nearby (`average`). What they leave unexplained is added in the share
-    of the product: the noise of `mixed` is never amplified.
+    product, background: average colours of the two sides nearby (`average`). The residual is added in proportion to
+    `share`, so the noise of `mixed` is never amplified.
     """
-    return product + share * (mixed - share * product - (1 - share) * ground)
+    return product + share * (mixed - share * product - (1 - share) * background)

@@ -1,4 +1,4 @@
-"""Reads one image by its URI; what goes wrong is the row's failure, with a code."""
+"""Reads one image by its URI. Any failure becomes an error with a code, and so the failure of one row."""
 
 import http.client
 import os
@@ -8,15 +8,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pipelines.images.allowed_uris import AllowedUris, shown
+from pipelines.images.allowed_uris import AllowedUris, redacted
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.storage.errors import error_code
 from pipelines.storage.objects import is_local, read_bytes, resolve, version
 
-#: Where images may be that the team's own tables name (dataset preparation).
+#: Allowed schemes of images in the team's own tables (dataset preparation).
 SCHEMES = ("", "file", "s3")
 
-#: Seconds for one object over HTTP; and for any silence within.
+#: Seconds for one object over HTTP, and for any pause within.
 _HTTP_SECONDS, _HTTP_SILENCE = 120.0, 20.0
 _HTTP_ATTEMPTS, _HTTP_PAUSE = 3, 0.5
 _HTTP_PIECE = 1 << 18
@@ -24,47 +24,48 @@ _MAX_BYTES = DecodeLimits().max_bytes
 
 
 def input_version(uri: str, allowed: AllowedUris) -> str | None:
-    """What the storage says of the image at `uri` (see `storage.version`), without reading it.
+    """Return the storage's version of the image at `uri` (see `storage.version`), without reading it.
 
-    An image that is not there, or that may not be read, has a version too: that changes when it comes. None where the
-    storage does not say, or fails, and over http(s): a HEAD of a stranger's server proves nothing. Raises nothing.
+    An image that is missing or not allowed has a version, too, which changes when that changes. None if the storage
+    reports no version or fails, and over http(s), because a stranger's server may answer HEAD with anything. Raises
+    nothing.
     """
     try:
-        place = allowed.find(uri)
+        location = allowed.find(uri)
     except ImageError:
         return "refused"
-    if place.startswith(("http://", "https://")):
+    if location.startswith(("http://", "https://")):
         return None
     try:
-        return version(place)
+        return version(location)
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
-    except Exception:  # noqa: BLE001 (whatever a file system makes of a row's URI: the image is read again then)
+    except Exception:  # noqa: BLE001 (a file system may raise anything for a row's URI; the image is then read again)
         return None
 
 
 def read_upload(uri: str, allowed: AllowedUris, max_bytes: int = _MAX_BYTES) -> bytes:
-    """The encoded bytes of a catalog's row at `uri`, at most `max_bytes`: only from where `allowed` lets it.
+    """Return the encoded bytes, at most `max_bytes`, at a catalog row's `uri`, if `allowed` covers it.
 
-    Over http(s) no redirect is followed, wherever it leads. Raises ImageError and nothing else: uri_not_allowed, and
-    the codes of `read_image`.
+    Over http(s) redirects are never followed. Raises ImageError and nothing else: uri_not_allowed, and the codes of
+    `read_image`.
     """
-    place = allowed.find(uri)
-    if place.startswith(("http://", "https://")):
-        data = _read_http(place, max_bytes + 1)
-    elif "://" in place:
-        data = _read_storage(place, max_bytes + 1)
+    location = allowed.find(uri)
+    if location.startswith(("http://", "https://")):
+        data = _read_http(location, max_bytes + 1)
+    elif "://" in location:
+        data = _read_storage(location, max_bytes + 1)
     else:
-        data = _read_file(place, max_bytes + 1)
+        data = _read_file(location, max_bytes + 1)
     return _checked(uri, data, max_bytes)
 
 
 def read_image(uri: str, max_bytes: int = _MAX_BYTES) -> bytes:
-    """The encoded bytes at `uri`, which the team's own table names, at most `max_bytes`. Relative paths: the working
-    directory. A catalog's rows are sellers' text: see `read_upload`.
+    """Return the encoded bytes, at most `max_bytes`, at a `uri` from the team's own table.
 
+    Relative paths start at the working directory. For a catalog's URIs, which come from sellers, use `read_upload`.
     Raises ImageError and nothing else: `scheme_not_allowed`, `missing`, `forbidden` (permissions or credentials),
-    `too_many_bytes`, or `unreadable` (the storage failed, or a folder or a device stands there).
+    `too_many_bytes`, or `unreadable` (the storage failed, or it is a folder or a device).
     """
     if not _allowed(uri):
         raise ImageError(
@@ -75,12 +76,12 @@ def read_image(uri: str, max_bytes: int = _MAX_BYTES) -> bytes:
 
 def _checked(uri: str, data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
-        raise ImageError("too_many_bytes", f"{shown(uri)} has more than {max_bytes} bytes")
+        raise ImageError("too_many_bytes", f"{redacted(uri)} has more than {max_bytes} bytes")
     return data
 
 
 def _read_storage(uri: str, limit: int) -> bytes:
-    """The first `limit` bytes, in one request."""
+    """Return the first `limit` bytes, in one request."""
     try:
         if is_local(uri) and not stat.S_ISREG(Path(resolve(uri)[1]).stat().st_mode):
             # Reading a pipe could wait for ever.
@@ -88,14 +89,14 @@ def _read_storage(uri: str, limit: int) -> bytes:
         return read_bytes(uri, limit=limit)
     except ImageError:
         raise
-    except Exception as error:  # whatever a file system makes of a row's URI is this row's failure
+    except Exception as error:  # a file system may raise anything for a row's URI: this row fails
         raise _failure(uri, error) from error
 
 
 def _read_file(path: str, limit: int) -> bytes:
-    """The first `limit` bytes of a real path, which has no links: what has become one meanwhile is not followed."""
+    """Return the first `limit` bytes of a real path. A file that has become a link meanwhile is not followed."""
     try:
-        # Not blocking: opening a pipe could wait for ever.
+        # Non-blocking, because opening a pipe could wait for ever.
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(number, "rb") as file:  # noqa: PTH123 (a descriptor)
             if not stat.S_ISREG(os.fstat(number).st_mode):
@@ -106,7 +107,7 @@ def _read_file(path: str, limit: int) -> bytes:
 
 
 def _read_http(url: str, limit: int) -> bytes:
-    """The first `limit` bytes. What may pass (5xx, 429, a broken connection) is tried again."""
+    """Return the first `limit` bytes. Temporary errors (5xx, 429, a broken connection) are retried."""
     for attempt in range(1, _HTTP_ATTEMPTS + 1):
         try:
             return _get(url, limit)
@@ -114,18 +115,18 @@ def _read_http(url: str, limit: int) -> bytes:
             error.close()
             if (error.code < 500 and error.code != 429) or attempt == _HTTP_ATTEMPTS:
                 code = {401: "forbidden", 403: "forbidden", 404: "missing", 410: "missing"}.get(error.code)
-                told = "redirects are not followed" if 300 <= error.code < 400 else error.reason
-                message = f"cannot read {shown(url)}: HTTP {error.code}: {told}"
+                reason = "redirects are not followed" if 300 <= error.code < 400 else error.reason
+                message = f"cannot read {redacted(url)}: HTTP {error.code}: {reason}"
                 raise ImageError(code or "unreadable", message) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             if attempt == _HTTP_ATTEMPTS or isinstance(error, ValueError):
-                raise ImageError("unreadable", f"cannot read {shown(url)}: {error}") from error
+                raise ImageError("unreadable", f"cannot read {redacted(url)}: {error}") from error
         time.sleep(_HTTP_PAUSE * attempt)
     raise AssertionError("the last attempt returns or raises")
 
 
 def _get(url: str, limit: int) -> bytes:
-    # Its own opener: the default one would follow redirects, which lead out of what was allowed, and read files too.
+    # An opener of its own: the default one would follow redirects, which may lead anywhere, and read local files, too.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -141,7 +142,7 @@ def _get(url: str, limit: int) -> bytes:
     with opener.open(request, timeout=_HTTP_SILENCE) as answer:
         while len(data) < limit and (piece := answer.read1(min(_HTTP_PIECE, limit - len(data)))):
             data += piece
-            if time.monotonic() > end:  # a byte now and then would keep it busy for ever
+            if time.monotonic() > end:  # a server that sends a byte now and then would keep it busy for ever
                 raise TimeoutError(f"not read within {_HTTP_SECONDS:g} s")
         expected = answer.headers.get("Content-Length")
         if len(data) < limit and expected is not None and expected.isdigit() and len(data) < int(expected):

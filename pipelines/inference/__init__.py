@@ -1,1 +1,1 @@
-"""Models at work: bundles, the generator's pass over images, the detector's labels."""
+"""Runs models: loads bundles, applies the generator to images, and labels images by a detector."""

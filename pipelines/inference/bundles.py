@@ -1,4 +1,4 @@
-"""Model bundles from any storage."""
+"""Reads and writes model bundles on any storage."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Loaded = TypeVar("Loaded")
 
 
 def read_bundle(uri: str | None, flag: str = "--model") -> Bundle:
-    """The bundle at `uri`, fetched where it is remote; None: the starter, wherever this machine has it.
+    """Return the bundle at `uri`, downloaded if it is remote; None for the starter, which comes with the project.
 
     Raises ConfigurationError naming the flag.
     """
@@ -21,10 +21,7 @@ def read_bundle(uri: str | None, flag: str = "--model") -> Bundle:
 
 
 def fetched(uri: str, flag: str, load: Callable[[Path], Loaded]) -> Loaded:
-    """What `load` makes of the folder at `uri`, fetched where it is remote.
-
-    Raises ConfigurationError naming the flag.
-    """
+    """Apply `load` to the folder at `uri`, downloaded if it is remote. Raises ConfigurationError naming the flag."""
     storage.check_readable(uri, flag)
     with tempfile.TemporaryDirectory(prefix="bundle-") as scratch:
         with storage.as_configuration_error(uri, flag, "read"):
@@ -36,13 +33,13 @@ def fetched(uri: str, flag: str, load: Callable[[Path], Loaded]) -> Loaded:
 
 
 def upload(folder: Path, uri: str) -> None:
-    """Write a bundle's files to the folder `uri`, config.json last: its hashes fit a whole bundle only."""
+    """Write a bundle's files to the folder `uri`, config.json last: its hashes match only a complete bundle."""
     for file in sorted(folder.iterdir(), key=lambda file: (file.name == CONFIG, file.name)):
         storage.write_bytes(storage.join(uri, file.name), file.read_bytes())
 
 
 def check_unchanged(version: str, expected: str, where: str) -> None:
-    """Raise BundleError where a bundle is of another version than when the run began. where: its flag and URI."""
+    """Raise BundleError if a bundle's version has changed since the run began. where: its flag and URI."""
     if version != expected:
         raise BundleError(
             f"{where}: the bundle changed after the run began (version {version[:12]}, expected {expected[:12]}); "

@@ -1,4 +1,4 @@
-"""A bundle's generator on a device: images of its own size to edits, in passes that are always full."""
+"""Runs a bundle's generator on a device: turns images of its input size into edits, in passes of a fixed size."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,16 @@ import torch
 
 from model.edits import Edit
 from model.precision import autocast, choose_precision, memory_format
-from pipelines.images.fit import place, squared
+from pipelines.images.fit import inner_slices, squared
 from pipelines.images.pixels import to_tensor
 from pipelines.inference.bundles import check_unchanged, read_bundle
 
 
 class GeneratorPass:
-    """Every pass takes exactly `size` images, the last one filled up with repetitions: convolutions choose their
-    algorithm by the batch's size, so an image's answer would otherwise depend on its neighbours.
+    """Run a generator in passes of exactly `size` images; the last pass is filled up with repetitions.
+
+    Convolutions choose their algorithm by the batch's size. Without this, an image's edit would depend on its
+    neighbours.
     """
 
     def __init__(
@@ -22,9 +24,8 @@ class GeneratorPass:
     ) -> None:
         """Load the generator.
 
-        uri: of the bundle, None for the starter; flag: where it comes from, for messages. version: what the bundle must
-        be. precision: as `model.precision` takes it. Raises BundleError where the bundle is not of that version any
-        more.
+        uri: the bundle's, or None for the starter. flag: named in messages. version: the bundle's expected version.
+        precision: see `model.precision`. Raises BundleError if the bundle no longer has that version.
         """
         bundle = read_bundle(uri, flag)
         check_unchanged(bundle.version, version, f"{flag} {uri or 'starter'}")
@@ -40,11 +41,10 @@ class GeneratorPass:
     def __call__(
         self, images: Sequence[np.ndarray], conditions: Sequence[tuple[int, int]]
     ) -> tuple[list[Edit], list[bool]]:
-        """The edits of 1 to `size` images, one image each and on the CPU, and whether each is finite throughout.
+        """Return the edits of 1 to `size` images, one per image and on the CPU, and whether each is finite.
 
-        images: uint8 (h,w,3) each, as `pipelines.images.fit.fit_inside` makes them of `side` and `fit`;
-        conditions: their (group id, type id). An edit has its image's size: it covers the upload, not the
-        square around it.
+        images: uint8 (h,w,3) each, made by `pipelines.images.fit.fit_inside` with `side` and `fit`. conditions: their
+        (group id, type id). An edit has its image's size: it covers the upload, not the square around it.
         """
         count = len(images)
         full = [*range(count), *[count - 1] * (self.size - count)]
@@ -62,11 +62,11 @@ class GeneratorPass:
 
 
 def _within(edit: Edit, height: int, width: int) -> Edit:
-    """The edit of a square as that of the image of (height, width) which lies in it (`pipelines.images.fit.place`)."""
+    """Cut a square's edit to the image of (height, width) inside it (`pipelines.images.fit.inner_slices`)."""
     side = edit.matte.shape[-1]
     if (height, width) == (side, side):
         return edit
-    rows, columns = place(height, width, side)
+    rows, columns = inner_slices(height, width, side)
     # On -1..1 the square's coordinates are `scale` times the image's, plus `shift`; theta maps within the square.
     scale = torch.tensor([width, height], dtype=torch.float64) / side
     shift = (
@@ -74,7 +74,7 @@ def _within(edit: Edit, height: int, width: int) -> Edit:
     )
     linear, offset = edit.theta.double().split([2, 1], dim=2)
     moved = (linear @ shift[:, None] + offset - shift[:, None]) / scale[:, None]
-    # What moves nothing must stay exactly that: its pixels keep their bytes.
-    still = torch.equal(edit.theta, torch.eye(2, 3)[None])
-    theta = edit.theta if still else torch.cat([linear * scale / scale[:, None], moved], dim=2).float()
+    # An identity must stay exactly the identity, so that pixels keep their bytes.
+    is_identity = torch.equal(edit.theta, torch.eye(2, 3)[None])
+    theta = edit.theta if is_identity else torch.cat([linear * scale / scale[:, None], moved], dim=2).float()
     return Edit(theta, edit.content[..., rows, columns], edit.matte[..., rows, columns])

@@ -1,4 +1,4 @@
-"""A detector over uploads: encoded images to labels with scores."""
+"""Labels uploads by a detector: encoded images to labels with scores."""
 
 from collections.abc import Sequence
 
@@ -14,21 +14,22 @@ from pipelines.inference.bundles import check_unchanged
 from pipelines.inference.detector_bundles import read_detector
 from pipelines.inference.detector_input import OVERSAMPLING, letterbox, shrink
 
-#: (label, score from 0.5 to 1) of what the detector finds in an image, in the order of its labels.
+#: (label, score from 0.5 to 1) for each label that the detector gives an image, in the order of its labels.
 Found = list[tuple[str, float]]
-#: Digits of a score: what two machines agree on.
+#: Decimals of a score. With more, the scores of two machines could differ.
 DIGITS = 4
 
 
 def read_input(data: bytes, size: int, limits: DecodeLimits) -> NDArray[np.uint8]:
-    """An upload as the detector's input uint8 (size,size,3), as its training made its own. Raises ImageError."""
+    """Decode an upload to the detector's input, uint8 (size,size,3), as its training does. Raises ImageError."""
     side = OVERSAMPLING * size
     return shrink(letterbox(decode_image_apart(data, limits, max_side=side), side), size)
 
 
 class Labeller:
-    """A detector on a device. Every pass takes exactly `batch` images, the last one filled up with repetitions, so that
-    an image's scores do not depend on its neighbours; float32 throughout.
+    """Run a detector on a device, in float32 and in passes of exactly `batch` images.
+
+    The last pass is filled up with repetitions, so that an image's scores do not depend on its neighbours.
     """
 
     def __init__(self, bundle: DetectorBundle, device: torch.device, batch: int) -> None:
@@ -37,26 +38,26 @@ class Labeller:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[Found]:
-        """Labels of 1 to `batch` images, uint8 (S,S,3) each.
+        """Return the labels of 1 to `batch` images, uint8 (S,S,3) each.
 
-        A label is given from its threshold on, which is score 0.5 (`model.detector.network.scores`).
+        An image gets a label if its score reaches 0.5, the label's threshold (`model.detector.network.scores`).
         """
         count, calibrations = len(images), self.bundle.calibrations
         full = np.stack([images[min(index, count - 1)] for index in range(self.batch)])
         probability = probabilities(self._detector(to_tensor(full, self._device)).double(), calibrations)
-        found = scores(probability, calibrations)[:count].cpu().numpy()
+        all_scores = scores(probability, calibrations)[:count].cpu().numpy()
         return [
             [
                 (label, round(float(score), DIGITS))
                 for label, score in zip(self.bundle.labels, row, strict=True)
-                if score >= 0.5  # before rounding, which would lift what lies just below
+                if score >= 0.5  # before rounding, which could lift a score just below
             ]
-            for row in found
+            for row in all_scores
         ]
 
 
 def load_labeller(uri: str, version: str, device: torch.device, batch: int) -> Labeller:
-    """The labeller of the bundle at `uri`. Raises BundleError where it is not of that version any more."""
+    """Return the labeller of the bundle at `uri`. Raises BundleError if it no longer has that version."""
     bundle = read_detector(uri)
     check_unchanged(bundle.version, version, f"--detector {uri}")
     return Labeller(bundle, device, batch)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray.data
 from numpy.typing import NDArray
 
-from pipelines.cluster.placement import Placement, configure, on_tasks, place, tables
+from pipelines.cluster.placement import Placement, choose_placement, configure, on_tasks, tables
 from pipelines.cluster.progress import Progress
 from pipelines.cluster.session import Cluster
 from pipelines.preparation.unit.unit import UNITS, UnitWorker, Work, prepare_units
@@ -27,7 +27,7 @@ GPU_SHARE = 0.25
 def place_actors(
     saliency: str, device: str, gpus_per_actor: float | None, cluster: Cluster, units: int
 ) -> Placement:
-    """Decide where the saliency network runs: see `pipelines.cluster.placement.place`.
+    """Decide where the saliency network runs: see `pipelines.cluster.placement.choose_placement`.
 
     device: 'auto' takes GPUs where there are any and the network has weights. Raises ConfigurationError for GPUs that
     the cluster does not have and no autoscaler can add.
@@ -36,7 +36,7 @@ def place_actors(
         device = "cpu"
     most = min(units, max(1, int(cluster.cpus)))  # each has a CPU's work besides
     flag = "--device"
-    placed = place(device, cluster, None, gpus_per_actor, most, flag, GPU_SHARE)
+    placed = choose_placement(device, cluster, None, gpus_per_actor, most, flag, GPU_SHARE)
     return replace(placed, cpus_per_actor=1.0, unbounded=cluster.scales)
 
 

@@ -1,1 +1,1 @@
-"""HTML pages and contact sheets, whichever job they are of."""
+"""Makes the HTML pages and contact sheets of all jobs."""

@@ -1,8 +1,7 @@
-"""The HTML of every report: self-contained pages, without scripts and without network.
+"""Renders the HTML of every report: self-contained pages, without scripts and without network access.
 
-Sellers' text (image ids, product types, labels, error messages) is hostile: the template engine escapes it,
-control characters are replaced, long text is shortened, and each piece is isolated from the direction of the
-text around it.
+Sellers' text (image ids, product types, labels, error messages) is hostile: the template engine escapes it, control
+characters are replaced, long text is shortened, and each piece is isolated from the text direction around it.
 """
 
 import base64
@@ -19,9 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-DASH = "–"  # stands for a value that was not computed
+DASH = "–"  # shown for a value that was not computed
 
-#: Longest id or message that the page shows; the manifest has the whole text.
+#: Longest id or message on a page; the manifest has the whole text.
 MAX_TEXT = 160
 
 # C0 and C1 controls are not allowed in HTML; surrogates come from file names that are not UTF-8.
@@ -30,7 +29,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @cache
 def template(name: str) -> Template:
-    """A page's template, which escapes what it is given and complains of what it is not given."""
+    """Return a page's template, which escapes its values and raises an error for missing ones."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -55,21 +54,21 @@ def template(name: str) -> Template:
 
 
 def _printable(value: Any) -> Any:
-    """What may stand in HTML: control characters become the replacement character, None a dash."""
+    """Return a value that HTML allows: control characters become the replacement character, None a dash."""
     if value is None:
         return DASH
-    if isinstance(value, Markup):  # a macro of ours, whose parts came through here before they were escaped
+    if isinstance(value, Markup):  # the result of a macro, whose parts passed here before they were escaped
         return value
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
 
 
 def is_finite(value: Any) -> bool:
-    """True for a number that is neither infinite nor NaN."""
+    """Return True for a number that is neither infinite nor NaN."""
     return value is not None and math.isfinite(value)
 
 
 def shorten(text: Any, longest: int = MAX_TEXT) -> str:
-    """At most `longest` characters, cut in the middle: ids and messages differ at both ends."""
+    """Shorten to at most `longest` characters, by a cut in the middle: ids and messages differ at both ends."""
     text = str(text)
     if len(text) <= longest:
         return text
@@ -78,12 +77,12 @@ def shorten(text: Any, longest: int = MAX_TEXT) -> str:
 
 
 def format_count(value: int | None) -> str:
-    """1234567 -> '1,234,567'."""
+    """Format a whole number: 1234567 -> '1,234,567'."""
     return DASH if value is None else f"{value:,}"
 
 
 def format_share(part: int, whole: int) -> str:
-    """A share in percent; a part that exists never reads as 0% and a part that is not all never as 100%."""
+    """Format a share in percent; only an empty part reads as 0%, and only the whole as 100%."""
     if not whole:
         return DASH
     share = 100 * part / whole
@@ -95,7 +94,7 @@ def format_share(part: int, whole: int) -> str:
 
 
 def format_number(value: float | None, digits: int) -> str:
-    """Fixed decimals, thousands separated, a real minus sign; a dash for None and for what is not finite."""
+    """Format with fixed decimals, separated thousands and a real minus sign; None, NaN and infinity as a dash."""
     if value is None or not is_finite(value):
         return DASH
     text = f"{value:,.{digits}f}"
@@ -105,7 +104,7 @@ def format_number(value: float | None, digits: int) -> str:
 
 
 def format_change(before: float | None, after: float | None) -> str:
-    """Relative change in percent with its sign, or a dash where it has no meaning."""
+    """Format the relative change in percent with its sign, or a dash if it is not defined."""
     if before is None or after is None or not (is_finite(before) and is_finite(after)) or before <= 0:
         return DASH
     change = 100 * (after - before) / before
@@ -113,7 +112,7 @@ def format_change(before: float | None, after: float | None) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """'12.4 s', '3 min 20 s', '1 h 02 min'."""
+    """Format a duration: '12.4 s', '3 min 20 s', '1 h 02 min'."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -123,18 +122,18 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rate(value: float | None) -> str:
-    """Images per second with about three digits: '0.04', '9.8', '1,210'."""
+    """Format images per second with about three digits: '0.04', '9.8', '1,210'."""
     return DASH if value is None else format_number(value, 2 if value < 1 else 1 if value < 100 else 0)
 
 
 def format_moment(moment: datetime) -> str:
-    """UTC, to the minute; a moment without a zone is taken as UTC."""
+    """Format a moment in UTC, to the minute; one without a time zone counts as UTC."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def flatten(configuration: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as rows: ('fid.samples', '10000'). Lists and other values become JSON on one line."""
+    """Return nested settings as rows: ('fid.samples', '10000'). Lists and other values become JSON on one line."""
     rows: list[tuple[str, str]] = []
     for key, value in configuration.items():
         name = f"{prefix}{key}"

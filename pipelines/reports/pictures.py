@@ -1,4 +1,4 @@
-"""Pictures below one another in columns, to look at or to send: uploads above their corrections, photos above masks."""
+"""Draws contact sheets: pictures below one another in columns, such as uploads above their corrections."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 @dataclass(frozen=True)
 class Strip:
-    """One corrected image, as the report shows it: the upload beside the correction, both JPEG bytes.
+    """Hold an upload and its correction for a report, both as JPEG bytes.
 
     rejected: why a gate kept the original, or None.
     """
@@ -23,20 +23,20 @@ class Strip:
 
 #: Side of a cell and the space between cells, pixels.
 CELL, GAP = 200, 8
-#: Around the cells: the corrections are white themselves.
+#: Colour around the cells; not white, because the corrections are white.
 GROUND = (226, 228, 232)
 #: Height of a column's caption, pixels, and the colour of its text.
 CAPTION, INK = 20, (28, 35, 41)
 
 
 def contact_sheet(strips: Mapping[str, Sequence[Strip]], columns: int = 6) -> bytes | None:
-    """A PNG with one column per strip, the upload above the correction: of every defect as many as share `columns`, and
-    two at least.
+    """Draw a PNG with one column per strip, the upload above the correction.
 
-    Pictures keep their aspect ratio on white cells. None where there is no strip.
+    `columns` is divided equally among the defects; each gets at least two. Pictures keep their aspect ratio on white
+    cells. None if there are no strips.
     """
     per_defect = max(2, columns // max(1, len(strips)))
-    chosen = [strip for found in strips.values() for strip in found[:per_defect]]
+    chosen = [strip for of_defect in strips.values() for strip in of_defect[:per_defect]]
     if not chosen:
         return None
     return picture_columns([(strip.before, strip.after) for strip in chosen])
@@ -45,9 +45,10 @@ def contact_sheet(strips: Mapping[str, Sequence[Strip]], columns: int = 6) -> by
 def picture_columns(
     columns: Sequence[Sequence[bytes]], captions: Sequence[str] | None = None
 ) -> bytes | None:
-    """A PNG with one column per group of encoded pictures, all of the same number, and a line of text below each.
+    """Draw a PNG with one column per group of encoded pictures, and a caption below each if given.
 
-    Pictures keep their aspect ratio on white cells. None where there is no column.
+    All groups must have the same number of pictures. These keep their aspect ratio on white cells. None if there are no
+    groups.
     """
     if not columns:
         return None
@@ -63,8 +64,8 @@ def picture_columns(
             sheet.paste(cell, (GAP + step * column, GAP + step * line))
     draw = ImageDraw.Draw(sheet)
     for column, caption in enumerate(captions or ()):
-        place = (GAP + step * column + CELL // 2, size[1] - CAPTION // 2 - 4)
-        draw.text(place, caption, INK, ImageFont.load_default(13), anchor="mm")
+        centre = (GAP + step * column + CELL // 2, size[1] - CAPTION // 2 - 4)
+        draw.text(centre, caption, INK, ImageFont.load_default(13), anchor="mm")
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""Shards of prepared datasets: how they are written, indexed, and read back as pixels."""
+"""Writes and indexes the shards of prepared datasets, and reads them as pixels."""

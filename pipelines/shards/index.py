@@ -1,9 +1,9 @@
-"""What every training row is, without its pixels: the order of an epoch is computed from this alone.
+"""Indexes all training rows without their pixels, so that the order of an epoch can be computed.
 
-Built once, before training starts, from the shards' footers and small columns; whatever would make a training fail
-later is found here and reported at once, with counts. It holds three bytes a row and sixteen a row group, and an
-epoch's order four a row more, so ten million rows are 30 MB and 40 MB in every worker: the one thing in a training
-that grows with the dataset. While it is built it holds sixteen bytes a row more, hashes of ids.
+The index is built once, before training starts, from the shards' footers and small columns. Everything in the data that
+would make a training fail later is reported then, all at once, with counts. The index has 3 bytes per row and 16 per
+row group; an epoch's order has another 4 bytes per row. So ten million rows take 30 MB and 40 MB in every worker: the
+only memory of a training that grows with the dataset. Building it takes another 16 bytes per row, for hashes of ids.
 """
 
 import logging
@@ -28,16 +28,16 @@ from pipelines.storage import objects as storage
 
 logger = logging.getLogger("train")
 
-#: Bits of `Index.kinds`: which images a row has, whether the two are a trusted pair, whether it is held back: of the
-#: test split, or of the part of the training split by which a training chooses (`validation_part`).
+#: Bits of `Index.kinds`: which images a row has, whether they are a pair, and whether the row is held back: in the test
+#: split, or in the validation part of the training split (`validation_part`).
 SOURCE, TARGET, PAIRED, TEST, VALIDATION = 1, 2, 4, 8, 16
-#: The source is made when the row is read: the shard has none. Such rows have SOURCE, too.
+#: The shard has no source; it is made when the row is read. Such rows also have SOURCE.
 MADE = 32
-#: The bits of which a row that trains has none.
+#: Bits of rows that are not trained on.
 _HELD_BACK = TEST | VALIDATION
-#: `Index.types` of a row of neither split, which nobody uses.
+#: `Index.types` of an unused row, which is in neither split.
 UNUSED = -1
-#: Rows of each shard whose pixels are looked at before training starts.
+#: Rows of each shard whose images are decoded as a check before training starts.
 SAMPLED_ROWS = 8
 #: Shards read at once: each waits for storage, not for a CPU.
 _THREADS = 16
@@ -46,7 +46,7 @@ _COLUMNS = ("image_id", "pairing", "group", "defect", "split")
 
 @dataclass(frozen=True)
 class Index:
-    """Rows of all shards in the order of files and row groups. U row groups, N rows.
+    """Describe the rows of all shards in the order of files and row groups. U row groups, N rows.
 
     units: (U, 2) int32, file number and row group in it. starts: (U + 1,) int64, unit u has rows starts[u] up to
     starts[u + 1]. types: (N,) int16, type ids or UNUSED. kinds: (N,) uint8, bits SOURCE, TARGET, PAIRED, TEST,
@@ -61,65 +61,68 @@ class Index:
 
     @property
     def training(self) -> NDArray[np.bool_]:
-        """(N,): the rows that are trained on: the training split without its validation part."""
+        """Return (N,) flags of the rows that are trained on: the training split without its validation part."""
         return self.of_split(0)
 
     def of_split(self, split: int) -> NDArray[np.bool_]:
-        """(N,): the rows that are trained on (0), those of the validation part (VALIDATION), or of the test split
-        (TEST).
+        """Return (N,) flags of the rows in a split.
+
+        split: 0 for the rows that are trained on, VALIDATION for the validation part, TEST for the test split.
         """
         return (self.types != UNUSED) & (self.kinds & _HELD_BACK == split)
 
     def having(self, type_: int, bits: int, split: int = 0) -> NDArray[np.bool_]:
-        """(N,): the rows of a type that have all of `bits`. split: as for `of_split`."""
+        """Return (N,) flags of the rows of a type that have all of `bits`. split: as for `of_split`."""
         return (self.types == type_) & (self.kinds & (bits | _HELD_BACK) == bits | split)
 
 
 @dataclass
 class Findings:
-    """What is wrong with the data: counts by what it is, with one example each."""
+    """Collect problems of the data: counts by kind, with one example each."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, problem: str, example: str, count: int = 1) -> None:
-        """Count `problem`; the first example is kept."""
+        """Count `problem`, and keep its first example."""
         if count:
             self.counts[problem] += count
             self.examples.setdefault(problem, example)
 
     def merge(self, other: "Findings") -> None:
-        """Add another's."""
+        """Add the problems of `other`."""
         for problem, count in other.counts.items():
             self.add(problem, other.examples[problem], count)
 
     def lines(self) -> list[str]:
-        """One line a problem, the most frequent first."""
+        """Return a line for each problem, the most frequent first."""
         return [
-            f"{count} {problem} (as {self.examples[problem]})" for problem, count in self.counts.most_common()
+            f"{count} {problem} (such as {self.examples[problem]})"
+            for problem, count in self.counts.most_common()
         ]
 
 
 @dataclass(frozen=True)
 class _File:
-    """One shard's part of the index."""
+    """Hold one shard's part of the index."""
 
-    rows: tuple[int, ...]  # of each row group
+    rows: tuple[int, ...]  # number of rows in each row group
     types: NDArray[np.int16]
     kinds: NDArray[np.uint8]
     findings: Findings
-    photos: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))  # see `hash_ids`, as the next
+    # See `hash_ids` for both.
+    photos: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
     folders: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
 
 
 def build_index(
     shards: Sequence[str], label_map: LabelMap, validation_share: float = GENERATOR_SHARE
 ) -> Index:
-    """Read footers and small columns of all shards, and the pixels of a few rows of each.
+    """Build the index from the footers and small columns of all shards, and check the images of a few rows of each.
 
-    validation_share: of the training split's photos, held back from training. Raises ConfigurationError with every
-    problem and its count: shards that cannot be read, defects, groups or pairings that mean nothing, rows without the
-    images that they need, sampled images that do not decode.
+    validation_share: share of the training split's photos that is held back from training. Raises ConfigurationError
+    with all problems and their counts: unreadable shards, unknown defects, groups or pairings, rows that lack images,
+    sampled images that cannot be decoded.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         parts = list(pool.map(partial(_read_file, label_map=label_map), shards))
@@ -149,9 +152,7 @@ def build_index(
 
 
 def rows_by_defect(index: Index, label_map: LabelMap) -> dict[str, dict[str, int]]:
-    """Per defect how many pairs and unpaired rows are trained on, and how many rows the validation part and the test
-    split have.
-    """
+    """Count per defect the pairs and unpaired rows of training, and the rows of validation part and test split."""
     return {
         name: {
             "pairs": int(index.having(defect.id, PAIRED).sum()),
@@ -164,11 +165,11 @@ def rows_by_defect(index: Index, label_map: LabelMap) -> dict[str, dict[str, int
 
 
 def missing_tasks(index: Index, label_map: LabelMap, *, pairs: bool, unpaired: bool) -> dict[str, str]:
-    """Why each defect of the label map that cannot be trained cannot, by its name.
+    """Return the defects of the label map that cannot be trained, each with the reason.
 
-    pairs, unpaired: what the method learns from.
+    pairs, unpaired: whether the method learns from these.
     """
-    found = {}
+    reasons = {}
     for name, defect in label_map.defects.items():
         paired = int(index.having(defect.id, PAIRED).sum()) if pairs else 0
         sources, targets = (
@@ -176,30 +177,30 @@ def missing_tasks(index: Index, label_map: LabelMap, *, pairs: bool, unpaired: b
         )
         if not paired and not (sources and targets):
             total = int(index.having(defect.id, 0).sum())
-            found[name] = (
-                f"{total} training rows, of which 0 are trusted pairs and {sources} sources can meet {targets} targets"
+            reasons[name] = (
+                f"{total} training rows, of which the recipe can use 0 pairs, {sources} sources and {targets} targets"
                 if total
                 else "no training rows"
             )
-    return found
+    return reasons
 
 
 def check_tasks(
     index: Index, label_map: LabelMap, *, pairs: bool, unpaired: bool, allow_missing: bool
 ) -> None:
-    """Raise ConfigurationError for defects that cannot be trained; with allow_missing warn while one can be."""
+    """Raise ConfigurationError for defects that cannot be trained; with allow_missing warn, if at least one can be."""
     missing = missing_tasks(index, label_map, pairs=pairs, unpaired=unpaired)
     if not missing:
         return
-    said = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
     if len(missing) == len(label_map.defects):
-        raise ConfigurationError(f"--data has nothing that this recipe learns from ({said})")
+        raise ConfigurationError(f"--data has nothing that this recipe learns from ({reasons})")
     if not allow_missing:
         raise ConfigurationError(
-            f"--data lacks {len(missing)} of the label map's {len(label_map.defects)} defects ({said}); "
-            "add data, take them off the label map, or leave them untrained with --allow-missing"
+            f"--data lacks {len(missing)} of the label map's {len(label_map.defects)} defects ({reasons}); "
+            "add data, remove them from the label map, or leave them untrained with --allow-missing"
         )
-    logger.warning("untrained defects: %s", said)
+    logger.warning("untrained defects: %s", reasons)
 
 
 def _read_file(shard: str, label_map: LabelMap) -> _File:
@@ -222,32 +223,32 @@ def _index_file(shard: str, file: pq.ParquetFile, label_map: LabelMap) -> _File:
         return _File((), np.empty(0, np.int16), np.empty(0, np.uint8), findings)
     small = file.read(columns=list(_COLUMNS))
     names = list(label_map.defects)
-    found = _positions(small["defect"], names)
+    positions = _positions(small["defect"], names)
     ids = np.array([defect.id for defect in label_map.defects.values()], np.int16)
     groups = np.array([defect.group for defect in label_map.defects.values()])
     test = _equal(small["split"], "test")
     used = test | _equal(small["split"], "train")
     paired = _equal(small["pairing"], "paired")
-    known = found >= 0
+    known = positions >= 0
     for name, count in Counter(small["defect"].filter(pa.array(used & ~known)).to_pylist()).items():
         findings.add(f"rows have the defect {name!r}, which the label map lacks", shard, count)
     odd = used & ~paired & ~_equal(small["pairing"], "unpaired")
     findings.add("rows have a pairing that is neither 'paired' nor 'unpaired'", shard, int(odd.sum()))
     group = np.array(small["group"].to_pylist(), object)
-    wrong = used & known & (group != groups[np.maximum(found, 0)])
+    wrong = used & known & (group != groups[np.maximum(positions, 0)])
     findings.add("rows have another group than the label map gives their defect", shard, int(wrong.sum()))
     images = _which_images(file, len(paired))
     made = paired & ~test & (images == TARGET)
     images = images | np.where(made, SOURCE, 0).astype(np.uint8)
     bare = used & ((images == 0) | (paired & (images != SOURCE | TARGET)))
     findings.add("rows lack an image: both of a pair, or any of an unpaired row", shard, int(bare.sum()))
-    findings.merge(_look(shard, file))
+    findings.merge(_check_samples(shard, file))
     usable = used & known & ~odd & ~bare
     metadata = file.metadata
     photos, folders = hash_ids(small["image_id"])
     return _File(
         tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)),
-        np.where(usable, ids[np.maximum(found, 0)], UNUSED).astype(np.int16),
+        np.where(usable, ids[np.maximum(positions, 0)], UNUSED).astype(np.int16),
         (images | np.where(paired, PAIRED, 0) | np.where(test, TEST, 0) | np.where(made, MADE, 0)).astype(
             np.uint8
         ),
@@ -258,9 +259,9 @@ def _index_file(shard: str, file: pq.ParquetFile, label_map: LabelMap) -> _File:
 
 
 def _positions(column: pa.ChunkedArray, names: list[str]) -> NDArray[np.int64]:
-    """Place of each value in `names`, -1 where it has none."""
-    found = pc.fill_null(pc.index_in(column, value_set=pa.array(names, column.type)), -1)
-    return found.to_numpy().astype(np.int64)
+    """Return the position of each value in `names`; -1 for other values."""
+    positions = pc.fill_null(pc.index_in(column, value_set=pa.array(names, column.type)), -1)
+    return positions.to_numpy().astype(np.int64)
 
 
 def _equal(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
@@ -268,10 +269,10 @@ def _equal(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
 
 
 def _which_images(file: pq.ParquetFile, count: int) -> NDArray[np.uint8]:
-    """(count,): bits SOURCE and TARGET of every row.
+    """Return (count,) bits SOURCE and TARGET of every row.
 
-    Taken from the footers' counts of nulls where a row group has no null or nothing else. Elsewhere the column is
-    read, a few rows in memory at a time: that as many rows are unpaired as lack an image does not say which do.
+    If a row group has no nulls in a column, or only nulls, its footer is enough. Otherwise the column is read, a few
+    rows at a time: equal numbers of nulls and unpaired rows do not prove that these are the same rows.
     """
     images = np.zeros(count, np.uint8)
     first = 0
@@ -292,8 +293,8 @@ def _which_images(file: pq.ParquetFile, count: int) -> NDArray[np.uint8]:
     return images
 
 
-def _look(shard: str, file: pq.ParquetFile) -> Findings:
-    """Decode the images of the first rows."""
+def _check_samples(shard: str, file: pq.ParquetFile) -> Findings:
+    """Decode the images of the first rows, and return the problems."""
     findings = Findings()
     batch = next(file.iter_batches(SAMPLED_ROWS, columns=["image_id", "source", "target"]), None)
     for row in batch.to_pylist() if batch is not None else ():

@@ -1,4 +1,4 @@
-"""Rows of shards to pixels. Imports no torch: the processes that decode start faster and smaller without."""
+"""Decodes rows of shards to pixels. Does not import torch, so that decoding processes start faster and smaller."""
 
 import logging
 import time
@@ -24,42 +24,42 @@ from pipelines.synthesis.defects.registry import CLEAN_UP
 
 logger = logging.getLogger("train")
 
-#: Images are loaded this much larger than they are trained on, then cropped at random (CycleGAN: 286 to 256 pixels).
+#: Images are loaded this much larger than the training size, then cropped at random (CycleGAN: 286 to 256 pixels).
 CROP_MARGIN = 286 / 256
 #: Rows read from a shard at a time.
 READ_ROWS = 16
-#: Seconds to wait before reading again what storage did not give: a training outlives a short outage.
+#: Seconds to wait before each retry of a failed read, so that a training survives a short outage.
 RETRY_AFTER = (0.5, 2.0, 5.0)
 _COLUMNS = ["image_id", "source", "target", "mask", "photo", "group", "defect"]
 
 
 class Decoded(NamedTuple):
-    """source and target of one row, uint8 (side, side, 3) or None. A row has one at least: see BROKEN.
+    """Hold source and target of one row, uint8 (side, side, 3) or None; at least one is not None, except in BROKEN.
 
-    shown: names of the defects that either shows, which only a detector's training asks for. changed, theta: of a pair
-    that was made anew, what its synthesis knows (see `pipelines.synthesis.defects.pairs.MadePair`).
+    defects: names of the defects that source and target show; only a detector's training needs them. changed, theta:
+    the known truth of a pair that was made anew (see `pipelines.synthesis.defects.pairs.MadePair`).
     """
 
     source: NDArray[np.uint8] | None
     target: NDArray[np.uint8] | None
-    shown: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    defects: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     changed: NDArray[np.uint8] | None = None
     theta: NDArray[np.float32] | None = None
 
 
-#: What a row of which an image cannot be decoded becomes: who asked for it decides what to do without.
+#: Result for a row with an image that cannot be decoded; the caller decides how to replace it.
 BROKEN = Decoded(None, None)
 
 
 class TrainingError(RunError):
-    """Training cannot go on: the message names the step and the last good checkpoint, or the row."""
+    """Signal that training cannot continue. The message names the step and the last good checkpoint, or the row."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """Rows to decode of one row group of a shard: their places in it, ascending; one may occur twice.
+    """Name rows to decode from one row group of a shard: their positions in it, ascending; one may occur twice.
 
-    epoch: for which pass over the data, and turn: for which of a row's draws in it: what is made depends on both.
+    epoch, turn: the pass over the data, and which of a row's draws in it. Pairs that are made anew depend on both.
     """
 
     file: str
@@ -69,16 +69,16 @@ class Order:
     turn: int = 0
 
 
-#: Decodes the rows of an order: one entry for each, few in memory at a time.
+#: Decodes the rows of an order: one result for each, with few in memory at a time.
 Decode = Callable[[Order], Iterator[Decoded]]
 
 
 @dataclass(frozen=True)
 class Making:
-    """How pairs are made anew: a function of seed, epoch, draw, image and defect, whoever makes them.
+    """Make pairs anew: a function of seed, epoch, draw, image and defect, the same in any process.
 
-    syntheses: (defect, name of its synthesis). grounds: rows of photos with masks, whose grounds products are laid on;
-    each process reads them once.
+    syntheses: (defect, name of its synthesis). grounds: rows of photos with masks, on whose backgrounds products are
+    laid; each process reads them once.
     """
 
     seed: int
@@ -86,7 +86,7 @@ class Making:
     grounds: tuple[Order, ...] = ()
 
     def pair(self, row: Mapping[str, Any], order: Order, size: int, fit: str) -> Pair:
-        """The pair of a row, for squares of `size` pixels. Raises ImageError where the row cannot be decoded."""
+        """Make the pair of a row, for squares of `size` pixels. Raises ImageError if the row cannot be decoded."""
         name = dict(self.syntheses)[row["defect"]]
         photo = row["photo"] or row["source"]
         material = Material(
@@ -94,19 +94,19 @@ class Making:
             None if row["mask"] is None else decode_image(row["mask"])[..., 0],
             None if photo is None else decode_image(photo),
         )
-        place = (order.epoch, order.turn, row["image_id"], row["defect"])
-        rng = np.random.default_rng(hash_number(self.seed, "made", *place))
+        identity = (order.epoch, order.turn, row["image_id"], row["defect"])
+        rng = np.random.default_rng(hash_number(self.seed, "made", *identity))
         return draw_pair(name, material, _read_grounds(self.grounds), size, fit, rng)
 
-    def shown(self, pair: Pair, defect: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the defects that the source and the target of `defect`'s pair show."""
+    def defects_of(self, pair: Pair, defect: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the defects that the source and the target of `defect`'s pair show."""
         both = () if pair.on_white else tuple(name for name, made_by in self.syntheses if made_by == CLEAN_UP)
         return ((defect, *both) if pair.has_defect else both), both
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """At which size rows are decoded, and how they get onto a square of it."""
+    """Decode rows to squares of one size."""
 
     image_size: int
     cropped_groups: frozenset[str] = frozenset()
@@ -114,9 +114,9 @@ class Decoding:
     making: Making | None = None
 
     def __call__(self, order: Order) -> Iterator[Decoded]:
-        """One entry for each of the order's rows, few in memory at a time; BROKEN for one that cannot be decoded.
+        """Yield a result for each of the order's rows, few in memory at a time; BROKEN if it cannot be decoded.
 
-        Raises TrainingError naming the shard that cannot be read, also after RETRY_AFTER.
+        Raises TrainingError naming the shard if it cannot be read even after RETRY_AFTER.
         """
         for row, times in read_rows(order):
             try:
@@ -128,12 +128,12 @@ class Decoding:
         if self.making is not None and is_made(row):
             made = self.making.pair(row, order, self.image_size, self.fit).squared(self.image_size)
             return Decoded(made.source, made.target, changed=made.changed, theta=made.theta)
-        found = decode_row(row, self.image_size, self.cropped_groups, self.fit)
-        return Decoded(found["source"], found["target"])
+        decoded = decode_row(row, self.image_size, self.cropped_groups, self.fit)
+        return Decoded(decoded["source"], decoded["target"])
 
 
 def is_made(row: Mapping[str, Any]) -> bool:
-    """Whether the row of a shard is a pair that training makes anew."""
+    """Return True if a shard's row is a pair that training makes anew."""
     return row["target"] is not None and (row["source"] is None or row["mask"] is not None)
 
 
@@ -143,7 +143,7 @@ def _read_grounds(orders: tuple[Order, ...]) -> Grounds:
 
 
 def _photos(orders: Iterable[Order]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """The photos of rows, each with its mask; those that cannot be decoded are left out."""
+    """Yield the photos of rows, each with its mask; those that cannot be decoded are left out."""
     for order in orders:
         for row, _ in read_rows(order):
             photo = row["photo"] or row["source"]
@@ -152,13 +152,13 @@ def _photos(orders: Iterable[Order]) -> Iterator[tuple[NDArray[np.uint8], NDArra
             try:
                 yield decode_image(photo), decode_image(row["mask"])[..., 0]
             except ImageError as error:
-                logger.warning("no ground of %s: %s", row["image_id"], error)
+                logger.warning("no background from %s: %s", row["image_id"], error)
 
 
 def read_rows(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
-    """The order's rows as the shard has them, each once, with how often the order asks for it.
+    """Yield the order's rows as stored in the shard, each once, with the number of times that the order has it.
 
-    Reads again where storage fails for a while. Raises TrainingError naming the shard that cannot be read.
+    Retries if storage fails for a while. Raises TrainingError naming the shard if it cannot be read.
     """
     waits = iter(RETRY_AFTER)
     done = 0
@@ -170,8 +170,8 @@ def read_rows(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
             return
         except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
             wait = next(waits, None)
-            # What is no Parquet will be none in a second, too. An object that is not found may be: s3fs takes every
-            # failed request for its metadata to mean that.
+            # A file that is not Parquet is not worth a retry. An object that is not found is: s3fs reports any failed
+            # request for its metadata in this way.
             if wait is None or isinstance(error, pa.ArrowException):
                 raise TrainingError(f"cannot read {order.file}: {type(error).__name__}: {error}") from error
             logger.warning("cannot read %s, trying again in %g s: %s", order.file, wait, error)
@@ -180,20 +180,20 @@ def read_rows(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
 
 def _read(order: Order) -> Iterator[tuple[dict[str, Any], int]]:
     filesystem, path = storage.arrow_filesystem(order.file)
-    wanted = [(place, len(list(same))) for place, same in groupby(order.rows)]
+    wanted = [(position, len(list(same))) for position, same in groupby(order.rows)]
     with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
         first = 0
         for batch in file.iter_batches(READ_ROWS, row_groups=[order.row_group], columns=_COLUMNS):
             while wanted and wanted[0][0] < first + batch.num_rows:
-                place, times = wanted.pop(0)
-                yield batch.slice(place - first, 1).to_pylist()[0], times
+                position, times = wanted.pop(0)
+                yield batch.slice(position - first, 1).to_pylist()[0], times
             if not wanted:
                 return
             first += batch.num_rows
 
 
 def what_is_broken(order: Order) -> str:
-    """Why the order's only row became BROKEN: its id, defect, shard, and the error's code and text."""
+    """Describe why the order's only row is BROKEN: its id, defect, shard, and the error's code and text."""
     [(row, _)] = read_rows(order)
     for side in ("source", "target", "mask", "photo"):
         try:
@@ -205,18 +205,18 @@ def what_is_broken(order: Order) -> str:
 
 
 def load_size(size: int, group: str, cropped_groups: frozenset[str]) -> int:
-    """Side in pixels at which a group's images are loaded: larger than `size` where they will be cropped."""
+    """Return the side in pixels at which a group's images are loaded: larger than `size` if they will be cropped."""
     return round(size * CROP_MARGIN) if group in cropped_groups else size
 
 
 def decode_square(data: bytes | None, size: int, fit: str) -> NDArray[np.uint8] | None:
-    """Decode to uint8 (size, size, 3), as `pipelines.images.fit` says; None stays None."""
+    """Decode to uint8 (size, size, 3) by `pipelines.images.fit`; None stays None."""
     return None if data is None else fit_square(*decode_with_size(data, max_side=2 * size), size, fit)
 
 
 def decode_row(
     row: dict[str, Any], size: int, cropped_groups: frozenset[str] = frozenset(), fit: str = "stretch"
 ) -> dict[str, Any]:
-    """A shard's row with `source` and `target` decoded to uint8 squares of `load_size` pixels, or None."""
+    """Return a shard's row with `source` and `target` decoded to uint8 squares of `load_size` pixels, or None."""
     side = load_size(size, row["group"], cropped_groups)
     return {**row, **{name: decode_square(row[name], side, fit) for name in ("source", "target")}}

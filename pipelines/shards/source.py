@@ -1,4 +1,4 @@
-"""Prepared datasets as a training reads them: their shards, some of their rows, what doing nothing scores on these."""
+"""Opens prepared datasets for training: their shards, label map and fingerprint."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,27 +19,28 @@ FLAG = "--data"
 
 @dataclass(frozen=True)
 class TrainingSource:
-    """One or more prepared datasets that share a label map. fingerprint: that of the one, or a hash of theirs."""
+    """Hold one or more prepared datasets that share a label map. fingerprint: of the only one, or a hash of all."""
 
     shards: tuple[str, ...]
     label_map: LabelMap
     fingerprint: str
-    #: By defect, the synthesis that makes it where the shards do not hold its pairs.
+    #: By defect, the synthesis for pairs that are made anew in training.
     syntheses: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """For the bundle's config.json."""
+        """Return the fingerprint and the number of shards for the bundle's config.json."""
         return {"fingerprint": self.fingerprint, "shards": len(self.shards)}
 
 
 def open_source(uris: Sequence[str]) -> TrainingSource:
     """Find shards, label map and fingerprint below each --data URI.
 
-    Raises ConfigurationError for what is missing, and for a place named twice: its images would count double.
+    Raises ConfigurationError if something is missing, and for a dataset that is named twice: its images would count
+    double.
     """
-    places = [storage.absolute(uri) for uri in uris]
-    for uri, place in zip(uris, places, strict=True):
-        if places.count(place) > 1:
+    locations = [storage.absolute(uri) for uri in uris]
+    for uri, location in zip(uris, locations, strict=True):
+        if locations.count(location) > 1:
             raise ConfigurationError(f"--data {uri} is named twice; name each dataset once")
     shards: list[str] = []
     maps: dict[str, LabelMap] = {}
@@ -47,20 +48,20 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
     syntheses: dict[str, str] = {}
     for uri in uris:
         with storage.as_configuration_error(uri, "--data", "read"):
-            found = storage.list_files(storage.join(uri, "shards"), ".parquet", follow_links=True)
-        if not found:
+            files = storage.list_files(storage.join(uri, "shards"), ".parquet", follow_links=True)
+        if not files:
             raise ConfigurationError(
                 f"--data {uri}: no shards/*.parquet there; make them with jobs/prepare_dataset.py"
             )
-        shards += found
+        shards += files
         maps[uri] = LabelMap.parse(_read(uri, "label_map.yaml"), storage.join(uri, "label_map.yaml"))
         summary = _summary(uri)
         fingerprints.append(summary.fingerprint)
         for defect, name in summary.syntheses.items():
             if syntheses.setdefault(defect, name) != name:
                 raise ConfigurationError(
-                    f"--data {uri}: makes defect {defect!r} by {name!r}, and a dataset before it by "
-                    f"{syntheses[defect]!r}; prepare both with one --synthesis"
+                    f"--data {uri}: makes defect {defect!r} by {name!r}, but an earlier dataset by "
+                    f"{syntheses[defect]!r}; prepare both with the same --synthesis"
                 )
     first, label_map = next(iter(maps.items()))
     for uri, other in maps.items():
@@ -68,7 +69,7 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
             raise ConfigurationError(
                 f"--data {uri}: its label map has other groups or defects than that of {first}"
             )
-    # One dataset's own, as its dataset.json and its page have it.
+    # For one dataset its own fingerprint, which is also in its dataset.json and on its page.
     whole = fingerprints[0] if len(uris) == 1 else sha256("".join(fingerprints).encode()).hexdigest()
     return TrainingSource(
         tuple(shards), replace(label_map, cycle_groups=_cycle_groups(maps)), whole, syntheses
@@ -76,14 +77,14 @@ def open_source(uris: Sequence[str]) -> TrainingSource:
 
 
 def _cycle_groups(maps: Mapping[str, LabelMap]) -> tuple[str, ...] | None:
-    """The datasets' common choice; one that says nothing, as those of earlier versions, takes the others'."""
-    said = {
+    """Return the datasets' common choice; maps without the key, such as those of earlier versions, are ignored."""
+    choices = {
         uri: label_map.cycle_groups for uri, label_map in maps.items() if label_map.cycle_groups is not None
     }
-    if not said:
+    if not choices:
         return None
-    first, groups = next(iter(said.items()))
-    for uri, other in said.items():
+    first, groups = next(iter(choices.items()))
+    for uri, other in choices.items():
         if set(other) != set(groups):
             raise ConfigurationError(
                 f"--data {uri}: its label_map.yaml has cycle_groups {list(other)}, that of {first} {list(groups)}; "
@@ -98,7 +99,7 @@ class _Summary(NamedTuple):
 
 
 def _summary(uri: str) -> _Summary:
-    """What training needs of dataset.json."""
+    """Return the parts of dataset.json that training needs."""
     try:
         content = json.loads(_read(uri, "dataset.json"))
         return _Summary(str(content["fingerprint"]), dict(content.get("identity", {}).get("--synthesis", {})))
@@ -118,7 +119,7 @@ def _read(uri: str, name: str) -> bytes:
 
 
 def list_shards(shards: Sequence[str]) -> tuple[Unit, ...]:
-    """Units of the shards. Raises ConfigurationError where one cannot be read or lacks a column."""
+    """Return the units of the shards. Raises ConfigurationError if one cannot be read or lacks a column."""
 
     def check(schema: pa.Schema, uri: str) -> None:
         missing = sorted(set(SHARD.names) - set(schema.names))

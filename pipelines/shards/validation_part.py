@@ -1,9 +1,10 @@
-"""Which photos of the training split train nothing: what a training chooses by, it must not have learned from.
+"""Selects the validation part: photos of the training split that are not trained on, but used to make choices.
 
-Checkpoints and thresholds that were chosen on the test split would make every figure on that split too good, so the
-test split is left to the reports. The part is found at training time, by a hash of ids: shards know 'train' and 'test'
-alone, and a photo keeps its place as data grow. A larger share holds all photos of a smaller one. (Products are the
-exception, see `held_back`: photos change places once where the fiftieth product comes, or one outgrows PRODUCT_ROWS.)
+Checkpoints and thresholds chosen on the test split would make every figure on that split too good, so the test split is
+left to the reports. The part is computed at training time by a hash of ids, because shards have only 'train' and
+'test'. So a photo stays on its side as data grow, and a larger share includes all photos of a smaller one. (Products
+are the exception, see `held_back`: photos may change sides once, when the fiftieth product is added, or a product
+outgrows PRODUCT_ROWS.)
 """
 
 import numpy as np
@@ -13,21 +14,20 @@ from numpy.typing import NDArray
 
 from pipelines.contracts.splits import hash_number
 
-#: Share of the training split's photos, where nothing is said: of a generator, and of a detector, whose thresholds need
-#: more.
+#: Default shares of the training split's photos: for a generator, and for a detector, whose thresholds need more.
 GENERATOR_SHARE, DETECTOR_SHARE = 0.05, 0.1
-#: More would be validated than trained on.
+#: With a larger share, more photos would be validated than trained on.
 LARGEST_SHARE = 0.5
-#: Rows that a product has at most: some photos of it, each with a few defects.
+#: A product has at most this many rows: some photos, each with a few defects.
 PRODUCT_ROWS = 64
-#: Of fewer products, or of a small tree of folders, the share may be none or all: there photos are told apart.
+#: With fewer products, a share of them could be none or all, so photos are selected one by one.
 LEAST_PRODUCTS = 50
 
 Hashes = NDArray[np.uint64]
 
 
 def hash_ids(ids: pa.ChunkedArray) -> tuple[Hashes, Hashes]:
-    """(n,) each: of every row's id, and of the folder that it lies in, 0 for none."""
+    """Return two (n,) arrays: a hash of every row's id, and of the folder that contains it, 0 for none."""
     encoded = (
         pc.fill_null(ids.cast(pa.string()), "").combine_chunks().dictionary_encode()
     )  # a photo has a row for each defect
@@ -42,16 +42,15 @@ def hash_ids(ids: pa.ChunkedArray) -> tuple[Hashes, Hashes]:
 
 
 def held_back(photos: Hashes, folders: Hashes, share: float) -> NDArray[np.bool_]:
-    """(N,): whether each row of a whole dataset belongs to the part, were it of the training split.
+    """Return (N,) flags: which rows of a dataset are in the part, provided that they are in the training split.
 
-    photos, folders: (N,), as `hash_ids` makes them. All rows of a photo are on one side, and all photos of a product:
-    they share the main picture as their target. A product is what ids below one folder are, as PRODUCT/PHOTO, where
-    they are PRODUCT_ROWS at most, and such folders LEAST_PRODUCTS or more; a folder of more rows is somebody's way to
-    keep files.
+    photos, folders: (N,), from `hash_ids`. All rows of a photo are on one side. So are all photos of a product, because
+    they share the main picture as their target. The ids below one folder, PRODUCT/PHOTO, are a product if there are
+    at most PRODUCT_ROWS rows of them, and at least LEAST_PRODUCTS such folders; larger folders are not products.
     """
-    names, places, counts = np.unique(folders, return_inverse=True, return_counts=True)
+    names, numbers, counts = np.unique(folders, return_inverse=True, return_counts=True)
     are_products = (counts <= PRODUCT_ROWS) & (names > 0)
-    of_product = are_products[places] & (are_products.sum() >= LEAST_PRODUCTS)
+    of_product = are_products[numbers] & (are_products.sum() >= LEAST_PRODUCTS)
     return np.where(of_product, folders, photos) < np.uint64(share * 2**64)
 
 

@@ -1,8 +1,8 @@
-"""Rows to parquet files of a target size, a few megabytes of them in memory at a time.
+"""Writes rows to parquet files of a target size, with a few megabytes of rows in memory at a time.
 
-Training reads a row group as a whole and draws row groups at random, so they are large enough for an object store and
-small enough that its shuffle window holds several. Pairs and unpaired rows never share one: which rows lack an image is
-then known from the file's footer, and training need not read the images to find out.
+Training reads whole row groups in random order. So they are large enough for an object store, and small enough that
+training's shuffle window holds several. Pairs and unpaired rows never share a row group: then the file's footer shows
+which rows lack an image, and training need not read the images for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,27 +16,27 @@ import pyarrow.parquet as pq
 
 from pipelines.storage import objects as storage
 
-#: A row group ends at either. Training shuffles among 512 rows by default: four row groups or more. 384-pixel rows fill
-#: some 6 MB; larger images reach the bytes first, which bound the memory of who reads.
+#: A row group ends at either limit. Training shuffles among 512 rows by default: four row groups or more. Rows of 384
+#: pixels take some 6 MB; larger images reach the limit of bytes first, which bounds the memory of readers.
 GROUP_ROWS = 128
 GROUP_BYTES = 16 << 20
 
 
 @dataclass
 class _Pending:
-    """Rows that share which images they have, not yet written."""
+    """Hold rows that are not yet written and have images in the same columns."""
 
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     size: int = 0
 
 
 class ShardWriter:
-    """Writes rows of `schema` to FOLDER/STEM-000.parquet, STEM-001.parquet, …, each whole or not at all.
+    """Write rows of `schema` to FOLDER/STEM-000.parquet, STEM-001.parquet, …, each whole or not at all.
 
     folder: URI. shard_bytes: a file that has reached this size is closed, and the next one begun. images: the columns
-    with encoded images. shared: those among them in which neighbouring rows have the same image; it is then stored
-    once. The same rows in the same order give the same bytes; files of the same stem beyond the last are removed. Use
-    as a context manager: an exception drops what is not whole.
+    with encoded images. shared: those of them in which neighbouring rows have the same image, which is then stored
+    once. The same rows in the same order give the same bytes; files of the same stem after the last one are removed.
+    Use as a context manager: after an exception, the unfinished file is dropped.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class ShardWriter:
         self._file: pq.ParquetWriter | None = None
         self._closing = ExitStack()
         self._size = 0  # bytes of images in the open file
-        self.names: list[str] = []  # of the files begun so far
+        self.names: list[str] = []  # names of the files begun so far
         self.rows = 0
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add the rows of one photo: those of one kind stay in one row group."""
+        """Add the rows of one photo; those with images in the same columns stay in one row group."""
         for row in rows:
             pending = self._pending.setdefault(
                 tuple(row[name] is not None for name in self._images), _Pending()
@@ -79,13 +79,13 @@ class ShardWriter:
         if kind is not None:
             self._closing.__exit__(kind, error, trace)
             return
-        with self._closing:  # also where the last rows cannot be written
+        with self._closing:  # closes the file even if the last rows cannot be written
             for _, pending in sorted(self._pending.items()):
                 self._write(pending)
         self._remove_further()
 
     def _remove_further(self) -> None:
-        """Remove what an attempt that was broken off wrote beyond this one: images may have gone between the two."""
+        """Remove further files of an earlier, interrupted attempt, which may have had more images than this one."""
         number = len(self.names)
         while storage.exists(uri := self._uri(number)):
             storage.remove(uri)

@@ -1,4 +1,4 @@
-"""Training of generators (`generator`) and detectors (`detector`), which share loop, checkpoints and feed.
+"""Trains generators (`generator`) and detectors (`detector`), which share the loop, the checkpoints and the feed.
 
-In come shards; out go checkpoints and a model bundle. `on_ray` runs the same workers on Ray Train.
+A training reads shards, and writes checkpoints and a model bundle. `on_ray` runs the same workers on Ray Train.
 """

@@ -1,7 +1,7 @@
-"""The bundle that validation scored best: a folder OUTPUT/best/step-N, and OUTPUT/best.json, which points to it.
+"""Keeps the bundle that validation scored best: a folder OUTPUT/best/step-N, and OUTPUT/best.json, which points to it.
 
-The folder is written first and the pointer, one object, after it: whatever dies meanwhile, the folder that best.json
-names is whole.
+The folder is written first and the pointer, one object, after it. So after a crash at any moment, the folder that
+best.json names is complete.
 """
 
 import json
@@ -18,7 +18,7 @@ POINTER, FOLDER = "best.json", "best"
 
 @dataclass(frozen=True)
 class Best:
-    """The content of best.json. bundle: folder below OUTPUT. score: of `metric`, lower is better."""
+    """Hold the content of best.json. bundle: folder below OUTPUT. score: value of `metric`; lower is better."""
 
     bundle: str
     step: int
@@ -27,11 +27,13 @@ class Best:
 
 
 def read_best(output: str) -> Best | None:
-    """The best bundle so far, or None. Raises one of storage.STORAGE_ERRORS."""
+    """Return the best bundle so far, or None. Raises one of storage.STORAGE_ERRORS."""
     uri = storage.join(output, POINTER)
     try:
-        found = json.loads(storage.read_bytes(uri))
-        return Best(str(found["bundle"]), int(found["step"]), str(found["metric"]), float(found["score"]))
+        content = json.loads(storage.read_bytes(uri))
+        return Best(
+            str(content["bundle"]), int(content["step"]), str(content["metric"]), float(content["score"])
+        )
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -40,29 +42,31 @@ def read_best(output: str) -> Best | None:
 
 
 def would_be_best(output: str, metric: str, score: float) -> bool:
-    """Whether `score` beats the best so far; that of another metric does not compare."""
+    """Return True if `score` beats the best so far. A best score of another metric is ignored."""
     best = read_best(output)
     return math.isfinite(score) and (best is None or best.metric != metric or score < best.score)
 
 
 def folder_for(output: str, step: int) -> str:
-    """Folder below OUTPUT for the bundle of `step`. It is not the one that best.json points to, which a training that
-    went back to an earlier checkpoint may have written for the same step.
+    """Return the folder below OUTPUT for the bundle of `step`.
+
+    It is never the folder that best.json points to: a training that went back to an earlier checkpoint reaches the
+    same step again.
     """
     folder, best = f"{FOLDER}/step-{step:06d}", read_best(output)
     return f"{folder}-again" if best is not None and best.bundle == folder else folder
 
 
 def point_to(output: str, best: Best) -> None:
-    """Make a bundle that is written the best one, and remove all others. Raises one of storage.STORAGE_ERRORS."""
+    """Record a written bundle as the best one, and remove all others. Raises one of storage.STORAGE_ERRORS."""
     storage.write_bytes(storage.join(output, POINTER), json.dumps(asdict(best)).encode())
-    everything = storage.join(output, FOLDER)
-    folders = {uri.rsplit("/", 2)[-2] for uri in storage.list_files(everything)}
+    best_folder = storage.join(output, FOLDER)
+    folders = {uri.rsplit("/", 2)[-2] for uri in storage.list_files(best_folder)}
     for name in folders - {best.bundle.rsplit("/", 1)[-1]}:
-        storage.remove(storage.join(everything, name))
+        storage.remove(storage.join(best_folder, name))
 
 
 def forget_best(output: str) -> None:
-    """Remove what another training in the same folder has left. Raises one of storage.STORAGE_ERRORS."""
-    storage.remove(storage.join(output, POINTER))  # first: it must not point to nothing
+    """Remove the best bundle of an earlier training in the same folder. Raises one of storage.STORAGE_ERRORS."""
+    storage.remove(storage.join(output, POINTER))  # first: it must never point to a missing folder
     storage.remove(storage.join(output, FOLDER))

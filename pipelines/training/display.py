@@ -1,4 +1,4 @@
-"""What a person at the terminal sees of a training: a bar there, plain lines everywhere else."""
+"""Shows a training's progress: a bar on a terminal, plain log lines elsewhere."""
 
 import logging
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from tqdm import tqdm
 
 logger = logging.getLogger("train")
 
-#: Keys of a record that are no losses, and how the names of monitors begin.
+#: Keys of a record that are not losses, and the prefix of monitors' names.
 NO_LOSSES = ("step", "epoch", "rate", "images_per_second", "workers")
 MONITORS = "attention_rms"
 
 
 class Display:
-    """Shows records of a training of `steps` updates with `update_size` samples each, from every worker.
+    """Show the records of a training of `steps` updates, with `update_size` samples from each worker per update.
 
-    A record's "workers" says how many there are now; without it, one.
+    A record's "workers" is the present number of workers (default 1).
 
-    Use as a context manager. stream: where the bar goes if it is a terminal; otherwise each record is a logged line.
+    Use as a context manager. stream: gets the bar if it is a terminal; otherwise each record is logged as a line.
     """
 
     def __init__(self, steps: int, update_size: int, stream: TextIO) -> None:
@@ -38,7 +38,7 @@ class Display:
         self._bar.refresh()
 
     def line(self, text: str) -> None:
-        """Show a line that is no record; a bar stays below it."""
+        """Show a line of text, above the bar if there is one."""
         if self._bar is None:
             logger.info(text)
         else:
@@ -55,12 +55,12 @@ class Display:
 
 
 def progress_line(record: Mapping[str, float], steps: int, update_size: int) -> str:
-    """One line for a person: step, epoch, images/s over all workers, minutes left, losses that are in use."""
+    """Format a record as a line: step, epoch, images/s over all workers, minutes left, losses that are in use."""
     speed = record["images_per_second"]
-    left = (steps - record["step"]) * update_size * record.get("workers", 1) / max(speed, 1e-9)
+    seconds_left = (steps - record["step"]) * update_size * record.get("workers", 1) / max(speed, 1e-9)
     return (
         f"step {record['step']:.0f}/{steps}  epoch {record['epoch']:.0f}  {_speed(speed)}  "
-        f"{left / 60:.0f} min left  {losses_of(record)}"
+        f"{seconds_left / 60:.0f} min left  {losses_of(record)}"
     )
 
 
@@ -69,7 +69,7 @@ def _speed(images_per_second: float) -> str:
 
 
 def losses_of(record: Mapping[str, float]) -> str:
-    """The losses that are in use, the total first."""
+    """Format the losses that are in use, the total first."""
     names = sorted(
         (name for name in record if is_loss(name) and record[name]), key=lambda n: (n != "total", n)
     )
@@ -77,5 +77,5 @@ def losses_of(record: Mapping[str, float]) -> str:
 
 
 def is_loss(name: str) -> bool:
-    """Whether a record's key names a loss."""
+    """Return True if a record's key names a loss."""
     return name not in NO_LOSSES and not name.startswith(MONITORS)

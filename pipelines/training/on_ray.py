@@ -1,4 +1,4 @@
-"""Wires a training into Ray Train: workers that each decode through Ray Data and average their gradients."""
+"""Runs a training on Ray Train: each worker decodes through Ray Data, and all average their gradients."""
 
 import contextlib
 import copy
@@ -35,15 +35,15 @@ logger = logging.getLogger("train")
 #: How often a failed worker group is restarted from the last checkpoint before the job gives up. Lost nodes
 #: (preemptions) do not count.
 MAX_FAILURES = 3
-#: Seconds between looks for nodes that came, with --workers MIN:MAX. Taking them restarts all workers from the last
-#: checkpoint, so not often.
+#: Seconds between checks for new nodes, with --workers MIN:MAX. Not often, because using them restarts all workers from
+#: the last checkpoint.
 RESIZE_SECONDS = 60.0
-#: Seconds that the last lines of a training that has ended get to be shown.
+#: Seconds to wait after a training's end until its last lines are shown.
 LAST_LINES = 30
 
 
 def check_ray() -> None:
-    """Raise RunError, within seconds, where `train_on_ray` could not start: for before the lock is taken."""
+    """Raise RunError, within seconds, if `train_on_ray` could not start. Call it before taking the lock."""
     from pipelines.cluster import session as ray_session
 
     ray_session.check()
@@ -54,10 +54,10 @@ def train_on_ray(
 ) -> None:
     """Train with Ray Train on plan.workers workers.
 
-    begin: called when nothing is left to check and the training begins. worker: what each runs; None: `run_worker`, a
-    generator's training. Its argument has `plan`, a Ray reference to it, `cpus`, those of each worker, and `lines`, a
-    queue whose records and lines are shown here. Raises TrainingError when a worker keeps failing or the losses
-    diverge.
+    begin: called once all checks have passed, right before the training. worker: the function that each worker runs;
+    None for `run_worker`, a generator's training. Its argument has `plan`, a Ray reference to the plan; `cpus`, of each
+    worker; and `lines`, a queue for records and lines to show here. Raises TrainingError if a worker keeps failing or
+    the losses diverge.
     """
     from pipelines.cluster import session as ray_session
 
@@ -77,23 +77,23 @@ def train_on_ray(
     runs, folder = storage.arrow_filesystem(storage.join(settings.output, "ray_train"))
     cpus = worker_cpus(cluster.node_cpus, most)
     if cluster.scales:
-        cpus = max(1.0, cpus)  # workers that find no room now get nodes
+        cpus = max(1.0, cpus)  # the autoscaler adds nodes for workers that do not fit now
     if use_gpu:
-        cpus = min(1.0, cpus)  # the node with the GPU may have few
-    # Ray Train's controller is an actor of its own: what it or a worker logs does not reach this terminal. The queue
-    # stays on this node, or the loss of another one would end the training for the sake of its log.
+        cpus = min(1.0, cpus)  # the node with the GPU may have few CPUs
+    # Logs of Ray Train's controller, an actor, and of the workers do not reach this terminal; the queue does. It is
+    # pinned to this node: on another one, the loss of that node would end the training merely because of its log.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     trainer = TorchTrainer(
         worker or run_worker,
-        # The plan holds the data's index and perhaps weights: it travels once, by the object store.
+        # The plan holds the data's index and perhaps weights, so it travels once, through the object store.
         train_loop_config={"plan": ray.put(plan), "cpus": cpus, "lines": lines},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ScalingConfig(  # type: ignore[call-arg] # its types lag
             num_workers=most if fewest == most else (fewest, most),  # type: ignore[arg-type] # its types lag
             elastic_resize_monitor_interval_s=RESIZE_SECONDS,
             use_gpu=use_gpu,
-            # Workers that take every CPU would starve the tasks that feed them: Ray Data then stalls for ever.
+            # If workers took every CPU, the tasks that feed them would starve, and Ray Data would stall for ever.
             resources_per_worker={"CPU": cpus, "GPU": int(use_gpu)},
         ),
         run_config=RunConfig(
@@ -104,32 +104,32 @@ def train_on_ray(
         ),
     )
     begin()
-    troubles: list[str] = []
-    listener = threading.Thread(target=_show, args=(lines, plan, troubles), daemon=True)
+    errors: list[str] = []
+    listener = threading.Thread(target=_show, args=(lines, plan, errors), daemon=True)
     listener.start()
     failure: Exception | None = None
     try:
         trainer.fit()
     except SystemExit as error:  # Ray Train's answer to Ctrl-C, once it has stopped the workers
         raise KeyboardInterrupt from error
-    except Exception as error:  # noqa: BLE001 (Ray wraps whatever a worker raised in a class of its own)
+    except Exception as error:  # noqa: BLE001 (Ray wraps a worker's exception, of any class, in one of its own)
         failure = error
-    with contextlib.suppress(RayError):  # a lost log must not hide how the training ended
+    with contextlib.suppress(RayError):  # a lost log must not hide the training's outcome
         lines.put(None)
         listener.join(LAST_LINES)
         lines.shutdown()
-    if troubles:
-        raise TrainingError(min(troubles))
+    if errors:
+        raise TrainingError(min(errors))
     if failure is not None:
         checkpoints = Checkpoints(settings.checkpoints, settings.keep)
         raise TrainingError(
             f"training failed: {_root(failure)}; the last good checkpoint is {checkpoints.newest()}: "
-            "go on with --resume"
+            "continue with --resume"
         ) from failure
 
 
-def _show(lines: "Queue", plan: LoopPlan, troubles: list[str]) -> None:
-    """Show what the workers send until the driver sends None: records, lines, and the error that stopped all."""
+def _show(lines: "Queue", plan: LoopPlan, errors: list[str]) -> None:
+    """Show the records and lines that workers send, until the driver sends None; append their errors to `errors`."""
     from ray.exceptions import RayError
 
     with Display(plan.settings.steps, plan.settings.update_size, sys.stderr) as display:
@@ -140,15 +140,15 @@ def _show(lines: "Queue", plan: LoopPlan, troubles: list[str]) -> None:
                 elif isinstance(item, str):
                     display.line(item)
                 else:
-                    troubles.append(item[1])
+                    errors.append(item[1])
         except RayError as error:
-            display.line(f"what the workers report is no longer shown here: {_root(error)}")
+            display.line(f"the workers' reports are no longer shown here: {_root(error)}")
 
 
 def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
-    """Whether the workers get a GPU each.
+    """Return True if each worker gets a GPU.
 
-    Raises ConfigurationError where GPUs are asked for that the cluster has not and no autoscaler may add.
+    Raises ConfigurationError if more GPUs are asked for than the cluster has and no autoscaler can add them.
     """
     enough = cluster.gpus >= workers
     if device == "cuda" and not enough:
@@ -168,9 +168,9 @@ def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
 
 
 def worker_cpus(node_cpus: Sequence[float], workers: int) -> float:
-    """The most CPUs for each worker such that all fit on nodes with so many and Ray Data keeps one, or half of one.
+    """Return the most CPUs per worker such that all workers fit on these nodes and Ray Data keeps one, or half of one.
 
-    Whole ones where there are enough; above 0 always.
+    A whole number if there are enough; always above 0.
     """
     nodes = sorted(node_cpus) or [1.0]
     nodes[-1] = max(nodes[-1] - 1, nodes[-1] / 2)
@@ -181,7 +181,10 @@ def worker_cpus(node_cpus: Sequence[float], workers: int) -> float:
 
 
 def feeding_tasks(cluster_cpus: float, workers: int, each: float) -> int:
-    """Decoding tasks at a time for each of `workers` with `each` CPUs, in a cluster of so many: the CPUs they leave."""
+    """Return the number of parallel decoding tasks per worker: its share of the CPUs that the workers leave free.
+
+    each: CPUs of a worker.
+    """
     return max(1, int((cluster_cpus - workers * each) / workers))
 
 
@@ -193,22 +196,22 @@ def _root(error: BaseException) -> str:
 
 
 class Observing(Follower[Any], Protocol):
-    """Who follows a training, and writes what it leaves."""
+    """Follow a training, and write its final results."""
 
     def finish(self, training: Any) -> None:
-        """After the last step."""
+        """Write the results, after the last step."""
 
 
 def run_worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker of a generator's training runs."""
+    """Run one Ray Train worker of a generator's training; see `train_on_ray`."""
 
     def observe(
-        plan: Plan, training: Training, report: Callable[[Record], None], tell: Callable[[str], None]
+        plan: Plan, training: Training, report: Callable[[Record], None], show_line: Callable[[str], None]
     ) -> Observing:
         rank = training.rank
         validates = rank == 0 and plan.settings.validate_every and plan.can_validate
         evaluate = measure_in_actor(plan) if validates else None
-        return Observer(plan, report, tell, evaluate, rank, training.step)
+        return Observer(plan, report, show_line, evaluate, rank, training.step)
 
     train_on_worker(config, Training, observe)
 
@@ -216,10 +219,10 @@ def run_worker(config: dict[str, Any]) -> None:
 def train_on_worker(
     config: dict[str, Any], kind: Callable[..., Loop], observe: Callable[..., Observing]
 ) -> None:
-    """One worker's whole training, of whatever networks.
+    """Run one worker's whole training, of any networks.
 
-    config: as `train_on_ray` gives it. kind: makes the training, as `Loop` is made. observe: makes who follows it of
-    the plan, the training, and what shows a record and a line.
+    config: the argument that `train_on_ray` passes. kind: a class of training, called with the arguments of `Loop`.
+    observe: makes the follower from the plan, the training, and two functions that show a record and a line.
     """
     import ray
     from ray import train
@@ -234,35 +237,35 @@ def train_on_worker(
     torch.set_num_threads(max(1, int(config["cpus"])))
     training = kind(settings, plan.source.label_map, plan.init, rank, workers)
 
-    def tell(line: Record | str) -> None:
-        with contextlib.suppress(RayError):  # a line that nobody sees is no reason to stop
+    def send(line: Record | str) -> None:
+        with contextlib.suppress(RayError):  # a lost line is no reason to stop
             config["lines"].put(line)
 
     def report(record: Record) -> None:
-        tell({**record, "workers": workers})
+        send({**record, "workers": workers})
 
-    observer = observe(plan, training, report, tell)
-    # As the cluster is now: workers start again whenever nodes come or go.
+    observer = observe(plan, training, report, send)
+    # The present size of the cluster is enough: workers restart whenever nodes come or go.
     tasks = feeding_tasks(ray.cluster_resources().get("CPU", 0.0), workers, config["cpus"])
     load = partial(load_on_ray, decode=settings.decoding, tasks=tasks)
     try:
         training.run(plan.index, load, observer)
     except DivergedError as error:
-        # An exception would make Ray Train start over, three times, to the same end: all workers just stop.
-        if error.here:  # not `tell`: if this is lost, the training must not count as done
+        # Return instead of raising: Ray Train would restart the workers three times, with the same outcome.
+        if error.here:  # not `send`: if this is lost, the training must not count as done
             config["lines"].put(("stopped", str(error)))
         return
     observer.finish(training)
 
 
 def measure_in_actor(plan: Plan) -> Evaluate:
-    """Measuring in an actor of its own: the workers go on meanwhile."""
+    """Return a function that measures in an actor of its own, while the workers continue."""
     import ray
 
     validator = (
         ray.remote(Validator)
-        # No CPUs: it works now and then, and a share kept for good would, on a small node, leave none for a decoding
-        # task. SPREAD: not inside the workers' own reservation. Restarts: its node may be lost before the worker's.
+        # No CPUs: it works only now and then. On a small node, CPUs reserved for it would leave none for decoding.
+        # SPREAD: outside the workers' own reservation. Restarts: its node may be lost before the worker's.
         .options(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")
         .remote(plan.settings, plan.source, plan.index, threads=1)
     )

@@ -1,4 +1,4 @@
-"""A training, resolved: what the command line and the data say, checked before anything starts."""
+"""Resolves a training from the command line and the data, and checks it before anything starts."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -32,20 +32,20 @@ from pipelines.training.settings import LoopSettings, TrainSettings
 
 logger = logging.getLogger("train")
 
-#: Trusted pairs per defect that fix the task balance.
+#: Pairs per defect from which the task balance is computed.
 BALANCE_PAIRS = 128
-#: Photos of --data whose grounds products are laid on; each process that decodes holds them (a quarter of a megabyte).
+#: Photos of --data whose backgrounds products are laid on. Each decoding process holds them (a quarter of a megabyte).
 GROUND_PHOTOS = 160
-#: Channels of the networks that are tried on one image before anything starts.
+#: Channels of the networks that are tried on one image before the training starts.
 PROBE_WIDTH = 2
 
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """A training of whatever networks, resolved: everything a worker needs.
+    """Hold everything that a worker needs for a training, of any networks.
 
-    workers: (fewest, most) Ray Train workers; (0, 0) is this process. command_line goes into the model card. init:
-    weights to start from, or None.
+    workers: (fewest, most) Ray Train workers; (0, 0) means this process. command_line: for the model card. init:
+    initial weights, or None.
     """
 
     settings: LoopSettings
@@ -58,10 +58,10 @@ class LoopPlan:
 
 @dataclass(frozen=True)
 class Plan(LoopPlan):
-    """A generator's training; `init` are weights of G_XY.
+    """Hold everything that a worker needs for a generator's training. `init`: weights of G_XY.
 
-    validation: what the best bundle is chosen by, and of how many images, for people (`validation.forecast`).
-    encoder: where its pretrained weights come from, if any.
+    validation: the metric that chooses the best bundle, and how many images it is measured on, for display
+    (`validation.forecast`). encoder: where its pretrained weights come from, if any.
     """
 
     settings: TrainSettings
@@ -70,12 +70,12 @@ class Plan(LoopPlan):
 
     @property
     def can_validate(self) -> bool:
-        """Whether there is anything to measure with."""
+        """Return True if the validation part has any rows."""
         return bool(self.index.of_split(VALIDATION).any())
 
 
 def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool) -> Index:
-    """The data's index. Raises ConfigurationError for everything in the data that would make the training fail."""
+    """Return the data's index. Raises ConfigurationError for everything in the data that would make a training fail."""
     index = build_index(source.shards, source.label_map, settings.validation_share)
     method = settings.method
     check_tasks(
@@ -89,9 +89,9 @@ def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool
 
 
 def find_making(source: TrainingSource, index: Index, seed: int) -> Making:
-    """How the data's pairs are made anew.
+    """Return how the data's pairs are made anew in every epoch.
 
-    Raises ConfigurationError where the data holds such pairs of a defect that no synthesis is known for.
+    Raises ConfigurationError if the data has such pairs of a defect without a known synthesis.
     """
     for name, defect in source.label_map.defects.items():
         if name not in source.syntheses and index.having(defect.id, MADE).any():
@@ -101,13 +101,13 @@ def find_making(source: TrainingSource, index: Index, seed: int) -> Making:
             )
     for name in source.syntheses.values():
         synthesis(name)
-    shown = [
+    background_types = [
         source.label_map.defects[name].id
         for name, made_by in source.syntheses.items()
         if made_by == CLEAN_UP and name in source.label_map.defects
     ]
     photos = np.flatnonzero(
-        np.isin(index.types, shown)
+        np.isin(index.types, background_types)
         & index.training
         & (index.kinds & (PAIRED | SOURCE | MADE) == PAIRED | SOURCE)
     )
@@ -116,7 +116,7 @@ def find_making(source: TrainingSource, index: Index, seed: int) -> Making:
 
 
 def epoch_steps(settings: LoopSettings, index: Index, label_map: LabelMap, workers: int) -> int:
-    """Updates of one epoch. Raises ConfigurationError where it has none."""
+    """Return the number of updates of one epoch. Raises ConfigurationError if that is 0."""
     draws = epoch_draws(index, settings.sampling(label_map))
     steps = draws // workers // settings.update_size
     if not steps:
@@ -128,9 +128,9 @@ def epoch_steps(settings: LoopSettings, index: Index, label_map: LabelMap, worke
 
 
 def check_networks(settings: TrainSettings) -> None:
-    """Raise ConfigurationError for networks that cannot take images of the training's size.
+    """Raise ConfigurationError if the networks cannot process images of the training's size.
 
-    They translate and judge one black image here, with few channels, which decide nothing about sides.
+    Runs them on one black image, with few channels, because channels do not matter for the size.
     """
     method, side = settings.method, settings.image_size
     narrow = replace(
@@ -143,14 +143,14 @@ def check_networks(settings: TrainSettings) -> None:
     paired, unpaired = (torch.full((1,), float(used)) for used in (method.uses_pairs, method.uses_unpaired))
     with torch.no_grad():
         depth = method.generator.n_downsamplings if method.generator.architecture == "unet" else None
-        with _blamed(
+        with _naming(
             side, "the generator" if depth is None else f"a generator with n_downsamplings {depth}; use fewer"
         ):
             networks.generator(image, label, label)
         if networks.discriminator_parameters():
-            with _blamed(side, f"a discriminator with n_layers {method.discriminator.n_layers}; use fewer"):
+            with _naming(side, f"a discriminator with n_layers {method.discriminator.n_layers}; use fewer"):
                 PatchDiscriminator(replace(narrow.discriminator, condition="none"))(image)
-        with _blamed(side, f"the losses of recipe {method.recipe}"):
+        with _naming(side, f"the losses of recipe {method.recipe}"):
             batch = Batch(image, image, label, label, paired, unpaired)
             _, fakes = networks.generator_losses(batch)
             if networks.discriminator_parameters():
@@ -158,7 +158,8 @@ def check_networks(settings: TrainSettings) -> None:
 
 
 @contextmanager
-def _blamed(side: int, part: str) -> Iterator[None]:
+def _naming(side: int, part: str) -> Iterator[None]:
+    """Turn an error inside the block into a ConfigurationError that names the part."""
     try:
         yield
     except (RuntimeError, ValueError, ConfigurationError) as error:  # torch's, for sides it cannot convolve
@@ -166,7 +167,7 @@ def _blamed(side: int, part: str) -> Iterator[None]:
 
 
 def balanced(plan: Plan) -> Plan:
-    """The plan with the task balance measured, where it asks for one."""
+    """Return the plan with the task balance measured, if its method uses one."""
     settings = plan.settings
     if not settings.method.balances_tasks:
         return plan
@@ -179,15 +180,14 @@ def balanced(plan: Plan) -> Plan:
 def initial_weights(
     uri: str, settings: TrainSettings, label_map: LabelMap
 ) -> tuple[Mapping[str, Tensor], Mapping[str, str] | None]:
-    """Weights of G_XY that start from the bundle --init-from names, whose labels may be others; and what that bundle
-    says of where its encoder's came from.
+    """Return weights of G_XY from the bundle that --init-from names, and the recorded source of its encoder's weights.
 
-    Groups and defects keep what was learned for their names; new ones start afresh. Raises ConfigurationError where
-    the architecture differs.
+    The bundle's labels may differ: groups and defects keep what was learned under their names, and new ones start
+    afresh. Raises ConfigurationError if the architecture differs.
     """
     bundle = read_bundle(uri, "--init-from")
     old = LabelMap.parse(bundle.label_map, f"label map of {uri}")
-    torch.manual_seed(settings.seed)  # new labels start alike in every run
+    torch.manual_seed(settings.seed)  # new labels start with the same weights in every run
     generator = build_generator(settings.method.generator)
     try:
         transfer_generator(
@@ -214,9 +214,9 @@ def initial_weights(
 def pretrained_weights(
     wanted: str, settings: TrainSettings
 ) -> tuple[Mapping[str, Tensor], EncoderWeights | None]:
-    """Weights of G_XY with the encoder's that --encoder-weights names, and what is known of these.
+    """Return weights of G_XY with the encoder weights that --encoder-weights names, and these.
 
-    Raises ConfigurationError where none are found or they do not fit.
+    Raises ConfigurationError if none are found or they do not fit.
     """
     torch.manual_seed(settings.seed)
     generator = build_generator(settings.method.generator)
@@ -224,5 +224,5 @@ def pretrained_weights(
         isinstance(generator, PretrainedUNet),
         f"--encoder-weights: architecture {settings.method.generator.architecture} has no pretrained encoder",
     )
-    found = find_encoder_weights(wanted, cast(PretrainedUNet, generator).encoder)
-    return generator.state_dict(), found
+    weights = find_encoder_weights(wanted, cast(PretrainedUNet, generator).encoder)
+    return generator.state_dict(), weights

@@ -1,4 +1,4 @@
-"""What a training records, as parquet."""
+"""Writes and reads a training's records as parquet."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from pipelines.storage import objects as storage
 
 
 def write_table(uri: str, records: Sequence[Mapping[str, Any]]) -> None:
-    """Records with any keys as parquet; a record that lacks a key has null there."""
+    """Write records with any keys as parquet; a key that a record lacks is null."""
     names = sorted({name for record in records for name in record}, key=lambda name: (name != "step", name))
     table = pa.table({name: [record.get(name) for record in records] for name in names})
     sink = pa.BufferOutputStream()
@@ -19,7 +19,7 @@ def write_table(uri: str, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_table(uri: str) -> list[dict[str, Any]]:
-    """What `write_table` wrote; nothing where nothing is."""
+    """Return the records that `write_table` wrote; an empty list if there is no file."""
     try:
         content = storage.read_bytes(uri)
     except FileNotFoundError:

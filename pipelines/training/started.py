@@ -1,4 +1,4 @@
-"""With what a training was started, kept beside its checkpoints, so that --resume can say what is different now."""
+"""Records with which settings and data a training was started, so that --resume can report what has changed."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from pipelines.training.settings import LoopSettings, describe
 
 logger = logging.getLogger("train")
 
-#: Settings that change how long a training runs, where, and what is seen of it, but not what it learns from a sample;
+#: Settings that change how long and where a training runs and what it shows, but not what it learns from a sample.
 #: task_weight follows from the data and the objective.
 NO_DIFFERENCE = frozenset(
     {
@@ -20,27 +20,27 @@ NO_DIFFERENCE = frozenset(
         *("validate_every", "validation_images", "task_weight"),
     }
 )
-#: Other networks, or another method on the same ones.
+#: Prefixes of the settings that --resume cannot change: they mean other networks, or another method for the same ones.
 FIXED = ("method.recipe", "method.generator.", "method.discriminator.", "detector.")
 
 
 def remember(settings: LoopSettings, source: TrainingSource) -> None:
-    """Write what `check_same` compares with. Raises one of storage.STORAGE_ERRORS."""
+    """Write the record that `check_same` compares with. Raises one of storage.STORAGE_ERRORS."""
     storage.write_bytes(_uri(settings), json.dumps(_facts(settings, source), indent=2).encode())
 
 
 def check_same(settings: LoopSettings, source: TrainingSource) -> None:
-    """Warn of settings and data that differ from those that the training in settings.output was started with.
+    """Warn of settings and data that differ from those with which the training in settings.output was started.
 
-    They may: a lower rate after a divergence, more data. Raises ConfigurationError for another recipe or other
-    networks, which would be neither the one nor the other, and one of storage.STORAGE_ERRORS.
+    Such changes may be intended: a lower rate after a divergence, more data. Raises ConfigurationError if the recipe or
+    the networks differ, because the result would be a mixture of both; and one of storage.STORAGE_ERRORS.
     """
     try:
         before = dict(_flat(json.loads(storage.read_bytes(_uri(settings)))))
     except FileNotFoundError:
         return
     except (ValueError, AttributeError):
-        logger.warning("%s is damaged: what the training was started with is not known", _uri(settings))
+        logger.warning("%s is damaged: the training's original settings are unknown", _uri(settings))
         return
     now = dict(_flat(_facts(settings, source)))
     different = {
@@ -56,10 +56,11 @@ def check_same(settings: LoopSettings, source: TrainingSource) -> None:
         )
     for name, (is_, was) in different.items():
         logger.warning("--resume: %s is %s now, and was %s", name, is_, was)
-        if name == "validation_share" and (is_ or 0) > (was or 0):  # None: started before there was one
+        # None: the training was started before this setting existed.
+        if name == "validation_share" and (is_ or 0) > (was or 0):
             logger.warning(
-                "--resume: photos that this training has learned from are among those that it is validated by now; "
-                "--validation-share %g goes on as before",
+                "--resume: validation now includes photos that this training has already learned from; "
+                "--validation-share %g keeps them apart as before",
                 was or 0,
             )
 
@@ -69,10 +70,10 @@ def _uri(settings: LoopSettings) -> str:
 
 
 def _facts(settings: LoopSettings, source: TrainingSource) -> dict[str, Any]:
-    """As JSON gives it back: tuples are lists."""
+    """Return settings and data as they are after a round trip through JSON: tuples are lists."""
     kept = {name: value for name, value in describe(settings).items() if name not in NO_DIFFERENCE}
-    found: dict[str, Any] = json.loads(json.dumps({"settings": kept, "data": source.describe()}))
-    return found
+    facts: dict[str, Any] = json.loads(json.dumps({"settings": kept, "data": source.describe()}))
+    return facts
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Losses as they come: their means for the record, and the moment when they stop making sense."""
+"""Watches the losses of a training: computes their means for the record, and detects divergence."""
 
 import math
 from collections import defaultdict
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Steps whose mean loss is compared; single batches are of one task or another and say little.
+#: Steps whose mean loss is compared. A single batch says little, because tasks differ.
 WINDOW = 100
-#: A window whose mean is this many times the best one, and worse than at the beginning, has diverged. Generous:
+#: A window has diverged if its mean is this many times the best one, and worse than the first. Generous, because
 #: adversarial losses swing by a factor of a few.
 DIVERGED = 10.0
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """At `step` the losses stopped making sense: `reason` names what and, as far as it is known, the task.
+    """Describe how the losses went wrong at `step`. reason: which loss and, as far as known, which task.
 
     good: checkpoints up to this step are from before it began.
     """
@@ -28,22 +28,22 @@ class Trouble:
 
 
 class Watch:
-    """Collects losses on their device, so that no step waits for a GPU; `collect` looks at them."""
+    """Collect losses on their device, so that no step waits for a GPU; `collect` evaluates them."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, dict[str, Tensor], tuple[str, ...]]] = []
         self._window: list[tuple[float, tuple[str, ...]]] = []
-        # Behind which step the window that is being filled begins, and the one before it.
+        # Steps after which the present window begins, and the one before it.
         self._begin = self._begin_before = 0
         self._first: float | None = None
         self._best: dict[str, float] = {}
 
     def add(self, step: int, losses: dict[str, Tensor], defects: Sequence[str]) -> None:
-        """One step's losses, scalars, and the defects in its batch."""
+        """Add one step's losses, scalars, and the defects in its batch."""
         self._steps.append((step, losses, tuple(sorted(set(defects)))))
 
     def collect(self) -> tuple[dict[str, float], Trouble | None]:
-        """Means of all losses since the last call, and what is wrong with them, if anything."""
+        """Return the means of all losses since the last call, and the trouble with them, if any."""
         if not self._steps:
             return {}, None
         names = sorted({name for _, losses, _ in self._steps for name in losses})
@@ -95,8 +95,8 @@ class Watch:
         return None
 
     def _by_task(self) -> dict[str, float]:
-        found: dict[str, list[float]] = defaultdict(list)
+        by_defect: dict[str, list[float]] = defaultdict(list)
         for value, defects in self._window:
             for defect in defects:
-                found[defect].append(value)
-        return {defect: math.fsum(values) / len(values) for defect, values in found.items()}
+                by_defect[defect].append(value)
+        return {defect: math.fsum(values) / len(values) for defect, values in by_defect.items()}

@@ -163,11 +163,11 @@ def test_resume_tells_what_is_different(data: str, tmp_path: Path, caplog: pytes
     assert "--resume: optimizer.rate is 1e-05 now, and was 0.0002" in told
     assert "--resume: data.fingerprint is " in told
     assert "steps" not in told
-    assert "photos that this training has learned from" not in told
+    assert "already learned from" not in told
     train.resolve([*line, "--resume", "--validation-share", "0.02"])
-    assert "photos that this training has learned from" not in caplog.text
+    assert "already learned from" not in caplog.text
     train.resolve([*line, "--resume", "--validation-share", "0.2"])
-    assert "validated by now; --validation-share 0.05 goes on as before" in caplog.text
+    assert "already learned from; --validation-share 0.05 keeps them apart as before" in caplog.text
     # The same networks' shapes, so the checkpoint alone would not tell.
     with pytest.raises(
         ConfigurationError, match=r"was started with .*method\.recipe proposed \(not paired_only\)"

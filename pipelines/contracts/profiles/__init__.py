@@ -1,1 +1,1 @@
-"""What marketplaces ask of product photos: one YAML file each, and the check of a corrected image against it."""
+"""Holds marketplaces' rules for product photos, one YAML file each, and checks corrected images against them."""

@@ -1,4 +1,4 @@
-"""A corrected image against a marketplace's rules."""
+"""Checks a corrected image against a marketplace's rules."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,11 @@ from scipy import ndimage
 
 from pipelines.contracts.profiles.profile import Bounds, Profile
 
-#: Channels of at least this much are background where a picture stands on white.
-_GROUND = 245
+#: In a picture on white, pixels with all channels at least this high are background.
+_BACKGROUND = 245
 #: Pieces that are not white, but smaller than this share of the picture, are dirt and not the product.
 _SPECK = 0.0005
-#: Share of the border or of a corner that may fall short of white.
+#: Share of the border or of a corner that may be below white.
 _WHITE_TOLERANCE = 0.01
 _RECOMMENDED = " (recommended)"
 
@@ -20,11 +20,10 @@ _RECOMMENDED = " (recommended)"
 def profile_issues(
     profile: Profile, image: NDArray[np.uint8], format: str, size: int, not_white: float
 ) -> list[str]:
-    """What `image` uint8 (H,W,3), encoded as `format` in `size` bytes, fails; empty where it fits.
+    """Return the rules that `image` uint8 (H,W,3), encoded as `format` in `size` bytes, violates.
 
-    not_white: share of the border and corners below white, see `pipelines.correction.deliver.white`. Each
-    text begins with the rule's name and has the figure and the bound: "fill_share 0.62 < 0.85"; `rule_of`
-    finds the name.
+    not_white: share of the border and corners below white, see `pipelines.correction.deliver.white`. Each text begins
+    with the rule's name and has the figure and the bound: "fill_share 0.62 < 0.85"; `rule_of` extracts the name.
     """
     height, width = image.shape[:2]
     issues = []
@@ -38,23 +37,22 @@ def profile_issues(
     if profile.white_background and not white:
         issues.append(f"background {not_white:.2f} of a corner or the border is not white")
     if profile.fill_share != Bounds():
-        # On another ground than white nothing here tells the product's extent.
+        # If the background is not white, the product's extent is unknown here.
         issues += _within("fill_share", fill_share(image), profile.fill_share, 2) if white else []
     return issues
 
 
 def rule_of(issue: str) -> str:
-    """What an issue is counted as: the rule's name, apart from those that are recommended only."""
+    """Return the name under which an issue is counted: the rule's; a mere recommendation counts separately."""
     return issue.split()[0] + (_RECOMMENDED if issue.endswith(_RECOMMENDED) else "")
 
 
 def fill_share(image: NDArray[np.uint8]) -> float:
-    """Share of the frame that the product on white fills, in [0, 1]: along the side where it fills more, its extent
-    over the picture's.
+    """Return the share of the frame that a product on white fills, in [0, 1], along the side where it fills more.
 
-    An area would tell a belt from a bag, not a small one from a large one.
+    It compares extents, because areas would differ between a belt and a bag more than between small and large ones.
     """
-    pieces, count = ndimage.label(image.min(axis=2) < _GROUND)
+    pieces, count = ndimage.label(image.min(axis=2) < _BACKGROUND)
     areas = np.bincount(pieces.ravel(), minlength=count + 1)
     areas[0] = 0
     product = (areas >= _SPECK * pieces.size)[pieces] & (pieces > 0)
@@ -62,8 +60,8 @@ def fill_share(image: NDArray[np.uint8]) -> float:
         return 0.0
     extents = [np.flatnonzero(product.any(axis=axis)) for axis in (1, 0)]
     return max(
-        (int(found[-1]) - int(found[0]) + 1) / side
-        for found, side in zip(extents, image.shape[:2], strict=True)
+        (int(lines[-1]) - int(lines[0]) + 1) / side
+        for lines, side in zip(extents, image.shape[:2], strict=True)
     )
 
 

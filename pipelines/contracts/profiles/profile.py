@@ -1,12 +1,12 @@
-"""A marketplace's rules for product photos, read from YAML; every key but the first five is optional.
+"""Reads a marketplace's rules for product photos from YAML. Every key but the first five is optional.
 
 version: 1
 name: Amazon main image
-source: https://…                       # the page that the figures are from
-checked: 2026-11-22                     # when they were compared with it
+source: https://…                       # the page with these figures
+checked: 2026-11-22                     # when they were last compared with it
 formats: [jpeg, png]                    # accepted; the first is written unless --format names another of them
-quality: 95                             # to begin with, of jpeg and webp, unless --quality is given
-max_bytes: 12000000                     # quality is lowered for it, see `pipelines.correction.deliver.deliver`
+quality: 95                             # initial quality of jpeg and webp, unless --quality is given
+max_bytes: 12000000                     # quality is lowered to meet it, see `pipelines.correction.deliver.deliver`
 max_pixels: 64000000
 longest_side: {minimum: 500, recommended: 1600, maximum: 10000}   # any of the three
 shortest_side: {recommended: 2000}
@@ -30,16 +30,16 @@ _FLAG = "--profile"
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a figure must be, and should be; None asks for nothing."""
+    """Hold required and recommended bounds of a figure; None means no bound."""
 
     minimum: float | None = None
-    recommended: float | None = None  # at least that much
+    recommended: float | None = None  # at least this much
     maximum: float | None = None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A marketplace's rules; sides in pixels, shares in [0, 1]. None asks for nothing."""
+    """Hold a marketplace's rules; sides in pixels, shares in [0, 1]. None means no rule."""
 
     name: str
     source: str
@@ -54,25 +54,25 @@ class Profile:
     fill_share: Bounds = field(default_factory=Bounds)
 
     def decides(self) -> dict[str, Any]:
-        """The rules as JSON values, without what only tells people where they are from and of which day."""
+        """Return the rules that decide a result as JSON values, without name, source and date."""
         about = ("name", "source", "checked")
         return {key: value for key, value in asdict(self).items() if key not in about}
 
 
 def profile_names() -> tuple[str, ...]:
-    """The profiles that come along, by name."""
+    """Return the names of the built-in profiles."""
     files = resources.files("pipelines.contracts.profiles").iterdir()
     return tuple(sorted(file.name[: -len(".yaml")] for file in files if file.name.endswith(".yaml")))
 
 
 def read_profile(name_or_uri: str) -> Profile:
-    """The profile of that name (`profile_names`), or in the file at a URI. Raises ConfigurationError."""
+    """Return the built-in profile of that name (`profile_names`), or the one at a URI. Raises ConfigurationError."""
     if name_or_uri in profile_names():
         data = resources.files("pipelines.contracts.profiles").joinpath(f"{name_or_uri}.yaml").read_bytes()
         return parse_profile(data, f"{_FLAG} {name_or_uri}")
     if not name_or_uri.endswith((".yaml", ".yml")):
         raise ConfigurationError(
-            f"{_FLAG} {name_or_uri}: not one of {', '.join(profile_names())}; nor does it end in .yaml, as a file would"
+            f"{_FLAG} {name_or_uri}: not one of {', '.join(profile_names())}, and a file's name must end in .yaml"
         )
     storage.check_readable(name_or_uri, _FLAG)
     with storage.as_configuration_error(name_or_uri, _FLAG, "read"):
@@ -81,7 +81,7 @@ def read_profile(name_or_uri: str) -> Profile:
 
 
 def parse_profile(text: str | bytes, name: str) -> Profile:
-    """A profile from YAML; `name` is how messages call it. Raises ConfigurationError with every complaint at once."""
+    """Parse a profile from YAML. name: its name in messages. Raises ConfigurationError with all mistakes at once."""
     file = YamlFile(text, name).parse(_File)
     figures = file.model_dump(
         exclude={"version", "background", "longest_side", "shortest_side", "fill_share"}
@@ -97,7 +97,7 @@ def parse_profile(text: str | bytes, name: str) -> Profile:
 
 def _check_format(name: str) -> str:
     if name not in EXTENSIONS:
-        raise ValueError(f"{name!r} is not one of {', '.join(EXTENSIONS)}, which are written")
+        raise ValueError(f"{name!r} is not one of {', '.join(EXTENSIONS)}, the formats that can be written")
     return name
 
 
@@ -113,7 +113,7 @@ class _Bounds(StrictModel, Generic[_Figure]):
     def _check_order(self) -> "_Bounds[_Figure]":
         given: list[Any] = [one for one in (self.minimum, self.recommended, self.maximum) if one is not None]
         if given != sorted(given):
-            raise ValueError("must not fall from minimum to recommended to maximum")
+            raise ValueError("must not decrease from minimum to recommended to maximum")
         return self
 
 

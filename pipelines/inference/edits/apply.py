@@ -1,7 +1,4 @@
-"""Edits onto uploads at their own size, some rows at a time, so that memory is bounded by the upload's bytes.
-
-In float32 a 50-megapixel photo takes 600 MB, and an edit several times that, in every committing task at once.
-"""
+"""Apply edits to uploads at their own size. Memory is bounded by the upload's bytes: its result, and itself moved."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -44,7 +41,7 @@ def apply_edits(
 
     Each edit sees what the generator saw: the image as the edit before it left it, in 8 bits. It is moved once,
     bicubically, white from outside; content and matte then follow its edges (see `guided`). What an edit neither paints
-    nor moves keeps its bytes. Without edits the matte is 0. The result does not depend on BAND.
+    nor moves keeps its bytes. Without edits the matte is 0.
     """
     edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
     for value, is_ground in zip(edits, grounds or [False] * len(edits), strict=True):

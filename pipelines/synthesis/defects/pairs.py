@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.images.fit import fitted_size, place, squared
+from pipelines.images.fit import fitted_size, inner_slices, squared
 from pipelines.images.resize import resize_bicubic, shrink_bicubic
 from pipelines.synthesis.defects.angle import (
     CARELESS_DEGREES,
@@ -133,7 +133,7 @@ class Pair(NamedTuple):
     def squared(self, size: int) -> MadePair:
         """The pair on the network's square of `size` pixels."""
         height, width = self.changed.shape
-        rows, columns = place(height, width, size)
+        rows, columns = inner_slices(height, width, size)
         theta = None
         if self.turn is not None:
             to_square = brought_to((columns.start, rows.start)) @ self.turn[0].to_pixels()

@@ -1,1 +1,1 @@
-"""The training of a detector: made defects over clean images, calibration, and the bundle that it leaves."""
+"""Trains a detector: draws synthetic defects over images, trains, calibrates, and writes the bundle."""

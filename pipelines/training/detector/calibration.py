@@ -1,6 +1,6 @@
-"""From logits to probabilities and thresholds on held-back samples, and how good they are on others.
+"""Calibrates a detector's logits to probabilities and thresholds on held-back samples, and scores them on others.
 
-float64 throughout.
+Computes in float64 throughout.
 """
 
 import math
@@ -19,16 +19,16 @@ Flags = NDArray[np.bool_]
 
 #: Bins of the expected calibration error (Naeini et al., 2015).
 BINS = 10
-#: Bounds of the logit's factor: it must stay positive, also for a label that was not learned.
+#: Bounds of the logit's factor. It must stay positive, even for a label that was not learned.
 SCALES = (1e-3, 100.0)
-#: Thresholds stay this far from 0 and 1.
+#: Smallest distance of a threshold from 0 and 1.
 MARGIN = 1e-4
 
 
 def calibrate(logits: Floats, present: Flags, precision: float) -> Calibration:
-    """Calibration of one label. logits, present: (N,), the samples of which the label is known.
+    """Return the calibration of one label. logits, present: (N,), of the samples for which the label is known.
 
-    precision: see `threshold`. Without both kinds of samples it is Calibration().
+    precision: see `threshold`. Without both positive and negative samples, returns Calibration().
     """
     if present.all() or not present.any():
         return Calibration()
@@ -38,9 +38,9 @@ def calibrate(logits: Floats, present: Flags, precision: float) -> Calibration:
 
 
 def platt(logits: Floats, present: Flags) -> tuple[float, float]:
-    """(a, b) of p = sigmoid(a z + b) with the least cross-entropy to Platt's smoothed targets (1999, section 2.2).
+    """Fit (a, b) of p = sigmoid(a z + b) by least cross-entropy to Platt's smoothed targets (1999, section 2.2).
 
-    Smoothed, they keep it finite where the two kinds are perfectly apart.
+    Smoothing keeps the result finite if positives and negatives are perfectly separated.
     """
     yes, no = int(present.sum()), int((~present).sum())
     target = np.where(present, (yes + 1) / (yes + 2), 1 / (no + 2))
@@ -51,22 +51,23 @@ def platt(logits: Floats, present: Flags) -> tuple[float, float]:
         value = np.logaddexp(0, z) - target * z
         return float(value.mean()), np.array([slope @ logits, slope.sum()])
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SCALES, (None, None)])
-    return float(found.x[0]), float(found.x[1])
+    fit = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[SCALES, (None, None)])
+    return float(fit.x[0]), float(fit.x[1])
 
 
 def at_bound(calibration: Calibration) -> bool:
-    """Whether the scale is as small or as large as it may be: the logits do not tell the label, or tell it perfectly on
-    too few samples to know how sure that is.
+    """Return True if the scale is at one of its bounds.
+
+    Then the logits either do not predict the label, or predict it perfectly on too few samples to estimate confidence.
     """
     return any(math.isclose(calibration.scale, bound, rel_tol=1e-3) for bound in SCALES)
 
 
 def threshold(probability: Floats, present: Flags, precision: float) -> float:
-    """The probability from which a label is given: of those with at least this precision the one with the best F1.
+    """Return the threshold with the best F1 among those with at least this precision.
 
-    Where none is so precise, the most precise one: the best F1 of a label that was not learned would be to give it to
-    every image. Half way between two samples, MARGIN from 0 and 1.
+    If none is that precise, returns the most precise one; the best F1 of a label that was not learned would assign it
+    to every image. The result is half way between two samples' probabilities, and at least MARGIN from 0 and 1.
     """
     values, right, given = _by_threshold(probability, present)
     precise, f1 = right / given, 2 * right / (given + present.sum())
@@ -77,7 +78,7 @@ def threshold(probability: Floats, present: Flags, precision: float) -> float:
 
 
 def average_precision(probability: Floats, present: Flags) -> float | None:
-    """Sum over thresholds of precision times gained recall; ties count together. None without positives."""
+    """Return the sum over thresholds of precision times gained recall; ties count together. None without positives."""
     if not present.any():
         return None
     _, right, given = _by_threshold(probability, present)
@@ -86,14 +87,17 @@ def average_precision(probability: Floats, present: Flags) -> float | None:
 
 
 def calibration_error(probability: Floats, present: Flags) -> float:
-    """Expected calibration error: |mean probability - share of positives| over BINS equal bins, weighted by samples."""
-    place = np.minimum((probability * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(place, probability - present, BINS)
+    """Return the expected calibration error over BINS equal bins.
+
+    It is the mean of |mean probability - share of positives|, weighted by the bins' samples.
+    """
+    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, probability - present, BINS)
     return float(np.abs(gaps).sum() / len(probability))
 
 
 def _by_threshold(probability: Floats, present: Flags) -> tuple[Floats, Floats, Floats]:
-    """Distinct probabilities, falling, and how many samples reach each: of the positives, and of all."""
+    """Return the distinct probabilities, descending, and how many samples reach each: positives, and all."""
     order = np.argsort(-probability, kind="stable")
     ordered = probability[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
@@ -102,9 +106,9 @@ def _by_threshold(probability: Floats, present: Flags) -> tuple[Floats, Floats, 
 
 
 def label_scores(logits: Floats, present: Flags, calibration: Calibration) -> dict[str, Any]:
-    """How well one label is told: images, positives, AP, precision and recall at the threshold, and calibration error.
+    """Return one label's scores: images, positives, AP, precision and recall at the threshold, calibration error.
 
-    A share of nothing is None.
+    A score without any samples is None.
     """
     probability = expit(calibration.scale * logits + calibration.offset)
     given = probability >= calibration.threshold
@@ -122,7 +126,7 @@ def label_scores(logits: Floats, present: Flags, calibration: Calibration) -> di
 def given_shares(
     logits: Floats, kinds: Sequence[str], calibrations: Sequence[Calibration]
 ) -> dict[str, dict[str, Any]]:
-    """Of each kind of image, how many there are and to which share of them each label is given: (L,) in a list."""
+    """Return for each kind of image the number of images, and by label the share to which it is assigned, (L,)."""
     scale, offset, limit = (
         np.array([getattr(one, name) for one in calibrations]) for name in ("scale", "offset", "threshold")
     )

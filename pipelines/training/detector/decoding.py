@@ -1,4 +1,4 @@
-"""Rows of shards to a detector's inputs, defects drawn over them: in the processes that decode. Imports no torch."""
+"""Decodes rows of shards to a detector's inputs, with defects drawn over them. Does not import torch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ SIDES = ("source", "target")
 
 @dataclass(frozen=True)
 class SampleDecoding:
-    """Rows to images of the network's size, as `SampleConfig.drawn` makes them.
+    """Decode rows to images of the network's size, as `SampleConfig.drawn` makes them.
 
-    What is drawn follows from seed, epoch, turn, image_id, defect and side: whoever decodes, and however often, draws
-    the same, and another epoch something else.
+    The drawn defects depend only on seed, epoch, turn, image_id, defect and side. So every process that decodes a row
+    draws the same, and the next epoch draws others.
     """
 
     samples: SampleConfig
@@ -28,9 +28,9 @@ class SampleDecoding:
     making: Making | None = None
 
     def __call__(self, order: Order) -> Iterator[Decoded]:
-        """One entry for each of the order's rows; BROKEN for one that cannot be decoded.
+        """Yield a result for each of the order's rows; BROKEN for a row that cannot be decoded.
 
-        Raises TrainingError naming the shard that cannot be read.
+        Raises TrainingError naming the shard if it cannot be read.
         """
         for row, times in read_rows(order):
             try:
@@ -38,26 +38,26 @@ class SampleDecoding:
             except ImageError:
                 yield from [BROKEN] * times
                 continue
-            images, shown = [], []
+            images, defects = [], []
             for name, side in zip(SIDES, sides, strict=True):
-                place = (order.epoch, order.turn, row["image_id"], row["defect"], name)
-                rng = np.random.default_rng(hash_number(self.seed, "overlay", *place))
+                identity = (order.epoch, order.turn, row["image_id"], row["defect"], name)
+                rng = np.random.default_rng(hash_number(self.seed, "overlay", *identity))
                 image, names = (
-                    (None, ()) if side.canvas is None else self.samples.drawn(side.canvas, side.shown, rng)
+                    (None, ()) if side.canvas is None else self.samples.drawn(side.canvas, side.defects, rng)
                 )
                 images.append(image)
-                shown.append(names)
-            yield from [Decoded(images[0], images[1], (shown[0], shown[1]))] * times
+                defects.append(names)
+            yield from [Decoded(images[0], images[1], (defects[0], defects[1]))] * times
 
     def sides(self, row: Mapping[str, Any], order: Order) -> tuple[Side, Side]:
-        """A row's source and target; a pair that the shard leaves to training is made as `order` says.
+        """Return a row's source and target; a pair that is made anew in training is made as `order` says.
 
         Raises ImageError for an image that cannot be decoded.
         """
         size = self.samples.image_size
         if self.making is not None and is_made(row):
             pair = self.making.pair(row, order, OVERSAMPLING * size, "letterbox")
-            shown = self.making.shown(pair, row["defect"])
-            return Side(canvas_of(pair.source, size), shown[0]), Side(canvas_of(pair.target, size), shown[1])
+            names = self.making.defects_of(pair, row["defect"])
+            return Side(canvas_of(pair.source, size), names[0]), Side(canvas_of(pair.target, size), names[1])
         source, target = (None if row[name] is None else read_canvas(row[name], size) for name in SIDES)
         return Side(source, (row["defect"],)), Side(target, ())

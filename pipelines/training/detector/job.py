@@ -15,7 +15,10 @@ from pipelines.training.on_ray import train_on_worker
 
 
 def train_in_process(plan: DetectorPlan, begin: Callable[[], None]) -> None:
-    """The whole training here, without Ray. begin: called when nothing is left to check and the training begins."""
+    """Run the whole training here, without Ray.
+
+    begin: called once all checks have passed, right before the training.
+    """
     settings = plan.settings
     begin()
     training = DetectorTraining(settings, plan.source.label_map, plan.init)
@@ -26,7 +29,7 @@ def train_in_process(plan: DetectorPlan, begin: Callable[[], None]) -> None:
 
 
 def run_worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker runs; see `pipelines.training.on_ray.train_on_ray`."""
+    """Run one Ray Train worker of a detector's training; see `pipelines.training.on_ray.train_on_ray`."""
 
     def observe(
         plan: DetectorPlan,

@@ -1,4 +1,4 @@
-"""A detector's training: the same loop, draws and checkpoints as a generator's."""
+"""Trains a detector, with the same loop, draws and checkpoints as a generator."""
 
 from collections.abc import Mapping
 
@@ -16,14 +16,14 @@ from pipelines.training.loop import Loop
 
 
 class DetectorTraining(Loop):
-    """One worker's training of a detector."""
+    """Train a detector in one worker."""
 
     settings: DetectorSettings
     method: Detector
     step_once: DetectorStep
 
     def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
-        """init: the whole state to start from."""
+        """Build the detector. init: its whole initial state, or None."""
         detector = Detector(self.settings.detector)
         if init is not None:
             detector.load_state_dict(init)
@@ -32,7 +32,7 @@ class DetectorTraining(Loop):
         self.step_once = DetectorStep(self.method, settings.optimizer, settings.weight_decay, self.precision)
 
     def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
-        """One update on the draws' sources and clean images; the losses' names are the labels."""
+        """Make one update on the draws' sources and clean images. Returns a loss per label."""
         size = self.settings.batch_size
         parts = [batch.draws[start : start + size] for start in range(0, len(batch.draws), size)]
         return self.step_once([self._collate(self._samples(part)) for part in parts], rate)

@@ -1,4 +1,4 @@
-"""A detector over held-back rows: the validation part, on which it is calibrated, and the test split."""
+"""Measures a detector on held-back rows: on the validation part, to calibrate it, and on the test split."""
 
 import logging
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ from pipelines.training.feed.selected import spread
 
 logger = logging.getLogger("train")
 
-#: Images in a pass: the answer of a sample must not depend on how many there are.
+#: Images per pass. Fixed, so that a sample's result does not depend on the number of samples.
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A detector's answers. logits: (N,L) float64; present, known: (N,L) bool; kinds: what each image shows."""
+    """Hold a detector's outputs. logits: (N,L) float64; present, known: (N,L) bool; kinds: what each image shows."""
 
     logits: NDArray[np.float64]
     present: NDArray[np.bool_]
@@ -39,15 +39,15 @@ class Measured:
     kinds: list[str]
 
     def calibrations(self, precision: float) -> list[Calibration]:
-        """By label."""
+        """Return the calibration of each label. precision: see `calibration.threshold`."""
         return [calibrate(*self._label(label), precision=precision) for label in range(self.logits.shape[1])]
 
     def scores(self, labels: tuple[str, ...], calibrations: list[Calibration]) -> dict[str, Any]:
-        """`label_scores` of each label, and `given_shares` of each kind of image."""
-        found = {
+        """Return `label_scores` of each label, and `given_shares` of each kind of image."""
+        by_label = {
             name: label_scores(*self._label(label), calibrations[label]) for label, name in enumerate(labels)
         }
-        return {"labels": found, "images": given_shares(self.logits, self.kinds, calibrations)}
+        return {"labels": by_label, "images": given_shares(self.logits, self.kinds, calibrations)}
 
     def _label(self, label: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         known = self.known[:, label]
@@ -55,20 +55,21 @@ class Measured:
 
 
 def chosen_rows(index: Index, split: int, label_map: LabelMap, most: int) -> NDArray[np.int64]:
-    """Numbers of up to `most` rows of every defect in a split (see `Index.of_split`), in runs spread over the data;
-    ascending.
+    """Return the numbers, ascending, of up to `most` rows per defect in a split (see `Index.of_split`).
+
+    The rows are in runs spread over the data.
     """
-    found = []
+    chosen = []
     for defect in label_map.defects.values():
         numbers = np.flatnonzero(index.having(defect.id, 0, split))
-        found.append(numbers[spread(len(numbers), most)])
-    return np.sort(np.concatenate(found))
+        chosen.append(numbers[spread(len(numbers), most)])
+    return np.sort(np.concatenate(chosen))
 
 
 def measured_samples(index: Index, numbers: NDArray[np.int64], decoding: SampleDecoding) -> Iterator[Sample]:
-    """`SampleConfig.measured_samples` of the rows with these numbers; one target of each content.
+    """Yield `SampleConfig.measured_samples` of the rows with these numbers; of equal targets only one.
 
-    What cannot be decoded is left out with a warning.
+    A row that cannot be decoded is left out with a warning.
     """
     seen: set[bytes] = set()
     for order in orders_of(index, numbers):
@@ -76,7 +77,7 @@ def measured_samples(index: Index, numbers: NDArray[np.int64], decoding: SampleD
             try:
                 source, target = decoding.sides(row, order)
             except ImageError as error:
-                logger.warning("left out of measuring: %s: %s", row["image_id"], error)
+                logger.warning("left out of the measurement: %s: %s", row["image_id"], error)
                 continue
             if row["target"] is not None:
                 digest = sha256(row["target"]).digest()
@@ -87,7 +88,7 @@ def measured_samples(index: Index, numbers: NDArray[np.int64], decoding: SampleD
 
 @torch.inference_mode()
 def measure(detector: Detector, samples: Iterator[Sample]) -> Measured:
-    """The detector's logits of all samples, in passes of BATCH."""
+    """Return the detector's outputs for all samples, computed in passes of BATCH."""
     device = next(detector.parameters()).device
     training = detector.training
     detector.eval()
@@ -110,6 +111,6 @@ def measure(detector: Detector, samples: Iterator[Sample]) -> Measured:
 
 
 def kind(sample: Sample, labels: tuple[str, ...]) -> str:
-    """What a sample shows, in words."""
+    """Return in words what a sample shows."""
     names = [name for name, there in zip(labels, sample.present, strict=True) if there]
     return " + ".join(sorted(names, key=lambda name: name == sample.overlaid)) or "clean"

@@ -1,4 +1,4 @@
-"""What a detector's training leaves: history, curves, the bundle with its model card."""
+"""Writes a detector training's results: history, curves, the bundle with its model card."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger("train")
 
 
 class DetectorObserver:
-    """Follows a detector's training (see `pipelines.training.loop.Follower`) in rank 0; elsewhere nothing happens."""
+    """Follow a detector's training (see `pipelines.training.loop.Follower`) in rank 0; do nothing in other ranks."""
 
     def __init__(self, plan: DetectorPlan, report: Callable[[Record], None], rank: int = 0) -> None:
         """report: shows a record."""
@@ -37,30 +37,30 @@ class DetectorObserver:
             self.report(record)
 
     def saved(self, training: DetectorTraining) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def grid(self, training: DetectorTraining) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def validate(self, training: DetectorTraining) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def resumed(self, training: DetectorTraining) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finish(self, training: DetectorTraining) -> None:
-        """Calibrate, measure on the test split, and write the bundle. Raises what storage raises."""
+        """Calibrate, measure on the test split, and write the bundle. Raises one of storage.STORAGE_ERRORS."""
         if self.rank:
             return
         plan, settings = self.plan, self.plan.settings
-        calibrations, found = evaluate(plan, training)
-        warn_of_poor(found["labels"], settings.precision_target)
+        calibrations, scores = evaluate(plan, training)
+        warn_of_poor(scores["labels"], settings.precision_target)
         for line in bound_lines(settings.detector.labels, calibrations):
             logger.warning("%s", line)
         details = {
             "dataset": plan.source.describe(),
             "training": {**describe(settings), "steps": training.step},
-            "scores": found,
+            "scores": scores,
             "scores_split": "test",
             "encoder_weights": plan.encoder,
         }
@@ -69,19 +69,19 @@ class DetectorObserver:
 
 
 def evaluate(plan: DetectorPlan, training: DetectorTraining) -> tuple[list[Calibration], dict[str, Any]]:
-    """Calibrations from the validation part, and scores on the test split."""
+    """Return calibrations from the validation part, and scores on the test split."""
     settings, label_map = plan.settings, plan.source.label_map
-    detector, answers = training.method.as_stored(), []
+    detector, measured = training.method.as_stored(), []
     for split in (VALIDATION, TEST):
         numbers = chosen_rows(plan.index, split, label_map, settings.validation_images)
-        answers.append(measure(detector, measured_samples(plan.index, numbers, settings.decoding)))
-    calibrating, testing = answers
-    calibrations = calibrating.calibrations(settings.precision_target)
-    return calibrations, testing.scores(settings.detector.labels, calibrations)
+        measured.append(measure(detector, measured_samples(plan.index, numbers, settings.decoding)))
+    on_validation, on_test = measured
+    calibrations = on_validation.calibrations(settings.precision_target)
+    return calibrations, on_test.scores(settings.detector.labels, calibrations)
 
 
 def warn_of_poor(scores: dict[str, Any], wanted: float) -> None:
-    """Say which labels are less precise on the test split than was asked for."""
+    """Warn of labels that are less precise on the test split than --precision-target asks for."""
     for label, row in scores.items():
         if row["precision"] is not None and row["precision"] < wanted:
             logger.warning(
@@ -105,7 +105,7 @@ def write_detector(
 def model_card(
     plan: DetectorPlan, training: DetectorTraining, calibrations: list[Calibration], details: dict[str, Any]
 ) -> str:
-    """The card in Markdown: what it is, how it was trained, what it scores."""
+    """Return the model card in Markdown: what it is, how it was trained, its scores."""
     settings = plan.settings
     return "\n".join(
         [
@@ -135,7 +135,7 @@ def model_card(
             "",
             *kind_table(settings.detector.labels, details["scores"]["images"]),
             "",
-            "A source's other defects count as absent here, which a person may see otherwise.",
+            "A source's other defects count as absent here, although a person may see some.",
             "",
             "## Curves",
             "",
@@ -154,7 +154,7 @@ def model_card(
 def label_table(
     labels: Sequence[str], calibrations: Sequence[Calibration], scores: dict[str, Any]
 ) -> list[str]:
-    """Lines of a Markdown table: how well each label is told."""
+    """Return a Markdown table's lines with the scores of each label."""
     columns = ("average_precision", "precision", "recall", "calibration_error")
     lines = [
         "| label | positives | images | AP | precision | recall | calibration error | threshold |",
@@ -168,17 +168,17 @@ def label_table(
 
 
 def bound_lines(labels: Sequence[str], calibrations: Sequence[Calibration]) -> list[str]:
-    """A sentence for each label whose scores mean nothing as probabilities."""
+    """Return a sentence for each label whose scores cannot be read as probabilities."""
     return [
-        f"{label}: the calibration's scale is at its bound ({calibration.scale:g}), so its scores are no probabilities "
-        "and other photos may get it at random; train longer, or leave it off the label map."
+        f"{label}: the calibration's scale is at its bound ({calibration.scale:g}), so its scores are not "
+        "probabilities and other photos may get it at random; train longer, or leave it off the label map."
         for label, calibration in zip(labels, calibrations, strict=True)
         if at_bound(calibration)
     ]
 
 
 def kind_table(labels: Sequence[str], kinds: dict[str, Any]) -> list[str]:
-    """Lines of a Markdown table: which labels each kind of image gets."""
+    """Return a Markdown table's lines with the labels that each kind of image gets."""
     lines = [f"| image shows | images | {' | '.join(labels)} |", "| --- " * (2 + len(labels)) + "|"]
     return lines + [
         f"| {name} | {row['images']} | {' | '.join(_cell(share) for share in row['given'])} |"

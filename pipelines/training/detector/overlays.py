@@ -1,7 +1,7 @@
-"""Defects drawn over images that have others already, so that a detector learns to tell each beside the others.
+"""Draws defects over images that already have others, so that a detector learns to recognise each beside the others.
 
-In prepared shards an image shows one defect. Uploads do not keep to that: a photo on a bed has a watermark, and a
-detector that has only seen watermarks on white takes every pattern on a bed for one, or none.
+In prepared shards an image shows one defect, but an upload may show several: a photo on a bed with a watermark. A
+detector that has seen watermarks only on white would take every pattern on a bed for one, or none.
 """
 
 import math
@@ -17,31 +17,31 @@ from pipelines.synthesis.defects.registry import BUILT_IN
 
 #: uint8 (H,W,3) to the same with the defect.
 Overlay = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
-#: Share of the border's pixels that are white in a product picture: what a turn uncovers is white there.
+#: Smallest share of white border pixels in a picture on white. What a turn uncovers is filled with white there.
 WHITE_BORDER = 0.9
-#: Turns that count as a wrong angle, degrees, as `pipelines.synthesis.defects.tilt` has them; and those that
-#: nobody would see.
+#: In degrees: turns that count as a wrong angle, as in `pipelines.synthesis.defects.tilt`; and the largest turn that is
+#: too small to see.
 TURNED, STEADY = (8.0, 30.0), 2.0
 
 
 def turn(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture turned by TURNED degrees either way: on white as `tilt` does, a photo with its surroundings."""
+    """Turn the picture by TURNED degrees either way: as `tilt` does if it is on white, else with its surroundings."""
     if is_white(image):
         return tilt(image, rng, min_degrees=TURNED[0], max_degrees=TURNED[1])
     return turn_mirrored(image, float(rng.uniform(*TURNED)) * (1 if rng.random() < 0.5 else -1))
 
 
 def waver(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The picture turned by at most STEADY degrees: whatever turning does to pixels, it must not tell a wrong angle."""
+    """Turn the picture by at most STEADY degrees, so that traces of turning in the pixels do not mean a wrong angle."""
     degrees = float(rng.uniform(-STEADY, STEADY))
     return rotate(image, degrees) if is_white(image) else turn_mirrored(image, degrees)
 
 
 def turn_mirrored(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
-    """uint8 (H,W,3) turned about its centre; what comes from outside is the picture mirrored at its border."""
+    """Turn uint8 (H,W,3) about its centre; pixels from outside are the picture mirrored at its border."""
     height, width = image.shape[:2]
     angle = math.radians(abs(degrees))
-    # No farther out than the picture itself is large, which mirroring could not fill.
+    # Mirroring cannot pad by more than the picture's own size.
     down = min(height - 1, math.ceil((width * math.sin(angle) + height * (math.cos(angle) - 1)) / 2) + 2)
     across = min(width - 1, math.ceil((height * math.sin(angle) + width * (math.cos(angle) - 1)) / 2) + 2)
     padded = np.pad(image, ((max(0, down),) * 2, (max(0, across),) * 2, (0, 0)), mode="reflect")
@@ -51,13 +51,13 @@ def turn_mirrored(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]
 
 
 def is_white(image: NDArray[np.uint8]) -> bool:
-    """Whether the picture's border is white, as a product picture's."""
+    """Return True if the picture's border is white."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     return float((border >= WHITE).all(axis=1).mean()) >= WHITE_BORDER
 
 
-#: By the defect's name: what can be put into any picture, whatever is behind the goods. Others are learned from the
-#: shards' own sources alone.
+#: By the defect's name: overlays that suit any picture, whatever the background. Other defects are learned only from
+#: the shards' own sources.
 OVERLAYS: dict[str, Overlay] = {
     **{name: make for name, make in BUILT_IN.items() if name != "non_white_background"},
     "wrong_angle": turn,

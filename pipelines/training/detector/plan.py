@@ -1,4 +1,4 @@
-"""A detector's training, resolved: what the command line and the data say, checked before anything starts."""
+"""Resolves a detector's training from the command line and the data, and checks it before anything starts."""
 
 import logging
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ logger = logging.getLogger("train")
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorPlan(LoopPlan):
-    """A detector's training; it is calibrated on the index's validation part."""
+    """Hold everything that a worker needs for a detector's training. It is calibrated on the validation part."""
 
     settings: DetectorSettings
     encoder: Mapping[str, str] | None = None  # where the backbone's pretrained weights come from, if any
 
 
 def inspect(source: TrainingSource, validation_share: float, allow_missing: bool) -> Index:
-    """The data's index. Raises ConfigurationError for everything in the data that would make the training fail."""
+    """Return the data's index. Raises ConfigurationError for everything in the data that would make a training fail."""
     index = build_index(source.shards, source.label_map, validation_share)
     check_tasks(index, source.label_map, pairs=True, unpaired=True, allow_missing=allow_missing)
     for name, defect in source.label_map.defects.items():
@@ -46,16 +46,16 @@ def inspect(source: TrainingSource, validation_share: float, allow_missing: bool
 def initial_state(
     config: DetectorConfig, seed: int, init_from: str | None, encoder_weights: str
 ) -> tuple[Mapping[str, Tensor], Mapping[str, str] | None]:
-    """The state to start from: a bundle's, or a random one with the backbone's weights that --encoder-weights names;
-    and where the backbone's come from, or None.
+    """Return the initial state, and the source of the backbone's weights or None.
 
-    Raises ConfigurationError where the architecture differs, or no such weights are found.
+    The state is that of the bundle --init-from, or random with the backbone weights that --encoder-weights names.
+    Raises ConfigurationError if the architecture differs or no such weights are found.
     """
-    torch.manual_seed(seed)  # new labels start alike in every run
+    torch.manual_seed(seed)  # new labels start with the same weights in every run
     detector = Detector(config)
     if init_from is None:
-        found = find_encoder_weights(encoder_weights, detector.encoder)
-        return detector.state_dict(), None if found is None else found.describe()
+        weights = find_encoder_weights(encoder_weights, detector.encoder)
+        return detector.state_dict(), None if weights is None else weights.describe()
     bundle = read_detector(init_from, "--init-from")
     try:
         new = transfer_detector(detector, bundle.detector.state_dict(), bundle.labels)

@@ -1,10 +1,10 @@
-"""From the images of shards to what a detector learns: an image, which defects it shows, and which are known.
+"""Makes a detector's samples from the images of shards: an image, the defects it shows, and which of these are known.
 
-A row's source shows its defect, and its target none; of a pair that was made anew the synthesis knows what both show.
-Of a source's other defects the shard says nothing. They are taken to be absent (`unknown` 'absent'): sellers' photos
-seldom have several at once, and a detector that never saw a photo without a watermark would see one on every bed sheet.
-Where that does not hold, 'masked' leaves them out of the loss. Defects that can be drawn (`overlays`) are drawn over
-sources and targets alike, so that each is known to be there beside the others.
+A row's source shows its defect, and its target none; for a pair that was made anew, the synthesis knows the defects of
+both. The shard does not say which other defects a source has. By default they count as absent (`unknown` 'absent'):
+sellers' photos seldom have several at once, and a detector that never saw a photo without a watermark would see one on
+every bed sheet. If that does not hold, 'masked' leaves them out of the loss. Defects that can be drawn (`overlays`) are
+drawn over sources and targets alike, so that the detector also learns from images with several known defects.
 """
 
 from collections.abc import Collection, Iterator
@@ -26,10 +26,10 @@ WAVERING = 0.25
 
 
 class Sample(NamedTuple):
-    """One image and its labels.
+    """Hold one image and its labels.
 
-    image: uint8 (S,S,3). present, known: (L,) bool, the labels that it has and those that count. overlaid: of the
-    defects shown, the one that was drawn here, or None. is_source: the image is a row's source, not its target.
+    image: uint8 (S,S,3). present, known: (L,) bool, the labels that it has and those that count. overlaid: the one of
+    its defects that was drawn here, or None. is_source: the image is a row's source, not its target.
     """
 
     image: NDArray[np.uint8]
@@ -40,26 +40,26 @@ class Sample(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A row's source or target.
+    """Hold a row's source or target.
 
-    canvas: uint8, as `fit.canvas_of` makes it, or None where the row has none. shown: names of the defects in it.
+    canvas: uint8, as `detector_input.canvas_of` makes it, or None if the row has none. defects: their names.
     """
 
     canvas: NDArray[np.uint8] | None
-    shown: tuple[str, ...]
+    defects: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How samples are made."""
+    """Configure how samples are made."""
 
     labels: tuple[str, ...]
     image_size: int = 224
-    # What a source's other defects are: `masked` where sellers' photos often have several defects at once.
+    # How a source's other defects count. Use `masked` if sellers' photos often have several defects at once.
     unknown: str = "absent"
-    # Share of images over which a further defect is drawn. 0 where the shards' images show several already.
+    # Share of images over which another defect is drawn. Use 0 if the shards' images already show several.
     overlay: float = 0.5
-    # Mirror half of the images. Not where a defect is of text or of left and right.
+    # Mirror half of the images. Not if a defect concerns text, or left and right.
     flip: bool = False
 
     def __post_init__(self) -> None:
@@ -67,40 +67,40 @@ class SampleConfig:
         require(0 <= self.overlay <= 1, f"--overlay {self.overlay:g}: a share from 0 to 1")
 
     def drawn(
-        self, canvas: NDArray[np.uint8], shown: Collection[str], rng: np.random.Generator
+        self, canvas: NDArray[np.uint8], defects: Collection[str], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """A canvas that shows some defects as a training's image uint8 (S,S,3), and those that it shows then."""
+        """Make a training image, uint8 (S,S,3), from a canvas with some defects. Returns it and its defects."""
         if self.flip and rng.random() < 0.5:
             canvas = canvas[:, ::-1]
         wanted = rng.random() < self.overlay
-        overlaid = self._choose(shown, rng) if wanted else None
-        image = self._image(canvas, shown, overlaid, rng, wavering=True)
-        return image, (*shown, *([] if overlaid is None else [overlaid]))
+        overlaid = self._choose(defects, rng) if wanted else None
+        image = self._image(canvas, defects, overlaid, rng, wavering=True)
+        return image, (*defects, *([] if overlaid is None else [overlaid]))
 
     def training_samples(self, draw: Draw) -> list[Sample]:
-        """The draw's source and its clean image, as `drawn` has made them, as two samples."""
-        sides = ((draw.source.source, draw.source.shown[0]), (draw.target.target, draw.target.shown[1]))
+        """Return samples of the draw's source and of its clean image, which `drawn` has made."""
+        sides = ((draw.source.source, draw.source.defects[0]), (draw.target.target, draw.target.defects[1]))
         return [
-            self._labelled(image, shown, None, number == 0)
-            for number, (image, shown) in enumerate(sides)
+            self._labelled(image, defects, None, number == 0)
+            for number, (image, defects) in enumerate(sides)
             if image is not None
         ]
 
     def measured_samples(self, image_id: str, defect: str, source: Side, target: Side) -> Iterator[Sample]:
-        """Samples to measure with, the same in every run: the source, the source with a further defect, the target."""
+        """Yield samples for measuring, the same in every run: the source, alone and with another defect; the target."""
         if source.canvas is not None:
             rng = np.random.default_rng(hash_number("overlay", image_id, defect))
-            yield self._sample(source.canvas, source.shown, None, True, rng)
-            overlaid = self._choose(source.shown, rng)
+            yield self._sample(source.canvas, source.defects, None, True, rng)
+            overlaid = self._choose(source.defects, rng)
             if overlaid is not None:
-                yield self._sample(source.canvas, source.shown, overlaid, True, rng)
+                yield self._sample(source.canvas, source.defects, overlaid, True, rng)
         if target.canvas is not None:
-            yield self._sample(target.canvas, target.shown, None, False, np.random.default_rng(0))
+            yield self._sample(target.canvas, target.defects, None, False, np.random.default_rng(0))
 
     def _choose(self, present: Collection[str], rng: np.random.Generator) -> str | None:
-        """A defect that can be drawn and is not there."""
-        able = [name for name in self.labels if name in OVERLAYS and name not in present]
-        return able[int(rng.integers(len(able)))] if able else None
+        """Return a defect that can be drawn and is not present; None if there is none."""
+        candidates = [name for name in self.labels if name in OVERLAYS and name not in present]
+        return candidates[int(rng.integers(len(candidates)))] if candidates else None
 
     def _sample(
         self,
@@ -132,6 +132,6 @@ class SampleConfig:
     def _labelled(
         self, image: NDArray[np.uint8], present: Collection[str], overlaid: str | None, is_source: bool
     ) -> Sample:
-        shown = np.array([name in present or name == overlaid for name in self.labels])
-        certain = shown if is_source and self.unknown == "masked" else np.ones_like(shown)
-        return Sample(image, shown, certain, overlaid, is_source)
+        has = np.array([name in present or name == overlaid for name in self.labels])
+        known = has if is_source and self.unknown == "masked" else np.ones_like(has)
+        return Sample(image, has, known, overlaid, is_source)

@@ -1,4 +1,4 @@
-"""Everything that decides a detector's training, besides the data."""
+"""Settings of a detector's training: everything that decides its result, besides the data."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,18 @@ from pipelines.training.settings import LoopSettings
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSettings(LoopSettings):
-    """Settings of a detector's training."""
+    """Hold the settings of a detector's training."""
 
     detector: DetectorConfig
-    unknown: str = "absent"  # see SampleConfig, as the next two
+    unknown: str = "absent"  # see SampleConfig, also for the next two
     overlay: float = 0.5
     flip: bool = False
-    making: Making | None = None  # how pairs are made anew where the data asks for it; the plan finds it
+    # How pairs are made anew in every epoch, if the data asks for it; set by `plan.find_making`.
+    making: Making | None = None
     validation_share: float = DETECTOR_SHARE
-    # AdamW's. Raise it where the held-back photos are told much worse than the trained ones.
+    # AdamW's. Raise it if the scores on held-back photos are much worse than on the trained ones.
     weight_decay: float = 0.05
-    # Thresholds give the best F1 at this precision or more. Raise it where a wrong correction costs more than a defect
+    # Thresholds give the best F1 at this precision or more. Raise it if a wrong correction costs more than a defect
     # that stays.
     precision_target: float = 0.8
 
@@ -40,10 +41,10 @@ class DetectorSettings(LoopSettings):
 
     @property
     def samples(self) -> SampleConfig:
-        """How samples are made."""
+        """Return how samples are made."""
         return SampleConfig(self.detector.labels, self.image_size, self.unknown, self.overlay, self.flip)
 
     @property
     def decoding(self) -> SampleDecoding:
-        """How rows become images, and what is drawn over them."""
+        """Return how rows become images, and what is drawn over them."""
         return SampleDecoding(self.samples, self.seed, self.making)

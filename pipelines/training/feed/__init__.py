@@ -1,1 +1,1 @@
-"""The order of an epoch's rows, and their batches: the same for any number of workers, and after a restart."""
+"""Orders an epoch's rows and makes batches of them: the same in every run, and after a restart."""

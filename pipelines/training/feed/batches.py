@@ -1,7 +1,7 @@
-"""Pixels for the drawn rows, in exactly the order in which an epoch reads them; and batches of draws from any position.
+"""Makes batches of draws from any position of an epoch, with pixels for the drawn rows in the order of reading.
 
-Whoever decodes (a thread here, Ray Data's tasks elsewhere: `feed.on_ray`) gets an endless iterator of orders and gives
-back decoded rows one by one in the same order. So both run through the same code, and neither decides anything.
+A decoder (a thread here, or Ray Data's tasks: `feed.on_ray`) gets an endless iterator of orders and returns the decoded
+rows one by one in the same order. So both run through the same code, and neither decides anything.
 """
 
 import logging
@@ -22,14 +22,14 @@ from pipelines.training.feed.order import Draw, Part, Row, WorkerEpoch
 
 logger = logging.getLogger("train")
 
-#: A training goes on while at most TOLERATED of a worker's last WATCHED rows cannot be decoded.
+#: A training continues while at most the share TOLERATED of a worker's last WATCHED rows cannot be decoded.
 WATCHED, TOLERATED = 200, 0.05
-#: Decoded rows for orders: one for each of their rows, in order.
+#: Decodes orders: one result for each of their rows, in order.
 Load = Callable[[Iterator[Order]], Iterator[Decoded]]
 
 
 def load_here(orders: Iterator[Order], decode: Decode) -> Iterator[Decoded]:
-    """Decode in a thread of this process, one order ahead of the training."""
+    """Decode the orders in a thread of this process, one order ahead of the training."""
     ahead: deque[Future[list[Decoded]]] = deque()
     with ThreadPoolExecutor(1) as pool:
         for order in orders:
@@ -42,7 +42,7 @@ def load_here(orders: Iterator[Order], decode: Decode) -> Iterator[Decoded]:
 
 @dataclass(frozen=True)
 class Batch:
-    """The draws of one update, and the position in the data behind it: batches taken of `epoch`."""
+    """Hold the draws of one update, and the position after it: how many batches of `epoch` are taken."""
 
     draws: list[Draw]
     epoch: int
@@ -52,11 +52,11 @@ class Batch:
 def batches(
     epoch_of: Callable[[int], WorkerEpoch], load: Load, size: int, epoch: int = 1, taken: int = 0
 ) -> Iterator[Batch]:
-    """Batches of `size` draws without end, from behind the first `taken` ones of `epoch`.
+    """Yield batches of `size` draws without end, starting after the first `taken` batches of `epoch`.
 
-    What is left of an epoch after its last whole batch is dropped; the next epoch draws it elsewhere. Raises
-    ConfigurationError where an epoch holds less than one batch, TrainingError where too many rows cannot be decoded.
-    Others stand in for a few such (see `WorkerEpoch.mended`).
+    The draws after an epoch's last whole batch are dropped; the next epoch draws those rows elsewhere. A few rows that
+    cannot be decoded are replaced by others (see `WorkerEpoch.repaired`). Raises ConfigurationError if an epoch holds
+    less than one batch, and TrainingError if too many rows cannot be decoded.
     """
     current = epoch_of(epoch)
     if current.size < size:
@@ -66,7 +66,7 @@ def batches(
         )
     if taken > current.size // size:
         logger.warning(
-            "epoch %d has %d batches now, and %d were taken: going on with epoch %d",
+            "epoch %d now has %d batches, and %d were taken: continuing with epoch %d",
             *(epoch, current.size // size, taken, epoch + 1),
         )
         epoch, taken = epoch + 1, 0
@@ -77,18 +77,18 @@ def batches(
     for _ in range(taken * size):  # without pixels
         next(draws)
     live = current.live()
-    held = _held(current.index, live)
-    left = _orders(current.index, chain(held, _after(current.parts(), rows.pulled)), epoch)
+    live_parts = _parts_of_rows(current.index, live)
+    rest = _orders(current.index, chain(live_parts, _after(current.parts(), rows.pulled)), epoch)
     later = (_orders(current.index, epoch_of(number).parts(), number) for number in count(epoch + 1))
-    pixels = load(chain(left, chain.from_iterable(later)))
+    pixels = load(chain(rest, chain.from_iterable(later)))
     for row in live:
         health.fill(row, next(pixels))
     while True:
         rows.pixels = pixels
         for number in range(taken, current.size // size):
-            mended = [health.checked(current.mended(draw)) for draw in islice(draws, size)]
-            yield Batch(mended, epoch, number + 1)
-        for _ in draws:  # its rows are on their way
+            repaired = [health.checked(current.repaired(draw)) for draw in islice(draws, size)]
+            yield Batch(repaired, epoch, number + 1)
+        for _ in draws:  # the rest of the epoch's rows is already being decoded: consume it
             pass
         epoch, taken = epoch + 1, 0
         current = epoch_of(epoch)
@@ -97,7 +97,7 @@ def batches(
 
 
 class _Health:
-    """How many of the rows read lately could not be decoded, and which."""
+    """Count how many of the recent rows could not be decoded, and keep examples."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -106,8 +106,8 @@ class _Health:
         self._reported: set[int] = set()
 
     def fill(self, row: Row, decoded: Decoded) -> None:
-        """Give the row its pixels. Raises TrainingError where too many rows had none."""
-        row.source, row.target, row.shown, row.changed, row.theta = decoded
+        """Set the row's pixels. Raises TrainingError if too many rows could not be decoded."""
+        row.source, row.target, row.defects, row.changed, row.theta = decoded
         broken = row.source is None and row.target is None
         self._last.append(broken)
         if not broken:
@@ -121,19 +121,19 @@ class _Health:
             self._stop(f"{sum(self._last)} of the last {len(self._last)} rows cannot be decoded")
 
     def checked(self, draw: Draw | None) -> Draw:
-        """The draw. Raises TrainingError where there is none."""
-        return draw or self._stop("no row at hand can stand in for one that cannot be decoded")
+        """Return the draw. Raises TrainingError if it is None."""
+        return draw or self._stop("no other row can replace one that cannot be decoded")
 
     def _stop(self, reason: str) -> NoReturn:
-        raise TrainingError(f"{reason}, as {'; '.join(self._examples)}: prepare the data again")
+        raise TrainingError(f"{reason}, such as {'; '.join(self._examples)}: prepare the data again")
 
 
 class _Rows:
-    """The rows of an epoch's parts in order; with pixels once `pixels` is set."""
+    """Iterate over the rows of an epoch's parts in order; with pixels once `pixels` is set."""
 
     def __init__(self, epoch: WorkerEpoch, health: _Health) -> None:
         self._types, self._health = epoch.index.types, health
-        self._places = ((number, part.turn) for part in epoch.parts() for number in part.rows)
+        self._numbers = ((number, part.turn) for part in epoch.parts() for number in part.rows)
         self.pixels: Iterator[Decoded] | None = None
         self.pulled = 0
 
@@ -141,7 +141,7 @@ class _Rows:
         return self
 
     def __next__(self) -> Row:
-        number, turn = next(self._places)
+        number, turn = next(self._numbers)
         self.pulled += 1
         row = Row(int(number), int(self._types[number]), turn)
         if self.pixels is not None:
@@ -150,18 +150,18 @@ class _Rows:
 
 
 def orders_of(index: Index, numbers: NDArray[np.int64]) -> Iterator[Order]:
-    """Orders for the rows with these numbers, ascending."""
+    """Yield orders for the rows with these numbers, which must be ascending."""
     return _orders(index, _parts_of(index, numbers))
 
 
-def _held(index: Index, live: Iterable[Row]) -> Iterator[Part]:
-    """The rows, ordered by turn and number, as parts."""
-    for turn, rows in groupby(live, key=lambda row: row.turn):
+def _parts_of_rows(index: Index, ordered: Iterable[Row]) -> Iterator[Part]:
+    """Yield parts with the rows, which are ordered by turn and number."""
+    for turn, rows in groupby(ordered, key=lambda row: row.turn):
         yield from _parts_of(index, np.array([row.number for row in rows], np.int64), turn)
 
 
 def _parts_of(index: Index, numbers: NDArray[np.int64], turn: int = 0) -> Iterator[Part]:
-    """The rows, ordered by number, as parts."""
+    """Yield parts with the rows of these numbers, which are ascending."""
     units = np.searchsorted(index.starts, numbers, side="right") - 1
     for unit in np.unique(units):
         mine = numbers[units == unit]
@@ -169,7 +169,7 @@ def _parts_of(index: Index, numbers: NDArray[np.int64], turn: int = 0) -> Iterat
 
 
 def _after(parts: Iterator[Part], rows: int) -> Iterator[Part]:
-    """The parts without their first `rows` rows."""
+    """Yield the parts without their first `rows` rows."""
     for part in parts:
         if rows >= len(part.rows):
             rows -= len(part.rows)
@@ -181,7 +181,11 @@ def _after(parts: Iterator[Part], rows: int) -> Iterator[Part]:
 def _orders(index: Index, parts: Iterable[Part], epoch: int = 0) -> Iterator[Order]:
     for part in parts:
         file, row_group = index.units[part.unit]
-        places = part.rows - index.starts[part.unit]
+        positions = part.rows - index.starts[part.unit]
         yield Order(
-            index.files[file], int(row_group), tuple(int(place) for place in places), epoch, part.turn
+            index.files[file],
+            int(row_group),
+            tuple(int(position) for position in positions),
+            epoch,
+            part.turn,
         )

@@ -1,7 +1,7 @@
-"""Decoding on Ray Data's CPU tasks, for one worker: orders in, decoded rows out, in the orders' order.
+"""Decodes one worker's orders in Ray Data tasks, and returns the rows in the order of the orders.
 
-Each worker feeds itself with a stream of its own instead of sharing one: only then does it get the same rows in the
-same order in every run, whichever task happens to end first.
+Each worker has a stream of its own. With a shared one, the rows that a worker gets, and their order, would depend on
+which task happens to end first.
 """
 
 import json
@@ -17,10 +17,10 @@ from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from pipelines.shards.reading import Decode, Decoded, Order
 
-#: Decoded rows in a block, and handed to the worker at a time: small, because each holds two images.
+#: Decoded rows in a block, which the worker receives at once: few, because each row holds two images.
 BLOCK_ROWS = 32
-#: Orders executed together, at first and at most. An execution takes about a second to begin, so they grow; the
-#: first are few, so that a short training does not decode what it never uses.
+#: Orders per execution, at first and at most. An execution takes about a second to start, so their number grows. It
+#: begins low, so that a short training does not decode rows that it never uses.
 FIRST_ORDERS, MOST_ORDERS = 16, 1024
 #: Decoded rows that may wait for each worker, in bytes.
 WAITING_BYTES = 1 << 30
@@ -37,10 +37,10 @@ _DECODED = pa.schema(
 
 
 def load_on_ray(orders: Iterator[Order], decode: Decode, tasks: int) -> Iterator[Decoded]:
-    """Rows of the orders, decoded by at most `tasks` tasks at a time.
+    """Yield the decoded rows of the orders, using at most `tasks` tasks at a time.
 
-    The tasks claim no CPU: workers that go on with fewer nodes may take every CPU of those, and would wait for ever for
-    tasks that wait for a CPU.
+    The tasks request no CPU. Workers that continue on fewer nodes may take every CPU there, and would otherwise wait
+    for ever for tasks that wait for a CPU.
     """
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
@@ -51,10 +51,10 @@ def load_on_ray(orders: Iterator[Order], decode: Decode, tasks: int) -> Iterator
     size = FIRST_ORDERS
     while chunk := list(islice(orders, size)):
         size = min(2 * size, MOST_ORDERS)
-        # Not from_arrow: it starts tasks that claim a CPU each. Text, because lists of numbers become tensors.
+        # Not from_arrow: it starts tasks that request a CPU each. As text, because lists of numbers become tensors.
         texts = [json.dumps(vars(order)) for order in chunk]
         rows = ray.data.from_items(texts, override_num_blocks=len(texts)).map_batches(
-            cast(Any, decode_orders),  # pyarrow has no types, and so no function of its tables fits Ray's
+            cast(Any, decode_orders),  # pyarrow has no type hints, so no function on its tables fits Ray's
             batch_size=None,
             batch_format="pyarrow",
             fn_kwargs={"decode": decode},
@@ -66,15 +66,15 @@ def load_on_ray(orders: Iterator[Order], decode: Decode, tasks: int) -> Iterator
 
 
 def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
-    """Orders as JSON in column `item` to tables of decoded rows, images as raw uint8 squares (see `unpack`)."""
+    """Decode orders, JSON in the column `item`, to tables of rows with images as raw uint8 squares (see `unpack`)."""
     for text in table["item"].to_pylist():
         order = json.loads(text)
-        found = decode(Order(**{**order, "rows": tuple(order["rows"])}))
-        while part := list(islice(found, BLOCK_ROWS)):
+        rows = decode(Order(**{**order, "rows": tuple(order["rows"])}))
+        while part := list(islice(rows, BLOCK_ROWS)):
             columns = [
                 [_bytes(row.source) for row in part],
                 [_bytes(row.target) for row in part],
-                *([list(row.shown[side]) for row in part] for side in (0, 1)),
+                *([list(row.defects[side]) for row in part] for side in (0, 1)),
                 [_bytes(row.changed) for row in part],
                 [_bytes(row.theta) for row in part],
             ]
@@ -82,7 +82,7 @@ def decode_orders(table: pa.Table, decode: Decode) -> Iterator[pa.Table]:
 
 
 def unpack(table: pa.Table) -> Iterator[Decoded]:
-    """Rows of `decode_orders` as uint8 (side, side, 3) arrays again."""
+    """Yield the rows of a table of `decode_orders`, with images as uint8 (side, side, 3) arrays."""
     for row in table.to_pylist():
         yield Decoded(
             _square(row["source"]),

@@ -1,8 +1,8 @@
-"""The order of an epoch: a pure function of the data's index, the seed, the epoch, the worker and how many there are.
+"""Computes an epoch's order: a pure function of the index, the seed, the epoch, the worker and the number of workers.
 
-Row groups of all datasets together are permuted; each worker gets an equal run of the epoch's draws and shuffles it
-within a window. Nothing here touches pixels, so a resumed training computes where it was, at no cost, and reads only
-what is still to come.
+The row groups of all datasets together are permuted; each worker gets an equal run of the epoch's draws and shuffles it
+within a window. Nothing here touches pixels. So a resumed training computes its position at no cost, and reads only
+the rows after it.
 """
 
 from collections import deque
@@ -16,28 +16,28 @@ from model.config import require, require_choice
 from pipelines.shards.index import PAIRED, SOURCE, TARGET, Index
 
 SAMPLERS = ("proportional", "balanced")
-#: Real targets kept per task for unpaired sources to meet; a bound on memory, not a tuning knob.
+#: Real targets kept per task as partners of unpaired sources; a bound on memory, not a tuning knob.
 TARGET_POOL = 64
-#: Of these, so many are there before an epoch's first row: a rare task's sources would else find nobody to meet.
+#: How many of these are read before an epoch's first row; a rare task's first sources would otherwise have no partner.
 PREFILL = 16
-#: The turn of rows that are read for that.
+#: The turn of rows that are read for this.
 PREFILL_TURN = -1
-#: Rows remembered after they were drawn: at the end of an epoch nothing else can stand in for a broken one.
+#: Rows kept after they were drawn: at the end of an epoch nothing else can replace a broken row.
 RECENT = 8
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How often an epoch draws which rows, and how well it shuffles them."""
+    """Configure how often an epoch draws which rows, and how well it shuffles them."""
 
-    # `proportional` (the paper's) draws every row once; `balanced` every task equally often: for when one task has a
-    # hundred times another's photos and the small one does not learn.
+    # `proportional` (the paper's) draws every row once; `balanced` draws every task equally often. Use the latter if
+    # one task has a hundred times another's photos and the small one does not learn.
     sampler: str = "proportional"
     # (defect's type id, N): its rows are drawn N times an epoch. For a defect that is harder than the others.
     repeat: tuple[tuple[int, int], ...] = ()
     # Decoded rows to shuffle among, per worker: 2 * 3 * image_size^2 bytes each.
     shuffle_rows: int = 512
-    # What the method learns from. Pairs that no term compares are drawn as if they were unpaired.
+    # What the method learns from. Pairs that no loss term compares are drawn as if they were unpaired.
     pairs: bool = True
     unpaired: bool = True
 
@@ -47,28 +47,28 @@ class SamplingConfig:
 
 
 class Row:
-    """A row on its way through an epoch. source, target: uint8 (side, side, 3), once they are read; else None.
+    """Hold a row during an epoch. source, target: uint8 (side, side, 3), or None until they are decoded.
 
-    shown, changed, theta: see `shards.reading.Decoded`. turn: which of the row's draws in its epoch.
+    defects, changed, theta: see `shards.reading.Decoded`. turn: number of this draw among the row's draws in the epoch.
     """
 
-    __slots__ = ("changed", "number", "shown", "source", "target", "theta", "turn", "type")
+    __slots__ = ("changed", "defects", "number", "source", "target", "theta", "turn", "type")
 
     def __init__(self, number: int, type_: int, turn: int = 0) -> None:
         self.number, self.type, self.turn = number, type_, turn
         self.source: NDArray[np.uint8] | None = None
         self.target: NDArray[np.uint8] | None = None
-        self.shown: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self.defects: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self.changed: NDArray[np.uint8] | None = None
         self.theta: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One training sample: x is source's, y target's (the same row where paired).
+    """Hold one training sample: x from the row `source`, y from the row `target` (the same row if paired).
 
-    chance: (2, 3) floats in [0, 1): where to crop vertically and horizontally and whether to mirror, for x and y;
-    both alike for a pair.
+    chance: (2, 3) floats in [0, 1), for x and y: vertical and horizontal crop position, and whether to mirror. Both are
+    alike for a pair.
     """
 
     source: Row
@@ -79,10 +79,9 @@ class Draw:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows to read from one row group: numbers in the index, ascending; drawn: which of them are samples' sources.
+    """Name rows to read from one row group. rows: their numbers in the index, ascending. drawn: which become sources.
 
-    turn: how many of their draws in this epoch lie in other parts before it, as it were: a row that is drawn three
-    times has the turns 0, 1 and 2.
+    turn: a row that is drawn three times in the epoch is in three parts, with the turns 0, 1 and 2.
     """
 
     unit: int
@@ -92,22 +91,23 @@ class Part:
 
 
 def drawable(index: Index, config: SamplingConfig) -> NDArray[np.bool_]:
-    """(N,): the rows that become a sample's x."""
+    """Return (N,) flags: the rows that become a sample's x."""
     training = index.training
     paired = (index.kinds & PAIRED).astype(bool) & (config.pairs | config.unpaired)
     source = (index.kinds & SOURCE).astype(bool) & config.unpaired
-    found = training & (paired | source)
-    if config.unpaired:  # a source whose task has no real image at all meets nobody
-        for type_ in np.unique(index.types[found]):
+    drawn = training & (paired | source)
+    if config.unpaired:  # a source whose task has no real image at all would have no partner
+        for type_ in np.unique(index.types[drawn]):
             if not index.having(int(type_), TARGET).any():
-                found &= index.types != type_
-    return found
+                drawn &= index.types != type_
+    return drawn
 
 
 def row_uses(index: Index, config: SamplingConfig, rng: np.random.Generator) -> NDArray[np.int32]:
-    """(N,): how often an epoch draws each row. The sum does not depend on the rng, which spreads fractions of a draw.
+    """Return (N,) counts: how often an epoch draws each row.
 
-    A task with more unpaired targets than sources draws its sources more often, so that an epoch is max(|X|, |Y|).
+    The sum does not depend on the rng, which only decides which rows get the remainder of a fractional count. A task
+    with more unpaired targets than sources draws its sources more often, so that an epoch is max(|X|, |Y|).
     """
     drawn = drawable(index, config)
     repeat = dict(config.repeat)
@@ -135,12 +135,12 @@ def row_uses(index: Index, config: SamplingConfig, rng: np.random.Generator) -> 
 
 
 def epoch_draws(index: Index, config: SamplingConfig) -> int:
-    """Number of samples of one epoch over all workers: the same in every epoch."""
+    """Return the number of samples of an epoch over all workers: the same in every epoch."""
     return int(row_uses(index, config, np.random.default_rng(0)).sum())
 
 
 class WorkerEpoch:
-    """One worker's share of one epoch. `draws` walks through it; `parts` says what it reads, in that order."""
+    """Compute one worker's share of one epoch: `parts` yields what to read, and `draws` the samples, both in order."""
 
     def __init__(
         self, index: Index, config: SamplingConfig, seed: int, epoch: int, rank: int = 0, workers: int = 1
@@ -160,7 +160,7 @@ class WorkerEpoch:
         self.pools: dict[int, list[Row]] = {}
 
     def _types_with_unpaired(self, uses: NDArray[np.int32]) -> list[int]:
-        """Tasks of which a sample needs a target of another row."""
+        """Return the tasks with samples that need another row's target."""
         if not self.config.unpaired:
             return []
         alone = uses > 0
@@ -169,28 +169,29 @@ class WorkerEpoch:
         return [int(type_) for type_ in np.unique(self.index.types[alone])]
 
     def _kept(self) -> NDArray[np.bool_]:
-        """(N,): rows that are read although they are no sample's x: real targets of tasks that need them."""
+        """Return (N,) flags: rows that are read but are no sample's x, the real targets of tasks that need them."""
         wanted = self.index.training & np.isin(self.index.types, self.unpaired_types)
         return wanted & (self.index.kinds & TARGET > 0) & (self._uses == 0)
 
     def _permuted(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """(E, 3): unit, pass, number of draws before it in the epoch. Pass k has the rows that are used above k times.
+        """Return (E, 3): unit, pass, number of draws before it in the epoch.
 
-        Passes of one unit lie anywhere in the epoch, so a row that is drawn often is drawn throughout.
+        Pass k has the rows that are used more than k times. A unit's passes are spread over the epoch, and so are the
+        draws of a row that is drawn often.
         """
         read = np.flatnonzero((self._uses > 0) | self._kept())
         uses, unit_of = self._uses[read], self._units_of(read)
         units = np.unique(unit_of)
-        # Rows without a draw of their own belong to pass 0 and count for nothing there.
+        # Rows that are read but not drawn belong to pass 0, and add nothing to its number of draws.
         entries = [np.stack([units, np.zeros_like(units)], axis=1)]
         counts = [np.bincount(unit_of[uses > 0], minlength=len(self.index.units))[units]]
         turn = 1
-        # Each pass looks at its own rows only: a rare task may be drawn thousands of times beside a large one.
+        # Each pass computes with its own rows only: a rare task may be drawn thousands of times beside a large one.
         while (again := uses > turn).any():
             uses, unit_of = uses[again], unit_of[again]
-            units, found = np.unique(unit_of, return_counts=True)
+            units, draws = np.unique(unit_of, return_counts=True)
             entries.append(np.stack([units, np.full_like(units, turn)], axis=1))
-            counts.append(found)
+            counts.append(draws)
             turn += 1
         table, sizes = np.concatenate(entries), np.concatenate(counts)
         order = rng.permutation(len(table))
@@ -198,41 +199,41 @@ class WorkerEpoch:
         return np.column_stack([table[order], before])
 
     def _units_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row group of each row."""
+        """Return the row group of each row."""
         return np.searchsorted(self.index.starts, rows, side="right") - 1
 
     def _drawn_targets(self) -> list[Part]:
-        """Parts with a few real targets of each task that needs some, from as few row groups as hold them."""
-        found = []
+        """Return parts with a few real targets of each task that needs them, from as few row groups as possible."""
+        parts = []
         for type_ in self.unpaired_types:
             rows = np.flatnonzero(self.index.having(type_, TARGET))
             units = self._units_of(rows)
             left = PREFILL
             for unit in self.rng.permutation(np.unique(units)):
                 chosen = self.rng.permutation(rows[units == unit])[:left]
-                found.append(Part(int(unit), np.sort(chosen), np.zeros(len(chosen), bool), PREFILL_TURN))
+                parts.append(Part(int(unit), np.sort(chosen), np.zeros(len(chosen), bool), PREFILL_TURN))
                 left -= len(chosen)
                 if left <= 0:
                     break
-        return found
+        return parts
 
     def parts(self) -> Iterator[Part]:
-        """What this worker reads, in order."""
+        """Yield the rows that this worker reads, in order."""
         yield from self._prefill
         kept, last = self._kept(), self._first + self.size
         for unit, turn, before in self._entries:
             rows = np.arange(self.index.starts[unit], self.index.starts[unit + 1])
             drawn = self._uses[rows] > turn
-            place = before + np.cumsum(drawn) - 1  # of each draw in the whole epoch
-            mine = drawn & (place >= self._first) & (place < last)
-            # Rows without a draw of their own go to whoever reads that part of the epoch.
-            others = kept[rows] & (turn == 0) & (place + 1 >= self._first) & (place < last)
+            position = before + np.cumsum(drawn) - 1  # of each draw in the whole epoch
+            mine = drawn & (position >= self._first) & (position < last)
+            # Rows that are read but not drawn go to the worker with that section of the epoch.
+            others = kept[rows] & (turn == 0) & (position + 1 >= self._first) & (position < last)
             chosen = mine | others
             if chosen.any():
                 yield Part(int(unit), rows[chosen], mine[chosen], int(turn))
 
     def draws(self, rows: Iterator[Row]) -> Iterator[Draw]:
-        """The epoch's samples in order. `rows` gives the rows of `parts`, with or without pixels."""
+        """Yield the epoch's samples in order. rows: the rows of `parts`, with or without pixels."""
         for part in self.parts():
             for drawn in part.drawn:
                 row = next(rows)
@@ -247,16 +248,16 @@ class WorkerEpoch:
             yield self._draw()
 
     def live(self) -> list[Row]:
-        """Rows read so far that later draws may need."""
+        """Return the rows read so far that later draws may need."""
         pooled = (row for pool in self.pools.values() for row in pool)
-        found = {id(row): row for row in (*self.window, *self.recent, *pooled)}
-        return sorted(found.values(), key=lambda row: (row.turn, row.number))
+        rows = {id(row): row for row in (*self.window, *self.recent, *pooled)}
+        return sorted(rows.values(), key=lambda row: (row.turn, row.number))
 
-    def mended(self, draw: Draw) -> Draw | None:
-        """The draw just made, once pixels are there: without images that could not be decoded.
+    def repaired(self, draw: Draw) -> Draw | None:
+        """Return the draw just made, with pixels; if an image could not be decoded, another draw in its place.
 
-        Another row at hand stands in, of the same task and kind where there is one. What comes later stays as it is,
-        and the choice follows from `live` alone, so a resumed epoch makes the same. None where nothing can stand in.
+        It uses another row that is in memory, if possible of the same task and kind. Later draws do not change, and the
+        choice depends on `live` alone, so a resumed epoch makes the same one. None if no row can replace it.
         """
         if draw.source.source is not None and draw.target.target is not None:
             return draw
@@ -266,18 +267,18 @@ class WorkerEpoch:
             mine, other = (bool(kinds[one.number] & PAIRED) for one in (draw.source, row))
             return row.type != draw.source.type, mine != other
 
-        at_hand = [*self.window, *self.recent]
-        for source in [draw.source, *sorted(at_hand, key=differs)]:
+        in_memory = [*self.window, *self.recent]
+        for source in [draw.source, *sorted(in_memory, key=differs)]:
             paired = self.config.pairs and bool(kinds[source.number] & PAIRED)
-            met = [source] if paired else [draw.target, *self.pools.get(source.type, [])]
-            for target in met:
-                found = source.source is not None and target.target is not None
-                if found and target.type == source.type:
+            targets = [source] if paired else [draw.target, *self.pools.get(source.type, [])]
+            for target in targets:
+                decoded = source.source is not None and target.target is not None
+                if decoded and target.type == source.type:
                     return Draw(source, target, paired, draw.chance[[0, 0]] if paired else draw.chance)
         return None
 
     def _keep(self, row: Row) -> None:
-        """Remember a real target; in a full pool it takes a random one's place."""
+        """Keep a real target; in a full pool it replaces a random one."""
         pool = self.pools.setdefault(row.type, [])
         if len(pool) < TARGET_POOL:
             pool.append(row)
@@ -285,8 +286,8 @@ class WorkerEpoch:
             pool[int(self.rng.integers(TARGET_POOL))] = row
 
     def _draw(self) -> Draw:
-        place = int(self.rng.integers(len(self.window)))
-        self.window[place], self.window[-1] = self.window[-1], self.window[place]
+        chosen = int(self.rng.integers(len(self.window)))
+        self.window[chosen], self.window[-1] = self.window[-1], self.window[chosen]
         row = self.window.pop()
         self.recent.append(row)
         chance = self.rng.random((2, 3))

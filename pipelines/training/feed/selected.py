@@ -1,4 +1,4 @@
-"""Some rows that stand for all of a dataset, and what doing nothing scores on them."""
+"""Selects some rows that represent a whole dataset, and computes the error of doing nothing on them."""
 
 import logging
 from collections import defaultdict
@@ -19,14 +19,14 @@ from pipelines.training.generator.batch import Rows
 
 logger = logging.getLogger("train")
 
-#: Neighbours taken together where some rows stand for all: a row group that is read anyway serves several.
+#: Neighbouring rows that are selected together, so that one row group that must be read serves several.
 RUN = 8
 
 
 def some_rows(
     source: TrainingSource, index: Index, bits: int, split: int, per_defect: int, decode: Decode
 ) -> Rows:
-    """Up to `per_defect` decoded rows of every defect, in short runs spread over the data: the same set every time.
+    """Return up to `per_defect` decoded rows of every defect, in short runs spread over the data: always the same.
 
     bits: what a row must have (see `pipelines.shards.index`); split: as for `Index.of_split`. Only the row groups
     with these rows are read; a row that cannot be decoded is left out. Keys of a row: defect, paired, source, target.
@@ -34,8 +34,8 @@ def some_rows(
     numbers: list[NDArray[np.int64]] = []
     defects: dict[int, str] = {}
     for name, defect in source.label_map.defects.items():
-        found = np.flatnonzero(index.having(defect.id, bits, split))
-        chosen = found[spread(len(found), per_defect)]
+        matching = np.flatnonzero(index.having(defect.id, bits, split))
+        chosen = matching[spread(len(matching), per_defect)]
         numbers.append(chosen)
         defects.update(dict.fromkeys(chosen.tolist(), name))
     ordered = np.sort(np.concatenate(numbers))
@@ -51,7 +51,7 @@ def some_rows(
 
 
 def spread(count: int, wanted: int) -> NDArray[np.int64]:
-    """`wanted` of the numbers below `count` as evenly spaced runs of RUN; the first where there are hardly more."""
+    """Return `wanted` numbers below `count`, in evenly spaced runs of RUN; the first ones if there are hardly more."""
     runs = -(-wanted // RUN)
     if count < runs * RUN:
         return np.arange(min(count, wanted))
@@ -60,7 +60,7 @@ def spread(count: int, wanted: int) -> NDArray[np.int64]:
 
 
 def do_nothing_errors(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Per defect the mean |x - y| over decoded pairs, on the model's scale of [-1, 1]: what returning x would cost."""
+    """Return per defect the mean |x - y| of decoded pairs, on the model's scale of [-1, 1]: the error of G(x) = x."""
     errors: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         errors[row["defect"]].append(l1(row["source"], row["target"]))
@@ -68,7 +68,7 @@ def do_nothing_errors(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def task_weights(label_map: LabelMap, errors: Mapping[str, float]) -> tuple[float, ...]:
-    """1 / do-nothing error by type id, so that every task starts with a reconstruction loss of about 1.
+    """Return 1 / do-nothing error by type id, so that every task starts with a reconstruction loss of about 1.
 
     A defect without pairs gets 1. Raises ConfigurationError for a defect whose sources equal its targets.
     """

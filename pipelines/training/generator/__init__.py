@@ -1,1 +1,1 @@
-"""The training of a generator: its settings' resolution, its batches, its steps, what it is validated by and leaves."""
+"""Trains a generator: batches, the training loop, validation, and the results it writes."""

@@ -1,4 +1,4 @@
-"""From decoded rows to a batch: crop, mirror, stack."""
+"""Turns decoded rows into a batch: crops, mirrors, stacks."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ Rows = list[dict[str, Any]]
 
 
 class Sample(NamedTuple):
-    """One training sample. x, y: uint8 (S, S, 3); group and type are ids; paired, unpaired: the masks p and u.
+    """Hold one training sample. x, y: uint8 (S, S, 3); group, type: ids; paired, unpaired: the masks p and u.
 
     changed: uint8 (S, S), theta: float32 (2, 3), of a pair made anew (see `shards.reading.Decoded`), or None.
     """
@@ -33,8 +33,9 @@ class Sample(NamedTuple):
 def augment(
     image: NDArray[np.uint8], size: int, chance: NDArray[np.float64], flip: bool = False
 ) -> NDArray[np.uint8]:
-    """The image cropped to (size, size, 3) at the place that chance[:2], in [0, 1), names; mirrored where chance[2] is
-    below a half and `flip` allows it. The same chance does the same to both images of a pair.
+    """Crop the image to (size, size, 3) at the position chance[:2], in [0, 1); mirror it if `flip` and chance[2] < 0.5.
+
+    Both images of a pair must get the same chance.
     """
     margin = image.shape[0] - size
     top, left = (int(part * (margin + 1)) for part in chance[:2])
@@ -57,7 +58,7 @@ def collate(samples: Sequence[Sample], device: torch.device, layout: torch.memor
 
 
 def _truth(samples: Sequence[Sample], device: torch.device) -> Truth | None:
-    """What is known of the samples that were made anew; None where none was."""
+    """Return the known truth of the samples that were made anew; None if there are none."""
     changed, theta = ([getattr(sample, name) for sample in samples] for name in ("changed", "theta"))
     if all(value is None for value in (*changed, *theta)):
         return None

@@ -1,4 +1,4 @@
-"""FID and KID per task against real images. Heavy to import, so imported where it is used."""
+"""Computes FID and KID per task against real images. Slow to import, so imported only where it is used."""
 
 import numpy as np
 import torch
@@ -13,17 +13,20 @@ from pipelines.training.generator.batch import Rows
 
 
 class Distances:
-    """Features of the real images, `target` of the rows, by defect."""
+    """Hold the features of the real images, by defect, and compare outputs with them."""
 
     def __init__(self, weights: str | None, device: torch.device, real: Rows) -> None:
-        """weights: see `find_weights`, whose errors this raises."""
+        """weights: see `find_weights`, whose errors this raises. real: rows whose `target` is the real image."""
         self._extract = load_features(find_weights(weights), device)
         self._real: dict[str, FeatureSet] = {}
         for defect in {row["defect"] for row in real}:
             self._real[defect] = self._features([row["target"] for row in real if row["defect"] == defect])
 
     def __call__(self, defect: str, outputs: NDArray[np.uint8]) -> dict[str, float]:
-        """n_reference, fid, kid and kid_sd of the outputs, uint8 (N, S, S, 3); without figures below two images."""
+        """Return n_reference, fid, kid and kid_sd of the outputs, uint8 (N, S, S, 3).
+
+        With fewer than two images on a side, only n_reference.
+        """
         real, made = self._real.get(defect), self._features(list(outputs))
         if real is None or min(made.n, real.n) < 2:
             return {"n_reference": 0 if real is None else real.n}
@@ -31,6 +34,6 @@ class Distances:
         return {"n_reference": real.n, "fid": frechet_distance(made, real), "kid": kid.mean, "kid_sd": kid.sd}
 
     def _features(self, images: list[NDArray[np.uint8]]) -> FeatureSet:
-        found = FeatureSet(FEATURE_DIMENSION)
-        found.add(self._extract(images))
-        return found
+        features = FeatureSet(FEATURE_DIMENSION)
+        features.add(self._extract(images))
+        return features

@@ -1,4 +1,4 @@
-"""Runs a training in this process. On Ray Train's workers: `training.on_ray`."""
+"""Runs a generator's training in this process. For Ray Train's workers see `training.on_ray`."""
 
 import sys
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from pipelines.training.plan import Plan
 
 
 def train_in_process(plan: Plan, begin: Callable[[], None]) -> None:
-    """The whole training here, without Ray: for a person debugging, and for a machine that has a GPU but no Ray.
+    """Run the whole training here, without Ray: for debugging, and for a machine that has a GPU but no Ray.
 
-    begin: called when nothing is left to check and the training begins.
+    begin: called once all checks have passed, right before the training.
     """
     settings = plan.settings
     begin()

@@ -1,4 +1,4 @@
-"""A generator's training: its networks, and what the loop's draws become for them."""
+"""Trains a generator: builds its networks, and turns the loop's draws into their inputs."""
 
 import logging
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ logger = logging.getLogger("train")
 
 
 class Training(Loop):
-    """A generator's training."""
+    """Train a generator in one worker."""
 
     settings: TrainSettings
     method: Method
     step_once: TrainingStep
 
     def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
-        """init: weights of a bundle to start G_XY from; a bundle holds no other."""
+        """Build the method's networks. init: initial weights of G_XY, the only ones that a bundle has, or None."""
         settings = self.settings
         weight = torch.tensor(settings.task_weight) if settings.task_weight else None
         method = build_method(settings.method, weight)
@@ -46,25 +46,26 @@ class Training(Loop):
         self.step_once = TrainingStep(
             self.method, settings.optimizer, autocast(self.device, self.precision), settings.ema
         )
-        if settings.compile:  # after the running average was copied: it is not trained
+        # After the running average was copied: it is not trained, so compiling it gains nothing.
+        if settings.compile:
             self._compile()
 
     @property
     def generator(self) -> ImageGenerator:
-        """G_XY as a bundle gets it."""
+        """Return G_XY as it goes into a bundle."""
         return self.step_once.generator
 
     def _compile(self) -> None:
-        """Compile the networks that are called as such, in place; pools and loss networks gain nothing."""
+        """Compile, in place, the networks that are called directly; pools and loss networks gain nothing."""
         for network in self.method.children():
-            if isinstance(network, BlurGenerator):  # called by its parts only, which the wrapper does not see
+            if isinstance(network, BlurGenerator):  # only its parts are called, unseen by the wrapper
                 if self.rank == 0:
                     logger.info("--compile: the generator of %s is not compiled", self.settings.method.recipe)
             elif isinstance(network, (ImageGenerator, PatchDiscriminator)):
                 network.compile()
 
     def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:
-        """One update; the losses' names are the method's."""
+        """Make one update. Returns the method's losses, by name."""
         samples = [self._sample(draw) for draw in batch.draws]
         size = self.settings.batch_size
         parts = [
@@ -74,14 +75,14 @@ class Training(Loop):
         return {**self.step_once(parts, rate), **self.method.monitors()}
 
     def _sample(self, draw: Draw) -> Sample:
-        """The draw's pixels, augmented, with its labels and masks."""
+        """Return the draw's pixels, augmented, with its labels and masks."""
         defect, settings = self.defects[draw.source.type], self.settings
         x, y = draw.source.source, draw.target.target
         if x is None or y is None:
             raise TrainingError(
                 f"row {draw.source.number} ({defect.name}) lacks an image; prepare the data again"
             )
-        made = draw.source.changed is not None  # turned, cropped and mirrored already
+        made = draw.source.changed is not None  # already turned, cropped and mirrored
         flip = defect.name in settings.flipped_defects and not made
         group = self.label_map.groups[defect.group]
         return Sample(
@@ -96,10 +97,10 @@ class Training(Loop):
         )
 
     def _painted(self, draw: Draw, group: int) -> NDArray[np.uint8] | None:
-        """What is to be painted of a pair that was made anew, uint8 (S, S), or None where that is not known."""
+        """Return where a pair that was made anew must be painted, uint8 (S, S), or None if that is not known."""
         changed = draw.source.changed
         if changed is None or group not in self.settings.method.generator.geometric_groups:
             return changed
-        # Where the image is moved, the difference says where the product was. A map that is known leaves nothing to
-        # paint; another one does, and what that is depends on the map that the network finds.
+        # In a geometric group the whole image moves, so the difference only shows where the product was. If the exact
+        # map is known, nothing is left to paint. Otherwise it depends on the map that the network predicts.
         return None if draw.source.theta is None else np.zeros_like(changed)

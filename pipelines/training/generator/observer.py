@@ -1,4 +1,4 @@
-"""What a training leaves for people: records, curves, sample grids, validation, the bundle."""
+"""Writes a generator training's results: records, curves, sample grids, validation, the bundle."""
 
 import contextlib
 import copy
@@ -27,29 +27,29 @@ from pipelines.training.settings import describe
 
 logger = logging.getLogger("train")
 
-#: Pairs per defect of the validation part that are scored at the end and shown in the grids.
+#: Pairs per defect of the validation part that are scored at the end and appear in the grids.
 SCORE_PAIRS = 60
 
 
 class Observer:
-    """Follows a training (see `loop.Follower`) in rank 0; in other ranks nothing happens.
+    """Follow a training (see `loop.Follower`) in rank 0; do nothing in other ranks.
 
-    report: shows a record. tell: shows a line. evaluate: starts a measurement on the validation part, or None.
-    resumed_at: the step that the training goes on from. Only the final bundle raises what the storage raises:
-    everything else is worth a line, and not the training.
+    report: shows a record. show_line: shows a line of text. evaluate: starts a measurement on the validation part, or
+    None. resumed_at: the step from which the training continues. A storage error while writing the final bundle is
+    raised; any other only gives a warning.
     """
 
     def __init__(
         self,
         plan: Plan,
         report: Callable[[Record], None],
-        tell: Callable[[str], None],
+        show_line: Callable[[str], None],
         evaluate: Evaluate | None = None,
         rank: int = 0,
         resumed_at: int = 0,
     ) -> None:
         self.plan, self.settings, self.rank = plan, plan.settings, rank
-        self.report, self.tell, self.evaluate = report, tell, evaluate
+        self.report, self.show_line, self.evaluate = report, show_line, evaluate
         self._running: tuple[int, ImageGenerator, Future[list[Measurement]]] | None = None
         if rank:
             return
@@ -74,12 +74,12 @@ class Observer:
             self._collect(training)
 
     @contextlib.contextmanager
-    def _spared(self, what: str) -> Iterator[None]:
-        """Tell of what the storage raises inside the block."""
+    def _warning_if_unwritten(self, what: str) -> Iterator[None]:
+        """Show storage errors inside the block as a warning."""
         try:
             yield
         except storage.STORAGE_ERRORS as error:
-            self.tell(f"warning: cannot write {what}, the training goes on: {_reason(error)}")
+            self.show_line(f"warning: cannot write {what}, the training continues: {_reason(error)}")
 
     def grid(self, training: Training) -> None:
         """Write samples/step-N.png: rows of input, output, target."""
@@ -87,101 +87,103 @@ class Observer:
             return
         pixels = grid_image(training.generator, self.plan.source.label_map, self.held_back)
         uri = self._at("samples", f"step-{training.step:06d}.png")
-        with self._spared(uri):
+        with self._warning_if_unwritten(uri):
             storage.write_bytes(uri, encode_image(pixels, "png"))
 
     def saved(self, training: Training) -> None:
-        """Write history.parquet, and copy TensorBoard's files up."""
+        """Write history.parquet, and upload TensorBoard's files."""
         if self.rank:
             return
         if training.history:
-            with self._spared(self._at("history.parquet")):
+            with self._warning_if_unwritten(self._at("history.parquet")):
                 write_table(self._at("history.parquet"), training.history)
-        # Whole each time, since an object cannot grow: so it holds scalars only, and the grids are in samples/.
-        with self._spared(self._at("tensorboard")):
+        # An object cannot grow, so the files are written whole each time. They hold scalars only, to stay small.
+        with self._warning_if_unwritten(self._at("tensorboard")):
             self._tensorboard.flush()
             for file in sorted(Path(self._logs.name).iterdir()):
                 storage.write_bytes(self._at("tensorboard", file.name), file.read_bytes())
 
     def validate(self, training: Training) -> None:
-        """Start measuring a copy of the generator, unless this step is measured or the one before still is."""
+        """Start measuring a copy of the generator, unless this step is measured or another measurement is running."""
         step = training.step
         if self.rank or self.evaluate is None or any(row["step"] == step for row in self._measured):
             return
-        # The last one is what ships: it is always measured.
+        # The last step's generator becomes the bundle, so it is always measured.
         self._collect(training, wait=step == self.settings.steps)
         if self._running is not None and self._running[0] != step:
-            self.tell(
-                f"step {step} is not validated: that of step {self._running[0]} is still running; "
+            self.show_line(
+                f"step {step} is not validated: the validation of step {self._running[0]} is still running; "
                 "raise --validate-every or lower --validation-images"
             )
         elif self._running is None:
             self._start(training, step, copy.deepcopy(training.generator).eval())
 
     def _collect(self, training: Training, wait: bool = False) -> None:
-        """Take a measurement's result, where there is one: table, curves, the best so far."""
+        """Handle a finished measurement, if there is one: write table, curves, and the best bundle so far."""
         if self._running is None or not (wait or self._running[2].done()):
             return
         step, generator, future = self._running
         self._running = None
         try:
-            found = future.result()
-        except Exception as error:  # noqa: BLE001 (whatever a measurement raises, the training goes on)
-            self.tell(f"validation at step {step} failed: {_reason(error)}")
+            measurements = future.result()
+        except Exception as error:  # noqa: BLE001 (a failed measurement never ends the training)
+            self.show_line(f"validation at step {step} failed: {_reason(error)}")
             return
-        self._measured = [row for row in self._measured if row["step"] != step] + found
-        for one in found:
+        self._measured = [row for row in self._measured if row["step"] != step] + measurements
+        for one in measurements:
             for name in ("fid", "kid", "psnr", "l1"):
                 if one.get(name) is not None:
                     self._tensorboard.add_scalar(f"{name}/{one['defect']}", one[name], step)
-        self.tell(line(found))
+        self.show_line(line(measurements))
         # The table comes last: a step that it holds is not measured again (see `resumed`).
-        self._keep_best(generator, training, step, found)
-        with self._spared(self._at("validation.parquet")):
+        self._keep_best(generator, training, step, measurements)
+        with self._warning_if_unwritten(self._at("validation.parquet")):
             write_table(self._at("validation.parquet"), self._measured)
 
     def _keep_best(
-        self, generator: ImageGenerator, training: Training, step: int, found: Sequence[Measurement]
+        self, generator: ImageGenerator, training: Training, step: int, measurements: Sequence[Measurement]
     ) -> None:
-        """Write a bundle and make it the best one, where no generator before scored better."""
-        judged, output = score(found), self.settings.output
-        if judged is None:
+        """Write a bundle and make it the best one, if no earlier generator scored better."""
+        chosen_by, output = score(measurements), self.settings.output
+        if chosen_by is None:
             return
-        # Figures of other photos do not compare: the share may be another since --resume.
-        metric, value = f"{judged[0]}, --validation-share {self.settings.validation_share:g}", judged[1]
-        with self._spared("the best bundle"):
+        # Scores on different photos cannot be compared, and --resume may have changed the share.
+        metric, value = f"{chosen_by[0]}, --validation-share {self.settings.validation_share:g}", chosen_by[1]
+        with self._warning_if_unwritten("the best bundle"):
             if would_be_best(output, metric, value):
                 folder = folder_for(output, step)
-                # No pass over the held-back pairs: all workers wait for this.
-                chosen = {"chosen_by": {"metric": judged[0], "mean": value, "split": "validation"}}
-                self._write(folder, generator, training, step, found, scores_of(found), chosen)
+                # All workers wait for this, so the held-back pairs are not scored again.
+                chosen = {"chosen_by": {"metric": chosen_by[0], "mean": value, "split": "validation"}}
+                self._write(folder, generator, training, step, measurements, scores_of(measurements), chosen)
                 point_to(output, Best(folder, step, metric, value))
 
     def resumed(self, training: Training) -> None:
-        """Measure the checkpoint that was loaded, where death left it without a result."""
+        """Measure the loaded checkpoint, if a crash left it without a result."""
         if training.validates:
             self.validate(training)
 
     def _start(self, training: Training, step: int, generator: ImageGenerator) -> None:
-        assert self.evaluate is not None  # the callers looked
-        self.tell(f"measuring step {step} on the validation part (--validation-share, --validation-images)")
+        assert self.evaluate is not None  # checked by the callers
+        self.show_line(
+            f"measuring step {step} on the validation part (--validation-share, --validation-images)"
+        )
         self._running = (step, generator, self.evaluate(step, generator))
         self._collect(training)
 
     def finish(self, training: Training) -> None:
-        """Wait for a measurement under way, score on held-back pairs and write the bundle."""
+        """Wait for a running measurement, score the generator on held-back pairs, and write the bundle."""
         if self.rank:
             return
         self._collect(training, wait=True)
-        with self._spared(training.checkpoints.folder):
+        with self._warning_if_unwritten(training.checkpoints.folder):
             training.checkpoints.prune(training.step)
         self.saved(training)
         self._tensorboard.close()
         self._logs.cleanup()
-        found = [row for row in self._measured if row["step"] == training.step]
+        measurements = [row for row in self._measured if row["step"] == training.step]
         generator = training.generator.eval()
         on_pairs = scores(generator, self.plan.source.label_map, self.held_back)
-        self._write("bundle", generator, training, training.step, found, on_pairs)
+        self._write("bundle", generator, training, training.step, measurements, on_pairs)
 
     def _write(
         self,
@@ -193,7 +195,7 @@ class Observer:
         on_pairs: Scores,
         chosen: Mapping[str, Any] | None = None,
     ) -> None:
-        """chosen: what says in config.json why it is the best one."""
+        """Write a bundle. chosen: entry for config.json that states why the bundle is the best one."""
         settings, source = self.settings, self.plan.source
         label_map = source.label_map
         details = {

@@ -1,4 +1,4 @@
-"""What a training shows and leaves: sample grids, curves, scores, the model card, the bundle."""
+"""Makes a training's outputs: sample grids, curves, scores, the model card, the bundle."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from pipelines.training.generator.batch import Rows
 
 logger = logging.getLogger("train")
 
-#: Per defect: n pairs, and their mean PSNR in dB to the target before and after correction, psnr_before and psnr_after.
+#: Per defect: n, the number of pairs; psnr_before, psnr_after: their mean PSNR in dB before and after correction.
 Scores = dict[str, dict[str, float]]
 #: Rows per defect in a sample grid.
 GRID_ROWS = 4
@@ -33,7 +33,7 @@ GRID_ROWS = 4
 
 @torch.inference_mode()
 def translate_rows(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
-    """G_XY of the rows' decoded sources, uint8 (N, S, S, 3), in batches of 8."""
+    """Return G_XY of the rows' decoded sources, uint8 (N, S, S, 3), computed in batches of 8."""
     device = next(generator.parameters()).device
     training, conditions = generator.training, label_map.conditions
     generator.eval()
@@ -48,38 +48,38 @@ def translate_rows(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -
 
 
 def grid_image(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> NDArray[np.uint8]:
-    """A row per sample with the columns x, G(x), y, uint8; at most GRID_ROWS samples of each defect."""
+    """Draw a grid, uint8: a row per sample with the columns x, G(x), y; at most GRID_ROWS samples of each defect."""
     chosen: dict[str, Rows] = defaultdict(list)
     for row in rows:
         if len(chosen[row["defect"]]) < GRID_ROWS:
             chosen[row["defect"]].append(row)
-    shown = [row for defect in sorted(chosen) for row in chosen[defect]]
-    outputs = translate_rows(generator, label_map, shown)
+    samples = [row for defect in sorted(chosen) for row in chosen[defect]]
+    outputs = translate_rows(generator, label_map, samples)
     lines = [
         np.concatenate([row["source"], out, row["target"]], axis=1)
-        for row, out in zip(shown, outputs, strict=True)
+        for row, out in zip(samples, outputs, strict=True)
     ]
     return np.concatenate(lines)
 
 
 def scores(generator: ImageGenerator, label_map: LabelMap, rows: Rows) -> Scores:
-    """Per defect on held-back pairs: n, and the mean PSNR in dB to the target before and after correction."""
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    """Return per defect the number of held-back pairs, and their mean PSNR in dB before and after correction."""
+    figures: dict[str, list[tuple[float, float]]] = defaultdict(list)
     if rows:
         for row, out in zip(rows, translate_rows(generator, label_map, rows), strict=True):
-            found[row["defect"]].append((psnr(row["source"], row["target"]), psnr(out, row["target"])))
+            figures[row["defect"]].append((psnr(row["source"], row["target"]), psnr(out, row["target"])))
     return {
         defect: {
             "n": len(values),
             "psnr_before": round(float(np.mean([before for before, _ in values])), 2),
             "psnr_after": round(float(np.mean([after for _, after in values])), 2),
         }
-        for defect, values in sorted(found.items())
+        for defect, values in sorted(figures.items())
     }
 
 
 def curves_png(history: Iterable[Mapping[str, float]]) -> bytes:
-    """The losses over steps as a PNG; smoothed by a running mean because single batches are noisy."""
+    """Plot the losses over steps as a PNG, smoothed by a running mean because single batches are noisy."""
     from matplotlib.figure import Figure
 
     records = list(history)
@@ -87,7 +87,7 @@ def curves_png(history: Iterable[Mapping[str, float]]) -> bytes:
     axes = figure.subplots()
     steps = np.array([record["step"] for record in records])
     window = max(1, len(records) // 40)
-    # Every method has terms of its own; the total is weighted.
+    # Every method has terms of its own. Not the total: it is weighted, and the axis is not.
     names = {name for record in records for name in record if is_loss(name)}
     for name in sorted(names - {"total"}):
         values = np.array([record.get(name, 0.0) for record in records])
@@ -108,7 +108,7 @@ def model_card(
     generator: ImageGenerator,
     history: Sequence[Mapping[str, float]],
 ) -> str:
-    """The bundle's model card in Markdown: what it is, how it was trained, what it scored, its curves."""
+    """Return the bundle's model card in Markdown: what it is, how it was trained, its scores and curves."""
     table = [
         "| defect | validation pairs | PSNR before (dB) | PSNR after (dB) |",
         "| --- | --- | --- | --- |",
@@ -157,7 +157,7 @@ def model_card(
 
 
 def encoder_lines(weights: Mapping[str, str] | None) -> list[str]:
-    """Lines of a model card: where a pretrained encoder's weights come from, and under which licence."""
+    """Return lines for a model card: the source and the licence of a pretrained encoder's weights."""
     if weights is None:
         return []
     return ["", f"Its encoder started from {weights['source']}, licence: {weights['licence']}."]

@@ -1,6 +1,6 @@
-"""What a generator scores on the validation part: FID and KID per task, L1 and PSNR where pairs are exact.
+"""Measures a generator on the validation part: FID and KID per task, L1 and PSNR on exact pairs.
 
-The best bundle is chosen by these figures, so they are not of the test split, which jobs/evaluate.py reports on.
+The best bundle is chosen by these figures, so they must not use the test split, on which jobs/evaluate.py reports.
 """
 
 import logging
@@ -25,25 +25,25 @@ from pipelines.training.settings import TrainSettings
 
 logger = logging.getLogger("train")
 
-#: One measurement: step, defect, n, n_reference, and where they can be had l1, psnr and psnr_before (of the n_pairs
-#: sources themselves), fid, kid, kid_sd.
+#: One measurement: step, defect, n, n_reference; with pairs also n_pairs, l1, psnr and psnr_before (of the sources
+#: themselves); with Inception weights also fid, kid, kid_sd.
 Measurement = dict[str, Any]
 #: Starts measuring a generator at a step.
 Evaluate = Callable[[int, ImageGenerator], "Future[list[Measurement]]"]
 
 
-#: What the best bundle may be chosen by, the most wanted first.
+#: The metrics by which the best bundle may be chosen, in order of preference.
 CHOICES = ("fid", "l1", "kid")
-#: Images of a defect on either side below which nothing is chosen by its FID, which is biased upward by how few there
-#: are of 2,049 (section 6 of the method). A judgement: raise it where the best one jumps between steps that look alike.
+#: Images that a defect must have on either side for a choice by its FID, which is biased upward below 2,049 images
+#: (section 6 of the method). A judgement: raise it if the best bundle jumps between steps that look alike.
 LEAST_FOR_FID = 50
 
 
 class Validator:
-    """Holds the photos (settings.validation_images per defect and side) and what of them never changes.
+    """Measure generators on the validation photos, settings.validation_images per defect and side.
 
-    threads: of torch, in an actor of its own; None leaves the process alone. Images and weights are read by the first
-    call.
+    threads: number of torch's threads, for an actor of its own; None leaves it unchanged. The first call reads images
+    and weights.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Validator:
         self._distances: Callable[[str, NDArray[np.uint8]], dict[str, float]] | None = None
 
     def measure(self, step: int, generator: ImageGenerator) -> list[Measurement]:
-        """The figures of one generator, a measurement per defect with photos, sorted by defect.
+        """Return a measurement of the generator for each defect with photos, sorted by defect.
 
         L1 is on the model's scale of [-1, 1]; PSNR in dB. FID and KID compare G(x) with real y at the training
         resolution, and are absent without the Inception weights or below two images on a side.
         """
         rows = self._load(next(generator.parameters()).device)
-        found = []
+        measurements = []
         for defect in sorted({row["defect"] for row in rows}):
             mine = [row for row in rows if row["defect"] == defect]
             outputs = translate_rows(generator, self._source.label_map, mine)
@@ -73,11 +73,13 @@ class Validator:
                 one["l1"] = float(np.mean([l1(out, row["target"]) for out, row in pairs]))
                 one["psnr_before"] = float(np.mean([psnr(row["source"], row["target"]) for _, row in pairs]))
                 one["psnr"] = float(np.mean([psnr(out, row["target"]) for out, row in pairs]))
-            found.append(one | (self._distances(defect, outputs) if self._distances is not None else {}))
-        return found
+            measurements.append(
+                one | (self._distances(defect, outputs) if self._distances is not None else {})
+            )
+        return measurements
 
     def _load(self, device: torch.device) -> Rows:
-        """The sources, once; with them the real images' features."""
+        """Return the sources; the first call reads them and the real images' features."""
         if self._rows is not None:
             return self._rows
         settings, count = self._settings, self._settings.validation_images
@@ -94,27 +96,28 @@ class Validator:
 
 
 def score(measurements: Sequence[Mapping[str, Any]]) -> tuple[str, float] | None:
-    """What the best bundle is chosen by, lower is better, and the mean of that over the defects that have it.
+    """Return the metric that chooses the best bundle, and its mean over the defects that have it; lower is better.
 
-    It is the one of CHOICES that most defects have (see `_has`), the most wanted of these. None where there is none.
+    The metric is the one of CHOICES that most defects have (see `_has`); of several such, the first. None if no defect
+    has any.
     """
-    found = {metric: [one[metric] for one in measurements if _has(one, metric)] for metric in CHOICES}
-    metric = max(CHOICES, key=lambda name: len(found[name]))
-    return (metric, float(np.mean(found[metric]))) if found[metric] else None
+    figures = {metric: [one[metric] for one in measurements if _has(one, metric)] for metric in CHOICES}
+    metric = max(CHOICES, key=lambda name: len(figures[name]))
+    return (metric, float(np.mean(figures[metric]))) if figures[metric] else None
 
 
 def _has(one: Mapping[str, Any], metric: str) -> bool:
-    """Whether a measurement has a figure to choose by: of FID only from LEAST_FOR_FID images on either side."""
+    """Return True if a measurement may choose by `metric`; by FID only from LEAST_FOR_FID images on either side."""
     if one.get(metric) is None:
         return False
     return metric != "fid" or min(one["n"], one["n_reference"]) >= LEAST_FOR_FID
 
 
 def forecast(index: Index, label_map: LabelMap, settings: TrainSettings, has_weights: bool) -> dict[str, Any]:
-    """What the best bundle will be chosen by, and of how many images.
+    """Predict by which metric the best bundle will be chosen, and how many images it will be measured on.
 
-    chosen_by: one of CHOICES, or None where nothing is measured. images: by defect the numbers of sources, real
-    targets and pairs of the validation part that are measured. has_weights: FID and KID can be had.
+    Returns chosen_by, one of CHOICES, or None if nothing is measured; and images, by defect the numbers of sources,
+    real targets and pairs of the validation part. has_weights: FID and KID can be computed.
     """
     images = {
         name: {
@@ -123,26 +126,26 @@ def forecast(index: Index, label_map: LabelMap, settings: TrainSettings, has_wei
         }
         for name, defect in label_map.defects.items()
     }
-    expected = [_expected(found, has_weights) for found in images.values() if found["sources"]]
-    judged = score(expected) if settings.validate_every else None
-    return {"chosen_by": None if judged is None else judged[0], "images": images}
+    expected = [_expected(counts, has_weights) for counts in images.values() if counts["sources"]]
+    chosen = score(expected) if settings.validate_every else None
+    return {"chosen_by": None if chosen is None else chosen[0], "images": images}
 
 
-def _expected(found: Mapping[str, int], has_weights: bool) -> Measurement:
-    """A measurement of so many images, with 0 for each figure that it will have."""
-    compares = has_weights and min(found["sources"], found["targets"]) > 1
-    figures = {"l1": found["pairs"] > 0, "fid": compares, "kid": compares}
+def _expected(counts: Mapping[str, int], has_weights: bool) -> Measurement:
+    """Return a measurement of so many images, with 0 for each figure that it will have."""
+    compares = has_weights and min(counts["sources"], counts["targets"]) > 1
+    figures = {"l1": counts["pairs"] > 0, "fid": compares, "kid": compares}
     return {
-        "n": found["sources"],
-        "n_reference": found["targets"],
+        "n": counts["sources"],
+        "n_reference": counts["targets"],
         **{name: 0.0 for name, there in figures.items() if there},
     }
 
 
 def log_forecast(expected: Mapping[str, Any], settings: TrainSettings, has_weights: bool) -> None:
-    """Log what the best bundle will be chosen by, and why not by FID. expected: of `forecast`."""
+    """Log by which metric the best bundle will be chosen, and why not by FID. expected: the result of `forecast`."""
     chosen, images, share = expected["chosen_by"], expected["images"], settings.validation_share
-    without = [name for name, found in images.items() if not found["sources"]]
+    without = [name for name, counts in images.items() if not counts["sources"]]
     if len(without) == len(images):
         logger.warning(
             "--validation-share %g holds back no photo that could be measured: nothing is validated, and there is no "
@@ -158,21 +161,23 @@ def log_forecast(expected: Mapping[str, Any], settings: TrainSettings, has_weigh
     if chosen is None:
         return
     fewest = {
-        name: min(found["sources"], found["targets"]) for name, found in images.items() if found["sources"]
+        name: min(counts["sources"], counts["targets"])
+        for name, counts in images.items()
+        if counts["sources"]
     }
     few = [f"{name} ({count})" for name, count in fewest.items() if count < LEAST_FOR_FID]
     what = "the FID of the other defects" if chosen == "fid" and few else chosen.upper()
     logger.info("the best bundle is chosen by %s on photos held back by --validation-share %g", what, share)
     if few and has_weights:
         logger.warning(
-            "FID needs %d validation photos of a defect on either side, and there are fewer of %s: raise "
+            "FID needs %d validation photos of a defect on either side, but there are fewer of %s: raise "
             "--validation-share or --validation-images, or add photos",
             *(LEAST_FOR_FID, ", ".join(few)),
         )
 
 
 def scores_of(measurements: Sequence[Mapping[str, Any]]) -> Scores:
-    """What the measurements say of pairs, as a model card shows it."""
+    """Return the measurements' PSNR on pairs, as a model card shows it."""
     return {
         one["defect"]: {
             "n": one["n_pairs"],
@@ -185,13 +190,13 @@ def scores_of(measurements: Sequence[Mapping[str, Any]]) -> Scores:
 
 
 def measure_here(validator: Validator) -> Evaluate:
-    """Measuring in this process, while the training waits."""
+    """Return a function that measures in this process, while the training waits."""
 
     def evaluate(step: int, generator: ImageGenerator) -> "Future[list[Measurement]]":
         done: Future[list[Measurement]] = Future()
         try:
             done.set_result(validator.measure(step, generator))
-        except Exception as error:  # noqa: BLE001 (a measurement never ends a training; the caller says so)
+        except Exception as error:  # noqa: BLE001 (a failed measurement never ends the training; the caller shows it)
             done.set_exception(error)
         return done
 
@@ -199,7 +204,7 @@ def measure_here(validator: Validator) -> Evaluate:
 
 
 def line(measurements: Sequence[Mapping[str, Any]]) -> str:
-    """One line for a person."""
+    """Format measurements as a line for display."""
     parts = []
     for one in measurements:
         figures = [

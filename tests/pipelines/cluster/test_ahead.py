@@ -5,7 +5,7 @@ import pytest
 from pipelines.cluster.ahead import map_ahead
 
 
-def test_results_come_in_order_with_their_items() -> None:
+def test_results_are_in_order_with_their_items() -> None:
     assert list(map_ahead(lambda n: n * n, range(50), threads=4)) == [(n, n * n) for n in range(50)]
     assert list(map_ahead(str, [], threads=4)) == []
 
@@ -26,11 +26,11 @@ def test_only_a_few_items_are_drawn_ahead() -> None:
 
 
 def test_work_overlaps() -> None:
-    meeting = threading.Barrier(3, timeout=30)  # breaks unless three are at work at once
+    meeting = threading.Barrier(3, timeout=30)  # breaks unless three threads work at once
     assert len(list(map_ahead(lambda _: meeting.wait(), range(3), threads=3))) == 3
 
 
-def test_an_error_comes_at_its_turn() -> None:
+def test_an_error_is_raised_at_its_turn() -> None:
     results = map_ahead(lambda n: 1 // (n - 2), range(9), threads=4)
     assert [next(results)[0], next(results)[0]] == [0, 1]
     with pytest.raises(ZeroDivisionError):

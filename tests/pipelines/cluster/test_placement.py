@@ -1,7 +1,15 @@
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.cluster.placement import _ACTOR, _GPU_ACTOR, _GPU_TASK, _READ, _TASK, Placement, place
+from pipelines.cluster.placement import (
+    _ACTOR,
+    _GPU_ACTOR,
+    _GPU_TASK,
+    _READ,
+    _TASK,
+    Placement,
+    choose_placement,
+)
 from pipelines.cluster.session import Cluster
 
 CPUS = Cluster(cpus=4, gpus=0)
@@ -9,65 +17,63 @@ GPUS = Cluster(cpus=16, gpus=4)
 SCALING = Cluster(cpus=0, gpus=0, scales=True)
 
 
-def test_a_cpu_cluster_gets_an_actor_per_cpu_that_has_work() -> None:
-    assert place("auto", CPUS, None, None, most=100) == Placement("cpu", 4, 4, tasks_per_step=2)
-    assert place("cpu", GPUS, None, None, most=3) == Placement("cpu", 3, 3, tasks_per_step=8)
-    assert place("auto", CPUS, None, 0.0, most=0) == Placement("cpu", 1, 1, tasks_per_step=2)
+def test_a_cpu_cluster_gets_an_actor_per_cpu_if_there_is_work() -> None:
+    assert choose_placement("auto", CPUS, None, None, most=100) == Placement("cpu", 4, 4, tasks_per_step=2)
+    assert choose_placement("cpu", GPUS, None, None, most=3) == Placement("cpu", 3, 3, tasks_per_step=8)
+    assert choose_placement("auto", CPUS, None, 0.0, most=0) == Placement("cpu", 1, 1, tasks_per_step=2)
 
 
 def test_a_gpu_cluster_scales_from_one_actor_to_its_gpus() -> None:
-    assert place("auto", GPUS, None, None, most=100) == Placement("cuda", 1, 4, 1.0)
-    assert place("cuda", GPUS, None, 0.5, most=100) == Placement("cuda", 1, 8, 0.5)
-    assert place("auto", GPUS, (2, 3), 1.0, most=100) == Placement("cuda", 2, 3, 1.0)
-    assert place("auto", GPUS, None, 0.0, most=100).device == "cpu"
+    assert choose_placement("auto", GPUS, None, None, most=100) == Placement("cuda", 1, 4, 1.0)
+    assert choose_placement("cuda", GPUS, None, 0.5, most=100) == Placement("cuda", 1, 8, 0.5)
+    assert choose_placement("auto", GPUS, (2, 3), 1.0, most=100) == Placement("cuda", 2, 3, 1.0)
+    assert choose_placement("auto", GPUS, None, 0.0, most=100).device == "cpu"
 
 
 @pytest.mark.parametrize(
     ("device", "share", "flag"),
     [("cuda", None, "--device cuda"), ("auto", 0.5, "--gpus-per-actor 0.5"), ("cuda", 1.0, "--device cuda")],
 )
-def test_a_gpu_that_was_asked_for_and_is_missing_is_an_error(
-    device: str, share: float | None, flag: str
-) -> None:
+def test_a_requested_gpu_that_is_missing_is_an_error(device: str, share: float | None, flag: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{flag}: the cluster has no GPU.*--device cpu"):
-        place(device, CPUS, None, share, most=10)
+        choose_placement(device, CPUS, None, share, most=10)
 
 
 def test_contradictions_are_named() -> None:
     with pytest.raises(ConfigurationError, match="--gpus-per-actor 8: that takes 8 GPUs, the cluster has 4"):
-        place("cuda", GPUS, None, 8.0, most=10)
+        choose_placement("cuda", GPUS, None, 8.0, most=10)
     with pytest.raises(ConfigurationError, match="--actors 5:9: the cluster has 4 CPUs"):
-        place("cpu", CPUS, (5, 9), None, most=10)
+        choose_placement("cpu", CPUS, (5, 9), None, most=10)
 
 
-def test_a_scaling_cluster_takes_what_was_asked_for_and_says_that_it_waits(
+def test_a_scaling_cluster_accepts_any_request_and_logs_that_it_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "pipelines.cluster.placement")
-    assert place("cuda", SCALING, None, None, most=10) == Placement("cuda", 1, 1, 1.0)
-    assert place("auto", SCALING, (2, 3), 0.5, most=10) == Placement("cuda", 2, 3, 0.5)
-    assert place("cpu", SCALING, (4, 8), None, most=10) == Placement("cpu", 4, 8, tasks_per_step=4)
+    assert choose_placement("cuda", SCALING, None, None, most=10) == Placement("cuda", 1, 1, 1.0)
+    assert choose_placement("auto", SCALING, (2, 3), 0.5, most=10) == Placement("cuda", 2, 3, 0.5)
+    assert choose_placement("cpu", SCALING, (4, 8), None, most=10) == Placement("cpu", 4, 8, tasks_per_step=4)
     assert [record.message.count("waiting for the autoscaler") for record in caplog.records] == [1, 1, 1]
 
 
-def test_auto_on_a_scaling_cluster_without_gpus_says_that_it_uses_cpus(
+def test_auto_on_a_scaling_cluster_without_gpus_logs_that_it_uses_cpus(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert place("auto", SCALING, None, None, most=10).device == "cpu"
+    assert choose_placement("auto", SCALING, None, None, most=10).device == "cpu"
     assert "--device cuda asks the autoscaler for GPUs" in caplog.text
 
 
-def test_the_least_number_of_gpu_actors_must_fit_as_well() -> None:
+def test_the_minimum_of_gpu_actors_must_fit() -> None:
     with pytest.raises(ConfigurationError, match=r"--actors 5:6 --gpus-per-actor 1: that takes 5 GPUs"):
-        place("cuda", GPUS, (5, 6), 1.0, most=1000)
-    assert place("cuda", GPUS, (4, 9), 1.0, most=1000).max_actors == 9
+        choose_placement("cuda", GPUS, (5, 6), 1.0, most=1000)
+    assert choose_placement("cuda", GPUS, (4, 9), 1.0, most=1000).max_actors == 9
 
 
 def test_more_actors_than_cpus_never_starve_the_tasks() -> None:
-    assert place("cpu", CPUS, (1, 99), None, most=1000).max_actors == 4
+    assert choose_placement("cpu", CPUS, (1, 99), None, most=1000).max_actors == 4
 
 
 def test_one_cpu_has_room_for_every_kind_of_step_at_once() -> None:
     assert _READ + 2 * _TASK + _ACTOR <= 1
     assert _GPU_ACTOR + _GPU_TASK <= 1
-    assert _READ not in (_TASK, _GPU_TASK)  # equal shares would be fused into one task
+    assert _READ not in (_TASK, _GPU_TASK)  # steps with equal shares would be fused into one task

@@ -37,45 +37,44 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[str]:
-    """host:port where connections are taken and nobody speaks, as of a machine that stands still."""
-    with socket.create_server(
-        ("", 0)
-    ) as server:  # Ray asks this machine at another address than it was given
+    """Yield host:port of a server that accepts connections and never answers, like a machine that hangs."""
+    # On all addresses: Ray uses another one of this machine than it was given.
+    with socket.create_server(("", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def _closed() -> str:
-    """host:port where nobody listens."""
+    """Return host:port where nothing listens."""
     with socket.create_server(("", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("prefix", ["", "ray://"])
-def test_a_head_that_is_gone_is_said_within_seconds(prefix: str) -> None:
+def test_a_head_that_is_gone_is_reported_within_seconds(prefix: str) -> None:
     address = f"{prefix}{_closed()}"
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}.*: .*refused.*unset it"):
         ray_preconditions.check_head(address)
 
 
-def test_what_listens_and_does_not_answer_is_no_head(listener: str) -> None:
+def test_a_server_that_does_not_answer_is_not_a_head(listener: str) -> None:
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS {listener}.*: .*no Ray head"):
         ray_preconditions.check_head(listener)
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://host:port"])
-def test_an_address_that_is_none_is_named(address: str) -> None:
+def test_an_invalid_address_is_named(address: str) -> None:
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}: "):
         ray_preconditions.check_head(address)
 
 
 def test_a_stale_address_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = _closed()
-    monkeypatch.setattr(ray_preconditions.ray_internals, "head_address", lambda address: place)
-    with pytest.raises(RunError, match=rf"^RAY_ADDRESS auto, which is {place}.*ray_current_cluster"):
+    head = _closed()
+    monkeypatch.setattr(ray_preconditions.ray_internals, "head_address", lambda address: head)
+    with pytest.raises(RunError, match=rf"^RAY_ADDRESS auto, which is {head}.*ray_current_cluster"):
         ray_preconditions.check_head("auto")
 
 
-def test_no_ray_to_be_found_is_told_with_the_place_that_was_looked_at(
+def test_no_running_ray_is_reported_with_the_file_that_was_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def find(address: str) -> str:
@@ -86,7 +85,7 @@ def test_no_ray_to_be_found_is_told_with_the_place_that_was_looked_at(
         ray_preconditions.check_head("auto")
 
 
-def test_a_server_that_answers_is_a_head_and_local_is_none() -> None:
+def test_a_server_that_answers_is_a_head_and_local_is_not() -> None:
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("0.0.0.0:0")
     server.start()
@@ -97,32 +96,32 @@ def test_a_server_that_answers_is_a_head_and_local_is_none() -> None:
     assert not ray_preconditions.check_head("local")
 
 
-def test_an_address_of_this_machine_that_it_has_not_is_named() -> None:
+def test_a_wrong_address_of_this_machine_is_named() -> None:
     with pytest.raises(RunError, match=r"192\.0\.2\.1.*etc/hosts"):
-        ray_preconditions.check_own_network("192.0.2.1")  # RFC 5737: nobody's
+        ray_preconditions.check_own_network("192.0.2.1")  # RFC 5737: never assigned
     ray_preconditions.check_own_network("127.0.0.1")
     addresses = Path("/proc/net/if_inet6")
     if addresses.exists() and f"{1:032x}" in addresses.read_text():
         ray_preconditions.check_own_network("::1")
 
 
-def test_a_machine_without_a_network_says_so_within_a_minute(repository: Path) -> None:
-    """Loopback down too, as in a network namespace of one's own."""
+def test_a_machine_without_a_network_is_reported_within_a_minute(repository: Path) -> None:
+    """Even loopback is down, as in a new network namespace."""
     unshare = shutil.which("unshare")
     alone = [str(unshare), "--net", *(["--map-root-user"] if os.geteuid() else [])]
     if unshare is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
-        pytest.skip("no network namespace may be made here")
+        pytest.skip("creating a network namespace is not allowed here")
     began = time.monotonic()
-    found = _run([*alone, sys.executable, "-c", START, "start"], repository)
+    done = _run([*alone, sys.executable, "-c", START, "start"], repository)
     assert time.monotonic() - began < 60
-    assert found.returncode == 1
-    assert "refused: " in found.stderr
-    assert "loopback" in found.stderr
+    assert done.returncode == 1
+    assert "refused: " in done.stderr
+    assert "loopback" in done.stderr
 
 
 @pytest.fixture
 def foreign() -> Iterator[Path]:
-    """A folder like /tmp, with a short name, in which another user has made `ray` for himself."""
+    """Yield a folder like /tmp, with a short name, in which another user has created `ray`."""
     folder = Path(tempfile.mkdtemp(prefix="ray-tmp-"))
     (folder / "ray").mkdir(mode=0o755)
     folder.chmod(0o1777)
@@ -132,26 +131,26 @@ def foreign() -> Iterator[Path]:
 
 @pytest.mark.ray
 @pytest.mark.parametrize(("home", "token"), [("/", True), (None, False)])
-def test_a_user_without_a_name_or_a_home_beside_anothers_ray_gets_a_ray(
+def test_ray_starts_for_a_user_without_name_or_home_beside_another_users_ray(
     home: str | None, token: bool, foreign: Path, repository: Path
 ) -> None:
     own = str(foreign / f"ray-{USER}")
     line = command_of_other_user(sys.executable, "-c", START, "start")
-    found = _run(line, repository, TMPDIR=str(foreign), HOME=home, RAY_TMPDIR=None)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout == f"{[own, home or own]} {token}\n"
+    done = _run(line, repository, TMPDIR=str(foreign), HOME=home, RAY_TMPDIR=None)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{[own, home or own]} {token}\n"
     assert Path(own).stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_that_was_named_and_cannot_be_written_is_told(foreign: Path, repository: Path) -> None:
+def test_a_named_folder_that_is_not_writable_is_reported(foreign: Path, repository: Path) -> None:
     line = command_of_other_user(sys.executable, "-c", START, "check")
-    found = _run(line, repository, RAY_TMPDIR=str(foreign))
-    assert found.returncode == 1
-    assert f"refused: RAY_TMPDIR {foreign}: user {USER} cannot write" in found.stderr
+    done = _run(line, repository, RAY_TMPDIR=str(foreign))
+    assert done.returncode == 1
+    assert f"refused: RAY_TMPDIR {foreign}: user {USER} cannot write" in done.stderr
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.chmod(0o777), lambda path: path.rmdir() or path.touch()])
-def test_a_folder_of_ours_that_others_may_write_is_not_used(
+def test_an_own_folder_that_others_may_write_is_not_used(
     spoil: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_preconditions, "_SHARED", ())
@@ -164,7 +163,7 @@ def test_a_folder_of_ours_that_others_may_write_is_not_used(
 
 
 def _run(line: list[str], repository: Path, **environment: str | None) -> "subprocess.CompletedProcess[str]":
-    """environment: on top of this process's; None: without that variable."""
+    """Run a command. environment: variables to add to this process's; None removes one."""
     plain = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", *environment)}
     given = {name: value for name, value in environment.items() if value is not None}
     return subprocess.run(

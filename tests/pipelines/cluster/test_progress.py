@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_gets_a_line_every_interval_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()
     with Progress("correcting", 100, io.StringIO(), clock) as progress:
@@ -34,7 +34,7 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(caplog: pytest.LogCap
     assert caplog.messages[1:] == ["correcting: 100 of 100 images, 8.0 images/s, 2 failed"]
 
 
-def test_the_first_images_say_nothing_about_the_time_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_images_give_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()
     with Progress("correcting", 100, io.StringIO(), clock) as progress:
@@ -52,7 +52,7 @@ def test_the_last_line_is_not_repeated(caplog: pytest.LogCaptureFixture) -> None
     assert len(caplog.messages) == 1
 
 
-def test_what_an_earlier_run_had_done_counts_but_not_for_the_rate(caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_of_an_earlier_run_count_but_not_for_the_rate(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock, terminal = Clock(), Terminal()
     with Progress("prepare", 100, io.StringIO(), clock) as progress:
@@ -81,7 +81,7 @@ def test_a_terminal_gets_a_bar(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.messages
 
 
-def test_a_run_that_breaks_off_reports_no_total(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_fails_reports_no_total(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with pytest.raises(ZeroDivisionError), Progress("correcting", 4, io.StringIO()):
         raise ZeroDivisionError

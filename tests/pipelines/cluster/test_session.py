@@ -16,14 +16,14 @@ def test_workers_get_the_storage_settings_except_those_submitted_with_the_job() 
     assert ray_session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a"}
 
 
-def test_node_types_tell_an_autoscaler_from_the_monitor_of_a_fixed_cluster() -> None:
+def test_node_types_distinguish_an_autoscaler_from_the_monitor_of_a_fixed_cluster() -> None:
     assert ray_session.managed(["headgroup", "node_0a1b"])
     assert not ray_session.managed(["node_0a1b", "node_22ff"])
     assert not ray_session.managed([])
 
 
 @pytest.mark.parametrize(("node_type", "scales"), [("headgroup", True), ("node_0a1b", False), (None, False)])
-def test_the_first_autoscaler_is_found_by_its_status(
+def test_version_1_of_the_autoscaler_is_recognised_by_its_status(
     node_type: str | None, scales: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status = json.dumps({"autoscaler_report": {"active_nodes": {node_type: 1}}}).encode()
@@ -40,7 +40,7 @@ def test_the_first_autoscaler_is_found_by_its_status(
         (ray_session.Cluster(8, 0), None),
     ],
 )
-def test_local_folders_are_warned_of_where_there_are_several_machines(
+def test_local_folders_are_warned_of_if_there_are_several_machines(
     cluster: ray_session.Cluster, words: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     ray_session._warn_of_local(["/mnt/out", "s3://bucket/catalog", "/mnt/out"], cluster)
@@ -53,7 +53,7 @@ def test_local_folders_are_warned_of_where_there_are_several_machines(
     assert not caplog.messages
 
 
-def test_a_ray_that_does_not_start_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_does_not_start_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**settings: object) -> None:
         raise RuntimeError("The current node timed out during startup.")
 
@@ -69,14 +69,14 @@ def test_a_ray_that_does_not_start_is_told_with_what_to_do(monkeypatch: pytest.M
 
 @pytest.mark.ray
 def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
-    found = ray_session.start()
-    assert found == ray_session.Cluster(4, found.gpus, scales=False, node_cpus=(4,))
+    cluster = ray_session.start()
+    assert cluster == ray_session.Cluster(4, cluster.gpus, scales=False, node_cpus=(4,))
     ray_session.stop()
     assert ray.is_initialized()
 
 
 @pytest.mark.ray
-def test_errors_of_ours_come_back_from_workers_as_themselves(ray_local: None) -> None:
+def test_own_errors_of_workers_are_raised_unchanged(ray_local: None) -> None:
     ray_session.start()
 
     def complain(table: object) -> object:
@@ -88,7 +88,7 @@ def test_errors_of_ours_come_back_from_workers_as_themselves(ray_local: None) ->
 
 
 @pytest.mark.ray
-def test_other_errors_break_the_run_off_and_say_where(ray_local: None) -> None:
+def test_other_errors_of_workers_become_run_errors(ray_local: None) -> None:
     ray_session.start()
 
     def fail(table: object) -> object:

@@ -7,7 +7,7 @@ from pipelines.cluster import submission
 from tests.submitted import submit
 
 
-def test_what_lies_in_the_submitted_folder_goes_with_the_job(
+def test_uris_inside_the_submitted_folder_go_with_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = submit(tmp_path, monkeypatch)
@@ -27,7 +27,7 @@ def test_what_lies_in_the_submitted_folder_goes_with_the_job(
     assert [uri for uri in outside if submission.goes_with_the_job(uri)] == []
 
 
-def test_a_job_that_went_into_a_folder_of_it_or_left_it_is_still_told(
+def test_a_job_that_changed_its_working_directory_is_still_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = submit(tmp_path, monkeypatch)
@@ -40,11 +40,11 @@ def test_a_job_that_went_into_a_folder_of_it_or_left_it_is_still_told(
 
 
 @pytest.mark.parametrize("working_dir", [None, "local:///app"])
-def test_without_a_folder_that_was_sent_nothing_goes(
+def test_without_a_submitted_folder_no_uri_goes_with_the_job(
     working_dir: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert not submission.goes_with_the_job("out")  # no job of a cluster at all
+    assert not submission.goes_with_the_job("out")  # not a submitted job at all
     runtime_env = {"working_dir": working_dir} if working_dir else {}
     monkeypatch.setenv(submission.VARIABLE, json.dumps({"runtime_env": runtime_env}))
     assert not submission.goes_with_the_job("out")

@@ -15,7 +15,7 @@ from pipelines.storage.errors import error_code
 
 
 def codes_in(source: Path) -> set[str]:
-    """First arguments of ImageError(…) that are written out."""
+    """Return the literal first arguments of ImageError(…) in a file."""
     return {
         str(node.args[0].value)
         for node in ast.walk(ast.parse(source.read_text()))

@@ -9,9 +9,7 @@ numbers = st.integers(0, 2**64 - 1)
 
 
 @given(st.lists(st.lists(numbers, max_size=20), max_size=10), st.integers(1, 30))
-def test_exactly_the_smallest_are_kept_whatever_the_order_and_the_chunks(
-    chunks: list[list[int]], n: int
-) -> None:
+def test_exactly_the_smallest_are_kept_for_any_order_and_chunks(chunks: list[list[int]], n: int) -> None:
     forward, backward = Smallest(n), Smallest(n)
     for chunk in chunks:
         forward.add(chunk)
@@ -41,7 +39,7 @@ def test_the_threshold_of_a_smaller_sample_comes_from_the_same_numbers(seen: lis
     assert smallest.threshold(n) == sorted(seen)[n - 1]
 
 
-def test_nothing_seen_is_no_sample() -> None:
+def test_without_numbers_there_is_no_sample() -> None:
     assert Smallest(3).threshold() is None
 
 

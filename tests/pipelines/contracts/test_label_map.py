@@ -117,20 +117,20 @@ def test_routing_by_score_product_type_and_order() -> None:
 @pytest.mark.parametrize(
     ("line", "cyclic"),
     [
-        ("", {"background"}),  # as before there was the key: all but the geometric groups
+        ("", {"background"}),  # without the key: all but the geometric groups
         ("cycle_groups: []", set()),
         ("cycle_groups: [angle]", {"angle"}),
         ("cycle_groups: [background, angle]", {"background", "angle"}),
     ],
 )
-def test_the_map_says_which_groups_pairs_take_cycle_and_identity(line: str, cyclic: set[str]) -> None:
+def test_the_map_decides_which_groups_pairs_enter_cycle_and_identity(line: str, cyclic: set[str]) -> None:
     assert LabelMap.parse(f"{DESIGN}{line}\n", "map").cyclic({"angle"}) == cyclic
     assert LabelMap.default().cyclic(()) == {"background"}
 
 
 @pytest.mark.parametrize("score", [0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
-def test_a_score_reaches_a_rule_of_its_own_height_also_as_float32(score: float) -> None:
-    """As which catalogs have it."""
+def test_a_score_equal_to_the_rules_satisfies_it_also_as_float32(score: float) -> None:
+    """Catalogs store scores as float32."""
     rule = Rule("stamp", "watermark", score)
     assert rule.matches("stamp", float(np.float32(score)), None)
     assert not rule.matches("stamp", score - 1e-4, None)
@@ -267,18 +267,17 @@ def test_a_higher_score_never_loses_a_defect(rules, labels, product_type, raised
 )
 def test_each_mistake_is_named_with_its_line_and_key(old: str, new: str, expected: str) -> None:
     assert DESIGN.count(old) == 1
-    found = complaints(DESIGN.replace(old, new))
-    assert expected in found[0]
-    assert all(
-        "the label map has no" in line for line in found[1:]
-    )  # a wrong name is also missed where it is used
+    mistakes = complaints(DESIGN.replace(old, new))
+    assert expected in mistakes[0]
+    # A wrong name in its definition is also reported where it is used.
+    assert all("the label map has no" in line for line in mistakes[1:])
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_lines() -> None:
     text = DESIGN.replace("version: 1", "version: 9").replace("min_score: 0.7", "min_score: 7")
     text = text.replace("group: angle, ", "group: angel, ").replace("passthrough", "maybe")
-    found = complaints(text)
-    assert [line.split(",")[0] for line in found] == ["line 1", "line 4", "line 9", "line 13"]
+    mistakes = complaints(text)
+    assert [line.split(",")[0] for line in mistakes] == ["line 1", "line 4", "line 9", "line 13"]
 
 
 @pytest.mark.parametrize(
@@ -296,13 +295,13 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
         "rules: []",
     ],
 )
-def test_what_is_no_label_map_is_a_configuration_error(text: str) -> None:
+def test_a_text_that_is_not_a_label_map_is_a_configuration_error(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"map\.yaml"):
         LabelMap.parse(text, "map.yaml")
 
 
 def test_bytes_of_another_encoding_are_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError, match=r"map\.yaml is not a YAML text"):
+    with pytest.raises(ConfigurationError, match=r"map\.yaml is not valid YAML"):
         LabelMap.parse("größe: 1".encode("latin-1"), "map.yaml")
 
 
@@ -321,7 +320,7 @@ def test_a_bundle_must_know_each_defect_by_the_same_ids() -> None:
     bundle = LabelMap.default()
     LabelMap.parse(DESIGN, "map").check_bundle(bundle)
     fewer = "".join(line for line in DESIGN.splitlines(keepends=True) if "wrong_angle" not in line)
-    LabelMap.parse(fewer, "map").check_bundle(bundle)  # a model may know more than the map asks for
+    LabelMap.parse(fewer, "map").check_bundle(bundle)  # a model may know more defects than the map
 
     swapped = DESIGN.replace("{id: 1,", "{id: 7,").replace(
         "background: 0, angle: 1", "background: 1, angle: 0"

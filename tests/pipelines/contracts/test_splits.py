@@ -14,7 +14,7 @@ def test_one_photo_in_five_is_kept_for_tests() -> None:
 
 
 def test_the_split_of_known_ids_never_changes() -> None:
-    # Written down: a dataset prepared next year must not move a photo from test to train.
+    # Fixed here, because a dataset prepared next year must not move a photo from test to train.
     known = {"a": "train", "b": "train", "sku-0": "train", "sku-1": "test", "sku-17": "test", "Ärmel": "test"}
     assert {image_id: split_of(image_id) for image_id in known} == known
 
@@ -28,7 +28,7 @@ def test_an_id_with_a_lone_surrogate_has_a_split() -> None:
     assert split_of("\ud800") in ("train", "test")
 
 
-def test_hash_tells_parts_apart() -> None:
+def test_the_hash_distinguishes_parts() -> None:
     assert hash_number("ab", "c") != hash_number("a", "bc")
     assert hash_number(1, "a") != hash_number(2, "a")
     assert 0 <= hash_number("a") < 2**256

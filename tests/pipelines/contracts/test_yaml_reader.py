@@ -24,14 +24,14 @@ def complaint(text: str | bytes) -> str:
     return str(caught.value)
 
 
-def test_values_are_typed_as_yaml_means_them() -> None:
+def test_values_have_the_types_of_yaml() -> None:
     text = "{count: 0x10, items: [{name: '2', size: 2}, {name: 2026-11-22}], note: ~}"
     assert YamlFile(text, "file").parse(Settings) == Settings(
         count=16, items=(Item(name="2", size=2.0), Item(name="2026-11-22")), note=None
     )
 
 
-def test_complaints_come_together_in_the_order_of_lines_with_key_and_remedy() -> None:
+def test_mistakes_are_reported_together_in_the_order_of_lines_with_key_and_remedy() -> None:
     text = """count: yes
 items:
   - name: no
@@ -54,20 +54,20 @@ ntoe: x
     ]
 
 
-def test_a_single_complaint_is_one_line() -> None:
+def test_a_single_mistake_is_one_line() -> None:
     assert complaint("count: 1\nitems: x\n") == "file.yaml: line 2, items: must be a list"
 
 
-def test_a_list_is_empty_only_where_it_has_no_items() -> None:
+def test_a_list_is_called_empty_only_without_items() -> None:
     assert complaint("{count: 1, items: []}") == "file.yaml: line 1, items: must not be empty"
     assert complaint("{count: 1, items: [{}]}") == "file.yaml: line 1, items[0].name: is missing"
 
 
-def test_a_key_in_the_wrong_place_is_not_said_to_be_meant() -> None:
+def test_a_known_key_in_the_wrong_place_is_not_suggested() -> None:
     assert complaint("{count: 1, name: x}") == "file.yaml: line 1, name: unknown key; leave it out"
 
 
-def test_aliases_mean_what_they_name() -> None:
+def test_aliases_stand_for_their_values() -> None:
     file = YamlFile("{count: 1, items: [&a {name: x}, *a]}", "file").parse(Settings)
     assert file.items == (Item(name="x"), Item(name="x"))
 
@@ -78,11 +78,11 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BOMB, "file.yaml is not a YAML text: more than 100000 values"),
-        ("&a {count: *a}", "file.yaml is not a YAML text"),
-        ("[" * 5000, "file.yaml is not a YAML text"),
-        ("größe: 1".encode("latin-1"), "file.yaml is not a YAML text"),
-        (b"\0", "file.yaml is not a YAML text"),
+        (BOMB, "file.yaml is not valid YAML: more than 100000 values"),
+        ("&a {count: *a}", "file.yaml is not valid YAML"),
+        ("[" * 5000, "file.yaml is not valid YAML"),
+        ("größe: 1".encode("latin-1"), "file.yaml is not valid YAML"),
+        (b"\0", "file.yaml is not valid YAML"),
         ("", "file.yaml is empty"),
         ("count: 1\n- x", "file.yaml: line 2: "),
         ("count: 1\n---\ncount: 2", "file.yaml: line 2: "),
@@ -95,6 +95,6 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for 
     ],
 )
 def test_hostile_and_broken_texts_are_one_clear_error(text: str | bytes, message: str) -> None:
-    told = complaint(text)
-    assert told.startswith(message)
-    assert "\n" not in told
+    actual = complaint(text)
+    assert actual.startswith(message)
+    assert "\n" not in actual

@@ -35,7 +35,7 @@ def code(uri: str, allowed: AllowedUris = ALLOWED) -> str | None:
         "http://img.example.com:8080/a",
     ],
 )
-def test_what_a_prefix_names_is_allowed(uri: str) -> None:
+def test_uris_below_a_prefix_are_allowed(uri: str) -> None:
     assert code(uri) is None
 
 
@@ -48,11 +48,11 @@ def test_what_a_prefix_names_is_allowed(uri: str) -> None:
         "s3://shop/other/a.jpg",
         "s3://shop2/uploads/a.jpg",
         "s3://shop",
-        "s3://SHOP/uploads/a.jpg",  # buckets' names have a case
+        "s3://SHOP/uploads/a.jpg",  # bucket names are case-sensitive
         "s3://shop/Uploads/a.jpg",
         "s3://shop//uploads/a.jpg",
         "http://img.example.com:8080/ab.jpg",
-        # up and out, plain, encoded and encoded again
+        # leaving the folder: plain, encoded and encoded twice
         "s3://shop/uploads/../secrets/a.jpg",
         "s3://shop/uploads/./a.jpg",
         "s3://shop/uploads/..",
@@ -71,12 +71,12 @@ def test_what_a_prefix_names_is_allowed(uri: str) -> None:
         "https://cdn.example.com./a.jpg",
         "https://cdn.example.com%2f@evil.org/a.jpg",
         "https://сdn.example.com/a.jpg",  # a Cyrillic letter
-        # credentials, in which a host can hide
+        # credentials, which can hide a host
         "https://user:password@cdn.example.com/a.jpg",
         "https://cdn.example.com@evil.org/a.jpg",
         "https://cdn.example.com\\@evil.org/a.jpg",
         "s3://key:secret@shop/uploads/a.jpg",
-        # other file systems, alone and in front of what is allowed
+        # other file systems, alone and in front of an allowed uri
         "simplecache::s3://shop/uploads/a.jpg",
         "zip://a.jpg::s3://shop/uploads/a.zip",
         "s3://shop/uploads/a.zip::zip://a.jpg",
@@ -89,7 +89,7 @@ def test_what_a_prefix_names_is_allowed(uri: str) -> None:
         "~/a.jpg",
         "//cdn.example.com/a.jpg",
         "",
-        # what parsers drop
+        # characters that parsers drop
         " https://cdn.example.com/a.jpg",
         "https://cdn.example.com/a.jpg\n",
         "https://cdn.exam\tple.com/a.jpg",
@@ -114,7 +114,7 @@ def test_nothing_is_allowed_by_default() -> None:
         assert code(uri, AllowedUris()) == "uri_not_allowed"
 
 
-def test_local_files_are_where_their_links_lead(tmp_path: Path) -> None:
+def test_links_of_local_files_are_resolved(tmp_path: Path) -> None:
     photos, secrets = tmp_path / "photos", tmp_path / "secrets"
     for folder in (photos, secrets, tmp_path / "photos-private"):
         folder.mkdir()
@@ -138,7 +138,7 @@ def test_local_files_are_where_their_links_lead(tmp_path: Path) -> None:
         *("outside/../secrets/a.jpg", ".."),
     ):
         assert code(f"{photos}/{path}", allowed) == "uri_not_allowed", path
-    # A prefix that is a link means the folder behind it.
+    # A prefix that is a link means the folder it leads to.
     assert AllowedUris((str(tmp_path / "link"),)).find(str(photos / "a.jpg")) == str(photos / "a.jpg")
 
 
@@ -197,7 +197,7 @@ def test_no_local_path_leaves_its_folder(parts: list[str]) -> None:
         *("https://host/get?user=7", "HTTP://host/a#b"),  # any other query would be allowed as well
     ],
 )
-def test_a_prefix_that_names_no_place_is_a_configuration_error(prefix: str) -> None:
+def test_an_invalid_prefix_is_a_configuration_error(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="--allow-uri"):
         AllowedUris((prefix,))
 

@@ -11,7 +11,7 @@ from tests.heif_files import AVIF, encode_avif
 
 
 class _Writer:
-    """Bits, the most significant first."""
+    """Write numbers as bits, the most significant first."""
 
     def __init__(self) -> None:
         self.bits = ""
@@ -25,7 +25,7 @@ class _Writer:
 
 
 def unit(kind: int, body: bytes, sized: bool = True, extended: bool = False) -> bytes:
-    """An open bitstream unit (AV1, 5.3)."""
+    """Return an open bitstream unit (AV1, 5.3)."""
     head = bytes([kind << 3 | extended << 2 | sized << 1]) + bytes(extended)
     size, length = b"", len(body)
     while sized:
@@ -37,7 +37,7 @@ def unit(kind: int, body: bytes, sized: bool = True, extended: bool = False) -> 
 
 
 def sequence_header(draw: Any, width: int, height: int) -> bytes:
-    """A sequence header of these sizes with any other fields before them (5.5.1)."""
+    """Return a sequence header of this size, with random values of the fields before it (5.5.1)."""
     put = (writer := _Writer()).put
     flag = lambda: draw(st.integers(0, 1))  # noqa: E731
     put(draw(st.integers(0, 2)) << 1 | flag(), 4)
@@ -90,7 +90,7 @@ def sequence_header(draw: Any, width: int, height: int) -> bytes:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.integers(1, 65536), st.integers(1, 65536), st.booleans(), st.booleans())
-def test_sizes_are_found_behind_whatever_stands_before_them(
+def test_sizes_are_read_after_any_other_fields(
     data: st.DataObject, width: int, height: int, sized: bool, extended: bool
 ) -> None:
     header = sequence_header(data.draw, width, height)
@@ -99,7 +99,7 @@ def test_sizes_are_found_behind_whatever_stands_before_them(
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (100, 33), (1, 1), (1030, 16)])
-def test_sizes_are_an_encoders(width: int, height: int) -> None:
+def test_sizes_agree_with_an_encoder(width: int, height: int) -> None:
     pixels = np.full((height, width, 3), 90, np.uint8)
     assert largest_frame(AVIF.picture(pixels).payload) == (width, height)
 
@@ -113,7 +113,7 @@ def test_of_several_headers_the_largest_counts() -> None:
     assert largest_frame(high + small) == (16, 300)
 
 
-def test_no_header_is_none_and_nonsense_an_error() -> None:
+def test_no_header_gives_none_and_damaged_data_an_error() -> None:
     assert largest_frame(b"") is None
     assert largest_frame(unit(2, b"") + unit(6, b"frame")) is None
     for wrong in (b"\x0a", b"\x0a\xff", b"\x0a\x05ab", unit(1, b""), unit(1, b"\0\0\0"), unit(2, b"") * 501):
@@ -125,12 +125,12 @@ def test_no_header_is_none_and_nonsense_an_error() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_size_or_a_value_error(data: bytes) -> None:
     try:
-        found = largest_frame(data)
+        size = largest_frame(data)
     except ValueError:
         return
-    assert found is None or min(found) >= 1
+    assert size is None or min(size) >= 1
 
 
-def test_an_encoders_whole_file_has_such_an_item() -> None:
+def test_the_size_is_read_from_an_encoders_whole_file() -> None:
     data = encode_avif(Image.new("RGB", (70, 50)))
     assert largest_frame(data[data.index(b"mdat") + 4 :]) == (70, 50)

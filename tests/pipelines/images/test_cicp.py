@@ -7,8 +7,8 @@ from PIL import Image, ImageCms
 from pipelines.images.cicp import profile_of
 from tests.hostile_images import drawing, p3_as_srgb
 
-#: What Chromium 156 and Firefox 153 show of these three values (to one level), by colours of an AVIF.
-SEEN = np.array([[49, 218, 59], [225, 219, 64], [49, 65, 62]], np.uint8)
+#: How Chromium 156 and Firefox 153 show these three values (to one level), by the colours of an AVIF.
+STORED = np.array([[49, 218, 59], [225, 219, 64], [49, 65, 62]], np.uint8)
 SHOWN = {
     (12, 13): [[0, 222, 0], [226, 219, 0], [45, 66, 62]],
     (9, 13): [[0, 230, 0], [235, 219, 0], [35, 67, 62]],
@@ -27,11 +27,11 @@ def converted(rgb: np.ndarray, primaries: int, transfer: int) -> np.ndarray:
 
 @pytest.mark.parametrize("colours", SHOWN)
 def test_colours_are_those_of_browsers(colours: tuple[int, int]) -> None:
-    shown = converted(SEEN[None], *colours)[0].astype(int)
-    assert np.abs(shown - SHOWN[colours]).max() <= 2
+    result = converted(STORED[None], *colours)[0].astype(int)
+    assert np.abs(result - SHOWN[colours]).max() <= 2
 
 
-def test_display_p3_is_what_its_definition_says() -> None:
+def test_display_p3_agrees_with_its_definition() -> None:
     rgb = drawing(64, 64)
     assert np.abs(converted(rgb, 12, 13).astype(int) - p3_as_srgb(rgb)).max() <= 3
 
@@ -39,7 +39,7 @@ def test_display_p3_is_what_its_definition_says() -> None:
 @pytest.mark.parametrize(
     "colours", [(1, 13), (2, 2), (1, 1), (2, 13), (1, 14), (22, 13), (12, 99), (250, 250), (9, 16)]
 )
-def test_srgb_and_what_we_do_not_know_stay_as_they_are(colours: tuple[int, int]) -> None:
+def test_srgb_and_unknown_colours_need_no_profile(colours: tuple[int, int]) -> None:
     assert profile_of(*colours) is None
 
 

@@ -6,7 +6,7 @@ from pipelines.images.colour import rgb_to_lab
 
 @pytest.mark.parametrize(
     ("rgb", "lab"),
-    [  # CIE 15 with D65, as colour-science tools print it
+    [  # CIE 15 with D65, as computed by other tools
         ((255, 255, 255), (100, 0, 0)),
         ((0, 0, 0), (0, 0, 0)),
         ((255, 0, 0), (53.24, 80.09, 67.20)),

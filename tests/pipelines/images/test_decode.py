@@ -16,7 +16,7 @@ from pipelines.images.decode import FORMATS, DecodeLimits, ImageError, decode_im
 from tests.heif_files import AVIF, HEIC, Family
 from tests.hostile_images import drawing, encode, hostile_images, odd_images, png
 
-# Test runners restore the warning filters after import; test_decoding_is_silent looks without one.
+# Test runners restore the warning filters after import; test_decoding_is_silent runs without a test runner.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 ODD = odd_images()
@@ -44,7 +44,7 @@ def test_odd_files_show_what_a_browser_shows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_the_size_told_is_the_uploads_own_whatever_it_is_shrunk_to(name: str) -> None:
+def test_the_returned_size_is_the_uploads_own_after_any_shrinking(name: str) -> None:
     data, expected, _ = ODD[name]
     small, size = decode_with_size(data, max_side=20)
     assert size == (expected.shape[1], expected.shape[0])
@@ -105,7 +105,7 @@ def test_max_side_shrinks_to_it_in_every_format(
     whole = drawing(width, height)
     small = decode_image(encode(whole, format), max_side=max_side)
     assert small.shape == (*shape, 3)
-    # The drawing is smooth: the small picture is the large one sampled at its pixels' centres.
+    # The drawing is smooth, so the small picture is the large one sampled at the centres of its pixels.
     y, x = [
         ((np.arange(n) + 0.5) * f).astype(int)
         for n, f in zip(shape, (height / shape[0], width / shape[1]), strict=True)
@@ -122,10 +122,10 @@ def test_max_side_counts_after_a_turn_and_never_enlarges() -> None:
 
 @pytest.mark.parametrize("family", [AVIF, HEIC])
 def test_a_smaller_picture_is_the_main_one_and_not_its_thumbnail(family: Family) -> None:
-    shown = drawing(256, 256)
+    main = drawing(256, 256)
     thumbnail = family.picture(255 - drawing(64, 64), references=[(b"thmb", [1])])
-    small = decode_image(family.file(family.picture(shown), thumbnail), max_side=64)
-    assert np.abs(small.astype(int) - shown[2::4, 2::4]).max() <= 12
+    small = decode_image(family.file(family.picture(main), thumbnail), max_side=64)
+    assert np.abs(small.astype(int) - main[2::4, 2::4]).max() <= 12
 
 
 def test_without_its_extra_heic_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_without_its_extra_heic_is_an_error_that_names_it(monkeypatch: pytest.Mo
     assert decode_image(ODD["avif"][0]).shape == ODD["avif"][1].shape
 
 
-def test_options_that_another_library_has_set_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_another_library_has_set_are_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "DISABLE_SECURITY_LIMITS", True)
     monkeypatch.setattr(options, "DECODE_THREADS", 64)
     monkeypatch.setattr(AvifImagePlugin, "DEFAULT_MAX_THREADS", 64)
@@ -150,7 +150,7 @@ def test_options_that_another_library_has_set_do_not_count(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("data", [b"\0\0\0\x18ftypmp42" + bytes(20), b"\0\0\0\x14ftypqt  " + bytes(20)])
-def test_a_film_is_no_image(data: bytes) -> None:
+def test_a_video_is_not_an_image(data: bytes) -> None:
     with pytest.raises(ImageError) as caught:
         decode_image(data)
     assert caught.value.code == "unknown_format"
@@ -168,7 +168,7 @@ def test_truncated_files_stay_errors_when_a_library_asks_pillow_for_leniency(
 @settings(max_examples=60, deadline=None)
 @given(share=st.floats(0, 0.9))
 def test_a_cut_file_never_passes(format: str, share: float) -> None:
-    # BMP rows and GIF codes of the last tenth may be padding; before it, pixels are missing.
+    # The last tenth of a BMP or GIF may be padding; a cut before it loses pixels.
     data = ODD[WHOLE[format]][0]
     with pytest.raises(ImageError):
         decode_image(data[: int(share * len(data))])

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    """No child of another test, whose environment was another."""
+    """Use no child of another test, whose environment may differ."""
     decode_process.end_children()
     yield
     decode_process.end_children()
@@ -51,7 +51,7 @@ def code(data: bytes, limits: DecodeLimits) -> str:
     return caught.value.code
 
 
-def test_a_child_says_what_decoding_here_says_and_is_used_again() -> None:
+def test_a_child_gives_the_same_results_and_is_reused() -> None:
     decode_image_apart(PICTURE)
     first = _child()
     for name, (data, _, _) in odd_images().items():
@@ -69,7 +69,7 @@ def test_a_child_says_what_decoding_here_says_and_is_used_again() -> None:
 
 @pytest.mark.parametrize("kind", CODES)
 def test_a_poison_image_fails_alone(kind: str, poisonous: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    if kind == "asleep":  # only the clock finds that one
+    if kind == "asleep":  # only the clock detects this one
         monkeypatch.setattr(decode_process, "_CLOCK_GRACE", 0.2)
         monkeypatch.setattr(decode_process, "_CLOCK_FACTOR", 1.0)
     limits = QUICK if CODES[kind] == "decode_timeout" else PATIENT
@@ -78,7 +78,7 @@ def test_a_poison_image_fails_alone(kind: str, poisonous: None, monkeypatch: pyt
     np.testing.assert_array_equal(decode_image_apart(PICTURE), drawing())
 
 
-def test_poison_is_a_picture_where_nobody_asked_for_poison() -> None:
+def test_poison_is_a_normal_picture_without_the_test_hook() -> None:
     for kind in CODES:
         np.testing.assert_array_equal(decode_image_apart(poison(kind)), drawing())
 
@@ -116,7 +116,7 @@ def test_the_child_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"very-secret" not in environment.read_bytes()
 
 
-def test_a_machine_that_starts_no_process_is_no_images_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_starts_no_process_is_not_an_images_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(DecoderStartError):
         decode_image_apart(PICTURE)
@@ -125,7 +125,7 @@ def test_a_machine_that_starts_no_process_is_no_images_failure(monkeypatch: pyte
         decode_image_apart(PICTURE)
 
 
-def test_what_a_child_says_that_does_not_start_is_in_the_error(
+def test_the_output_of_a_child_that_does_not_start_is_in_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "python"
@@ -143,7 +143,7 @@ def test_what_a_child_says_that_does_not_start_is_in_the_error(
     assert len(message) < 2048 + 200
 
 
-def test_a_process_that_may_not_have_that_much_memory_decodes_with_what_it_has() -> None:
+def test_a_lower_memory_limit_of_the_parent_is_kept() -> None:
     script = (
         "import resource\n"
         "from pipelines.images.decode_apart import decode_apart\n"
@@ -157,8 +157,8 @@ def test_a_process_that_may_not_have_that_much_memory_decodes_with_what_it_has()
 
 
 @pytest.mark.parametrize("kind", ["idle", "endless"])
-def test_a_child_ends_with_its_parent_however_that_ends(kind: str) -> None:
-    """Whether it waits for work or is stuck in an image."""
+def test_a_child_ends_when_its_parent_is_killed(kind: str) -> None:
+    """It ends both while it waits for work and while it is stuck in an image."""
     script = (
         "import sys, threading\n"
         "from pipelines.images import decode_apart as decode_process\n"
@@ -190,7 +190,7 @@ def test_a_child_ends_with_its_parent_however_that_ends(kind: str) -> None:
 
 
 def _alive(pid: int) -> bool:
-    """False for one that nobody has waited for yet, too: nothing of it is left but a number."""
+    """Return True if a process runs. A zombie, which only waits to be reaped, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

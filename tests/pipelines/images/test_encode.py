@@ -14,7 +14,7 @@ from tests.hostile_images import drawing, odd_images
 
 
 @pytest.mark.parametrize(("format", "tolerance"), [("jpeg", 8), ("png", 0), ("webp", 16)])
-def test_pixels_come_back(format: str, tolerance: int) -> None:
+def test_pixels_survive_encoding_and_decoding(format: str, tolerance: int) -> None:
     pixels = drawing()
     data = encode_image(pixels, format)
     with Image.open(io.BytesIO(data)) as image:
@@ -35,11 +35,11 @@ for format in EXTENSIONS:
 
 def test_another_process_writes_the_same_bytes() -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
-    found = subprocess.run(
+    other = subprocess.run(
         [sys.executable, "-c", PROGRAM], input=pixels.tobytes(), capture_output=True, check=True
     )
     here = [hashlib.sha256(encode_image(pixels, format, 90)).hexdigest() for format in EXTENSIONS]
-    assert found.stdout.decode().split() == here
+    assert other.stdout.decode().split() == here
 
 
 @pytest.mark.parametrize("format", EXTENSIONS)
@@ -51,11 +51,11 @@ def test_white_stays_white(format: str, quality: int) -> None:
 
 def test_jpeg_keeps_colour_at_full_resolution() -> None:
     stripes = np.full((32, 32, 3), 255, np.uint8)
-    stripes[:, ::2] = (255, 0, 0)  # halved chroma would mix red and white columns to pink
+    stripes[:, ::2] = (255, 0, 0)  # subsampled chroma would mix red and white columns to pink
     assert np.abs(decode_image(encode_image(stripes, "jpeg", 95)).astype(int) - stripes).max() < 20
 
 
-def test_quality_trades_bytes() -> None:
+def test_a_higher_quality_takes_more_bytes() -> None:
     noisy = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for format in ("jpeg", "webp"):
         assert len(encode_image(noisy, format, 50)) < len(encode_image(noisy, format, 95))
@@ -90,6 +90,6 @@ def test_other_arrays_are_refused() -> None:
 
 @pytest.mark.parametrize("quality", [85, 100])
 def test_noise_can_be_encoded(quality: int) -> None:
-    """Pictures of gravel or lace come close to noise; an encoder that sizes its buffer by averages fails on them."""
+    """Pictures of gravel or lace are close to noise; an encoder that sizes its buffer by averages fails on them."""
     noise = np.random.default_rng(1).integers(0, 256, (600, 500, 3), np.uint8)
     assert decode_image(encode_image(noise, "jpeg", quality)).shape == noise.shape

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.images.decode import decode_with_size
-from pipelines.images.fit import fit_inside, fit_square, fitted_size, place, squared
+from pipelines.images.fit import fit_inside, fit_square, fitted_size, inner_slices, squared
 from pipelines.images.resize import resize_bicubic
 from tests.catalogs import picture
 from tests.hostile_images import encode
@@ -22,14 +22,14 @@ def test_a_letterboxed_image_fills_one_side_and_keeps_its_shape(width: int, heig
     assert min(fitted) >= 1
     longer, shorter = max(width, height), min(width, height)
     assert abs(min(fitted) - max(1, shorter * side / longer)) <= 0.5
-    rows, columns = place(fitted[1], fitted[0], side)
+    rows, columns = inner_slices(fitted[1], fitted[0], side)
     assert 0 <= rows.start < rows.stop <= side
     assert 0 <= columns.start < columns.stop <= side
     assert abs(rows.start - (side - rows.stop)) <= 1
     assert abs(columns.start - (side - columns.stop)) <= 1
 
 
-def test_beside_a_letterboxed_image_there_is_white() -> None:
+def test_a_letterboxed_image_has_white_beside_it() -> None:
     image = np.zeros((40, 20, 3), np.uint8)
     square = fit_square(image, (20, 40), 32, "letterbox")
     assert (square[:, 8:24] == 0).all()
@@ -39,8 +39,8 @@ def test_beside_a_letterboxed_image_there_is_white() -> None:
 
 
 @pytest.mark.parametrize("size", [(1001, 667), (333, 1000), (640, 640)])
-def test_a_copy_that_was_decoded_smaller_gets_the_uploads_place(size: tuple[int, int]) -> None:
-    """Training and correction decode at twice the side, evaluation in full: all must lie alike."""
+def test_a_copy_that_was_decoded_smaller_gets_the_uploads_position(size: tuple[int, int]) -> None:
+    """Training and correction decode at twice the side, evaluation at full size: all must agree."""
     data = encode(picture(2, *size), "PNG")
     small, known = decode_with_size(data, max_side=64)
     whole, _ = decode_with_size(data)

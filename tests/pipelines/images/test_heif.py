@@ -39,22 +39,22 @@ def branded(major: bytes, *compatible: bytes) -> bytes:
         (branded(b"heic", b"mif1"), "HEIC"),
         (branded(b"mif1", b"miaf", b"heix"), "HEIC"),
         (branded(b"msf1", b"hevc"), "HEIC"),
-        (branded(b"mif1", b"miaf"), "HEIC"),  # of whatever coding
+        (branded(b"mif1", b"miaf"), "HEIC"),  # of unknown coding
         (branded(b"heic", b"avif"), "HEIC"),  # the major brand decides,
         (branded(b"mif1", b"avif", b"heic"), "AVIF"),  # then the first that does
         (branded(b"mp42", b"isom"), None),
         (branded(b"qt  "), None),
         (box(b"moov", b"avif"), None),
-        (branded(b"isom") + b"avif", None),  # behind the box
+        (branded(b"isom") + b"avif", None),  # after the box
         (b"\xff\xff\xff\xffftypmif1", "HEIC"),
         (b"", None),
     ],
 )
-def test_brands_tell_the_format(data: bytes, expected: str | None) -> None:
+def test_brands_decide_the_format(data: bytes, expected: str | None) -> None:
     assert format_of(data) == expected
 
 
-def test_contents_are_found() -> None:
+def test_contents_are_read() -> None:
     file = read_heif(WHOLE)
     assert [item.kind for item in file.items.values()] == [b"av01", b"Exif", b"mime"]
     assert file.primary is file.items[1]
@@ -67,7 +67,7 @@ def test_contents_are_found() -> None:
     assert not lacks_end(WHOLE)
 
 
-def test_decoders_get_a_file_without_metadata_and_with_all_else() -> None:
+def test_decoders_get_the_whole_file_except_metadata() -> None:
     bare = read_heif(WHOLE).without_metadata()
     assert len(bare) == len(WHOLE)
     assert bare != WHOLE
@@ -78,19 +78,19 @@ def test_decoders_get_a_file_without_metadata_and_with_all_else() -> None:
 @pytest.mark.parametrize(
     ("crop", "left"),
     [
-        (clap(40, 30, -24, -34), (40, 30)),  # the middle of what is left is (20, 15), of all (32, 32)
+        (clap(40, 30, -24, -34), (40, 30)),  # the crop's centre is (20, 15), the picture's (32, 32)
         (clap(64, 64, 0, 0), (64, 64)),
         (clap(40, 30, 0, 0), (64, 64)),  # in the middle
         (clap(80, 64, 16, 0), (64, 64)),  # larger than the picture
         (clap(0, 64, -64, 0), (64, 64)),
-        ((box(b"clap", bytes(32)), True), (64, 64)),  # parts of nothing
+        ((box(b"clap", bytes(32)), True), (64, 64)),  # denominators of 0
     ],
 )
-def test_only_a_crop_at_the_corner_counts(crop: tuple[bytes, bool], left: tuple[int, int]) -> None:
+def test_only_a_crop_at_the_corner_is_applied(crop: tuple[bytes, bool], left: tuple[int, int]) -> None:
     assert read_heif(AVIF.file(AVIF.picture(SQUARE, crop))).cropped((64, 64)) == left
 
 
-def test_tracks_make_a_sequence_unless_the_major_brand_says_a_picture() -> None:
+def test_tracks_make_a_sequence_unless_the_major_brand_is_that_of_a_picture() -> None:
     picture, tracks = AVIF.picture(SQUARE), box(b"moov")
     for major, expected in (
         (b"avif", False),
@@ -119,17 +119,17 @@ def test_ambiguous_files_are_refused() -> None:
             read_heif(data)
 
 
-def test_items_elsewhere_and_beyond_the_end_are_an_error_when_they_are_asked_for() -> None:
+def test_reading_an_item_beyond_the_end_is_an_error() -> None:
     moved = bytearray(heif(b"heic", (b"mif1",), [Item(b"grid", bytes(12))]))
-    place = moved.index(struct.pack(">HHHI", 1, 0, 1, len(moved) - 12))
-    moved[place + 6 : place + 10] = struct.pack(">I", len(moved))
+    at = moved.index(struct.pack(">HHHI", 1, 0, 1, len(moved) - 12))
+    moved[at + 6 : at + 10] = struct.pack(">I", len(moved))
     file = read_heif(bytes(moved))
     with pytest.raises(HeifError, match="beyond the end"):
         file.payload(file.items[1])
     assert lacks_end(bytes(moved))
 
 
-def test_what_is_read_is_bounded() -> None:
+def test_reading_is_bounded() -> None:
     many = b"".join(
         full_box(b"infe", 2, 0, struct.pack(">HH4s", n, 0, b"av01"), b"\0") for n in range(1, 3000)
     )
@@ -157,7 +157,9 @@ FILES = [
     st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=8),
     st.integers(0, 2000),
 )
-def test_nonsense_is_an_error_of_few_kinds(data: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+def test_damaged_files_raise_only_a_few_kinds_of_errors(
+    data: bytes, changes: list[tuple[int, int]], cut: int
+) -> None:
     damaged = bytearray(data)
     for at, value in changes:
         damaged[at % len(damaged)] = value

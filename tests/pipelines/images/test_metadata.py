@@ -33,7 +33,7 @@ def metadata_of(upload: bytes) -> Metadata:
 
 
 def camera_exif() -> Image.Exif:
-    """What a telephone writes, with a place, a serial number and whose picture it is."""
+    """Return EXIF data as a phone writes it, with a location, a serial number, author and copyright."""
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     exif[0x010F], exif[0x0110] = "Maker", "Phone"
@@ -70,13 +70,13 @@ def with_segment(jpeg: bytes, marker: int, body: bytes) -> bytes:
 def test_copyright_and_author_are_found_in_exif(format: str) -> None:
     exif = camera_exif()
     if format == "AVIF":
-        del exif[ORIENTATION]  # Pillow would make a property of it, and write the texts anew, in ASCII
+        del exif[ORIENTATION]  # Pillow would turn it into a property, and write the texts anew, in ASCII
     data = encode(drawing(), format, exif=exif.tobytes())
     assert metadata_of(data) == Metadata("© Ann's Shop", "Ann")
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "HEIC"])
-def test_they_are_found_in_xmp(format: str) -> None:
+def test_copyright_and_author_are_found_in_xmp(format: str) -> None:
     packet = xmp("A &amp; B &lt;shop&gt;", ("Ann", "Bob"))
     if format == "PNG":
         text = PngImagePlugin.PngInfo()
@@ -87,7 +87,7 @@ def test_they_are_found_in_xmp(format: str) -> None:
     assert metadata_of(data) == Metadata("A & B <shop>", "Ann; Bob")
 
 
-def test_they_are_found_in_iptc_and_png_texts() -> None:
+def test_copyright_and_author_are_found_in_iptc_and_png_texts() -> None:
     jpeg = with_segment(encode(drawing()), 0xED, iptc(city="Paris", by_line="Ann", copyright="Ann's"))
     assert metadata_of(jpeg) == Metadata("Ann's", "Ann")
     text = PngImagePlugin.PngInfo()
@@ -113,7 +113,7 @@ def test_a_profile_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("format", EXTENSIONS)
-def test_what_is_written_is_read_by_others_and_is_all_there_is(format: str) -> None:
+def test_written_metadata_is_read_by_others_and_is_complete(format: str) -> None:
     data = encode_image(drawing(), format, metadata=FULL)
     assert encode_image(drawing(), format, metadata=FULL) == data
     with Image.open(io.BytesIO(data)) as image:
@@ -128,14 +128,14 @@ def test_what_is_written_is_read_by_others_and_is_all_there_is(format: str) -> N
     (creator,) = root.iterfind(".//dc:creator/rdf:Seq/rdf:li", NAMESPACES)
     (source,) = root.iterfind(".//ext:DigitalSourceType", NAMESPACES)
     assert (rights.text, creator.text, source.text) == (FULL.copyright, FULL.artist, AI_EDITED)
-    # The pixels do not depend on it, and a second correction keeps it.
+    # The pixels do not depend on the metadata, and a second correction keeps it.
     np.testing.assert_array_equal(decode_image(data), decode_image(encode_image(drawing(), format)))
     again = metadata_of(data)
     assert (again.copyright, again.artist, again.has_profile) == (FULL.copyright, FULL.artist, True)
 
 
 @pytest.mark.parametrize("format", EXTENSIONS)
-def test_nothing_private_of_an_upload_comes_along(format: str) -> None:
+def test_nothing_private_of_an_upload_is_kept(format: str) -> None:
     upload = with_segment(
         encode(drawing(), exif=camera_exif(), xmp=xmp("Ann").encode(), comment=b"my garden"),
         0xED,
@@ -151,7 +151,7 @@ def test_nothing_private_of_an_upload_comes_along(format: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["AVIF", "HEIC"])
-def test_nothing_private_of_a_telephones_picture_comes_along(format: str) -> None:
+def test_nothing_private_of_a_phones_picture_is_kept(format: str) -> None:
     upload = encode(drawing(), format, exif=camera_exif().tobytes(), xmp=xmp("Ann").encode())
     output = encode_image(decode_image(upload), "jpeg", metadata=metadata_of(upload))
     for secret in (b"SERIAL", b"Phone", b"Maker", b"2024:05", b"GPS", b"48,8"):
@@ -160,20 +160,20 @@ def test_nothing_private_of_a_telephones_picture_comes_along(format: str) -> Non
     assert b"Ann's Shop" in output
 
 
-def test_metadata_items_over_each_other_are_read_in_bounded_steps() -> None:
+def test_overlapping_metadata_items_are_read_in_bounded_time() -> None:
     """Each of a thousand items is the whole file."""
     item = xmp_item(b"")
     data = bytearray(AVIF.file(*[item] * 1000)) + bytes(4 << 20)
-    place = data.index(b"iloc") + 12
+    start = data.index(b"iloc") + 12
     for number in range(1000):
-        data[place + 14 * number + 6 : place + 14 * number + 14] = struct.pack(">II", 0, len(data))
+        data[start + 14 * number + 6 : start + 14 * number + 14] = struct.pack(">II", 0, len(data))
     started = time.process_time()
     assert read_metadata(Image.new("RGB", (1, 1)), read_heif(bytes(data))) == Metadata()
     assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("format", EXTENSIONS)
-def test_without_anything_to_say_the_bytes_are_those_of_pixels_alone(format: str) -> None:
+def test_empty_metadata_adds_no_bytes(format: str) -> None:
     assert save_options(Metadata(), format) == {}
     assert encode_image(drawing(), format, metadata=Metadata()) == encode_image(drawing(), format)
 
@@ -183,7 +183,7 @@ def test_without_anything_to_say_the_bytes_are_those_of_pixels_alone(format: str
 @example("\ud800", "\0")
 @example("]]><x:y>", "</rdf:li>")
 @example("x" * 5000, "é" * 5000)
-def test_any_text_of_a_seller_is_written_as_well_formed_xml_and_comes_back(one: str, other: str) -> None:
+def test_any_text_of_a_seller_is_written_as_well_formed_xml_and_read_back(one: str, other: str) -> None:
     exif = write_exif(
         {COPYRIGHT: one.encode("utf-8", "surrogatepass"), ARTIST: other.encode("utf-8", "surrogatepass")}
     )
@@ -209,7 +209,7 @@ FILES = [data for data, *_ in (*odd_images().values(), *hostile_images().values(
     st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=6),
     st.integers(0, 2000),
 )
-def test_nonsense_is_no_metadata_and_no_error(data: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+def test_damaged_metadata_is_not_an_error(data: bytes, changes: list[tuple[int, int]], cut: int) -> None:
     damaged = bytearray(data)
     for at, value in changes:
         if at < len(damaged):
@@ -219,7 +219,7 @@ def test_nonsense_is_no_metadata_and_no_error(data: bytes, changes: list[tuple[i
 
 
 def directory(count: int, entry: bytes, following: int = 0) -> bytes:
-    """A TIFF structure of `count` equal entries but for their tags, then the place of the next directory."""
+    """Return a TIFF structure of `count` entries, equal except for their tags, and the offset of the next directory."""
     entries = b"".join(struct.pack(">H", tag) + entry for tag in range(COPYRIGHT - count + 1, COPYRIGHT + 1))
     return b"MM\0*" + struct.pack(">IH", 8, count) + entries + struct.pack(">I", following)
 
@@ -235,7 +235,7 @@ HOSTILE_EXIF = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE_EXIF)
-def test_hostile_exif_costs_the_metadata_at_worst(kind: str) -> None:
+def test_hostile_exif_at_worst_loses_the_metadata(kind: str) -> None:
     picture = encode(drawing(), "PNG")
     end_of_header = 8 + 25
     hostile = picture[:end_of_header] + chunk(b"eXIf", HOSTILE_EXIF[kind]) + picture[end_of_header:]
@@ -247,11 +247,11 @@ def test_hostile_exif_costs_the_metadata_at_worst(kind: str) -> None:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    """A part of a PNG."""
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def test_texts_called_like_other_metadata_are_texts() -> None:
+def test_texts_named_like_other_metadata_are_texts() -> None:
     """Pillow puts PNG's texts and all other metadata into one dictionary."""
     texts = PngImagePlugin.PngInfo()
     for key in ("xmp", "exif", "icc_profile", "photoshop"):
@@ -280,11 +280,11 @@ def test_exif_texts_survive_writing(texts: dict[int, bytes]) -> None:
 
 
 def _inflated(data: bytes) -> list[bytes]:
-    """What PNG's compressed chunks hold."""
-    found, at = [], 8
+    """Return the decompressed content of a PNG's compressed chunks."""
+    contents, at = [], 8
     while data.startswith(b"\x89PNG") and at < len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         if name in (b"iCCP", b"zTXt"):
-            found.append(zlib.decompress(data[at + 8 : at + 8 + length].split(b"\0", 1)[1][1:]))
+            contents.append(zlib.decompress(data[at + 8 : at + 8 + length].split(b"\0", 1)[1][1:]))
         at += 12 + length
-    return found
+    return contents

@@ -19,7 +19,7 @@ def test_any_size_is_reached_and_flat_stays_flat(width: int, height: int, level:
 
 def test_shrinking_does_not_alias() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
-    stripes[:, ::2] = 255  # finer than the small picture can show: its mean is all that may remain
+    stripes[:, ::2] = 255  # finer than the small picture can show: only the mean may remain
     assert np.abs(resize_bicubic(stripes, 16, 16).astype(int) - 127.5).max() < 12
 
 

@@ -8,9 +8,9 @@ from pipelines.images.unmixing import average, unmixed
 levels = st.integers(0, 255)
 
 
-@given(share=st.floats(0.01, 0.99), product=levels, ground=levels)
-def test_a_mixture_of_what_lies_nearby_is_taken_apart(share: float, product: int, ground: int) -> None:
-    a, f, b = (np.full((2, 3), value, np.float32) for value in (share, product, ground))
+@given(share=st.floats(0.01, 0.99), product=levels, background=levels)
+def test_a_mixture_of_nearby_colours_is_unmixed(share: float, product: int, background: int) -> None:
+    a, f, b = (np.full((2, 3), value, np.float32) for value in (share, product, background))
     own = unmixed(a * f + (1 - a) * b, a, f, b)
     np.testing.assert_allclose(own, f, atol=0.01)
     tensors = [torch.from_numpy(part) for part in (a * f + (1 - a) * b, a, f, b)]
@@ -29,6 +29,6 @@ def test_averages_are_of_one_side() -> None:
     share[:, :10] = 1
     colours = np.where(share[..., None] > 0, np.float32(100), np.float32(20)).repeat(3, 2)
     product = average(colours, share, 5)
-    ground = average(colours, 1 - share, 5)
+    background = average(colours, 1 - share, 5)
     np.testing.assert_allclose(product[:, :12], 100, atol=1)
-    np.testing.assert_allclose(ground[:, 8:], 20, atol=1)
+    np.testing.assert_allclose(background[:, 8:], 20, atol=1)

@@ -40,7 +40,7 @@ def test_bytes_up_to_the_limit_are_read(folder: str) -> None:
     assert read_image(uri) == b""
 
 
-def test_what_is_missing_says_so(folder: str) -> None:
+def test_a_missing_image_has_the_code_missing(folder: str) -> None:
     assert code(storage.join(folder, "absent.jpg")) == "missing"
 
 
@@ -57,8 +57,8 @@ def test_a_file_uri_is_percent_decoded_and_a_path_is_not(tmp_path: Path) -> None
     assert read_image(photo.as_uri()) == b"photo"
 
 
-def test_a_name_that_is_no_text_has_a_message_that_is(tmp_path: Path) -> None:
-    """A column of text takes no others: a stranger's uri would end the run."""
+def test_a_name_that_is_not_valid_text_has_a_message_that_is(tmp_path: Path) -> None:
+    """A text column rejects invalid text, so a stranger's uri would end the run."""
     with pytest.raises(ImageError) as caught:
         fetch.read_upload(f"{tmp_path.as_uri()}/%FF.jpg", AllowedUris((str(tmp_path),)))
     assert caught.value.code == "missing"
@@ -83,7 +83,7 @@ def test_no_connection_is_unreadable(s3_folder: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("uri", ["", "s3://", "a\0b", "/"])
-def test_what_names_no_file_is_unreadable(uri: str, s3_server: str) -> None:
+def test_a_uri_without_a_file_is_unreadable(uri: str, s3_server: str) -> None:
     assert code(uri) == "unreadable"
 
 
@@ -101,7 +101,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 class Shop(BaseHTTPRequestHandler):
-    """Answers by path: /a/..., a picture; and what a hostile or a tired server would say."""
+    """Serve a picture below /a/; some paths answer as a hostile or an overloaded server would."""
 
     requests: ClassVar[list[str]] = []
 
@@ -123,7 +123,7 @@ class Shop(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def test_uploads_come_over_http_where_that_is_named(shop: str) -> None:
+def test_uploads_are_read_over_http_if_that_is_allowed(shop: str) -> None:
     allowed = AllowedUris((f"{shop}/a/",))
     assert fetch.read_upload(f"{shop}/a/b.jpg", allowed) == b"picture"
     assert fetch.read_upload(f"{shop}/a/tired", allowed) == b"picture"
@@ -168,7 +168,7 @@ def test_no_redirect_is_followed(shop: str, to: str) -> None:
     assert Shop.requests == [f"/a/redirect?{to}"]
 
 
-def test_uploads_are_read_from_where_they_may_be(folder: str, tmp_path: Path) -> None:
+def test_uploads_are_read_from_allowed_locations(folder: str, tmp_path: Path) -> None:
     uri = storage.join(folder, "photos", "a b.jpg")
     storage.write_bytes(uri, b"picture")
     assert fetch.read_upload(uri, AllowedUris((storage.join(folder, "photos"),))) == b"picture"
@@ -179,7 +179,7 @@ def test_uploads_are_read_from_where_they_may_be(folder: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "long name"])
-def test_no_local_thing_is_waited_for(kind: str, tmp_path: Path) -> None:
+def test_no_local_path_makes_reading_wait(kind: str, tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300 if kind == "long name" else "thing")
     if kind == "pipe":
         os.mkfifo(path)

@@ -14,7 +14,7 @@ def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle")
 
 
-def test_bundles_come_from_any_storage_and_by_default_from_the_project(
+def test_bundles_are_read_from_any_storage_and_by_default_from_the_project(
     bundle: Path, s3_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for file in bundle.iterdir():
@@ -27,7 +27,7 @@ def test_bundles_come_from_any_storage_and_by_default_from_the_project(
         read_bundle(s3_folder + "/nowhere")
 
 
-def test_a_damaged_bundle_is_named_with_its_flag_and_its_own_place(bundle: Path, s3_folder: str) -> None:
+def test_a_damaged_bundle_is_named_with_its_flag_and_uri(bundle: Path, s3_folder: str) -> None:
     (bundle / "config.json").write_text("{}")
     for file in bundle.iterdir():
         storage.write_bytes(storage.join(s3_folder, file.name), file.read_bytes())

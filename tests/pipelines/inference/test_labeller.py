@@ -16,15 +16,15 @@ CPU = torch.device("cpu")
 
 def test_labels_are_those_above_their_threshold(tmp_path: Path) -> None:
     folder = write_detector(tmp_path, {"blur": 3.0, "stain": 0.0, "crease": -3.0})
-    [found] = Labeller(load_detector(folder), CPU, 4)([np.zeros((32, 32, 3), np.uint8)])
-    assert [label for label, _ in found] == ["blur", "stain"]
-    assert dict(found) == {
+    [labels] = Labeller(load_detector(folder), CPU, 4)([np.zeros((32, 32, 3), np.uint8)])
+    assert [label for label, _ in labels] == ["blur", "stain"]
+    assert dict(labels) == {
         "blur": pytest.approx(torch.sigmoid(torch.tensor(3.0)).item(), abs=1e-4),
         "stain": 0.5,
     }
 
 
-def test_what_lies_just_below_its_threshold_is_no_label(tmp_path: Path) -> None:
+def test_a_score_just_below_its_threshold_gives_no_label(tmp_path: Path) -> None:
     folder = write_detector(tmp_path, {"blur": -1e-5})  # score 0.4999975
     assert Labeller(load_detector(folder), CPU, 1)([np.zeros((32, 32, 3), np.uint8)]) == [[]]
 

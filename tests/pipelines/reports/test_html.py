@@ -43,7 +43,7 @@ Node = tuple[str, tuple[tuple[str, str | None], ...]]
 
 
 class Page(HTMLParser):
-    """Tags in order, texts, and a complaint for each element that is not closed where it should be."""
+    """Collect tags in order, texts, and a problem for each element that is not closed properly."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
     def structure(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Tags and the names of their attributes: what sellers' text must not be able to change."""
+        """Return tags and the names of their attributes, which sellers' text must not be able to change."""
         return [(tag, tuple(name for name, _ in attrs)) for tag, attrs in self.nodes]
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -99,7 +99,7 @@ def fid_row(**changes: Any) -> dict[str, object]:
 
 
 def summary(text: str = "shirt-17", **changes: Any) -> RunSummary:
-    """A run whose every seller-supplied text is `text`."""
+    """Return a run in which every text from a seller is `text`."""
     run = RunSummary(
         counts_by_status={"corrected": 12_431, "passthrough": 6_984, "rejected": 212, "failed": 373},
         counts_by_defect={text: {"corrected": 9_820, "failed": 12}},
@@ -133,7 +133,7 @@ def test_hostile_text_adds_no_markup(text: str) -> None:
 @given(st.text(min_size=1))
 def test_any_text_adds_no_markup(text: str) -> None:
     html = render(summary(text))
-    html.encode("utf-8")  # what cannot be encoded has been replaced
+    html.encode("utf-8")  # characters that cannot be encoded have been replaced
     assert Page(html).structure() == Page(render(summary())).structure()
 
 
@@ -155,9 +155,9 @@ def test_text_of_sellers_is_isolated_from_its_surroundings() -> None:
 def test_long_ids_are_cut_in_the_middle() -> None:
     text = "head-" + "x" * 2000 + "-tail"
     page = Page(render(summary(text, configuration={})))
-    shown = [part for part in page.texts if part.startswith("head-")]
-    assert len(shown) >= 6  # the defect thrice, the picture's id and type, the error
-    assert all(part.endswith("-tail") and len(part) <= 160 for part in shown)
+    parts = [part for part in page.texts if part.startswith("head-")]
+    assert len(parts) >= 6  # the defect three times, the picture's id and type, the error
+    assert all(part.endswith("-tail") and len(part) <= 160 for part in parts)
     assert max(len(value or "") for _, attrs in page.nodes for _, value in attrs) < 250
 
 
@@ -225,7 +225,7 @@ def test_headline_adds_up() -> None:
     assert "9,832" in text  # all rows of the one defect
 
 
-def test_a_run_of_nothing_is_a_page_too() -> None:
+def test_a_run_without_images_has_a_page_too() -> None:
     nothing = RunSummary({}, {}, 0.0, datetime(2025, 1, 1), "0" * 64, {}, fid={"defects": {}, "features": {}})
     page = Page(render(nothing))
     assert "0 of 0 images corrected" in page.text
@@ -258,7 +258,7 @@ def test_figures_that_were_not_computed_are_dashes_with_a_reason() -> None:
     assert page.text.count("–") >= 3
 
 
-def test_a_run_without_fid_says_why() -> None:
+def test_a_run_without_fid_has_the_reason() -> None:
     page = Page(render(summary(fid=None, fid_missing="no weights: give --fid-weights <PATH>")))
     assert "not computed: no weights: give --fid-weights <PATH>" in page.text
     assert "FID before" not in page.text
@@ -304,16 +304,16 @@ def test_write_report_writes_one_page_and_the_same_page_again(tmp_path: Path) ->
 
 @given(st.integers(0, 10**9), st.integers(1, 10**9))
 def test_a_share_never_reads_as_none_or_all_unless_it_is(part: int, rest: int) -> None:
-    shown = format_share(part, part + rest)
-    assert shown != "100%"
-    assert (shown == "0%") == (part == 0)
+    text = format_share(part, part + rest)
+    assert text != "100%"
+    assert (text == "0%") == (part == 0)
 
 
 @given(st.floats(1e-3, 1e6), st.floats(0, 1e6))
 def test_change_has_the_sign_of_the_difference(before: float, after: float) -> None:
-    shown = format_change(before, after)
-    assert shown.startswith("−") <= (after < before)
-    assert shown.startswith("+") <= (after > before)
+    text = format_change(before, after)
+    assert text.startswith("−") <= (after < before)
+    assert text.startswith("+") <= (after > before)
 
 
 def test_formats() -> None:
@@ -349,7 +349,7 @@ def test_rejections_have_pictures_of_their_own_and_their_reason() -> None:
     assert "the figure is 7, above 5 (--gates: product_changed)" in page
 
 
-def test_a_marketplaces_rules_are_counted_where_there_is_a_profile() -> None:
+def test_a_marketplaces_rules_are_counted_if_there_is_a_profile() -> None:
     page = render(summary(profile="Shop rules"))
     assert "Shop rules" in page
     assert "fill_share" in page
@@ -358,17 +358,17 @@ def test_a_marketplaces_rules_are_counted_where_there_is_a_profile() -> None:
     assert 'id="profile"' not in render(summary(profile=None))
 
 
-@pytest.mark.parametrize(("unchanged", "said"), [(1, "1 image was done"), (1234, "1,234 images were done")])
-def test_images_that_earlier_runs_have_done_are_told_apart(unchanged: int, said: str) -> None:
-    assert f"{said} by an earlier run" in Page(render(summary(unchanged=unchanged))).text
+@pytest.mark.parametrize(("unchanged", "text"), [(1, "1 image was done"), (1234, "1,234 images were done")])
+def test_images_done_by_earlier_runs_are_reported(unchanged: int, text: str) -> None:
+    assert f"{text} by an earlier run" in Page(render(summary(unchanged=unchanged))).text
     assert "by an earlier run" not in Page(render(summary())).text
 
 
 @pytest.mark.parametrize(
-    ("resumed", "said"), [(1, "1 of these was finished"), (1234, "1,234 of these were finished")]
+    ("resumed", "text"), [(1, "1 of these was finished"), (1234, "1,234 of these were finished")]
 )
-def test_what_a_killed_attempt_had_finished_is_told(resumed: int, said: str) -> None:
+def test_images_done_by_a_killed_attempt_are_reported(resumed: int, text: str) -> None:
     page = Page(render(summary(resumed=resumed))).text
-    assert f"{said} before the run was interrupted" in page
+    assert f"{text} before the run was interrupted" in page
     assert f"FID, KID and pictures are of the {summary().total - resumed:,} that followed" in page
     assert "interrupted" not in Page(render(summary())).text

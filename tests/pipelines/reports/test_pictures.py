@@ -22,11 +22,11 @@ def test_uploads_stand_above_their_corrections_and_each_defect_has_its_columns()
     pixels = np.asarray(Image.open(io.BytesIO(png)))
     centres = [GAP + (CELL + GAP) * index + CELL // 2 for index in range(3)]
     assert pixels.shape == (GAP + 2 * (CELL + GAP), GAP + 3 * (CELL + GAP), 3)
-    found = [[int(pixels[line, column, 0]) for column in centres] for line in centres[:2]]
-    np.testing.assert_allclose(found, [[40, 41, 90], [200, 200, 250]], atol=2)
+    levels = [[int(pixels[line, column, 0]) for column in centres] for line in centres[:2]]
+    np.testing.assert_allclose(levels, [[40, 41, 90], [200, 200, 250]], atol=2)
 
 
-def test_a_single_defect_has_the_sheet_for_itself() -> None:
+def test_a_single_defect_gets_all_columns() -> None:
     png = contact_sheet({"watermark": [strip(f"w{i}", 40, 200) for i in range(9)]})
     assert png is not None
     assert Image.open(io.BytesIO(png)).width == GAP + 6 * (CELL + GAP)

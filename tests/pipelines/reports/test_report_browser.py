@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing that a seller writes runs."""
+"""The report in a real browser: no text from a seller is executed."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from pipelines.reports.pictures import Strip
 from tests.hostile_images import drawing, encode
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-#: Each would change the page's title to its number, if it ran.
+#: Each would change the page's title to its number if it were executed.
 ATTACKS = (
     "<script>document.title='ran 0'</script>",
     '"><img src=x onerror="document.title=\'ran 1\'">',
@@ -36,7 +36,7 @@ ATTACKS = (
 
 
 def page(attacks: Sequence[str] = ATTACKS) -> str:
-    """The report of a run in which all that a seller can write is an attack."""
+    """Return the report of a run in which every text from a seller is an attack."""
     picture = encode(drawing())
     named = dict(enumerate(attacks))
     strips = [Strip(text, text, picture, picture, rejected=text) for text in attacks]
@@ -59,8 +59,8 @@ def page(attacks: Sequence[str] = ATTACKS) -> str:
     )
 
 
-def shown(browser: str, text: str, folder: Path) -> str:
-    """The document as the browser has it when it has loaded `text` and scripts have had their time."""
+def loaded_by(browser: str, text: str, folder: Path) -> str:
+    """Return the browser's document after loading `text`, with time for scripts to run."""
     file = folder / "page.html"
     file.write_text(text, encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -70,7 +70,7 @@ def shown(browser: str, text: str, folder: Path) -> str:
 
 
 class Document(HTMLParser):
-    """The title, and every element with the names of its attributes."""
+    """Hold a page's title, and every element with the names of its attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Document(HTMLParser):
 
 
 def check_like(document: Document, harmless: Document) -> None:
-    """Texts differ, elements and their attributes do not."""
+    """Check that only texts differ, not elements and their attributes."""
     assert document.elements == harmless.elements
     assert document.title == harmless.title != ""
     assert all(
@@ -111,14 +111,14 @@ def test_attacks_are_text_to_a_parser() -> None:
 def test_no_script_of_a_seller_runs(tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        pytest.skip(f"no browser on this machine (looked for {', '.join(BROWSERS)})")
-    # The page forbids scripts; its escaping must suffice without that.
+        pytest.skip(f"no browser on this machine (tried {', '.join(BROWSERS)})")
+    # The page's policy forbids scripts; escaping must be enough without it.
     policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
     bare, harmless = (policy.sub("", text, count=1) for text in (page(), page(("nothing",) * len(ATTACKS))))
     assert bare != page()
-    loaded = Document(shown(browser, bare, tmp_path))
-    # A browser adds elements that may be left out, such as tbody.
-    check_like(loaded, Document(shown(browser, harmless, tmp_path)))
-    # The browser does run what is not escaped, or this test could not fail.
+    loaded = Document(loaded_by(browser, bare, tmp_path))
+    # Compare with a harmless page in the browser, too: it adds optional elements such as tbody.
+    check_like(loaded, Document(loaded_by(browser, harmless, tmp_path)))
+    # The browser executes text that is not escaped; otherwise this test could not fail.
     control = bare.replace("</body>", ATTACKS[1].partition(">")[2] + "</body>")
-    assert Document(shown(browser, control, tmp_path)).title == "ran 1"
+    assert Document(loaded_by(browser, control, tmp_path)).title == "ran 1"

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset is found before training starts, all at once, with counts."""
+"""Problems of a dataset are reported before training starts, all at once, with counts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ Rows = list[dict]
 
 
 def dataset(folder: Path, change: Callable[[Rows], Rows] = lambda rows: rows, row_group_size: int = 8) -> str:
-    """The tiny dataset with `change` made to the first shard's rows."""
+    """Write the tiny dataset with `change` applied to the first shard's rows."""
     path = write_dataset(folder / "set") / "shards" / "part-0.parquet"
     rows = change(pq.read_table(path).to_pylist())
     pq.write_table(pa.Table.from_pylist(rows, SHARD), path, row_group_size=row_group_size)
@@ -40,10 +40,10 @@ def index_of(uri: str):
     return build_index(source.shards, source.label_map)
 
 
-def test_every_row_is_known_by_task_split_and_images(tmp_path: Path) -> None:
+def test_the_index_has_task_split_and_images_of_every_row(tmp_path: Path) -> None:
     def change(rows: Rows) -> Rows:
         rows[0] = {**rows[0], "pairing": "unpaired", "source": None}  # a clean image only
-        rows[1] = {**rows[1], "pairing": "unpaired"}  # both, but not of one another
+        rows[1] = {**rows[1], "pairing": "unpaired"}  # two images that are not a pair
         return rows
 
     source = open_source([dataset(tmp_path, change)])
@@ -70,8 +70,8 @@ def test_shards_without_statistics_are_read_instead(tmp_path: Path) -> None:
     np.testing.assert_array_equal(index_of(uri).kinds, expected.kinds)
 
 
-def test_a_pair_without_a_target_is_found_beside_an_unpaired_row_that_has_one(tmp_path: Path) -> None:
-    """As many nulls as unpaired rows, but in other rows."""
+def test_a_pair_without_a_target_is_reported_beside_an_unpaired_row_with_one(tmp_path: Path) -> None:
+    """There are as many nulls as unpaired rows, but in other rows."""
 
     def change(rows: Rows) -> Rows:
         rows[0] = {**rows[0], "target": None}

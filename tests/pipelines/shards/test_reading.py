@@ -1,4 +1,4 @@
-"""Reading survives a storage that fails for a while."""
+"""Reading survives storage that fails for a while."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def failing(times: int) -> Callable[..., Iterator[Any]]:
-    """`iter_batches` that breaks off after its first batch, `times` times."""
+    """Return an `iter_batches` that fails after its first batch, `times` times."""
     original, left = pq.ParquetFile.iter_batches, [times]
 
     def iter_batches(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -40,20 +40,20 @@ def failing(times: int) -> Callable[..., Iterator[Any]]:
 ROWS = (0, 3, 3, 15, 16, 23)
 
 
-def test_a_read_that_fails_is_taken_up_where_it_broke_off(
+def test_a_read_that_fails_is_resumed(
     shard: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     order = Order(shard, 0, ROWS)
     expected = list(Decoding(32)(order))
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", failing(2))
-    found = list(Decoding(32)(order))
-    assert len(found) == len(ROWS)
-    for (x, *_), (expected_x, *_) in zip(found, expected, strict=True):
+    decoded = list(Decoding(32)(order))
+    assert len(decoded) == len(ROWS)
+    for (x, *_), (expected_x, *_) in zip(decoded, expected, strict=True):
         np.testing.assert_array_equal(x, expected_x)
     assert caplog.text.count("trying again") == 2
 
 
-def test_a_read_that_goes_on_failing_is_an_error_that_names_the_shard(
+def test_a_read_that_keeps_failing_is_an_error_that_names_the_shard(
     shard: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", failing(3))
@@ -61,7 +61,9 @@ def test_a_read_that_goes_on_failing_is_an_error_that_names_the_shard(
         list(Decoding(32)(Order(shard, 0, ROWS)))
 
 
-def test_what_is_no_parquet_is_not_read_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_is_not_parquet_is_not_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "part.parquet"
     path.write_bytes(b"PAR1junk" * 10)
     with pytest.raises(TrainingError, match="cannot read"):
@@ -74,7 +76,7 @@ def test_an_image_too_small_to_train_on_is_broken_and_named(shard: str, tmp_path
     table[4]["target"] = encode_image(np.zeros((15, 40, 3), np.uint8), "png")
     path = str(tmp_path / "tiny.parquet")
     pq.write_table(pa.Table.from_pylist(table, SHARD), path)
-    found = list(Decoding(32)(Order(path, 0, (3, 4, 4, 5))))
-    assert [pair == BROKEN for pair in found[1:3]] == [True, True]
-    assert all(found[place][0] is not None for place in (0, 3))
+    decoded = list(Decoding(32)(Order(path, 0, (3, 4, 4, 5))))
+    assert [pair == BROKEN for pair in decoded[1:3]] == [True, True]
+    assert all(decoded[number][0] is not None for number in (0, 3))
     assert what_is_broken(Order(path, 0, (4,))).startswith(f"target of p1 (watermark) in {path}: too_small: ")

@@ -24,7 +24,7 @@ def source(tmp_path_factory: pytest.TempPathFactory):
     return open_source([str(write_dataset(tmp_path_factory.mktemp("data") / "set"))])
 
 
-def test_some_rows_are_a_fixed_set_of_what_was_asked(source) -> None:
+def test_some_rows_are_a_fixed_set_of_the_requested_rows(source) -> None:
     index = build_index(source.shards, source.label_map, 0)
     rows = some_rows(source, index, PAIRED, TEST, 2, Decoding(32))
     assert sorted(row["defect"] for row in rows) == sorted(2 * list(source.label_map.defects))
@@ -36,19 +36,21 @@ def test_some_rows_are_a_fixed_set_of_what_was_asked(source) -> None:
     assert sum(row["target"] is None for row in everything) == 2
 
 
-def test_some_rows_leave_out_what_cannot_be_decoded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_some_rows_leave_out_rows_that_cannot_be_decoded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = open_source([str(write_dataset(tmp_path / "set"))])
     rows = pq.read_table(data.shards[0]).to_pylist()
     rows[12]["source"] = rows[12]["source"][:60]
     pq.write_table(pa.Table.from_pylist(rows, SHARD), data.shards[0])
     index = build_index(data.shards, data.label_map, 0)
-    found = some_rows(data, index, SOURCE, 0, 1000, Decoding(32))
-    assert len(found) == 35
-    assert all(row["source"] is not None for row in found)
+    kept = some_rows(data, index, SOURCE, 0, 1000, Decoding(32))
+    assert len(kept) == 35
+    assert all(row["source"] is not None for row in kept)
     assert "row 12 (non_white_background)" in caplog.text
 
 
-def test_the_task_balance_makes_doing_nothing_cost_one_in_every_task(source) -> None:
+def test_with_the_task_balance_doing_nothing_has_an_error_of_one_in_every_task(source) -> None:
     index = build_index(source.shards, source.label_map, 0)
     errors = do_nothing_errors(some_rows(source, index, PAIRED, 0, 8, Decoding(32)))
     weights = task_weights(source.label_map, errors)
@@ -61,7 +63,7 @@ def test_a_dataset_named_twice_is_refused_and_two_datasets_are_taken_together(
 ) -> None:
     one, two = (str(write_dataset(tmp_path / name, photos=2)) for name in ("one", "two"))
     assert len(open_source([one, two]).shards) == 4
-    # One dataset's fingerprint is the one on its page: a bundle's card names it.
+    # One dataset keeps the fingerprint that is on its page, because a bundle's model card names it.
     assert (
         open_source([one]).fingerprint
         == json.loads((tmp_path / "one" / "dataset.json").read_text())["fingerprint"]
@@ -81,19 +83,19 @@ def test_data_that_was_never_prepared_is_an_error_that_names_the_flag(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "found"),
+    ("one", "other", "expected"),
     [
         (("background",), ("background",), ("background",)),
-        (None, (), ()),  # one of an earlier version
+        (None, (), ()),  # the first is of an earlier version
         (("angle", "background"), ("background", "angle"), ("angle", "background")),
         (None, None, None),
         ((), ("background",), "cycle_groups \\['background'\\], that of .*one \\[\\]; give both the same"),
     ],
 )
-def test_datasets_agree_on_what_takes_cycle_and_identity(
+def test_datasets_must_agree_on_the_groups_that_enter_cycle_and_identity(
     one: tuple[str, ...] | None,
     other: tuple[str, ...] | None,
-    found: tuple[str, ...] | str | None,
+    expected: tuple[str, ...] | str | None,
     tmp_path: Path,
 ) -> None:
     uris = []
@@ -101,8 +103,8 @@ def test_datasets_agree_on_what_takes_cycle_and_identity(
         uris.append(str(write_dataset(tmp_path / name, photos=2)))
         label_map = replace(LabelMap.default(), cycle_groups=groups)
         (tmp_path / name / "label_map.yaml").write_text(label_map.to_yaml())
-    if isinstance(found, str):
-        with pytest.raises(ConfigurationError, match=found):
+    if isinstance(expected, str):
+        with pytest.raises(ConfigurationError, match=expected):
             open_source(uris)
     else:
-        assert open_source(uris).label_map.cycle_groups == found
+        assert open_source(uris).label_map.cycle_groups == expected

@@ -1,4 +1,4 @@
-"""The photos of the training split that train nothing: which, and that they stay where they are."""
+"""The validation part: which photos it has, and that they stay in it."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def part(ids: list[str], share: float) -> np.ndarray:
 
 
 @given(IDS, IDS, SHARES)
-def test_a_photo_keeps_its_place_as_data_grow_in_any_order(
+def test_a_photo_stays_on_its_side_as_data_grow_in_any_order(
     before: list[str], more: list[str], share: float
 ) -> None:
     grown = [*more, *before]
@@ -33,25 +33,27 @@ def test_a_photo_keeps_its_place_as_data_grow_in_any_order(
 
 
 @given(IDS, SHARES, SHARES)
-def test_a_larger_share_holds_all_of_a_smaller_one(ids: list[str], one: float, other: float) -> None:
+def test_a_larger_share_includes_all_photos_of_a_smaller_one(
+    ids: list[str], one: float, other: float
+) -> None:
     low, high = sorted((one, other))
     assert not (part(ids, low) & ~part(ids, high)).any()
     assert not part(ids, 0).any()
 
 
-def test_the_share_is_met_whatever_the_split_and_the_chunks() -> None:
+def test_the_share_is_met_for_any_split_and_chunks() -> None:
     ids = [f"photo-{n}" for n in range(10_000)]
     chunks = pa.chunked_array([ids[:3], [], ids[3:]], pa.string())
-    found = held_back(*hash_ids(chunks), 0.05)
-    assert abs(found.mean() - 0.05) < 0.01
+    held = held_back(*hash_ids(chunks), 0.05)
+    assert abs(held.mean() - 0.05) < 0.01
     tested = np.array([hash_number("split", name) < 0.2 * 2**256 for name in ids])
-    assert abs(found[tested].mean() - found[~tested].mean()) < 0.02
+    assert abs(held[tested].mean() - held[~tested].mean()) < 0.02
 
 
 @pytest.mark.parametrize(("products", "kept"), [(4 * LEAST_PRODUCTS, True), (LEAST_PRODUCTS - 1, False)])
 def test_photos_of_a_product_are_on_one_side_unless_products_are_few(products: int, kept: bool) -> None:
     names = [f"shop/{product}/{photo}" for product in range(products) for photo in range(4)]
-    names += [f"all/{photo}" for photo in range(PRODUCT_ROWS + 36)]  # no product, but a folder
+    names += [f"all/{photo}" for photo in range(PRODUCT_ROWS + 36)]  # too many rows for a product
     held = part(names, 0.1)
     sides = held[: 4 * products].reshape(products, 4)
     assert 0 < sides.sum() < 2 * products
@@ -73,7 +75,7 @@ def test_the_index_holds_whole_photos_of_the_training_split_back(tmp_path: Path)
 
 
 def test_an_epoch_reads_nothing_that_is_held_back(tmp_path: Path) -> None:
-    """Neither as a sample nor as the real image that an unpaired sample meets."""
+    """Neither as a sample nor as the partner of an unpaired sample."""
     source = open_source([str(write_dataset(tmp_path / "set", photos=40))])
     index = build_index(source.shards, source.label_map, 0.25)
     for config in (SamplingConfig(), SamplingConfig(pairs=False), SamplingConfig(sampler="balanced")):

@@ -16,7 +16,7 @@ DEFECTS = {name: defect.group for name, defect in LabelMap.default().defects.ite
 
 
 def photo(number: int, paired: bool = True, size: int = 40) -> list[dict[str, Any]]:
-    """The rows of one photo; bytes that do not repeat, except for the target that its rows share."""
+    """Return the rows of one photo, with bytes that do not repeat, except for the target that its rows share."""
     target = hashlib.sha256(f"t{number}".encode()).digest() * size if paired else None
     return [
         {
@@ -50,24 +50,24 @@ def test_all_rows_are_written_and_no_row_group_mixes_pairs_with_unpaired_rows(tm
     photos = [photo(i, paired=i % 3 > 0) for i in range(200)]
     writer = write(tmp_path, photos)
     assert writer.names == ["part-7-000.parquet"]
-    found = groups(tmp_path / writer.names[0])
-    assert sum(map(len, found)) == writer.rows == sum(map(len, photos))
+    written = groups(tmp_path / writer.names[0])
+    assert sum(map(len, written)) == writer.rows == sum(map(len, photos))
     expected = sorted(
         (row["image_id"], row["defect"], row["source"], row["target"]) for rows in photos for row in rows
     )
     assert (
-        sorted((r["image_id"], r["defect"], r["source"], r["target"]) for rows in found for r in rows)
+        sorted((r["image_id"], r["defect"], r["source"], r["target"]) for rows in written for r in rows)
         == expected
     )
-    assert all(len({row["pairing"] for row in rows}) == 1 for rows in found)
-    assert max(map(len, found)) < GROUP_ROWS + len(DEFECTS)
+    assert all(len({row["pairing"] for row in rows}) == 1 for rows in written)
+    assert max(map(len, written)) < GROUP_ROWS + len(DEFECTS)
 
 
-def test_training_learns_from_the_footer_alone_which_images_are_there(
+def test_the_footer_alone_tells_the_index_which_images_rows_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = write(tmp_path, [photo(i, paired=i % 2 > 0) for i in range(60)])
-    monkeypatch.setattr("pipelines.shards.index._look", lambda *_: Findings())
+    monkeypatch.setattr("pipelines.shards.index._check_samples", lambda *_: Findings())
     read = []
     original = pq.ParquetFile.iter_batches
 
@@ -81,7 +81,7 @@ def test_training_learns_from_the_footer_alone_which_images_are_there(
     assert set((index.kinds & (SOURCE | TARGET)).tolist()) == {SOURCE, SOURCE | TARGET}
 
 
-def test_a_file_that_has_its_size_is_closed_and_the_next_begun(tmp_path: Path) -> None:
+def test_a_file_that_has_reached_its_size_is_closed_and_the_next_begun(tmp_path: Path) -> None:
     photos = [photo(i) for i in range(400)]
     writer = write(tmp_path, photos, shard_bytes=400_000)
     sizes = [(tmp_path / name).stat().st_size for name in writer.names]
@@ -94,9 +94,9 @@ def test_a_file_that_has_its_size_is_closed_and_the_next_begun(tmp_path: Path) -
 def test_large_images_make_row_groups_of_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "GROUP_BYTES", 50_000)
     writer = write(tmp_path, [photo(i, size=200) for i in range(20)])
-    found = groups(tmp_path / writer.names[0])
-    assert len(found) == 10
-    assert {len(rows) for rows in found} == {6}
+    written = groups(tmp_path / writer.names[0])
+    assert len(written) == 10
+    assert {len(rows) for rows in written} == {6}
 
 
 def test_a_target_that_several_rows_share_is_stored_once(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_nothing_is_left_of_a_unit_that_failed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_left_where_the_last_rows_cannot_be_written(
+def test_nothing_is_left_if_the_last_rows_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -138,7 +138,7 @@ def test_nothing_is_left_where_the_last_rows_cannot_be_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_of_an_earlier_attempt_that_got_further_go(tmp_path: Path) -> None:
+def test_files_of_an_earlier_attempt_that_got_further_are_removed(tmp_path: Path) -> None:
     photos = [photo(i) for i in range(400)]
     assert len(write(tmp_path, photos, shard_bytes=400_000).names) > 2
     neighbour = tmp_path / "part-70-001.parquet"
@@ -154,7 +154,7 @@ def test_without_rows_there_is_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_shards_go_to_any_storage(s3_folder: str) -> None:
+def test_shards_can_be_written_to_any_storage(s3_folder: str) -> None:
     with ShardWriter(s3_folder, "part", SHARD, 1 << 30, ("source", "target"), ("target",)) as writer:
         writer.add(photo(1))
     (uri,) = storage.list_files(s3_folder)

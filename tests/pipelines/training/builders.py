@@ -26,7 +26,7 @@ SMALL = MethodConfig(
 
 
 def settings(output: Path, **changes: Any) -> TrainSettings:
-    """Six updates of two samples."""
+    """Return settings for six updates of two samples."""
     base = TrainSettings(
         output=str(output),
         method=SMALL,
@@ -41,7 +41,7 @@ def settings(output: Path, **changes: Any) -> TrainSettings:
 
 
 class Recorder:
-    """A follower that keeps the records and may break off."""
+    """Keep the records of a training; `on_record` may end it by raising."""
 
     def __init__(self, on_record: Callable[[Training], None] | None = None) -> None:
         self.records: list[Record] = []
@@ -67,7 +67,7 @@ class Recorder:
 
 
 def run(training: Training, source: TrainingSource, follower: Recorder | None = None) -> list[Record]:
-    """The records of a run to its end, on all rows of the training split."""
+    """Run to the end, on all rows of the training split, and return the records."""
     follower = follower or Recorder()
     load = partial(load_here, decode=training.settings.decoding)
     training.run(build_index(source.shards, source.label_map, 0), load, follower)

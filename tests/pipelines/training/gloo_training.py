@@ -1,4 +1,4 @@
-"""A training of several processes without Ray: what one on Ray must equal. Importable without pytest."""
+"""Trains in several processes without Ray, as a reference for trainings on Ray. Importable without pytest."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +15,7 @@ from tests.pipelines.training.builders import Recorder
 
 
 def run(rank: int, workers: int, folder: str, argv: Sequence[str]) -> None:
-    """One of `workers` processes; rank 0 leaves its records in FOLDER/records.pt."""
+    """Run one of `workers` processes; rank 0 writes its records to FOLDER/records.pt."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",

@@ -33,7 +33,9 @@ def test_a_score_that_is_not_finite_is_never_the_best(score: float, tmp_path) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"step": 2}', b'{"bundle": "b", "step": "x"}'])
-def test_a_damaged_pointer_names_nothing(content: bytes, tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_pointer_is_ignored_with_a_warning(
+    content: bytes, tmp_path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "best.json").write_bytes(content)
     assert read_best(str(tmp_path)) is None
     assert "best.json is damaged" in caplog.text

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, pruned last, damaged ones passed over."""
+"""Checkpoints: whole or not at all, pruned last, damaged ones skipped."""
 
 from pathlib import Path
 
@@ -21,16 +21,16 @@ def saved(folder: Path, steps: list[int], keep: int = 2) -> Checkpoints:
     return checkpoints
 
 
-def test_the_newest_are_kept_and_nothing_unfinished_stays(tmp_path: Path) -> None:
+def test_the_newest_are_kept_and_unfinished_writes_removed(tmp_path: Path) -> None:
     (tmp_path / ".step-00000003-x.part").write_bytes(b"half")
     checkpoints = saved(tmp_path, [2, 4, 6, 8])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000006.pt", "step-00000008.pt"]
-    step, found = checkpoints.load()
+    step, restored = checkpoints.load()
     assert step == 8
-    assert torch.equal(found["values"], state(8)["values"])
+    assert torch.equal(restored["values"], state(8)["values"])
 
 
-def test_nothing_is_removed_until_the_newer_one_stands(
+def test_nothing_is_removed_until_the_newer_one_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = saved(tmp_path, [2], keep=1)
@@ -62,7 +62,7 @@ def test_a_damaged_newest_one_falls_back_to_the_one_before(
     assert "step-00000004.pt is damaged" in caplog.text
 
 
-def test_only_damaged_ones_are_an_error_and_none_is_not(tmp_path: Path) -> None:
+def test_only_damaged_ones_are_an_error_but_no_checkpoints_are_not(tmp_path: Path) -> None:
     assert Checkpoints(str(tmp_path / "none"), 1).load() is None
     checkpoints = saved(tmp_path, [2, 4])
     for file in tmp_path.glob("*.pt"):
@@ -71,15 +71,15 @@ def test_only_damaged_ones_are_an_error_and_none_is_not(tmp_path: Path) -> None:
         checkpoints.load()
 
 
-def test_the_newest_up_to_a_step_is_named_with_those_that_resume_would_prefer(tmp_path: Path) -> None:
+def test_the_newest_up_to_a_step_is_named_with_later_ones_to_remove(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, [1500, 2000])
     assert checkpoints.newest().endswith("step-00002000.pt")
-    assert "step-00001500.pt (first remove what came after it: step-00002000.pt)" in checkpoints.newest(1900)
+    assert "step-00001500.pt (first remove the later ones: step-00002000.pt)" in checkpoints.newest(1900)
     assert checkpoints.newest(1000).startswith("gone from")
     assert Checkpoints(str(tmp_path / "none"), 1).newest(5).startswith("none yet")
 
 
-def test_a_folder_on_s3_works_alike(s3_folder: str) -> None:
+def test_a_folder_on_s3_works_too(s3_folder: str) -> None:
     checkpoints = Checkpoints(storage.join(s3_folder, "checkpoints"), 1)
     for step in (2, 4):
         checkpoints.save(step, state(step))

@@ -22,22 +22,22 @@ def test_none_leaves_the_encoder_as_it_is(encoder: Encoder) -> None:
     assert all(torch.equal(value, before[name]) for name, value in encoder.backbone.state_dict().items())
 
 
-def test_the_packaged_weights_are_imagenet_s(encoder: Encoder) -> None:
-    """An encoder with its layers in another order would still run; it would tell nothing apart any more."""
+def test_the_packaged_weights_are_those_of_imagenet(encoder: Encoder) -> None:
+    """An encoder with its layers in another order would still run, but its features would be useless."""
     if encoder_weights._packaged_file() is None:
         pytest.skip("the extra 'pretrained' is not installed")
-    found = find_encoder_weights(IMAGENET, encoder)
-    assert found is not None
-    assert found.licence == "Apache-2.0"
-    assert "efficientnet-lite0" in found.source
-    # What pretrained norms expect of their inputs is what they get: layers in the right order keep features of about
-    # the size that the norms' own statistics tell, throughout.
+    weights = find_encoder_weights(IMAGENET, encoder)
+    assert weights is not None
+    assert weights.licence == "Apache-2.0"
+    assert "efficientnet-lite0" in weights.source
+    # With the layers in the right order, the inputs of all norms have about the variance that the norms' own statistics
+    # record.
     encoder.eval()
     ratios = []
 
     def compare(norm: torch.nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...], _: object) -> None:
         expected = norm.running_var
-        alive = expected > 1e-4  # some channels never fire
+        alive = expected > 1e-4  # some channels are always 0
         if alive.any():
             ratios.append((inputs[0].var(dim=(0, 2, 3))[alive] / expected[alive]).median().item())
 
@@ -49,23 +49,23 @@ def test_the_packaged_weights_are_imagenet_s(encoder: Encoder) -> None:
     with torch.no_grad():
         encoder.backbone(image[None] + 0.3 * torch.randn(4, 3, 128, 128))
     assert len(ratios) == 48
-    # Drawn ramps are no photos: deep layers, which look for things, stay quiet.
+    # Ramps are not photos: deep layers, which respond to objects, stay quiet.
     assert all(0.1 < ratio < 5 for ratio in ratios[:20])
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-def test_a_state_dict_of_the_user_s(encoder: Encoder, tmp_path: Path, name: str) -> None:
+def test_a_state_dict_of_the_user(encoder: Encoder, tmp_path: Path, name: str) -> None:
     state = {name: value + 1 for name, value in encoder.backbone.state_dict().items()}
     file = tmp_path / name
     save_file(state, file) if name.endswith("safetensors") else torch.save(state, file)
-    found = find_encoder_weights(str(file), encoder)
-    assert found is not None
-    assert found.source == name
+    weights = find_encoder_weights(str(file), encoder)
+    assert weights is not None
+    assert weights.source == name
     for key, value in encoder.backbone.state_dict().items():
         assert torch.equal(value, state[key])
 
 
-def test_what_is_no_state_dict_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_state_dict_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("nothing of the kind")
     with pytest.raises(ConfigurationError, match=r"--encoder-weights .*notes.txt: neither"):

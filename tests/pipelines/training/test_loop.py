@@ -1,4 +1,4 @@
-"""The loop in process, with a generator: it survives, it says what is wrong."""
+"""The loop in process, with a generator: it survives kills and reports errors."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
 
 
 class KilledError(Exception):
-    """Stands for a SIGKILL: nothing after it runs."""
+    """Stand for a SIGKILL: nothing after it runs."""
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -56,9 +56,9 @@ def test_a_killed_run_that_is_resumed_gives_the_losses_of_one_that_was_not(
         run(Training(settings(tmp_path / "killed", **changes), source.label_map), source, Recorder(kill))
     again = Training(settings(tmp_path / "killed", **changes), source.label_map)
     assert (again.step, again.epoch, again.taken) == (20, 2, 2)
-    found = run(again, source)
+    resumed = run(again, source)
     assert [record["step"] for record in again.history] == list(range(1, 24))
-    for record, other in zip(wanted[20:], found, strict=True):
+    for record, other in zip(wanted[20:], resumed, strict=True):
         for name in (
             "total",
             "adversarial",
@@ -79,12 +79,12 @@ def test_a_batch_in_parts_gives_the_losses_of_the_whole(source: TrainingSource, 
     for size, parts in ((4, 1), (2, 2), (1, 4)):
         config = settings(tmp_path / str(parts), batch_size=size, accumulate=parts, steps=3)
         curves.append([record["total"] for record in run(Training(config, source.label_map), source)])
-    # After the first update Adam has magnified what rounding left apart.
+    # From the first update on, Adam magnifies the differences that rounding makes.
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
     assert curves[2] == pytest.approx(curves[0], rel=1e-3)
 
 
-def test_with_other_workers_the_epoch_goes_on_at_the_same_share(
+def test_with_other_workers_the_epoch_continues_at_the_same_share(
     source: TrainingSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     training = Training(settings(tmp_path, steps=8, checkpoint_every=8), source.label_map)
@@ -124,7 +124,7 @@ def test_weights_that_are_not_finite_never_become_a_checkpoint(
     assert training.checkpoints.steps() == []
 
 
-def test_losses_of_any_name_leave_a_record_s_own_keys_alone(
+def test_losses_of_any_name_do_not_replace_a_record_s_own_keys(
     source: TrainingSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = Training(settings(tmp_path, steps=2), source.label_map)
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_other_networks_is_named_with_the_remedy(tmp_path: Path)
         SMALL, generator=GeneratorConfig(n_groups=2, n_types=3, width=8, n_blocks=1, n_before_eta=0)
     )
     with pytest.raises(
-        ConfigurationError, match=r"step-00000000\.pt.*same network flags; --overwrite starts anew"
+        ConfigurationError, match=r"step-00000000\.pt.*same network flags; use --overwrite to start over"
     ):
         Training(settings(tmp_path, method=wider), label_map)
 
@@ -162,13 +162,15 @@ def test_a_resume_puts_adams_moments_on_the_device_and_leaves_its_counters_on_th
     monkeypatch.setattr("pipelines.training.loop.choose_device", lambda requested: torch.device("meta"))
     step = Training(settings(tmp_path, steps=4), source.label_map).step_once
     for optimizer in (step.generator_optimizer, step.discriminator_optimizer):
-        found = list(optimizer.state.values())
-        assert {str(one["exp_avg"].device) for one in found} == {"meta"}
-        assert [(str(one["step"].device), one["step"].item()) for one in found] == [("cpu", 2.0)] * len(found)
+        states = list(optimizer.state.values())
+        assert {str(one["exp_avg"].device) for one in states} == {"meta"}
+        assert [(str(one["step"].device), one["step"].item()) for one in states] == [("cpu", 2.0)] * len(
+            states
+        )
 
 
 def resume_alone(rank: int, folder: str) -> None:
-    """Rank 0 finds a checkpoint in its --output, rank 1 does not in its own."""
+    """Start a training whose --output has a checkpoint for rank 0 only."""
     output = Path(folder) / str(rank)
     if rank == 0:
         first = Training(settings(output), LabelMap.default())
@@ -189,7 +191,7 @@ def resume_alone(rank: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def test_workers_that_find_different_checkpoints_stop(tmp_path: Path) -> None:
+def test_workers_that_see_different_checkpoints_stop(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(resume_alone, (str(tmp_path),), 2)
     for rank in (0, 1):
         assert "--output" in (tmp_path / f"error-{rank}").read_text()

@@ -1,4 +1,4 @@
-"""Pairs that training makes anew: the same whoever makes them, others in every epoch, and never of the test split."""
+"""Pairs that are made anew in every epoch: the same in any process, never from the test split."""
 
 import json
 from dataclasses import replace
@@ -33,8 +33,8 @@ SIDE = 64
 
 
 def rows() -> list[dict[str, object]]:
-    """Photos with masks, as preparation writes them: training rows to be made anew, fixed pairs for the test split."""
-    found: list[dict[str, object]] = []
+    """Return rows of photos with masks, as preparation writes them: fixed pairs in the test split, others made anew."""
+    made: list[dict[str, object]] = []
     for number in range(24):
         rng = np.random.default_rng(number)
         mask = np.zeros((80, 60), np.uint8)
@@ -47,7 +47,7 @@ def rows() -> list[dict[str, object]]:
         for defect, group in DEFECTS.items():
             shows = defect == "non_white_background"
             coded = encode_image(photo)
-            found.append(
+            made.append(
                 {
                     "image_id": image_id,
                     "source": coded if shows or held_back else None,
@@ -61,15 +61,15 @@ def rows() -> list[dict[str, object]]:
                     "split": split_of(image_id),
                 }
             )
-    return found
+    return made
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingSource:
     folder = write_dataset(tmp_path_factory.mktemp("making") / "set")
     source = open_source([str(folder)])
-    found = rows()
-    for shard, part in zip(source.shards, (found[:36], found[36:]), strict=True):
+    table = rows()
+    for shard, part in zip(source.shards, (table[:36], table[36:]), strict=True):
         pq.write_table(pa.Table.from_pylist(part, SHARD), shard, row_group_size=9)
     return replace(source, syntheses={name: name for name in DEFECTS})
 
@@ -87,7 +87,7 @@ def decoding(data: TrainingSource, index: Index, tmp_path_factory: pytest.TempPa
 
 
 def pixels(decoding: Decoding, order: Order) -> list[np.ndarray]:
-    return [found.source for found in decoding(order) if found.source is not None]
+    return [row.source for row in decoding(order) if row.source is not None]
 
 
 def test_rows_without_a_source_are_pairs_to_be_made(index: Index) -> None:
@@ -113,26 +113,26 @@ def test_a_pair_is_a_function_of_seed_epoch_turn_and_row(data: TrainingSource, d
     kinds = [is_made(row) for row in pq.ParquetFile(data.shards[0]).read_row_group(0).to_pylist()]
     for other in others:
         different = [not np.array_equal(a, b) for a, b in zip(once, other, strict=True)]
-        # A tenth of a chance that two draws of one row are alike, as where both leave the image clean.
+        # Two draws of one row are alike with a probability of about a tenth, for example if both leave it clean.
         assert sum(different) >= sum(kinds) - 2
         assert not any(changed for changed, made in zip(different, kinds, strict=True) if not made)
 
 
-def test_both_images_and_what_is_known_are_squares_of_the_training_s_size(
+def test_images_and_truth_are_squares_of_the_training_s_size(
     data: TrainingSource, decoding: Decoding
 ) -> None:
-    for found in decoding(Order(data.shards[0], 1, tuple(range(9)), epoch=3)):
-        assert found.source is not None
-        assert found.target is not None
-        assert found.source.shape == found.target.shape == (SIDE, SIDE, 3)
-        if found.changed is not None:
-            assert found.changed.shape == (SIDE, SIDE)
-            assert np.array_equal(found.source[found.changed == 0], found.target[found.changed == 0]) or (
-                found.theta is not None
+    for row in decoding(Order(data.shards[0], 1, tuple(range(9)), epoch=3)):
+        assert row.source is not None
+        assert row.target is not None
+        assert row.source.shape == row.target.shape == (SIDE, SIDE, 3)
+        if row.changed is not None:
+            assert row.changed.shape == (SIDE, SIDE)
+            assert np.array_equal(row.source[row.changed == 0], row.target[row.changed == 0]) or (
+                row.theta is not None
             )
 
 
-def test_what_tasks_make_arrives_as_it_was_made(data: TrainingSource, decoding: Decoding) -> None:
+def test_rows_from_tasks_arrive_unchanged(data: TrainingSource, decoding: Decoding) -> None:
     order = Order(data.shards[0], 0, tuple(range(9)), epoch=1, turn=2)
     here = list(decoding(order))
     text = json.dumps(vars(order))
@@ -146,11 +146,11 @@ def test_what_tasks_make_arrives_as_it_was_made(data: TrainingSource, decoding: 
             assert mine is None or np.array_equal(mine, others)
 
 
-def test_a_training_that_goes_on_sees_what_it_would_have_seen(index: Index, decoding: Decoding) -> None:
+def test_a_resumed_training_sees_what_it_would_have_seen(index: Index, decoding: Decoding) -> None:
     sampling = SamplingConfig(shuffle_rows=5, repeat=((0, 3),))
 
     def stream(taken: int) -> list[list[tuple[int, int, int]]]:
-        found = batches(
+        batches_after = batches(
             lambda number: WorkerEpoch(index, sampling, 0, number),
             lambda orders: load_here(orders, decoding),
             4,
@@ -158,7 +158,7 @@ def test_a_training_that_goes_on_sees_what_it_would_have_seen(index: Index, deco
             taken,
         )
         return [
-            [(d.source.number, d.source.turn, int(d.source.source.sum())) for d in next(found).draws]  # type: ignore[union-attr]
+            [(d.source.number, d.source.turn, int(d.source.source.sum())) for d in next(batches_after).draws]  # type: ignore[union-attr]
             for _ in range(10 - taken)
         ]
 
@@ -199,7 +199,7 @@ def test_a_training_learns_from_what_it_makes(data: TrainingSource, index: Index
     assert any(record["geometry"] > 0 for record in records)
 
 
-def test_a_known_turn_leaves_nothing_to_paint(
+def test_a_known_turn_needs_no_painting(
     data: TrainingSource, index: Index, decoding: Decoding, tmp_path: Path
 ) -> None:
     training = Training(settings(tmp_path, image_size=SIDE, method=editing()), data.label_map)
@@ -210,12 +210,12 @@ def test_a_known_turn_leaves_nothing_to_paint(
         drawn = Row(number, data.label_map.defects[str(row["defect"])].id)
         order = Order(data.shards[number >= 36], number % 36 // 9, (number % 9,))
         drawn.source, drawn.target, _, drawn.changed, drawn.theta = next(decoding(order))
-        found = training._sample(Draw(drawn, drawn, True, np.zeros((2, 3)))).changed
+        changed = training._sample(Draw(drawn, drawn, True, np.zeros((2, 3)))).changed
         if row["defect"] != "wrong_angle":
-            assert found is drawn.changed
+            assert changed is drawn.changed
             continue
         seen.add(drawn.theta is None)
-        assert found is None if drawn.theta is None else found is not None and not found.any()
+        assert changed is None if drawn.theta is None else changed is not None and not changed.any()
     assert seen == {True, False}
 
 
@@ -227,7 +227,7 @@ def test_an_unknown_synthesis_is_named_before_training(data: TrainingSource, ind
 
 
 def test_a_detector_learns_what_both_sides_of_a_made_pair_show(data: TrainingSource, index: Index) -> None:
-    """A mark over a photo is no photo on white, and a source that was left clean shows nothing."""
+    """A photo with a mark still has its background, and a source that was left clean shows no defect."""
     config = SampleConfig(tuple(DEFECTS), SIDE)
     decoding = SampleDecoding(config, seed=0, making=find_making(data, index, seed=0))
     seen: dict[str, set[tuple[tuple[str, ...], tuple[str, ...]]]] = {name: set() for name in DEFECTS}
@@ -236,15 +236,15 @@ def test_a_detector_learns_what_both_sides_of_a_made_pair_show(data: TrainingSou
             source, target = decoding.sides(row, Order("", 0, (0,), epoch))
             assert source.canvas is not None
             assert target.canvas is not None
-            if source.shown == target.shown:
+            if source.defects == target.defects:
                 assert np.array_equal(source.canvas, target.canvas)
-            ground = "non_white_background" in target.shown
+            has_background = "non_white_background" in target.defects
             inside = target.canvas[content(target.canvas)]
             border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
             white = (border.min(axis=1) > 240).mean()
-            assert white < 0.5 if ground else white > 0.5 or (inside.min(axis=2) < 240).mean() > 0.9
-            seen[str(row["defect"])].add((source.shown, target.shown))
-    ground = ("non_white_background",)
-    assert seen["non_white_background"] == {(ground, ()), ((), ())}
-    assert {(("watermark",), ()), (("watermark", *ground), ground)} <= seen["watermark"]
+            assert white < 0.5 if has_background else white > 0.5 or (inside.min(axis=2) < 240).mean() > 0.9
+            seen[str(row["defect"])].add((source.defects, target.defects))
+    background = ("non_white_background",)
+    assert seen["non_white_background"] == {(background, ()), ((), ())}
+    assert {(("watermark",), ()), (("watermark", *background), background)} <= seen["watermark"]
     assert seen["wrong_angle"] == {(("wrong_angle",), ()), ((), ())}

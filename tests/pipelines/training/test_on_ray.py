@@ -1,4 +1,4 @@
-"""What the terminal shows of workers, and what its loss does."""
+"""The terminal's display of workers' reports, also when their queue is lost."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ RECORD = {"step": 10.0, "epoch": 1.0, "rate": 1e-4, "images_per_second": 2.0, "t
 
 
 class Lines:
-    """A queue that yields its items, and is lost with its node after them."""
+    """Stand for a queue that yields its items, and is then lost with its node."""
 
     def __init__(self, *items: Any) -> None:
         self.items = list(items)
@@ -24,18 +24,18 @@ class Lines:
         return self.items.pop(0)
 
 
-def test_a_lost_log_is_a_line_and_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_log_is_a_line_and_not_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "train")
     plan: Any = SimpleNamespace(settings=SimpleNamespace(steps=70, update_size=4))
-    troubles: list[str] = []
-    _show(Lines(RECORD | {"workers": 2}, "a line", ("stopped", "diverged")), plan, troubles)  # type: ignore[arg-type]
-    assert troubles == ["diverged"]
+    errors: list[str] = []
+    _show(Lines(RECORD | {"workers": 2}, "a line", ("stopped", "diverged")), plan, errors)  # type: ignore[arg-type]
+    assert errors == ["diverged"]
     assert "4 min left" in caplog.messages[0]  # 60 updates of 2 x 4 images, 2 a second
     assert caplog.messages[1] == "a line"
     assert "no longer shown" in caplog.messages[2]
 
 
-def test_time_left_follows_the_workers_there_are() -> None:
+def test_time_left_depends_on_the_number_of_workers() -> None:
     assert "2 min left" in progress_line(RECORD, 70, 4)
     assert "6 min left" in progress_line(RECORD | {"workers": 3}, 70, 4)
     assert "workers" not in progress_line(RECORD | {"workers": 3}, 70, 4)

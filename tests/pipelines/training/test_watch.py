@@ -1,4 +1,4 @@
-"""Losses that stop making sense."""
+"""Detection of losses that are not finite or diverge."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_step_and_task() -> 
         assert trouble.reason == f"the loss total is {value} in a batch of wrong_angle"
 
 
-def test_divergence_is_found_and_blamed_on_the_task_that_grew() -> None:
+def test_divergence_is_detected_and_names_the_task_that_grew() -> None:
     watch, half = Watch(), WINDOW // 2
     step = 0
     for background, angle in ((1.0, 1.0), (0.5, 0.4), (0.5, 30 * DIVERGED)):
@@ -44,11 +44,11 @@ def test_divergence_is_found_and_blamed_on_the_task_that_grew() -> None:
         _, trouble = watch.collect()
         assert (trouble is None) == (angle < 2)
     assert trouble.step == 3 * WINDOW
-    assert trouble.good == WINDOW  # the window before may hold its beginning
+    assert trouble.good == WINDOW  # divergence may have begun in the window before
     assert "grew most in batches of wrong_angle" in trouble.reason
 
 
-def test_ups_and_downs_are_no_divergence() -> None:
+def test_ups_and_downs_are_not_divergence() -> None:
     watch = Watch()
     feed(watch, [1.0] * WINDOW)
     feed(watch, [1e-6] * WINDOW)

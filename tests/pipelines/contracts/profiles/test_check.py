@@ -36,14 +36,14 @@ def on_white(top: int, bottom: int, left: int, right: int) -> np.ndarray:
     ],
 )
 def test_each_rule_has_its_figure_and_its_bound(change: dict[str, object], issue: str | None) -> None:
-    found = profile_issues(replace(SHOP, **change), on_white(30, 80, 50, 110), "jpeg", 1000, not_white=0.0)
-    assert found == ([] if issue is None else [issue])
+    issues = profile_issues(replace(SHOP, **change), on_white(30, 80, 50, 110), "jpeg", 1000, not_white=0.0)
+    assert issues == ([] if issue is None else [issue])
 
 
-def test_on_another_ground_the_products_extent_is_not_guessed() -> None:
+def test_on_another_background_the_products_extent_is_not_guessed() -> None:
     rules = replace(SHOP, white_background=True, fill_share=Bounds(minimum=0.85))
-    found = profile_issues(rules, WHITE // 2, "jpeg", 1000, not_white=0.4)
-    assert found == ["background 0.40 of a corner or the border is not white"]
+    issues = profile_issues(rules, WHITE // 2, "jpeg", 1000, not_white=0.4)
+    assert issues == ["background 0.40 of a corner or the border is not white"]
 
 
 def test_fill_share_is_of_the_fuller_side_and_ignores_dirt() -> None:

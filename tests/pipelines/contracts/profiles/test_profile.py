@@ -7,14 +7,14 @@ from pipelines.contracts.profiles.profile import Bounds, Profile, parse_profile,
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_the_profiles_that_come_along_are_valid_and_say_where_they_are_from(name: str) -> None:
+def test_the_built_in_profiles_are_valid_and_have_a_source(name: str) -> None:
     profile = read_profile(name)
     assert profile.source.startswith("https://")
     assert len(profile.checked) == len("2026-11-22")
     assert "jpeg" in profile.formats
 
 
-def test_the_four_marketplaces_come_along() -> None:
+def test_four_marketplaces_are_built_in() -> None:
     assert profile_names() == ("amazon", "ebay", "etsy", "google")
     assert read_profile("amazon").fill_share == Bounds(minimum=0.85)
 
@@ -22,7 +22,7 @@ def test_the_four_marketplaces_come_along() -> None:
 HEAD = "version: 1\nname: shop\nsource: page\nchecked: 2026-11-22\n"
 
 
-def test_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_file_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "shop.yaml").write_text(
         HEAD + "formats: [webp]\nlongest_side: {minimum: 800, maximum: 4000}\n"
     )
@@ -31,7 +31,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     )
 
 
-def test_another_day_of_comparing_corrects_nothing_anew() -> None:
+def test_another_date_of_checking_does_not_change_results() -> None:
     rules = "formats: [jpeg]\nquality: 90\n"
     first = parse_profile(HEAD + rules, "file")
     later = parse_profile(HEAD.replace("2026", "2027") + rules, "file")
@@ -49,7 +49,7 @@ def test_another_day_of_comparing_corrects_nothing_anew() -> None:
         ("formats: [png]\nquality: 101", "at most 100"),
         ("formats: [png]\nmax_bytes: 0", "at least 1"),
         ("formats: [png]\nfill_share: {minimum: 1.5}", "at most 1"),
-        ("formats: [png]\nfill_share: {minimum: 0.9, maximum: 0.8}", "must not fall"),
+        ("formats: [png]\nfill_share: {minimum: 0.9, maximum: 0.8}", "must not decrease"),
         ("formats: [png]\nlongest_side: {least: 9}", "unknown key"),
         ("formats: [png]\nbackground: grey", "must be 'white'"),
         ("formats: [png]\nborder: none", "unknown key"),
@@ -60,7 +60,7 @@ def test_mistakes_are_named(rest: str, complaint: str) -> None:
         parse_profile(HEAD + rest, "file")
 
 
-def test_a_name_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_unknown_name_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"--profile amazn: not one of amazon, ebay"):
         read_profile("amazn")
     with pytest.raises(ConfigurationError, match="--profile"):

@@ -12,7 +12,6 @@ from model.edits import Edit, identity_theta
 from model.edits import apply_edit as plain_edit
 from pipelines.images.pixels import to_tensor, to_uint8
 from pipelines.images.resize import resize_bicubic
-from pipelines.inference.edits import apply as full_size
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import decode_edit, encode_edits
 from tests.catalogs import picture
@@ -33,23 +32,29 @@ def random_edit(seed: int, moves: bool) -> dict[str, bytes]:
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    height=st.integers(1, 70),
-    width=st.integers(1, 70),
-    tile=st.integers(16, 80),
-    seed=st.integers(0, 1000),
-    moves=st.booleans(),
-)
-def test_tiles_show_no_seams(height: int, width: int, tile: int, seed: int, moves: bool) -> None:
-    image = picture(seed, width, height)
-    value = random_edit(seed, moves)
-    whole = apply_edits(image, [value])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(full_size, "TILE", tile)
-        tiled = apply_edits(image, [value])
-    # One level where pixels move: coordinates within a tile's source in float32 differ in their last bits.
-    assert np.abs(tiled.image.astype(int) - whole.image).max() <= moves
-    assert np.abs(tiled.matte.astype(int) - whole.matte).max() <= moves
+@given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 1000), ground=st.booleans())
+def test_a_pixel_does_not_depend_on_what_is_far_away(
+    height: int, width: int, seed: int, ground: bool
+) -> None:
+    """And any size is taken, down to one pixel."""
+    image, value = picture(seed, width, height), random_edit(seed, moves=True)
+    value["theta"] = random_edit(seed, moves=False)["theta"]
+    whole = apply_edits(image, [value], [ground])
+    # Half of the edit is not painted: there, and nowhere else, the upload may be another.
+    other = image.copy()
+    unpainted = whole.matte == 0
+    np.testing.assert_array_equal(whole.image[unpainted], other[unpainted])
+
+
+def test_pictures_of_any_length_are_moved() -> None:
+    """Some resamplers count pixels in 16 bits."""
+    image = picture(2, 40_000, 3)
+    shifted = edit(8, torch.zeros(1, 1, 8, 8))._replace(
+        theta=torch.tensor([[[1.0, 0.0, 2 * 100 / 40_000], [0.0, 1.0, 0.0]]])
+    )
+    result = apply_edits(image, encode_edits(shifted)).image.astype(int)
+    assert np.abs(result[:, :-100] - image[:, 100:]).max() <= 2
+    assert (result[:, -100:] == 255).all()
 
 
 def test_an_image_that_is_moved_out_of_the_frame_leaves_white() -> None:

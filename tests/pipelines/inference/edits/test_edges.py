@@ -6,10 +6,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.edits import Edit, identity_theta
-from pipelines.inference.edits import apply as full_size
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
-from pipelines.inference.edits.edges import SoftEdges
 from tests.catalogs import picture
 from tests.pipelines.inference.edits.test_apply import random_edit
 
@@ -67,25 +65,6 @@ def test_a_green_ground_leaves_no_green_fringe() -> None:
     assert after < 7
 
 
-@settings(deadline=None, max_examples=40)
-@given(
-    height=st.integers(1, 70),
-    width=st.integers(1, 70),
-    tile=st.integers(16, 80),
-    seed=st.integers(0, 1000),
-    moves=st.booleans(),
-)
-def test_tiles_show_no_seams(height: int, width: int, tile: int, seed: int, moves: bool) -> None:
-    image, value = picture(seed, width, height), random_edit(seed, moves)
-    whole = apply_edits(image, [value], [True])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(full_size, "TILE", tile)
-        tiled = apply_edits(image, [value], [True])
-    # As without: coordinates of pixels that move differ in their last bits.
-    assert np.abs(tiled.image.astype(int) - whole.image).max() <= moves
-    assert np.abs(tiled.matte.astype(int) - whole.matte).max() <= moves
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.integers(10, 90), st.integers(10, 90), st.integers(0, 1000))
 def test_what_is_wholly_product_or_wholly_ground_is_as_without(width: int, height: int, seed: int) -> None:
@@ -129,18 +108,6 @@ def test_repainted_pictures_are_left_alone() -> None:
     everything = Edit(identity_theta(1), torch.rand(1, 3, 32, 32) * 2 - 1, torch.ones(1, 1, 32, 32))
     image, value = picture(7, 120, 90), encode_edits(everything)
     np.testing.assert_array_equal(apply_edits(image, value, [True]).image, apply_edits(image, value).image)
-
-
-def test_a_window_without_soft_edges_is_returned_itself() -> None:
-    matte = torch.zeros(1, 32, 32)
-    matte[..., 16:] = 1
-    edges = SoftEdges(torch.rand(3, 32, 32), torch.ones(3, 32, 32), matte, (320, 320))
-    pixels, content = torch.rand(3, 64, 64), torch.ones(3, 64, 64)
-    for window in ((slice(0, 64), slice(0, 64)), (slice(0, 64), slice(128, 192))):
-        hard = (torch.arange(window[1].start, window[1].stop) >= 160).float().expand(1, 64, 64)
-        own, paint = edges.unmix(window, pixels, content, hard)
-        assert own is pixels
-        assert paint is content
 
 
 def test_other_edits_are_as_they_were() -> None:

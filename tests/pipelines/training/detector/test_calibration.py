@@ -19,16 +19,16 @@ from pipelines.training.detector.calibration import (
 samples = st.lists(st.tuples(st.integers(-40, 40), st.booleans()), min_size=2, max_size=60)
 
 
-def arrays(found: list[tuple[int, bool]]) -> tuple[np.ndarray, np.ndarray]:
-    logits = np.array([number / 4 for number, _ in found], np.float64)
-    present = np.array([flag for _, flag in found])
+def arrays(pairs: list[tuple[int, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    logits = np.array([number / 4 for number, _ in pairs], np.float64)
+    present = np.array([flag for _, flag in pairs])
     assume(present.any() and not present.all())
     return logits, present
 
 
 @given(samples)
-def test_average_precision_is_the_area_under_precision_and_recall(found: list[tuple[int, bool]]) -> None:
-    logits, present = arrays(found)
+def test_average_precision_is_the_area_under_precision_and_recall(pairs: list[tuple[int, bool]]) -> None:
+    logits, present = arrays(pairs)
     expected, recall = 0.0, 0.0
     for limit in sorted(set(logits), reverse=True):
         given = logits >= limit
@@ -46,8 +46,8 @@ def test_average_precision_of_perfect_and_of_reversed_scores() -> None:
 
 
 @given(samples, st.floats(0, 1))
-def test_a_threshold_has_the_precision_or_nothing_has(found: list[tuple[int, bool]], wanted: float) -> None:
-    logits, present = arrays(found)
+def test_a_threshold_has_the_precision_if_any_has(pairs: list[tuple[int, bool]], wanted: float) -> None:
+    logits, present = arrays(pairs)
     probability = expit(logits / 4)
     chosen = threshold(probability, present, wanted)
 
@@ -63,8 +63,8 @@ def test_a_threshold_has_the_precision_or_nothing_has(found: list[tuple[int, boo
 
 
 @given(samples)
-def test_calibration_is_finite_and_keeps_the_order(found: list[tuple[int, bool]]) -> None:
-    logits, present = arrays(found)
+def test_calibration_is_finite_and_keeps_the_order(pairs: list[tuple[int, bool]]) -> None:
+    logits, present = arrays(pairs)
     one = calibrate(logits, present, 0.8)
     assert one.scale > 0
     assert np.isfinite([one.scale, one.offset]).all()
@@ -81,16 +81,16 @@ def test_platt_finds_the_scale_that_made_the_labels() -> None:
     assert after < 0.02 < before
 
 
-def test_one_kind_alone_calibrates_nothing() -> None:
+def test_positives_alone_give_the_default_calibration() -> None:
     assert calibrate(np.array([1.0, 2.0]), np.array([True, True]), 0.8) == Calibration()
     assert calibrate(np.array([]), np.array([], bool), 0.8) == Calibration()
 
 
 def test_scores_of_a_label() -> None:
-    found = label_scores(
+    scores = label_scores(
         np.array([3.0, 1.0, -1.0, -3.0]), np.array([True, False, True, False]), Calibration()
     )
-    assert found == {
+    assert scores == {
         "images": 4,
         "positives": 2,
         "average_precision": pytest.approx(0.8333, abs=1e-4),
@@ -113,7 +113,7 @@ def test_shares_by_kind_of_image() -> None:
 def test_a_label_that_was_not_learned_has_its_scale_at_the_bound() -> None:
     rng = np.random.default_rng(0)
     present = np.arange(400) % 2 == 0
-    told, not_told = np.where(present, 2.0, -2.0) + rng.normal(0, 1.5, 400), np.where(present, -1.0, 1.0)
-    assert not at_bound(calibrate(told, present, 0.8))
-    assert at_bound(calibrate(not_told, present, 0.8))
+    learned, wrong = np.where(present, 2.0, -2.0) + rng.normal(0, 1.5, 400), np.where(present, -1.0, 1.0)
+    assert not at_bound(calibrate(learned, present, 0.8))
+    assert at_bound(calibrate(wrong, present, 0.8))
     assert not at_bound(Calibration())

@@ -24,12 +24,12 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def assert_same(one: Decoded, other: Decoded) -> None:
-    assert one.shown == other.shown
+    assert one.defects == other.defects
     for a, b in zip(one[:2], other[:2], strict=True):
         np.testing.assert_array_equal(a, b)  # type: ignore[arg-type]
 
 
-def test_what_is_drawn_over_a_row_follows_from_its_id_the_epoch_and_the_seed(shard: str) -> None:
+def test_drawn_defects_depend_on_the_id_the_epoch_and_the_seed(shard: str) -> None:
     together = list(DECODING(Order(shard, 0, (0, 1, 1, 4), epoch=2)))
     assert_same(together[1], together[2])
     assert_same(together[3], next(iter(DECODING(Order(shard, 0, (4,), epoch=2)))))
@@ -39,14 +39,14 @@ def test_what_is_drawn_over_a_row_follows_from_its_id_the_epoch_and_the_seed(sha
     for one, same in zip(first, again, strict=True):
         assert_same(one, same)
     for others in (later, other):
-        assert [row.shown for row in others] != [row.shown for row in first]
+        assert [row.defects for row in others] != [row.defects for row in first]
     assert all(image is None or image.shape == (32, 32, 3) for row in first for image in row[:2])
     defects = pq.read_table(shard, columns=["defect"])["defect"].to_pylist()
     for row, defect in zip(first, defects, strict=False):
-        assert row.shown[0][0] == defect
-        assert len(set(row.shown[0])) == 2  # and the one that was drawn over it
-        assert len(row.shown[1]) == 1
-        assert {*row.shown[0], *row.shown[1]} <= {*LABELS}
+        assert row.defects[0][0] == defect
+        assert len(set(row.defects[0])) == 2  # and the one that was drawn over it
+        assert len(row.defects[1]) == 1
+        assert {*row.defects[0], *row.defects[1]} <= {*LABELS}
 
 
 def test_the_drawn_defects_travel_from_tasks(shard: str) -> None:
@@ -54,8 +54,8 @@ def test_the_drawn_defects_travel_from_tasks(shard: str) -> None:
 
     order = Order(shard, 0, (0, 1, 2), epoch=5)
     text = pa.table({"item": [json.dumps(vars(order))]})
-    found = [row for table in decode_orders(text, DECODING) for row in unpack(table)]
-    for one, other in zip(found, DECODING(order), strict=True):
+    decoded = [row for table in decode_orders(text, DECODING) for row in unpack(table)]
+    for one, other in zip(decoded, DECODING(order), strict=True):
         assert_same(one, other)
 
 
@@ -63,6 +63,6 @@ def test_a_row_that_cannot_be_decoded_is_broken(shard: str, tmp_path: Path) -> N
     rows = pq.read_table(shard).to_pylist()[:2]
     rows[0]["target"] = b"junk"
     pq.write_table(pa.Table.from_pylist(rows, SHARD), tmp_path / "a.parquet")
-    found = list(DECODING(Order(str(tmp_path / "a.parquet"), 0, (0, 0, 1))))
-    assert found[:2] == [BROKEN, BROKEN]
-    assert found[2].source is not None
+    decoded = list(DECODING(Order(str(tmp_path / "a.parquet"), 0, (0, 0, 1))))
+    assert decoded[:2] == [BROKEN, BROKEN]
+    assert decoded[2].source is not None

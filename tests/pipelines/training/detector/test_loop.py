@@ -60,7 +60,7 @@ def run(one: DetectorPlan) -> DetectorTraining:
 
 def test_a_resumed_training_ends_where_the_whole_one_does(data: str, tmp_path: Path) -> None:
     whole = run(plan(data, tmp_path / "whole"))
-    # Stopped behind step 2 of 4, with the whole training's rates.
+    # Stopped after step 2 of 4, with the whole training's rates.
     stopped = plan(data, tmp_path / "parts")
     first = DetectorTraining(stopped.settings, stopped.source.label_map)
 
@@ -86,7 +86,7 @@ def test_a_resumed_training_ends_where_the_whole_one_does(data: str, tmp_path: P
     assert [r["total"] for r in second.history] == pytest.approx([r["total"] for r in whole.history])
 
 
-def test_a_training_leaves_a_bundle_whose_card_has_the_table(data: str, tmp_path: Path) -> None:
+def test_a_training_writes_a_bundle_whose_card_has_the_table(data: str, tmp_path: Path) -> None:
     train_in_process(plan(data, tmp_path, steps=2), lambda: None)
     bundle = load_detector(tmp_path / "bundle")
     assert bundle.labels == LABELS
@@ -100,15 +100,15 @@ def test_a_training_leaves_a_bundle_whose_card_has_the_table(data: str, tmp_path
     assert (tmp_path / "history.parquet").exists()
 
 
-def test_a_label_without_meaning_is_warned_of_in_the_card(data: str, tmp_path: Path) -> None:
+def test_the_card_warns_of_a_label_that_was_not_learned(data: str, tmp_path: Path) -> None:
     calibrations = [Calibration(), Calibration(SCALES[0], -1.0, 0.2), Calibration()]
     one = plan(data, tmp_path)
-    found = {
+    scores = {
         "labels": {
             label: label_scores(np.zeros(2), np.array([True, False]), Calibration()) for label in LABELS
         }
     }
-    details = {"scores": {**found, "images": {}}, "training": {}, "encoder_weights": None}
+    details = {"scores": {**scores, "images": {}}, "training": {}, "encoder_weights": None}
     training = DetectorTraining(one.settings, one.source.label_map)
     card = model_card(one, training, calibrations, details)
     assert "watermark: the calibration's scale is at its bound (0.001)" in card

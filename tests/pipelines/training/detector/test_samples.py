@@ -13,7 +13,7 @@ LABELS = ("wrong_angle", "watermark", "non_white_background")
 def draw(source: tuple[str, ...], target: tuple[str, ...] = ()) -> Draw:
     row = Row(0, 0)
     row.source, row.target = (np.full((32, 32, 3), level, np.uint8) for level in (90, 250))
-    row.shown = source, target
+    row.defects = source, target
     return Draw(row, row, True, np.zeros((2, 3)))
 
 
@@ -38,16 +38,18 @@ def test_masked_defects_of_a_source_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "able"), [(LABELS, {"watermark", "wrong_angle"}), (("watermark",), set())]
+    ("labels", "drawable"), [(LABELS, {"watermark", "wrong_angle"}), (("watermark",), set())]
 )
-def test_a_defect_is_drawn_over_others_and_never_over_itself(labels: tuple[str, ...], able: set[str]) -> None:
+def test_a_defect_is_drawn_over_others_and_never_over_itself(
+    labels: tuple[str, ...], drawable: set[str]
+) -> None:
     config, canvas = SampleConfig(labels, 32, overlay=1), letterbox(picture(0)[0], 64)
     before = canvas.copy()
     defect = "non_white_background" if len(labels) > 1 else "watermark"
-    found = {
+    shown = {
         name for seed in range(12) for name in config.drawn(canvas, (defect,), np.random.default_rng(seed))[1]
     }
-    assert found == {defect, *able}
+    assert shown == {defect, *drawable}
     [drawn] = config.drawn(canvas, (), np.random.default_rng(0))[1]
     assert drawn in labels
     np.testing.assert_array_equal(canvas, before)
@@ -73,7 +75,7 @@ def test_flipping_mirrors_some() -> None:
     plain, flipped = (SampleConfig(LABELS, 32, overlay=0, flip=flip) for flip in (False, True))
     canvas, mirrored = letterbox(picture(0)[0], 64), 0
     for seed in range(10):
-        # A wrong angle is not wavered, so that only the mirror differs.
+        # An image with a wrong angle is not wavered, so only mirroring makes a difference.
         one, other = (
             config.drawn(canvas, ("wrong_angle",), np.random.default_rng(seed))[0]
             for config in (plain, flipped)

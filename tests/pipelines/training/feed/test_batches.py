@@ -1,4 +1,4 @@
-"""Pixels arrive for exactly the rows that are drawn, from any position."""
+"""Batches get the pixels of exactly the rows that are drawn, from any position."""
 
 from pathlib import Path
 
@@ -28,12 +28,15 @@ def index(source: TrainingSource) -> Index:
 
 
 def broken_index(folder: Path, broken: dict[int, str]) -> Index:
-    """The tiny dataset with these rows' source or target broken in each shard; rows 0 to 7 are looked at before."""
+    """Return the index of the tiny dataset with these rows' source or target damaged in each shard.
+
+    Rows 0 to 7 must stay whole: they are decoded as a check before.
+    """
     data = open_source([str(write_dataset(folder / "set"))])
     for shard in data.shards:
         rows = pq.read_table(shard).to_pylist()
-        for place, side in broken.items():
-            rows[place][side] = rows[place][side][:60]
+        for position, side in broken.items():
+            rows[position][side] = rows[position][side][:60]
         pq.write_table(pa.Table.from_pylist(rows, SHARD), shard, row_group_size=8)
     return build_index(data.shards, data.label_map, 0)
 
@@ -45,9 +48,9 @@ def first(index: Index, count: int, size: int, epoch: int = 1, taken: int = 0, c
         return WorkerEpoch(index, config, 0, number)
 
     stream = batches(epoch_of, lambda orders: load_here(orders, Decoding(32)), size, epoch, taken)
-    found = [next(stream) for _ in range(count)]
+    result = [next(stream) for _ in range(count)]
     stream.close()
-    return found
+    return result
 
 
 def facts(batch: Batch) -> list[tuple]:
@@ -65,7 +68,7 @@ def facts(batch: Batch) -> list[tuple]:
 
 
 @pytest.mark.parametrize("stop", [0, 1, 4, 11, 12, 15])
-def test_going_on_from_a_position_gives_what_was_still_to_come(index: Index, stop: int) -> None:
+def test_resuming_at_a_position_gives_the_remaining_batches(index: Index, stop: int) -> None:
     """Property of resuming: the same rows, partners, crops and pixels, across the end of an epoch."""
     whole = first(index, 20, 3)
     assert {batch.epoch for batch in whole} == {1, 2}
@@ -78,7 +81,7 @@ def test_going_on_from_a_position_gives_what_was_still_to_come(index: Index, sto
 BROKEN = {12: "source", 13: "target", 15: "source", 19: "source"}
 CONFIGS = [
     SamplingConfig(shuffle_rows=7),
-    SamplingConfig(shuffle_rows=1),  # nothing in the window can stand in
+    SamplingConfig(shuffle_rows=1),  # the window has no row that could replace another
     SamplingConfig(shuffle_rows=5, pairs=False),
 ]
 
@@ -89,19 +92,19 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_a_row_that_cannot_be_decoded_is_replaced_and_all_others_stay(
+def test_a_row_that_cannot_be_decoded_is_replaced_and_others_are_not(
     damaged: Index, config: SamplingConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("pipelines.training.feed.batches.TOLERATED", 1.0)
     drawn = [draw for batch in first(damaged, 60, 1, config=config) for draw in batch.draws]
     intended, epoch = [], 1
-    while len(intended) < 60:  # what the order alone would give
+    while len(intended) < 60:  # the draws if all rows could be decoded
         order = WorkerEpoch(damaged, config, 0, epoch)
         intended += list(
             order.draws(Row(int(n), int(damaged.types[n])) for p in order.parts() for n in p.rows)
         )
         epoch += 1
-    bad = {shard + place for shard in (0, 24) for place in BROKEN}
+    bad = {shard + position for shard in (0, 24) for position in BROKEN}
     replaced = 0
     for got, meant in zip(drawn, intended, strict=False):
         assert got.source.source is not None
@@ -115,15 +118,16 @@ def test_a_row_that_cannot_be_decoded_is_replaced_and_all_others_stay(
             assert (got.source.number, got.target.number) == (meant.source.number, meant.target.number)
             np.testing.assert_array_equal(got.chance, meant.chance)
     assert replaced > 3
-    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
-    assert len(said) == len(set(said)) > 3
+    warnings = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert len(warnings) == len(set(warnings)) > 3
     assert any(
-        "source of p5 (non_white_background)" in line and "part-0.parquet: truncated" in line for line in said
+        "source of p5 (non_white_background)" in line and "part-0.parquet: truncated" in line
+        for line in warnings
     )
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_going_on_makes_the_same_replacements(
+def test_resuming_makes_the_same_replacements(
     damaged: Index, config: SamplingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipelines.training.feed.batches.TOLERATED", 1.0)
@@ -142,15 +146,15 @@ def test_too_many_rows_that_cannot_be_decoded_end_the_training(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("taken", [13, 50])
-def test_a_position_behind_the_end_of_an_epoch_goes_on_with_the_next(
+def test_a_position_after_the_end_of_an_epoch_continues_with_the_next(
     index: Index, taken: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the epoch became shorter: data or workers changed before --resume."""
-    [found] = first(index, 1, 3, 4, taken)
-    assert (found.epoch, found.taken) == (5, 1)
-    assert facts(found) == facts(first(index, 1, 3, 5)[0])
+    """The epoch became shorter, because data or workers changed before --resume."""
+    [batch] = first(index, 1, 3, 4, taken)
+    assert (batch.epoch, batch.taken) == (5, 1)
+    assert facts(batch) == facts(first(index, 1, 3, 5)[0])
     assert [r.getMessage() for r in caplog.records if "epoch" in r.getMessage()] == [
-        f"epoch 4 has 12 batches now, and {taken} were taken: going on with epoch 5"
+        f"epoch 4 now has 12 batches, and {taken} were taken: continuing with epoch 5"
     ]
 
 
@@ -163,14 +167,14 @@ def test_the_pixels_are_those_of_the_row(source: TrainingSource, index: Index) -
             int(index.units[unit, 1]),
             (draw.source.number - int(index.starts[unit]),),
         )
-        [found] = decode(order)
-        np.testing.assert_array_equal(draw.source.source, found.source)
+        [decoded] = decode(order)
+        np.testing.assert_array_equal(draw.source.source, decoded.source)
 
 
 def test_a_row_may_be_ordered_twice(source: TrainingSource) -> None:
-    found = list(Decoding(32)(Order(source.shards[0], 0, (0, 0, 2, 17))))
-    assert len(found) == 4
-    np.testing.assert_array_equal(found[0][0], found[1][0])
+    rows = list(Decoding(32)(Order(source.shards[0], 0, (0, 0, 2, 17))))
+    assert len(rows) == 4
+    np.testing.assert_array_equal(rows[0][0], rows[1][0])
 
 
 def test_a_batch_larger_than_an_epoch_is_an_error(index: Index) -> None:
@@ -178,7 +182,7 @@ def test_a_batch_larger_than_an_epoch_is_an_error(index: Index) -> None:
         first(index, 1, 1000)
 
 
-def test_a_shard_that_has_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_shard_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.shards.reading.RETRY_AFTER", (0.0,))
     with pytest.raises(TrainingError, match="cannot read /nowhere/part"):
         list(Decoding(32)(Order("/nowhere/part.parquet", 0, (0,))))

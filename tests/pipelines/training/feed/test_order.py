@@ -1,4 +1,4 @@
-"""The order of an epoch: what is drawn, how often, by whom, and whom an unpaired source meets."""
+"""The order of an epoch: which rows are drawn, how often, by which worker, and with which partners."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ PAIR = SOURCE | TARGET | PAIRED
 
 
 def index_of(rows: list[tuple[int, int]], group_size: int = 4) -> Index:
-    """An index of (type, kind) rows, in row groups of `group_size`."""
+    """Return an index of (type, kind) rows, in row groups of `group_size`."""
     starts = [*range(0, len(rows), group_size), len(rows)]
     return Index(
         ("file",),
@@ -25,15 +25,15 @@ def index_of(rows: list[tuple[int, int]], group_size: int = 4) -> Index:
     )
 
 
-def draws(index: Index, config: SamplingConfig, *where: int) -> list[Draw]:
-    """Draws without pixels; where: seed, epoch, rank, workers."""
-    epoch = WorkerEpoch(index, config, *where)
+def draws(index: Index, config: SamplingConfig, *position: int) -> list[Draw]:
+    """Return draws without pixels; position: seed, epoch, rank, workers."""
+    epoch = WorkerEpoch(index, config, *position)
     rows = (Row(int(n), int(index.types[n])) for part in epoch.parts() for n in part.rows)
     return list(epoch.draws(rows))
 
 
-def numbers(found: list[Draw]) -> list[int]:
-    return [draw.source.number for draw in found]
+def numbers(drawn: list[Draw]) -> list[int]:
+    return [draw.source.number for draw in drawn]
 
 
 HELD_BACK = TEST | VALIDATION
@@ -54,7 +54,7 @@ CONFIGS = st.builds(
 
 
 @given(DATA, CONFIGS, st.integers(1, 4), st.integers(0, 2**31), st.integers(1, 7))
-def test_workers_share_an_epoch_evenly_and_unpaired_sources_meet_their_own_task(
+def test_workers_share_an_epoch_evenly_and_unpaired_sources_get_targets_of_their_task(
     rows: list[tuple[int, int]], config: SamplingConfig, workers: int, seed: int, group_size: int
 ) -> None:
     index = index_of(rows, group_size)
@@ -76,18 +76,18 @@ def test_an_epoch_draws_every_pair_once_and_loses_no_unpaired_source(
     rows: list[tuple[int, int]], window: int, seed: int
 ) -> None:
     index = index_of(rows)
-    found = Counter(numbers(draws(index, SamplingConfig(shuffle_rows=window), seed, 1)))
+    counts = Counter(numbers(draws(index, SamplingConfig(shuffle_rows=window), seed, 1)))
     targets = {type_ for type_, kind in rows if kind & TARGET and not kind & HELD_BACK}
     for number, (type_, kind) in enumerate(rows):
         if kind & HELD_BACK or not kind & SOURCE or (not kind & PAIRED and type_ not in targets):
-            assert found[number] == 0
+            assert counts[number] == 0
         elif kind & PAIRED:
-            assert found[number] == 1
+            assert counts[number] == 1
         else:
-            assert found[number] >= 1
+            assert counts[number] >= 1
 
 
-def test_the_order_follows_seed_and_epoch() -> None:
+def test_the_order_depends_on_seed_and_epoch() -> None:
     index = index_of([(0, PAIR)] * 200)
     config = SamplingConfig(shuffle_rows=16)
     orders = [numbers(draws(index, config, seed, epoch)) for seed, epoch in ((1, 1), (1, 1), (1, 2), (2, 1))]
@@ -96,11 +96,11 @@ def test_the_order_follows_seed_and_epoch() -> None:
     assert orders[0] != sorted(orders[0])
 
 
-def test_unpaired_sources_meet_others_every_epoch_and_all_targets_in_time() -> None:
+def test_unpaired_sources_get_other_targets_every_epoch_and_all_are_used_in_time() -> None:
     index = index_of([(0, SOURCE)] * 20 + [(0, TARGET)] * 30)
-    met = [Counter(draw.target.number for draw in draws(index, SamplingConfig(), 0, e)) for e in range(1, 9)]
-    assert met[0] != met[1]
-    assert set().union(*met) == set(range(20, 50))
+    used = [Counter(draw.target.number for draw in draws(index, SamplingConfig(), 0, e)) for e in range(1, 9)]
+    assert used[0] != used[1]
+    assert set().union(*used) == set(range(20, 50))
 
 
 def test_an_unpaired_epoch_is_as_long_as_the_larger_side() -> None:
@@ -110,11 +110,11 @@ def test_an_unpaired_epoch_is_as_long_as_the_larger_side() -> None:
 
 def test_balanced_draws_every_task_equally_often_and_spreads_the_rare_one() -> None:
     index = index_of([(0, PAIR)] * 90 + [(1, PAIR)] * 7)
-    found = draws(index, SamplingConfig(sampler="balanced", shuffle_rows=8), 0, 1)
-    assert Counter(draw.source.type for draw in found) == {0: 90, 1: 90}
-    counts = Counter(number for number in numbers(found) if number >= 90)
+    drawn = draws(index, SamplingConfig(sampler="balanced", shuffle_rows=8), 0, 1)
+    assert Counter(draw.source.type for draw in drawn) == {0: 90, 1: 90}
+    counts = Counter(number for number in numbers(drawn) if number >= 90)
     assert set(counts.values()) == {12, 13}  # 90 over 7 rows
-    thirds = [Counter(draw.source.type for draw in found[start : start + 60])[1] for start in (0, 60, 120)]
+    thirds = [Counter(draw.source.type for draw in drawn[start : start + 60])[1] for start in (0, 60, 120)]
     assert min(thirds) > 10
 
 
@@ -127,8 +127,8 @@ def test_repeat_draws_a_tasks_rows_more_often() -> None:
 @pytest.mark.parametrize(
     ("pairs", "unpaired", "drawn"), [(True, True, 8), (True, False, 5), (False, True, 8)]
 )
-def test_rows_that_no_term_learns_from_stay_out(pairs: bool, unpaired: bool, drawn: int) -> None:
+def test_rows_that_no_loss_term_uses_are_not_drawn(pairs: bool, unpaired: bool, drawn: int) -> None:
     index = index_of([(0, PAIR)] * 5 + [(0, SOURCE)] * 3)
-    found = draws(index, SamplingConfig(pairs=pairs, unpaired=unpaired), 0, 1)
-    assert len(found) == drawn
-    assert sum(draw.paired for draw in found) == (5 if pairs else 0)
+    result = draws(index, SamplingConfig(pairs=pairs, unpaired=unpaired), 0, 1)
+    assert len(result) == drawn
+    assert sum(draw.paired for draw in result) == (5 if pairs else 0)

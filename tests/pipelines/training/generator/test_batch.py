@@ -19,10 +19,10 @@ def test_a_row_becomes_a_square_and_a_missing_target_stays_missing() -> None:
         "target": None,
         "group": "background",
     }
-    found = decode_row(row, SIZE)
-    assert found["source"].shape == (SIZE, SIZE, 3)
-    assert found["source"].dtype == np.uint8
-    assert found["target"] is None
+    decoded = decode_row(row, SIZE)
+    assert decoded["source"].shape == (SIZE, SIZE, 3)
+    assert decoded["source"].dtype == np.uint8
+    assert decoded["target"] is None
 
 
 def test_only_cropped_groups_are_loaded_with_a_margin() -> None:
@@ -31,7 +31,7 @@ def test_only_cropped_groups_are_loaded_with_a_margin() -> None:
 
 
 @given(CHANCE, st.integers(0, 12), st.booleans())
-def test_a_pair_is_cropped_and_mirrored_alike_and_mirrored_only_where_asked(
+def test_a_pair_is_cropped_and_mirrored_alike_and_mirrored_only_if_asked(
     chance: np.ndarray, margin: int, flip: bool
 ) -> None:
     """Property 18: augmentation is aligned across a pair, and the orientation stays unless asked."""
@@ -43,7 +43,7 @@ def test_a_pair_is_cropped_and_mirrored_alike_and_mirrored_only_where_asked(
     assert (np.diff(cropped[:, :, 0], axis=1) == (-3 if mirrored else 3)).all()
 
 
-def test_crops_reach_every_place() -> None:
+def test_crops_reach_every_corner() -> None:
     image = np.arange(18 * 18 * 3).reshape(18, 18, 3)
     corners = {
         int(augment(image, 16, np.array([u, v, 0]))[0, 0, 0])

@@ -33,7 +33,7 @@ def test_the_whole_objective_trains_and_records_every_term(source: TrainingSourc
 @pytest.mark.parametrize(
     "cyclic", [frozenset(), frozenset({"background"}), frozenset({"background", "angle"})]
 )
-def test_pairs_of_cyclic_groups_and_all_unpaired_samples_take_cycle_and_identity(
+def test_pairs_of_cyclic_groups_and_all_unpaired_samples_enter_cycle_and_identity(
     cyclic: frozenset[str], source: TrainingSource, tmp_path: Path
 ) -> None:
     training, seen = Training(settings(tmp_path, cycle_groups=cyclic, steps=18), source.label_map), []
@@ -89,17 +89,17 @@ def test_images_have_the_asked_size(source: TrainingSource, tmp_path: Path) -> N
     ("recipe", "compiled"),
     [("cyclegan", ["Generator"] * 2 + ["PatchDiscriminator"] * 2), ("monce", ["PatchDiscriminator"])],
 )
-def test_only_networks_that_are_called_as_such_are_compiled(
+def test_only_networks_that_are_called_directly_are_compiled(
     recipe: str,
     compiled: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    found: list[str] = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: found.append(type(self).__name__))
+    called: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: called.append(type(self).__name__))
     caplog.set_level("INFO")
     method = method_config(recipe, n_groups=2, n_types=3, generator={"width": 4, "n_blocks": 1})
     Training(settings(tmp_path, method=method, compile=True), LabelMap.default())
-    assert sorted(found) == sorted(compiled)
+    assert sorted(called) == sorted(compiled)
     assert ("generator of monce is not compiled" in caplog.text) == (recipe == "monce")

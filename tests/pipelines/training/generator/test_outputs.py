@@ -1,4 +1,4 @@
-"""What a training shows."""
+"""The outputs of a training."""
 
 import pytest
 from matplotlib.axes import Axes
@@ -7,14 +7,14 @@ from pipelines.training.generator.outputs import curves_png
 
 
 def test_the_curves_are_the_methods_own_losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
+    labels: list[str] = []
     plot = Axes.plot
 
     def spy(self: Axes, *args: object, label: str) -> object:
-        shown.append(label)
+        labels.append(label)
         return plot(self, *args, label=label)
 
     monkeypatch.setattr(Axes, "plot", spy)
     record = {"step": 1, "epoch": 1, "rate": 1e-4, "images_per_second": 9.0, "total": 2.0, "cycle": 0.0}
     assert curves_png([{**record, "nce": 3.0, "nce_identity": 4.0}]).startswith(b"\x89PNG")
-    assert shown == ["nce", "nce_identity"]
+    assert labels == ["nce", "nce_identity"]
