@@ -229,7 +229,7 @@ def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
             shop.correct("--fid-samples", "10")
     told = shop.correct("--fid-samples", "10")
     assert (told["resumed"], told["unchanged"]) == (1, 6)
-    assert "attempts that were interrupted finished every new or changed image" in told["fid_missing"]
+    assert "interrupted attempts finished all new and changed images" in told["fid_missing"]
     assert not (shop.output / "report" / "fid.json").exists()
 
 

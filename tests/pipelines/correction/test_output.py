@@ -177,9 +177,7 @@ def test_what_sellers_keep_below_the_output_is_not_removed(tmp_path: Path) -> No
     (shop / "images" / "mug.jpg").write_bytes(b"a seller's photo")
     catalog = (str(shop / "uploads.parquet"),)
     check_output(str(shop), catalog)
-    with pytest.raises(
-        ConfigurationError, match=r"--overwrite would remove images in .*no run|nothing there says"
-    ):
+    with pytest.raises(ConfigurationError, match=r"--overwrite would remove images in .*nothing there says"):
         check_output(str(shop), catalog, overwrite=True)
     with pytest.raises(ConfigurationError, match=r"--allow-uri .*shop/images lies in one of them"):
         check_output(str(shop), catalog, {"--allow-uri": (str(shop / "images"),)})

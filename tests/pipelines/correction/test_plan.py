@@ -185,9 +185,9 @@ def test_a_gate_that_would_never_be_asked_is_told(
     assert "defect_remains needs --gate-detector" in caplog.text
     detector = str(write_detector(tmp_path / "detector", {"watermark": 1.0}))
     assert resolve(dataclasses.replace(asking, gate_detector=detector)).delivery.detector is not None
-    assert "asked about no defect" not in caplog.text
+    assert "used for no defect" not in caplog.text
     assert resolve(dataclasses.replace(config, gate_detector=detector)).delivery.detector is None
-    assert "asked about no defect" in caplog.text
+    assert "used for no defect" in caplog.text
 
 
 def test_format_and_quality_are_the_flags_or_the_profiles_or_ours(config: CorrectionConfig) -> None:

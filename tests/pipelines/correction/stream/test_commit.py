@@ -66,7 +66,7 @@ def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
         "height": 44,
         "product_type": "mug",
         "purpose": "correct",
-        "place": f"catalog row {image_id}",
+        "position": f"catalog row {image_id}",
         "input_version": "etag:1:2",
         "row_key": b"r" * 16,
         "image_key": b"k" * 16,
@@ -104,7 +104,7 @@ def test_before_images_are_replaced_their_ids_are_written_down(
             storage, "write_bytes", lambda uri, *data: killed() if "/images/" in uri else write(uri, *data)
         )
         with pytest.raises(StorageWriteError):
-            commit(rows, dataclasses.replace(commit_settings, tell_begun=True))
+            commit(rows, dataclasses.replace(commit_settings, record_begun=True))
     assert seen == [["a"]]
     assert not Path(commit_settings.journal).exists()
 

@@ -143,12 +143,12 @@ def test_between_two_passes_edges_are_rid_of_the_ground_where_it_was_painted_ove
 ) -> None:
     told: list[list[bool]] = []
 
-    def apply(image: np.ndarray, edits: Any, grounds: list[bool]) -> Any:
-        told.append(grounds)
-        return apply_edits(image, edits, grounds)
+    def apply(image: np.ndarray, edits: Any, background_defects: list[bool]) -> Any:
+        told.append(background_defects)
+        return apply_edits(image, edits, background_defects)
 
     monkeypatch.setattr("pipelines.correction.stream.generate.apply_edits", apply)
-    edited(corrector(bundle, grounds=("watermark",)), [decoded("a", *DEFECTS)])
+    edited(corrector(bundle, background_defects=("watermark",)), [decoded("a", *DEFECTS)])
     assert told == [[False], [True]]  # wrong_angle, watermark; after the last nothing is applied
 
 
