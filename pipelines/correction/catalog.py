@@ -175,7 +175,7 @@ def read_small_rows(unit: Unit, scale: float = 1.0) -> Iterator[SmallRow]:
 
 
 def where_images_are(unit: Unit) -> tuple[bool, bool]:
-    """Return, by the file's footer, whether rows of the unit may hold image bytes, and whether rows may lack them."""
+    """Return whether rows of the unit may hold image bytes, and whether some may lack them, by the file's footer."""
     filesystem, path = storage.arrow_filesystem(unit.uri)
     try:
         with pq.ParquetFile(path, filesystem=filesystem) as file:

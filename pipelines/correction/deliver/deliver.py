@@ -129,7 +129,7 @@ def deliver(
         _judge_pixels(after, gates)
     metadata = replace(metadata or Metadata(), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
-    product = find_product(before) if gates is not None and gates.looks_for_product(white) else None
+    product = find_product(before) if gates is not None and gates.needs_product(white) else None
     if gates is not None:
         _judge_file(before, image, row, white, product, gates)
         if remaining is not None:
@@ -161,7 +161,7 @@ def _judge_file(
     """Raise Rejection if a gate rejects the encoded file. white: the background was to be corrected."""
     pair = None if product is None else compared(before, image, row["edits"])
     erased = None
-    if white and pair is not None and product is not None and gates.looks_for_losses:
+    if white and pair is not None and product is not None and gates.needs_losses:
         erased = measure_erased(*pair, product)
         _judge_losses(erased, gates)
     if white:

@@ -82,12 +82,12 @@ class GateConfig:
     #: Defects whose correction must leave a white background; those that the label map does not know are ignored.
     white_background: tuple[str, ...] = BACKGROUNDS
 
-    def looks_for_product(self, background: bool) -> bool:
+    def needs_product(self, background: bool) -> bool:
         """Return whether a gate needs the product's region in the upload. background: it was corrected."""
-        return self.product_changed is not None or (background and self.looks_for_losses)
+        return self.product_changed is not None or (background and self.needs_losses)
 
     @property
-    def looks_for_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """True if a gate needs `erased.Erased`."""
         return any(limit is not None for limit in (self.product_lost, self.product_holes, self.weak_outline))
 

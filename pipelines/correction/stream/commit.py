@@ -236,7 +236,7 @@ def _manifest(committed: list[_Row]) -> list[dict[str, Any]]:
 
 
 def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
-    """Write the block's parts of the journal and of what goes with it, each under the block's own name."""
+    """Write the block's parts of the journal, of refreshed rows and of samples, each under the block's own name."""
     name = part_name(row["position"] for row in rows)
     run = RunFolder(settings.output)
     parts = (
