@@ -1,4 +1,4 @@
-"""Small catalogs and bundles for the tests of correction."""
+"""Makes small catalogs and bundles for the tests of correction."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ DEFECTS = ("wrong_angle", "watermark", "non_white_background")  # in the default
 
 
 def picture(seed: int, width: int = 60, height: int = 44) -> np.ndarray:
-    """uint8 (height,width,3): smooth colours that differ from seed to seed."""
+    """Return uint8 (height,width,3): smooth colours that differ from seed to seed."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     waves = [
@@ -32,7 +32,7 @@ def picture(seed: int, width: int = 60, height: int = 44) -> np.ndarray:
 
 
 def row(image_id: str, *labels: str, image: bytes | None = None, **columns: Any) -> dict[str, Any]:
-    """A row of CATALOG: every label scored 0.9, and a picture of its own unless given or fetched from `uri`."""
+    """Return a row of CATALOG: labels with score 0.9, and a picture of its own unless `image` or `uri` is given."""
     if image is None and "uri" not in columns:
         image = encode(picture(sum(image_id.encode())))
     return {
@@ -45,7 +45,7 @@ def row(image_id: str, *labels: str, image: bytes | None = None, **columns: Any)
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Rows with every defect, pairs of defects, and clean ones, in turns."""
+    """Return rows with every defect, with a pair of defects, and without a defect, in turn."""
     kinds = [
         ("watermark",),
         ("non_white_background",),
@@ -74,8 +74,8 @@ def write_bundle(
     seed: int = 0,
     **details: str,
 ) -> Path:
-    """A tiny bundle, its configuration with `details`. With `content` (-1..1) and `matte` (0 or 1) it paints that
-    everywhere, else what chance gives.
+    """Write a tiny bundle, with `details` in its configuration. It paints `content` (-1..1) with `matte` (0 or 1)
+    everywhere, or random values.
     """
     torch.manual_seed(seed)
     generator = Generator(
@@ -100,7 +100,7 @@ def write_bundle(
 
 
 def write_detector(folder: Path, logits: Mapping[str, float], side: int = SIDE) -> Path:
-    """A tiny detector that gives every image these logits, by label; its thresholds are 0.5."""
+    """Write a tiny detector that gives every image these logits, by label; its thresholds are 0.5."""
     torch.manual_seed(0)
     detector = Detector(DetectorConfig(tuple(logits)))
     with torch.no_grad():
@@ -111,11 +111,11 @@ def write_detector(folder: Path, logits: Mapping[str, float], side: int = SIDE) 
 
 
 def read_parquet(folder: Path) -> list[dict[str, Any]]:
-    """All rows of the parquet files in `folder`, ordered by image_id."""
+    """Read all rows of the parquet files in `folder`, ordered by image_id."""
     found = [one for file in sorted(folder.glob("*.parquet")) for one in pq.read_table(file).to_pylist()]
     return sorted(found, key=lambda one: str(one["image_id"]))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder`: relative path to content."""
+    """Return every file below `folder`: relative path -> content."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""Measures, sets and scores for the tests of evaluation, without any network."""
+"""Makes measures, sets and scores for the tests of evaluation, without any network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ CONDITIONS = {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background"
 
 
 class Extractor:
-    """Features in the FID network's place: 4 numbers that differ from image to image."""
+    """A stub for the FID network: gives 4 numbers that differ from image to image."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -25,14 +25,14 @@ class Extractor:
 
 
 def contestant(name: str, *defects: str, **changes: Any) -> Contestant:
-    """One that knows these defects, or else all three."""
+    """Return a contestant that knows these defects, by default all three."""
     conditions = {defect: CONDITIONS[defect] for defect in defects or CONDITIONS}
     settings = {"uri": f"/{name}", "version": "v" * 64, "recipe": "proposed", "image_size": 32, **changes}
     return Contestant(name=name, conditions=conditions, **settings)
 
 
 def measure(row: int, kind: str, features: Sequence[float] | None = None, **columns: Any) -> dict[str, Any]:
-    """A row of MEASURES; row and photo have one number."""
+    """Return a row of MEASURES; row and photo have the same number."""
     return {
         "row": f"part#{row:09}",
         "image_id": f"p{row}",
@@ -47,7 +47,7 @@ def measure(row: int, kind: str, features: Sequence[float] | None = None, **colu
 def measures(
     seed: int = 0, photos: int = 40, bundles: Sequence[float] = (0.5,), train: int = 50, **columns: Any
 ) -> pa.Table:
-    """A defect's images: uploads lie 1 from their targets, the answers of bundle i lie `bundles[i]` from them."""
+    """Return a defect's images: uploads differ from their targets by 1, answers of bundle i by `bundles[i]`."""
     rng = np.random.default_rng(seed)
     rows = []
     for index in range(photos):

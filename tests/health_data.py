@@ -1,4 +1,4 @@
-"""Prepared datasets with faults and leaks planted in them, for tests of the dataset check."""
+"""Makes prepared datasets with planted faults and leaks, for tests of the dataset check."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from pipelines.images.encode import encode_image
 
 
 def texture(seed: int, height: int = 120, width: int = 96) -> np.ndarray:
-    """A picture full of details, unlike any other seed's: uint8 (height, width, 3)."""
+    """Return a detailed picture, uint8 (height, width, 3), different for every seed."""
     noise = np.random.default_rng(seed).standard_normal((height, width, 3))
     soft = gaussian_filter(noise, (2.0, 2.0, 0)) + 3 * gaussian_filter(noise, (12.0, 12.0, 0))
     low, high = soft.min(), soft.max()
@@ -25,7 +25,7 @@ def texture(seed: int, height: int = 120, width: int = 96) -> np.ndarray:
 
 
 def cropped(image: np.ndarray, share: float) -> np.ndarray:
-    """The image without `share` of its height and width, at its old size."""
+    """Return the image cropped by `share` of its height and width, at its old size."""
     height, width = image.shape[:2]
     top, left = round(share * height / 2), round(share * width / 2)
     inner = Image.fromarray(image[top : height - top, left : width - left])
@@ -39,7 +39,7 @@ def jpeg(image: np.ndarray, quality: int) -> bytes:
 
 
 def row(image_id: str, seed: int, split: str = "train", **columns: Any) -> dict[str, Any]:
-    """A watermark pair of SHARD, as PNG."""
+    """Return a watermark pair as a row of SHARD, with PNGs."""
     clean = texture(seed)
     marked = clean.copy()
     marked[40:60, 20:80] //= 2
@@ -57,7 +57,7 @@ def row(image_id: str, seed: int, split: str = "train", **columns: Any) -> dict[
 
 
 def write(folder: Path, *shards: list[dict[str, Any]]) -> Path:
-    """A dataset of these rows: shards/, label_map.yaml, dataset.json."""
+    """Write a dataset of these rows: shards/, label_map.yaml, dataset.json."""
     (folder / "shards").mkdir(parents=True)
     for number, rows in enumerate(shards):
         table = pa.Table.from_pylist(rows, SHARD)
@@ -68,12 +68,12 @@ def write(folder: Path, *shards: list[dict[str, Any]]) -> Path:
 
 
 def healthy(photos: int = 6) -> list[dict[str, Any]]:
-    """Nothing to complain of; every third photo is held back."""
+    """Return rows without a fault; every third photo is in the test split."""
     return [row(f"p{seed}", seed, "test" if seed % 3 == 2 else "train") for seed in range(photos)]
 
 
 def faulty() -> list[dict[str, Any]]:
-    """One of every finding but near-duplicates and equal bytes, which are `leaking`."""
+    """Return rows with one of every finding, except near-duplicates and equal bytes, which `leaking` has."""
     small = encode_image(texture(30, 60, 96), "png")
     return [
         row("broken", 20, source=b"\xff\xd8\xff no image"),
@@ -91,7 +91,7 @@ def faulty() -> list[dict[str, Any]]:
 
 
 def leaking() -> list[dict[str, Any]]:
-    """Copies of photos of `healthy` (training) under other ids in the test split, and an id on both sides."""
+    """Return copies of training photos of `healthy` under other ids in the test split, and an id in both splits."""
     return [
         row("copy-jpeg", 0, "test", pairing="unpaired", source=None, target=jpeg(texture(0), 50)),
         row(

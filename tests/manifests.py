@@ -1,4 +1,4 @@
-"""Manifest rows with keys that a person can read, and what is said to stay of them."""
+"""Manifest rows with readable keys, and `Staying` values for them."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def key(name: str) -> bytes:
 
 
 def manifest(*names: str, **columns: Any) -> pa.Table:
-    found = [
+    records = [
         {
             "image_id": name,
             "row_key": key(name),
@@ -25,15 +25,15 @@ def manifest(*names: str, **columns: Any) -> pa.Table:
         }
         for name in names
     ]
-    return to_table(found, MANIFEST)
+    return to_table(records, MANIFEST)
 
 
 def staying(rows: list[str], *refreshed: str) -> Staying:
-    found = [
+    records = [
         {"image_key": key(f"i{name}"), "row_key": key(f"new {name}"), "input_version": "v2"}
         for name in refreshed
     ]
-    table = to_table(sorted(found, key=lambda one: one["image_key"]), REFRESHED)
+    table = to_table(sorted(records, key=lambda one: one["image_key"]), REFRESHED)
     return Staying(
         KeySet(to_keys([key(name) for name in rows])),
         KeySet(column_keys(pa.chunked_array(table["image_key"].chunks, table["image_key"].type))),
