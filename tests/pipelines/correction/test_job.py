@@ -28,19 +28,19 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     plan = resolve(
         CorrectionConfig((str(tmp_path / "catalog"),), str(tmp_path / "out"), model=bundle, fid=False)
     )
-    found = []
+    inspections = []
     for most in (inspect_pass.INSPECT_HERE, 0):
         monkeypatch.setattr(inspect_pass, "INSPECT_HERE", most)
         run = correction_job.begin(plan, Placement("cpu", 1, 1))
         correction_job.inspect(run, Known(), 0)
-        found.append(run.inspection)
-    here, there = found
+        inspections.append(run.inspection)
+    here, there = inspections
     assert there.survey.rows == here.survey.rows
     assert there.survey.sample(5) == here.survey.sample(5)
     assert not there.ids.different(here.ids)
     assert sorted(there.works, key=str) == sorted(here.works, key=str)
     assert there.top_score == here.top_score == pytest.approx(0.9)
-    # What is wrong with a row is a mistake of the command line there, too.
+    # A wrong row is a ConfigurationError in tasks, too.
     labels = [{"label": "watermark", "score": float("nan")}]
     write_catalog(tmp_path / "catalog" / "0.parquet", [row("a", labels=labels)])
     # As `cluster.session.start` sets it.
@@ -71,9 +71,7 @@ def test_a_storage_that_fails_while_writing_fails_the_run_with_our_message(
 
 
 @pytest.mark.ray
-def test_a_bundle_that_changes_while_the_run_goes_is_no_wrong_command_line(
-    ray_local: None, tmp_path: Path
-) -> None:
+def test_a_bundle_that_changes_during_the_run_is_a_run_error(ray_local: None, tmp_path: Path) -> None:
     write_catalog(tmp_path / "catalog" / "a.parquet", rows(2))
     bundle = str(write_bundle(tmp_path / "bundle"))
     plan = resolve(
