@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(arguments, request)
         return command.EXIT_OK
     ray_session.check()
-    with locked(request.places.output, arguments.break_lock) as lock:
+    with locked(request.layout.output, arguments.break_lock) as lock:
         job.run(request, *_check(arguments, request), lock)
     return command.EXIT_OK
 
