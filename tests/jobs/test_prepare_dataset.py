@@ -228,7 +228,7 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
         with pytest.raises(KeyboardInterrupt):
             main(arguments)
     write_table(photos, [record(f"q{i}") for i in range(3)])
-    with pytest.raises(ConfigurationError, match=r"photos\.parquet \(planned as .*anew with --overwrite"):
+    with pytest.raises(ConfigurationError, match=r"photos\.parquet \(planned as .*again with --overwrite"):
         main(arguments)
 
 
