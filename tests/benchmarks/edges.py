@@ -39,6 +39,7 @@ from pipelines.images.fit import fit_inside
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.inference.generator import GeneratorPass
+from pipelines.synthesis.defects.backgrounds import Backgrounds, shaded
 from pipelines.synthesis.defects.foreground import (
     foreground,
     on_white,
@@ -47,7 +48,6 @@ from pipelines.synthesis.defects.foreground import (
     with_holes,
     without_specks,
 )
-from pipelines.synthesis.defects.grounds import Grounds, shaded
 from pipelines.synthesis.products import draw_scene
 
 SIZES = (400, 1600)
@@ -84,13 +84,15 @@ class Objects:
         )
         self._rows = table.sort_by("image_id")
         seen = pq.read_table(photos, columns=["image", "mask"]).slice(0, PHOTOS).to_pylist()
-        self._grounds = Grounds.from_photos((decode_image(row["image"]), _mask(row["mask"])) for row in seen)
+        self._grounds = Backgrounds.from_photos(
+            (decode_image(row["image"]), _mask(row["mask"])) for row in seen
+        )
 
     def __call__(self, number: int, size: int) -> Case:
         row = self._rows.slice(7 * number % len(self._rows), 1).to_pylist()[0]
         image, mask = decode_image(row["image"]), _mask(row["mask"])
         alpha = with_holes(image, without_specks(soft_edges(image, mask)))
-        own = foreground(image, alpha, ground=255)
+        own = foreground(image, alpha, background=255)
         scale = size / max(alpha.shape)
         shape = round(alpha.shape[1] * scale), round(alpha.shape[0] * scale)
         own, alpha = (cv2.resize(part, shape, interpolation=cv2.INTER_CUBIC) for part in (own, alpha))

@@ -59,8 +59,8 @@ from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.inference.generator import GeneratorPass
 from pipelines.reports.pictures import picture_columns
+from pipelines.synthesis.defects.backgrounds import background_of, shaded
 from pipelines.synthesis.defects.foreground import foreground, over
-from pipelines.synthesis.defects.grounds import ground_of, shaded
 from tests.benchmarks.starter_quality.samples import Sample, clean_objects, clothing, found_objects
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -145,7 +145,9 @@ def pale_on_pale(samples: Sequence[Sample]) -> list[Sample]:
     """Pale goods on pale grounds of the other photos, with a shadow."""
     trusted = [(sample, sample.mask) for sample in samples if sample.mask is not None]
     goods = [pair for pair in trusted if _lightness(pair[0].photo[pair[1] > 127]) >= PALE_GOODS]
-    grounds = [ground for sample, mask in trusted if (ground := ground_of(sample.photo, mask)) is not None]
+    grounds = [
+        ground for sample, mask in trusted if (ground := background_of(sample.photo, mask)) is not None
+    ]
     pale = [ground for ground in grounds if _lightness(ground.reshape(-1, 3)) >= PALE_GROUND]
     made = []
     for number, (sample, mask) in enumerate(goods):

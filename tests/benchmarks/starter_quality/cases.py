@@ -11,8 +11,8 @@ from pipelines.contracts.splits import hash_number
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
 from pipelines.synthesis.defects.angle import MAX_DEGREES, MIN_DEGREES, kept_inside, transform, turned
+from pipelines.synthesis.defects.backgrounds import Backgrounds, background_of, shaded
 from pipelines.synthesis.defects.foreground import over
-from pipelines.synthesis.defects.grounds import Grounds, ground_of, shaded
 from tests.benchmarks.starter_quality.marks import add_foreign_mark
 from tests.benchmarks.starter_quality.samples import CLOTHING, Sample
 
@@ -65,9 +65,11 @@ def make_cases(samples: Sequence[Sample], typefaces: Sequence[str], clean: int) 
     """All cases of all samples, of the clean ones at most `clean` of each kind; functions of the samples' ids alone."""
     photos = [sample for sample in samples if sample.kind == CLOTHING and sample.mask is not None]
     filled = (
-        ground_of(sample.photo, sample.mask) for sample in photos[: 2 * GROUNDS] if sample.mask is not None
+        background_of(sample.photo, sample.mask)
+        for sample in photos[: 2 * GROUNDS]
+        if sample.mask is not None
     )
-    grounds = Grounds(tuple(ground for ground in filled if ground is not None)[:GROUNDS])
+    grounds = Backgrounds(tuple(ground for ground in filled if ground is not None)[:GROUNDS])
     used = {CLOTHING: 0}
     for sample in samples:
         rng = np.random.default_rng(hash_number("starter quality", sample.image_id))
@@ -85,7 +87,7 @@ def _defective(
     sample: Sample,
     mask: NDArray[np.uint8],
     white: NDArray[np.uint8],
-    grounds: Grounds,
+    grounds: Backgrounds,
     typefaces: Sequence[str],
     rng: np.random.Generator,
 ) -> Iterator[Case]:
