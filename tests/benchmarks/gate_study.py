@@ -231,7 +231,7 @@ def print_verdicts(folder: Path, verdicts: Path) -> None:
         publish = {_key(row): row["publish"] == "1" for row in csv.DictReader(file) if row["publish"]}
     with (folder / "values.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if _key(row) in publish]
-    print(f"{len(rows)} corrections looked at, {sum(publish.values())} of them to publish")
+    print(f"{len(rows)} corrections judged, {sum(publish.values())} of them to publish")
     print("| gate | rejected first | rightly | rejected by it at all | rightly | by it alone | rightly |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for gate in GATES:

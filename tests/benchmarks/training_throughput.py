@@ -199,11 +199,11 @@ def main() -> None:
         both = [make(args.width, args.blocks, device, bfloat16) for make in (our_step, plain_step)]
         images = [image.contiguous(memory_format=layout) for image in (x, y)]
         measured = list(rounds(both, *images, count, args.updates))
-        ours, plain = (statistics.median(speeds[index] for speeds in measured) for index in (0, 1))
+        own, plain = (statistics.median(speeds[index] for speeds in measured) for index in (0, 1))
         ratio = statistics.median(speeds[0] / speeds[1] for speeds in measured)
-        medians[bfloat16] = ours
+        medians[bfloat16] = own
         name = "bfloat16, channels last" if bfloat16 else "float32"
-        print(f"{name:<24} ours {ours:8.2f}  plain {plain:8.2f}  ours / plain {ratio:.3f}", flush=True)
+        print(f"{name:<24} ours {own:8.2f}  plain {plain:8.2f}  ours / plain {ratio:.3f}", flush=True)
     if len(medians) == 2:
         print(f"factor of bfloat16 and channels last: {medians[True] / medians[False]:.2f}")
 

@@ -124,7 +124,7 @@ def load_plan(folder: str) -> Plan | None:
             document[name] = tuple(document[name])
         return Plan(**document)
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(f"--output: {uri} is damaged; start anew with --overwrite") from error
+        raise ConfigurationError(f"--output: {uri} is damaged; start again with --overwrite") from error
 
 
 def read_entries(folder: str, span: range) -> Iterator[Entry]:
@@ -138,7 +138,7 @@ def read_entries(folder: str, span: range) -> Iterator[Entry]:
             count += 1
             yield entry
     if count != len(span):
-        raise RunError(f"the plan in {folder} is damaged: it lacks entries; start anew with --overwrite")
+        raise RunError(f"the plan in {folder} is damaged: it lacks entries; start again with --overwrite")
 
 
 def entries_uri(folder: str, file: int) -> str:

@@ -25,11 +25,11 @@ def design_bag(rng: np.random.Generator) -> Design:
 def _dashes(canvas: Canvas, path: np.ndarray, colour: np.ndarray, width: float, dash: float) -> None:
     """Paint stitches along `path`."""
     steps = np.hypot(*np.diff(path, axis=0).T)
-    travelled = np.concatenate([[0.0], np.cumsum(steps)])
-    starts = np.arange(0.0, travelled[-1] - dash, dash * 1.9)
+    distances = np.concatenate([[0.0], np.cumsum(steps)])
+    starts = np.arange(0.0, distances[-1] - dash, dash * 1.9)
     for at in starts:
         ends = [
-            (np.interp(s, travelled, path[:, 0]), np.interp(s, travelled, path[:, 1]))
+            (np.interp(s, distances, path[:, 0]), np.interp(s, distances, path[:, 1]))
             for s in (at, at + dash)
         ]
         canvas.paint(canvas.stroke(np.array(ends), width), colour)
