@@ -44,7 +44,7 @@ class SemiPairedObjective:
     identity: float = 10.0  # lambda 4
     # Weight of what the synthesis knows of a blend: the matte's cross-entropy with the pixels that it has changed, and
     # the reconstruction by the content where the true matte blends it; extension, not in the paper. .5 for defects made
-    # anew (`train.py` makes them); only there is the truth known.
+    # anew (`jobs/train.py` makes them); only there is the truth known.
     matte: float = 0.0
     # Weight of the distance between the geometry head's map and the one that the synthesis has turned by; extension.
     geometry: float = 0.0

@@ -10,7 +10,7 @@ from model.config import require
 from model.errors import ConfigurationError
 from pipelines.checking.matching import MAX_DISTANCE
 from pipelines.shards.source import TrainingSource, list_shards, open_source
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 from pipelines.storage.parquet_units import Unit
 
 PAGE, JSON, SHEETS = "index.html", "health.json", "sheets"
@@ -71,7 +71,7 @@ class Plan:
                 "rows": self.rows,
                 "units": len(self.units),
                 "defects": list(self.source.label_map.defects),
-                "replaces": owned_output.present(self.config.output, OWNED),
+                "replaces": outputs.present(self.config.output, OWNED),
             },
         }
 
@@ -88,13 +88,13 @@ def resolve(config: HealthConfig) -> Plan:
 
 def prepare_output(config: HealthConfig) -> None:
     """Remove an earlier check. Raises ConfigurationError."""
-    owned_output.remove(config.output, OWNED)
+    outputs.remove(config.output, OWNED)
 
 
 def _check_output(config: HealthConfig) -> None:
     """Raise ConfigurationError where --output holds what may not be replaced."""
     output = config.output
-    found = owned_output.present(output, OWNED)
+    found = outputs.present(output, OWNED)
     if found and JSON not in found and PAGE not in found:
         raise ConfigurationError(
             f"--output {output} has a folder {SHEETS} that no check of a dataset made; choose another folder"
@@ -104,13 +104,13 @@ def _check_output(config: HealthConfig) -> None:
             f"--output {output} holds {', '.join(found)} of an earlier check; choose another folder, or replace that "
             "with --overwrite"
         )
-    inside = owned_output.first_inside(config.data, output, OWNED)
+    inside = outputs.first_inside(config.data, output, OWNED)
     if inside is not None:
         raise ConfigurationError(
             f"--output {output}: the check writes where {inside} lies; choose another folder"
         )
     for uri in config.data:
-        if owned_output.first_inside([output], uri, ["shards"]) is not None:
+        if outputs.first_inside([output], uri, ["shards"]) is not None:
             raise ConfigurationError(
                 f"--output {output} lies among the shards of {uri}, whose readers take all that is there for shards; "
                 "choose another folder"

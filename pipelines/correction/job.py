@@ -14,7 +14,7 @@ import uuid
 from datetime import datetime, timezone
 
 from model.errors import underway
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, place
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
@@ -43,8 +43,8 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
     config = plan.config
     storage.check_writable(config.output, "--output")  # before Ray takes its time to start
     given = (config.model, config.detector, config.gate_detector, config.reference)
-    cluster = ray_session.start(*config.catalog, config.output, *filter(None, given))
-    with ray_session.our_errors():
+    cluster = session.start(*config.catalog, config.output, *filter(None, given))
+    with session.our_errors():
         busy = -(-plan.listing.rows // BFLOAT16_BATCH)
         run = begin(plan, place(config.device, cluster, config.actors, config.gpus_per_actor, busy), lock)
         run.seconds["start"] = time.perf_counter() - started
@@ -56,7 +56,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         if config.overwrite:
             remove_run(config.output)
         write_run(config.output, describe(run, RUNNING))
-        with underway(), ray_session.our_errors():
+        with underway(), session.our_errors():
             stream(run, known, facts, layers, lock)
             with run.stage("assemble"):
                 assemble(run, known, facts, layers)

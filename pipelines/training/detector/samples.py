@@ -42,7 +42,8 @@ class Sample(NamedTuple):
 class Side(NamedTuple):
     """A row's source or target.
 
-    canvas: uint8, as `fit.canvas_of` makes it, or None where the row has none. shown: names of the defects in it.
+    canvas: uint8, as `detector_input.canvas_of` makes it, or None where the row has none. shown: names of the defects
+    in it.
     """
 
     canvas: NDArray[np.uint8] | None

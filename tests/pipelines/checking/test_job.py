@@ -13,7 +13,7 @@ from pipelines.checking.config import HealthConfig, resolve
 from pipelines.checking.findings import KINDS
 from pipelines.checking.similarity import SAME_PICTURE
 from tests.catalogs import tree
-from tests.health_data import faulty, healthy, leaking, row, write
+from tests.checking_data import faulty, healthy, leaking, row, write
 
 HOSTILE = "<script>alert(1)</script>\x07"
 
