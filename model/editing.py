@@ -45,7 +45,7 @@ class GeometryHead(nn.Module):
         pooled = self.convolutions(features)
         # A map at 8 bits of mantissa moves the far edge of a large photo by pixels: float32 even under autocast.
         with torch.autocast(features.device.type, enabled=False):
-            # Bounded, so that no map mirrors the product: the diagonal stays positive.
+            # Bounded: the diagonal stays positive, so that no map mirrors the product left to right or upside down.
             offset = torch.tanh(self.linear(pooled.float().flatten(1)) * self.scale).view(-1, 2, 3)
         return identity_theta(len(features), features.device) + offset
 
