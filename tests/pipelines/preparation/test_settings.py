@@ -127,7 +127,7 @@ def test_a_synthesis_of_nothing_or_by_nothing_is_named(asked: list[str], complai
         request(photos, synthesis=asked)
 
 
-def test_a_preview_says_what_is_made_and_how(photos: str) -> None:
+def test_a_synthesis_that_is_asked_for_takes_the_place_of_the_defect_s_own(photos: str) -> None:
     plain = request(photos).settings.syntheses
     assert plain["watermark"] == "watermark"
     assert request(photos, synthesis=["watermark=wrong_angle"]).settings.syntheses == {
