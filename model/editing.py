@@ -48,7 +48,7 @@ class GeometryHead(nn.Module):
         # With 8 bits of mantissa a map misplaces the far edge of a large photo by pixels, so use float32 under
         # autocast.
         with torch.autocast(features.device.type, enabled=False):
-            # Bounded, so that the diagonal stays positive and no map mirrors the product.
+            # Bounded: the diagonal stays positive, so that no map mirrors the product left to right or upside down.
             offset = torch.tanh(self.linear(pooled.float().flatten(1)) * self.scale).view(-1, 2, 3)
         return identity_theta(len(features), features.device) + offset
 

@@ -10,7 +10,7 @@ from model.config import require
 from model.errors import ConfigurationError
 from pipelines.checking.matching import MAX_DISTANCE
 from pipelines.shards.source import TrainingSource, list_shards, open_source
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 from pipelines.storage.parquet_units import Unit
 
 PAGE, JSON, SHEETS = "index.html", "health.json", "sheets"
@@ -19,7 +19,7 @@ OWNED = (JSON, PAGE, SHEETS)
 
 
 @dataclass(frozen=True)
-class HealthConfig:
+class CheckConfig:
     """Settings of the command line. URIs are absolute."""
 
     data: tuple[str, ...]
@@ -48,7 +48,7 @@ class HealthConfig:
 class Plan:
     """A resolved check."""
 
-    config: HealthConfig
+    config: CheckConfig
     source: TrainingSource
     units: tuple[Unit, ...]
 
@@ -71,12 +71,12 @@ class Plan:
                 "rows": self.rows,
                 "units": len(self.units),
                 "defects": list(self.source.label_map.defects),
-                "replaces": owned_output.present(self.config.output, OWNED),
+                "replaces": outputs.present(self.config.output, OWNED),
             },
         }
 
 
-def resolve(config: HealthConfig) -> Plan:
+def resolve(config: CheckConfig) -> Plan:
     """Check everything that needs no image, and return the plan. Raises ConfigurationError with flag and remedy."""
     source = open_source(config.data)
     _check_output(config)
@@ -86,15 +86,15 @@ def resolve(config: HealthConfig) -> Plan:
     return Plan(config, source, units)
 
 
-def prepare_output(config: HealthConfig) -> None:
+def prepare_output(config: CheckConfig) -> None:
     """Remove an earlier check. Raises ConfigurationError."""
-    owned_output.remove(config.output, OWNED)
+    outputs.remove(config.output, OWNED)
 
 
-def _check_output(config: HealthConfig) -> None:
+def _check_output(config: CheckConfig) -> None:
     """Raise ConfigurationError if --output holds anything that may not be replaced."""
     output = config.output
-    existing = owned_output.present(output, OWNED)
+    existing = outputs.present(output, OWNED)
     if existing and JSON not in existing and PAGE not in existing:
         raise ConfigurationError(
             f"--output {output} has a folder {SHEETS} that no check of a dataset made; choose another folder"
@@ -104,13 +104,13 @@ def _check_output(config: HealthConfig) -> None:
             f"--output {output} holds {', '.join(existing)} of an earlier check; choose another folder, or replace "
             "them with --overwrite"
         )
-    inside = owned_output.first_inside(config.data, output, OWNED)
+    inside = outputs.first_inside(config.data, output, OWNED)
     if inside is not None:
         raise ConfigurationError(
             f"--output {output}: the check would write over {inside}; choose another folder"
         )
     for uri in config.data:
-        if owned_output.first_inside([output], uri, ["shards"]) is not None:
+        if outputs.first_inside([output], uri, ["shards"]) is not None:
             raise ConfigurationError(
                 f"--output {output} lies among the shards of {uri}, whose readers take every file there for a shard; "
                 "choose another folder"

@@ -60,12 +60,12 @@ def run(plan: Plan) -> Findings:
         with underway():
             return check(plan, here)
     from pipelines.checking.on_ray import OnRay
-    from pipelines.cluster import session as ray_session
+    from pipelines.cluster import session
 
-    with ray_session.stopped_afterwards(), ray_session.our_errors():
-        ray_session.start(*plan.config.data)
+    with session.stopped_afterwards(), session.our_errors():
+        session.start(*plan.config.data)
         prepare_output(plan.config)
-        with underway(), ray_session.our_errors():
+        with underway(), session.our_errors():
             return check(plan, OnRay(plan.config.workers or 0))
 
 

@@ -14,7 +14,7 @@ import uuid
 from datetime import datetime, timezone
 
 from model.errors import underway
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
@@ -43,8 +43,8 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
     config = plan.config
     storage.check_writable(config.output, "--output")  # before Ray, which takes seconds to start
     inputs = (config.model, config.detector, config.gate_detector, config.reference)
-    cluster = ray_session.start(*config.catalog, config.output, *filter(None, inputs))
-    with ray_session.our_errors():
+    cluster = session.start(*config.catalog, config.output, *filter(None, inputs))
+    with session.our_errors():
         batches = -(-plan.listing.rows // BFLOAT16_BATCH)
         run = begin(
             plan,
@@ -60,7 +60,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         if config.overwrite:
             remove_run(config.output)
         write_run(config.output, describe(run, RUNNING))
-        with underway(), ray_session.our_errors():
+        with underway(), session.our_errors():
             stream(run, known, counts, layers, lock)
             with run.stage("assemble"):
                 assemble(run, known, counts, layers)

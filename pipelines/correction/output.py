@@ -20,7 +20,7 @@ from pipelines.correction.layout import (
 )
 from pipelines.correction.stream.object_names import IMAGES
 from pipelines.storage import objects as storage
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 
 #: Names that runs write and --overwrite removes; nothing else in the folder is touched.
 OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER)
@@ -41,19 +41,19 @@ def check_output(
     others: further inputs by their flag. Writes nothing.
     """
     for catalog in catalogs:
-        if owned_output.lies_in(output, [catalog]) or _is_matched(output, catalog):
+        if outputs.lies_in(output, [catalog]) or _is_matched(output, catalog):
             raise ConfigurationError(
                 f"{_FLAG} {output}: lies inside --catalog {catalog}, so that the next run would read the manifest as "
                 "part of the catalog; choose a folder outside"
             )
     for flag, uris in {"--catalog": catalogs, **others}.items():
-        inside = owned_output.first_inside(uris, output, OWNED)
+        inside = outputs.first_inside(uris, output, OWNED)
         if inside is not None:
             raise ConfigurationError(
                 f"{_FLAG} {output}: the run writes (and with --overwrite first removes) {', '.join(OWNED)} in there, "
                 f"but {flag} {inside} lies in one of them; choose another folder"
             )
-    existing = owned_output.present(output, OWNED)
+    existing = outputs.present(output, OWNED)
     if overwrite and existing and not set(existing) & _MARKS:
         raise ConfigurationError(
             f"--overwrite would remove {', '.join(existing)} in {output}, but nothing there says that a run wrote it; "

@@ -13,7 +13,7 @@ from pipelines.evaluation.rows import COMPARED, Input
 from pipelines.evaluation.survey import Survey, take_survey
 from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
 from pipelines.shards.source import TrainingSource, list_shards, open_source
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 from pipelines.storage.parquet_units import Unit
 
 MARKDOWN, CSV, JSON, GRIDS, SUCCESS = "table.md", "table.csv", "table.json", "grids", "_SUCCESS"
@@ -130,7 +130,7 @@ def check_output(config: EvaluationConfig) -> None:
     input.
     """
     output = config.output
-    existing = owned_output.present(output, OWNED)
+    existing = outputs.present(output, OWNED)
     if SUCCESS in existing and not {MARKDOWN, JSON} & set(
         existing
     ):  # an evaluation writes it after its tables
@@ -143,7 +143,7 @@ def check_output(config: EvaluationConfig) -> None:
             f"--output {output} holds {', '.join(existing)} of an earlier evaluation; choose another folder, or "
             "replace them with --overwrite"
         )
-    inside = owned_output.first_inside([*config.data, *config.bundles], output, OWNED)
+    inside = outputs.first_inside([*config.data, *config.bundles], output, OWNED)
     if inside is not None:
         raise ConfigurationError(
             f"--output {output}: the evaluation would write over {inside}; choose another folder"
@@ -152,7 +152,7 @@ def check_output(config: EvaluationConfig) -> None:
 
 def prepare_output(config: EvaluationConfig) -> None:
     """Remove an earlier evaluation. Raises ConfigurationError."""
-    owned_output.remove(config.output, OWNED)
+    outputs.remove(config.output, OWNED)
 
 
 def _weights(config: EvaluationConfig) -> tuple[Path | None, str | None]:

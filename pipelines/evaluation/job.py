@@ -42,13 +42,13 @@ def run(plan: Plan) -> Scores:
         with underway():
             collection = collect(plan, measure_here(plan, measurer))
     else:
-        from pipelines.cluster import session as ray_session
+        from pipelines.cluster import session
         from pipelines.evaluation.on_ray import measure_on_ray, place_actors
 
-        with ray_session.stopped_afterwards(), ray_session.our_errors():
+        with session.stopped_afterwards(), session.our_errors():
             placement = place_actors(plan)
             prepare_output(plan.config)
-            with underway(), ray_session.our_errors():
+            with underway(), session.our_errors():
                 collection = collect(plan, measure_on_ray(plan, placement))
     logger.info("measured; computing figures")
     scores = score(collection, plan.contestants, plan.defects)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import ray.data
 
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement, configure, tables
 from pipelines.evaluation.config import Plan
 from pipelines.evaluation.job import measurer_settings
@@ -18,7 +18,7 @@ _BLOCK = 8 << 20
 
 def place_actors(plan: Plan) -> Placement:
     """Start or join Ray, and decide where the networks run. Raises ConfigurationError if there is no GPU."""
-    cluster = ray_session.start(*plan.config.data, *plan.config.bundles)
+    cluster = session.start(*plan.config.data, *plan.config.bundles)
     rows = plan.survey.sampled_rows(floor=plan.weights is not None)
     actors = -(-rows // BATCH)
     if plan.config.workers is not None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from model.errors import ConfigurationError, underway
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement
 from pipelines.contracts.names import not_in_label_map
 from pipelines.preparation.entries import Entry
@@ -60,7 +60,7 @@ def run(request: Request, start: Start, configuration: Mapping[str, Any], lock: 
     plan, cluster = _plan_and_cluster(request, start)
     actors = _actors(request, cluster, plan.units)
     work = request.work(plan, "cpu" if actors is None else actors.device)
-    with underway(), ray_session.our_errors():
+    with underway(), session.our_errors():
         run_units(work, actors)
         lock.confirm()
         seconds = time.monotonic() - began
@@ -69,15 +69,15 @@ def run(request: Request, start: Start, configuration: Mapping[str, Any], lock: 
     _report(request, totals, seconds)
 
 
-def _plan_and_cluster(request: Request, start: Start) -> tuple[Plan, ray_session.Cluster]:
+def _plan_and_cluster(request: Request, start: Start) -> tuple[Plan, session.Cluster]:
     """Return the plan and the connected Ray cluster, obtained in the order in which a failure costs least."""
     if start.plan is not None:
-        return start.plan, ray_session.start(*request.shared)
+        return start.plan, session.start(*request.shared)
     if not start.replaces:
         plan = _make_plan(request)
-        return plan, ray_session.start(*request.shared)
+        return plan, session.start(*request.shared)
     _check_entries(request)  # before anything is removed: an error must not cost the existing dataset
-    cluster = ray_session.start(*request.shared)
+    cluster = session.start(*request.shared)
     request.layout.remove()
     return _make_plan(request), cluster
 
@@ -85,7 +85,7 @@ def _plan_and_cluster(request: Request, start: Start) -> tuple[Plan, ray_session
 def _make_plan(request: Request) -> Plan:
     """List the sources and commit the plan. Raises ConfigurationError for invalid entries."""
     logger.info("listing the sources")
-    with ray_session.our_errors():
+    with session.our_errors():
         plan = make_plan(
             request.layout.plan,
             request.entries,
@@ -106,7 +106,7 @@ def _make_plan(request: Request) -> Plan:
 
 def _check_entries(request: Request) -> None:
     """List the sources and raise the errors that planning would raise."""
-    with ray_session.our_errors():
+    with session.our_errors():
         for _ in distinct_entries(request.entries, _entry_check(request)):
             pass
 
@@ -144,7 +144,7 @@ def _path(uri: str) -> str:
     return uri.split("://")[-1]
 
 
-def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Placement | None:
+def _actors(request: Request, cluster: session.Cluster, units: int) -> Placement | None:
     config = request.config
     if config.saliency is None:
         return None

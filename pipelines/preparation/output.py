@@ -18,7 +18,7 @@ from model.errors import ConfigurationError
 from pipelines.preparation.plan.plan import Plan, load_plan
 from pipelines.preparation.unit.unit import HELD_BACK
 from pipelines.storage import objects as storage
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 
 SUMMARY, WORK, LABEL_MAP, REPORT, SHARDS = "dataset.json", "work", "label_map.yaml", "report", "shards"
 #: What the job writes to --output and --overwrite removes, in this order. Nothing else is touched. The plan goes before
@@ -78,13 +78,13 @@ class Layout:
         return [
             storage.join(folder, name)
             for folder, names, flag in self._owned()
-            for name in owned_output.present(folder, names, flag)
+            for name in outputs.present(folder, names, flag)
         ]
 
     def remove(self) -> None:
         """Remove the outputs of earlier runs. Raises ConfigurationError."""
         for folder, names, _ in self._owned():
-            owned_output.remove(folder, names)
+            outputs.remove(folder, names)
 
     def _owned(self) -> list[tuple[str, Sequence[str], str]]:
         """Return each folder with the names that the job owns in it, and the flag that names the folder."""

@@ -16,8 +16,8 @@ from jobs.correct_catalog import main
 from model.errors import RunError
 from pipelines.contracts.schemas import CATALOG
 from pipelines.correction import job
-from pipelines.correction.measure import fid as measure
-from pipelines.correction.publish import stage as publishing
+from pipelines.correction.measure import fid
+from pipelines.correction.publish import stage
 from pipelines.correction.row_keys import id_keys
 from tests.catalogs import (
     picture,
@@ -203,7 +203,7 @@ def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
         [row("early", "watermark", image=encode(picture(1))), *(row(f"clean {n}", "clean") for n in range(3))]
     )
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "compute_fid", killed)
+        patch.setattr(fid, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
     shop.write([row(f"later {n}", "watermark", image=encode(picture(n))) for n in (2, 3)], "b")
@@ -224,7 +224,7 @@ def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
 
     shop.write([row("last", "watermark", image=encode(picture(4)))], "c")
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "compute_fid", killed)
+        patch.setattr(fid, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
     told = shop.correct("--fid-samples", "10")
@@ -353,7 +353,7 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     shop.write([*catalog[:4], twice], "a")
     shop.write([*catalog[4:], twice], "b")
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "check_conservation", killed)
+        patch.setattr(stage, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
     assert not (shop.output / "manifest").exists()
@@ -387,7 +387,7 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
     images, old = tree(shop.output / "images"), shop.bundle
     shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "check_conservation", killed)
+        patch.setattr(stage, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
     shutil.rmtree(shop.output / ".run" / "journal")

@@ -24,9 +24,9 @@ FLAGS = [
 #: jobs/train.py, but it looks for new nodes every few seconds instead of every minute.
 TRAIN = """
 from jobs import command, train
-from pipelines.training import on_ray as ray_job
+from pipelines.training import on_ray
 
-ray_job.RESIZE_SECONDS = 3
+on_ray.RESIZE_SECONDS = 3
 command.run(train.main)
 """
 #: Settings of the head, which otherwise takes up to a minute to notice a lost node.

@@ -222,7 +222,7 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.preparation.job.ray_session.start", lambda *_: Cluster(1, 0))
+    monkeypatch.setattr("pipelines.preparation.job.session.start", lambda *_: Cluster(1, 0))
     monkeypatch.setattr("pipelines.preparation.job.run_units", killed)
     for _ in range(2):  # killed, continued and killed again
         with pytest.raises(KeyboardInterrupt):

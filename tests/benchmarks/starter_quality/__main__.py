@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle import STARTER
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.contracts.splits import TRAIN
 from pipelines.storage import objects as storage
 from tests.benchmarks.starter_quality.cases import LABELS, make_cases
@@ -77,7 +77,7 @@ def main() -> None:
         return
     shutil.rmtree(args.output, ignore_errors=True)
     args.output.mkdir(parents=True)
-    ray_session.start()
+    session.start()
     samples = clothing(args.photos, args.images)
     if args.objects.exists():
         samples += clean_objects(args.objects, args.images) + found_objects(args.objects, args.images // 2)
@@ -94,7 +94,7 @@ def main() -> None:
         _add_kid(columns[bundle], results.fid)
         write_sheets(scratch / "sheets", scored)
         print(f"{bundle}: {len(cases)} images in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    ray_session.stop()
+    session.stop()
     columns |= {name: summaries(scored) for name, scored in baselines(cases).items()}
     (args.output / "results.json").write_text(json.dumps(columns, indent=1))
     text = table(columns)

@@ -11,7 +11,7 @@ from PIL import Image
 from pipelines.checking.hashes import NO_HASH, content_hash, luminance, perceptual_hash
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
-from tests.health_data import cropped, jpeg, texture
+from tests.checking_data import cropped, jpeg, texture
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> int:

@@ -18,7 +18,7 @@ from pipelines.checking.inspect_unit import (
 from pipelines.checking.tally import Tally
 from pipelines.contracts.label_map import LabelMap
 from pipelines.shards.source import list_shards
-from tests.health_data import faulty, healthy, write
+from tests.checking_data import faulty, healthy, write
 
 
 def inspect(folder: Path) -> tuple[Tally, Rows]:

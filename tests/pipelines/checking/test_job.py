@@ -9,11 +9,11 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.checking import job
-from pipelines.checking.config import HealthConfig, resolve
+from pipelines.checking.config import CheckConfig, resolve
 from pipelines.checking.findings import KINDS
 from pipelines.checking.similarity import SAME_PICTURE
 from tests.catalogs import tree
-from tests.health_data import faulty, healthy, leaking, row, write
+from tests.checking_data import faulty, healthy, leaking, row, write
 
 HOSTILE = "<script>alert(1)</script>\x07"
 
@@ -26,7 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(data: Path, output: Path, workers: int = 0, **settings: Any) -> dict[str, Any]:
-    config = HealthConfig((str(data),), str(output), workers=workers, **settings)
+    config = CheckConfig((str(data),), str(output), workers=workers, **settings)
     job.run(resolve(config))
     health: dict[str, Any] = json.loads((output / "health.json").read_text())
     return health
@@ -121,7 +121,7 @@ def test_on_ray_the_report_is_the_same_byte_for_byte(
 
 
 def test_an_earlier_report_is_replaced_only_when_asked(data: Path, report: Path, tmp_path: Path) -> None:
-    config = HealthConfig((str(data),), str(report), workers=0)
+    config = CheckConfig((str(data),), str(report), workers=0)
     with pytest.raises(ConfigurationError, match="of an earlier check"):
         resolve(config)
     assert resolve(replace(config, overwrite=True)).preview()["plan"]["replaces"] == [

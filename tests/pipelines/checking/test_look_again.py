@@ -20,7 +20,7 @@ from pipelines.checking.similarity import GREY_SIDE, SAME_PICTURE
 from pipelines.images.decode import decode_image
 from pipelines.shards.source import list_shards
 from pipelines.storage.parquet_units import Unit
-from tests.health_data import healthy, row, write
+from tests.checking_data import healthy, row, write
 
 
 def units(folder: Path) -> tuple[tuple[Unit, ...], np.ndarray]:

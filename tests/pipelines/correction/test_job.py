@@ -6,10 +6,10 @@ import ray
 import ray.data
 
 from model.errors import ConfigurationError, RunError
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement
 from pipelines.correction import job as correction_job
-from pipelines.correction.inspect import inspection as inspect_pass
+from pipelines.correction.inspect import inspection
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.plan import CorrectionConfig, resolve
 from tests.catalogs import row, rows, tree, write_bundle, write_catalog
@@ -29,8 +29,8 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
         CorrectionConfig((str(tmp_path / "catalog"),), str(tmp_path / "out"), model=bundle, fid=False)
     )
     inspections = []
-    for most in (inspect_pass.INSPECT_HERE, 0):
-        monkeypatch.setattr(inspect_pass, "INSPECT_HERE", most)
+    for most in (inspection.INSPECT_HERE, 0):
+        monkeypatch.setattr(inspection, "INSPECT_HERE", most)
         run = correction_job.begin(plan, Placement("cpu", 1, 1))
         correction_job.inspect(run, Known(), 0)
         inspections.append(run.inspection)
@@ -46,7 +46,7 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     # As `cluster.session.start` sets it.
     monkeypatch.setattr(ray.data.DataContext.get_current(), "raise_original_map_exception", True)
     again = correction_job.begin(resolve(plan.config), Placement("cpu", 1, 1))
-    with pytest.raises(ConfigurationError, match=r"row 0 \('a'\) .*score nan"), ray_session.our_errors():
+    with pytest.raises(ConfigurationError, match=r"row 0 \('a'\) .*score nan"), session.our_errors():
         correction_job.inspect(again, Known(), 0)
 
 

@@ -12,7 +12,7 @@ from model.edits import Edit, identity_theta
 from model.edits import apply_edit as plain_edit
 from pipelines.images.pixels import to_tensor, to_uint8
 from pipelines.images.resize import resize_bicubic
-from pipelines.inference.edits import apply as full_size
+from pipelines.inference.edits import apply
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import decode_edit, encode_edits
 from tests.catalogs import picture
@@ -45,7 +45,7 @@ def test_tiles_show_no_seams(height: int, width: int, tile: int, seed: int, move
     value = random_edit(seed, moves)
     whole = apply_edits(image, [value])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(full_size, "TILE", tile)
+        patch.setattr(apply, "TILE", tile)
         tiled = apply_edits(image, [value])
     # One level where pixels move: coordinates within a tile's source in float32 differ in their last bits.
     assert np.abs(tiled.image.astype(int) - whole.image).max() <= moves

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.edits import Edit, identity_theta
-from pipelines.inference.edits import apply as full_size
+from pipelines.inference.edits import apply
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.inference.edits.edges import SoftEdges
@@ -79,7 +79,7 @@ def test_tiles_show_no_seams(height: int, width: int, tile: int, seed: int, move
     image, value = picture(seed, width, height), random_edit(seed, moves)
     whole = apply_edits(image, [value], [True])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(full_size, "TILE", tile)
+        patch.setattr(apply, "TILE", tile)
         tiled = apply_edits(image, [value], [True])
     # As without: coordinates of pixels that move differ in their last bits.
     assert np.abs(tiled.image.astype(int) - whole.image).max() <= moves
