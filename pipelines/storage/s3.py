@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 from aiohttp import ClientError as TransportError
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
@@ -103,7 +104,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 class PatientS3(S3FileSystem):
-    """s3fs whose every request, the body of its answer included, is retried. Raises UnavailableError when patience
+    """s3fs that tries every request again, the body of its answer included. Raises UnavailableError when patience
     ends, and at once what no repetition changes (403, 404, 412, …).
     """
 
@@ -112,28 +113,24 @@ class PatientS3(S3FileSystem):
     connect_timeout = 5
     read_timeout = _SILENCE
 
-    _prepared: Any = None  # the client that `set_session` has seen
-
-    def _prepare_config_kwargs(self) -> dict[str, Any]:
+    def __init__(
+        self, *args: Any, config_kwargs: Any = None, session: Any = None, profile: Any = None, **options: Any
+    ) -> None:
+        """Take the arguments of s3fs, which FSSPEC_S3_… variables may give, too."""
         # botocore's own retries: none.
-        return {"retries": {"total_max_attempts": 1, "mode": "standard"}, **super()._prepare_config_kwargs()}
+        config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, **(config_kwargs or {})}
+        super().__init__(*args, config_kwargs=config, session=session or _session(profile), **options)
 
-    async def set_session(self, refresh: bool = False, kwargs: Any = None) -> Any:
-        """The client. It sends bodies without asking for leave first: a server that never gives it would be waited for
-        without a timeout.
-        """
-        client = await super().set_session(refresh=refresh)
-        if client is not self._prepared:
-            client.meta.events.unregister("before-call.s3", add_expect_header)
-            self._prepared = client
-        return client
-
-    async def _isfile(self, path: str) -> bool:
-        try:  # fsspec's own says no whatever happens
-            return bool((await self._info(path))["type"] == "file")
+    def isfile(self, path: str) -> bool:
+        """Return whether `path` is a file; fsspec's own says no if the storage fails or refuses, too."""
+        try:
+            return bool(self.info(path)["type"] == "file")
         except FileNotFoundError:
             return False
 
+    # The one private part of s3fs that is overridden: every request passes here. With s3fs's own retries a server that
+    # stops reading a request's body is waited for without end, a part of a large object that was cut on its way is an
+    # error, and objects that a list did not delete are passed over. They count attempts, not seconds, without jitter.
     async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
         impatient = _impatient.get()
         patience = IMPATIENCE if impatient else PATIENCE
@@ -161,7 +158,6 @@ class PatientS3(S3FileSystem):
         return await retrying(ask)
 
     call_s3 = sync_wrapper(_call_s3)  # s3fs's own calls its own
-    connect = sync_wrapper(set_session)
 
     async def _read_body(self, answer: dict[str, Any], silence: float) -> None:
         """Read a body of at most a block here, so that one which is cut short is asked for again."""
@@ -175,6 +171,15 @@ class PatientS3(S3FileSystem):
         if len(data) != length:
             raise IncompleteReadError(actual_bytes=len(data), expected_bytes=length)
         answer["Body"] = _Body(data)
+
+
+def _session(profile: str | None) -> AioSession:
+    """Return a session whose clients send bodies without asking for leave first: aiohttp waits without end for a
+    server that never gives it.
+    """
+    session = AioSession(profile=profile)
+    session.unregister("before-call.s3", add_expect_header)
+    return session
 
 
 class _Body:
