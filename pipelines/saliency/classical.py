@@ -19,6 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pipelines.images.colour import rgb_to_lab
+from pipelines.images.resize import scaled_size
 from pipelines.saliency.matte import guided_matte, tidy
 from pipelines.saliency.mixture import Mixture, Pixels
 from pipelines.saliency.protocol import check_photos
@@ -156,8 +157,7 @@ def _border(size: tuple[int, ...], share: float) -> NDArray[np.bool_]:
 
 def _shrunk(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = scaled_size(width, height, min(side, max(width, height)))
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
