@@ -1,4 +1,4 @@
-"""From a coarse foreground to a matte at the photo's size: debris and pinholes go, edges follow the photo's."""
+"""Turn a coarse foreground into a matte at the photo's size, without debris and pinholes, along the photo's edges."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ _ROUND = np.ones((3, 3), bool)
 
 
 def tidy(alpha: Map, piece_share: float, hole_share: float) -> Map:
-    """`alpha` (h, w) in [0, 1] without debris and pinholes.
+    """Return `alpha` (h, w) in [0, 1] without debris and pinholes.
 
-    piece_share: pieces (alpha > 0.5) below this share of the largest one's area go. hole_share: holes below this share
-    of it are filled; larger ones are real, between a bag and its handle.
+    piece_share: pieces (alpha > 0.5) below this share of the largest one's area are removed. hole_share: holes below
+    this share of it are filled; larger ones are real, such as the one between a bag and its handle.
     """
     product = alpha > 0.5
     labelled, count = ndimage.label(product, structure=_ROUND)
@@ -37,10 +37,10 @@ def tidy(alpha: Map, piece_share: float, hole_share: float) -> Map:
 def guided_matte(
     image: NDArray[np.uint8], small: NDArray[np.uint8], alpha: Map, radius: int, eps: float
 ) -> Map:
-    """`alpha` (h, w) at the size of `image` (H, W, 3), its edges moved to the photo's: the fast guided filter.
+    """Return `alpha` (h, w) at the size of `image` (H, W, 3), its edges moved to the photo's by the fast guided filter.
 
-    small: the photo at the size of `alpha`. radius: of the windows, pixels of `small`. eps: variance of colour, in
-    squared units of RGB in [0, 1], below which a window counts as flat.
+    small: the photo at the size of `alpha`. radius: of the windows, in pixels of `small`. eps: variance of colour,
+    in squared units of RGB in [0, 1], below which a window counts as flat.
     """
     guide = np.ascontiguousarray(small.transpose(2, 0, 1)) / 255
     (model,) = colour_models(guide, alpha[None].astype(np.float64), np.ones((1, *alpha.shape)), radius, eps)
