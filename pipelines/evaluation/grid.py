@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.evaluation.collect import Collection, Picture, SetName
 from pipelines.evaluation.contestants import Contestant
 from pipelines.evaluation.measure import ANSWER, TARGET, UPLOAD
+from pipelines.images.resize import scaled_size
 from pipelines.reports.pictures import CELL, GAP, GROUND
 
 #: Height of the line of names in pixels, and the size of its letters.
@@ -49,8 +50,7 @@ def comparison_grid(collection: Collection, contestants: Sequence[Contestant], d
 
 def _cell(picture: Picture) -> Image.Image:
     """Return the picture at its stored aspect ratio, as large as a cell allows, on white."""
-    scale = CELL / max(picture.width, picture.height)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    size = scaled_size(picture.width, picture.height, CELL)
     cell = Image.new("RGB", (CELL, CELL), "white")
     with Image.open(io.BytesIO(picture.png)) as image:
         cell.paste(

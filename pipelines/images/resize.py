@@ -20,10 +20,15 @@ def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return (width, height) at the same aspect ratio with the longer one at `side`; both are at least 1."""
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def shrink_bicubic(image: np.ndarray, max_side: int) -> np.ndarray:
     """Shrink `image` uint8 (H,W,3) until its longer side has `max_side` pixels, aspect kept; never enlarge."""
     height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
+    if max(height, width) <= max_side:
         return image
-    return resize_bicubic(image, max(1, round(width * scale)), max(1, round(height * scale)))
+    return resize_bicubic(image, *scaled_size(width, height, max_side))

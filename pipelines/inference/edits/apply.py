@@ -1,6 +1,6 @@
-"""Edits onto uploads at their own size, tile by tile, so that memory is bounded by the upload's bytes.
+"""Apply edits to uploads at full size, tile by tile, so that memory is bounded by the upload's bytes.
 
-In float32 a 50-megapixel photo takes 600 MB, and an edit several times that, in every committing task at once.
+In float32 a 50-megapixel photo takes 600 MB, and an edit several times that, in each of the tasks that commit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,17 +21,19 @@ from pipelines.inference.edits.guided import Guided, Places
 #: Defects whose correction makes the background white.
 BACKGROUNDS = ("non_white_background",)
 
-#: Side of a tile in pixels. Its tensors fit into a core's cache: as fast as whole images, although it computes each
-#: pixel's place itself.
+#: Side of a tile in pixels. Its tensors fit into a core's cache, so tiles are as fast as whole images although each
+#: computes its pixels' positions itself.
 TILE = 256
-#: The generator's view of a moved upload is moved this much larger and then shrunk: an interpolation at its own size
-#: would be a blur that the generator did not see.
+#: The guide of a moved upload is moved at this multiple of the generator's size and then shrunk: interpolation at the
+#: generator's size would add a blur that the generator did not see.
 _OVERSAMPLING = 2
 
 
 class Edited(NamedTuple):
-    """image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: where it is 0, the pixel
-    is as it was (or as it was moved), where it is 255, the edit's content. It lies as `image` does.
+    """An edited image and its matte, aligned with it.
+
+    image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: at 0 the pixel is as it was
+    (or as it was moved), at 255 it is the edit's content.
     """
 
     image: np.ndarray
@@ -41,14 +43,14 @@ class Edited(NamedTuple):
 def apply_edits(
     image: np.ndarray, edits: Sequence[Mapping[str, Any]], grounds: Sequence[bool] | None = None
 ) -> Edited:
-    """`image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
+    """Return `image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
 
-    grounds: of each edit, whether its matte is the ground behind the product: soft edges are then rid of the old
-    ground's colour (see `edges`). None: of no edit.
+    grounds: for each edit, whether its matte is the background behind the product; the old background's colour is then
+    removed from soft edges (see `edges`). None: for no edit.
 
-    Each edit sees what the generator saw: the image as the edit before it left it, in 8 bits. It is moved once,
-    bicubically, white from outside; content and matte then follow its edges (see `guided`). What an edit neither paints
-    nor moves keeps its bytes. Without edits the matte is 0. The result does not depend on TILE.
+    Each edit is applied to the 8-bit result of the edit before it, as in the generator. The image is moved once,
+    bicubically, with white from outside; content and matte then follow its edges (see `guided`). Pixels that an edit
+    neither paints nor moves keep their bytes. Without edits the matte is 0. The result does not depend on TILE.
     """
     edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
     for value, is_ground in zip(edits, grounds or [False] * len(edits), strict=True):
@@ -58,7 +60,7 @@ def apply_edits(
 
 @torch.inference_mode()
 def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited:
-    """One edit, of one image (B is 1), as `apply_edits` does it."""
+    """Apply one edit of one image (B is 1), as `apply_edits` does."""
     moves = not torch.equal(edit.theta, identity_theta(1))
     size = image.shape[0], image.shape[1]
     guided, edges = None, None
@@ -87,7 +89,7 @@ def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited
 
 
 def _guide(image: np.ndarray, edit: Edit) -> Tensor:
-    """What the generator saw, moved as the edit moves it: (1, 3, h, w)."""
+    """Return the image that the generator saw, moved as the edit moves it: (1, 3, h, w)."""
     height, width = edit.matte.shape[2:]
     if torch.equal(edit.theta, identity_theta(1)):
         return to_tensor(resize_bicubic(image, width, height)[None])
@@ -97,14 +99,14 @@ def _guide(image: np.ndarray, edit: Edit) -> Tensor:
 
 
 def _windows(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Tiles that cover an image."""
+    """Yield the tiles of an image."""
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             yield slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
 
 
 def _moved(image: np.ndarray, theta: Tensor, window: tuple[slice, slice]) -> Tensor:
-    """The window's pixels of `affine_grid(theta)` over the image, (1, 3, h, w), about -1..1; white from outside it."""
+    """Return the window's pixels of `affine_grid(theta)` over the image: (1, 3, h, w), about -1..1, white outside."""
     height, width = image.shape[:2]
     pixels = _sources(theta, image.shape, window)
     source = tuple(
@@ -122,7 +124,7 @@ def _moved(image: np.ndarray, theta: Tensor, window: tuple[slice, slice]) -> Ten
 
 
 def _sources(theta: Tensor, shape: tuple[int, ...], window: tuple[slice, slice]) -> Tensor:
-    """Where the window's pixels come from, float64 (1, h, w, 2): x and y in pixels, 0 the middle of the first."""
+    """Return where the window's pixels come from: float64 (1, h, w, 2), x and y in pixels, 0 the first one's centre."""
     axes = [
         (torch.arange(part.start, part.stop, dtype=torch.float64) * 2 + 1) / size - 1
         for part, size in zip(window, shape[:2], strict=True)

@@ -1,14 +1,14 @@
-"""An edit's content and matte at the upload's size, guided by the upload, so that their edges are its edges.
+"""Enlarge an edit's content and matte to the upload's size so that their edges follow the upload's.
 
-Around each pixel of the edit, content and matte are modelled as linear in the three colours that the generator saw; the
-models are enlarged bilinearly and meet the upload's own colours. That is the guided filter (He, Sun and Tang, 2013,
-equations 19 to 21) in its fast form (He and Sun, 2015): all statistics are of the edit's size, whatever the upload's.
-Where the model is the identity, as under a faint watermark, the upload's detail comes through. Tensors are on the CPU;
-colours are -1..1, mattes 0..1.
+Around each pixel of the edit, content and matte are modelled as linear in the three colours that the generator saw. The
+models are enlarged bilinearly and applied to the upload's own colours. This is the fast guided filter (see
+`pipelines.images.guided_filter`): all statistics have the edit's size, whatever the upload's. If a model is the
+identity, as under a faint watermark, the upload's detail is kept. Tensors are on the CPU; colours are -1..1, mattes
+0..1.
 
-Measured and not taken (drawn scenes of 1,000 to 2,000 pixels as JPEG, exact mattes at 128): joint bilateral upsampling
-(Kopf et al., 2007) 1.7 dB less in the band along the edges, larger windows 1 dB less, models fitted at 256 or 512
-pixels to a matte enlarged bilinearly 6 dB and more less.
+Alternatives that were measured and rejected (drawn scenes of 1,000 to 2,000 pixels as JPEG, exact mattes at 128): joint
+bilateral upsampling (Kopf et al., 2007), 1.7 dB less in the band along the edges; larger windows, 1 dB less; models
+fitted at 256 or 512 pixels to a bilinearly enlarged matte, at least 6 dB less.
 """
 
 from collections.abc import Sequence
@@ -17,27 +17,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Variances of a colour (on -1..1) below which it explains little of the matte: differences of 8 levels. A thirtieth of
-#: it gave 2 dB more on exact mattes; but a matte that misses the product's edge, as a beginner's does, became grain.
+from pipelines.images.guided_filter import colour_models
+
+#: Variance of a colour (on -1..1) below which it explains little of the matte: differences of 8 levels. A thirtieth of
+#: it gave 2 dB more on exact mattes, but mattes that miss the product's edge, as an early model's do, became grainy.
 MATTE_RIDGE = 4e-3
-#: The same for content, differences of 2.5 levels: where all is repainted, the product's texture must come through.
+#: The same for content, differences of 2.5 levels: the product's texture must survive even if all is repainted.
 CONTENT_RIDGE = 4e-4
-#: The ridge and the averaging of neighbouring windows flatten edges: this share at either end of the matte's local
-#: range counts as its end. Twice as much gave 2 dB more on exact mattes, and grain on those that miss the edge.
+#: The ridge and the averaging of neighbouring windows flatten edges, so this share at either end of the matte's local
+#: range is clipped to that end. Twice as much gave 2 dB more on exact mattes, and grain on those that miss the edge.
 FLATTENED = 0.1
-#: Weight of content where it is not painted: it must not bleed in, yet a window without paint needs some value.
+#: Weight of content that is not painted: it must not bleed in, but a window without paint needs some value.
 _UNPAINTED = 1e-3
-#: Slopes below this move no pixel by a level: numerical zeros, without which whole tiles need no slopes.
+#: Slopes below this change no pixel by a level. They are set to 0: tiles whose slopes are all 0 skip them.
 _ZERO = 1e-6
 
 
 class Guided:
-    """Content and matte of one edit as models of the guide's colours."""
+    """Content and matte of one edit, modelled by the guide's colours."""
 
     def __init__(self, guide: Tensor, content: Tensor, matte: Tensor, size: tuple[int, int]) -> None:
-        """guide (3, h, w): the image that the generator saw, moved as the edit moves it; content (3, h, w), matte
-        (1, h, w). size: (H, W) of the upload. One no larger than the edit gets the edit as it is, one of twice its size
-        or more gets the models alone.
+        """Fit the models.
+
+        guide (3, h, w): the image that the generator saw, moved as the edit moves it. content (3, h, w), matte
+        (1, h, w): the edit's. size: (H, W) of the upload. If it is no larger than the edit, `at` returns the edit as it
+        is; from twice the edit's size on, the models alone.
         """
         trust = min(max(min(size[0] / matte.shape[1], size[1] / matte.shape[2]) - 1, 0), 1)
         exact, colours = matte.double(), guide.double()
@@ -49,15 +53,15 @@ class Guided:
         self._range = torch.cat([matte + trust * (bound - matte) for bound in (low, high)])
 
     def paints(self, places: "Places") -> bool:
-        """Whether any pixel at `places` has a matte above 0."""
+        """Return whether any pixel at `places` has a matte above 0."""
         return bool(places.of(self._range[1:]).any())
 
     def at(self, places: "Places", pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Content (3, H, W) and matte (1, H, W) where the guide's own pixels are `pixels` (3, H, W)."""
+        """Return content (3, H, W) and matte (1, H, W) for the upload's `pixels` (3, H, W) at `places`."""
         content = _applied(self._content, places, pixels).clamp_(-1, 1)
         matte = _applied(self._matte, places, pixels)
         low, high = places.enlarged(self._range).split(1)
-        # Within what the edit says nearby: texture in the guide leaves no trace where the matte is constant.
+        # Clipped to the edit's own values nearby: where the matte is constant, the guide's texture leaves no trace.
         span = high - low
         share = (matte - low) / span.clamp(min=_ZERO)
         share = ((share - FLATTENED) / (1 - 2 * FLATTENED)).clamp_(0, 1)
@@ -65,23 +69,23 @@ class Guided:
 
 
 class Places:
-    """Where the pixels of a window lie in planes of another size, for bilinear interpolation between pixel centres.
+    """Positions of a window's pixels in planes of another size, for bilinear interpolation between pixel centres.
 
-    Whatever the window, a pixel gets the same bits: nothing but products and sums of its own neighbours.
+    A pixel gets the same bits in every window: its value is made of products and sums of its own neighbours only.
     """
 
     def __init__(self, size: Sequence[int], count: Sequence[int], window: tuple[slice, slice]) -> None:
-        """size: (H, W) of the image that `window` is part of; count: (h, w) of the planes."""
+        """Locate `window`. size: (H, W) of the image that it is part of; count: (h, w) of the planes."""
         self._axes = [_neighbours(*axis) for axis in zip(size, count, window, strict=True)]
         self._used = tuple(slice(int(first[0]), int(second[-1]) + 1) for first, second, _ in self._axes)
 
     def of(self, planes: Tensor) -> Tensor:
-        """The part of planes (..., h, w) that the window's pixels depend on."""
+        """Return the part of planes (..., h, w) that the window's pixels depend on."""
         rows, columns = self._used
         return planes[..., rows, columns]
 
     def enlarged(self, planes: Tensor) -> Tensor:
-        """planes (P, h, w) at the window's pixels: (P, H, W)."""
+        """Return planes (P, h, w) interpolated at the window's pixels: (P, H, W)."""
         (top, bottom, down), (left, right, across) = self._axes
         rows, columns = self._used
         part = self.of(planes)
@@ -93,48 +97,26 @@ class Places:
 
 
 def _neighbours(size: int, count: int, part: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each pixel of `part`, the two nearest of `count` pixels that cover the same length, and the second's share."""
-    place = (torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5) * count / size - 0.5
-    place = place.clamp_(0, count - 1)
-    first = place.floor()
+    """Return the nearest two of `count` pixels for each pixel of `part`, and the second's share."""
+    position = (torch.arange(part.start, part.stop, dtype=torch.float64) + 0.5) * count / size - 0.5
+    position = position.clamp_(0, count - 1)
+    first = position.floor()
     second = (first + 1).clamp_(max=count - 1)
-    return first.long(), second.long(), (place - first).float()
+    return first.long(), second.long(), (position - first).float()
 
 
 def _models(guide: Tensor, values: Tensor, weights: Tensor, ridge: float) -> Tensor:
-    """Slopes for the guide's colours, then the offset, of the linear models of `values`: (C, 4, h, w) float64.
-
-    Least squares with a ridge over windows of 3x3 pixels, each of `weights` (1, h, w), averaged over the
-    windows that a pixel is in. float64: variances are differences of large sums.
-    """
-    total = _summed(weights)
-    mean, mean_values = (_summed(weights * part) / total for part in (guide, values))
-    square = _summed(weights * (guide[:, None] * guide).flatten(0, 1)).unflatten(0, (3, 3)) / total
-    product = _summed(weights * (values[:, None] * guide).flatten(0, 1)).unflatten(0, (-1, 3)) / total
-    variance = square - mean[:, None] * mean + ridge * torch.eye(3, dtype=guide.dtype)[..., None, None]
-    slopes = _solved(variance, product - mean_values[:, None] * mean)
-    slopes = torch.where(slopes.abs() < _ZERO, 0.0, slopes)
-    offsets = mean_values - (slopes * mean).sum(1)
-    models = torch.cat([slopes, offsets[:, None]], dim=1)
-    return _summed(total * models.flatten(0, 1)).unflatten(0, (-1, 4)) / _summed(total)
-
-
-def _solved(matrix: Tensor, right: Tensor) -> Tensor:
-    """x of `matrix` x = `right` at every pixel, by Cramer's rule: (3, 3, h, w), symmetric, and (C, 3, h, w)."""
-    crosses = [torch.linalg.cross(matrix[(row + 1) % 3], matrix[(row + 2) % 3], dim=0) for row in range(3)]
-    inverse = torch.stack(crosses) / (matrix[0] * crosses[0]).sum(0)
-    return (inverse * right[:, None]).sum(2)
-
-
-def _summed(planes: Tensor) -> Tensor:
-    """Sums over the 3x3 pixels around each pixel of (P, h, w); what lies outside counts nothing."""
-    padded = F.pad(planes, (1, 1, 1, 1))
-    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
-    return rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    """Return the `colour_models` of `values` over windows of 3x3 pixels: (C, 4, h, w) float64."""
+    models = torch.from_numpy(
+        colour_models(guide.numpy(), values.numpy(), weights.numpy(), radius=1, ridge=ridge)
+    )
+    slopes = models[:, :3]
+    slopes[slopes.abs() < _ZERO] = 0
+    return models
 
 
 def _applied(models: Tensor, places: Places, pixels: Tensor) -> Tensor:
-    """The models (C, 4, h, w) at a window's pixels (3, H, W): (C, H, W)."""
+    """Return the models (C, 4, h, w) applied to a window's pixels (3, H, W): (C, H, W)."""
     result = places.enlarged(models[:, 3])
     if places.of(models[:, :3]).any():
         for channel in range(3):

