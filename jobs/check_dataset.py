@@ -33,7 +33,7 @@ from collections.abc import Sequence
 
 from jobs import command
 from pipelines.checking import job as checking_job
-from pipelines.checking.config import PAGE, SHEETS, HealthConfig, resolve
+from pipelines.checking.config import PAGE, SHEETS, CheckConfig, resolve
 from pipelines.checking.findings import Findings
 from pipelines.storage import objects as storage
 
@@ -56,14 +56,14 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--near-duplicate-distance",
         type=command.not_negative,
-        default=HealthConfig.near_duplicate_distance,
+        default=CheckConfig.near_duplicate_distance,
         metavar="BITS",
         help="perceptual hashes that differ in so many of 64 bits are looked at, 0 to 11; more finds stronger crops",
     )
     add(
         "--compare-at-most",
         type=command.positive,
-        default=HealthConfig.compare_at_most,
+        default=CheckConfig.compare_at_most,
         metavar="PAIRS",
         help="of these the nearest pairs of photos are compared in detail, 20 ms of a core each; --strict fails where "
         "there are more",
@@ -97,8 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command.EXIT_OK
 
 
-def _config(arguments: argparse.Namespace) -> HealthConfig:
-    return HealthConfig(
+def _config(arguments: argparse.Namespace) -> CheckConfig:
+    return CheckConfig(
         data=tuple(storage.absolute(uri) for uri in arguments.data),
         output=storage.absolute(arguments.output),
         **{

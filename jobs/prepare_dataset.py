@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(arguments, request)
         return command.EXIT_OK
     session.check()
-    with locked(request.places.output, arguments.break_lock) as lock:
+    with locked(request.layout.output, arguments.break_lock) as lock:
         command.keep_flags(parser(), arguments)
         job.run(request, *_check(arguments, request), lock)
     return command.EXIT_OK

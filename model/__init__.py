@@ -1,4 +1,4 @@
-"""The method: networks, losses, training step and bundles in plain torch.
+"""The method: networks, losses, training step and bundles in plain PyTorch.
 
-Imports nothing of Ray, storage or jobs, so that it runs on a bare GPU machine.
+It imports neither Ray nor storage nor jobs, so that it runs on any machine with PyTorch.
 """

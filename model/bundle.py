@@ -1,8 +1,8 @@
-"""Model bundles: a folder that holds a generator and everything needed to use it, and nothing that executes.
+"""Model bundles: folders that hold a generator and everything needed to use it, and no executable code.
 
 config.json            architecture, conditions, training resolution, recipe, dataset fingerprint, scores, file hashes
-generator.safetensors  weights, float32, or float16 where that changes no output by half a level of 255
-label_map.yaml         what the detector's labels mean, and the ids the generator was trained with
+generator.safetensors  weights; float16 if that changes no output by half a level of 255, else float32
+label_map.yaml         the meaning of the detector's labels, and the ids that the generator was trained with
 model_card.md          for people; not part of the version
 """
 
@@ -30,11 +30,11 @@ from model.layers import ImageGenerator
 
 CONFIG, WEIGHTS, LABEL_MAP, CARD = "config.json", "generator.safetensors", "label_map.yaml", "model_card.md"
 FORMAT = 1
-#: Kinds of bundles, with the job that writes each and the flag of jobs/correct_catalog.py that takes it. A bundle
-#: without a kind in its configuration is a generator.
+#: Kinds of bundles, each with the job that writes it and the flag of jobs/correct_catalog.py that takes it. A bundle
+#: whose configuration has no kind is a generator.
 GENERATOR, DETECTOR = "generator", "detector"
 KINDS = {GENERATOR: ("jobs/train.py", "--model"), DETECTOR: ("jobs/train_detector.py", "--detector")}
-#: Half a level of 255 on the scale of [-1, 1]: outputs that differ by less round to the same level, or its neighbour.
+#: Half a level of 255 on the scale of [-1, 1]. Outputs that differ by less round to the same or a neighbouring level.
 HALF_A_LEVEL = 1 / 255
 #: The bundle that ships with the project.
 STARTER = Path(__file__).parent / "starter"
@@ -51,7 +51,7 @@ class Bundle:
 
     @property
     def fit(self) -> str:
-        """How images get onto the generator's square, of FITS; bundles that do not say stretch them."""
+        """How images are fitted to the generator's square, one of FITS; bundles that do not state it stretch them."""
         return str(self.config.get("fit", FITS[0]))
 
 
@@ -63,10 +63,10 @@ def save_bundle(
     card: str,
     details: Mapping[str, Any],
 ) -> str:
-    """Write a bundle into `folder` (made if absent) and return its version.
+    """Write a bundle into `folder` (created if absent) and return its version.
 
-    image_size: side in pixels that it was trained at. details: recipe, dataset fingerprint, scores and whatever else
-    the training wants to record; JSON values.
+    image_size: side in pixels that it was trained at. details: recipe, dataset fingerprint, scores and any other JSON
+    values that the training records.
     """
     files = {WEIGHTS: _pack_generator(generator, image_size), LABEL_MAP: label_map.encode()}
     config = {**details, "generator": to_mapping(generator.config), "image_size": image_size}
@@ -74,7 +74,7 @@ def save_bundle(
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Read and verify a bundle. Raises BundleError naming the file and the remedy."""
+    """Return the verified bundle in `folder`. Raises BundleError naming the file and the remedy."""
     config, data, version = unpack(folder, (WEIGHTS, LABEL_MAP), GENERATOR)
     with unusable(folder):
         generator = build_generator(from_mapping(GeneratorConfig, config["generator"], str(folder / CONFIG)))
@@ -85,9 +85,9 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _pack_generator(generator: ImageGenerator, image_size: int) -> bytes:
-    """The weights as safetensors: half as large where nobody sees the difference.
+    """Return the weights as safetensors, in half precision if the difference is invisible.
 
-    Half precision is tried where the architecture is made for it, on two images under every type: see HALF_A_LEVEL.
+    Half precision is tried if the architecture allows it, on two images under every type: see HALF_A_LEVEL.
     """
     state = generator.state_dict()
     if not generator.stores_half:
@@ -103,7 +103,7 @@ def _pack_generator(generator: ImageGenerator, image_size: int) -> bytes:
 
 @torch.no_grad()
 def _largest_difference(one: ImageGenerator, other: ImageGenerator, side: int) -> float:
-    """Between two generators' outputs on the scale of [-1, 1]; infinite where one is not finite."""
+    """Return the largest difference between two generators' outputs in [-1, 1]; infinite if one is not finite."""
     random = torch.Generator().manual_seed(0)
     noise = torch.rand(2, 3, side, side, generator=random) * 2 - 1
     coarse = F.interpolate(
@@ -131,7 +131,7 @@ def _load_weights(generator: ImageGenerator, state: Mapping[str, Tensor], folder
 
 
 def half_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Round a network's state to float16, on the CPU; whole numbers stay as they are."""
+    """Return a network's state rounded to float16, on the CPU; integers stay as they are."""
     return {
         name: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in state.items()
@@ -139,13 +139,14 @@ def half_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pack_tensors(state: Mapping[str, Tensor]) -> bytes:
-    """A network's state as safetensors, every value float32."""
+    """Return a network's state as safetensors, every value float32."""
     return save_tensors({name: value.detach().float().cpu().contiguous() for name, value in state.items()})
 
 
 def pack(folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], card: str) -> str:
-    """Write a bundle of any kind into `folder` (made if absent): its files, config.json with their hashes, and the
-    model card. Returns the version.
+    """Write a bundle of any kind into `folder` (created if absent) and return its version.
+
+    Writes its files, config.json with their hashes, and the model card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     hashes = {name: _sha256(data) for name, data in files.items()}
@@ -156,9 +157,9 @@ def pack(folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], ca
 
 
 def unpack(folder: Path, names: Sequence[str], kind: str) -> tuple[dict[str, Any], dict[str, bytes], str]:
-    """The inverse of `pack`: the configuration, the files `names`, whose hashes fit, and the version.
+    """Return the configuration, the files `names` after checking their hashes, and the version of a bundle.
 
-    kind: of KINDS, which the bundle must be of. Raises BundleError naming the file and the remedy.
+    kind: one of KINDS, which the bundle must be. Raises BundleError naming the file and the remedy.
     """
     document = _read(folder, CONFIG, names, kind)
     with unusable(folder):
@@ -184,21 +185,23 @@ def unpack(folder: Path, names: Sequence[str], kind: str) -> tuple[dict[str, Any
 
 
 def _check_kind(folder: Path, config: Mapping[str, Any], kind: str) -> None:
-    found = config.get("kind", GENERATOR)
-    if found == kind:
+    actual = config.get("kind", GENERATOR)
+    if actual == kind:
         return
     writer, flag = KINDS[kind]
-    if found not in KINDS:
-        raise BundleError(f"{folder / CONFIG}: kind is {found!r}, not {kind!r}; give what {writer} writes")
+    if actual not in KINDS:
+        raise BundleError(
+            f"{folder / CONFIG}: kind is {actual!r}, not {kind!r}; give a bundle that {writer} writes"
+        )
     raise BundleError(
-        f"this is the bundle of a {found}, as {KINDS[found][0]} writes it; a {kind} is wanted here, as {writer} writes "
-        f"it (correction takes a {found} with {KINDS[found][1]}, a {kind} with {flag})"
+        f"this is the bundle of a {actual}, as {KINDS[actual][0]} writes it; a {kind} is needed here, as {writer} "
+        f"writes it (correction takes a {actual} with {KINDS[actual][1]}, a {kind} with {flag})"
     )
 
 
 @contextmanager
 def unusable(folder: Path) -> Iterator[None]:
-    """Whatever the content of a damaged or foreign bundle raises inside the block becomes BundleError."""
+    """Raise errors from a damaged or foreign bundle's content inside the block as BundleError."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

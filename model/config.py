@@ -13,14 +13,14 @@ ARCHITECTURES = ("resnet", "pretrained_unet", "unet", "resnet_blur")
 #: Architectures that take labels, a blend head and a geometry head.
 EDITING = ("resnet", "pretrained_unet")
 CONDITIONS = ("none", "concat", "projection")
-#: How an image gets onto a generator's square input: see `pipelines.images.fit`.
+#: How an image is fitted to a generator's square input: see `pipelines.images.fit`.
 FITS = ("stretch", "letterbox")
 
 #: The ResNet generators halve their input twice, so sides must be multiples of this.
 SIDE_MULTIPLE = 4
 #: A pretrained encoder halves its input five times.
 PRETRAINED_MULTIPLE = 32
-#: The U-Net halves images at least this often, and at most so often: at 256 pixels its bottleneck is one pixel.
+#: Minimum and maximum number of times that the U-Net halves images; at 256 pixels 8 leave a bottleneck of one pixel.
 SMALLEST_UNET, LARGEST_UNET = 5, 8
 
 
@@ -46,35 +46,35 @@ class GeneratorConfig:
     n_groups: int
     n_types: int
     # Channels after the first convolution. 64 is the paper's; 32 is four times cheaper and enough at 128 pixels.
-    # pretrained_unet: those of the decoder at full size; it has eight times as many at 1/16.
+    # pretrained_unet: channels of the decoder at full size; at 1/16 it has eight times as many.
     width: int = 64
     # Residual blocks in total. 9 is usual at 256 pixels, 6 at 128.
     n_blocks: int = 9
     # Residual blocks between the group and the type injection. The paper says "several"; 0..n_blocks.
     n_before_eta: int = 4
-    # How M becomes M': `sum` is the paper's. `sqrt` tames large maps when labels come to dominate the skip path.
+    # How M becomes M': `sum` is the paper's. Use `sqrt` if labels dominate the skip path because M' is large.
     reduce: str = "sum"
-    # N(0, 0.02) as everywhere else; the framework's default, which makes the type injection dominate early; or `wide`,
-    # embeddings of N(0, 1) and N(0, 0.02) behind them, which keeps labels apart from the first step on.
+    # N(0, 0.02) as everywhere else; `framework`, torch's default, which makes the type injection dominate early; or
+    # `wide`, embeddings of N(0, 1) followed by N(0, 0.02), which separates labels from the first step on.
     inject_init: str = "normal"
-    # `direct` is the paper's tanh image. `blend` adds a matte, so that untouched pixels pass through exactly.
+    # `direct` is the paper's tanh image. `blend` adds a matte, so that untouched pixels pass through unchanged.
     head: str = "direct"
-    # `affine` lets `geometric_groups` move the image before it is redrawn: convolutions cannot turn an object.
+    # `affine` moves the image of `geometric_groups` before it is repainted, because convolutions cannot turn an object.
     geometry: str = "none"
     # Group ids whose defects are geometric; the transform is the identity for the others.
     geometric_groups: tuple[int, ...] = ()
-    # `pretrained_unet` knows from ImageNet what a product is: for fewer than some hundred thousand photos. `resnet` is
+    # `pretrained_unet` knows products from ImageNet: use it for fewer than some hundred thousand photos. `resnet` is
     # the paper's. `unet` is Pix2Pix's, `resnet_blur` MoNCE's (antialiased resampling): their recipes choose them.
     architecture: str = "resnet"
-    # pretrained_unet: any backbone of timm that gives features at 1/8, 1/16 and 1/32. Larger ones, such as
-    # tf_efficientnet_lite2, where a GPU has time to spare.
+    # pretrained_unet: any backbone of timm with features at 1/8, 1/16 and 1/32. Choose a larger one, such as
+    # tf_efficientnet_lite2, if the GPU has time to spare.
     encoder: str = "tf_efficientnet_lite0"
-    # pretrained_unet: keep the encoder's batch norms as they were pretrained. False only where it starts from nothing,
-    # or where batches are large and photos unlike those of ImageNet.
+    # pretrained_unet: keep the statistics of the encoder's batch norms. Use False only if it starts from random
+    # weights, or if batches are large and photos unlike those of ImageNet.
     freeze_norms: bool = True
-    # unet: how often the image is halved; 2^n must divide its sides. 8 is Pix2Pix's at 256 pixels (see unet_depth).
+    # unet: number of times that the image is halved; 2^n must divide its sides. 8 is Pix2Pix's at 256 pixels.
     n_downsamplings: int = LARGEST_UNET
-    # unet: share of features dropped while training, in the innermost wide layers. 0 where the data are many.
+    # unet: share of features dropped in training, in the innermost wide layers. Use 0 if there is much data.
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
@@ -104,12 +104,12 @@ class GeneratorConfig:
         if self.architecture not in EDITING:
             require(
                 self.n_groups == self.n_types == 0 and self.head == "direct" and self.geometry == "none",
-                f"architecture {self.architecture!r} takes no labels, and has neither another head nor a geometry",
+                f"architecture {self.architecture!r} takes no labels, no other head and no geometry",
             )
 
 
 def unet_depth(image_size: int) -> int:
-    """How often the U-Net halves images of this side: as often as it goes, at most 8 times.
+    """Return the number of times that the U-Net halves images of this side: as many as possible, at most 8.
 
     Raises ConfigurationError for sides that cannot be halved five times.
     """
@@ -128,9 +128,9 @@ class DiscriminatorConfig:
     width: int = 64
     # Strided convolutions. 3 sees 70x70 pixels; 2 (34x34) suits images of 64 pixels and below.
     n_layers: int = 3
-    # Whether D sees the type label. `none` is the paper's, and enough where real images come from the fake's own task.
-    # `concat` (planes beside the image) or `projection` (Miyato and Koyama, 2018) where realistic images of the wrong
-    # task slip through.
+    # Whether D sees the type label. `none` is the paper's, and enough if real images come from the fake's own task. Use
+    # `concat` (planes beside the image) or `projection` (Miyato and Koyama, 2018) if realistic images of the wrong task
+    # are accepted.
     condition: str = "none"
 
     def __post_init__(self) -> None:
@@ -143,7 +143,7 @@ Config = TypeVar("Config")
 
 
 def from_mapping(kind: type[Config], values: dict[str, Any], where: str) -> Config:
-    """Build a configuration dataclass from JSON values; an unknown or missing key is an error that names `where`."""
+    """Return a configuration dataclass from JSON values. Raises ConfigurationError, naming `where`, for wrong keys."""
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     require(not unknown, f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}")
@@ -154,5 +154,5 @@ def from_mapping(kind: type[Config], values: dict[str, Any], where: str) -> Conf
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """The configuration as JSON-ready values."""
+    """Return the configuration as JSON-ready values."""
     return asdict(config)

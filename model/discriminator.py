@@ -10,17 +10,17 @@ from model.baselines.resnet_blur import BlurDownsample
 from model.config import DiscriminatorConfig, require
 from model.layers import BatchNorm, InstanceNorm, initialise
 
-#: Channels stop doubling here.
+#: Channels stop doubling at this multiple of the width.
 MAX_WIDTH_FACTOR = 8
-#: Side of the last convolution's window.
+#: Kernel side of the last convolution.
 LAST_KERNEL = 4
 
 
 class PatchDiscriminator(nn.Module):
     """C(image): convolutions of kernel 4; instance norm except in the first and last; LeakyReLU 0.2; no sigmoid.
 
-    By default a patch sees 70x70 pixels, 256x256 gives 30x30 logits, and there are 2,764,737 parameters. Not
-    conditioned on labels, as in the paper: real images must therefore be drawn from the same task as the fakes.
+    By default a patch sees 70x70 pixels, 256x256 gives 30x30 logits, and there are 2,764,737 parameters. It is not
+    conditioned on labels, as in the paper, so real images must be drawn from the same task as the fakes.
     """
 
     def __init__(
@@ -32,12 +32,11 @@ class PatchDiscriminator(nn.Module):
         batch_norm: bool = False,
         antialiased: bool = False,
     ) -> None:
-        """n_labels: size of the vocabulary for `config.condition`; inputs: channels of what is judged.
+        """n_labels: size of the vocabulary for `config.condition`; inputs: channels of the image to judge.
 
-        batch_norm: Pix2Pix's, behind convolutions without biases, in place of instance norm. antialiased: MoNCE's: a
-        convolution that would halve the image has stride 1, and a blur behind its activation halves; a patch then sees
-        84x84 pixels.
-        Raises ConfigurationError where the configuration conditions on labels and there are none.
+        batch_norm: as in Pix2Pix, batch norm after convolutions without biases replaces instance norm. antialiased: as
+        in MoNCE, strided convolutions get stride 1, and a blur after their activation halves the image; a patch then
+        sees 84x84 pixels. Raises ConfigurationError if the configuration conditions on labels and there are none.
         """
         super().__init__()
         require(
@@ -61,16 +60,16 @@ class PatchDiscriminator(nn.Module):
             channels = wider
         self.features = nn.Sequential(*layers)
         self.last = nn.Conv2d(channels, 1, LAST_KERNEL, stride=1, padding=1)
-        # As a linear layer without bias, whose columns are the labels' embeddings.
+        # A linear layer without bias, whose columns are the labels' embeddings.
         self.projection = (
             nn.Linear(n_labels, channels, bias=False) if config.condition == "projection" else None
         )
         self.apply(initialise)
 
     def forward(self, image: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (B, 1, h, w) float32 of image (B, 3, H, W) in [-1, 1]; higher means more real.
+        """Return logits (B, 1, h, w) float32 of image (B, 3, H, W) in [-1, 1]; higher means more real.
 
-        labels: (B,) int64 in 0..n_labels-1, needed where the configuration conditions on them and ignored elsewhere.
+        labels: (B,) int64 in 0..n_labels-1, required if the configuration conditions on them and ignored otherwise.
         """
         if self.config.condition == "concat":
             planes = F.one_hot(cast(Tensor, labels), self.n_labels).to(image.dtype)[:, :, None, None]
@@ -78,7 +77,7 @@ class PatchDiscriminator(nn.Module):
         features = self.features(image)
         logits = cast(Tensor, self.last(features)).float()
         if self.projection is not None:
-            # The features' mean over the window that the last convolution sees, so that both have one value per patch.
+            # The mean of the features over the last convolution's window, so that both have one value per patch.
             pooled = F.avg_pool2d(features.float(), LAST_KERNEL, stride=1, padding=1)
             embedded = self.projection.weight.t()[labels]  # (B, c)
             logits = logits + (pooled * embedded[:, :, None, None]).sum(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""An edit: what the generator wants done to an image, in a form that applies at any resolution.
+"""Edits: the generator's answer in a form that applies at any resolution.
 
 The generator sees a small square image. Its answer (where to move pixels, what to paint, where to paint it) is applied
 to the upload itself, so that pixels outside the matte keep the upload's detail.
@@ -14,7 +14,7 @@ from torch import Tensor
 class Edit(NamedTuple):
     """theta (B, 2, 3) float32: affine map from output to input coordinates (torch's `affine_grid` convention).
 
-    content (B, 3, S, S) in [-1, 1]: what to paint. matte (B, 1, S, S) in [0, 1]: how much of it; 1 replaces the pixel.
+    content (B, 3, S, S) in [-1, 1]: colours to paint. matte (B, 1, S, S) in [0, 1]: their share; 1 replaces the pixel.
     """
 
     theta: Tensor
@@ -23,7 +23,7 @@ class Edit(NamedTuple):
 
 
 def identity_theta(batch: int, device: torch.device | str = "cpu") -> Tensor:
-    """The affine map (batch, 2, 3) float32 that moves nothing."""
+    """Return the affine map (batch, 2, 3) float32 that moves nothing."""
     return torch.eye(2, 3, device=device).expand(batch, 2, 3)
 
 
@@ -32,7 +32,7 @@ def warp(image: Tensor, theta: Tensor, outside: float) -> Tensor:
 
     Source: spatial transformer networks (Jaderberg et al., 2015).
     """
-    # Under autocast the grid would be bfloat16, whose 8 bits misplace pixels by half of one at 256: float32 instead.
+    # Under autocast the grid would be bfloat16, whose 8 bits misplace pixels by half a pixel at 256. Use float32.
     with torch.autocast(image.device.type, enabled=False):
         wide = image if image.dtype == torch.float64 else image.float()
         grid = F.affine_grid(theta.to(wide.dtype), list(image.shape), align_corners=False)
@@ -43,12 +43,12 @@ def warp(image: Tensor, theta: Tensor, outside: float) -> Tensor:
 
 
 def blend(image: Tensor, content: Tensor, matte: Tensor) -> Tensor:
-    """matte * content + (1 - matte) * image; exactly `image` where the matte is 0."""
+    """Return matte * content + (1 - matte) * image; exactly `image` where the matte is 0."""
     return torch.lerp(image, content, matte.expand_as(image))
 
 
 def apply_edit(image: Tensor, edit: Edit) -> Tensor:
-    """Apply `edit` to image (B, 3, H, W) float32 RGB in [-1, 1], of any size; same shape back.
+    """Apply `edit` to image (B, 3, H, W) float32 RGB in [-1, 1], of any size; same shape.
 
     Moves the image first (outside is white), then paints. Rows with the identity transform are not resampled, so their
     untouched pixels stay exact.

@@ -13,23 +13,23 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from model.errors import ConfigurationError
 
-#: Reductions that a backbone must have features for; those at 1/2 and 1/4 are used where there are some.
+#: Reductions for which a backbone must have features; those at 1/2 and 1/4 are used if it has them.
 NEEDED = (8, 16, 32)
 
 
 class Encoder(nn.Module):
-    """Images (B, 3, S, S) in [-1, 1] to {reduction r: features (B, c_r, S/r, S/r)}."""
+    """Maps images (B, 3, S, S) in [-1, 1] to {reduction r: features (B, c_r, S/r, S/r)}."""
 
     def __init__(self, name: str, freeze_norms: bool) -> None:
-        """Random weights. name: timm's. freeze_norms: batch norms keep their statistics in training.
+        """Use random weights. name: timm's. freeze_norms: batch norms keep their statistics in training.
 
-        Raises ConfigurationError for a name that timm lacks, and for a backbone without the features that are NEEDED.
+        Raises ConfigurationError for a name that timm lacks, and for a backbone without the NEEDED features.
         """
         super().__init__()
         self.name, self.freeze_norms = name, freeze_norms
         self.backbone = _backbone(name)
         known = cast(Any, self.backbone).feature_info
-        #: Channels of the features by their reduction.
+        #: Number of channels by reduction.
         self.channels: dict[int, int] = dict(zip(known.reduction(), known.channels(), strict=True))
         missing = [str(level) for level in NEEDED if level not in self.channels]
         if missing or max(self.channels) != max(NEEDED):
@@ -37,14 +37,14 @@ class Encoder(nn.Module):
                 f"backbone {name}: features at 1/{', 1/'.join(map(str, self.channels))} of the image's size, but those "
                 f"at 1/{', 1/'.join(map(str, NEEDED))} are needed; use one such as tf_efficientnet_lite0 or resnet18"
             )
-        # What the backbone was pretrained to see; in the bundle, so that a later release of timm changes nothing.
+        # The pretraining's normalisation; kept in the bundle, so that a later release of timm changes nothing.
         config = self.backbone.pretrained_cfg if isinstance(self.backbone.pretrained_cfg, dict) else {}
         for part, key in (("mean", "mean"), ("deviation", "std")):
             self.register_buffer(part, torch.tensor(config.get(key, (0.5, 0.5, 0.5))).view(1, 3, 1, 1))
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Set training mode; batch norms stay in evaluation where `freeze_norms` says so."""
+        """Set training mode; batch norms stay in evaluation mode if `freeze_norms` is set."""
         super().train(mode)
         if self.freeze_norms:
             for layer in self.modules():
@@ -53,30 +53,30 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
-        """Compute the features; S is a multiple of 32."""
-        seen = ((image + 1) / 2 - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
-        return dict(zip(self.channels, self.backbone(seen), strict=True))
+        """Return the features; S is a multiple of 32."""
+        normalised = ((image + 1) / 2 - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
+        return dict(zip(self.channels, self.backbone(normalised), strict=True))
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
-        """Load the backbone's weights, by the names that timm gives its parameters and buffers.
+        """Load the backbone's weights, by timm's names of its parameters and buffers.
 
-        Further names, as of a classifier, are left out. Raises ConfigurationError naming what is missing or has
-        another shape.
+        Other names, such as a classifier's, are ignored. Raises ConfigurationError naming tensors that are missing or
+        have another shape.
         """
         own = self.backbone.state_dict()
         missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
         odd = [key for key in own if key in state and state[key].shape != own[key].shape]
         if missing:
             raise ConfigurationError(
-                f"the weights lack {len(missing)} of {self.name}'s tensors, as {missing[:1]}"
+                f"the weights lack {len(missing)} of {self.name}'s tensors, such as {missing[:1]}"
             )
         if odd:
-            raise ConfigurationError(f"the weights of {self.name} have other shapes, as {odd[:1]}")
+            raise ConfigurationError(f"the weights of {self.name} have other shapes, such as {odd[:1]}")
         self.backbone.load_state_dict({key: state.get(key, value) for key, value in own.items()})
 
 
 def _backbone(name: str) -> nn.Module:
-    import timm  # two seconds, which jobs without such a network need not wait
+    import timm  # takes two seconds, so only if such a network is needed
 
     try:
         return cast(nn.Module, timm.create_model(name, pretrained=False, features_only=True))
@@ -89,11 +89,10 @@ def _backbone(name: str) -> nn.Module:
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution registered right before it; the activation that timm keeps inside its
-    norms stays in its place. The module must be in evaluation mode.
+    """Fold each batch norm into the convolution registered right before it; the module must be in evaluation mode.
 
-    That registration order is the order of execution holds for this project's own layers and timm's convolutional
-    backbones; tests compare the outputs.
+    The activation that timm keeps inside its norms stays in place. Registration order equals execution order in this
+    project's own layers and in timm's convolutional backbones; tests compare the outputs.
     """
     before: tuple[str, nn.Conv2d] | None = None
     for name, child in list(module.named_children()):

@@ -1,4 +1,4 @@
-"""Exceptions. One base class, so that a job can tell our complaints from a defect in the code."""
+"""Exceptions. They share one base class, so that a job can tell expected errors from defects in the code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,23 +13,23 @@ class ConfigurationError(CatalogRepairError):
 
 
 class RunError(CatalogRepairError):
-    """A run that broke off after it had begun, or whose outputs cannot be trusted: exit code 1."""
+    """A run that failed after it had begun, or whose outputs cannot be trusted: exit code 1."""
 
 
 class TooManyFailedError(RunError):
-    """A run that was ended because so many images failed that something else is wrong: exit code 3."""
+    """A run that was ended because the number of failed images points to another fault: exit code 3."""
 
 
 class BundleError(ConfigurationError):
-    """A model bundle that is missing, incomplete, altered, or does not fit what it is used for."""
+    """A model bundle that is missing, incomplete, altered, or unfit for its use."""
 
 
 @contextmanager
 def underway() -> Iterator[None]:
-    """For a run that has begun to write: a ConfigurationError becomes a RunError.
+    """Raise a ConfigurationError inside the block as a RunError, because the run has begun to write.
 
-    A bundle may have changed meanwhile, or a worker lacks what the driver has: that is no wrong command line any more,
-    and its exit code must not say that nothing was written.
+    A bundle may have changed since, or a worker may lack what the driver has. That is not a wrong command line, and its
+    exit code must not mean that nothing was written.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The conditional generator: a ResNet encoder-decoder into which the defect's group, then its type, is injected."""
+"""The conditional generator: a ResNet encoder-decoder with injection of the defect's group, then of its type."""
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Generator(EditingGenerator):
         self._initialise()
 
     def _initialise(self) -> None:
-        """N(0, 0.02) and zero biases, injections included unless configured otherwise; the geometry starts at rest."""
+        """Set N(0, 0.02) and zero biases, also in injections by default; the geometry starts as the identity."""
         injections = {
             id(layer) for part in (self.inject_group, self.inject_type) if part for layer in part.modules()
         }
@@ -59,7 +59,7 @@ class Generator(EditingGenerator):
             nn.init.zeros_(self.geometry.linear.weight)
 
     def answer(self, image: Tensor, group: Tensor, type_: Tensor) -> Answer:
-        """Run the network; see `EditingGenerator`."""
+        """Return the network's answer; see `EditingGenerator`."""
         require_sides(image, SIDE_MULTIPLE)
         features = self.encoder(image)
         if self.inject_group is not None:
@@ -70,7 +70,7 @@ class Generator(EditingGenerator):
         theta = None
         if self.geometry is not None:
             theta = self.allowed_theta(self.geometry(features), group)
-            # What follows paints in the moved image's frame, so the features move along.
+            # The layers after this paint in the moved image's frame, so the features move along.
             features = torch.where(self.movable(group), warp(features, theta, 0.0), features)
         content, matte = split_head(self.head(self.decoder(self.blocks_after(features))), self.config.head)
         return Answer(content, matte, theta)
@@ -86,7 +86,7 @@ def _geometry(channels: int) -> GeometryHead:
 
 
 def build_generator(config: GeneratorConfig) -> ImageGenerator:
-    """A generator of the configured architecture, freshly initialised."""
+    """Return a generator of the configured architecture, freshly initialised."""
     kinds: dict[str, type[ImageGenerator]] = {
         "resnet": Generator,
         "pretrained_unet": PretrainedUNet,
@@ -97,5 +97,5 @@ def build_generator(config: GeneratorConfig) -> ImageGenerator:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of trainable scalars."""
+    """Return the number of trainable scalars."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class AttentionInjection(nn.Module):
-    """out = I * M', where M' is one signed attention map made of the features and the label's embedding.
+    """out = I * M', where M' is one signed attention map computed from the features and the label's embedding.
 
-    H = tanh(W onehot(k) + b); M = tanh(A(I * H) + a) with a 1x1 convolution A; M' = sum over channels of M.
-    No softmax, residual or scaling; M' lies in (-c, c). `rms` is the root mean square of the last forward pass's M', a
+    H = tanh(W onehot(k) + b); M = tanh(A(I * H) + a) with a 1x1 convolution A; M' = sum over channels of M. There is no
+    softmax, residual or scaling; M' lies in (-c, c). `rms` is the root mean square of M' in the last forward pass, a
     scalar tensor; None before the first.
     """
 
@@ -24,14 +24,14 @@ class AttentionInjection(nn.Module):
         self.scale = {"sum": 1.0, "sqrt": 1 / math.sqrt(channels), "mean": 1 / channels}[reduce]
 
     def attention_map(self, features: Tensor, labels: Tensor) -> Tensor:
-        """M' (B, 1, h, w) of features (B, c, h, w) and labels (B,) int64 in 0..K-1."""
-        # A column of W is the embedding of a label: indexing equals the product with a one-hot vector.
+        """Return M' (B, 1, h, w) of features (B, c, h, w) and labels (B,) int64 in 0..K-1."""
+        # Column k of W is the embedding of label k, so indexing equals the product with a one-hot vector.
         embedded = torch.tanh(self.embedding.weight.t()[labels] + self.embedding.bias)  # (B, c)
         attended = torch.tanh(self.attention(features * embedded[:, :, None, None]))  # (B, c, h, w)
         return attended.sum(dim=1, keepdim=True) * self.scale
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Features (B, c, h, w) times their attention map; same shape and dtype as `features`."""
+        """Return features (B, c, h, w) times their attention map; same shape and dtype as `features`."""
         # Two injections can amplify by c^2 = 65,536, beyond float16, and sums of c terms lose bits in bfloat16.
         with torch.autocast(features.device.type, enabled=False):
             wide = features if features.dtype == torch.float64 else features.float()

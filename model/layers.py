@@ -1,4 +1,4 @@
-"""Building blocks that the generators share, and what a generator of any architecture can do."""
+"""Building blocks that the generators share, and the base class of generators of any architecture."""
 
 from typing import cast
 
@@ -17,7 +17,7 @@ INITIAL_DEVIATION = 0.02
 class ImageGenerator(nn.Module):
     """A network that translates images. Architectures without labels ignore them."""
 
-    #: Whether bundles try to hold the weights in half precision.
+    #: True if bundles try to store the weights in half precision.
     stores_half = False
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -32,11 +32,11 @@ class ImageGenerator(nn.Module):
         raise NotImplementedError
 
     def for_inference(self) -> "ImageGenerator":
-        """Return the generator in the form that runs fastest, in evaluation mode; answers differ by rounding alone."""
+        """Return the generator in its fastest form, in evaluation mode; answers differ by rounding only."""
         return self.eval()
 
     def edit(self, image: Tensor, group: Tensor, type_: Tensor) -> Edit:
-        """The same translation as an `Edit`: `apply_edit(image, edit)` equals `forward`. Arguments as in `forward`."""
+        """Translate into an `Edit`: `apply_edit(image, edit)` equals `forward`. Arguments as in `forward`."""
         content = self(image, group, type_)
         return Edit(identity_theta(len(image), image.device), content, torch.ones_like(content[:, :1]))
 
@@ -48,7 +48,7 @@ def require_sides(image: Tensor, multiple: int) -> None:
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the size (divided by the stride); reflect padding at stride 1, as in CycleGAN."""
+    """Return a convolution that keeps the size (divided by the stride), with reflect padding at stride 1 (CycleGAN)."""
     return nn.Conv2d(
         inputs,
         outputs,
@@ -60,14 +60,14 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.C
 
 
 class InstanceNorm(nn.InstanceNorm2d):
-    """Instance normalisation: non-affine, no running statistics, eps 1e-5, with right gradients for one image, too.
+    """Instance normalisation: non-affine, no running statistics, eps 1e-5. Its gradients are right for one image, too.
 
-    On CPUs `F.instance_norm` of torch 2.14 gives a batch of one wrong gradients where its outputs' gradients are
-    channels-last, as in bfloat16 trainings. `F.batch_norm` computes the same of one image, and has right ones.
+    On CPUs `F.instance_norm` of torch 2.14 gives a batch of one wrong gradients if the gradients of its outputs are
+    channels-last, as in bfloat16 training. `F.batch_norm` computes the same for one image, with right gradients.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, c, h, w) to the same shape."""
+        """Normalise (B, c, h, w); same shape."""
         return _normalise_each(input)
 
 
@@ -78,26 +78,26 @@ def _normalise_each(features: Tensor, weight: Tensor | None = None, bias: Tensor
 
 
 def normalised(layer: nn.Module, channels: int) -> list[nn.Module]:
-    """The layer, instance normalisation (non-affine, no running statistics, eps 1e-5) and ReLU."""
+    """Return the layer, instance normalisation (non-affine, no running statistics, eps 1e-5) and ReLU."""
     return [layer, InstanceNorm(channels), nn.ReLU()]
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation as Pix2Pix runs it: affine, eps 1e-5, and by the statistics of the images at hand, always.
+    """Batch normalisation as in Pix2Pix: affine, eps 1e-5, always with the statistics of the current images.
 
-    Training takes them over the batch. Evaluation takes them over each image: Pix2Pix's own test runs one image at a
-    time with the statistics of that image, so an image's answer never depends on the others of its batch. There are
-    no running averages, hence nothing that checkpoints, moving averages or several processes would have to keep.
+    Training takes them over the batch, evaluation over each image. Pix2Pix's own test runs one image at a time with the
+    statistics of that image, so an image's answer never depends on the others of its batch. There are no running
+    averages, so checkpoints, moving averages and several processes have nothing to keep.
     """
 
     def __init__(self, channels: int) -> None:
-        """Scales N(1, 0.02) and offsets 0, as in Pix2Pix."""
+        """Use scales N(1, 0.02) and offsets 0, as in Pix2Pix."""
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.empty(channels)), nn.Parameter(torch.zeros(channels))
         nn.init.normal_(self.weight, 1.0, INITIAL_DEVIATION)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, c, h, w) to the same shape."""
+        """Normalise (B, c, h, w); same shape."""
         if self.training:
             return F.batch_norm(features, None, None, self.weight, self.bias, training=True)
         return _normalise_each(features, self.weight, self.bias)
@@ -115,12 +115,12 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, c, h, w) to the same shape."""
+        """Apply the block to (B, c, h, w); same shape."""
         return cast(Tensor, features + self.body(features))
 
 
 def initialise(layer: nn.Module) -> None:
-    """For `Module.apply`: N(0, 0.02) weights and zero biases of a convolution or a linear layer."""
+    """Initialise a convolution or linear layer: weights N(0, 0.02), zero biases. For `Module.apply`."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(layer.weight, 0.0, INITIAL_DEVIATION)
         if layer.bias is not None:

@@ -1,4 +1,4 @@
-"""Which arithmetic to compute in, decided by what the hardware has units for."""
+"""Choice of device and precision, by what the hardware supports."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose_device(requested: str) -> torch.device:
-    """'auto' is cuda where there is one. Raises ConfigurationError when cuda is asked for and absent."""
+    """Return the requested device; 'auto' is cuda if available. Raises ConfigurationError if cuda is absent."""
     require_choice("--device", requested, DEVICES)
     available = torch.cuda.is_available()
     require(
@@ -22,7 +22,7 @@ def choose_device(requested: str) -> torch.device:
 
 
 def choose_precision(requested: str, device: torch.device) -> torch.dtype:
-    """'auto' is bfloat16 where it is faster than float32: on GPUs and on CPUs with AMX.
+    """Return the requested precision; 'auto' is bfloat16 where it is faster than float32: on GPUs and CPUs with AMX.
 
     A CPU without bfloat16 units emulates it: on an AVX2 machine the generator ran nine times slower than in float32.
     """
@@ -34,11 +34,11 @@ def choose_precision(requested: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> Callable[[], torch.autocast]:
-    """A maker of autocast contexts for `precision`; float32 means none."""
+    """Return a maker of autocast contexts for `precision`; for float32 they do nothing."""
     enabled = precision != torch.float32
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def memory_format(precision: torch.dtype) -> torch.memory_format:
-    """Channels last feeds bfloat16 units best; in float32 on a CPU it took a fifth longer than the default layout."""
+    """Return the fastest layout. Channels last suits bfloat16; in float32 on a CPU it took a fifth longer."""
     return torch.channels_last if precision == torch.bfloat16 else torch.contiguous_format

@@ -1,8 +1,8 @@
-"""A U-Net over a pretrained encoder, steered by the same labels in the same order as the paper's network.
+"""A U-Net over a pretrained encoder, conditioned on the same labels in the same order as the paper's network.
 
-The paper's network learns from nothing what a product is; ImageNet has taught these encoders already. The group is
-injected at 1/16 of the image's size and the type at 1/8: the paper's hierarchy, from coarse to fine (extension, not in
-the paper).
+The paper's network learns from random weights what a product is; these encoders have learned it from ImageNet. The
+group is injected at 1/16 of the image's size and the type at 1/8: the paper's hierarchy, from coarse to fine
+(extension, not in the paper).
 """
 
 import copy
@@ -21,7 +21,7 @@ from model.layers import initialise, require_sides
 
 #: Channels of the decoder at 1/16, 1/8, 1/4, 1/2 and 1 of the image's size, as multiples of `width`.
 WIDTHS = {16: 8, 8: 4, 4: 3, 2: 2, 1: 1}
-#: Channels of the geometry head as a multiple of `width`.
+#: Channels of the geometry head, as a multiple of `width`.
 GEOMETRY_WIDTH = 2
 
 
@@ -37,29 +37,30 @@ class ResidualUnit(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, c, h, w) to the same shape."""
+        """Apply the unit to (B, c, h, w); same shape."""
         return features + self.body(features)
 
 
 class Decoder(nn.Module):
-    """One step up: twice the size, joined with the encoder's features there, one convolution."""
+    """One step up: doubles the size, joins the encoder's features of that size, and convolves once."""
 
     def __init__(self, inputs: int, skip: int, outputs: int) -> None:
         super().__init__()
         self.merge = nn.Sequential(*_normed(inputs + skip, outputs))
 
     def forward(self, features: Tensor, skip: Tensor | None) -> Tensor:
-        """(B, inputs, h, w) and (B, skip, 2h, 2w) to (B, outputs, 2h, 2w)."""
+        """Map (B, inputs, h, w) and (B, skip, 2h, 2w) to (B, outputs, 2h, 2w)."""
         up = F.interpolate(features, scale_factor=2.0, mode="nearest")
         return self.merge(up if skip is None else torch.cat([up, skip.to(up.dtype)], dim=1))
 
 
 class PretrainedUNet(EditingGenerator):
-    """G(x, g, eta) over a pretrained encoder; blend head at full resolution, geometry head behind the group.
+    """G(x, g, eta) over a pretrained encoder; blend head at full resolution, geometry head after the group's injection.
 
-    Content and matte are decoded in the image's own frame and then moved along with it, so that the encoder's features
-    are used where they were made. Content is a change of the image, at first none: under a faint mark little is to be
-    changed, and a matte that opens where nothing is wrong does no harm. From grey, marks on goods were not learned.
+    Content and matte are decoded in the image's own frame and then moved with it, so that the encoder's features are
+    used where they were computed. The content is a change of the image and starts at none: a faint mark needs little
+    change, and a matte that opens over a faultless area does no harm. With content that starts from grey, marks on
+    goods were not learned.
     """
 
     stores_half = True
@@ -102,11 +103,11 @@ class PretrainedUNet(EditingGenerator):
         return injection
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """What was pretrained, which a training may move more slowly."""
+        """Return the pretrained parameters, which a training may update more slowly."""
         return list(self.encoder.parameters())
 
     def answer(self, image: Tensor, group: Tensor, type_: Tensor) -> Answer:
-        """Run the network; see `EditingGenerator`."""
+        """Return the network's answer; see `EditingGenerator`."""
         require_sides(image, PRETRAINED_MULTIPLE)
         skips = self.encoder(image)
         features = self.up16(self.bottleneck(skips[32]), skips[16])  # (B, 8w, S/16, S/16)
@@ -135,7 +136,7 @@ class PretrainedUNet(EditingGenerator):
 
 
 def _normed(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-    """A 3x3 convolution, batch normalisation and ReLU."""
+    """Return a 3x3 convolution, batch normalisation and ReLU."""
     return [
         nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(outputs),

@@ -1,4 +1,4 @@
-"""Methods by name: each recipe's networks, losses and constants, and what of them may be overridden."""
+"""Methods by name: each recipe's networks, losses and constants, and the settings that may be overridden."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,11 +18,11 @@ Objective = SemiPairedObjective | Pix2PixObjective | CycleGANObjective | MoNCEOb
 
 @dataclass(frozen=True)
 class Recipe:
-    """One name of RECIPES: its method, its own constants, and what of them may be overridden.
+    """One of RECIPES: its method, its constants, and the settings that may be overridden.
 
-    group_labels, type_labels: which conditions the networks see. architectures: the first is the recipe's own.
-    constants: of the objective, where they differ from its defaults. fixed: settings of the objective that would
-    turn this recipe into another.
+    group_labels, type_labels: the conditions that the networks see. architectures: the first is the recipe's default.
+    constants: values of the objective that differ from its defaults. fixed: settings of the objective that would turn
+    this recipe into another.
     """
 
     method: type[SemiPaired] | type[Pix2Pix] | type[CycleGAN] | type[MoNCE]
@@ -34,7 +34,7 @@ class Recipe:
     fixed: frozenset[str] = frozenset()
 
     def knows(self, architecture: str) -> dict[str, set[str]]:
-        """The settings that have an effect, by part, with this generator architecture."""
+        """Return the settings that have an effect with this generator architecture, by part."""
         generator = set(_ARCHITECTURE_SETTINGS[architecture])
         if len(self.architectures) > 1:
             generator.add("architecture")
@@ -54,7 +54,7 @@ _ARCHITECTURE_SETTINGS: dict[str, frozenset[str]] = {
     "resnet_blur": frozenset({"width", "n_blocks"}),
 }
 
-#: What an architecture is where the command line does not say otherwise, if not GeneratorConfig's own defaults.
+#: Defaults of an architecture that differ from GeneratorConfig's.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "pretrained_unet": {"width": 16, "head": "blend", "reduce": "sqrt", "inject_init": "wide"},
 }
@@ -71,7 +71,7 @@ _RECIPES: dict[str, Recipe] = {
     "no_group": Recipe(SemiPaired, SemiPairedObjective, type_labels=True, fixed=frozenset({"use_unpaired"})),
     # "w/o g, eta", which the paper also calls WS-I2I.
     "no_labels": Recipe(SemiPaired, SemiPairedObjective, fixed=frozenset({"use_unpaired"})),
-    # "w/o unpaired": u is 0 everywhere, so that nothing is left of cycle and identity.
+    # "w/o unpaired": u is 0 everywhere, so cycle and identity vanish.
     "paired_only": Recipe(
         SemiPaired,
         SemiPairedObjective,
@@ -107,17 +107,17 @@ class MethodConfig:
 
     @property
     def uses_pairs(self) -> bool:
-        """Whether any term learns from trusted pairs."""
+        """True if any term learns from trusted pairs."""
         return self.objective.uses_pairs
 
     @property
     def uses_unpaired(self) -> bool:
-        """Whether any term learns from samples that are no trusted pairs."""
+        """True if any term learns from samples that are not trusted pairs."""
         return self.objective.uses_unpaired
 
     @property
     def balances_tasks(self) -> bool:
-        """Whether `build_method` expects task weights, measured from the data."""
+        """True if `build_method` needs task weights, measured from the data."""
         return getattr(self.objective, "task_balance", "none") == "baseline"
 
 
@@ -131,12 +131,12 @@ def method_config(
     discriminator: Mapping[str, Any] | None = None,
     objective: Mapping[str, Any] | None = None,
 ) -> MethodConfig:
-    """The recipe's own constants, with overrides by field name.
+    """Return the configuration of a recipe, with overrides by field name.
 
     n_groups, n_types: sizes of the label map's vocabularies; recipes without labels ignore them. image_size: side in
-    pixels, on which a U-Net's depth depends. What is not overridden follows what is: the type's injection stands
-    after 4/9 of the blocks, and the discriminators are as wide as the generators. Raises ConfigurationError for an
-    override that the recipe has no use for, or that is out of range.
+    pixels, which decides a U-Net's depth. Other settings follow the overrides: the type is injected after 4/9 of the
+    blocks, and the discriminators are as wide as the generators. Raises ConfigurationError for an override that the
+    recipe cannot use, or that is out of range.
     """
     require_choice("recipe", recipe, RECIPES)
     known = _RECIPES[recipe]
@@ -149,7 +149,7 @@ def method_config(
         require(
             not useless,
             f"recipe {recipe} has no use for {', '.join(useless)} ({part}); "
-            f"it knows {', '.join(sorted(useful[part]))}",
+            f"it uses {', '.join(sorted(useful[part]))}",
         )
     for name, value in _DEFAULTS.get(architecture, {}).items():
         if name in useful["generator"]:
@@ -172,9 +172,9 @@ def method_config(
 
 
 def build_method(config: MethodConfig, task_weight: Tensor | None = None) -> Method:
-    """The method's networks, freshly initialised.
+    """Return the method's networks, freshly initialised.
 
-    task_weight: (n_types,) factors of each task's reconstruction term, where `config.balances_tasks`.
+    task_weight: (n_types,) factors of each task's reconstruction term, if `config.balances_tasks`.
     """
     kind = _RECIPES[config.recipe].method
     parts = (config.generator, config.discriminator, config.objective)

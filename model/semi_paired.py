@@ -27,7 +27,7 @@ TASK_BALANCES = ("none", "baseline")
 DX_FAKES = ("mirror", "cycle", "both")
 
 _Loss = Callable[[Tensor, Tensor], Tensor]
-#: By name: the discriminator's and the generator's loss of real and generated logits.
+#: By name: the losses of the discriminator and of the generator, given real and generated logits.
 RELATIVISTIC: dict[str, tuple[_Loss, _Loss]] = {
     "pairwise": (relativistic_discriminator_loss, relativistic_generator_loss),
     "average": (average_discriminator_loss, average_generator_loss),
@@ -38,28 +38,29 @@ RELATIVISTIC: dict[str, tuple[_Loss, _Loss]] = {
 class SemiPairedObjective:
     """Weights of the terms; the defaults are the paper's."""
 
-    adversarial: float = 1.0  # lambda 1; 0 drops the discriminators: a start on a small machine
+    adversarial: float = 1.0  # lambda 1; 0 drops the discriminators, for a start on a small machine
     reconstruction: float = 150.0  # lambda 2
     cycle: float = 10.0  # lambda 3
     identity: float = 10.0  # lambda 4
-    # Weight of what the synthesis knows of a blend: the matte's cross-entropy with the pixels that it has changed, and
-    # the reconstruction by the content where the true matte blends it; extension, not in the paper. .5 for defects made
-    # anew (`train.py` makes them); only there is the truth known.
+    # Weight of the truth about a blended defect: the matte's cross-entropy with the changed pixels, and the
+    # reconstruction by the content under the true matte; extension, not in the paper. Use .5 for defects that
+    # `train.py` makes itself; the truth is known only for these.
     matte: float = 0.0
-    # Weight of the distance between the geometry head's map and the one that the synthesis has turned by; extension.
+    # Weight of the distance between the geometry head's map and the synthesis's true map; extension.
     geometry: float = 0.0
-    # `forward` trains G_XY alone: a fraction of the cost, for when there is no cycle to close.
+    # `forward` trains only G_XY at a fraction of the cost, for trainings without a cycle.
     directions: str = "both"
     # `baseline` divides each sample's reconstruction by its task's do-nothing L1, so that faint defects count.
     task_balance: str = "none"
-    # Which generated images D_X compares with x. `mirror`: G_YX(y), as the equations' symmetry has it. `cycle`:
-    # G_YX(G_XY(x)), as the paper's text has it, for tasks whose y says too little of x to invent one. `both`: half
-    # each. The latter two translate every sample forth and back, also those without u.
+    # The generated images that D_X compares with x. `mirror`: G_YX(y), as the equations' symmetry suggests. `cycle`:
+    # G_YX(G_XY(x)), as the paper's text says, for tasks whose y contains too little of x to invent one. `both`: half
+    # each. `cycle` and `both` translate every sample forth and back, also those without u.
     dx_fake: str = "mirror"
-    # `pairwise` is the paper's. `average` compares with the other side's mean: steadier from batches of 8 on, where
-    # real and generated images of one index have little in common; it couples a batch's samples (see the loss).
+    # `pairwise` is the paper's. `average` compares with the mean of the other side: steadier for batches of 8 and more,
+    # if real and generated images of one index have little in common. It couples a batch's samples (see the loss).
     relativistic: str = "pairwise"
-    # False is the ablation "w/o unpaired": u counts as 0 everywhere, and samples that are no trusted pair stay out.
+    # False is the ablation "w/o unpaired": u counts as 0 everywhere, and samples that are not trusted pairs are left
+    # out.
     use_unpaired: bool = True
 
     def __post_init__(self) -> None:
@@ -80,17 +81,17 @@ class SemiPairedObjective:
 
     @property
     def uses_pairs(self) -> bool:
-        """Whether any term learns from trusted pairs."""
+        """True if any term learns from trusted pairs."""
         return self.reconstruction > 0 or self.uses_truth or self._uses_any()
 
     @property
     def uses_truth(self) -> bool:
-        """Whether any term learns from what the synthesis of defects knows."""
+        """True if any term learns from the ground truth of synthetic defects."""
         return self.matte > 0 or self.geometry > 0
 
     @property
     def uses_unpaired(self) -> bool:
-        """Whether any term learns from samples that are no trusted pairs."""
+        """True if any term learns from samples that are not trusted pairs."""
         return self.use_unpaired and self._uses_any()
 
     def _uses_any(self) -> bool:
@@ -98,7 +99,7 @@ class SemiPairedObjective:
 
 
 class SemiPaired(Method):
-    """G_XY (`generator`), G_YX, D_X and D_Y; with directions='forward' only G_XY and D_Y; D only where it is used."""
+    """G_XY (`generator`), G_YX, D_X and D_Y; with directions='forward' only G_XY and D_Y; D only if it is used."""
 
     task_weight: Tensor | None
 
@@ -128,23 +129,23 @@ class SemiPaired(Method):
         self.d_y = PatchDiscriminator(discriminator, generator.n_types) if adversarial else None
         self.d_x = PatchDiscriminator(discriminator, generator.n_types) if adversarial and both else None
         self._discriminator_loss, self._generator_loss = RELATIVISTIC[objective.relativistic]
-        # Measured from the data anew by every training, so no part of the state.
+        # Every training measures these from the data, so they are not part of the state.
         self.register_buffer("task_weight", task_weight, persistent=False)
 
     def generator_parameters(self) -> list[torch.nn.Parameter]:
-        """Both generators'."""
+        """Return the parameters of the generators that exist."""
         return parameters_of(self.generator, self.generator_back)
 
     def discriminator_parameters(self) -> list[torch.nn.Parameter]:
-        """Those of the discriminators that exist."""
+        """Return the parameters of the discriminators that exist."""
         return parameters_of(self.d_y, self.d_x)
 
     def translate(self, batch: Batch) -> Fakes:
-        """Run the generators once each on the batch; the fakes keep their graph."""
+        """Run each generator once on the batch; the fakes keep their graph."""
         return self._back(self.generator(batch.x, batch.group, batch.type_), batch)
 
     def _back(self, fake_y: Tensor, batch: Batch) -> Fakes:
-        """G_XY's images and what G_YX makes of the batch."""
+        """Return G_XY's images together with G_YX's images of the batch."""
         if self.generator_back is None:
             return Fakes(fake_y)
         fake_x = self.generator_back(batch.y, batch.group, batch.type_)
@@ -153,15 +154,15 @@ class SemiPaired(Method):
         return Fakes(fake_y, fake_x, self.generator_back(fake_y, batch.group, batch.type_))
 
     def _compared(self, batch: Batch, truth: Truth) -> tuple[Fakes, dict[str, Tensor]]:
-        """The fakes, and the terms matte and geometry: how far G_XY's answer is from what the synthesis knows."""
-        # The objective asks for a matte or a map, so the generator is one that has them.
+        """Return the fakes, and the terms matte and geometry: the distance of G_XY's answer to the ground truth."""
+        # The objective uses a matte or a map, so the generator is one that has them.
         generator = cast(EditingGenerator, self.generator)
         answer = generator.answer(batch.x, batch.group, batch.type_)
         terms = {}
         if self.objective.matte and answer.matte is not None:
             values = matte_loss(answer.matte, truth.changed) + self._weighted(
-                # With the true matte, or nothing would be learned of what to paint where the matte is still shut, and
-                # the matte stays shut where what it would let through is wrong: faint marks were never learned.
+                # Rendered with the true matte. Otherwise the content would not be learned where the matte is still
+                # closed, and the matte stays closed where the content is wrong: faint marks were never learned.
                 l1(generator.render(batch.x, batch.group, answer._replace(matte=truth.changed)), batch.y),
                 batch,
             )
@@ -171,18 +172,18 @@ class SemiPaired(Method):
         return self._back(generator.render(batch.x, batch.group, answer), batch), terms
 
     def reconstruction_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """|G_XY(x) - y| + |G_YX(y) - x| over trusted pairs, times the task's weight where there is one."""
+        """Return |G_XY(x) - y| + |G_YX(y) - x| over trusted pairs, times the task's weight if there are weights."""
         values = l1(fakes.y, batch.y)
         if fakes.x is not None:
             values = values + l1(fakes.x, batch.x)
         return mean_over_samples(self._weighted(values, batch), batch.paired)
 
     def _weighted(self, errors: Tensor, batch: Batch) -> Tensor:
-        """Errors of samples (B,), times their task's weight where there is one."""
+        """Return errors of samples (B,), times their task's weight if there are weights."""
         return errors if self.task_weight is None else errors * self.task_weight[batch.type_]
 
     def cycle_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """|G_YX(G_XY(x)) - x| + |G_XY(G_YX(y)) - y| over samples with u set."""
+        """Return |G_YX(G_XY(x)) - x| + |G_XY(G_YX(y)) - y| over samples with u set."""
         if self.generator_back is None or fakes.x is None:
             return batch.x.new_zeros(())
         back_x = fakes.back_x
@@ -192,14 +193,14 @@ class SemiPaired(Method):
         return mean_over_samples(l1(back_x, batch.x) + l1(back_y, batch.y), batch.unpaired)
 
     def identity_loss(self, batch: Batch) -> Tensor:
-        """|G_XY(y) - y| + |G_YX(x) - x| over samples with u set: what is clean already is returned unchanged."""
+        """Return |G_XY(y) - y| + |G_YX(x) - x| over samples with u set: clean images must stay unchanged."""
         values = l1(self.generator(batch.y, batch.group, batch.type_), batch.y)
         if self.generator_back is not None:
             values = values + l1(self.generator_back(batch.x, batch.group, batch.type_), batch.x)
         return mean_over_samples(values, batch.unpaired)
 
     def _games(self, fakes: Fakes, batch: Batch) -> Iterator[tuple[PatchDiscriminator, Tensor, list[Tensor]]]:
-        """Each discriminator with the real images, and the generated ones that it compares them with by index."""
+        """Yield each discriminator with its real images, and the generated ones to compare them with by index."""
         if self.d_y is not None:
             yield self.d_y, batch.y, [fakes.y]
         if self.d_x is not None:
@@ -208,7 +209,7 @@ class SemiPaired(Method):
             yield self.d_x, batch.x, [fake for fake in chosen if fake is not None]
 
     def adversarial_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """The generators' relativistic loss in both directions. Every sample enters; real logits are constants."""
+        """Return the generators' relativistic loss of all samples in both directions; real logits are constants."""
         total = batch.x.new_zeros(())
         for critic, real, made in self._games(fakes, batch):
             with torch.no_grad():
@@ -219,16 +220,16 @@ class SemiPaired(Method):
         return total
 
     def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
-        """Terms adversarial, reconstruction, cycle, identity and `total`; matte and geometry where they have a weight.
+        """Return the terms adversarial, reconstruction, cycle, identity and `total`; matte and geometry if weighted.
 
-        Passes that nothing needs are skipped.
+        Passes that no term needs are skipped.
         """
         weights, zero = self.objective, batch.x.new_zeros(())
-        known: dict[str, Tensor] = {}
+        of_truth: dict[str, Tensor] = {}
         if made is not None:
             fakes = made
         elif batch.truth is not None and weights.uses_truth:
-            fakes, known = self._compared(batch, batch.truth)
+            fakes, of_truth = self._compared(batch, batch.truth)
         else:
             fakes = self.translate(batch)
         cyclic = weights.use_unpaired and batch.any_unpaired
@@ -237,13 +238,13 @@ class SemiPaired(Method):
             "reconstruction": self.reconstruction_loss(fakes, batch) if weights.reconstruction else zero,
             "cycle": self.cycle_loss(fakes, batch) if cyclic and weights.cycle else zero,
             "identity": self.identity_loss(batch) if cyclic and weights.identity else zero,
-            **known,
+            **of_truth,
         }
         total = sum((getattr(weights, name) * value for name, value in terms.items()), zero)
         return {**terms, "total": total}, fakes.detach()
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """Sum of both discriminators' relativistic losses."""
+        """Return the sum of both discriminators' relativistic losses."""
         total = batch.x.new_zeros(())
         for critic, real, made in self._games(fakes, batch):
             real_logits = critic(real, batch.type_)

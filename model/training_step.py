@@ -1,4 +1,4 @@
-"""One step of training in plain torch: generators and discriminators in turn, on any number of processes."""
+"""One training step in plain PyTorch: updates generators and discriminators in turn, on any number of processes."""
 
 import copy
 from collections import defaultdict
@@ -17,14 +17,14 @@ from model.method import Batch, Fakes, Method
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam, as CycleGAN sets it."""
+    """Settings of Adam, by default those of CycleGAN."""
 
     rate: float = 2e-4
-    beta1: float = 0.5  # 0.9 where there is no adversarial term to destabilise
+    beta1: float = 0.5  # 0.9 if there is no adversarial term to destabilise training
     beta2: float = 0.999
-    # Rate of a pretrained encoder; None: that of the rest. A fifth of it keeps what was learned elsewhere.
+    # Rate of a pretrained encoder; None: the rate of the other layers. A fifth of it keeps what pretraining learned.
     encoder_rate: float | None = None
-    # Largest norm of the generators' gradients; 0 does not clip (the paper's). 1 steadies high rates without D.
+    # Largest norm of the generators' gradients; 0 does not clip, as in the paper. 1 steadies high rates without D.
     clip: float = 0.0
 
     def __post_init__(self) -> None:
@@ -38,31 +38,31 @@ class OptimizerConfig:
 
 
 def is_distributed() -> bool:
-    """Whether several processes train together."""
+    """Return whether several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def on_first_process(value: Any) -> list[Any] | None:
-    """Every process's `value`, by rank, in the first process; None in the others. All must call it."""
+    """Return every process's `value`, by rank, in the first process; None in the others. All must call it."""
     if not is_distributed():
         return [value]
-    found = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-    dist.gather_object(value, found)
-    return found
+    gathered = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(value, gathered)
+    return gathered
 
 
 def process_count() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def is_first_process() -> bool:
-    """Whether this process writes what all have computed."""
+    """Return whether this is the process that writes what all have computed."""
     return not is_distributed() or dist.get_rank() == 0
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of every process's `values`, of one shape and dtype."""
+    """Return the sum of every process's `values`, which have one shape and dtype."""
     if not is_distributed():
         return values
     total = values.clone()
@@ -81,7 +81,7 @@ def _unflat(flat: Tensor, into: Sequence[Tensor]) -> None:
 
 @torch.no_grad()
 def broadcast_weights(module: nn.Module) -> None:
-    """Give every process the first one's parameters and buffers, in place: equal networks stay equal by equal updates.
+    """Copy the first process's parameters and buffers to all, in place. Equal updates then keep networks equal.
 
     All must call it; nothing happens in a single process.
     """
@@ -98,9 +98,9 @@ def broadcast_weights(module: nn.Module) -> None:
 
 @torch.no_grad()
 def average_statistics(module: nn.Module) -> None:
-    """Average the running means and variances of batch normalisations in training over all processes, in one message.
+    """Average the running statistics of batch norms in training over all processes, in one message.
 
-    Each process normalises by its own batch; what evaluation will use is of all, and the same in all.
+    Each process normalises by its own batch; evaluation then uses statistics of all batches, the same in all processes.
     """
     if not is_distributed():
         return
@@ -121,15 +121,15 @@ def average_statistics(module: nn.Module) -> None:
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average gradients over all processes, in one message; nothing happens in a single process.
 
-    Done by hand because two alternating losses over four networks fit DistributedDataParallel's hooks badly. Every
+    Done by hand, because two alternating losses over four networks fit DistributedDataParallel's hooks badly. Every
     process divides its loss by its own batch size, so N processes at B equal one at N*B. A parameter that no process
-    has used keeps no gradient, or its momentum would still move it.
+    used keeps no gradient, since momentum would otherwise still move it.
     """
     if not is_distributed():
         return
     parameters = list(parameters)
     unused = [index for index, parameter in enumerate(parameters) if parameter.grad is None]
-    # What this process's batch did not use must still take part: the others may have used it.
+    # Parameters that this process's batch did not use must still take part, because other processes may have used them.
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     used = gradients[0].new_ones(len(parameters))
     for index in unused:
@@ -137,18 +137,18 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     flat = _flat([*gradients, used])
     dist.all_reduce(flat)
     _unflat(flat / dist.get_world_size(), [*gradients, used])
-    if unused:  # looked at only then, because that waits for the device
+    if unused:  # read only then, because reading waits for the device
         shares = used.tolist()
         for index in unused:
             parameters[index].grad = gradients[index] if shares[index] > 0 else None
 
 
-#: How names in a state_dict end that come from a module's `get_extra_state`: what each process has of its own.
+#: Suffix of names in a state_dict that come from a module's `get_extra_state`: state that each process has of its own.
 _OWN = "_extra_state"
 
 
 class MovingAverage:
-    """An exponential moving average of a generator's weights, whose samples are steadier than the last weights'."""
+    """An exponential moving average of a generator's weights; its samples are steadier than the last weights'."""
 
     def __init__(self, generator: ImageGenerator, decay: float) -> None:
         self.source, self.decay, self.updates = generator, decay, 0
@@ -156,9 +156,9 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the source; at first faster than `decay`, or the random start would linger.
+        """Move towards the source; at first faster than `decay`, because the random start would linger.
 
-        Running statistics of normalisation are averaged as the weights are that they belong to; other buffers copied.
+        Running statistics of normalisation are averaged like the weights that they belong to; other buffers are copied.
         """
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -171,7 +171,7 @@ class MovingAverage:
                 average.copy_(value)
 
     def state(self) -> dict[str, Any]:
-        """Everything that `load_state` needs."""
+        """Return everything that `load_state` needs."""
         return {"updates": self.updates, "generator": self.generator.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -183,7 +183,7 @@ class MovingAverage:
 def parameter_groups(
     parameters: Iterable[nn.Parameter], pretrained: Iterable[nn.Parameter], config: OptimizerConfig
 ) -> list[dict[str, Any]]:
-    """Parameters for an optimiser, those that were pretrained apart, each group with the `factor` of its rate."""
+    """Return parameter groups for an optimiser, with pretrained ones apart, each with the `factor` of its rate."""
     slow = {id(parameter) for parameter in pretrained}
     factor = 1.0 if config.encoder_rate is None else config.encoder_rate / config.rate
     parameters = list(parameters)
@@ -195,7 +195,7 @@ def parameter_groups(
 
 
 class TrainingStep:
-    """A method, its two optimisers, and `__call__(batches, rate)` that updates them once."""
+    """A method and its two optimisers; `__call__(batches, rate)` updates them once."""
 
     def __init__(
         self,
@@ -206,8 +206,8 @@ class TrainingStep:
     ) -> None:
         """precision: makes autocast contexts, or None for the weights' own.
 
-        ema: decay per update of a running average of G_XY, which starts from the weights that `method` has now;
-        0 keeps none. .999 suits some ten thousand updates; nearer to 1 where there are more.
+        ema: decay per update of a running average of G_XY, which starts from `method`'s current weights; 0 keeps none.
+        .999 suits some ten thousand updates; use a value nearer to 1 for more.
         """
         require(0 <= ema < 1, f"ema is {ema}; use 0 for none, or a decay below 1")
         broadcast_weights(method)  # before the average copies them
@@ -230,7 +230,7 @@ class TrainingStep:
 
     @property
     def generator(self) -> ImageGenerator:
-        """G_XY as it should be used: its running average where there is one."""
+        """G_XY as it should be used: its running average if there is one."""
         return self._average.generator if self._average is not None else self.method.generator
 
     def _autocast(self) -> torch.autocast:
@@ -239,11 +239,11 @@ class TrainingStep:
         return torch.autocast("cpu", enabled=False)
 
     def __call__(self, batches: Batch | Sequence[Batch], rate: float) -> dict[str, Tensor]:
-        """Update both players once, in the method's order, at learning rate `rate`; returns detached scalar losses.
+        """Update both players once, in the method's order, at learning rate `rate`; return detached scalar losses.
 
-        Several batches make one update, equal to that of their concatenation at a fraction of its memory (but for
-        what is drawn at random, and for terms and layers that couple samples). Keys: the method's terms, total and,
-        with discriminators, discriminator.
+        Several batches make one update, equal to that of their concatenation at a fraction of its memory (except for
+        random draws, and for terms and layers that couple samples). Keys: the method's terms, total and, with
+        discriminators, discriminator.
         """
         parts = [batches] if isinstance(batches, Batch) else list(batches)
         samples = sum(len(part.x) for part in parts)
@@ -265,7 +265,7 @@ class TrainingStep:
         return dict(sums)
 
     def _translate(self, part: Batch, keep: bool) -> Fakes:
-        """What the generators make of `part`; without its graph unless `keep`: those of many parts fill the memory."""
+        """Return the generators' images of `part`. Their graph is kept only if `keep`, because many fill the memory."""
         with self._autocast(), torch.set_grad_enabled(keep):
             return self.method.translate(part)
 
@@ -276,18 +276,18 @@ class TrainingStep:
         made: Sequence[Fakes | None],
         sums: dict[str, Tensor],
     ) -> list[Fakes]:
-        """Update the generators and add to `sums`. made: by part, with its graph, or None; the same back, detached."""
-        # Frozen, so that the generators' step spends nothing on the discriminators' gradients.
+        """Update the generators, add to `sums`, return detached fakes. made: fakes by part with graph, or None."""
+        # Frozen, so that the generators' update computes no gradients of the discriminators.
         self._freeze_discriminators(True)
         self.generator_optimizer.zero_grad(set_to_none=True)
         detached = []
         for part, share, fakes in zip(parts, shares, made, strict=True):
             with self._autocast():
-                losses, found = self.method.generator_losses(part, fakes)
-            # A batch may hold nothing that the weights ask for, say no u where only cycle and identity count.
+                losses, images = self.method.generator_losses(part, fakes)
+            # A batch may hold nothing that the weights use, for example no u if only cycle and identity count.
             if losses["total"].requires_grad:
                 (losses["total"] * share).backward()
-            detached.append(found)
+            detached.append(images)
             for name, value in losses.items():
                 sums[name] = sums[name] + value.detach() * share
         average_gradients(self.generator_parameters)
@@ -303,7 +303,7 @@ class TrainingStep:
         detached: Sequence[Fakes],
         sums: dict[str, Tensor],
     ) -> None:
-        """Update the discriminators, where there are any, and add to `sums`."""
+        """Update the discriminators, if there are any, and add to `sums`."""
         if self.discriminator_optimizer is None:
             return
         self._freeze_discriminators(False)
@@ -321,9 +321,10 @@ class TrainingStep:
             parameter.requires_grad_(not frozen)
 
     def state(self) -> dict[str, object] | None:
-        """Everything a resumed training needs, as tensors and plain values; in the first of several processes.
+        """Return everything that a resumed training needs, as tensors and plain values, in the first of several
+        processes.
 
-        All must call it, for each may keep something of its own (CycleGAN's pools); the others get None.
+        All must call it, because each may keep state of its own (CycleGAN's pools); the others get None.
         """
         method, discriminator = self.method.state_dict(), self.discriminator_optimizer
         own = {name: method.pop(name) for name in list(method) if name.endswith(_OWN)}
@@ -339,8 +340,9 @@ class TrainingStep:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state()` of a step of the same configuration; where there are more processes than there were,
-        some share what one had of its own.
+        """Continue from `state()` of a step with the same configuration.
+
+        If there are more processes than before, some share one process's own state.
         """
         rank = dist.get_rank() if is_distributed() else 0
         self.method.load_state_dict({**state["method"], **state["own"][rank % len(state["own"])]})

@@ -1,4 +1,4 @@
-"""Start a generator from one that knows other labels: a defect is added without forgetting the others."""
+"""Starts a generator from one with other labels, so that a defect is added without forgetting the others."""
 
 from collections.abc import Mapping
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from model.config import GeneratorConfig, require
 from model.layers import ImageGenerator
 
-#: What may differ between the old and the new generator: labels, a geometry head that starts at rest, and what acts
-#: on a fresh network only.
+#: Settings that may differ between the old and the new generator: labels, a geometry head that starts as the identity,
+#: and settings that matter only for a fresh network.
 FREE = frozenset(
     {"n_groups", "n_types", "geometry", "geometric_groups", "inject_init", "dropout", "freeze_norms"}
 )
@@ -25,10 +25,10 @@ def transfer_generator(
 ) -> None:
     """Load the weights `state` of a generator with `old_config` into `new_generator`, in place.
 
-    groups, types: old label id to new one. Under labels that moved along, the new generator gives what the old one
-    gave (as long as their group is geometric in both or in neither). Labels that nothing maps to keep their initial
-    embedding; a geometry head that the old generator lacked starts at rest. Raises ConfigurationError naming what
-    does not fit.
+    groups, types: old label id to new one. Under mapped labels, the new generator gives the same output as the old one
+    (if their group is geometric in both or in neither). Labels that nothing maps to keep their initial embedding; a
+    geometry head that the old generator lacked starts as the identity. Raises ConfigurationError naming what does not
+    fit.
     """
     new_config = new_generator.config
     for name, value in vars(old_config).items():
@@ -59,13 +59,13 @@ def transfer_generator(
 
 
 def _moved(old: Tensor, fresh: Tensor, mapping: Mapping[int, int], kind: str) -> Tensor:
-    """`fresh` (c, K') with the columns of `old` (c, K) where `mapping` puts them."""
-    known, room = range(old.shape[1]), range(fresh.shape[1])
-    fits = all(source in known and target in room for source, target in mapping.items())
+    """Return `fresh` (c, K') with the columns of `old` (c, K) at the indices that `mapping` gives."""
+    known, available = range(old.shape[1]), range(fresh.shape[1])
+    fits = all(source in known and target in available for source, target in mapping.items())
     require(
         fits and len(set(mapping.values())) == len(mapping),
-        f"{kind} ids {dict(mapping)}: each of 0..{len(known) - 1} may move to one place of its own in "
-        f"0..{len(room) - 1}",
+        f"{kind} ids {dict(mapping)}: each of 0..{len(known) - 1} may move to one id of its own in "
+        f"0..{len(available) - 1}",
     )
     merged = fresh.clone()
     for source, target in mapping.items():

@@ -1,4 +1,4 @@
-"""Small catalogs and bundles for the tests of correction."""
+"""Makes small catalogs and bundles for the tests of correction."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Measures, sets and scores for the tests of evaluation, without any network."""
+"""Makes measures, sets and scores for the tests of evaluation, without any network."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.cluster.ahead import map_ahead
-from pipelines.images import decode_apart as decode_process
+from pipelines.images import decode_apart as apart
 from pipelines.images.decode import FORMATS, OUT_OF_MEMORY, DecodeLimits, ImageError
 from pipelines.images.decode_apart import CRASHED, TIMEOUT, decode_apart
 from pipelines.images.encode import EXTENSIONS, encode_image
@@ -109,7 +109,7 @@ def _decode(one: Input, limits: DecodeLimits) -> tuple[str, float, int]:
         assert len(metadata.copyright or "") <= MAX_TEXT
         assert one.max_side is None or max(pixels.shape) <= max(one.max_side, 3)
     seconds = time.perf_counter() - started
-    return code, seconds, max((_peak(child.pid) for child in list(decode_process._idle)), default=0)
+    return code, seconds, max((_peak(child.pid) for child in list(apart._idle)), default=0)
 
 
 def _peak(pid: int) -> int:

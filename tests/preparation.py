@@ -1,11 +1,11 @@
-"""Does the work of jobs/prepare_dataset.py in this process and without Ray, one unit after the other."""
+"""Runs jobs/prepare_dataset.py's steps in this process and without Ray, one unit after the other."""
 
 import hashlib
 from pathlib import Path
 
 from pipelines.contracts.label_map import LabelMap
 from pipelines.preparation.finish.collect import collect
-from pipelines.preparation.output import Places
+from pipelines.preparation.output import Layout
 from pipelines.preparation.plan.plan import make_plan
 from pipelines.preparation.readers.sources import open_sources
 from pipelines.preparation.totals import Totals
@@ -16,24 +16,24 @@ GROUPS = {name: defect.group for name, defect in LabelMap.default().defects.item
 SETTINGS = RowSettings(GROUPS, {name: name for name in GROUPS}, max_side=48)
 
 
-def planned(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Work:
-    """Return the work that the job would plan; `of_unit` entries in each unit."""
-    places = Places(str(output), str(output / "held-back"))
+def planned(photos: list[Path], output: Path, size: int | None = None, unit_size: int = 16) -> Work:
+    """Return the work that the job would plan, with `unit_size` entries per unit."""
+    layout = Layout(str(output), str(output / "held-back"))
     plan = make_plan(
-        places.plan,
+        layout.plan,
         lambda: (entry for path in photos for entry in open_sources([str(path)], None, None).entries()),
         lambda _: None,
         identity={},
-        size_of_units=lambda _: of_unit,
+        size_of_units=lambda _: unit_size,
         notes=list,
         test_limit=size,
     )
-    return Work(plan, SETTINGS, places.plan, places.done, places.shards, 1 << 28, places.test_catalog)
+    return Work(plan, SETTINGS, layout.plan, layout.done, layout.shards, 1 << 28, layout.test_catalog)
 
 
-def prepare(photos: list[Path], output: Path, size: int | None = None, of_unit: int = 16) -> Totals:
-    """Prepare `photos`, with at most `size` of them in the test catalog, and return the totals."""
-    work = planned(photos, output, size, of_unit)
+def prepare(photos: list[Path], output: Path, size: int | None = None, unit_size: int = 16) -> Totals:
+    """Prepare `photos`; the test catalog takes at most `size` of them."""
+    work = planned(photos, output, size, unit_size)
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
     return collect(work).totals

@@ -1,1 +1,1 @@
-"""Networks and losses of other papers, to compare the method with: CycleGAN, Pix2Pix, MoNCE."""
+"""Networks and losses of other papers, for comparison with the method: CycleGAN, Pix2Pix, MoNCE."""

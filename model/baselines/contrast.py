@@ -3,19 +3,19 @@
 import torch
 from torch import Tensor
 
-#: Rounds of Sinkhorn's iteration.
+#: Iterations of Sinkhorn's algorithm.
 ROUNDS = 50
-#: Logit that takes the positive itself out of the negatives and out of the transport.
+#: Logit that excludes the positive from the negatives and from the transport.
 EXCLUDED = -10.0
-#: Kept inside the logarithm of the weights.
+#: Lower bound inside the logarithm of the weights.
 SMALLEST_WEIGHT = 1e-8
 
 
 def sinkhorn(logits: Tensor, rounds: int = ROUNDS) -> Tensor:
-    """log w (B, N, N) of w = diag(u) K diag(v) with K = exp(logits), after `rounds` of u <- 1/(Kv), v <- 1/(K'u).
+    """Return log w (B, N, N) of w = diag(u) K diag(v), K = exp(logits), after `rounds` of u <- 1/(Kv), v <- 1/(K'u).
 
-    In the log domain, so that no regularisation is too small for float32. Columns of w sum to exactly 1; rows do so
-    once the iteration has converged (Cuturi, 2013).
+    Works in the log domain, so that no regularisation is too small for float32. Columns of w sum to exactly 1; rows do
+    so once the iteration has converged (Cuturi, 2013).
     """
     columns = torch.zeros_like(logits[:, :1, :])  # log v
     rows = torch.zeros_like(logits[:, :, :1])  # log u
@@ -26,10 +26,10 @@ def sinkhorn(logits: Tensor, rounds: int = ROUNDS) -> Tensor:
 
 
 def negative_weights(similarity: Tensor, weighting: str, epsilon: float) -> Tensor:
-    """log w_ij (B, N, N) of negative j for query i, from similarities s_ij (B, N, N) in [-1, 1].
+    """Return log w_ij (B, N, N) of negative j for query i, from similarities s_ij (B, N, N) in [-1, 1].
 
-    weighting: 'hard' gives similar negatives more weight, 'easy' less. epsilon: the smaller, the more so. With equal
-    similarities (N - 1) w is 1 off the diagonal.
+    weighting: 'hard' gives similar negatives more weight, 'easy' less. epsilon: smaller values strengthen this. With
+    equal similarities (N - 1) w is 1 off the diagonal.
     """
     affinity = similarity if weighting == "hard" else 1 - similarity
     diagonal = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
@@ -46,10 +46,10 @@ def weighted_contrast(
     temperature: float = 0.07,
     detach_weights: bool = False,
 ) -> Tensor:
-    """MoNCE's loss per image: unit vectors queries and keys (B, N, C) to (B,). No gradient reaches the keys.
+    """Return MoNCE's loss per image (B,) of unit vectors queries and keys (B, N, C). No gradient reaches the keys.
 
-    Cross-entropy of the positive s_ii / tau against negatives s_ij / tau + log(gamma (N - 1) w_ij + 1e-8), averaged
-    over the N queries. detach_weights: treat w as constants. Computed in float32 or wider.
+    This is the cross-entropy of the positive s_ii / tau against negatives s_ij / tau + log(gamma (N - 1) w_ij + 1e-8),
+    averaged over the N queries. detach_weights: treat w as constants. Computed in float32 or wider.
     """
     with torch.autocast(queries.device.type, enabled=False):
         wide = queries if queries.dtype == torch.float64 else queries.float()
@@ -66,17 +66,17 @@ def weighted_contrast(
 
 
 def unit(features: Tensor) -> Tensor:
-    """features / (their norm + 1e-7) along the last dimension."""
+    """Return features / (their norm + 1e-7) along the last dimension."""
     return features / (features.norm(dim=-1, keepdim=True) + 1e-7)
 
 
 def positions(count: int, limit: int, device: torch.device) -> Tensor:
-    """min(count, limit) different indices below `count`, at random (from torch's generator of the device)."""
+    """Return min(count, limit) different random indices below `count`, from torch's generator of the device."""
     if count <= limit:
         return torch.arange(count, device=device)
     return torch.randperm(count, device=device)[:limit]
 
 
 def patches(features: Tensor, at: Tensor) -> Tensor:
-    """(B, N, C) of features (B, C, h, w) at flat positions (N,)."""
+    """Return (B, N, C) of features (B, C, h, w) at flat positions (N,)."""
     return features.flatten(2)[:, :, at].transpose(1, 2)

@@ -1,4 +1,4 @@
-"""The baseline CycleGAN (Zhu et al., 2017): two generators that learn from unpaired images alone."""
+"""The baseline CycleGAN (Zhu et al., 2017): two generators that learn from unpaired images only."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -19,8 +19,8 @@ class CycleGANObjective:
 
     adversarial: float = 1.0
     cycle: float = 10.0
-    identity: float = 5.0  # 0 saves two translations, at the price of shifted colours
-    # Earlier fakes that each discriminator also sees; 0 for none. Every worker has pools of its own.
+    identity: float = 5.0  # 0 saves two translations, but colours may shift
+    # Earlier fakes that each discriminator also sees; 0 for none. Every worker has its own pools.
     pool_size: int = 50
 
     def __post_init__(self) -> None:
@@ -30,19 +30,19 @@ class CycleGANObjective:
 
     @property
     def uses_pairs(self) -> bool:
-        """A pair's images are learned from like any others."""
+        """True: the images of a pair are learned from like any others."""
         return True
 
     @property
     def uses_unpaired(self) -> bool:
-        """Every term learns from unpaired images."""
+        """True: every term learns from unpaired images."""
         return True
 
 
 class CycleGAN(Method):
     """G_XY (`generator`), G_YX, D_X and D_Y. The masks p and u are ignored: x and y are two sets of images.
 
-    Networks, losses and steps are those of its authors' PyTorch code. What is not as there: images are neither cropped
+    Networks, losses and steps are those of the authors' PyTorch code, with two differences: images are neither cropped
     nor mirrored unless asked for, and the rate falls by step. `state_dict` holds this process's pools.
     """
 
@@ -57,25 +57,25 @@ class CycleGAN(Method):
         self.pool_y, self.pool_x = ImagePool(objective.pool_size), ImagePool(objective.pool_size)
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """Both generators'."""
+        """Return the parameters of both generators."""
         return parameters_of(self.generator, self.generator_back)
 
     def discriminator_parameters(self) -> list[nn.Parameter]:
-        """Both discriminators'."""
+        """Return the parameters of both discriminators."""
         return parameters_of(self.d_y, self.d_x)
 
     def translate(self, batch: Batch) -> Fakes:
-        """Run the generators once each on the batch; the fakes keep their graph."""
+        """Run each generator once on the batch; the fakes keep their graph."""
         labels = (batch.group, batch.type_)
         return Fakes(self.generator(batch.x, *labels), self.generator_back(batch.y, *labels))
 
     def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
-        """Terms adversarial (least squares), cycle, identity and `total`, each the sum of both directions."""
+        """Return terms adversarial (least squares), cycle, identity and `total`, each summed over both directions."""
         labels, weights = (batch.group, batch.type_), self.objective
         fakes = self.translate(batch) if made is None else made
         fake_y, fake_x = fakes.y, cast(Tensor, fakes.x)
-        fooled = least_squares(self.d_y(fake_y), 1.0) + least_squares(self.d_x(fake_x), 1.0)
-        terms = {"adversarial": mean_over_samples(fooled)}
+        fooling = least_squares(self.d_y(fake_y), 1.0) + least_squares(self.d_x(fake_x), 1.0)
+        terms = {"adversarial": mean_over_samples(fooling)}
         terms["cycle"] = terms["identity"] = batch.x.new_zeros(())
         if weights.cycle:
             back_x, back_y = self.generator_back(fake_y, *labels), self.generator(fake_x, *labels)
@@ -91,7 +91,7 @@ class CycleGAN(Method):
         return {**terms, "total": total}, fakes.detach()
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """Half the least squares of real and of pooled generated images, summed over both discriminators.
+        """Return half the least squares of real and of pooled generated images, summed over both discriminators.
 
         Each call puts the fakes into the pools.
         """

@@ -1,4 +1,4 @@
-"""A pool of generated images, of which a discriminator sees earlier ones too (Shrivastava et al., 2017)."""
+"""A pool of generated images, from which a discriminator also sees earlier ones (Shrivastava et al., 2017)."""
 
 from typing import Any
 
@@ -7,18 +7,19 @@ from torch import Tensor, nn
 
 
 class ImagePool(nn.Module):
-    """Keeps up to `size` images. Its content is part of the state; its draws come from torch's global CPU generator."""
+    """Keeps up to `size` images, which are part of the state. It draws from torch's global CPU generator."""
 
     def __init__(self, size: int) -> None:
-        """size: 0 passes every image through."""
+        """size: number of images; 0 passes every image through."""
         super().__init__()
         self.size = size
         self.images: list[Tensor] = []
 
     def forward(self, fakes: Tensor) -> Tensor:
-        """For each of fakes (B, 3, S, S): itself, or, once the pool is full, half of the time an earlier one.
+        """Return, for each of fakes (B, 3, S, S), the fake itself or, half of the time once the pool is full, an
+        earlier one.
 
-        The fake then takes the earlier one's place. Same shape back.
+        The fake then replaces the earlier one in the pool. Same shape as the input.
         """
         if self.size == 0:
             return fakes
@@ -35,9 +36,9 @@ class ImagePool(nn.Module):
         return earlier.to(fake.device)
 
     def get_extra_state(self) -> Any:
-        """The images, for `state_dict`; on the CPU, for they travel to another process, which may lack the device."""
+        """Return the images for `state_dict`, on the CPU, because the process that loads them may lack the device."""
         return {"images": [image.cpu() for image in self.images]}
 
     def set_extra_state(self, state: Any) -> None:
-        """Take over the images of `get_extra_state`."""
+        """Restore the images of `get_extra_state`."""
         self.images = [image.clone() for image in state["images"]]

@@ -15,28 +15,28 @@ from model.method import Batch, Fakes, Method, mean_over_samples, parameters_of
 
 WEIGHTINGS = ("hard", "easy")
 NCE_TARGETS = ("x", "y")
-#: Width of the per-tap networks and of the patches' vectors.
+#: Width of the networks per tap and of the patches' vectors.
 EMBEDDING = 256
 
 
 @dataclass(frozen=True)
 class MoNCEObjective:
-    """Weights and constants; the defaults are the released code's."""
+    """Weights and constants; the defaults are those of the released code."""
 
     adversarial: float = 1.0
     nce: float = 1.0
-    # `hard` weighs similar negatives up; `easy` down, which the paper proposes for paired data.
+    # `hard` gives similar negatives more weight; `easy` less, which the paper proposes for paired data.
     weighting: str = "hard"
-    # Regularisation of the transport. Smaller values part hard from easy negatives more; the authors also ran .1.
+    # Regularisation of the transport. Smaller values separate hard and easy negatives more; the authors also used .1.
     epsilon: float = 1.0
-    # Weight of all negatives together against the positive.
+    # Weight of all negatives together, relative to the positive.
     gamma: float = 1.0
     temperature: float = 0.07
-    # Patches per image and tap. Fewer save memory: the transport is quadratic in them.
+    # Patches per image and tap. Fewer save memory: the transport is quadratic in their number.
     n_patches: int = 256
-    # True treats the transport as constants: cheaper by the backward pass through it, and hardly different.
+    # True treats the transport as constant: this saves the backward pass through it, and hardly changes the result.
     detach_weights: bool = False
-    # Whose patches G(x)'s must resemble. `y` (an extension) takes the target's where the pair is trusted.
+    # The image whose patches G(x)'s must resemble. `y` (an extension) uses the target if the pair is trusted.
     nce_target: str = "x"
 
     def __post_init__(self) -> None:
@@ -50,17 +50,17 @@ class MoNCEObjective:
 
     @property
     def uses_pairs(self) -> bool:
-        """A pair's images are learned from like any others, and with nce_target='y' as a pair."""
+        """True: the images of a pair are learned from like any others, and with nce_target='y' as a pair."""
         return True
 
     @property
     def uses_unpaired(self) -> bool:
-        """Every term learns from unpaired images."""
+        """True: every term learns from unpaired images."""
         return True
 
 
 class PatchProjector(nn.Module):
-    """Per tap, features of patches to unit vectors: C -> 256 -> ReLU -> 256."""
+    """Maps features of patches to unit vectors, with one network per tap: C -> 256 -> ReLU -> 256."""
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
@@ -71,19 +71,19 @@ class PatchProjector(nn.Module):
         self.apply(initialise_xavier)
 
     def forward(self, features: Sequence[Tensor], at: Sequence[Tensor]) -> list[Tensor]:
-        """Features (B, C, h, w) per tap at positions (N,) per tap to unit vectors (B, N, 256) float32 per tap."""
+        """Return unit vectors (B, N, 256) float32 per tap, of features (B, C, h, w) at positions (N,)."""
         return [
-            unit(project(patches(tap, where)).float())
-            for project, tap, where in zip(self.taps, features, at, strict=True)
+            unit(project(patches(tap, chosen)).float())
+            for project, tap, chosen in zip(self.taps, features, at, strict=True)
         ]
 
 
 class MoNCE(Method):
     """G_XY, D_Y, and the networks that project patches. Labels are ignored.
 
-    Networks, losses and steps are those of the released code's CUT part, whose discriminator is antialiased and steps
-    before the generator. What is not as there: taps with fewer than `n_patches` positions weigh their negatives by
-    their own number; images are neither cropped nor mirrored unless asked for; and the rate falls by step.
+    Networks, losses and steps are those of the released code's CUT part, whose discriminator is antialiased and is
+    updated before the generator. There are three differences. Taps with fewer than `n_patches` positions weigh their
+    negatives by their own number; images are neither cropped nor mirrored unless asked for; and the rate falls by step.
     """
 
     generator: BlurGenerator
@@ -101,16 +101,18 @@ class MoNCE(Method):
         self.projector = PatchProjector(self.generator.tap_channels)
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """The generator's and the projector's."""
+        """Return the parameters of the generator and of the projector."""
         return parameters_of(self.generator, self.projector)
 
     def discriminator_parameters(self) -> list[nn.Parameter]:
-        """The one discriminator's."""
+        """Return the parameters of the discriminator."""
         return list(self.discriminator.parameters())
 
     def contrast(self, made: Tensor, keys: Sequence[Tensor]) -> Tensor:
-        """The loss (B,) between patches of generated images (B, 3, S, S) and the taps `keys` of what they came from,
-        averaged over the taps. Query and key are taken at the same random positions, the same for the whole batch.
+        """Return the loss (B,) between patches of generated images (B, 3, S, S) and the taps `keys` of their origin.
+
+        The loss is averaged over the taps. Query and key are taken at the same random positions, equal for the whole
+        batch.
         """
         weights = self.objective
         queries = self.generator.taps(made)
@@ -137,7 +139,7 @@ class MoNCE(Method):
         return Fakes(fake, taps=tuple(taps))
 
     def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
-        """Terms adversarial (least squares), nce of x and G(x), nce_identity of y and G(y), and `total`."""
+        """Return the terms adversarial (least squares), nce of x and G(x), nce_identity of y and G(y), and `total`."""
         weights = self.objective
         fakes = self.translate(batch) if made is None else made
         terms = {"adversarial": mean_over_samples(least_squares(self.discriminator(fakes.y), 1.0))}
@@ -155,6 +157,6 @@ class MoNCE(Method):
         return {**terms, "total": total}, fakes.detach()
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """Half the least squares of real and generated images."""
+        """Return half the least squares of real and generated images."""
         real, fake = self.discriminator(batch.y), self.discriminator(fakes.y)
         return mean_over_samples(least_squares(real, 1.0) + least_squares(fake, 0.0)) / 2

@@ -1,4 +1,4 @@
-"""The baseline Pix2Pix (Isola et al., 2017): a supervised generator and a discriminator that sees pairs."""
+"""The baseline Pix2Pix (Isola et al., 2017): a supervised generator, and a discriminator that sees pairs."""
 
 from dataclasses import dataclass
 
@@ -25,23 +25,23 @@ class Pix2PixObjective:
 
     @property
     def uses_pairs(self) -> bool:
-        """Both terms learn from trusted pairs."""
+        """True: both terms learn from trusted pairs."""
         return True
 
     @property
     def uses_unpaired(self) -> bool:
-        """Nothing can be learned from x and y that do not belong together."""
+        """False: no term learns from x and y that do not belong together."""
         return False
 
 
 class Pix2Pix(Method):
-    """G_XY and a discriminator of (x, y) and (x, G_XY(x)) as six channels. Only trusted pairs enter its losses.
+    """G_XY and a discriminator of (x, y) and (x, G_XY(x)) as six channels. The losses use trusted pairs only.
 
-    Networks, losses and steps are those of its authors' PyTorch code, batch normalisation and the discriminator's step
-    before the generator's included. Normalised over a batch (or a part of one, or a process's share), samples depend
-    on each other; at the authors' batch size of 1 they do not. What is not as there: the architecture `resnet` is
-    CycleGAN's, without batch normalisation and dropout; a bundle's answer has no dropout; images are neither cropped
-    nor mirrored unless asked for; and the rate falls by step.
+    Networks, losses and steps are those of the authors' PyTorch code, including batch normalisation and the update of
+    the discriminator before the generator. Batch normalisation makes samples depend on each other, within a batch, part
+    of a batch or process; with the authors' batch size of 1 they do not. There are four differences. The architecture
+    `resnet` is CycleGAN's, without batch normalisation and dropout; a bundle's answer has no dropout; images are
+    neither cropped nor mirrored unless asked for; and the rate falls by step.
     """
 
     discriminators_first = True
@@ -56,11 +56,11 @@ class Pix2Pix(Method):
         self.discriminator = PatchDiscriminator(discriminator, inputs=6, batch_norm=True)
 
     def generator_parameters(self) -> list[nn.Parameter]:
-        """The one generator's."""
+        """Return the parameters of the generator."""
         return list(self.generator.parameters())
 
     def discriminator_parameters(self) -> list[nn.Parameter]:
-        """The one discriminator's."""
+        """Return the parameters of the discriminator."""
         return list(self.discriminator.parameters())
 
     def translate(self, batch: Batch) -> Fakes:
@@ -68,7 +68,7 @@ class Pix2Pix(Method):
         return Fakes(self.generator(batch.x, batch.group, batch.type_))
 
     def generator_losses(self, batch: Batch, made: Fakes | None = None) -> tuple[dict[str, Tensor], Fakes]:
-        """Terms adversarial (cross-entropy), reconstruction (L1) and `total`."""
+        """Return the terms adversarial (cross-entropy), reconstruction (L1) and `total`."""
         fakes = self.translate(batch) if made is None else made
         fake = fakes.y
         logits = self.discriminator(torch.cat([batch.x, fake], dim=1))
@@ -83,7 +83,7 @@ class Pix2Pix(Method):
         return {**terms, "total": total}, fakes.detach()
 
     def discriminator_losses(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """Half the sum of the cross-entropies of real and generated pairs."""
+        """Return half the sum of the cross-entropies of real and generated pairs."""
         real = cross_entropy(self.discriminator(torch.cat([batch.x, batch.y], dim=1)), real=True)
         fake = cross_entropy(self.discriminator(torch.cat([batch.x, fakes.y], dim=1)), real=False)
         return mean_over_samples((real + fake) / 2, batch.paired)

@@ -1,4 +1,4 @@
-"""MoNCE's generator: a ResNet with antialiased resampling whose inner features can be tapped, without labels."""
+"""MoNCE's generator: a ResNet with antialiased resampling that exposes inner features ("taps"), without labels."""
 
 from typing import cast
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from model.config import SIDE_MULTIPLE, GeneratorConfig
 from model.layers import ImageGenerator, InstanceNorm, ResidualBlock, convolution, require_sides
 
-#: The residual blocks whose outputs are tapped, counted from 1; the last one is nearer where there are fewer blocks.
+#: The residual blocks whose outputs are taps, counted from 1; with fewer blocks the last one is used.
 TAPPED_BLOCKS = (1, 5)
-#: Of Xavier's initial weights.
+#: Gain of Xavier's initial weights.
 GAIN = 0.02
 
 
 def initialise_xavier(layer: nn.Module) -> None:
-    """For `Module.apply`: Xavier weights with gain 0.02, and zero biases, of a convolution or a linear layer."""
+    """Initialise a convolution or linear layer: Xavier weights with gain 0.02, zero biases. For `Module.apply`."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.xavier_normal_(layer.weight, gain=GAIN)
         if layer.bias is not None:
@@ -24,7 +24,7 @@ def initialise_xavier(layer: nn.Module) -> None:
 
 
 class BlurDownsample(nn.Module):
-    """Halve (B, c, h, w) after smoothing with the 3-tap filter [1, 2, 1] / 4 (Zhang, 2019)."""
+    """Halves (B, c, h, w) after smoothing with the 3-tap filter [1, 2, 1] / 4 (Zhang, 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -34,17 +34,17 @@ class BlurDownsample(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, c, h, w) to (B, c, h/2, w/2)."""
+        """Map (B, c, h, w) to (B, c, h/2, w/2)."""
         padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
         kernel = cast(Tensor, self.filter).to(features.dtype)
         return F.conv2d(padded, kernel, stride=2, groups=features.shape[1])
 
 
 class BlurUpsample(nn.Module):
-    """Double (B, c, h, w) with the 4-tap filter [1, 3, 3, 1] / 4, which is bilinear interpolation."""
+    """Doubles (B, c, h, w) with the 4-tap filter [1, 3, 3, 1] / 4, which is bilinear interpolation."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, c, h, w) to (B, c, 2h, 2w)."""
+        """Map (B, c, h, w) to (B, c, 2h, 2w)."""
         return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
 
 
@@ -64,7 +64,7 @@ class BlurGenerator(ImageGenerator):
         )
         self.blocks = nn.ModuleList(ResidualBlock(deep) for _ in range(config.n_blocks))
         self.tapped_blocks = sorted({min(block, config.n_blocks) for block in TAPPED_BLOCKS} - {0})
-        #: Channels of each tap.
+        #: Number of channels of each tap.
         self.tap_channels = [3, width * 2, deep, *(deep for _ in self.tapped_blocks)]
         up: list[nn.Module] = []
         for scale in (4, 2):
@@ -75,7 +75,7 @@ class BlurGenerator(ImageGenerator):
         self.apply(initialise_xavier)
 
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The taps, and the features behind the last tapped block."""
+        """Return the taps, and the features after the last tapped block."""
         require_sides(image, SIDE_MULTIPLE)
         padded = F.pad(image, (3, 3, 3, 3), mode="reflect")
         taps = [padded]
@@ -90,13 +90,15 @@ class BlurGenerator(ImageGenerator):
         return taps, features
 
     def taps(self, image: Tensor) -> list[Tensor]:
-        """Features (B, c, h, w) of image (B, 3, S, S): the padded image itself, both downsampling convolutions before
-        normalisation, and the outputs of the tapped residual blocks. What lies behind the last one is not computed.
+        """Return features (B, c, h, w) of image (B, 3, S, S).
+
+        They are the padded image itself, both downsampling convolutions before normalisation, and the outputs of the
+        tapped residual blocks. Layers after the last tap are not computed.
         """
         return self._encode(image)[0]
 
     def translate(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The translated image (B, 3, S, S) in [-1, 1], float32, and the taps of the input, in one pass."""
+        """Return the translated image (B, 3, S, S) in [-1, 1], float32, and the taps of the input, in one pass."""
         taps, features = self._encode(image)
         for block in self.blocks[max(self.tapped_blocks, default=0) :]:
             features = block(features)

@@ -6,15 +6,16 @@ from torch import Tensor, nn
 from model.config import SMALLEST_UNET, GeneratorConfig
 from model.layers import BatchNorm, ImageGenerator, initialise, require_sides
 
-#: Channels stop doubling here.
+#: Channels stop doubling at this multiple of the width.
 MAX_WIDTH_FACTOR = 8
 
 
 class UNetGenerator(ImageGenerator):
-    """Halve the image `n_downsamplings` times, double it as often; each scale also sees its counterpart's features.
+    """Halves the image `n_downsamplings` times, then doubles it as often; each scale also sees its counterpart's
+    features.
 
-    As in Pix2Pix's code, with batch normalisation behind convolutions without biases; but dropout, which Pix2Pix's test
-    has too, acts while training only, so that a bundle gives one image one answer.
+    As in Pix2Pix's code, batch normalisation follows convolutions without biases. But dropout, which Pix2Pix also uses
+    in tests, acts in training only, so that a bundle gives the same answer for the same image.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -28,14 +29,15 @@ class UNetGenerator(ImageGenerator):
             inputs = 3 if outermost else widths[index - 1]
             down: list[nn.Module] = [] if outermost else [nn.LeakyReLU(0.2)]
             down.append(nn.Conv2d(inputs, width, 4, stride=2, padding=1, bias=False))
-            # The innermost features may be one pixel, of which nothing is left after normalisation.
+            # The innermost features may be a single pixel, which normalisation would turn into 0.
             down += [] if outermost or innermost else [BatchNorm(width)]
             self.down.append(nn.Sequential(*down))
             arriving = width if innermost else 2 * width
             widen = nn.ConvTranspose2d(arriving, inputs, 4, stride=2, padding=1, bias=outermost)
             up: list[nn.Module] = [nn.ReLU(), widen]
             up += [] if outermost else [BatchNorm(inputs)]
-            # Pix2Pix drops in the wide layers between the innermost and the four outer ones: three at 256 pixels.
+            # Pix2Pix uses dropout in the wide layers between the innermost and the four outer ones: three at 256
+            # pixels.
             if SMALLEST_UNET - 1 <= index < depth - 1:
                 up.append(nn.Dropout(config.dropout))
             self.up.append(nn.Sequential(*up))

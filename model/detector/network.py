@@ -1,11 +1,11 @@
-"""A multi-label defect detector: a pretrained encoder with one logit per defect, and a bundle to keep it in.
+"""A multi-label defect detector: a pretrained encoder with one logit per defect, and its bundle.
 
 config.json           kind "detector", architecture, labels, calibration, thresholds, dataset fingerprint, scores
 detector.safetensors  weights, float16
 model_card.md         for people; not part of the version
 
-A logit z of a label becomes a probability by Platt scaling, p = sigmoid(a z + b) (Platt, 1999), and a probability a
-*score*, which is what label maps compare: piecewise linear in p, so that the label's tuned threshold is 0.5.
+Platt scaling turns a label's logit z into a probability, p = sigmoid(a z + b) (Platt, 1999). Label maps compare a
+*score*: a piecewise linear function of p that is 0.5 at the label's tuned threshold.
 """
 
 import copy
@@ -28,10 +28,10 @@ from model.layers import require_sides
 
 WEIGHTS = "detector.safetensors"
 
-#: Channels to which each of the encoder's features is reduced before it is pooled.
+#: Channels to which each level of the encoder's features is reduced before pooling.
 WIDTH = 64
-#: Channels, and side of the grid, on which the picture's layout is seen: pooling over the whole picture would lose
-#: which way something leans.
+#: Channels and grid side of the features that keep the picture's layout. Pooling over the whole picture would lose the
+#: direction in which a product is tilted.
 LAYOUT_WIDTH, LAYOUT_GRID = 16, 8
 
 
@@ -41,7 +41,7 @@ class DetectorConfig:
 
     labels: tuple[str, ...]
     backbone: str = "tf_efficientnet_lite0"
-    # Batch norms of a pretrained backbone keep their statistics; one that starts from nothing must learn them.
+    # The batch norms of a pretrained backbone keep their statistics; a backbone with random weights must learn them.
     freeze_norms: bool = True
 
     def __post_init__(self) -> None:
@@ -53,7 +53,7 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class Calibration:
-    """From one label's logit to its probability, and the probability from which the label is given."""
+    """The mapping from one label's logit to its probability, and the threshold from which the label is given."""
 
     scale: float = 1.0
     offset: float = 0.0
@@ -65,14 +65,14 @@ class Calibration:
 
 
 class Detector(nn.Module):
-    """Images (B,3,S,S) float in [-1,1], S a multiple of PRETRAINED_MULTIPLE, to logits (B,L).
+    """Maps images (B,3,S,S) float in [-1,1], S a multiple of PRETRAINED_MULTIPLE, to logits (B,L).
 
-    Every scale of the encoder is asked what is anywhere in the picture (a faint mark shows at 1/8 of its size alone),
-    and the coarsest one how it lies.
+    Every scale of the encoder contributes what is anywhere in the picture, since a faint mark may show only at 1/8 of
+    the image's size. The coarsest scale also contributes the layout.
     """
 
     def __init__(self, config: DetectorConfig) -> None:
-        """Random weights. Raises ConfigurationError for a backbone that timm lacks or that does not fit."""
+        """Use random weights. Raises ConfigurationError for a backbone that timm lacks or that does not fit."""
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.backbone, config.freeze_norms)
@@ -83,19 +83,19 @@ class Detector(nn.Module):
         self.head = nn.Linear(pooled, len(config.labels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, float32 (B,L). Raises ConfigurationError for other sides."""
+        """Return logits (B,L) float32. Raises ConfigurationError for other sides."""
         require_sides(x, PRETRAINED_MULTIPLE)
         features = self.encoder(x)
         parts = []
         for level, view in zip(NEEDED, self.views, strict=True):
-            seen = F.relu(view(features[level]))
-            parts += [seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3))]
+            activation = F.relu(view(features[level]))
+            parts += [activation.mean(dim=(2, 3)), activation.amax(dim=(2, 3))]
         layout = F.adaptive_avg_pool2d(F.relu(self.layout(features[max(NEEDED)])), LAYOUT_GRID)
         logits: Tensor = self.head(torch.cat([*parts, layout.flatten(1)], dim=1))
         return logits.float()
 
     def as_stored(self) -> "Detector":
-        """Return a copy whose weights are rounded as a bundle keeps them: what is to be calibrated and measured."""
+        """Return a copy with weights rounded as in a bundle, which is the one to calibrate and measure."""
         rounded = copy.deepcopy(self)
         rounded.load_state_dict(half_precision(self.state_dict()))
         return rounded
@@ -108,14 +108,14 @@ class Detector(nn.Module):
 
 
 def probabilities(logits: Tensor, calibrations: list[Calibration]) -> Tensor:
-    """(B,L) logits to (B,L) calibrated probabilities."""
+    """Return calibrated probabilities (B,L) of logits (B,L)."""
     scale = logits.new_tensor([one.scale for one in calibrations])
     offset = logits.new_tensor([one.offset for one in calibrations])
     return torch.sigmoid(logits * scale + offset)
 
 
 def scores(probability: Tensor, calibrations: list[Calibration]) -> Tensor:
-    """(B,L) probabilities to (B,L) scores in [0,1]: linear from 0 to 0.5 at the label's threshold, and on to 1."""
+    """Return scores (B,L) in [0,1] of probabilities (B,L): linear from 0 to 0.5 at the label's threshold, then to 1."""
     threshold = probability.new_tensor([one.threshold for one in calibrations])
     below, above = probability / threshold, (probability - threshold) / (1 - threshold)
     return torch.where(probability < threshold, 0.5 * below, 0.5 + 0.5 * above)
@@ -125,14 +125,14 @@ def scores(probability: Tensor, calibrations: list[Calibration]) -> Tensor:
 def transfer_detector(new: Detector, state: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[str]:
     """Load the weights `state` of a detector with the same backbone and `labels` into `new`, in place.
 
-    Labels keep what was learned for their names; returns those that start afresh. Raises BundleError where the layers
-    differ.
+    Labels that both have keep their weights; returns the labels that start with new ones. Raises BundleError if the
+    layers differ.
     """
-    merged, moved = dict(state), [name for name in new.config.labels if name in labels]
+    merged, kept = dict(state), [name for name in new.config.labels if name in labels]
     for name in ("head.weight", "head.bias"):
         value = new.state_dict()[name].clone()
         if name in state and state[name].shape[1:] == value.shape[1:]:
-            for label in moved:
+            for label in kept:
                 value[new.config.labels.index(label)] = state[name][labels.index(label)]
         merged[name] = value
     try:
@@ -140,12 +140,13 @@ def transfer_detector(new: Detector, state: Mapping[str, Tensor], labels: tuple[
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"the weights do not fit backbone {new.config.backbone}: {reason}") from error
-    return [name for name in new.config.labels if name not in moved]
+    return [name for name in new.config.labels if name not in kept]
 
 
 @dataclass(frozen=True)
 class DetectorBundle:
-    """A loaded bundle. detector: in eval mode, float32, on the CPU. calibrations: by label, in the labels' order.
+    """A loaded bundle. detector: in eval mode, float32, on the CPU. calibrations: one per label, in the labels' order.
+
     version: 64 hex digits, hash of the contents.
     """
 
@@ -157,7 +158,7 @@ class DetectorBundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The defects that it tells."""
+        """The defects that the detector recognises."""
         return self.detector.config.labels
 
 
@@ -169,7 +170,7 @@ def save_detector(
     card: str,
     details: Mapping[str, Any],
 ) -> str:
-    """Write a bundle into `folder` and return its version; details: dataset, scores and the like, JSON values."""
+    """Write a bundle into `folder` and return its version. details: dataset, scores and the like, JSON values."""
     labels = detector.config.labels
     config = {
         **details,
@@ -182,7 +183,7 @@ def save_detector(
 
 
 def load_detector(folder: Path) -> DetectorBundle:
-    """Read and verify a bundle; executes nothing of it. Raises BundleError naming the file and the remedy."""
+    """Return the verified bundle in `folder`; no code of it runs. Raises BundleError naming the file and the remedy."""
     config, data, version = unpack(folder, (WEIGHTS,), DETECTOR)
     with unusable(folder):
         given = {**config["detector"], "labels": tuple(config["detector"]["labels"])}

@@ -1,4 +1,4 @@
-"""One update of a detector in plain torch, on any number of processes."""
+"""One training step of a detector in plain PyTorch, on any number of processes."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from model.training_step import (
 
 
 class DetectionBatch(NamedTuple):
-    """x: (B,3,S,S) float in [-1,1]; present, known: (B,L) float of 0 and 1."""
+    """A batch. x: (B,3,S,S) float in [-1,1]; present, known: (B,L) float of 0 and 1."""
 
     x: Tensor
     present: Tensor
@@ -30,25 +30,26 @@ class DetectionBatch(NamedTuple):
 
 
 def detection_losses(logits: Tensor, batch: DetectionBatch, known: Tensor) -> Tensor:
-    """Each label's sum of binary cross-entropies over the batch's samples of which it is known, over `known`: (L,).
+    """Return (L,): each label's sum of binary cross-entropies over the samples for which it is known, divided by
+    `known`.
 
-    known: (L,) of how many samples each label is known in the whole update, of which the batch may be a part: the
-    parts' losses then add up to the mean. A label that is known of none has loss 0.
+    known: (L,) number of samples in the whole update for which each label is known. The batch may be a part of the
+    update: the parts' losses then add up to the mean. A label without such samples has loss 0.
     """
     each = F.binary_cross_entropy_with_logits(logits, batch.present, reduction="none") * batch.known
     return each.sum(0) / known.clamp(min=1)
 
 
 class DetectorStep:
-    """A detector, its optimiser (AdamW), and `__call__(batches, rate)` that updates it once."""
+    """A detector and its optimiser (AdamW); `__call__(batches, rate)` updates it once."""
 
     def __init__(
         self, detector: Detector, optimizer: OptimizerConfig, decay: float, precision: torch.dtype
     ) -> None:
-        """decay: weight decay, which keeps a network with few photos from learning them by heart."""
+        """decay: weight decay, against overfitting to few photos."""
         broadcast_weights(detector)
         self.detector, self._precision = detector, precision
-        if optimizer.encoder_rate == 0:  # a third of the time: nothing is computed that nobody uses
+        if optimizer.encoder_rate == 0:  # saves a third of the time, because no unused gradients are computed
             detector.encoder.requires_grad_(False)
         betas = (optimizer.beta1, optimizer.beta2)
         groups = parameter_groups(detector.parameters(), detector.encoder.parameters(), optimizer)
@@ -57,7 +58,7 @@ class DetectorStep:
     def __call__(self, batches: Sequence[DetectionBatch], rate: float) -> dict[str, Tensor]:
         """Update at learning rate `rate` with all batches of all processes together.
 
-        Returns detached losses by label, of all processes, and their mean, total.
+        Returns detached losses by label over all processes, and their mean as `total`.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
@@ -80,7 +81,7 @@ class DetectorStep:
         return {**dict(zip(labels, sums, strict=True)), "total": sums.mean()}
 
     def state(self) -> dict[str, Any] | None:
-        """Everything a resumed training needs, in the first of several processes; the others get None."""
+        """Return everything that a resumed training needs, in the first of several processes; None in the others."""
         if not is_first_process():
             return None
         return {"detector": self.detector.state_dict(), "optimizer": self.optimizer.state_dict()}

@@ -1,4 +1,4 @@
-"""The settings of a dataset check, and the plan that they resolve to before any image is read."""
+"""Settings of a dataset check, and their resolution into a plan before any image is read."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,28 +10,28 @@ from model.config import require
 from model.errors import ConfigurationError
 from pipelines.checking.matching import MAX_DISTANCE
 from pipelines.shards.source import TrainingSource, list_shards, open_source
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 from pipelines.storage.parquet_units import Unit
 
 PAGE, JSON, SHEETS = "index.html", "health.json", "sheets"
-#: What a check writes and --overwrite removes; nothing else in the folder is touched. JSON is written last.
+#: Names that a check writes and --overwrite removes; nothing else in the folder is touched. JSON is written last.
 OWNED = (JSON, PAGE, SHEETS)
 
 
 @dataclass(frozen=True)
-class HealthConfig:
-    """What the command line says; URIs absolute."""
+class CheckConfig:
+    """Settings of the command line. URIs are absolute."""
 
     data: tuple[str, ...]
     output: str
-    strict: bool = False  # for scripts: findings that spoil a training or its figures become exit code 3
-    # Bits of 64. Raise it to 10 where copies are cropped by more than 3%; lower it where a large dataset has more
-    # candidates than are compared (the report says so). It costs time, not false alarms: details decide.
+    strict: bool = False  # for scripts: findings that harm a training or its figures cause exit code 3
+    # Bits of 64. Raise it to 10 if copies are cropped by more than 3%; lower it if a large dataset has more candidates
+    # than are compared (the report says so). A higher value costs time, but no false alarms, because details decide.
     near_duplicate_distance: int = 8
-    # Pairs of photos, the nearest first: each costs 20 ms of a core and two images that are read again. Raise it where
-    # the report counts candidates that were not compared.
+    # Pairs of photos, the nearest first: each costs 20 ms of a core and reading two images again. Raise it if the
+    # report counts candidates that were not compared.
     compare_at_most: int = 10_000
-    workers: int | None = None  # Ray tasks at once, None: one per CPU; 0: this process, without Ray
+    workers: int | None = None  # Ray tasks at the same time; None: one per CPU; 0: this process, without Ray
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -46,24 +46,24 @@ class HealthConfig:
 
 @dataclass(frozen=True)
 class Plan:
-    """A check, resolved."""
+    """A resolved check."""
 
-    config: HealthConfig
+    config: CheckConfig
     source: TrainingSource
     units: tuple[Unit, ...]
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """(units,): the number of each unit's first row, over all shards."""
+        """Number of each unit's first row, counted over all shards: (units,)."""
         return np.cumsum([0, *(unit.rows for unit in self.units)])[:-1]
 
     @property
     def rows(self) -> int:
-        """Of all shards."""
+        """Number of rows in all shards."""
         return sum(unit.rows for unit in self.units)
 
     def preview(self) -> dict[str, Any]:
-        """The resolved configuration and what a run would do."""
+        """Return the resolved configuration, and what a run would do."""
         return {
             **asdict(self.config),
             "plan": {
@@ -71,13 +71,13 @@ class Plan:
                 "rows": self.rows,
                 "units": len(self.units),
                 "defects": list(self.source.label_map.defects),
-                "replaces": owned_output.present(self.config.output, OWNED),
+                "replaces": outputs.present(self.config.output, OWNED),
             },
         }
 
 
-def resolve(config: HealthConfig) -> Plan:
-    """Check everything that needs no image. Raises ConfigurationError naming the flag and the remedy."""
+def resolve(config: CheckConfig) -> Plan:
+    """Check everything that needs no image, and return the plan. Raises ConfigurationError with flag and remedy."""
     source = open_source(config.data)
     _check_output(config)
     units = list_shards(source.shards)
@@ -86,32 +86,32 @@ def resolve(config: HealthConfig) -> Plan:
     return Plan(config, source, units)
 
 
-def prepare_output(config: HealthConfig) -> None:
+def prepare_output(config: CheckConfig) -> None:
     """Remove an earlier check. Raises ConfigurationError."""
-    owned_output.remove(config.output, OWNED)
+    outputs.remove(config.output, OWNED)
 
 
-def _check_output(config: HealthConfig) -> None:
-    """Raise ConfigurationError where --output holds what may not be replaced."""
+def _check_output(config: CheckConfig) -> None:
+    """Raise ConfigurationError if --output holds anything that may not be replaced."""
     output = config.output
-    found = owned_output.present(output, OWNED)
-    if found and JSON not in found and PAGE not in found:
+    existing = outputs.present(output, OWNED)
+    if existing and JSON not in existing and PAGE not in existing:
         raise ConfigurationError(
             f"--output {output} has a folder {SHEETS} that no check of a dataset made; choose another folder"
         )
-    if found and not config.overwrite:
+    if existing and not config.overwrite:
         raise ConfigurationError(
-            f"--output {output} holds {', '.join(found)} of an earlier check; choose another folder, or replace that "
-            "with --overwrite"
+            f"--output {output} holds {', '.join(existing)} of an earlier check; choose another folder, or replace "
+            "them with --overwrite"
         )
-    inside = owned_output.first_inside(config.data, output, OWNED)
+    inside = outputs.first_inside(config.data, output, OWNED)
     if inside is not None:
         raise ConfigurationError(
-            f"--output {output}: the check writes where {inside} lies; choose another folder"
+            f"--output {output}: the check would write over {inside}; choose another folder"
         )
     for uri in config.data:
-        if owned_output.first_inside([output], uri, ["shards"]) is not None:
+        if outputs.first_inside([output], uri, ["shards"]) is not None:
             raise ConfigurationError(
-                f"--output {output} lies among the shards of {uri}, whose readers take all that is there for shards; "
+                f"--output {output} lies among the shards of {uri}, whose readers take every file there for a shard; "
                 "choose another folder"
             )

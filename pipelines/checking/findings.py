@@ -1,4 +1,4 @@
-"""What a check found, in one place for the page, for programs and for --strict."""
+"""Collects the findings of a check for the page, for health.json and for --strict."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from typing import Any
 
 from pipelines.checking.hashes import DECODED_SIDE
 from pipelines.checking.inspect_unit import SIDE_NAMES
-from pipelines.checking.look_again import Seen
+from pipelines.checking.look_again import FetchedImage
 from pipelines.checking.similarity import SAME_PICTURE
 from pipelines.checking.tally import ASPECTS, SIDES, Tally
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding: what is counted, whether --strict fails on it, and what to do."""
+    """A kind of finding: its title, whether --strict fails on it, and the remedy."""
 
     title: str
     strict: bool
@@ -57,9 +57,9 @@ KINDS = {
     ),
     "unknown_pairing": Kind("rows of unknown pairing", True, "Write 'paired' or 'unpaired'."),
     "no_image_id": Kind(
-        "rows without an id", True, "Give every photo a text of its own: the split depends on it."
+        "rows without an id", True, "Give every photo an id of its own: the split depends on it."
     ),
-    "unknown_split": Kind("rows of neither split", False, "Nobody reads them: write 'train' or 'test'."),
+    "unknown_split": Kind("rows of neither split", False, "No job reads them: write 'train' or 'test'."),
     "repeated_keys": Kind(
         "repeated (image_id, defect)",
         False,
@@ -73,7 +73,7 @@ KINDS = {
     "identical_pair": Kind(
         "pairs with identical source and target",
         False,
-        "Nothing can be learned from them: check where they come from.",
+        "Nothing can be learned from them: check their origin.",
     ),
     "different_size": Kind(
         "pairs of different sizes",
@@ -83,22 +83,22 @@ KINDS = {
     "different_aspect": Kind(
         "pairs of different aspect",
         False,
-        "Resized to a square, source and target no longer lie on each other.",
+        "Resized to a square, source and target are no longer aligned.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Two images of one picture on the two sides. distance: bits, similarity: -1..1; None where the bytes are equal."""
+    """Two images of one picture, one in each split. distance: bits; similarity: -1..1; None if the bytes are equal."""
 
-    test: Seen
-    train: Seen
+    test: FetchedImage
+    train: FetchedImage
     distance: int | None = None
     similarity: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the leak as JSON values for health.json."""
         images = {
             name: {
                 "image_id": one.image_id,
@@ -115,29 +115,29 @@ class Leak:
 
 @dataclass
 class Findings:
-    """Everything that a check found; bounded, but for the names of product types and defects that the rows have.
+    """The findings of a check. Their size is bounded, except for the names of product types and defects.
 
-    counts: by kind. leaks: those named, by kind. twins: pairs of rows or images behind the other duplicates, by kind.
-    by_distance: pairs of unlike ids and bytes across the split, by bits. compared: candidates whose details were
-    compared.
+    counts: by kind. leaks: those that are named, by kind. twins: pairs of rows or images of the other duplicates, by
+    kind. by_distance: pairs across the split with different ids and bytes, by bits. compared: number of candidates
+    whose details were compared.
     """
 
     rows: int
     tally: Tally
     counts: Counter[str] = field(default_factory=Counter)
     leaks: dict[str, list[Leak]] = field(default_factory=dict)
-    twins: dict[str, list[tuple[Seen, Seen]]] = field(default_factory=dict)
+    twins: dict[str, list[tuple[FetchedImage, FetchedImage]]] = field(default_factory=dict)
     by_distance: Counter[int] = field(default_factory=Counter)
     compared: int = 0
 
     def problems(self) -> dict[str, int]:
-        """What --strict fails on: title to count."""
+        """Return the findings that --strict fails on: title -> count."""
         return {
             kind.title: self.counts[name] for name, kind in KINDS.items() if kind.strict and self.counts[name]
         }
 
     def notes(self) -> dict[str, int]:
-        """What it does not fail on."""
+        """Return the findings that --strict does not fail on: title -> count."""
         return {
             kind.title: self.counts[name]
             for name, kind in KINDS.items()
@@ -145,21 +145,21 @@ class Findings:
         }
 
     def table(self, first: str, *keys: int) -> Counter[tuple[str, ...]]:
-        """Counts of `first`, summed over all but these parts of the key."""
-        found: Counter[tuple[str, ...]] = Counter()
+        """Return the counts of `first` by these parts of the key, summed over the others."""
+        sums: Counter[tuple[str, ...]] = Counter()
         for key, count in self.tally.counts.items():
             if key[0] == first:
-                found[tuple(key[1 + place] for place in keys)] += count
-        return found
+                sums[tuple(key[1 + position] for position in keys)] += count
+        return sums
 
     def histogram(self, what: str) -> dict[str, list[int]]:
-        """Images by bin of 'size' or 'aspect', for source and target."""
+        """Return the number of images per bin of 'size' or 'aspect', for source and target."""
         bins = 1 + len(SIDES if what == "size" else ASPECTS)
         counts = self.tally.counts
         return {side: [counts[what, side, str(number)] for number in range(bins)] for side in SIDE_NAMES}
 
     def to_dict(self, details: Mapping[str, Any]) -> dict[str, Any]:
-        """health.json."""
+        """Return the content of health.json, with `details` at its beginning."""
         return {
             **details,
             "healthy": not self.problems(),
@@ -192,11 +192,11 @@ class Findings:
         }
 
     def _finding(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"count": self.counts[name], "fails_strict": KINDS[name].strict}
+        finding: dict[str, Any] = {"count": self.counts[name], "fails_strict": KINDS[name].strict}
         if name in self.leaks:
-            found["leaks"] = [leak.to_dict() for leak in self.leaks[name]]
+            finding["leaks"] = [leak.to_dict() for leak in self.leaks[name]]
         elif name in self.twins:
-            found["examples"] = [
+            finding["examples"] = [
                 [
                     {"image_id": one.image_id, "defect": one.defect, "shard": one.shard, "row": one.row}
                     for one in pair
@@ -204,7 +204,7 @@ class Findings:
                 for pair in self.twins[name]
             ]
         else:
-            found["examples"] = [
+            finding["examples"] = [
                 {
                     "image_id": one.image_id,
                     "defect": one.defect,
@@ -214,15 +214,15 @@ class Findings:
                 }
                 for one in self.tally.examples.get(name, [])
             ]
-        return found
+        return finding
 
 
 def _nested(table: Counter[tuple[str, ...]]) -> dict[str, Any]:
-    """A table by its keys, one inside the other, sorted."""
-    found: dict[str, Any] = {}
+    """Return the table as nested dictionaries, one level for each part of the key, sorted."""
+    nested: dict[str, Any] = {}
     for key, count in sorted(table.items()):
-        place = found
+        level = nested
         for part in key[:-1]:
-            place = place.setdefault(part, {})
-        place[key[-1]] = count
-    return found
+            level = level.setdefault(part, {})
+        level[key[-1]] = count
+    return nested

@@ -1,6 +1,6 @@
-"""A check from its plan to health.json: the steps are elsewhere, and run here or on Ray Data.
+"""Runs a check from its plan to health.json. Its steps are in other modules, and run in this process or on Ray Data.
 
-units -> look at every image -> 50 bytes a row on the driver -> duplicates, near pairs -> second looks -> page
+units -> inspect every image -> 50 bytes per row on the driver -> duplicates, near pairs -> second looks -> page
 """
 
 import json
@@ -24,8 +24,17 @@ from pipelines.checking.leaks import (
     repeated_keys,
     same_bytes,
 )
-from pipelines.checking.look_again import COMPARED, GREY, NAME, PICTURE, Seen, compare, look_again, requests
-from pipelines.checking.look_again import from_table as seen
+from pipelines.checking.look_again import (
+    COMPARED,
+    GREY,
+    NAME,
+    PICTURE,
+    FetchedImage,
+    compare,
+    look_again,
+    requests,
+)
+from pipelines.checking.look_again import from_table as fetched
 from pipelines.checking.page import SHOWN, render, sheet
 from pipelines.checking.similarity import SAME_PICTURE
 from pipelines.checking.tally import Tally
@@ -34,29 +43,29 @@ from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 
-#: Pairs that one task compares: a second of work.
+#: Pairs that one task compares, in about a second.
 _PAIRS = 64
-#: Pairs whose images are in this process at a time, 18 KB a pair.
+#: Pairs whose images are in this process at the same time; 18 KB per pair.
 ROUND = 4096
 
-#: Runs a step over tables, here or elsewhere.
+#: Runs a step over tables, in this process or on Ray.
 Run = Callable[[Callable[..., Iterator[pa.Table]], Sequence[pa.Table], Mapping[str, Any]], Iterator[pa.Table]]
 
 
 def run(plan: Plan) -> Findings:
-    """Look, find and write everything. Raises ConfigurationError before anything is written, RunError after."""
-    storage.check_writable(plan.config.output, "--output")  # before Ray and the images take their time
+    """Check the dataset and write the report. Raises ConfigurationError before anything is written, RunError after."""
+    storage.check_writable(plan.config.output, "--output")  # before Ray and the images, which take time
     if plan.config.workers == 0:
         prepare_output(plan.config)
         with underway():
             return check(plan, here)
     from pipelines.checking.on_ray import OnRay
-    from pipelines.cluster import session as ray_session
+    from pipelines.cluster import session
 
-    with ray_session.stopped_afterwards(), ray_session.our_errors():
-        ray_session.start(*plan.config.data)
+    with session.stopped_afterwards(), session.our_errors():
+        session.start(*plan.config.data)
         prepare_output(plan.config)
-        with underway(), ray_session.our_errors():
+        with underway(), session.our_errors():
             return check(plan, OnRay(plan.config.workers or 0))
 
 
@@ -69,9 +78,9 @@ def here(
 
 
 def check(plan: Plan, run: Run) -> Findings:
-    """Everything after the plan, with `run` for whatever reads images."""
+    """Inspect, compare and write the report. run: runs the steps that read images."""
     tally, rows = look(plan, run)
-    logger.info("looked at %d rows; searching for duplicates", plan.rows)
+    logger.info("inspected %d rows; searching for duplicates", plan.rows)
     findings = Findings(plan.rows, tally)
     for name in KINDS:
         findings.counts[name] = tally.counts["finding", name]
@@ -82,7 +91,7 @@ def check(plan: Plan, run: Run) -> Findings:
 
 
 def look(plan: Plan, run: Run) -> tuple[Tally, Rows]:
-    """Look at every image once: counts, and what every row is in 50 bytes."""
+    """Inspect every image once; return the counts, and 50 bytes per row."""
     total, parts, starts = Tally(), {}, plan.starts
     tables = [work(number, unit) for number, unit in enumerate(plan.units) if unit.rows]
     with Progress("checking", plan.rows, sys.stderr) as progress:
@@ -94,35 +103,35 @@ def look(plan: Plan, run: Run) -> tuple[Tally, Rows]:
     return total, Rows.concatenate([parts[number] for number in sorted(parts)])
 
 
-def _see(plan: Plan, run: Run, images: Iterable[int], what: str) -> dict[int, Seen]:
+def _fetch(plan: Plan, run: Run, images: Iterable[int], what: str) -> dict[int, FetchedImage]:
     tables = requests(plan.units, plan.starts, images, what)
-    return {one.image: one for table in run(look_again, tables, {}) for one in seen(table)}
+    return {one.image: one for table in run(look_again, tables, {}) for one in fetched(table)}
 
 
 def _duplicates(plan: Plan, run: Run, rows: Rows, findings: Findings) -> None:
-    """Everything that is equal and should not be, with names."""
+    """Find ids, keys and bytes that occur several times, and fetch the names of these rows."""
     same = same_bytes(rows)
     images: dict[str, list[tuple[int, int]]] = {}
-    for name, found, per_row in (
+    for name, duplicates, per_row in (
         ("repeated_keys", repeated_keys(rows), 2),
         ("ids_across", ids_on_both_sides(rows), 2),
         ("same_bytes_across", same.across, 1),
         ("same_bytes_within", same.within, 1),
     ):
-        findings.counts[name] = found.count
-        images[name] = [(first * per_row, second * per_row) for first, second in found.pairs]
-    names = _see(plan, run, {image for found in images.values() for pair in found for image in pair}, NAME)
-    twins = {name: [(names[a], names[b]) for a, b in found] for name, found in images.items()}
+        findings.counts[name] = duplicates.count
+        images[name] = [(first * per_row, second * per_row) for first, second in duplicates.pairs]
+    names = _fetch(plan, run, {image for pairs in images.values() for pair in pairs for image in pair}, NAME)
+    twins = {name: [(names[a], names[b]) for a, b in pairs] for name, pairs in images.items()}
     findings.leaks["same_bytes_across"] = [Leak(a, b) for a, b in twins.pop("same_bytes_across")]
     findings.twins = twins
 
 
 def _leaks(plan: Plan, run: Run, rows: Rows, findings: Findings) -> None:
-    """Near-duplicates across the split: near by hash, then alike in detail. A round of pairs in memory at a time."""
+    """Find near-duplicates across the split, by hash and then by details. One round of pairs is in memory at a time."""
     near = near_across(rows, plan.config.near_duplicate_distance, plan.config.compare_at_most)
     findings.by_distance, findings.compared = near.by_distance, len(near.nearest)
     findings.counts["not_compared"] = near.left_out
-    found: list[Leak] = []
+    leaks: list[Leak] = []
     for start in range(0, len(near.nearest), ROUND):
         pairs = near.nearest[start : start + ROUND]
         logger.info(
@@ -130,27 +139,27 @@ def _leaks(plan: Plan, run: Run, rows: Rows, findings: Findings) -> None:
         )
         same = _same_pictures(plan, run, pairs)
         findings.counts["near_duplicates_across"] += len(same)
-        found += same[: NAMED - len(found)]
-    findings.leaks["near_duplicates_across"] = found
+        leaks += same[: NAMED - len(leaks)]
+    findings.leaks["near_duplicates_across"] = leaks
 
 
 def _same_pictures(plan: Plan, run: Run, pairs: Sequence[Pair]) -> list[Leak]:
-    """Those of the pairs that show one picture, in order."""
-    greys = _see(plan, run, {image for pair in pairs for image in (pair.test, pair.train)}, GREY)
-    found = {
+    """Return the pairs that show the same picture, in order."""
+    greys = _fetch(plan, run, {image for pair in pairs for image in (pair.test, pair.train)}, GREY)
+    similarities = {
         row["pair"]: row["similarity"]
         for table in run(compare, _comparisons(pairs, greys), {})
         for row in table.to_pylist()
         if row["similarity"] >= SAME_PICTURE
     }
     return [
-        Leak(greys[pair.test], greys[pair.train], pair.distance, found[number])
+        Leak(greys[pair.test], greys[pair.train], pair.distance, similarities[number])
         for number, pair in enumerate(pairs)
-        if number in found
+        if number in similarities
     ]
 
 
-def _comparisons(pairs: Sequence[Pair], greys: Mapping[int, Seen]) -> list[pa.Table]:
+def _comparisons(pairs: Sequence[Pair], greys: Mapping[int, FetchedImage]) -> list[pa.Table]:
     rows = [
         {"pair": number, "test": greys[pair.test].pixels, "train": greys[pair.train].pixels}
         for number, pair in enumerate(pairs)
@@ -159,20 +168,20 @@ def _comparisons(pairs: Sequence[Pair], greys: Mapping[int, Seen]) -> list[pa.Ta
 
 
 def _write(plan: Plan, run: Run, findings: Findings) -> None:
-    """Fetch the pictures that are shown, and write sheets, page and, last, JSON."""
-    shown = [leak for leaks in findings.leaks.values() for leak in leaks[:SHOWN]]
-    images = {one.image for leak in shown for one in (leak.test, leak.train)}
-    # In the label map's order, and by its names alone: another's may be no file's.
+    """Fetch the pictures of the report, and write sheets, page and, last, JSON."""
+    pictured = [leak for leaks in findings.leaks.values() for leak in leaks[:SHOWN]]
+    images = {one.image for leak in pictured for one in (leak.test, leak.train)}
+    # In the label map's order. Only its defects: another name may be no valid file name.
     samples = {
         defect: sorted(2 * row for _, row in findings.tally.samples[defect])
         for defect in plan.source.label_map.defects
         if defect in findings.tally.samples
     }
-    images |= {image + side for found in samples.values() for image in found for side in (0, 1)}
-    pictures = _see(plan, run, images, PICTURE)
+    images |= {image + side for sources in samples.values() for image in sources for side in (0, 1)}
+    pictures = _fetch(plan, run, images, PICTURE)
     output = plan.config.output
-    for defect, found in samples.items():
-        picture = sheet([(pictures[image], pictures[image + 1]) for image in found])
+    for defect, sources in samples.items():
+        picture = sheet([(pictures[image], pictures[image + 1]) for image in sources])
         storage.write_bytes(storage.join(output, SHEETS, f"{defect}.png"), picture)
     page = render(plan, findings, pictures, samples)
     storage.write_bytes(storage.join(output, PAGE), page.encode("utf-8"))

@@ -1,7 +1,7 @@
-"""What should be on one side of the split and is on both, found in the rows' hashes. Everything returned is bounded.
+"""Finds ids and pictures that are on both sides of the split, by the rows' hashes. All results are of bounded size.
 
-A leak is a picture that training sees and the test split asks about again under another id: figures measured on it
-are too good. The same id under several defects is no leak, as long as all its rows are on one side.
+A leak is a picture that training sees and that the test split has under another id: figures measured on it are too
+good. The same id under several defects is no leak, as long as all its rows are on one side.
 """
 
 import math
@@ -15,13 +15,13 @@ from pipelines.checking.hashes import NO_HASH
 from pipelines.checking.inspect_unit import IS_TEST, IS_TRAIN, Rows
 from pipelines.checking.matching import near_pairs
 
-#: Leaks and duplicates that the report names; all are counted.
+#: Most leaks and duplicates that the report names; all are counted.
 NAMED = 200
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images by their numbers (see `inspect_unit.Rows`), the first in the test split; bits that differ."""
+    """Numbers of two images (see `inspect_unit.Rows`), one in each split. distance: number of bits that differ."""
 
     test: int
     train: int
@@ -30,7 +30,7 @@ class Pair:
 
 @dataclass
 class Duplicates:
-    """count: how many there are. pairs: rows that stand for the first of them, by number."""
+    """Duplicates. count: of all of them. pairs: numbers of two rows, or images, of each of the first ones."""
 
     count: int = 0
     pairs: list[tuple[int, int]] = field(default_factory=list)
@@ -38,10 +38,10 @@ class Duplicates:
 
 @dataclass
 class NearPairs:
-    """Pairs of images across the split whose hashes are near and whose ids and bytes differ.
+    """Pairs of images across the split with near hashes, but different ids and bytes.
 
-    by_distance: how many, by bits. nearest: of each two photos the nearest pair, as many as are to be compared.
-    left_out: how many others there are, at most: one that was met twice counts twice.
+    by_distance: number of pairs, by bits. nearest: the pairs to compare: the nearest pair of each two photos. left_out:
+    upper bound of the number of others, because a pair that was met twice counts twice.
     """
 
     by_distance: Counter[int] = field(default_factory=Counter)
@@ -50,28 +50,28 @@ class NearPairs:
 
 
 def repeated_keys(rows: Rows) -> Duplicates:
-    """Rows whose (image_id, defect) an earlier row has."""
+    """Find rows whose (image_id, defect) an earlier row has."""
     order = np.argsort(rows.keys, kind="stable")
     again = np.flatnonzero(rows.keys[order][1:] == rows.keys[order][:-1])
-    pairs = sorted((int(order[place]), int(order[place + 1])) for place in again[:NAMED])
+    pairs = sorted((int(order[at]), int(order[at + 1])) for at in again[:NAMED])
     return Duplicates(len(again), pairs)
 
 
 def ids_on_both_sides(rows: Rows) -> Duplicates:
-    """Ids with rows in training and in test; pairs are (test row, train row)."""
+    """Find ids with rows in training and in test; pairs are (test row, train row)."""
     test, train = np.flatnonzero(rows.splits == IS_TEST), np.flatnonzero(rows.splits == IS_TRAIN)
     test_ids, test_first = np.unique(rows.ids[test], return_index=True)
     train_ids, train_first = np.unique(rows.ids[train], return_index=True)
     shared, in_test, in_train = np.intersect1d(test_ids, train_ids, assume_unique=True, return_indices=True)
-    found = zip(test[test_first[in_test]].tolist(), train[train_first[in_train]].tolist(), strict=True)
-    return Duplicates(len(shared), sorted(found)[:NAMED])
+    pairs = zip(test[test_first[in_test]].tolist(), train[train_first[in_train]].tolist(), strict=True)
+    return Duplicates(len(shared), sorted(pairs)[:NAMED])
 
 
 @dataclass
 class SameBytes:
-    """Contents that several ids have. across: on both sides of the split, pairs are images (test, train).
+    """Contents that several ids share. across: on both sides of the split; pairs are images (test, train).
 
-    within: on one side, pairs are images.
+    within: on one side; pairs are images.
     """
 
     across: Duplicates
@@ -79,7 +79,7 @@ class SameBytes:
 
 
 def same_bytes(rows: Rows) -> SameBytes:
-    """Images of equal bytes under different ids."""
+    """Find images of equal bytes under different ids."""
     present = np.flatnonzero(rows.contents)
     order = present[np.argsort(rows.contents[present], kind="stable")]
     contents = rows.contents[order]
@@ -90,69 +90,69 @@ def same_bytes(rows: Rows) -> SameBytes:
     has_train = _reduce(np.maximum, (splits == IS_TRAIN).astype(np.uint8), starts) > 0
     both = has_test & has_train
     ends = np.append(starts[1:], len(order))
-    found = SameBytes(Duplicates(int((several & both).sum())), Duplicates(int((several & ~both).sum())))
+    same = SameBytes(Duplicates(int((several & both).sum())), Duplicates(int((several & ~both).sum())))
     for group in np.flatnonzero(several & both)[:NAMED]:
-        found.across.pairs.append(_strangers(rows, order[starts[group] : ends[group]]))
+        same.across.pairs.append(_of_different_ids(rows, order[starts[group] : ends[group]]))
     for group in np.flatnonzero(several & ~both)[:NAMED]:
         members = order[starts[group] : ends[group]]
         other = members[rows.ids[members // 2] != rows.ids[members[0] // 2]][0]
-        found.within.pairs.append((int(members[0]), int(other)))
-    found.across.pairs.sort()
-    found.within.pairs.sort()
-    return found
+        same.within.pairs.append((int(members[0]), int(other)))
+    same.across.pairs.sort()
+    same.within.pairs.sort()
+    return same
 
 
 def _reduce(what: np.ufunc, values: NDArray, starts: NDArray[np.int64]) -> NDArray:
     return what.reduceat(values, starts) if len(starts) else values
 
 
-def _strangers(rows: Rows, images: NDArray[np.int64]) -> tuple[int, int]:
-    """A test and a train image of different ids; the images have both splits and two ids at least."""
+def _of_different_ids(rows: Rows, images: NDArray[np.int64]) -> tuple[int, int]:
+    """Return a test and a train image of different ids. images: of both splits, with at least two ids."""
     splits, ids = rows.splits[images // 2], rows.ids[images // 2]
     test, train = images[splits == IS_TEST], images[splits == IS_TRAIN]
     for first in test[np.unique(ids[splits == IS_TEST], return_index=True)[1]][:2]:
         others = train[rows.ids[train // 2] != rows.ids[first // 2]]
         if len(others):
             return int(first), int(others[0])
-    # A third id is in neither split: then these two share theirs, which `ids_on_both_sides` reports.
+    # The other id is in neither split. These two then share their id, which `ids_on_both_sides` reports.
     return int(test[0]), int(train[0])
 
 
 def near_across(rows: Rows, distance: int, most: int) -> NearPairs:
-    """Pairs across the split whose perceptual hashes differ in at most `distance` bits, the `most` nearest by name."""
-    # Of one hash, thousands of hardly different tiles would be millions of pairs: more than `most` by themselves.
+    """Find pairs across the split whose hashes differ in at most `distance` bits, and name the `most` nearest."""
+    # Thousands of similar tiles with the same hash would make millions of pairs, many more than `most`.
     alike = max(1, math.isqrt(most))
     (test, test_weights), (train, train_weights) = (
         _distinct(rows, split, alike) for split in (IS_TEST, IS_TRAIN)
     )
-    found = NearPairs()
+    near = NearPairs()
     unpaired = 0.0
     kept = np.empty((0, 3), np.int64)  # distance, test image, train image
     for matches in near_pairs(rows.looks[test], rows.looks[train], distance):
         left, right = test[matches.first], train[matches.second]
-        strangers = (rows.ids[left // 2] != rows.ids[right // 2]) & (
+        different = (rows.ids[left // 2] != rows.ids[right // 2]) & (
             rows.contents[left] != rows.contents[right]
         )
-        found.by_distance.update(dict(enumerate(np.bincount(matches.distances[strangers]).tolist())))
-        # Also behind a pair of one id: those it stands for may be strangers.
+        near.by_distance.update(dict(enumerate(np.bincount(matches.distances[different]).tolist())))
+        # Pairs of one id count here too: the images that they stand for may have different ids.
         unpaired += float((test_weights[matches.first] * train_weights[matches.second] - 1).sum())
-        fresh = np.stack([matches.distances, left, right], axis=1)[strangers]
-        if len(kept) == most:  # most are farther than all that are kept: sorting them would be in vain
+        fresh = np.stack([matches.distances, left, right], axis=1)[different]
+        if len(kept) == most:  # most new pairs are farther than all kept ones: do not sort them
             far = fresh[:, 0] > kept[-1, 0]
-            found.left_out += int((~np.isin(_photos(fresh[far], rows), _photos(kept, rows))).sum())
+            near.left_out += int((~np.isin(_photos(fresh[far], rows), _photos(kept, rows))).sum())
             fresh = fresh[~far]
         kept, dropped = _nearest(np.concatenate([kept, fresh]), rows, most)
-        found.left_out += dropped
-    found.left_out += math.ceil(unpaired - 1e-6)
-    found.by_distance = +found.by_distance
-    found.nearest = [Pair(left, right, bits) for bits, left, right in kept.tolist()]
-    return found
+        near.left_out += dropped
+    near.left_out += math.ceil(unpaired - 1e-6)
+    near.by_distance = +near.by_distance
+    near.nearest = [Pair(left, right, bits) for bits, left, right in kept.tolist()]
+    return near
 
 
 def _distinct(rows: Rows, split: int, alike: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Images of a split that have a hash: one of each (hash, id), and `alike` at most of each hash.
+    """Return the images of a split that have a hash, one of each (hash, id), and at most `alike` of each hash.
 
-    With each image how many of its hash it stands for, itself included.
+    Also return for each image how many of its hash it stands for, itself included.
     """
     images = np.flatnonzero((np.repeat(rows.splits, 2) == split) & (rows.looks != NO_HASH))
     images = images[np.lexsort((images, rows.ids[images // 2], rows.looks[images]))]
@@ -170,13 +170,13 @@ def _distinct(rows: Rows, split: int, alike: int) -> tuple[NDArray[np.int64], ND
 
 
 def _nearest(pairs: NDArray[np.int64], rows: Rows, most: int) -> tuple[NDArray[np.int64], int]:
-    """Of each two photos the nearest pair, `most` of them; how many were dropped."""
+    """Return the nearest pair of each two photos, at most `most`, and the number of dropped pairs."""
     pairs = pairs[np.lexsort((pairs[:, 2], pairs[:, 1], pairs[:, 0]))]
     first = np.sort(np.unique(_photos(pairs, rows), return_index=True)[1])
     return pairs[first[:most]], max(0, len(first) - most)
 
 
 def _photos(pairs: NDArray[np.int64], rows: Rows) -> NDArray[np.uint64]:
-    """What two photos a pair is of."""
+    """Return for each pair a number that stands for its two photos."""
     # Multiplied, so that (a, b) and (b, a) differ; the product wraps around.
     return rows.ids[pairs[:, 1] // 2] * np.uint64(3) ^ rows.ids[pairs[:, 2] // 2]

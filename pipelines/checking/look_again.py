@@ -1,4 +1,4 @@
-"""Second looks at a few images of the shards: their names, luminance to compare, pictures to show."""
+"""Reads a few images of the shards a second time: their names, luminance to compare, or pictures to show."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,12 +16,12 @@ from pipelines.images.decode import ImageError, decode_image
 from pipelines.images.encode import encode_image
 from pipelines.storage.parquet_units import UNIT, Unit, read_unit
 
-#: What a second look brings: nothing but the name, raw luminance (GREY_SIDE, GREY_SIDE), or a small JPEG.
+#: What to fetch: only the name, raw luminance (GREY_SIDE, GREY_SIDE), or a small JPEG.
 NAME, GREY, PICTURE = "name", "grey", "picture"
-#: Longer side of a picture, and its JPEG quality: 8 KB.
+#: Longer side of a picture, and its JPEG quality; it then has about 8 KB.
 PICTURE_SIDE, _QUALITY = 240, 85
 
-#: A unit with the images that are wanted of it, as numbered by `inspect_unit.Rows`; first_row: number of its first row.
+#: A unit, and the numbers of the images to fetch (see `inspect_unit.Rows`). first_row: number of its first row.
 REQUEST = pa.schema(
     [
         ("unit", pa.struct(UNIT)),
@@ -30,7 +30,7 @@ REQUEST = pa.schema(
         ("what", pa.string()),
     ]
 )
-SEEN = pa.schema(
+FETCHED = pa.schema(
     [
         ("image", pa.int64()),
         ("shard", pa.string()),
@@ -41,14 +41,14 @@ SEEN = pa.schema(
         ("pixels", pa.binary()),
     ]
 )
-#: Pairs of luminances, and what comes of them.
+#: Pairs of luminances, and their similarities.
 COMPARED = pa.schema([("pair", pa.int64()), ("test", pa.binary()), ("train", pa.binary())])
 SIMILARITIES = pa.schema([("pair", pa.int64()), ("similarity", pa.float64())])
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image by name. row: counted in its shard. pixels: as asked for; None where there is no readable image."""
+class FetchedImage:
+    """A fetched image. row: counted in its shard. pixels: as requested; None if there is no readable image."""
 
     image: int
     shard: str
@@ -60,12 +60,12 @@ class Seen:
 
     @property
     def side(self) -> str:
-        """'source' or 'target'."""
+        """Side of the image: 'source' or 'target'."""
         return SIDE_NAMES[self.image % 2]
 
 
 def requests(units: Sequence[Unit], starts: np.ndarray, images: Iterable[int], what: str) -> list[pa.Table]:
-    """A table of REQUEST for each unit that has some of `images`. starts: (units,), number of each one's first row."""
+    """Return a table of REQUEST for each unit with some of `images`. starts: (units,), number of its first row."""
     wanted: dict[int, list[int]] = defaultdict(list)
     for image in sorted(set(images)):
         wanted[int(np.searchsorted(starts, image // 2, "right")) - 1].append(image)
@@ -84,18 +84,18 @@ def requests(units: Sequence[Unit], starts: np.ndarray, images: Iterable[int], w
 
 
 def look_again(table: pa.Table) -> Iterator[pa.Table]:
-    """A table of SEEN for each row of REQUEST. Raises StorageReadError."""
+    """Yield a table of FETCHED for each row of REQUEST. Raises StorageReadError."""
     units = Unit.from_table(pa.Table.from_struct_array(table["unit"]))
     for unit, request in zip(units, table.drop_columns(["unit"]).to_pylist(), strict=True):
         wanted = defaultdict(list)
         for image in request["images"]:
             wanted[unit.first + image // 2 - request["first_row"]].append(image)
-        found = [
-            _seen(image, unit.uri, place, row, request["what"])
-            for place, row in _rows(unit, wanted, request["what"])
-            for image in wanted[place]
+        images = [
+            _fetched(image, unit.uri, position, row, request["what"])
+            for position, row in _rows(unit, wanted, request["what"])
+            for image in wanted[position]
         ]
-        yield pa.Table.from_pylist(found, SEEN)
+        yield pa.Table.from_pylist(images, FETCHED)
 
 
 def _rows(unit: Unit, wanted: Mapping[int, Any], what: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -109,11 +109,11 @@ def _rows(unit: Unit, wanted: Mapping[int, Any], what: str) -> Iterator[tuple[in
             return
 
 
-def _seen(image: int, shard: str, place: int, row: Mapping[str, Any], what: str) -> dict[str, Any]:
+def _fetched(image: int, shard: str, position: int, row: Mapping[str, Any], what: str) -> dict[str, Any]:
     return {
         "image": image,
         "shard": shard,
-        "row": place,
+        "row": position,
         "image_id": row["image_id"] or "",
         "defect": row["defect"] or "",
         "product_type": row["product_type"],
@@ -128,22 +128,22 @@ def _pixels(data: bytes | None, what: str) -> bytes | None:
         if what == GREY:
             return luminance(decode_image(data, max_side=2 * GREY_SIDE), GREY_SIDE).tobytes()
         return encode_image(decode_image(data, max_side=PICTURE_SIDE), "jpeg", _QUALITY)
-    except ImageError:  # counted when it was inspected
+    except ImageError:  # the inspection has counted it
         return None
 
 
-def from_table(table: pa.Table) -> Iterator[Seen]:
-    """Rows of SEEN."""
-    return (Seen(**row) for row in table.to_pylist())
+def from_table(table: pa.Table) -> Iterator[FetchedImage]:
+    """Return the images of a table of FETCHED."""
+    return (FetchedImage(**row) for row in table.to_pylist())
 
 
 def compare(table: pa.Table) -> Iterator[pa.Table]:
-    """A table of SIMILARITIES from one of COMPARED."""
-    found = [
+    """Yield a table of SIMILARITIES for a table of COMPARED."""
+    similarities = [
         {"pair": row["pair"], "similarity": similarity(_grey(row["test"]), _grey(row["train"]))}
         for row in table.to_pylist()
     ]
-    yield pa.Table.from_pylist(found, SIMILARITIES)
+    yield pa.Table.from_pylist(similarities, SIMILARITIES)
 
 
 def _grey(data: bytes) -> np.ndarray:

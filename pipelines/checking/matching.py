@@ -1,9 +1,9 @@
-"""Pairs of 64-bit hashes that differ in few bits, without comparing all with all.
+"""Finds pairs of 64-bit hashes that differ in few bits, without comparing all with all.
 
 Multi-index hashing (Norouzi et al., 2012): hashes that differ in at most D bits differ in at most D // 3 bits in one
 of their three words of 21 or 22 bits. So each hash looks up every word that near, in a table of the other side's words,
-and only what it finds there is compared in full. Three words rather than four: at 8 bits both look 2 bits far, and a
-longer word has fewer strangers.
+and only the hashes found there are compared in full. Three words rather than four: at 8 bits both look up words at up
+to 2 bits, and longer words have fewer false candidates.
 """
 
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
 
-#: Beyond this a hash would look up ten thousand words, and most of what it finds are strangers.
+#: Beyond this a hash would look up ten thousand words, and most candidates would be false.
 MAX_DISTANCE = 11
 
-#: Place of each word's lowest bit, and its length.
+#: Position of each word's lowest bit, and its length.
 _WORDS = ((0, 21), (21, 21), (42, 22))
-#: Pairs compared at once: some 100 MB of numbers.
+#: Pairs that are compared at once, with some 100 MB of numbers.
 _CHUNK = 1 << 21
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Some pairs: positions in the first and second side, and the number of differing bits. All (n,) int64."""
+    """Pairs: positions in the first and the second array, and the number of differing bits. All (n,) int64."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -34,7 +34,7 @@ class Matches:
 
 
 def near_pairs(first: NDArray[np.uint64], second: NDArray[np.uint64], distance: int) -> Iterator[Matches]:
-    """Every pair of `first` (n,) and `second` (m,) that differs in at most `distance` bits, once, in chunks.
+    """Yield every pair of `first` (n,) and `second` (m,) that differs in at most `distance` bits, once, in chunks.
 
     A million random hashes, a fifth of them on one side, take 11 s of a core at 8 bits and 0.1 GB. Raises
     ConfigurationError for a distance outside 0..MAX_DISTANCE.
@@ -55,7 +55,7 @@ def near_pairs(first: NDArray[np.uint64], second: NDArray[np.uint64], distance: 
                 different = ordered[left] ^ second[right]
                 distances = np.bitwise_count(different).astype(np.int64)
                 kept = distances <= distance
-                # A pair that an earlier word has found already is not found again.
+                # Leave out pairs that an earlier word has found.
                 for earlier in range(word):
                     kept &= np.bitwise_count(_word(different, earlier)) > radius
                 if kept.any():
@@ -63,7 +63,7 @@ def near_pairs(first: NDArray[np.uint64], second: NDArray[np.uint64], distance: 
 
 
 class _Table:
-    """Positions by word."""
+    """The positions of words, for look-ups."""
 
     def __init__(self, words: NDArray[np.uint32]) -> None:
         self._positions = np.argsort(words, kind="stable")
@@ -72,17 +72,17 @@ class _Table:
         )
 
     def look_up(self, words: NDArray[np.uint32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Positions in `words` beside the table's positions with the same word, in chunks of about _CHUNK."""
-        places = np.minimum(np.searchsorted(self._words, words), len(self._words) - 1)
-        starts = self._starts[places]
-        counts = np.where(self._words[places] == words, self._counts[places], 0)
-        asking = np.flatnonzero(counts)
-        totals = np.cumsum(counts[asking])
+        """Yield positions in `words` and the table's positions of the same word, in chunks of about _CHUNK."""
+        indices = np.minimum(np.searchsorted(self._words, words), len(self._words) - 1)
+        starts = self._starts[indices]
+        counts = np.where(self._words[indices] == words, self._counts[indices], 0)
+        matched = np.flatnonzero(counts)
+        totals = np.cumsum(counts[matched])
         begin = 0
-        while begin < len(asking):
+        while begin < len(matched):
             before = totals[begin - 1] if begin else 0
             end = max(begin + 1, int(np.searchsorted(totals, before + _CHUNK, "right")))
-            part = asking[begin:end]
+            part = matched[begin:end]
             lengths = counts[part]
             offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             yield np.repeat(part, lengths), self._positions[np.repeat(starts[part], lengths) + offsets]
@@ -95,7 +95,7 @@ def _word(hashes: NDArray[np.uint64], word: int) -> NDArray[np.uint32]:
 
 
 def _masks(bits: int, radius: int) -> Iterator[np.uint32]:
-    """Every word of `bits` bits with at most `radius` of them set."""
+    """Yield every word of `bits` bits with at most `radius` of them set."""
     for count in range(radius + 1):
         for chosen in combinations(range(bits), count):
             yield np.uint32(sum(1 << bit for bit in chosen))

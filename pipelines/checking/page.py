@@ -1,4 +1,4 @@
-"""The HTML page and the sample sheets of a check: self-contained, without scripts, in the style of the run's report."""
+"""Renders the HTML page and the sample sheets of a check. The page is self-contained, without scripts."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from PIL import Image
 
 from pipelines.checking.config import Plan
 from pipelines.checking.findings import KINDS, Findings, Leak
-from pipelines.checking.look_again import Seen
+from pipelines.checking.look_again import FetchedImage
 from pipelines.checking.tally import SIDES, Example
 from pipelines.reports.html import shorten, template
 from pipelines.reports.pictures import CELL, GROUND, Strip, contact_sheet
 
-#: Leaks of each kind that are shown with pictures: two of 8 KB each. health.json names more.
+#: Leaks of each kind that the page shows with pictures, two of 8 KB each. health.json names more.
 SHOWN = 24
-#: Examples of a finding, and product types, that the page lists.
+#: Most examples of a finding, and most product types, that the page lists.
 LISTED, PRODUCT_TYPES = 20, 40
 
 _SIZE_NAMES = (
@@ -40,7 +40,7 @@ _ASPECT_NAMES = (
 
 @dataclass(frozen=True)
 class _Histogram:
-    """Rows of (bin, source images, target images), and the largest of these."""
+    """Rows of (bin, source images, target images), and the largest of these numbers."""
 
     title: str
     rows: list[tuple[str, int, int]]
@@ -48,19 +48,19 @@ class _Histogram:
 
 
 def render(
-    plan: Plan, findings: Findings, pictures: Mapping[int, Seen], samples: Mapping[str, Sequence[int]]
+    plan: Plan, findings: Findings, pictures: Mapping[int, FetchedImage], samples: Mapping[str, Sequence[int]]
 ) -> str:
-    """The page as HTML text: the same findings give the same page.
+    """Return the page as HTML; the same findings give the same page.
 
-    pictures: JPEG of the leaks that are shown and of the samples' images, as far as they can be read. samples: by
-    defect, source images by number.
+    pictures: JPEGs of the shown leaks and of the samples, as far as they can be read. samples: numbers of source images
+    by defect.
     """
     return template("health.html.j2").render(
         findings=findings,
         kinds=KINDS,
         examples={name: _examples(findings, name) for name in KINDS},
         leaks={
-            name: [_leak(one, pictures) for one in found[:SHOWN]] for name, found in findings.leaks.items()
+            name: [_leak(one, pictures) for one in leaks[:SHOWN]] for name, leaks in findings.leaks.items()
         },
         named=LISTED,
         data=plan.config.data,
@@ -81,15 +81,15 @@ def render(
     )
 
 
-def sheet(pairs: Sequence[tuple[Seen, Seen]]) -> bytes:
-    """PNG of some rows: sources above, targets below; grey where there is no image, or no readable one."""
+def sheet(pairs: Sequence[tuple[FetchedImage, FetchedImage]]) -> bytes:
+    """Return a PNG of some rows: sources above, targets below; a grey tile stands for a missing or unreadable image."""
     blank = _blank()
     strips = [
         Strip(source.image_id, source.product_type, source.pixels or blank, target.pixels or blank)
         for source, target in pairs
     ]
-    found = contact_sheet({"rows": strips}, columns=len(strips))
-    return found or blank
+    picture = contact_sheet({"rows": strips}, columns=len(strips))
+    return picture or blank
 
 
 def _blank() -> bytes:
@@ -98,7 +98,7 @@ def _blank() -> bytes:
     return buffer.getvalue()
 
 
-def _leak(leak: Leak, pictures: Mapping[int, Seen]) -> dict[str, Any]:
+def _leak(leak: Leak, pictures: Mapping[int, FetchedImage]) -> dict[str, Any]:
     return {
         "test": pictures[leak.test.image],
         "train": pictures[leak.train.image],
@@ -108,7 +108,7 @@ def _leak(leak: Leak, pictures: Mapping[int, Seen]) -> dict[str, Any]:
 
 
 def _examples(findings: Findings, name: str) -> list[str]:
-    """One line each, shortened piece by piece: any of them may be long."""
+    """Return one line per example. Every part may be long, so each is shortened on its own."""
     if name in findings.leaks:
         return []  # shown with their pictures
     if name in findings.twins:
@@ -116,21 +116,21 @@ def _examples(findings: Findings, name: str) -> list[str]:
     return [f"{_name(one)}: {shorten(one.text)}" for one in findings.tally.examples.get(name, [])[:LISTED]]
 
 
-def _name(one: Seen | Example) -> str:
+def _name(one: FetchedImage | Example) -> str:
     file = one.shard.rsplit("/", 1)[-1]
     return f"{shorten(one.image_id, 60)} ({shorten(one.defect, 40)}, {shorten(file, 60)} row {one.row})"
 
 
 def _defects(findings: Findings) -> dict[str, dict[tuple[str, str], int]]:
-    """Rows by defect, then by (split, pairing)."""
-    found: dict[str, dict[tuple[str, str], int]] = {}
+    """Return the number of rows by defect, then by (split, pairing)."""
+    counts: dict[str, dict[tuple[str, str], int]] = {}
     for (defect, split, pairing), count in sorted(findings.table("rows", 1, 0, 2).items()):
-        found.setdefault(defect, {})[split, pairing] = count
-    return found
+        counts.setdefault(defect, {})[split, pairing] = count
+    return counts
 
 
 def _products(findings: Findings) -> dict[str, dict[str, Any]]:
-    """The most frequent product types: rows in all, by defect and by split."""
+    """Return the most frequent product types: rows in all, by defect and by split."""
     by_defect, by_split = findings.table("products", 0, 1), findings.table("products", 0, 2)
     defects = sorted({defect for _, defect in by_defect})
     return {
@@ -140,7 +140,7 @@ def _products(findings: Findings) -> dict[str, dict[str, Any]]:
             "splits": {split: by_split[name, split] for split in ("train", "test")},
         }
         for (name,), count in sorted(
-            findings.table("products", 0).items(), key=lambda found: (-found[1], found[0])
+            findings.table("products", 0).items(), key=lambda item: (-item[1], item[0])
         )[:PRODUCT_TYPES]
     }
 

@@ -1,11 +1,11 @@
-"""Whether two images show the same picture: their details correlate once scale and place are found.
+"""Decides whether two images show the same picture: their details correlate at the best scale and position.
 
-A perceptual hash knows outlines, and every T-shirt on white has the same. Texture, seams and prints tell: they are
-what a band-pass filter leaves, once each place is divided by its contrast and clipped, since an outline's is greatest.
-Measured on the pairs of different photos of clothing that resemble each other most, of the 600 whose hashes differ in
-at most 8 of 64 bits: 0.854 at most. Changed copies (a quarter brighter, cropped by 4 or 8%, cropped, shrunk and
-recompressed): 0.905 and more for 97 of 100, 0.877 the lowest. Products of exactly one outline without any texture, as
-drawn ones may be, are not told apart: to this measure they are the same picture in another colour.
+A perceptual hash describes outlines, and every T-shirt on white has the same one. Texture, seams and prints make the
+difference. A band-pass filter keeps them; dividing by local contrast and clipping keeps outlines from dominating.
+Measured on 600 pairs of different clothing photos whose hashes differ in at most 8 of 64 bits: 0.854 at most. Changed
+copies (a quarter brighter, cropped by 4 or 8%, cropped, shrunk and recompressed): 0.905 or more for 97 of 100, and
+never below 0.877. Products of exactly the same outline without any texture, such as drawn ones, cannot be
+distinguished: to this measure they are the same picture in another colour.
 """
 
 import numpy as np
@@ -14,27 +14,27 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
-#: Two images that correlate at least so show the same picture.
+#: Correlation from which on two images show the same picture.
 SAME_PICTURE = 0.88
-#: Side of the luminance that is compared, as it travels.
+#: Side of the luminance that the driver sends to be compared.
 GREY_SIDE = 96
 
 _SIDE = 64
-#: Sides at which the second image is tried against 64 of the first: one of them may be a crop of nine tenths.
+#: Sides at which the second image is compared with the first, at side 64: one may be a crop of nine tenths.
 _SIDES = range(58, 72)
-#: Left off around the second image, which is searched in the first: room for its place.
+#: Pixels cut off around the second image, so that it can move inside the first.
 _MARGIN = 8
-#: Standard deviations of the band-pass, pixels: noise of compression is finer, outlines and light are coarser.
+#: Standard deviations of the band-pass in pixels: compression noise is finer, outlines and light are coarser.
 _FINE, _COARSE = 0.7, 2.5
-#: Where contrast is measured (standard deviation, pixels), and below which, in grey levels, there is noise rather
-#: than detail.
+#: Standard deviation of the window in which contrast is measured, in pixels, and contrast in grey levels below which
+#: detail is noise.
 _AROUND, _NOISE = 4.0, 2.0
 
 
 def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """The highest normalised cross-correlation, -1..1, of two luminances of (GREY_SIDE, GREY_SIDE).
+    """Return the highest normalised cross-correlation, -1..1, of two luminances of (GREY_SIDE, GREY_SIDE).
 
-    About 20 ms of a core. Flat images have no details, and 0.
+    Takes about 20 ms of a core. Flat images have no details, and give 0.
     """
     whole = _details(first, _SIDE)
     return max(
@@ -51,13 +51,13 @@ def _details(grey: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
 
 
 def _correlation(whole: NDArray[np.float64], part: NDArray[np.float64]) -> float:
-    """The highest correlation of `part` with any place in `whole`."""
+    """Return the highest correlation of `part` with `whole` over all positions."""
     part = part - part.mean()
     ones = np.ones_like(part)
     products = fftconvolve(whole, part[::-1, ::-1], mode="valid")
     sums = fftconvolve(whole, ones, mode="valid")
     squares = fftconvolve(whole * whole, ones, mode="valid") - sums * sums / part.size
     energy = np.maximum(squares, 0) * (part * part).sum()
-    # Below a thousandth of the contrast there is rounding, no detail.
+    # Below a thousandth of the contrast, values are rounding errors, not detail.
     floor = (1e-6 * part.size) ** 2
     return float(np.max(np.where(energy > floor, products / np.sqrt(np.maximum(energy, floor)), 0.0)))

@@ -1,4 +1,4 @@
-"""What adds up over the units of a dataset: counts, a bounded list of examples of each finding, a bounded sample."""
+"""Sums over the units of a dataset: counts, and bounded lists of examples of each finding and of sampled rows."""
 
 import heapq
 import json
@@ -6,19 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-#: Examples kept of each finding, the first in the order of the shards; all are counted.
+#: Most examples of each finding, the first in the order of the shards; all are counted.
 EXAMPLES = 100
 #: Rows of each defect's sample sheet.
 SAMPLES = 8
 
-#: Bounds of the shorter side, pixels, and of width / height: a bin ends below its bound.
+#: Bounds of the shorter side in pixels, and of width / height: a bin ends below its bound.
 SIDES = (64, 128, 192, 256, 384, 512, 768, 1024, 2048)
 ASPECTS = (0.5, 0.66, 0.79, 0.95, 1.0527, 1.266, 1.515, 2.0)
 
 
 @dataclass(frozen=True, order=True)
 class Example:
-    """A row that a finding is about. unit, row: its place, the row counted in its file. text: what is wrong."""
+    """A row with a finding. unit: number of its unit. row: counted in its file. text: what is wrong."""
 
     unit: int
     row: int
@@ -30,7 +30,7 @@ class Example:
 
 @dataclass
 class Tally:
-    """counts: by key, whose first part says what is counted. examples: by finding. samples: by defect, (hash, row)."""
+    """Sums. counts: by key; its first part is what is counted. examples: by finding. samples: (hash, row) by defect."""
 
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     examples: dict[str, list[Example]] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Tally:
         self.samples[defect] = heapq.nsmallest(SAMPLES, {*self.samples.get(defect, ()), *rows})
 
     def merge(self, other: "Tally", first_row: int) -> None:
-        """Add a unit's, whose samples are numbered from its own first row, the `first_row`-th of all shards."""
+        """Add the tally of a unit, whose samples count rows from 0. first_row: of the unit, counted over all shards."""
         self.counts.update(other.counts)
         for finding, examples in other.examples.items():
             self._keep(finding, examples)
@@ -57,26 +57,28 @@ class Tally:
         self.examples[finding] = sorted([*self.examples.get(finding, ()), *examples])[:EXAMPLES]
 
     def to_json(self) -> str:
-        """For the way from a task to the driver."""
+        """Return the tally as JSON, for the way from a task to the driver."""
         return json.dumps(
             {
                 "counts": [[*key, count] for key, count in self.counts.items()],
-                "examples": {name: [asdict(one) for one in found] for name, found in self.examples.items()},
+                "examples": {
+                    name: [asdict(one) for one in examples] for name, examples in self.examples.items()
+                },
                 "samples": self.samples,
             }
         )
 
     @staticmethod
     def from_json(text: str) -> "Tally":
-        """The inverse of `to_json`."""
-        found = json.loads(text)
+        """Return the tally that `to_json` gave."""
+        values = json.loads(text)
         return Tally(
-            Counter({tuple(key): count for *key, count in found["counts"]}),
-            {name: [Example(**one) for one in examples] for name, examples in found["examples"].items()},
-            {name: [(number, row) for number, row in rows] for name, rows in found["samples"].items()},
+            Counter({tuple(key): count for *key, count in values["counts"]}),
+            {name: [Example(**one) for one in examples] for name, examples in values["examples"].items()},
+            {name: [(number, row) for number, row in rows] for name, rows in values["samples"].items()},
         )
 
 
 def bin_of(value: float, bounds: Sequence[float]) -> int:
-    """Which bin `value` falls into: the number of bounds that are not above it."""
+    """Return the bin of `value`: the number of bounds that are not above it."""
     return sum(value >= bound for bound in bounds)

@@ -18,8 +18,7 @@ from ray.exceptions import RayError
 from ray.util import get_node_ip_address
 
 from model.errors import CatalogRepairError, RunError
-from pipelines.cluster import preconditions as ray_preconditions
-from pipelines.cluster import ray_internals, submission, termination
+from pipelines.cluster import preconditions, ray_internals, submission, termination
 from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
@@ -54,12 +53,12 @@ def check() -> None:
     """
     if ray.is_initialized():
         return
-    ray_preconditions.settle_home()
+    preconditions.settle_home()
     address = os.environ.get("RAY_ADDRESS")
-    if address and ray_preconditions.check_head(address):
+    if address and preconditions.check_head(address):
         return
-    ray_preconditions.settle_folders()
-    ray_preconditions.check_own_network(get_node_ip_address())
+    preconditions.settle_folders()
+    preconditions.check_own_network(get_node_ip_address())
 
 
 def start(*shared: str) -> Cluster:

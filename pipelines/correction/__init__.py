@@ -1,7 +1,8 @@
-"""The correction of a catalog. `job.run` calls the stages in the order of a row's way:
+"""The correction of a catalog. `job.run` calls the stages in this order:
 
-inspect (which rows need work) -> stream (read, decode, generate, deliver, commit) -> assemble (the next manifest, in
-publish/) -> measure (FID and KID) -> report (run.json, the page) -> publish (what readers see). In comes a `plan.Plan`,
-which was checked before anything is read; out go the files below OUTPUT. `layout` says where they are, `rows` what
-travels between the steps. Each stage's folder has a `stage` module, or one module that does it all.
+inspect (find the rows that need work) -> stream (read, decode, generate, deliver, commit) -> assemble (the next
+manifest, in publish/) -> measure (FID and KID) -> report (run.json, the page) -> publish (move the files to where
+readers see them). The input is a `plan.Plan`, checked before any image is read; the output are the files below OUTPUT.
+`layout` names these files, `rows` has the schemas between the steps. Each stage's folder has a `stage` module, or a
+single module that does it all.
 """

@@ -1,8 +1,8 @@
-"""Catalogs as they come to rows as the job wants them: one set of columns, whatever the file calls its own.
+"""Reads catalogs and turns their rows into one set of columns, whatever columns the files have.
 
 Accepted: `image_id`, an `image` (binary, or struct{bytes, path}) and/or a `uri`, `labels` (list of
-struct{label, score}) or a plain `label`, and optionally `product_type` and `sha256` (of the image: where it is the same
-as before, nobody asks the storage).
+struct{label, score}) or a plain `label`, and optionally `product_type` and `sha256` (of the image: with it, the storage
+need not be asked whether the image changed).
 """
 
 import logging
@@ -25,31 +25,31 @@ from pipelines.storage.path_columns import path_columns
 
 logger = logging.getLogger(__name__)
 
-#: Scores are not rounded to `LABELS`'s float32: 70 of 100 must reach a rule of 0.7 here as in the inspection.
+#: Scores are not rounded to the float32 of `LABELS`: 70 of 100 must reach a rule's 0.7 here as in the inspection.
 _SCORED = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
 
-#: A row as the catalog has it, its scores divided.
+#: A row of the catalog, with its scores divided by the score scale.
 IMAGE_ROW = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         ("image", pa.binary()),  # encoded upload; null: fetch `source_uri`
         ("source_uri", pa.string()),
-        ("labels", _SCORED),  # null: a detector should have found them, and could not read the image
+        ("labels", _SCORED),  # null: the detector could not read the image
         ("product_type", pa.string()),
     ]
 )
 
-#: Rows between reading and decoding.
+#: Schema of the rows between reading and decoding.
 CATALOG_ROW = pa.schema([*IMAGE_ROW, *PURPOSE_COLUMNS])
 
 LABEL_COLUMNS = ("image_id", "labels", "label", "product_type")
 ALL_COLUMNS = (*LABEL_COLUMNS, "image", "uri")
-#: What is looked at before images are.
+#: Columns that are read before any image.
 _SMALL_COLUMNS = (*LABEL_COLUMNS, "image.path", "uri", "sha256")
-#: Rows of these columns that are held at a time.
+#: Rows of these columns in memory at a time.
 _SMALL_STEP = 8192
 
-#: One image's labels: (label, score), the score None where the detector gave none.
+#: One image's labels: (label, score), with score None if the detector gave none.
 Labels = list[tuple[str, float | None]]
 
 
@@ -60,24 +60,24 @@ def list_catalog(
     fetches: bool = True,
     score_scale: float = 1.0,
 ) -> Listing:
-    """Units of the catalog, checked. Raises ConfigurationError naming file and column (flag --catalog).
+    """Check the catalog and list its units. Raises ConfigurationError naming file and column (flag --catalog).
 
-    labelled: it must have a column of labels; a detector does without. fetches: URIs may be read; if not, some row
-    must have bytes. score_scale: what scores are divided by; one that is outside 0..1 is refused here where a footer
-    tells of it, else where labels are read (`check_scores`).
+    labelled: a column of labels is required; not needed with a detector. fetches: URIs may be read; if not, some row
+    must have bytes. score_scale: divisor of the scores. A score outside 0..1 is refused here if a footer shows it, else
+    when labels are read (`check_scores`).
     """
     check = partial(check_catalog, labelled=labelled)
     look = partial(_look_at_scores, scale=score_scale)
     listing = list_units(uris, "--catalog", check, limit, in_path=_TYPES, look=look)
     if listing.rows and not fetches and not listing.filled_columns & {"image", "image.bytes"}:
         raise ConfigurationError(
-            f"--catalog {' '.join(uris)}: no row has image bytes, and no uri may be read; name the places that may be "
-            "read from, such as --allow-uri s3://bucket/uploads/"
+            f"--catalog {' '.join(uris)}: no row has image bytes, and no uri may be read; allow the folders of the "
+            "images, such as --allow-uri s3://bucket/uploads/"
         )
     if {"label", "score"} <= listing.filled_columns:
         logger.warning(
-            "--catalog has a column 'score' beside 'label', which is not read: each label counts as certain; scores "
-            "belong into 'labels' (list<struct<label, score>>)"
+            "--catalog has a column 'score' beside 'label', which is not read: each label counts as certain; write "
+            "scores into 'labels' (list<struct<label, score>>)"
         )
     return listing
 
@@ -111,9 +111,9 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
         complaints.append(
             "there is neither 'labels' (list<struct<label, score>>) nor 'label' (string); --detector finds them"
         )
-    if "labels" in names and (told := path_columns(uri, ("label",)).get("label")) is not None:
+    if "labels" in names and (path_label := path_columns(uri, ("label",)).get("label")) is not None:
         complaints.append(
-            f"the file has 'labels', and its path says label={told}; leave one out, or rename the folder"
+            f"the file has 'labels', and its path says label={path_label}; leave one out, or rename the folder"
         )
     if complaints:
         raise ConfigurationError(
@@ -122,10 +122,10 @@ def check_catalog(schema: pa.Schema, uri: str, labelled: bool = True) -> None:
 
 
 def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None, scale: float = 1.0) -> Iterator[pa.Table]:
-    """Tables of IMAGE_ROW of all rows of one unit, READ_ROWS rows each.
+    """Yield tables of IMAGE_ROW with all rows of one unit, READ_ROWS rows each.
 
-    detected: labels for those rows that have none, see `detected.read_detected`; where these are null, too, they stay
-    null. None: rows without labels have an empty list. scale: what the catalog's own scores are divided by.
+    detected: labels for the rows without labels, see `detected.read_detected`; if these are null too, the labels are
+    null. None: rows without labels get an empty list. scale: divisor of the catalog's own scores.
     """
     for first, table in _read(unit, ALL_COLUMNS):
         image, path = image_columns(table)
@@ -147,7 +147,7 @@ def read_rows(unit: Unit, detected: pa.ChunkedArray | None = None, scale: float 
 
 
 class SmallRow(NamedTuple):
-    """A row without its image. unlabelled: the catalog says nothing of it; sha256: the catalog's own, of the image."""
+    """A row without its image. unlabelled: the catalog has no labels for it. sha256: of the image, by the catalog."""
 
     image_id: str | None
     labels: Labels
@@ -158,7 +158,7 @@ class SmallRow(NamedTuple):
 
 
 def read_small_rows(unit: Unit, scale: float = 1.0) -> Iterator[SmallRow]:
-    """All rows of one unit, without reading an image; their scores divided by `scale`."""
+    """Yield all rows of one unit, with scores divided by `scale`. Reads no image."""
     for _, table in _read(unit, _SMALL_COLUMNS, _SMALL_STEP):
         uri = _strings(table, "uri")
         if "image" in table.column_names:
@@ -175,7 +175,7 @@ def read_small_rows(unit: Unit, scale: float = 1.0) -> Iterator[SmallRow]:
 
 
 def where_images_are(unit: Unit) -> tuple[bool, bool]:
-    """Whether rows of the unit may hold image bytes, and whether some may not, by the file's footer."""
+    """Return whether rows of the unit may hold image bytes, and whether some may lack them, by the file's footer."""
     filesystem, path = storage.arrow_filesystem(unit.uri)
     try:
         with pq.ParquetFile(path, filesystem=filesystem) as file:
@@ -199,7 +199,7 @@ def where_images_are(unit: Unit) -> tuple[bool, bool]:
 
 
 class UnlabelledRow(NamedTuple):
-    """What a detector needs of a row. unlabelled: the catalog says nothing of it, not even that it has no defect."""
+    """The columns that a detector needs. unlabelled: the catalog has no labels for the row, not even an empty list."""
 
     image_id: str | None
     image: bytes | None
@@ -208,7 +208,7 @@ class UnlabelledRow(NamedTuple):
 
 
 def read_unlabelled(unit: Unit) -> Iterator[list[UnlabelledRow]]:
-    """Lists of all rows of one unit, READ_ROWS each."""
+    """Yield all rows of one unit, in lists of READ_ROWS."""
     for _, table in _read(unit, ALL_COLUMNS):
         image, path = image_columns(table)
         uri = _strings(table, "uri")
@@ -222,7 +222,7 @@ def read_unlabelled(unit: Unit) -> Iterator[list[UnlabelledRow]]:
 
 
 def unlabelled(table: pa.Table) -> list[bool]:
-    """Which rows have no labels: the column is missing or null. An empty list says that there is no defect."""
+    """Return which rows have no labels: the column is missing or null. An empty list means that there is no defect."""
     for name in ("labels", "label"):
         if name in table.column_names:
             missing: list[bool] = table.column(name).is_null().to_pylist()
@@ -231,12 +231,12 @@ def unlabelled(table: pa.Table) -> list[bool]:
 
 
 def count_unlabelled(units: Iterable[Unit]) -> int:
-    """How many rows have no labels."""
+    """Return the number of rows without labels."""
     return sum(sum(unlabelled(table)) for unit in units for _, table in _read(unit, LABEL_COLUMNS))
 
 
 def check_ids(ids: Iterable[str | None], unit: Unit) -> None:
-    """Raise ConfigurationError for a row of a unit, of all its rows' ids, that has none."""
+    """Raise ConfigurationError if a row of a unit has no id. ids: of all its rows."""
     for number, image_id in enumerate(ids, unit.first):
         if not image_id:
             raise ConfigurationError(f"--catalog {unit.uri}: row {number} has no image_id; give it one")
@@ -245,24 +245,24 @@ def check_ids(ids: Iterable[str | None], unit: Unit) -> None:
 def read_label_rows(
     unit: Unit, detected: str | None = None, scale: float = 1.0
 ) -> Iterator[tuple[str | None, Labels, str | None]]:
-    """(image_id, labels, product_type) of one unit's rows, without reading an image.
+    """Yield (image_id, labels, product_type) of one unit's rows. Reads no image.
 
-    detected: the folder where `detect` left the labels of rows that have none, or None. scale: what the catalog's own
-    scores are divided by.
+    detected: folder of the labels that `detect` wrote for rows without labels, or None. scale: divisor of the catalog's
+    own scores.
     """
-    found = None if detected is None else read_detected(detected, unit)
+    unit_labels = None if detected is None else read_detected(detected, unit)
     for first, table in _read(unit, LABEL_COLUMNS):
         yield from zip(
             _strings(table, "image_id").to_pylist(),
-            (labels or [] for labels in _merged(table, found, first - unit.first, scale)),
+            (labels or [] for labels in _merged(table, unit_labels, first - unit.first, scale)),
             _strings(table, "product_type").to_pylist(),
             strict=True,
         )
 
 
 def read_labels(table: pa.Table, scale: float = 1.0) -> list[Labels]:
-    """Each row's labels, their scores divided by `scale`. A null list is an empty one, a null label none; a plain
-    `label` has no score.
+    """Return each row's labels, with scores divided by `scale`. A null list counts as empty, and null labels are left
+    out; a plain `label` has no score.
     """
     if "labels" not in table.column_names and "label" not in table.column_names:
         return [[] for _ in range(table.num_rows)]
@@ -285,18 +285,18 @@ def _label_lists(column: pa.ChunkedArray, scale: float = 1.0) -> list[Labels]:
 def _merged(
     table: pa.Table, detected: pa.ChunkedArray | None, start: int, scale: float
 ) -> list[Labels | None]:
-    """The table's labels, and where it has none those of `detected` from row `start` on; None where that is null."""
+    """Return the table's labels; for rows without labels those of `detected` from row `start` on (null: None)."""
     own: list[Labels | None] = [*read_labels(table, scale)]
     if detected is None:
         return own
     part = detected.slice(start, table.num_rows)
     others = [
-        labels if there else None
-        for labels, there in zip(_label_lists(part), part.is_valid().to_pylist(), strict=True)
+        labels if valid else None
+        for labels, valid in zip(_label_lists(part), part.is_valid().to_pylist(), strict=True)
     ]
     return [
-        other if missing else mine
-        for mine, other, missing in zip(own, others, unlabelled(table), strict=True)
+        other if missing else row_labels
+        for row_labels, other, missing in zip(own, others, unlabelled(table), strict=True)
     ]
 
 
@@ -316,17 +316,17 @@ def _is_labels(kind: pa.DataType) -> bool:
 
 
 _AS_TEXT = "cast it to text"
-#: Columns: what is accepted, how messages call that, and the remedy.
+#: Columns: check of the accepted type, its name in messages, and the remedy.
 _TYPES = {
     "image_id": (
         lambda kind: is_text(kind) and not pa.types.is_null(kind),
         "string",
-        "cast it to text, as the manifest shall have it",
+        "cast it to text, as it will be in the manifest",
     ),
     "image": (
         is_image,
         "binary or struct<bytes: binary, path: string>",
-        "files as they were uploaded; where they are goes into 'uri'",
+        "it holds uploaded files; their locations go into 'uri'",
     ),
     "uri": (is_text, "string", _AS_TEXT),
     "labels": (
@@ -338,7 +338,7 @@ _TYPES = {
     "product_type": (is_text, "string", _AS_TEXT),
     "sha256": (is_text, "string", "write it as text, hexadecimal"),
 }
-#: Columns that are read from a file's path: those of text. Where the path alone has another, its type is refused.
+#: Text columns, which may also be read from a file's path. Any other column in a path is refused for its type.
 _IN_PATH = ("image_id", "uri", "label", "product_type", "sha256")
 
 

@@ -1,4 +1,4 @@
-"""What a detector said of a unit's rows, where `detect` left it. Imports no torch."""
+"""Reads the labels that `stream.detect` wrote for a unit's rows. Imports no torch."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,19 +7,21 @@ from pipelines.contracts.splits import hash_number
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError, Unit
 
-#: Below the output folder.
+#: Folder below the output folder.
 LABELS_FOLDER = "labels"
 
 
 def file_of(folder: str, unit: Unit) -> str:
-    """URI of a unit's file: its name follows from the rows that it is of."""
+    """Return the URI of a unit's file. Its name follows from the rows that it describes."""
     return storage.join(
         folder, f"{hash_number('unit', unit.uri, unit.first, unit.rows):064x}"[:-32] + ".parquet"
     )
 
 
 def read_detected(folder: str, unit: Unit) -> pa.ChunkedArray:
-    """Labels of the unit's rows in order; null where none were found. Raises StorageReadError."""
+    """Read the labels of the unit's rows in order; null for rows that the detector did not label. Raises
+    StorageReadError.
+    """
     uri = file_of(folder, unit)
     try:
         return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))["labels"]

@@ -1,11 +1,11 @@
-"""A correction run, from the first look at the catalog to _SUCCESS: its stages in their order.
+"""A correction run, from the inspection of the catalog to _SUCCESS: its stages in their order.
 
-inspect   which rows are new or have changed
+inspect   find the rows that are new or have changed
 stream    read, decode, correct and commit these, on Ray Data
-assemble  make the next manifest of what is done, and compare its ids with the catalog's
-measure   FID and KID of what was corrected
-report    run.json and the page
-publish   let all that take the place of what was there
+assemble  write the next manifest, and compare its ids with the catalog's
+measure   compute FID and KID of the corrected images
+report    write run.json and the page
+publish   replace what was published before
 """
 
 import logging
@@ -14,7 +14,7 @@ import uuid
 from datetime import datetime, timezone
 
 from model.errors import underway
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
@@ -34,34 +34,36 @@ logger = logging.getLogger(__name__)
 
 
 def run(plan: Plan, lock: Lock | None = None) -> Run:
-    """Bring the output up to date with the catalog: correct what is new or changed, and publish the next manifest.
+    """Bring the output up to date with the catalog: correct new and changed rows, and publish the next manifest.
 
     Raises ConfigurationError before anything is changed, RunError and others after. Starts or joins Ray; the caller
-    shuts it down. lock: of the output, held by the caller; where it is lost, nothing is published.
+    shuts it down. lock: of the output, held by the caller; if it is lost, nothing is published.
     """
     started = time.perf_counter()
     config = plan.config
-    storage.check_writable(config.output, "--output")  # before Ray takes its time to start
-    given = (config.model, config.detector, config.gate_detector, config.reference)
-    cluster = ray_session.start(*config.catalog, config.output, *filter(None, given))
-    with ray_session.our_errors():
-        busy = -(-plan.listing.rows // BFLOAT16_BATCH)
+    storage.check_writable(config.output, "--output")  # before Ray, which takes seconds to start
+    inputs = (config.model, config.detector, config.gate_detector, config.reference)
+    cluster = session.start(*config.catalog, config.output, *filter(None, inputs))
+    with session.our_errors():
+        batches = -(-plan.listing.rows // BFLOAT16_BATCH)
         run = begin(
-            plan, choose_placement(config.device, cluster, config.actors, config.gpus_per_actor, busy), lock
+            plan,
+            choose_placement(config.device, cluster, config.actors, config.gpus_per_actor, batches),
+            lock,
         )
         run.seconds["start"] = time.perf_counter() - started
         layers = Layers() if config.overwrite else run.folder.layers()
         run.attempt = layers.next_attempt(run.name)
-        known, facts = find_known(layers, config.retry_failed)
+        known, counts = find_known(layers, config.retry_failed)
         with run.stage("inspect"):
-            inspect(run, known, sum(facts.rows[0]))
+            inspect(run, known, sum(counts.rows[0]))
         if config.overwrite:
             remove_run(config.output)
         write_run(config.output, describe(run, RUNNING))
-        with underway(), ray_session.our_errors():
-            stream(run, known, facts, layers, lock)
+        with underway(), session.our_errors():
+            stream(run, known, counts, layers, lock)
             with run.stage("assemble"):
-                assemble(run, known, facts, layers)
+                assemble(run, known, counts, layers)
             measure(run)
         run.seconds["total"] = time.perf_counter() - started
         report(run)
@@ -71,10 +73,12 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
 
 
 def begin(plan: Plan, placement: Placement, lock: Lock | None = None) -> Run:
-    """Finish what an interrupted run was publishing, and clear the place for this one."""
+    """Finish the publication of an interrupted run, remove its unfinished files, and return the new run."""
     folder = RunFolder(plan.config.output)
     if finish_publishing(plan.config.output, confirmation(lock)):
-        logger.info("an earlier run was interrupted while it published its manifest: that is done now")
+        logger.info(
+            "an earlier run was interrupted while it published its manifest; the publication is complete now"
+        )
     interrupted = storage.exists(folder.at(RUN))
     folder.begin_attempt()
     storage.remove_unfinished(plan.config.output)

@@ -1,22 +1,22 @@
-"""Where a run keeps what, below OUTPUT, until it is published.
+"""Names the files that a run keeps below OUTPUT until it is published.
 
     OUTPUT/.run/run.json             the run's description while it works; its state is `running`
-    OUTPUT/.run/plan/*.parquet       what the catalog's rows need, see `inspect.pending`
-    OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows of what attempt NNN has finished, a part per block
+    OUTPUT/.run/plan/*.parquet       the work that the catalog's rows need, see `inspect.pending`
+    OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows that attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
-    OUTPUT/.run/refreshed/*.parquet  rows whose image was read and found unchanged, see `publish.staying`
-    OUTPUT/.run/writing/             images on a local disk before they have their names
+    OUTPUT/.run/refreshed/*.parquet  rows whose image was read and is unchanged, see `publish.staying`
+    OUTPUT/.run/writing/             images on a local disk before they are renamed
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
-    OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json is there
+    OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json exists
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
 
-A killed run leaves its journal. The next run adds a journal of its own: rows of a later one stand for those of an
-earlier one, and these for those of the manifest. An image that was replaced, but whose row is in no journal, is no
-longer the one that an earlier row tells of: `begun` says so, should the next run have the settings of that row.
+A killed run leaves its journal, and the next run adds its own. Of one id, the row of the latest journal counts, then
+that of the manifest. `begun` covers images that were replaced although their rows reached no journal: earlier rows of
+these ids describe an image that is gone, and must not count even if the next run has the same settings.
 
-Folders of attempts have the run's name too, which begins with the time: tasks of a dead run that still write do not
-write among those of the next, even where they had written nothing when that one counted.
+Folders of attempts also carry the run's name, which begins with the time. So tasks of a dead run that still write do
+not write into a folder of the next run, even if they had written nothing when it chose its number.
 """
 
 from dataclasses import dataclass, field
@@ -27,22 +27,22 @@ RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
 PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
 WRITING_FOLDER = "writing"
-#: Tables of folders and CSV files (see `tabulate`) while a run reads them. Not in RUN_FOLDER, which a run may remove
-#: first of all, where it ends what a killed one was publishing.
+#: Tables of folders and CSV files (see `tabulate`) while a run reads them. Not in RUN_FOLDER, because a run removes
+#: that at its beginning if it finishes the publication of a killed one.
 CATALOG_FOLDER = ".catalog"
-#: What one attempt makes anew; only journals stay for the next one.
+#: Folders that every attempt makes anew.
 _OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
 _JOURNAL, _BEGUN = "journal", "begun"
-#: What killed attempts leave to the next one, in the order in which it may be removed: what contradicts rows after
-#: them.
+#: Folders that killed attempts leave to the next one, in the order of their removal: the rows before the ids that
+#: invalidate rows.
 LEFT = (_JOURNAL, _BEGUN)
 WORKING = (*_OF_AN_ATTEMPT, *LEFT)
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Files of rows that are done, the oldest first: the manifest's parts, and those of each attempt's journal, where
-    there are none too. begun: of each attempt, of ids. attempts: their names, in order.
+    """Files of finished rows by layer, the oldest first. rows: the manifest's parts, then those of each attempt's
+    journal, which may have none. begun: files of ids, for each attempt. attempts: their names, in order.
     """
 
     rows: list[list[str]] = field(default_factory=lambda: [[]])
@@ -50,7 +50,7 @@ class Layers:
     attempts: list[str] = field(default_factory=list)
 
     def next_attempt(self, run: str) -> str:
-        """Name of the next attempt, which is the run's of this name."""
+        """Return the name of the next attempt. run: the run's name."""
         last = int(self.attempts[-1].partition("-")[0]) if self.attempts else -1
         return f"{last + 1:03}-{run}"
 
@@ -62,24 +62,24 @@ class RunFolder:
     output: str
 
     def at(self, *names: str) -> str:
-        """A place in OUTPUT/.run."""
+        """Return a URI in OUTPUT/.run."""
         return storage.join(self.output, RUN_FOLDER, *names)
 
     @property
     def manifest(self) -> str:
-        """The published manifest."""
+        """Folder of the published manifest."""
         return storage.join(self.output, MANIFEST)
 
     def journal(self, attempt: str) -> str:
-        """Folder of one attempt's finished rows."""
+        """Return the folder of one attempt's finished rows."""
         return self.at(_JOURNAL, attempt)
 
     def begun(self, attempt: str) -> str:
-        """Folder of the ids whose images one attempt may have replaced."""
+        """Return the folder of the ids whose images one attempt may have replaced."""
         return self.at(_BEGUN, attempt)
 
     def layers(self) -> "Layers":
-        """What earlier runs and killed attempts have left."""
+        """List the files that earlier runs and killed attempts left."""
         journals, begun = (self._by_attempt(name) for name in (_JOURNAL, _BEGUN))
         attempts = sorted({*journals, *begun})
         return Layers(
@@ -98,6 +98,6 @@ class RunFolder:
         return parts
 
     def begin_attempt(self) -> None:
-        """Remove what a killed attempt has left and the next one makes anew. Raises one of STORAGE_ERRORS."""
+        """Remove what a killed attempt left, except for its journal and `begun`. Raises one of STORAGE_ERRORS."""
         for name in _OF_AN_ATTEMPT:
             storage.remove(self.at(name))

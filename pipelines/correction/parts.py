@@ -1,4 +1,4 @@
-"""Writing outputs: objects, and parquet files whose names come from their rows. Imports no torch."""
+"""Writes outputs: objects, and parquet files whose names come from their rows. Imports no torch."""
 
 import hashlib
 import io
@@ -13,13 +13,11 @@ from pipelines.storage import objects as storage
 
 
 class StorageWriteError(RunError):
-    """The output storage refused an object. Not a row's failure: the task is tried again, then the job
-    fails.
-    """
+    """The output storage refused an object. No row fails for this: the task is tried again, then the job fails."""
 
 
 def part_name(rows: Iterable[str]) -> str:
-    """Name of the parquet file with these rows, of which each has a name: the same rows, the same name."""
+    """Return a name for the parquet file with these rows, given by unique texts: the same rows give the same name."""
     digest = hashlib.sha256()
     for row in rows:
         data = row.encode("utf-8", "surrogatepass")
@@ -28,7 +26,7 @@ def part_name(rows: Iterable[str]) -> str:
 
 
 def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
-    """A table as the content of a file."""
+    """Return a table as the content of a parquet file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, row_group_size, compression="zstd")
     return buffer.getvalue()
@@ -37,7 +35,8 @@ def parquet_bytes(table: pa.Table, row_group_size: int | None = None) -> bytes:
 def write_object(uri: str, data: bytes, output: str | None = None) -> None:
     """Write an object of a run. Raises StorageWriteError, after which the task is tried again.
 
-    output: the run's, where the object stays behind the run: of a process that is killed meanwhile nothing stays.
+    output: the run's output folder, for objects that are published as they are. They are then written below
+    OUTPUT/.run first, so that a process that is killed meanwhile leaves nothing beside them.
     """
     try:
         storage.write_bytes(uri, data, None if output is None else RunFolder(output).at(WRITING_FOLDER))

@@ -1,6 +1,4 @@
-"""Settings of a correction run, and their resolution into a plan: everything is checked before an image is
-read.
-"""
+"""Settings of a correction run, and their resolution into a plan: checks everything before an image is read."""
 
 import hashlib
 import json
@@ -37,25 +35,23 @@ from pipelines.storage.parquet_units import Listing
 
 logger = logging.getLogger(__name__)
 
-#: Raise it when the same settings and model begin to give other bytes, so that re-runs correct anew.
+#: Raise it if the same settings and model now give other bytes, so that re-runs correct everything again.
 PIXEL_VERSION = 5
 
-#: Where neither --format and --quality nor a profile say.
+#: Defaults if neither --format and --quality nor a profile say.
 FORMAT, QUALITY = "jpeg", 92
 
 
 @dataclass(frozen=True)
 class CorrectionConfig:
-    """What the command line says; validated at construction (ConfigurationError names the flag). URIs are
-    absolute.
-    """
+    """Settings of the command line, validated at construction (ConfigurationError names the flag). URIs: absolute."""
 
     catalog: tuple[str, ...]
     output: str
     model: str | None = None  # None: the starter bundle
-    label: str | None = None  # what is wrong with rows of a folder or a CSV that have no label
+    label: str | None = None  # label of rows of a folder or a CSV that have none
     label_map: str | None = None  # None: the bundle's own
-    score_scale: float = 1.0  # divides the catalog's scores, which are 0..1 then
+    score_scale: float = 1.0  # divisor that brings the catalog's scores to 0..1
     detector: str | None = None  # labels the rows that have no labels
     reference: str | None = None  # None: the catalog's own clean images
     fid: bool = True
@@ -113,19 +109,19 @@ class CorrectionConfig:
         )
         require(
             self.gates != OFF or self.gate_detector is None,
-            f"--gate-detector looks at corrected images for a gate, and --gates {OFF} has none; drop one of them",
+            f"--gate-detector is for a gate, and --gates {OFF} has none; drop one of them",
         )
         AllowedUris(self.allow_uri)
 
     @property
     def allowed_uris(self) -> AllowedUris:
-        """Where rows without image bytes may be read from."""
+        """URIs that rows without image bytes may be read from."""
         return AllowedUris(self.allow_uri)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run of which everything is known but the cluster."""
+    """A resolved run: everything except for the cluster."""
 
     config: CorrectionConfig
     bundle: Bundle
@@ -143,11 +139,11 @@ class Plan:
         return int(self.bundle.config["image_size"])
 
     def identity(self, precision: str) -> str:
-        """Of all that decides a manifest row besides the catalog's."""
+        """Return what decides a manifest row besides the catalog's row: model, configuration and output."""
         return " ".join((self.bundle.version, self.config_hash(precision), self.config.output))
 
     def commit_settings(self, precision: str, attempt: str) -> CommitSettings:
-        """For the committing tasks of an attempt; `precision` is the one computed in."""
+        """Return the settings of an attempt's committing tasks. precision: of the generator."""
         config = self.config
         return CommitSettings(
             output=config.output,
@@ -160,15 +156,15 @@ class Plan:
         )
 
     def config_hash(self, precision: str) -> str:
-        """SHA-256 of what decides an output's bytes besides the upload and the model.
+        """Return the SHA-256 of what decides an output's bytes besides the upload and the model.
 
-        The batch size is not part: it may change a pixel by one level, and re-runs must not depend on the
-        machine. Nor is --score-scale: it decides which defects a row has, and these are in the row's own keys, so that
-        another scale re-does the rows to which it gives another meaning, and no others.
+        The batch size is left out: it may change a pixel by one level, and re-runs must not depend on the machine.
+        --score-scale is left out too: it decides which defects a row has, and these are in the row's own keys. Another
+        scale therefore corrects again only the rows whose defects it changes.
         """
         decides = {
             "pixels": PIXEL_VERSION,
-            "label_map": replace(self.label_map, cycle_groups=None).to_yaml(),  # these are for trainings
+            "label_map": replace(self.label_map, cycle_groups=None).to_yaml(),  # only trainings use them
             "image_size": self.image_size,
             "precision": precision,
             "delivery": self.delivery.decides(),
@@ -178,10 +174,10 @@ class Plan:
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """The resolved configuration, for people and for run.json."""
-        given = {"format", "quality", "gates", "gate_detector", "profile", "limits"}  # resolved below
+        """Return the resolved configuration, for people and for run.json."""
+        replaced = {"format", "quality", "gates", "gate_detector", "profile", "limits"}  # resolved below
         return {
-            **{name: value for name, value in asdict(self.config).items() if name not in given},
+            **{name: value for name, value in asdict(self.config).items() if name not in replaced},
             "catalog": list(self.config.catalog),
             "model": self.config.model or "starter",
             "model_version": self.bundle.version,
@@ -199,10 +195,10 @@ class Plan:
 
 
 def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
-    """Check everything that the run will rely on, cheapest first. Raises ConfigurationError.
+    """Check everything that the run relies on, cheapest first, and return its plan. Raises ConfigurationError.
 
-    tables: folder for the tables of catalogs that are none yet (see `tabulate`; default: OUTPUT/.catalog). Writes
-    nothing else.
+    tables: folder for the tables of folders and CSV files (see `tabulate`; default: OUTPUT/.catalog). Writes nothing
+    else.
     """
     given = None if config.label_map is None else LabelMap.read(config.label_map)
     check_output(config.output, config.catalog, _other_inputs(config), config.overwrite)
@@ -237,8 +233,8 @@ def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
 
 
 def _other_inputs(config: CorrectionConfig) -> dict[str, tuple[str, ...]]:
-    """What a run reads besides its catalog, by flag."""
-    named = {
+    """Return the inputs of a run besides its catalog, by flag."""
+    single = {
         "--model": config.model,
         "--label-map": config.label_map,
         "--detector": config.detector,
@@ -248,14 +244,14 @@ def _other_inputs(config: CorrectionConfig) -> dict[str, tuple[str, ...]]:
     }
     return {
         "--allow-uri": config.allow_uri,
-        **{flag: (uri,) for flag, uri in named.items() if uri is not None},
+        **{flag: (uri,) for flag, uri in single.items() if uri is not None},
     }
 
 
 def _resolve_delivery(
     config: CorrectionConfig, label_map: LabelMap, labelling: DetectorBundle | None
 ) -> DeliverySettings:
-    """How corrections are encoded and judged. Raises ConfigurationError."""
+    """Return how corrections are encoded and judged. Raises ConfigurationError."""
     profile = None if config.profile is None else read_profile(config.profile)
     if profile is not None and config.format not in (None, *profile.formats):
         raise ConfigurationError(
@@ -273,37 +269,39 @@ def _resolve_delivery(
             gates = replace(gates, defect_remains=usual_scores(bundle, label_map))
         if gates.defect_remains:
             gate = DetectorGate(uri, bundle.version, label_map)
-    _warn_of_silence(config, gates, gate)
+    _warn_of_missing_gate(config, gates, gate)
     return DeliverySettings(format, quality, config.ai_tag, gates, gate, profile)
 
 
-def _warn_of_silence(
+def _warn_of_missing_gate(
     config: CorrectionConfig, gates: GateConfig | None, detector: DetectorGate | None
 ) -> None:
-    """Say where somebody who asked for the detector's gate will not get it."""
+    """Warn if the detector's gate was asked for, but will not run."""
     if gates is None or detector is not None:
         return
     if gates.defect_remains:
-        logger.warning("--gates %s: defect_remains needs --gate-detector; no detector is asked", config.gates)
+        logger.warning(
+            "--gates %s: defect_remains needs --gate-detector; without one this gate is off", config.gates
+        )
     elif config.gate_detector is not None:
         logger.warning(
-            "--gate-detector %s is asked about no defect: of none do its own figures say that it seldom sees it in "
-            "clean images; name defects in --gates (defect_remains)",
+            "--gate-detector %s is used for no defect: its own figures show for no defect that it rarely reports it "
+            "in clean images; name defects in --gates (defect_remains)",
             config.gate_detector,
         )
 
 
 def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:
-    """Say which of the detector's labels mean nothing. Raises ConfigurationError where that would fail images."""
+    """Warn of the detector's labels that no rule names. Raises ConfigurationError if they would fail images."""
     ignored = sorted(set(detector.labels) - {rule.label for rule in label_map.rules})
     if not ignored:
         return
-    told = f"no rule of the label map names the detector's {', '.join(ignored)}"
+    complaint = f"no rule of the label map names the detector's {', '.join(ignored)}"
     if label_map.unknown_labels == "fail":
         raise ConfigurationError(
-            f"--detector: {told}, which is to fail images (unknown_labels); add rules (defect: null ignores)"
+            f"--detector: {complaint}, which would fail images (unknown_labels); add rules (defect: null ignores)"
         )
-    logger.warning("%s: these are not corrected", told)
+    logger.warning("%s: these are not corrected", complaint)
 
 
 def _find_weights(config: CorrectionConfig) -> tuple[Path | None, str | None]:

@@ -1,9 +1,8 @@
-"""What travels between the steps of correction: Arrow schemas, so that an empty or all-null batch keeps its
-types.
+"""Arrow schemas of the rows between the steps of a correction, so that an empty or all-null batch keeps its types.
 
-catalog row -> decode -> DECODED -> generator -> EDITED -> commit -> one SUMMARY row per block, back to the
-driver.
-And names below the output folder. Imports no torch: tasks that only read start faster.
+catalog row -> decode -> DECODED -> generator -> EDITED -> commit -> one SUMMARY row per block -> driver
+
+Imports no torch, so that tasks that only read start faster.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,19 @@ from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.layout import SAMPLES_FOLDER
 from pipelines.correction.row_keys import KEY
 
-#: Why a row is read: to become a manifest row; because its image was read and is the one that was corrected before; or
-#: to be compared with, because the manifest's row stays as it is.
+#: Purpose of reading a row. CORRECT: it becomes a manifest row. REFRESH: its image was read, and is the one that was
+#: corrected before. COMPARE: FID compares others with its image; its manifest row stays as it is.
 CORRECT, REFRESH, COMPARE = "correct", "refresh", "compare"
 
-#: What a catalog's row brings along from its inspection (see `inspect.pending`).
+#: Columns that a catalog row gets from its inspection (see `inspect.pending`).
 PURPOSE_COLUMNS = [
     ("purpose", pa.string()),
-    ("place", pa.string()),  # file and row, for people; no two rows have the same
-    ("refusal", pa.string()),  # not null: the row fails with `duplicate_id`, and why
+    ("position", pa.string()),  # file and row number, for people; unique
+    ("refusal", pa.string()),  # not null: the row fails with `duplicate_id`, with this message
     ("input_version", pa.string()),
     ("row_key", KEY),
     ("work_key", KEY),
-    ("times", pa.int32()),  # manifest rows that it makes: several, where it stands for equal rows of its id
+    ("times", pa.int32()),  # manifest rows that it makes: several, if it stands for equal rows of its id
 ]
 
 PURPOSE_NAMES = tuple(column[0] for column in PURPOSE_COLUMNS)
@@ -36,15 +35,15 @@ _CARRIED = [
     pa.field("image_id", pa.string(), nullable=False),
     ("source_uri", pa.string()),
     ("product_type", pa.string()),
-    ("route", pa.string()),  # which set the row is counted and sampled in
+    ("route", pa.string()),  # the row is counted and sampled in it
     ("defects", pa.list_(pa.string())),  # in the order of correction
-    ("upload", pa.binary()),  # encoded; null where no later step needs it
+    ("upload", pa.binary()),  # encoded; null if no later step needs it
     ("sampled", pa.bool_()),  # kept for FID
     ("in_strip", pa.bool_()),  # kept for the report's pictures
     ("width", pa.int32()),  # of the upload, upright
     ("height", pa.int32()),
     ("input_sha256", pa.string()),
-    ("error_code", pa.string()),  # not null: the row has failed, and later steps only hand it on
+    ("error_code", pa.string()),  # not null: the row has failed, and later steps only pass it on
     ("error_message", pa.string()),
     ("decode_seconds", pa.float32()),  # of one core
     *PURPOSE_COLUMNS,
@@ -55,8 +54,8 @@ _CARRIED = [
 DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])
 
 #: One pass of the generator, in the order of `defects`. theta: float32 (2,3), little-endian; content: uint8
-#: (h,w,3), 0..255 for -1..1; matte: uint8 (h,w), 0..255 for 0..1; width: w. They cover the upload, whatever its
-#: aspect ratio.
+#: (h,w,3), 0..255 for -1..1; matte: uint8 (h,w), 0..255 for 0..1; width: w. Content and matte cover the whole upload,
+#: whatever its aspect ratio.
 EDITS = pa.list_(
     pa.struct(
         [("theta", pa.binary()), ("content", pa.binary()), ("matte", pa.binary()), ("width", pa.int32())]
@@ -88,7 +87,7 @@ SUMMARY = pa.schema(
                 )
             ),
         ),
-        # What corrected images fail of the marketplace's rules, by the rule's name.
+        # Corrected images that fail a rule of the marketplace, by the rule's name.
         ("profile_issues", pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int64())]))),
         ("decode_seconds", pa.float64()),
         ("generator_seconds", pa.float64()),
@@ -99,10 +98,10 @@ SUMMARY = pa.schema(
 #: Rows whose images an attempt is about to replace.
 BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 
-#: Below OUTPUT/.run, in a folder for each attempt: material for FID and the report.
+#: Folders below OUTPUT/.run, with a folder for each attempt: images for FID and for the report.
 SAMPLES, STRIPS = f"{SAMPLES_FOLDER}/fid", f"{SAMPLES_FOLDER}/strips"
 
-#: What a manifest row gets whose image was read and found unchanged (see `publish.staying`).
+#: New values of manifest rows whose images were read and are unchanged (see `publish.staying`).
 REFRESHED = pa.schema(
     [
         ("image_key", KEY),
@@ -122,7 +121,7 @@ SAMPLE = pa.schema(
         ("after", pa.binary()),
     ]
 )
-#: Before and after for people, JPEG. rejected: the gate's message, null where corrected.
+#: Before and after for the report, JPEG. rejected: the gate's message; null if the image was corrected.
 STRIP = pa.schema(
     [
         ("image_id", pa.string()),
@@ -136,6 +135,6 @@ STRIP = pa.schema(
 
 
 def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """`rows` as a table of exactly `schema`; a missing key is null."""
+    """Return `rows` as a table of exactly `schema`; a missing key is null."""
     columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)

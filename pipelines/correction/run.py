@@ -1,4 +1,4 @@
-"""A run of the correction: what it works with, and what it came to."""
+"""The state of a correction run, which its stages share and fill."""
 
 import time
 from collections import Counter
@@ -19,23 +19,22 @@ from pipelines.correction.plan import Plan
 from pipelines.correction.publish.assemble import Assembled
 from pipelines.correction.stream.totals import Totals
 
-#: Errors of tasks that are tried again.
+#: Errors after which a task is tried again.
 RETRIED = ["StorageReadError", "StorageWriteError", "DecoderStartError"]
-#: Bytes per block at least: every block costs the engine's one scheduler tens of milliseconds.
+#: Fewest bytes per block: every block costs the engine's one scheduler tens of milliseconds.
 SMALLEST_BLOCK = 1 << 20
 #: Pictures per defect in the report.
 STRIPS_PER_DEFECT = 12
-#: Images in a pass of the generator: a GPU and a CPU's matrix units need many to be filled. A core in float32 does
-#: not: at 256 pixels two took 400 ms each and eight 500, beyond its cache; at 128 pixels all took 90.
+#: Images per pass of the generator. A GPU and a CPU's matrix units need many; a core in float32 does not. At 256 pixels
+#: an image took 400 ms in batches of two, but 500 ms in batches of eight, beyond the cache; at 128 pixels always 90 ms.
 _GPU_BATCH, BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
 
 
 @dataclass
 class Run:
-    """What a run came to.
+    """A run: its settings, and the results so far.
 
-    interrupted: an earlier attempt was killed. attempt: names the folders of what this one writes. seconds: wall time
-    by stage.
+    interrupted: an earlier attempt was killed. attempt: name of this attempt's folders. seconds: wall time by stage.
     """
 
     plan: Plan
@@ -45,58 +44,56 @@ class Run:
     interrupted: bool = False
     attempt: str = ""
     inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
-    totals: Totals = field(default_factory=Totals)  # of what this run has corrected itself
-    night: Totals = field(
-        default_factory=Totals
-    )  # with what killed attempts had finished: all since the last manifest
+    totals: Totals = field(default_factory=Totals)  # of this attempt
+    night: Totals = field(default_factory=Totals)  # of all attempts since the last manifest
     assembled: Assembled | None = None  # the next manifest
     statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
     dropped: int = 0  # rows of the last manifest that are not in this one
     fid: dict[str, Any] | None = None
     fid_missing: str | None = None
-    detected: dict[str, int] | None = None  # what the detector saw; see `detect.COUNTS`
+    detected: dict[str, int] | None = None  # the detector's counts, see `detect.COUNTS`
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def output(self) -> str:
-        """Where everything is written."""
+        """URI of the output folder."""
         return self.plan.config.output
 
     @property
     def folder(self) -> RunFolder:
-        """Where everything is before it is published."""
+        """Folder of everything before it is published."""
         return RunFolder(self.output)
 
     @property
     def unchanged(self) -> int:
-        """Rows that needed no correction, because an earlier run had done them."""
+        """Number of rows that needed no work, because an earlier run had done them."""
         return self.inspection.rows - self.night.rows
 
     @property
     def resumed(self) -> int:
-        """Rows that attempts had finished which were killed before they could publish."""
+        """Number of rows that killed attempts had finished before they could publish."""
         return self.night.rows - self.totals.rows
 
     @property
     def too_many_failed(self) -> bool:
-        """True above the tolerated share of failures in the manifest (--max-failed)."""
+        """True if more rows of the manifest failed than --max-failed tolerates."""
         return self.statuses["failed"] > self.plan.config.max_failed * self.inspection.rows
 
     @property
     def images_per_second(self) -> float | None:
-        """Rows that were read over the wall time of the correcting stage; None where nothing was to be read."""
+        """Rows read per second of the correcting stage's wall time; None if no row had to be read."""
         rows = self.totals.rows + self.totals.refreshed
         return rows / self.seconds["correct"] if rows else None
 
     @property
     def precision(self) -> str:
-        """Decided once, here: every actor must compute alike."""
+        """Precision of the generator, decided once, so that all actors compute alike."""
         chosen = choose_precision(self.plan.config.precision, torch.device(self.placement.device))
         return "bfloat16" if chosen == torch.bfloat16 else "float32"
 
     @property
     def batch_size(self) -> int:
-        """Images in a pass of the generator."""
+        """Images per pass of the generator."""
         if self.plan.config.batch_size is not None:
             return self.plan.config.batch_size
         if self.placement.device == "cuda":
@@ -105,7 +102,7 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure a stage."""
+        """Measure the wall time of a stage."""
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started

@@ -1,6 +1,6 @@
-"""Scores of a catalog's labels: 0 to 1 once they are divided by --score-scale, or the catalog is refused.
+"""Checks the scores of a catalog's labels: divided by --score-scale, they must be 0 to 1, or the catalog is refused.
 
-Of 0 to 100 and unnoticed they would pass every rule, and every image would be corrected.
+Unnoticed scores of 0 to 100 would satisfy every rule, and every image would be corrected.
 """
 
 import math
@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError
 
-#: What a detector's own rounding may add: a softmax in float32 says 1.0000001.
+#: Tolerance for a detector's own rounding: a softmax in float32 may give 1.0000001.
 _TOLERANCE = 1e-6
 
 
 def check_scores(
     rows: Iterable[tuple[str | None, list[tuple[str, float | None]]]], uri: str, first: int, scale: float
 ) -> float:
-    """The largest score of `rows` (id, labels) of the file `uri`, from number `first` on; 0 where there is none.
+    """Return the largest score of `rows` (id, labels) of the file `uri`, 0 if there is none. first: number of the first
+    row.
 
     The scores have been divided by `scale`. Raises ConfigurationError, with row, id and value, for one outside 0..1.
     """
@@ -42,16 +43,16 @@ def _is_inside(score: float) -> bool:
 def _remedy(score: float, scale: float) -> str:
     most = "1" if scale == 1 else f"{scale:g} (--score-scale {scale:g})"
     if math.isnan(score):
-        return f"{most}: write null where there is none, and the label then counts as certain"
+        return f"{most}: write null if there is no score; the label then counts as certain"
     if score < 0:
         return f"{most}: write probabilities, not logits or distances"
     return f"{most}: divide them, with --score-scale 100 if they are percentages"
 
 
 def suspicious_row_groups(metadata: pq.FileMetaData, scale: float) -> Iterator[tuple[int, int, int]]:
-    """(number, first row, rows) of the row groups whose statistics tell of scores outside 0..1.
+    """Yield (number, first row, rows) of the row groups whose statistics show scores outside 0..1.
 
-    A footer may have none, and tells nothing of NaN: who needs to know for certain reads the labels.
+    A footer may lack statistics, and never shows NaN: only reading the labels is certain.
     """
     first = 0
     for number in range(metadata.num_row_groups):
@@ -59,19 +60,19 @@ def suspicious_row_groups(metadata: pq.FileMetaData, scale: float) -> Iterator[t
         for index in range(group.num_columns):
             column = group.column(index)
             names = column.path_in_schema.split(".")
-            told = column.statistics if (names[0], names[-1]) == ("labels", "score") else None
-            if told is None or not told.has_min_max or isinstance(told.min, bytes):  # float16 comes undecoded
+            known = column.statistics if (names[0], names[-1]) == ("labels", "score") else None
+            if known is None or not known.has_min_max or isinstance(known.min, bytes):  # float16: not decoded
                 continue
-            if not (_is_inside(told.min / scale) and _is_inside(told.max / scale)):
+            if not (_is_inside(known.min / scale) and _is_inside(known.max / scale)):
                 yield number, first, group.num_rows
         first += group.num_rows
 
 
 def scale_note(largest: float, scale: float) -> str | None:
-    """What to tell of a scale that is too large for a catalog whose largest score, divided, is `largest`."""
+    """Return a warning if `scale` is too large for a catalog whose largest divided score is `largest`, else None."""
     if scale <= 1 or not 0 < largest * scale <= 1:
         return None
     return (
-        f"--score-scale {scale:g} divides the scores of --catalog, of which none is above {largest * scale:g}: they "
-        "look like 0 to 1 already, and rules with a min_score will hardly apply; leave the flag out if they are"
+        f"--score-scale {scale:g} divides the scores of --catalog, but none is above {largest * scale:g}: they seem to "
+        "be 0 to 1 already, so that rules with a min_score will hardly apply; if so, leave the flag out"
     )

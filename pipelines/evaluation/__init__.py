@@ -1,4 +1,4 @@
-"""The comparison of model bundles on a test split: the paper's tables for one's own data.
+"""Compares model bundles on a test split: the paper's tables for your own data.
 
-In come shards and bundles; out go a table, FID and KID per defect, and grids of pictures.
+The input are shards and bundles; the output are a table, FID and KID per defect, and grids of pictures.
 """

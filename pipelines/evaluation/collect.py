@@ -1,4 +1,4 @@
-"""What the measured images add up to: sets of features, errors of pairs, pictures. Bounded by --samples."""
+"""Collects the measures of images by set: features, errors of pairs, pictures. Their number is bounded by --samples."""
 
 import logging
 from collections import Counter
@@ -12,12 +12,12 @@ from pipelines.metrics.fid.inception import FEATURE_DIMENSION
 
 logger = logging.getLogger(__name__)
 
-#: Images that count nowhere and are named in the log; all are counted.
+#: Most images left out that the log names; all are counted.
 _NAMED = 20
 
 
 class SetName(NamedTuple):
-    """A set of images: `measure`'s kind, the bundle's place on the command line or -1, and the defect."""
+    """A set of images: `measure`'s kind, the bundle's index on the command line (-1: none), and the defect."""
 
     kind: str
     bundle: int
@@ -25,7 +25,7 @@ class SetName(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An image to be shown: PNG, and the size of the stored image."""
+    """An image for a grid: PNG, and the size of the stored image."""
 
     png: bytes
     width: int
@@ -42,9 +42,9 @@ class _Image:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one set in the order of their rows.
+    """The images of one set, in the order of their rows.
 
-    photos: n ids. features: float32 (n,2048), None without FID weights. psnr, l1: float64 (pairs,).
+    photos: n ids. features: float32 (n,2048); None without FID weights. psnr, l1: float64 (pairs,).
     """
 
     photos: list[str]
@@ -55,9 +55,9 @@ class ImageSet:
 
 @dataclass
 class Collection:
-    """Adds up tables of `measure.MEASURES`; the sets do not depend on the tables' order.
+    """Collects tables of `measure.MEASURES`; the sets do not depend on the tables' order.
 
-    problems: images that count nowhere, by set and reason. pictures: by defect, row and set.
+    problems: number of images left out, by set and reason. pictures: by defect, row and set.
     """
 
     problems: Counter[tuple[SetName, str]] = field(default_factory=Counter)
@@ -65,7 +65,7 @@ class Collection:
     _images: dict[SetName, list[_Image]] = field(default_factory=dict)
 
     def add(self, table: pa.Table) -> tuple[int, int]:
-        """Add measures; returns how many rows of the shards they are of, and in how many of these an image failed."""
+        """Add measures; return the number of rows of the shards that they cover, and of those with a failed image."""
         failed = set()
         for one in table.to_pylist():
             name = SetName(one["kind"], one["bundle"], one["defect"])
@@ -87,19 +87,19 @@ class Collection:
         return len(set(table.column("row").to_pylist())), len(failed)
 
     def photos(self, kinds: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], tuple[SetName, ...]]]:
-        """The photos of all sets of these kinds, each with its defects and its sets, both sorted."""
-        found: dict[str, set[SetName]] = {}
+        """Return the photos of all sets of these kinds, each with its defects and its sets, both sorted."""
+        sets: dict[str, set[SetName]] = {}
         for name, images in self._images.items():
             if name.kind in kinds:
                 for image in images:
-                    found.setdefault(image.photo, set()).add(name)
+                    sets.setdefault(image.photo, set()).add(name)
         return {
             photo: (tuple(sorted({name.defect for name in names})), tuple(sorted(names)))
-            for photo, names in found.items()
+            for photo, names in sets.items()
         }
 
     def set(self, name: SetName) -> ImageSet:
-        """One set; empty where nothing was measured."""
+        """Return one set; it is empty if nothing was measured."""
         images = sorted(self._images.get(name, []), key=lambda image: image.row)
         vectors = [image.features for image in images if image.features is not None]
         empty = np.empty((0, FEATURE_DIMENSION), np.float32)

@@ -1,4 +1,4 @@
-"""An evaluation's settings, and the plan that they resolve to before any image is read."""
+"""Settings of an evaluation, and their resolution into a plan before any image is read."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,17 +13,17 @@ from pipelines.evaluation.rows import COMPARED, Input
 from pipelines.evaluation.survey import Survey, take_survey
 from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
 from pipelines.shards.source import TrainingSource, list_shards, open_source
-from pipelines.storage import outputs as owned_output
+from pipelines.storage import outputs
 from pipelines.storage.parquet_units import Unit
 
 MARKDOWN, CSV, JSON, GRIDS, SUCCESS = "table.md", "table.csv", "table.json", "grids", "_SUCCESS"
-#: What an evaluation writes and --overwrite removes; nothing else in the folder is touched.
+#: Names that an evaluation writes and --overwrite removes; nothing else in the folder is touched.
 OWNED = (SUCCESS, MARKDOWN, CSV, JSON, GRIDS)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What the command line says; URIs absolute."""
+    """Settings of the command line. URIs are absolute."""
 
     data: tuple[str, ...]
     bundles: tuple[str, ...]
@@ -34,10 +34,8 @@ class EvaluationConfig:
     fid: bool = True
     fid_weights: str | None = None  # None: those of the extra `fid`
     device: str = "auto"
-    precision: str = "float32"  # bfloat16 where the bundles are to be judged as a GPU runs them
-    workers: int | None = (
-        None  # Ray actors at most, None: as many as are of use; 0: this process, without Ray
-    )
+    precision: str = "float32"  # bfloat16 to judge the bundles as a GPU runs them
+    workers: int | None = None  # most Ray actors; None: as many as are useful; 0: this process, without Ray
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -50,7 +48,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Plan:
-    """An evaluation, resolved. weights: None without FID, and then `fid_missing` says why."""
+    """A resolved evaluation. weights: None without FID; `fid_missing` then says why."""
 
     config: EvaluationConfig
     source: TrainingSource
@@ -62,16 +60,16 @@ class Plan:
 
     @property
     def defects(self) -> tuple[str, ...]:
-        """Those of the data's label map that have test rows, in its order."""
+        """Defects of the data's label map that have test rows, in its order."""
         return tuple(name for name in self.source.label_map.defects if self.survey.rows(TEST, name))
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """How uploads are needed: for comparing, and for every bundle."""
+        """Forms in which uploads are needed: for comparing, and for every bundle."""
         return tuple(sorted({COMPARED, *(one.input for one in self.contestants)}))
 
     def rows(self) -> dict[str, dict[str, int]]:
-        """Of each defect the rows of either split and, of the test split, the exact pairs."""
+        """Return for each defect the number of rows in each split, and of exact pairs in the test split."""
         counts = self.survey.counts
         return {
             defect: {
@@ -83,7 +81,7 @@ class Plan:
         }
 
     def describe(self) -> dict[str, Any]:
-        """What decides the figures."""
+        """Return the settings that decide the figures."""
         return {
             "data": list(self.config.data),
             "dataset": self.source.describe(),
@@ -93,7 +91,7 @@ class Plan:
         }
 
     def preview(self) -> dict[str, Any]:
-        """The resolved configuration and what a run would do."""
+        """Return the resolved configuration, and what a run would do."""
         return {
             **asdict(self.config),
             "bundles": {
@@ -115,12 +113,12 @@ class Plan:
 
 
 def resolve(config: EvaluationConfig) -> Plan:
-    """Check everything that needs no image. Raises ConfigurationError naming the flag and the remedy."""
+    """Check everything that needs no image, and return the plan. Raises ConfigurationError with flag and remedy."""
     source = open_source(config.data)
     contestants = read_contestants(config.bundles)
     check_output(config)
     weights, missing = _weights(config)
-    if config.workers == 0:  # with workers, their machines decide
+    if config.workers == 0:  # workers run on machines of their own
         choose_device(config.device)
     units = list_shards(source.shards)
     survey = take_survey(units, config.samples, source.label_map)
@@ -128,31 +126,33 @@ def resolve(config: EvaluationConfig) -> Plan:
 
 
 def check_output(config: EvaluationConfig) -> None:
-    """Raise ConfigurationError where --output holds an evaluation that may not be replaced, another job's output
-    or an input.
+    """Raise ConfigurationError if --output holds an evaluation that may not be replaced, another job's output, or an
+    input.
     """
     output = config.output
-    found = owned_output.present(output, OWNED)
-    if SUCCESS in found and not {MARKDOWN, JSON} & set(found):  # written last, so an evaluation's has tables
+    existing = outputs.present(output, OWNED)
+    if SUCCESS in existing and not {MARKDOWN, JSON} & set(
+        existing
+    ):  # an evaluation writes it after its tables
         raise ConfigurationError(
             f"--output {output} holds another job's output ({SUCCESS} without {MARKDOWN} and {JSON}), which "
             "--overwrite does not replace; choose another folder"
         )
-    if found and not config.overwrite:
+    if existing and not config.overwrite:
         raise ConfigurationError(
-            f"--output {output} holds {', '.join(found)} of an earlier evaluation; choose another folder, or "
-            "replace that with --overwrite"
+            f"--output {output} holds {', '.join(existing)} of an earlier evaluation; choose another folder, or "
+            "replace them with --overwrite"
         )
-    inside = owned_output.first_inside([*config.data, *config.bundles], output, OWNED)
+    inside = outputs.first_inside([*config.data, *config.bundles], output, OWNED)
     if inside is not None:
         raise ConfigurationError(
-            f"--output {output}: the evaluation writes where {inside} lies; choose another folder"
+            f"--output {output}: the evaluation would write over {inside}; choose another folder"
         )
 
 
 def prepare_output(config: EvaluationConfig) -> None:
     """Remove an earlier evaluation. Raises ConfigurationError."""
-    owned_output.remove(config.output, OWNED)
+    outputs.remove(config.output, OWNED)
 
 
 def _weights(config: EvaluationConfig) -> tuple[Path | None, str | None]:

@@ -1,4 +1,4 @@
-"""The bundles that are compared: what each is called, and which defects it knows by which ids."""
+"""The bundles that are compared: their names, and the ids of the defects that each knows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,43 +27,43 @@ class Contestant:
 
     @property
     def input(self) -> Input:
-        """How it takes images."""
+        """Form in which the bundle takes images."""
         return Input(self.image_size, self.fit)
 
 
 def read_contestants(uris: Sequence[str]) -> tuple[Contestant, ...]:
-    """Read and verify every bundle. Raises ConfigurationError naming --bundle and the remedy."""
+    """Read and verify every bundle. Raises ConfigurationError with --bundle and the remedy."""
     names = short_names(uris)
     return tuple(_contestant(name, uri) for name, uri in zip(names, uris, strict=True))
 
 
 def short_names(uris: Sequence[str]) -> list[str]:
-    """What tables and pictures call the bundles: the last folder's name, with those before it where it takes
-    them to tell two apart.
+    """Return short names for tables and pictures: the name of the last folder, with those before it if names are
+    equal otherwise.
 
-    The `bundle` in which a training ends says nothing: `runs/a/bundle` is `a`. Raises ConfigurationError where
-    a bundle is named twice.
+    The last folder of a training's bundle, `bundle`, is left out: `runs/a/bundle` is `a`. Raises ConfigurationError
+    if a bundle is given twice.
     """
     paths = [_parts(uri) for uri in uris]
-    places = [storage.absolute(uri) for uri in uris]
-    twice = [uri for uri, place in zip(uris, places, strict=True) if places.count(place) > 1]
+    absolute = [storage.absolute(uri) for uri in uris]
+    twice = [uri for uri, full in zip(uris, absolute, strict=True) if absolute.count(full) > 1]
     if twice:
         raise ConfigurationError(f"{FLAG} {twice[0]} is named twice; name each bundle once")
-    taken = [1] * len(paths)
+    lengths = [1] * len(paths)
     while True:
-        names = ["/".join(path[-count:]) for path, count in zip(paths, taken, strict=True)]
+        names = ["/".join(path[-count:]) for path, count in zip(paths, lengths, strict=True)]
         counts = Counter(names)
         longer = [
             count + 1 if counts[name] > 1 and count < len(path) else count
-            for name, path, count in zip(names, paths, taken, strict=True)
+            for name, path, count in zip(names, paths, lengths, strict=True)
         ]
-        if longer == taken:  # a name may still be taken twice: the same path in two storages
+        if longer == lengths:  # names may still be equal: the same path in two storages
             return [name if counts[name] == 1 else uri for name, uri in zip(names, uris, strict=True)]
-        taken = longer
+        lengths = longer
 
 
 def _parts(uri: str) -> list[str]:
-    """The folders of `uri`, without the `bundle` at its end."""
+    """Return the folders of `uri`, without `bundle` at its end."""
     parts = [part for part in storage.resolve(uri)[1].split("/") if part]
     kept = parts[:-1] if len(parts) > 1 and parts[-1] == "bundle" else parts
     return kept or [uri]

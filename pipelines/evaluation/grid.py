@@ -1,4 +1,4 @@
-"""One picture per defect: a row per photo, columns for the upload, each bundle's answer and the target."""
+"""Draws one picture per defect: a row per photo, and columns for the upload, each bundle's answer and the target."""
 
 import io
 from collections.abc import Sequence
@@ -8,21 +8,22 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines.evaluation.collect import Collection, Picture, SetName
 from pipelines.evaluation.contestants import Contestant
 from pipelines.evaluation.measure import ANSWER, TARGET, UPLOAD
+from pipelines.images.resize import scaled_size
 from pipelines.reports.pictures import CELL, GAP, GROUND
 
-#: Height of the line of names, pixels, and the size of its letters.
+#: Height of the line of names in pixels, and the size of its letters.
 _HEAD, _LETTERS = 30, 16
 _INK, _FAINT = (40, 44, 52), (150, 154, 162)
 
 
 def comparison_grid(collection: Collection, contestants: Sequence[Contestant], defect: str) -> bytes | None:
-    """A PNG of the defect's shown rows in the order of their names; None where there is none.
+    """Return a PNG of the defect's shown rows in the order of their names; None if there are no rows.
 
-    Images regain the stored aspect ratio. A dash stands where there is no image: the bundle does not know the
-    defect, or the row has no target.
+    Images have the stored aspect ratio. A dash stands for a missing image: the bundle does not know the defect, or the
+    row has no target.
     """
     uploads = SetName(UPLOAD, -1, defect)
-    rows = [found for _, found in sorted(collection.pictures.get(defect, {}).items()) if uploads in found]
+    rows = [row for _, row in sorted(collection.pictures.get(defect, {}).items()) if uploads in row]
     if not rows:
         return None
     columns = [("upload", uploads)]
@@ -48,9 +49,8 @@ def comparison_grid(collection: Collection, contestants: Sequence[Contestant], d
 
 
 def _cell(picture: Picture) -> Image.Image:
-    """The picture at its stored aspect ratio, as large as a cell allows, on white."""
-    scale = CELL / max(picture.width, picture.height)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    """Return the picture at its stored aspect ratio, as large as a cell allows, on white."""
+    size = scaled_size(picture.width, picture.height, CELL)
     cell = Image.new("RGB", (CELL, CELL), "white")
     with Image.open(io.BytesIO(picture.png)) as image:
         cell.paste(
@@ -60,7 +60,7 @@ def _cell(picture: Picture) -> Image.Image:
 
 
 def _fitted(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """The title, cut at its beginning until it fits a column: a path's end tells most."""
+    """Return the title, cut at its beginning to fit a column, because the end of a path says most."""
     if font.getlength(title) <= CELL:
         return title
     while len(title) > 1 and font.getlength("..." + title) > CELL:

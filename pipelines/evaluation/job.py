@@ -1,4 +1,4 @@
-"""An evaluation from its plan to _SUCCESS: the steps are elsewhere, and run here or on Ray Data.
+"""Runs an evaluation from its plan to _SUCCESS. Its steps are in other modules, and run here or on Ray Data.
 
 read -> decode -> generators and FID network -> one row per image -> driver: sets, figures, pictures
 """
@@ -28,28 +28,27 @@ logger = logging.getLogger(__name__)
 
 
 def run(plan: Plan) -> Scores:
-    """Measure, score and write everything.
-
-    Raises ConfigurationError before anything is written, RunError and others after.
+    """Measure, score and write everything. Raises ConfigurationError before anything is written, RunError and others
+    after.
     """
-    storage.check_writable(plan.config.output, "--output")  # before models and Ray take their time
+    storage.check_writable(plan.config.output, "--output")  # before models and Ray, which take time
     if plan.fid_missing:
         logger.warning(plan.fid_missing)
     for name, missing in plan.preview()["plan"]["defects_unknown_to"].items():
-        logger.warning("%s does not know %s: dashes in the table", name, ", ".join(missing))
+        logger.warning("%s does not know %s: the table has dashes there", name, ", ".join(missing))
     if plan.config.workers == 0:
         measurer = Measurer(**measurer_settings(plan, choose_device(plan.config.device).type))
         prepare_output(plan.config)
         with underway():
             collection = collect(plan, measure_here(plan, measurer))
     else:
-        from pipelines.cluster import session as ray_session
+        from pipelines.cluster import session
         from pipelines.evaluation.on_ray import measure_on_ray, place_actors
 
-        with ray_session.stopped_afterwards(), ray_session.our_errors():
+        with session.stopped_afterwards(), session.our_errors():
             placement = place_actors(plan)
             prepare_output(plan.config)
-            with underway(), ray_session.our_errors():
+            with underway(), session.our_errors():
                 collection = collect(plan, measure_on_ray(plan, placement))
     logger.info("measured; computing figures")
     scores = score(collection, plan.contestants, plan.defects)
@@ -58,7 +57,7 @@ def run(plan: Plan) -> Scores:
 
 
 def measure_here(plan: Plan, measurer: Measurer) -> Iterator[pa.Table]:
-    """Tables of MEASURES, made in this process."""
+    """Yield tables of MEASURES, made in this process."""
     sample = plan.survey.sample(floor=plan.weights is not None)
     for unit in plan.units:
         for sampled in read_rows(unit.table(), sample):
@@ -67,7 +66,7 @@ def measure_here(plan: Plan, measurer: Measurer) -> Iterator[pa.Table]:
 
 
 def measurer_settings(plan: Plan, device: str) -> dict[str, Any]:
-    """What a Measurer is made with."""
+    """Return the arguments of a Measurer."""
     return {
         "contestants": plan.contestants,
         "inputs": plan.inputs,
@@ -78,7 +77,7 @@ def measurer_settings(plan: Plan, device: str) -> dict[str, Any]:
 
 
 def collect(plan: Plan, measures: Iterator[pa.Table]) -> Collection:
-    """Add up all measures, with progress on the terminal."""
+    """Collect all measures, with progress on the terminal."""
     collection = Collection()
     total = plan.survey.sampled_rows(floor=plan.weights is not None)
     with Progress("evaluating", total, sys.stderr) as progress:
@@ -90,7 +89,7 @@ def collect(plan: Plan, measures: Iterator[pa.Table]) -> Collection:
 def write(plan: Plan, scores: Scores, collection: Collection) -> None:
     """Write grids, tables and, last, _SUCCESS.
 
-    Raises RunError in place of _SUCCESS where a row is empty that should not be.
+    Raises RunError instead of writing _SUCCESS if a row of the table is empty that should not be.
     """
     output = plan.config.output
     grids = {

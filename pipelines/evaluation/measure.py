@@ -1,4 +1,4 @@
-"""The networks over decoded rows: every bundle's answer, features of all images, errors of exact pairs."""
+"""Runs the networks over decoded rows: every bundle's answer, features of all images, errors of exact pairs."""
 
 import hashlib
 from collections import OrderedDict
@@ -21,16 +21,16 @@ from pipelines.inference.generator import GeneratorPass
 from pipelines.metrics.fid.inception import load_features
 from pipelines.metrics.pixel_errors import l1, psnr
 
-#: What an image is: an upload, a bundle's answer, a target of the test or of the training split.
+#: Kinds of images: an upload, a bundle's answer, a target of the test or of the training split.
 UPLOAD, ANSWER, TARGET, TRAIN_TARGET = "upload", "answer", "target", "train_target"
-#: Images in a pass of a generator: a GPU needs many to be filled, a core works best within its cache.
+#: Images per pass of a generator: a GPU needs many, a core works best within its cache.
 _PASS = {"cuda": 32, "cpu": 2}
-#: Images whose features are remembered, 8 KB each: one photo's defects share their target and follow each other.
+#: Images whose features are kept, 8 KB each: the defects of one photo share its target, and are neighbours.
 _REMEMBERED = 512
 
-#: One image that was measured. bundle: its place on the command line, -1 for none. features: float32, null
-#: without FID weights. psnr, l1: null unless the row is an exact pair. picture: PNG, null unless it is shown.
-#: problem: null, or why the image counts nowhere.
+#: One measured image. bundle: index on the command line, -1 for none. features: float32, null without FID weights.
+#: psnr, l1: null unless the row is an exact pair. picture: PNG, null unless it is for the grid. problem: null, or why
+#: the image is left out.
 MEASURES = pa.schema(
     [
         ("row", pa.string()),
@@ -50,7 +50,7 @@ MEASURES = pa.schema(
 
 
 class Measurer:
-    """A callable from tables of `rows.DECODED` to tables of MEASURES. Holds all generators and the FID network."""
+    """Turns tables of `rows.DECODED` into tables of MEASURES. Holds all generators and the FID network."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Measurer:
         precision: str,
         threads: int | None = None,
     ) -> None:
-        """Load everything.
+        """Load the networks.
 
-        inputs: of the tables' `sources`. weights: the FID network's file, None: no features. device, precision:
-        as `model.precision` takes them. threads: for torch; None leaves them as they are. Raises BundleError
-        where a bundle is not of its version any more.
+        inputs: of the tables' `sources`. weights: the FID network's file; None: no features. device, precision: as
+        `model.precision` takes them. threads: for torch; None does not change them. Raises BundleError if a bundle has
+        another version by now.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -77,7 +77,7 @@ class Measurer:
         self._remembered: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """One row of MEASURES for each image of the table's rows, the bundles' answers included."""
+        """Return one row of MEASURES for each image of the table's rows, and for each bundle's answer."""
         rows = table.to_pylist()
         measures, images = self._stored_images(rows)
         for index, contestant in enumerate(self._contestants):
@@ -97,7 +97,7 @@ class Measurer:
         return pa.Table.from_pylist(measures, MEASURES)
 
     def _stored_images(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-        """Measures of uploads and targets, and the images of those without a problem."""
+        """Return the measures of uploads and targets, and the images of those without a problem."""
         measures, images = [], []
         for row in rows:
             if row["problem"] is not None:
@@ -115,20 +115,20 @@ class Measurer:
     def _measure(
         self, row: dict[str, Any], kind: str, image: np.ndarray | None, bundle: int = -1
     ) -> dict[str, Any]:
-        """A row of MEASURES without features; `image` None: the bundle's answer was not finite."""
-        found = {name: row.get(name) for name in MEASURES.names}
-        found |= {"kind": kind, "bundle": bundle, "problem": None if image is not None else "not finite"}
+        """Return a row of MEASURES without features. image: None if the bundle's answer was not finite."""
+        measure = {name: row.get(name) for name in MEASURES.names}
+        measure |= {"kind": kind, "bundle": bundle, "problem": None if image is not None else "not finite"}
         if image is None:
-            return found
+            return measure
         if row["paired"] and row["target"] is not None and kind in (UPLOAD, ANSWER):
             target = square(row["target"])
-            found |= {"psnr": psnr(image, target), "l1": l1(image, target)}
+            measure |= {"psnr": psnr(image, target), "l1": l1(image, target)}
         if row["shown"]:
-            found["picture"] = encode_image(image, "png")
-        return found
+            measure["picture"] = encode_image(image, "png")
+        return measure
 
     def _features(self, images: list[np.ndarray]) -> list[bytes | None]:
-        """float32 bytes of each image's features; an image seen a moment ago is not computed again."""
+        """Return each image's features as float32 bytes; features of recent images are not computed again."""
         if self._extract is None:
             return [None] * len(images)
         keys = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
@@ -144,15 +144,15 @@ class Measurer:
 
 
 class Translator:
-    """A bundle's generator at its own size, and its edits on the upload at COMPARED_SIDE, as correction does it."""
+    """Runs a bundle's generator at its own size, and applies its edits at COMPARED_SIDE, as correction does."""
 
     def __init__(self, contestant: Contestant, device: torch.device, precision: str) -> None:
-        """Load the generator. Raises BundleError where the bundle is not of the contestant's version."""
+        """Load the generator. Raises BundleError if the bundle has another version than the contestant."""
         self.edits_of = GeneratorPass(
             contestant.uri, FLAG, contestant.version, device, precision, _PASS[device.type]
         )
         known = contestant.conditions
-        self._grounds = {known[defect] for defect in BACKGROUNDS if defect in known}
+        self._background_conditions = {known[defect] for defect in BACKGROUNDS if defect in known}
 
     @torch.inference_mode()
     def __call__(
@@ -161,16 +161,18 @@ class Translator:
         uploads: Sequence[np.ndarray],
         conditions: Sequence[tuple[int, int]],
     ) -> list[np.ndarray | None]:
-        """The answers under (group id, type id), uint8 of the uploads' size; None for one not finite.
+        """Return the answers under (group id, type id), uint8 of the uploads' size; None for one that is not finite.
 
-        images, uploads: of the same photos, uint8 as the bundle and as COMPARED takes them.
+        images, uploads: the same photos as uint8, in the bundle's form and in that of COMPARED.
         """
         answers: list[np.ndarray | None] = []
         for start in range(0, len(images), self.edits_of.size):
             part = slice(start, start + self.edits_of.size)
             edits, finite = self.edits_of(images[part], conditions[part])
             answers += [
-                apply_edits(upload, encode_edits(edit), [ids in self._grounds]).image if usable else None
+                apply_edits(upload, encode_edits(edit), [ids in self._background_conditions]).image
+                if usable
+                else None
                 for upload, edit, usable, ids in zip(
                     uploads[part], edits, finite, conditions[part], strict=True
                 )

@@ -1,11 +1,11 @@
-"""The same steps on Ray Data: reading and decoding in tasks, the networks in actors."""
+"""Runs the steps on Ray Data: reading and decoding in tasks, the networks in actors."""
 
 from collections.abc import Iterator
 
 import pyarrow as pa
 import ray.data
 
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement, configure, tables
 from pipelines.evaluation.config import Plan
 from pipelines.evaluation.job import measurer_settings
@@ -17,22 +17,22 @@ _BLOCK = 8 << 20
 
 
 def place_actors(plan: Plan) -> Placement:
-    """Start or join Ray and decide where the networks run. Raises ConfigurationError for an absent GPU."""
-    cluster = ray_session.start(*plan.config.data, *plan.config.bundles)
+    """Start or join Ray, and decide where the networks run. Raises ConfigurationError if there is no GPU."""
+    cluster = session.start(*plan.config.data, *plan.config.bundles)
     rows = plan.survey.sampled_rows(floor=plan.weights is not None)
-    busy = -(-rows // BATCH)
+    actors = -(-rows // BATCH)
     if plan.config.workers is not None:
-        busy = min(busy, plan.config.workers)
-    return choose_placement(plan.config.device, cluster, None, None, busy)
+        actors = min(actors, plan.config.workers)
+    return choose_placement(plan.config.device, cluster, None, None, actors)
 
 
 def measure_on_ray(plan: Plan, placement: Placement) -> Iterator[pa.Table]:
-    """Tables of MEASURES, in whatever order they are made."""
+    """Return tables of MEASURES, in any order."""
     configure(_BLOCK, ["StorageReadError"])
     sample = plan.survey.sample(floor=plan.weights is not None)
     settings = measurer_settings(plan, placement.device)
     if placement.device == "cpu":
-        settings["threads"] = 1  # actors share the cores between them
+        settings["threads"] = 1  # actors share the cores
     units = ray.data.from_arrow([unit.table() for unit in plan.units])
     sampled = placement.read(units, read_rows, {"sample": sample})
     decoded = placement.tasks(sampled, decode_rows, {"inputs": plan.inputs})

@@ -1,4 +1,4 @@
-"""Rows of shards on their way to the networks: sampled, decoded, resized. Plain functions over tables."""
+"""Prepares rows of shards for the networks: samples, decodes and resizes them. Plain functions over tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +15,12 @@ from pipelines.images.fit import fit_inside, fitted_size
 from pipelines.images.resize import resize_bicubic
 from pipelines.storage.parquet_units import Unit, read_unit
 
-#: Side at which images are compared, whatever a bundle's own: that of FID (method, section 6).
+#: Side at which images are compared, whatever the bundles' own sides: that of FID.
 COMPARED_SIDE = 256
-#: Rows in a table, decoded 0.4 MB each and more with bundles of other sizes than 256.
+#: Rows per table; decoded, each has 0.4 MB, and more with bundles of other sizes than 256.
 BATCH = 16
 
-#: A sampled row. `row` tells it from every other, `shown`: it is in its defect's picture. Training rows have
-#: no source.
+#: A sampled row. row: its unique name. shown: it is in its defect's picture. Training rows have no source.
 SAMPLED = pa.schema(
     [
         ("row", pa.string()),
@@ -34,8 +33,8 @@ SAMPLED = pa.schema(
         ("target", pa.binary()),
     ]
 )
-#: The same with pixels, raw uint8 RGB: `sources` for every Input that is asked for, `target` as COMPARED. width,
-#: height: of the image as stored. problem: `ImageError.code`.
+#: The same with pixels, raw uint8 RGB. sources: one for every Input; target: as COMPARED. width, height: of the stored
+#: image. problem: `ImageError.code`.
 DECODED = pa.schema(
     [
         *(field for field in SAMPLED if field.name not in ("source", "target")),
@@ -49,7 +48,7 @@ DECODED = pa.schema(
 
 
 def read_rows(table: pa.Table, sample: Sample) -> Iterator[pa.Table]:
-    """Tables of SAMPLED, at most BATCH rows each, from a table of `parquet_units.UNIT`."""
+    """Yield tables of SAMPLED, at most BATCH rows each, for a table of `parquet_units.UNIT`."""
     batch: list[dict[str, Any]] = []
     for unit in Unit.from_table(table):
         for first, part in read_unit(unit, SHARD.names):
@@ -64,7 +63,7 @@ def read_rows(table: pa.Table, sample: Sample) -> Iterator[pa.Table]:
 
 
 class Input(NamedTuple):
-    """How a bundle takes images: the side of its square in pixels, and how they get onto it
+    """Form in which a bundle takes images: the side of its square in pixels, and how they are fitted to it
     (`pipelines.images.fit`).
     """
 
@@ -72,14 +71,14 @@ class Input(NamedTuple):
     fit: str
 
 
-#: How images are compared: squares of COMPARED_SIDE, the aspect ratio given up.
+#: Form in which images are compared: squares of COMPARED_SIDE; the aspect ratio is lost.
 COMPARED = Input(COMPARED_SIDE, "stretch")
 
 
 def decode_rows(table: pa.Table, inputs: Sequence[Input]) -> Iterator[pa.Table]:
-    """Tables of DECODED from one of SAMPLED, a row for each row, with the source as each of `inputs` takes it.
+    """Yield tables of DECODED for a table of SAMPLED, a row for each row, with the source in each form of `inputs`.
 
-    Every size comes straight from the stored pixels.
+    Every form is made directly from the stored pixels.
     """
     for start in range(0, table.num_rows, BATCH):
         rows = table.slice(start, BATCH).to_pylist()
@@ -87,13 +86,13 @@ def decode_rows(table: pa.Table, inputs: Sequence[Input]) -> Iterator[pa.Table]:
 
 
 def square(pixels: bytes) -> np.ndarray:
-    """Raw pixels of a square image as uint8 (side,side,3)."""
+    """Return the raw pixels of a square image as uint8 (side,side,3)."""
     side = round((len(pixels) / 3) ** 0.5)
     return np.frombuffer(pixels, np.uint8).reshape(side, side, 3)
 
 
 def source(row: Mapping[str, Any], inputs: Sequence[Input], wanted: Input) -> np.ndarray:
-    """The source of a row of DECODED as `wanted` of `inputs` takes it: uint8 (h,w,3), without the square around it."""
+    """Return a DECODED row's source in the form `wanted`, one of `inputs`: uint8 (h,w,3), not padded."""
     width, height = fitted_size(row["width"], row["height"], *wanted)
     return np.frombuffer(row["sources"][inputs.index(wanted)], np.uint8).reshape(height, width, 3).copy()
 
@@ -113,18 +112,18 @@ def _sampled(row: dict[str, Any], name: str, sample: Sample) -> dict[str, Any]:
 
 
 def _decoded(row: dict[str, Any], inputs: Sequence[Input]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: row[name] for name in SAMPLED.names if name in DECODED.names}
-    found |= {"sources": None, "target": None, "width": None, "height": None, "problem": None}
+    decoded: dict[str, Any] = {name: row[name] for name in SAMPLED.names if name in DECODED.names}
+    decoded |= {"sources": None, "target": None, "width": None, "height": None, "problem": None}
     try:
         if row["target"] is not None:
             image = decode_image(row["target"])
-            found["height"], found["width"] = image.shape[:2]
-            found["target"] = resize_bicubic(image, COMPARED_SIDE, COMPARED_SIDE).tobytes()
+            decoded["height"], decoded["width"] = image.shape[:2]
+            decoded["target"] = resize_bicubic(image, COMPARED_SIDE, COMPARED_SIDE).tobytes()
         if row["source"] is not None:
             image = decode_image(row["source"])
-            found["height"], found["width"] = image.shape[:2]
+            decoded["height"], decoded["width"] = image.shape[:2]
             size = image.shape[1], image.shape[0]
-            found["sources"] = [fit_inside(image, size, *wanted).tobytes() for wanted in inputs]
-    except ImageError as error:  # neither image counts: all sets stay of the same photos
-        found |= {"sources": None, "target": None, "problem": error.code}
-    return found
+            decoded["sources"] = [fit_inside(image, size, *wanted).tobytes() for wanted in inputs]
+    except ImageError as error:  # neither image counts, so that all sets have the same photos
+        decoded |= {"sources": None, "target": None, "problem": error.code}
+    return decoded

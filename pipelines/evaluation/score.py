@@ -1,4 +1,4 @@
-"""From sets of measured images to the figures of the table, and from those to relative reductions."""
+"""Computes the figures of the table from sets of measured images, and relative reductions from these."""
 
 import logging
 from collections import Counter
@@ -20,9 +20,9 @@ from pipelines.metrics.fid.summary import mean_relative_reduction
 
 logger = logging.getLogger(__name__)
 
-#: Names of the rows that are no bundle's.
+#: Names of the rows that belong to no bundle.
 NOTHING, FLOOR = "do nothing", "train targets (floor)"
-#: Digits after the point. Below them figures vary with batch size and processor.
+#: Digits after the point. Further digits vary with batch size and processor.
 _DIGITS = {"fid": 3, "kid": 6, "psnr": 3, "l1": 5, "reduction": 4}
 
 Interval = tuple[float, float] | None
@@ -32,9 +32,9 @@ Interval = tuple[float, float] | None
 class Score:
     """A row of the table: one defect's images of one kind against the defect's test targets.
 
-    name: the bundle's, NOTHING (uploads as they are) or FLOOR (training targets). n, n_reference: images on
-    each side. fid: (1+groups,): all photos, then without each group; NaN where there is none. Everything is None
-    where it cannot be had, and `notes` say why.
+    name: the bundle's, NOTHING (uploads as they are) or FLOOR (training targets). n, n_reference: number of images
+    and of targets. fid: (1+groups,): of all photos, then without each group; NaN if there is none. Figures that cannot
+    be computed are None, and `notes` say why.
     """
 
     defect: str
@@ -53,7 +53,7 @@ class Score:
     l1_ci95: Interval = None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as JSON values, rounded."""
+        """Return the row as JSON values, rounded."""
         fid = _value(self.fid)
         fid_ci95 = None if self.fid is None else _not_negative(jackknife_ci95(self.fid))
         return {
@@ -77,16 +77,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Reduction:
-    """How far `name` lowers FID from where `against` has it: the mean of each defect's own share."""
+    """How far `name` lowers FID relative to `against`: the mean over the defects."""
 
     name: str
     against: str
-    by_defect: dict[str, float]  # those that both correct; the mean is over these alone
+    by_defect: dict[str, float]  # those that both correct, which the mean is over
     reduction: float
     ci95: Interval
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, rounded."""
+        """Return the reduction as JSON values, rounded."""
         return {
             "name": self.name,
             "against": self.against,
@@ -98,23 +98,23 @@ class Reduction:
 
 @dataclass
 class Scores:
-    """All rows, defect by defect, and the reductions."""
+    """All rows of the table, defect by defect, and the reductions."""
 
     rows: list[Score] = field(default_factory=list)
     reductions: list[Reduction] = field(default_factory=list)
 
 
 def empty_rows(scores: Scores, contestants: Sequence[Contestant], collection: Collection) -> list[str]:
-    """What left a row without any image, with the remedy: data that cannot be decoded, or a bundle that diverged.
+    """Return why rows have no image at all, with the remedy: data that cannot be decoded, or a bundle that diverged.
 
-    A defect without uploads in the data is no failure, nor is one that a bundle does not know.
+    A defect without uploads in the data is no failure, nor is a defect that a bundle does not know.
     """
     uploads = {row.defect: row.n for row in scores.rows if row.name == NOTHING}
-    lost = {name.defect for name, _ in collection.problems if name.kind == UPLOAD}
-    found = [
+    undecodable = {name.defect for name, _ in collection.problems if name.kind == UPLOAD}
+    reasons = [
         f"--data: none of the test images of {defect} can be decoded; prepare the data again"
         for defect, n in uploads.items()
-        if n == 0 and defect in lost
+        if n == 0 and defect in undecodable
     ]
     for one in contestants:
         answers = {row.defect: row.n for row in scores.rows if row.name == one.name}
@@ -122,15 +122,15 @@ def empty_rows(scores: Scores, contestants: Sequence[Contestant], collection: Co
             defect for defect, n in uploads.items() if n and defect in one.conditions and not answers[defect]
         ]
         if silent:
-            found.append(
-                f"--bundle {one.uri}: no finite answer for {', '.join(silent)}; its training has diverged: take an "
+            reasons.append(
+                f"--bundle {one.uri}: no finite answer for {', '.join(silent)}; its training diverged: take an "
                 "earlier checkpoint, or leave the bundle out"
             )
-    return found
+    return reasons
 
 
 class Groups:
-    """The jackknife's groups of photos; the test split alone decides how many, in both splits."""
+    """The jackknife's groups of photos. Both splits have as many groups as the test split."""
 
     def __init__(self, collection: Collection) -> None:
         test, train = collection.photos((UPLOAD, ANSWER, TARGET)), collection.photos((TRAIN_TARGET,))
@@ -138,9 +138,9 @@ class Groups:
         self._test, self._train = (photo_groups(photos, max(self.count, 1)) for photos in (test, train))
 
     def left_out(self, images: ImageSet, kind: str) -> list[Gaussian | None] | None:
-        """See `jackknife.left_out`; None without features.
+        """Return `jackknife.left_out` of the images; None without features.
 
-        Training targets of fewer photos than groups stand for themselves alone, and their row has no interval.
+        With fewer photos than groups, training targets are not left out by group, and their row has no interval.
         """
         if images.features is None:
             return None
@@ -152,7 +152,7 @@ class Groups:
 
 
 def score(collection: Collection, contestants: Sequence[Contestant], defects: Sequence[str]) -> Scores:
-    """Score every defect: nothing done, each bundle, the floor; then each bundle against the others."""
+    """Score every defect (uploads, each bundle, the floor), and compare each bundle with the others."""
     groups = Groups(collection)
     scores = Scores()
     for defect in defects:
@@ -163,15 +163,15 @@ def score(collection: Collection, contestants: Sequence[Contestant], defects: Se
 
 
 def reductions(rows: Sequence[Score], names: Sequence[str]) -> list[Reduction]:
-    """Each bundle against doing nothing and against every other bundle, over the defects that both correct.
+    """Compare each bundle with doing nothing and with every other bundle, over the defects that both correct.
 
-    Li et al. (2022) report the mean over tasks of `(baseline − improved) / baseline`. The interval leaves the
-    same photos out of all tasks and both models.
+    Li et al. (2022) report the mean over tasks of `(baseline − improved) / baseline`. The interval is made
+    by leaving the same photos out of all tasks and both models.
     """
     fids = {
         (row.name, row.defect): row.fid for row in rows if row.fid is not None and np.isfinite(row.fid[0])
     }
-    found = []
+    compared = []
     for name in names:
         for against in (NOTHING, *names):
             shared = tuple(dict.fromkeys(row.defect for row in rows if (name, row.defect) in fids))
@@ -185,18 +185,20 @@ def reductions(rows: Sequence[Score], names: Sequence[str]) -> list[Reduction]:
                 shares = {
                     defect: float(1 - fids[name, defect][0] / fids[against, defect][0]) for defect in shared
                 }
-                found.append(Reduction(name, against, shares, float(estimates[0]), jackknife_ci95(estimates)))
-    return found
+                compared.append(
+                    Reduction(name, against, shares, float(estimates[0]), jackknife_ci95(estimates))
+                )
+    return compared
 
 
 def _mean_reductions(baselines: list[np.ndarray], improved: list[np.ndarray]) -> np.ndarray:
-    """The mean relative reduction of all photos, then that without each group; NaN where there is none."""
-    found = []
+    """Return the mean relative reduction of all photos, then without each group; NaN if there is none."""
+    means = []
     for before, after in zip(np.transpose(baselines), np.transpose(improved), strict=True):
         possible = np.isfinite([before, after]).all() and (before > 0).all()
         pair = [{str(task): float(fid) for task, fid in enumerate(side)} for side in (before, after)]
-        found.append(mean_relative_reduction(pair[0], pair[1]) if possible else np.nan)
-    return np.array(found)
+        means.append(mean_relative_reduction(pair[0], pair[1]) if possible else np.nan)
+    return np.array(means)
 
 
 def _score_defect(
@@ -219,7 +221,7 @@ def _score_defect(
 
 
 class _Reference:
-    """A defect's test targets, with what every row is compared with computed once."""
+    """A defect's test targets, which every row is compared with. Their Gaussians are computed once."""
 
     def __init__(self, defect: str, collection: Collection, groups: Groups) -> None:
         self.images = collection.set(SetName(TARGET, -1, defect))
@@ -227,43 +229,43 @@ class _Reference:
         self._gaussians = groups.left_out(self.images, TARGET)
 
     def score(self, name: str, kind: str, bundle: int = -1) -> Score:
-        """The row of one set."""
+        """Return the row of one set."""
         of = SetName(kind, bundle, self._defect)
         images = self._collection.set(of)
-        # Above some thousand images a row takes minutes: say which one.
+        # Above some thousand images a row takes minutes.
         logger.info("%s: figures of %s, %d images", self._defect, name, len(images.photos))
-        found = _pair_errors(images)
+        figures = _pair_errors(images)
         gaussians = self._groups.left_out(images, of.kind)
         if self._gaussians is not None and gaussians is not None:
-            found["fid"] = distances(gaussians, self._gaussians)
+            figures["fid"] = distances(gaussians, self._gaussians)
             if min(len(images.photos), len(self.images.photos)) > 1:
                 kid = kernel_inception_distance(np.asarray(images.features), np.asarray(self.images.features))
-                found |= {"kid": kid.mean, "kid_sd": kid.sd, "kid_ci95": kid.ci95}
+                figures |= {"kid": kid.mean, "kid_sd": kid.sd, "kid_ci95": kid.ci95}
         notes = (*self._caveats(images), *_problem_notes(self._collection.problems, of))
-        return Score(self._defect, name, len(images.photos), len(self.images.photos), notes, **found)
+        return Score(self._defect, name, len(images.photos), len(self.images.photos), notes, **figures)
 
     def _caveats(self, images: ImageSet) -> list[str]:
         counts = {"images": len(images.photos), "targets": len(self.images.photos)}
-        found = [f"{count} {name}: no FID or KID" for name, count in counts.items() if count < 2]
-        if not found and self._gaussians is not None:
+        caveats = [f"{count} {name}: no FID or KID" for name, count in counts.items() if count < 2]
+        if not caveats and self._gaussians is not None:
             small = [f"{count} {name}" for name, count in counts.items() if count <= FEATURE_DIMENSION]
             if small:
                 sizes = " and ".join(small)
-                found.append(f"FID is biased upward ({sizes} for {FEATURE_DIMENSION} dimensions)")
-        return found
+                caveats.append(f"FID is biased upward ({sizes} for {FEATURE_DIMENSION} dimensions)")
+        return caveats
 
 
 def _pair_errors(images: ImageSet) -> dict[str, Any]:
     if not len(images.psnr):
         return {}
-    found: dict[str, Any] = {"n_pairs": len(images.psnr)}
+    figures: dict[str, Any] = {"n_pairs": len(images.psnr)}
     for name, values in (("psnr", images.psnr), ("l1", images.l1)):
-        found |= {name: float(values.mean()), f"{name}_ci95": mean_ci95(values)}
-    return found
+        figures |= {name: float(values.mean()), f"{name}_ci95": mean_ci95(values)}
+    return figures
 
 
 def mean_ci95(values: np.ndarray) -> Interval:
-    """95% interval of a mean of independent values, Student's t; None for fewer than two."""
+    """Return the 95% interval of the mean of independent values, by Student's t; None for fewer than two values."""
     n = len(values)
     if n < 2:
         return None
@@ -272,7 +274,7 @@ def mean_ci95(values: np.ndarray) -> Interval:
 
 
 def _problem_notes(problems: Counter[tuple[SetName, str]], of: SetName) -> list[str]:
-    """How many images are missing from a set, and why."""
+    """Return notes on the images that are left out of a set."""
     reasons = Counter({reason: n for (name, reason), n in problems.items() if name == of})
     return [f"{n} left out ({reason})" for reason, n in sorted(reasons.items())]
 

@@ -1,6 +1,6 @@
-"""Which rows of the shards are compared: counts from small columns, and a sample by hash.
+"""Chooses the rows of the shards to compare: counts from small columns, and a sample by hash.
 
-Every bundle sees the same rows, in any order, on any number of machines, in every run.
+Every bundle gets the same rows, in any order, on any number of machines, in every run.
 """
 
 from collections import Counter
@@ -15,29 +15,29 @@ from pipelines.contracts.splits import TEST, TRAIN
 from pipelines.storage.parquet_units import Unit, joined, read_unit
 
 FLAG = "--data"
-#: Rows of each defect's comparison picture.
+#: Rows in each defect's comparison picture.
 GRID_ROWS = 6
-#: Sets of rows, each followed by a defect's name. Pictures show pairs where there are any.
+#: Beginnings of the names of sets of rows; a defect's name follows. Pictures show pairs if there are any.
 TEST_SET, TRAIN_SET, GRID_SET = "test/", "train/", "grid/"
-#: Units whose small columns are read at once: each waits for storage, not for a CPU.
+#: Units whose small columns are read at the same time: each waits for the storage, not for a CPU.
 _THREADS = 16
 _KEYS = ("image_id", "defect", "split", "pairing")
 
 
 @dataclass
 class Survey:
-    """counts: rows by (split, defect, pairing). smallest: the hashes of each set's sample."""
+    """Counts and samples. counts: rows by (split, defect, pairing). smallest: the hashes of each set's sample."""
 
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     smallest: dict[str, Smallest] = field(default_factory=dict)
 
     def rows(self, split: str, defect: str) -> int:
-        """Rows of a defect in a split, whether they are compared or not."""
-        return sum(n for (found, name, _), n in self.counts.items() if (found, name) == (split, defect))
+        """Return the number of rows of a defect in a split, whether they are compared or not."""
+        return sum(n for (of_split, name, _), n in self.counts.items() if (of_split, name) == (split, defect))
 
     def sample(self, floor: bool) -> Sample:
-        """Who is compared; with `floor` also whose targets the train-versus-test floor is made of."""
-        thresholds = {name: found.threshold() for name, found in self.smallest.items()}
+        """Return the sample of rows to compare. floor: with training rows, for the train-versus-test floor."""
+        thresholds = {name: smallest.threshold() for name, smallest in self.smallest.items()}
         return Sample(
             {
                 name: threshold
@@ -47,21 +47,21 @@ class Survey:
         )
 
     def sampled_rows(self, floor: bool) -> int:
-        """How many rows are read for the comparison (a little more where ids repeat)."""
+        """Return the number of rows to read for the comparison (it is a little higher if ids repeat)."""
         wanted = (TEST_SET, TRAIN_SET) if floor else (TEST_SET,)
-        return sum(len(found.values) for name, found in self.smallest.items() if name.startswith(wanted))
+        return sum(len(one.values) for name, one in self.smallest.items() if name.startswith(wanted))
 
 
 def take_survey(units: Sequence[Unit], samples: int, label_map: LabelMap) -> Survey:
-    """Count rows and find the sample: `samples` rows per defect and split, GRID_ROWS pairs for its picture.
+    """Count rows and draw the sample: `samples` rows per defect and split, and GRID_ROWS pairs for its picture.
 
-    Reads the small columns alone; memory is bounded by `samples`, whatever the shards' size. Raises
-    ConfigurationError where there is no test row, or a row's defect is not in the label map.
+    Reads only the small columns; memory is bounded by `samples`, whatever the shards' size. Raises ConfigurationError
+    if there is no test row, or if the label map lacks a row's defect.
     """
     total = Survey()
     units = list(joined(units))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for step in range(0, len(units), _THREADS):  # not all at once: results would pile up
+        for step in range(0, len(units), _THREADS):  # in parts, because results would pile up
             for part in pool.map(lambda unit: _survey_unit(unit, samples), units[step : step + _THREADS]):
                 _merge(total, part, samples)
     for defect in label_map.defects:
@@ -70,7 +70,7 @@ def take_survey(units: Sequence[Unit], samples: int, label_map: LabelMap) -> Sur
     unknown = sorted({defect for _, defect, _ in total.counts} - set(label_map.defects))
     if unknown:
         raise ConfigurationError(
-            f"{FLAG}: rows of {', '.join(map(repr, unknown))}, which its label map does not have "
+            f"{FLAG}: rows of {', '.join(map(repr, unknown))}, which its label map lacks "
             f"({', '.join(label_map.defects)}); prepare the data again"
         )
     if not any(total.rows(TEST, defect) for defect in label_map.defects):
@@ -86,20 +86,20 @@ def _size(name: str, samples: int) -> int:
 
 
 def _survey_unit(unit: Unit, samples: int) -> Survey:
-    found = Survey()
+    survey = Survey()
     hashes: dict[str, list[int]] = {}
     for _, table in read_unit(unit, _KEYS):
         for row in table.to_pylist():
-            found.counts[row["split"], row["defect"], row["pairing"]] += 1
+            survey.counts[row["split"], row["defect"], row["pairing"]] += 1
             for name in _sets_of(row["split"], row["defect"], row["pairing"]):
                 hashes.setdefault(name, []).append(sample_hash(row["image_id"]))
     for name, numbers in hashes.items():
-        found.smallest.setdefault(name, Smallest(_size(name, samples))).add(numbers)
-    return found
+        survey.smallest.setdefault(name, Smallest(_size(name, samples))).add(numbers)
+    return survey
 
 
 def _sets_of(split: str, defect: str, pairing: str) -> Iterator[str]:
-    """The sets that a row may be sampled for."""
+    """Yield the sets that a row may be sampled for."""
     if split == TRAIN:
         yield TRAIN_SET + defect
     elif split == TEST:
@@ -108,17 +108,17 @@ def _sets_of(split: str, defect: str, pairing: str) -> Iterator[str]:
 
 
 def grid_set(defect: str, pairing: str) -> str:
-    """The set from which the defect's picture takes rows of this pairing."""
+    """Return the set from which the defect's picture takes rows of this pairing."""
     return f"{GRID_SET}{pairing}/{defect}"
 
 
 def _merge(total: Survey, part: Survey, samples: int) -> None:
     total.counts.update(part.counts)
-    for name, found in part.smallest.items():
-        total.smallest.setdefault(name, Smallest(_size(name, samples))).add(found.values)
+    for name, smallest in part.smallest.items():
+        total.smallest.setdefault(name, Smallest(_size(name, samples))).add(smallest.values)
 
 
 def is_compared(sample: Sample, row: Mapping[str, str]) -> bool:
-    """Whether a row of `image_id`, `defect`, `split` is read for the comparison."""
+    """Return whether a row is read for the comparison; its `image_id`, `defect` and `split` are used."""
     kind = {TEST: TEST_SET, TRAIN: TRAIN_SET}.get(row["split"])
     return kind is not None and sample.has(kind + row["defect"], row["image_id"])

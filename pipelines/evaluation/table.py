@@ -1,4 +1,4 @@
-"""The comparison as people and programs read it: Markdown, CSV and JSON of the same rows."""
+"""Writes the comparison for people and programs: the same rows as Markdown, CSV and JSON."""
 
 import csv
 import io
@@ -9,34 +9,34 @@ from typing import Any
 from pipelines.evaluation.contestants import Contestant
 from pipelines.evaluation.score import FLOOR, NOTHING, Scores
 
-#: Columns of the CSV. An interval's two ends have a column each.
+#: Columns of the CSV. Each end of an interval has a column.
 COLUMNS = (
     *("defect", "name", "n", "n_reference", "fid", "fid_ci95_low", "fid_ci95_high"),
     *("kid", "kid_sd", "kid_ci95_low", "kid_ci95_high"),
     *("n_pairs", "psnr", "psnr_ci95_low", "psnr_ci95_high", "l1", "l1_ci95_low", "l1_ci95_high", "note"),
 )
-#: What every figure is; a reader of any of the three files finds it there or in the Markdown.
+#: Definitions of the figures, written into JSON and Markdown.
 DEFINITIONS = {
     "answers": "a bundle's edits, made at its own size and applied to the upload at 256x256, as correction applies "
     "them at full size",
     NOTHING: "the uploads as they are",
-    FLOOR: "targets of the training split against those of the test split: what other photos of perfectly corrected "
-    "products score. Uploads and answers show the very photos of the targets, so they may lie below it",
+    FLOOR: "targets of the training split against those of the test split: the score of other photos of perfectly "
+    "corrected products. Uploads and answers show the same photos as the targets, so they may score lower",
     "n": "images of the row / test targets that they are compared with",
     "fid": "Frechet distance of Inception features at 256x256; lower is better. It is biased upward below some "
-    "2,048 images, the more the fewer: compare rows of about equal n, and read it beside KID",
-    "fid_ci95": "95% interval by the jackknife over groups of photos, each left out of all sets at once: the chance "
-    "in which photos were drawn, at this n; not the bias",
+    "2,048 images, more so with fewer images: compare rows of about equal n, and read it together with KID",
+    "fid_ci95": "95% interval by the jackknife over groups of photos, each left out of all sets at once: it covers "
+    "the random choice of photos at this n, not the bias",
     "kid": "unbiased kernel distance, mean over 100 subsets of at most 1,000 images. Unbiased for sets of different "
-    "photos; where both sides show the same photos it comes out lower, even negative, the more the fewer they are",
-    "kid_sd": "standard deviation between those subsets, as published tables have it; no error bar, and 0 where a "
+    "photos; if both sides show the same photos, it is too low, even negative, more so with fewer photos",
+    "kid_sd": "standard deviation between those subsets, as in published tables; it is no error bar, and 0 if a "
     "subset is the whole set",
-    "kid_ci95": "95% interval by the two-sample jackknife over images; wider than need be where both sides show the "
+    "kid_ci95": "95% interval by the two-sample jackknife over images; wider than necessary if both sides show the "
     "same photos",
     "psnr": "dB against the pair's own target at 256x256: mean over exact pairs and its 95% interval",
     "l1": "mean absolute difference from the pair's own target at 256x256 on a scale of -1 to 1, and its 95% interval",
     "relative_reduction": "(FID of the other - FID of the bundle) / FID of the other, mean over the defects that both "
-    "correct (Li et al., 2022); 95% interval by the same jackknife, so narrower than the two FIDs' own suggest",
+    "correct (Li et al., 2022); 95% interval by the same jackknife, narrower than those of the two FIDs suggest",
 }
 
 
@@ -46,7 +46,7 @@ def to_json(
     rows: Mapping[str, Mapping[str, int]],
     details: Mapping[str, Any],
 ) -> str:
-    """The whole comparison. rows: of each defect, how many there are and are compared. details: the rest."""
+    """Return the whole comparison as JSON. rows: numbers of rows of each defect. details: further keys."""
     document = {
         **details,
         "bundles": [_bundle(one) for one in contestants],
@@ -59,7 +59,7 @@ def to_json(
 
 
 def to_csv(scores: Scores) -> str:
-    """A header and a line per row of the table; a null is an empty field."""
+    """Return a header and a line per row of the table; a null is an empty field."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -74,12 +74,12 @@ def to_csv(scores: Scores) -> str:
 def to_markdown(
     scores: Scores, contestants: Sequence[Contestant], fid_missing: str | None, grids: Iterable[str]
 ) -> str:
-    """A page: the bundles, reductions, a table and the picture of each defect, and what the figures are.
+    """Return a page: the bundles, reductions, a table and the picture of each defect, and the definitions.
 
     grids: defects that have a picture, at grids/<defect>.png.
     """
     count = len(contestants)
-    shown = set(grids)
+    with_grid = set(grids)
     lines = [f"# {count} model bundle{'' if count == 1 else 's'} on the test split", ""]
     lines += _table(
         ("bundle", "recipe", "pixels", "version", "corrects"),
@@ -88,34 +88,34 @@ def to_markdown(
             for one in contestants
         ],
     )
-    lines += ["", *_figures(scores, contestants, fid_missing, shown)]
+    lines += ["", *_figures(scores, contestants, fid_missing, with_grid)]
     lines += ["## What the figures are", ""]
     lines += [f"- **{name}**: {text}." for name, text in DEFINITIONS.items()]
     return "\n".join(lines) + "\n"
 
 
 def summary(scores: Scores, contestants: Sequence[Contestant], fid_missing: str | None) -> str:
-    """The same tables for a terminal."""
+    """Return the same tables for a terminal."""
     return "\n".join(_figures(scores, contestants, fid_missing, set()))
 
 
 def _figures(
-    scores: Scores, contestants: Sequence[Contestant], fid_missing: str | None, shown: set[str]
+    scores: Scores, contestants: Sequence[Contestant], fid_missing: str | None, with_grid: set[str]
 ) -> list[str]:
     lines = [fid_missing, ""] if fid_missing else _reductions(scores, contestants)
     for defect in dict.fromkeys(score.defect for score in scores.rows):
-        lines += _defect(scores, defect, defect in shown)
+        lines += _defect(scores, defect, defect in with_grid)
     return lines
 
 
 def _reductions(scores: Scores, contestants: Sequence[Contestant]) -> list[str]:
-    """A table with a row per bundle and a column per baseline."""
-    found = {(one.name, one.against): one.to_json() for one in scores.reductions}
+    """Return a table with a row per bundle and a column per baseline."""
+    reductions = {(one.name, one.against): one.to_json() for one in scores.reductions}
     names = [one.name for one in contestants]
     baselines = [NOTHING, *(names if len(names) > 1 else [])]
 
     def cell(name: str, against: str) -> str:
-        one = found.get((name, against))
+        one = reductions.get((name, against))
         if one is None:
             return "–"
         interval = "" if one["ci95"] is None else f" ({one['ci95'][0]:.1%} to {one['ci95'][1]:.1%})"
@@ -157,7 +157,7 @@ def _defect(scores: Scores, defect: str, has_grid: bool) -> list[str]:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table whose columns also line up as plain text."""
+    """Return a Markdown table whose columns also line up as plain text."""
     cells = [[_escaped(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = [

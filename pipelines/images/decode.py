@@ -31,6 +31,7 @@ from pipelines.images.exif import ORIENTATION, read_exif
 from pipelines.images.heif import Heif, format_of, lacks_end, read_heif
 from pipelines.images.jpeg_scans import has_more_scans
 from pipelines.images.metadata import Metadata, read_metadata
+from pipelines.images.resize import scaled_size
 
 #: Code of an image for which there was not enough memory, here or in a separate process.
 OUT_OF_MEMORY = "decoder_out_of_memory"
@@ -433,8 +434,7 @@ def _fitted(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
     """Return `size` scaled down so that the longer side is at most `max_side`; each side at least one pixel."""
     if max_side is None or max(size) <= max_side:
         return size
-    scale = max_side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return scaled_size(*size, max_side)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,7 +7,7 @@ white square, because corrected pictures have white around the product.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.images.resize import resize_bicubic
+from pipelines.images.resize import resize_bicubic, scaled_size
 
 #: Grey level beside a letterboxed image.
 PAD = 255
@@ -15,10 +15,7 @@ PAD = 255
 
 def fitted_size(width: int, height: int, side: int, fit: str) -> tuple[int, int]:
     """Return the (width, height) of such an image within a square of `side` pixels; one of them is `side`."""
-    if fit == "stretch":
-        return side, side
-    scale = side / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    return (side, side) if fit == "stretch" else scaled_size(width, height, side)
 
 
 def fit_inside(image: NDArray[np.uint8], size: tuple[int, int], side: int, fit: str) -> NDArray[np.uint8]:
@@ -36,11 +33,11 @@ def inner_slices(height: int, width: int, side: int) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def squared(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Put the result of `fit_inside` into a white square, uint8 (side,side,3)."""
+def squared(image: NDArray[np.uint8], side: int, pad: int = PAD) -> NDArray[np.uint8]:
+    """Return what `fit_inside` made as uint8 (side,side,3), the grey level `pad` beside it."""
     if image.shape[:2] == (side, side):
         return image
-    square = np.full((side, side, 3), PAD, np.uint8)
+    square = np.full((side, side, 3), pad, np.uint8)
     square[inner_slices(image.shape[0], image.shape[1], side)] = image
     return square
 

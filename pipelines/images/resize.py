@@ -31,18 +31,22 @@ def shrink_quickly(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.array(small)
 
 
+def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return (width, height) at the same aspect ratio with the longer one at `side`; both are at least 1."""
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def shrink_bicubic(image: np.ndarray, max_side: int) -> np.ndarray:
     """Shrink `image` uint8 (H,W,3) until its longer side has `max_side` pixels, aspect kept; never enlarge."""
-    return resize_bicubic(image, *_shrunk(image, max_side))
+    return resize_bicubic(image, *_shrunk_size(image, max_side))
 
 
 def look_at(image: np.ndarray, max_side: int) -> np.ndarray:
     """Shrink like `shrink_bicubic`, by `shrink_quickly`."""
-    return shrink_quickly(image, *_shrunk(image, max_side))
+    return shrink_quickly(image, *_shrunk_size(image, max_side))
 
 
-def _shrunk(image: np.ndarray, max_side: int) -> tuple[int, int]:
-    """Return (width, height) of `image` with its longer side at most `max_side`."""
+def _shrunk_size(image: np.ndarray, max_side: int) -> tuple[int, int]:
     height, width = image.shape[:2]
-    scale = min(1.0, max_side / max(height, width))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    return scaled_size(width, height, min(max_side, max(height, width)))

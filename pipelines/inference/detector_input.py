@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.images.decode import decode_image
+from pipelines.images.fit import fit_inside, squared
 from pipelines.images.resize import resize_bicubic
 
 #: Grey beside an image that is not square: unlike the white of a product picture, or the colours of a photo.
@@ -19,12 +20,7 @@ OVERSAMPLING = 2
 def letterbox(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Put uint8 (H,W,3), with its aspect ratio kept, in the middle of a PAD-grey uint8 (side,side,3)."""
     height, width = image.shape[:2]
-    scale = side / max(height, width)
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
-    canvas = np.full((side, side, 3), PAD, np.uint8)
-    left, top = (side - inner[0]) // 2, (side - inner[1]) // 2
-    canvas[top : top + inner[1], left : left + inner[0]] = resize_bicubic(image, *inner)
-    return canvas
+    return squared(fit_inside(image, (width, height), side, "letterbox"), side, PAD)
 
 
 def content(canvas: NDArray[np.uint8]) -> tuple[slice, slice]:

@@ -1,1 +1,1 @@
-"""How good images are: FID and KID against real ones, and errors pixel by pixel."""
+"""Image metrics: FID and KID against real images, and pixel errors."""

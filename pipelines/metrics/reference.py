@@ -1,6 +1,4 @@
-"""What FID compares with (flag --reference): clean images in parquet, statistics in `.npz`, or nothing
-given.
-"""
+"""The reference for FID (flag --reference): clean images in parquet, statistics in `.npz`, or the catalog's own."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,16 +17,16 @@ from pipelines.storage.parquet_units import Unit, list_units, read_unit
 logger = logging.getLogger(__name__)
 
 FLAG = "--reference"
-#: Columns that may stand in a file's path, as in `defect=watermark/part.parquet`.
+#: Columns that may be in a file's path, as in `defect=watermark/part.parquet`.
 _IN_PATH = ("image_id", "defect")
-#: The set of images that serve every defect.
+#: The name of the set of images that is the reference for every defect.
 EVERY_DEFECT = ""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where reference statistics come from. `units` and `sample` or `moments` are empty; all are for the
-    catalog's own.
+    """The source of reference statistics: `units` with `sample`, or `moments`; both are empty for the catalog's own
+    images.
 
     sample: its sets are defects, and EVERY_DEFECT. moments: by defect.
     """
@@ -41,15 +39,15 @@ class Reference:
 
     @property
     def is_catalog(self) -> bool:
-        """True where the catalog's own clean images are the reference."""
+        """True if the catalog's own clean images are the reference."""
         return not self.units and not self.moments
 
 
 def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) -> Reference:
-    """Check the reference and find its sample. Raises ConfigurationError naming --reference and the remedy.
+    """Check the reference and choose its sample. Raises ConfigurationError naming --reference and the remedy.
 
-    uri: parquet (file or folder) with `image` and optionally `image_id` and `defect`; or a `.npz` that
-    serves every defect; or a folder of `<defect>.npz`; or None.
+    uri: parquet (file or folder) with `image` and optionally `image_id` and `defect`; or a `.npz` for every defect; or
+    a folder of `<defect>.npz`; or None.
     """
     if uri is None:
         return Reference("the catalog's own clean images")
@@ -62,30 +60,30 @@ def read_reference(uri: str | None, defects: Sequence[str], sample_size: int) ->
     for unit in listing.units:
         for name, key, _ in _rows(unit, images=False):
             smallest.setdefault(name, Smallest(sample_size)).add([sample_hash(key)])
-    thresholds = {name: found.threshold() for name, found in smallest.items()}
+    thresholds = {name: kept.threshold() for name, kept in smallest.items()}
     sample = Sample({name: threshold for name, threshold in thresholds.items() if threshold is not None})
     if not listing.rows:
         raise ConfigurationError(f"{FLAG} {uri}: has no rows; give clean images, or leave the flag out")
-    _tell_unknown(uri, smallest.keys() - {EVERY_DEFECT}, defects)
+    _warn_of_unknown(uri, smallest.keys() - {EVERY_DEFECT}, defects)
     if smallest.keys().isdisjoint({EVERY_DEFECT, *defects}):
         raise ConfigurationError(
             f"{FLAG} {uri}: every image is of a defect that the label map lacks; it has {', '.join(defects)}"
         )
-    images = sum(len(found.values) for found in smallest.values())
+    images = sum(len(kept.values) for kept in smallest.values())
     return Reference(f"images of {uri}", listing.units, sample, images=images)
 
 
 def read_images(unit: Unit, sample: Sample) -> Iterator[tuple[str, str, bytes]]:
-    """(set, id, encoded image) of the sampled images of one unit; rows without an image are left out."""
+    """Yield (set, id, encoded image) of the sampled images of one unit; rows without an image are left out."""
     for name, key, image in _rows(unit, images=True):
         if image is not None and sample.has(name, key):
             yield name, key, image
 
 
 def _rows(unit: Unit, images: bool) -> Iterator[tuple[str, str, bytes | None]]:
-    """(set, id, image) of every row. Without `image_id`, file and row number stand for it."""
+    """Yield (set, id, image) of every row. Without `image_id`, the id is made from file and row number."""
     columns = ("image_id", "defect", "image") if images else ("image_id", "defect")
-    # A file with neither id nor defect has nothing to read but the rows' number.
+    # A file with neither id nor defect has no column to read, only a number of rows.
     for first, table in read_unit(unit, columns, in_path=_IN_PATH):
         encoded = image_columns(table)[0].to_pylist()
         defects = _texts(table, "defect")
@@ -114,8 +112,8 @@ def _check(schema: pa.Schema, uri: str) -> None:
             )
 
 
-def _tell_unknown(uri: str, names: Iterable[str], defects: Sequence[str]) -> None:
-    """Warn of names that no defect has: a reference may serve several label maps, or a name be misspelt."""
+def _warn_of_unknown(uri: str, names: Iterable[str], defects: Sequence[str]) -> None:
+    """Warn of names that no defect has: a reference may serve several label maps, or a name may be misspelt."""
     for name in sorted(set(names) - set(defects)):
         logger.warning("%s %s: left out: %s", FLAG, uri, not_in_label_map("defect", name, defects))
 
@@ -125,12 +123,12 @@ def _read_moments(uri: str, files: list[str], defects: Sequence[str]) -> dict[st
         moments = Moments.from_npz(storage.read_bytes(files[0]), f"{FLAG} {uri}")
         return dict.fromkeys(defects, moments)
     by_name = {file.rsplit("/", 1)[-1].removesuffix(".npz"): file for file in files}
-    found = [defect for defect in defects if defect in by_name]
-    _tell_unknown(uri, by_name.keys(), defects)
-    if not found:
+    named = [defect for defect in defects if defect in by_name]
+    _warn_of_unknown(uri, by_name.keys(), defects)
+    if not named:
         raise ConfigurationError(
             f"{FLAG} {uri}: none of its .npz files is named after a defect ({', '.join(defects)})"
         )
     return {
-        name: Moments.from_npz(storage.read_bytes(by_name[name]), f"{FLAG} {by_name[name]}") for name in found
+        name: Moments.from_npz(storage.read_bytes(by_name[name]), f"{FLAG} {by_name[name]}") for name in named
     }

@@ -1,3 +1,5 @@
-"""The preparation of a dataset: readers list images, plan cuts them into units, unit makes rows of shards from the
-images, finish counts and writes the report. In come photos, folders and tables; out go shards, which training reads.
+"""Preparation of training shards from photos, folders and tables, in three steps.
+
+Readers list the images, `plan` divides the list into units, `unit` makes shard rows from the images, and `finish` adds
+up the counts and writes the report.
 """

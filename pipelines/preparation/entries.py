@@ -1,7 +1,7 @@
-"""What preparation passes on: an *entry* says what a reader found and where, a *record* has the bytes themselves.
+"""The records that preparation passes between its steps: an *entry* names images, a *record* holds their bytes.
 
-Readers list entries, which are small, so that a plan over millions of images is a table; workers turn a run of entries
-into records. Nothing here is decoded.
+Readers list entries. These are small, so a plan over millions of images is a table. Workers read the bytes and turn
+entries into records. Nothing is decoded here.
 """
 
 from dataclasses import dataclass
@@ -9,26 +9,27 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-#: Halves of one picture that holds two (A|B), as pix2pix's datasets have them.
+#: The halves of a picture that holds two images (A|B), as in pix2pix's datasets.
 LEFT, RIGHT = "left", "right"
 
 
 class Locator(NamedTuple):
-    """Where an image's bytes are: a file of its own, or a cell of a parquet file."""
+    """The location of an image's bytes: a file of its own, or a cell of a parquet file."""
 
     uri: str
-    row: int | None = None  # number of the row in the parquet file, from 0; None: the file is the image
-    column: str | None = None  # binary, or struct with `bytes`
-    part: str | None = None  # LEFT or RIGHT half; None: the whole picture
-    version: str | None = None  # of a cell's file when its rows were numbered, see `storage.objects.version`
+    row: int | None = None  # row number in the parquet file, from 0; None if the file is the image
+    column: str | None = None  # binary, or a struct with `bytes`
+    part: str | None = None  # LEFT or RIGHT half; None for the whole picture
+    version: str | None = None  # of the parquet file when its rows were numbered, see `storage.objects`
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that a reader found.
+    """One item that a reader lists.
 
-    With `defect`: `source` shows it, `target` is without it; both are a pair, one alone is unpaired. Without: a photo
-    (`source`, perhaps with `mask`) to be cleaned up, or a clean product image (`target`), from which defects are made.
+    With a `defect`, `source` shows it and `target` does not; both together are a pair, one alone is unpaired. Without a
+    `defect`, the entry is a photo to clean up (`source`, perhaps with `mask`) or a clean product image (`target`) from
+    which defects are made.
     """
 
     image_id: str
@@ -37,17 +38,15 @@ class Entry:
     mask: Locator | None = None
     defect: str | None = None
     product_type: str | None = None
-    split: str | None = (
-        None  # 'train' or 'test' where the reader's dataset says so; None: by hash of image_id
-    )
+    split: str | None = None  # 'train' or 'test' if the dataset fixes it; None: by the hash of image_id
 
 
 @dataclass(frozen=True)
 class Record:
     """An entry with its encoded bytes.
 
-    error: (code, message) of an image that could not be read; the record then has none. mask_error: the code where that
-    holds of the mask alone: the photo serves without, whether its mask is absent or damaged.
+    error: (code, message) if an image could not be read; the record then has no bytes. mask_error: the code if only the
+    mask could not be read; the photo is then used without one.
     """
 
     entry: Entry

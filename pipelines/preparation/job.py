@@ -1,10 +1,10 @@
-"""A preparation from its request to dataset.json: the steps are elsewhere.
+"""Run a preparation from its request to dataset.json.
 
     sources -> plan (driver) -> units (tasks; with --saliency actors) -> a record per unit -> totals, report,
     dataset.json
 
-A unit whose record exists is done. So a run that was killed goes on where it was, and nothing is prepared twice.
-Nothing that grows with the photos stays on the driver but eight bytes per image while it plans (`known`).
+A unit is done if its record exists, so a killed run continues where it stopped and prepares nothing twice.
+Only one structure on the driver grows with the photos: eight bytes per image while it plans (`known`).
 """
 
 import json
@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from model.errors import ConfigurationError, underway
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement
 from pipelines.contracts.names import not_in_label_map
 from pipelines.preparation.entries import Entry
@@ -37,22 +37,22 @@ logger = logging.getLogger(__name__)
 
 
 def check(request: Request) -> Start:
-    """Return how the run begins, from what its outputs hold. Raises ConfigurationError; writes nothing."""
-    places = request.places
-    start = find_start(places, request.identity, request.config.overwrite)
+    """Return how the run begins, given what its outputs hold. Raises ConfigurationError; writes nothing."""
+    layout = request.layout
+    start = find_start(layout, request.identity, request.config.overwrite)
     if start.plan is not None:
-        with storage.as_configuration_error(places.work, "--output", "read"):
-            check_unchanged(places.plan, start.plan, request.work(start.plan).units_left())
+        with storage.as_configuration_error(layout.work, "--output", "read"):
+            check_unchanged(layout.plan, start.plan, request.work(start.plan).units_left())
     if request.config.saliency:
-        load_saliency(request.config.saliency)  # its complaints come before hours of work
+        load_saliency(request.config.saliency)  # fail before hours of work, not after
     return start
 
 
 def run(request: Request, start: Start, configuration: Mapping[str, Any], lock: Lock) -> None:
-    """Prepare everything.
+    """Prepare the dataset.
 
-    configuration: `request.preview(start)`, which the dataset keeps. lock: of the output. Raises ConfigurationError
-    before anything is removed, and where no image could be read; RunError where it broke off.
+    configuration: `request.preview(start)`, which is kept in the dataset. lock: the output's. Raises ConfigurationError
+    before anything is removed, or if no image could be read; RunError if the run cannot finish.
     """
     began = time.monotonic()
     if request.config.test_catalog:
@@ -60,34 +60,34 @@ def run(request: Request, start: Start, configuration: Mapping[str, Any], lock: 
     plan, cluster = _plan_and_cluster(request, start)
     actors = _actors(request, cluster, plan.units)
     work = request.work(plan, "cpu" if actors is None else actors.device)
-    with underway(), ray_session.our_errors():
+    with underway(), session.our_errors():
         run_units(work, actors)
         lock.confirm()
         seconds = time.monotonic() - began
         description = Description(request.label_map.to_yaml(), configuration, seconds)
-        totals = finish(request.places, work, description)
+        totals = finish(request.layout, work, description)
     _report(request, totals, seconds)
 
 
-def _plan_and_cluster(request: Request, start: Start) -> tuple[Plan, ray_session.Cluster]:
-    """Return the plan and the Ray that is connected, in the order that costs least where something is wrong."""
+def _plan_and_cluster(request: Request, start: Start) -> tuple[Plan, session.Cluster]:
+    """Return the plan and the connected Ray cluster, obtained in the order in which a failure costs least."""
     if start.plan is not None:
-        return start.plan, ray_session.start(*request.shared)
+        return start.plan, session.start(*request.shared)
     if not start.replaces:
         plan = _make_plan(request)
-        return plan, ray_session.start(*request.shared)
-    _check_entries(request)  # before anything is removed: nothing may cost the dataset that is there
-    cluster = ray_session.start(*request.shared)
-    request.places.remove()
+        return plan, session.start(*request.shared)
+    _check_entries(request)  # before anything is removed: an error must not cost the existing dataset
+    cluster = session.start(*request.shared)
+    request.layout.remove()
     return _make_plan(request), cluster
 
 
 def _make_plan(request: Request) -> Plan:
-    """List the sources and commit the plan. Raises ConfigurationError for what the sources hold."""
-    logger.info("listing what there is to prepare")
-    with ray_session.our_errors():
+    """List the sources and commit the plan. Raises ConfigurationError for invalid entries."""
+    logger.info("listing the sources")
+    with session.our_errors():
         plan = make_plan(
-            request.places.plan,
+            request.layout.plan,
             request.entries,
             _entry_check(request),
             identity=request.identity,
@@ -105,46 +105,46 @@ def _make_plan(request: Request) -> Plan:
 
 
 def _check_entries(request: Request) -> None:
-    """List the sources and raise what planning would."""
-    with ray_session.our_errors():
+    """List the sources and raise the errors that planning would raise."""
+    with session.our_errors():
         for _ in distinct_entries(request.entries, _entry_check(request)):
             pass
 
 
 def _entry_check(request: Request) -> Callable[[Entry], None]:
-    """Return what raises ConfigurationError for an entry of which nothing can be made, or that this job writes."""
-    groups, makes = request.settings.groups, bool(request.settings.made)
-    owned = tuple(f"{storage.resolve(uri)[1]}/" for uri in request.places.owned)
+    """Return a check that raises ConfigurationError if nothing can be made of an entry, or if this job writes it."""
+    groups, can_make = request.settings.groups, bool(request.settings.made)
+    owned = tuple(f"{storage.resolve(uri)[1]}/" for uri in request.layout.owned)
 
     def check(entry: Entry) -> None:
-        if entry.defect is None and not makes:
+        if entry.defect is None and not can_make:
             raise ConfigurationError(
-                f"--label-map names none of the defects that can be made of photos: {', '.join(known_syntheses())}; "
-                "name one, or say how its defects are made with --synthesis DEFECT=NAME"
+                f"--label-map names none of the defects that can be made from photos: {', '.join(known_syntheses())}; "
+                "name one, or choose how to make its defects with --synthesis DEFECT=NAME"
             )
         if entry.defect is not None and entry.defect not in groups:
             raise ConfigurationError(
-                f"{entry.image_id}: {not_in_label_map('defect', entry.defect, groups)}; mend the name, or add it there "
+                f"{entry.image_id}: {not_in_label_map('defect', entry.defect, groups)}; correct it, or add it there "
                 "(--label-map)"
             )
-        for place in (entry.source, entry.target):
-            if place is not None and _path(place.uri).startswith(owned):
-                raise ConfigurationError(f"{place.uri} lies where this job writes; choose another --output")
+        for locator in (entry.source, entry.target):
+            if locator is not None and _path(locator.uri).startswith(owned):
+                raise ConfigurationError(f"{locator.uri} lies where this job writes; choose another --output")
 
     return check
 
 
 def _path(uri: str) -> str:
-    """Return what of a row's URI is compared with the outputs' paths.
+    """Return the path of a row's URI, for comparison with the outputs' paths.
 
-    A URI that cannot be parsed is that row's error, later.
+    A URI that cannot be parsed is reported later, as that row's error.
     """
     with suppress(ValueError):
         return path_of(uri)
     return uri.split("://")[-1]
 
 
-def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Placement | None:
+def _actors(request: Request, cluster: session.Cluster, units: int) -> Placement | None:
     config = request.config
     if config.saliency is None:
         return None
@@ -152,21 +152,21 @@ def _actors(request: Request, cluster: ray_session.Cluster, units: int) -> Place
 
 
 def _report(request: Request, totals: Totals, seconds: float) -> None:
-    """Log what came out. Raises ConfigurationError where no image could be read."""
-    page = storage.join(request.places.report, "index.html")
+    """Log the outcome. Raises ConfigurationError if no image could be read."""
+    page = storage.join(request.layout.report, "index.html")
     counts = totals.counts
     entries = {key: count for key, count in sorted(counts.items()) if key.startswith("entries/")}
     logger.info("%s", json.dumps(entries))
     if not counts["entries/prepared"]:
-        reason = f", one because: {totals.unreadable[0][2]}" if totals.unreadable else ""
+        reason = f", for example: {totals.unreadable[0][2]}" if totals.unreadable else ""
         raise ConfigurationError(
             f"none of {counts['entries/unreadable']} images could be read{reason}; see {page} and check the sources"
         )
     without = counts["masks/missing"]
     if without and request.config.saliency is None:
         logger.warning(
-            "%d photos came without a mask: they make no pairs, and no defects are put into them; --saliency classical "
+            "%d photos have no mask, so they make no pairs and no defects are added to them; --saliency classical "
             "makes masks",
             without,
         )
-    logger.info("dataset in %s after %.0f s; look at %s", request.places.output, seconds, page)
+    logger.info("dataset in %s after %.0f s; look at %s", request.layout.output, seconds, page)

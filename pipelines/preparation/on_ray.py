@@ -1,4 +1,4 @@
-"""The units of a preparation on Ray Data: in tasks, or with a saliency network in actors."""
+"""Run the units of a preparation on Ray Data: in tasks, or in actors if a saliency network makes the masks."""
 
 import logging
 import sys
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 #: Beyond this many units, several share a Ray block: a block costs some 60 ms.
 MAX_BLOCKS = 2000
-#: Share of a GPU that an actor takes where none is asked for: most of its time it decodes, composes and encodes.
+#: Share of a GPU per actor by default: an actor mostly decodes, composes and encodes.
 GPU_SHARE = 0.25
 
 
@@ -29,8 +29,8 @@ def place_actors(
 ) -> Placement:
     """Decide where the saliency network runs: see `pipelines.cluster.placement.choose_placement`.
 
-    device: 'auto' takes GPUs where there are any and the network has weights. Raises ConfigurationError for GPUs that
-    the cluster does not have and no autoscaler can add.
+    device: 'auto' takes GPUs if there are any and the network has weights. Raises ConfigurationError for GPUs that the
+    cluster does not have and no autoscaler can add.
     """
     if saliency == CLASSICAL and device == "auto" and gpus_per_actor is None:
         device = "cpu"
@@ -41,9 +41,9 @@ def place_actors(
 
 
 def run_units(work: Work, actors: Placement | None) -> None:
-    """Prepare the units of the plan that are not done yet, on the Ray that is connected.
+    """Prepare the units of the plan that are not done yet, on the connected Ray cluster.
 
-    actors: None runs tasks, without saliency. Raises what workers raise.
+    actors: None runs tasks, without saliency. Raises the workers' errors.
     """
     left = work.units_left()
     if len(left) < work.plan.units:

@@ -10,7 +10,7 @@ from model.config import require
 from model.errors import ConfigurationError
 from pipelines.contracts.label_map import LabelMap
 from pipelines.preparation.entries import Entry
-from pipelines.preparation.output import Places, Start
+from pipelines.preparation.output import Layout, Start
 from pipelines.preparation.plan.plan import Plan
 from pipelines.preparation.readers.sources import Sources, open_sources
 from pipelines.preparation.unit.rows import RowSettings
@@ -25,7 +25,7 @@ MEGABYTE = 10**6
 
 @dataclass(frozen=True)
 class PreparationConfig:
-    """What the command line says: a field for each flag of jobs/prepare_dataset.py, whose help describes them."""
+    """The command line: a field for each flag of jobs/prepare_dataset.py, whose help describes them."""
 
     output: str
     photos: Sequence[str] = ()
@@ -60,7 +60,7 @@ class PreparationConfig:
 
 @dataclass(frozen=True)
 class Request:
-    """A preparation, resolved. identity: the flags that decide what comes out."""
+    """A preparation, resolved. identity: the flags that decide the output."""
 
     config: PreparationConfig
     sources: Sources
@@ -69,30 +69,30 @@ class Request:
     identity: Mapping[str, Any]
 
     @property
-    def places(self) -> Places:
-        """Where the outputs are."""
-        return Places(self.config.output, self.config.test_catalog)
+    def layout(self) -> Layout:
+        """The URIs of the outputs."""
+        return Layout(self.config.output, self.config.test_catalog)
 
     @property
     def shared(self) -> list[str]:
-        """What workers read and write, as far as flags name it."""
+        """The URIs in flags that workers read and write."""
         config = self.config
         given = (*config.photos, config.root, config.test_catalog, config.saliency, config.output)
         return [uri for uri in given if uri and uri != CLASSICAL]
 
     def entries(self) -> Iterator[Entry]:
-        """List what there is to prepare, up to --limit."""
+        """Yield the entries to prepare, up to --limit."""
         return islice(self.sources.entries(), self.config.limit)
 
     def work(self, plan: Plan, device: str = "cpu") -> Work:
-        """Return what workers must know. device: of the saliency network."""
-        places, config = self.places, self.config
+        """Return what workers need. device: of the saliency network."""
+        layout, config = self.layout, self.config
         return Work(
             plan,
             self.settings,
-            places.plan,
-            places.done,
-            places.shards,
+            layout.plan,
+            layout.done,
+            layout.shards,
             config.shard_size * MEGABYTE,
             config.test_catalog,
             config.saliency,
@@ -100,7 +100,7 @@ class Request:
         )
 
     def preview(self, start: Start) -> dict[str, Any]:
-        """Return the resolved configuration and what a run would do."""
+        """Return the resolved configuration and the plan of the run."""
         defects, made = self.label_map.defects, self.settings.made
         built_in = "benchmark's" if self.sources.label_map else "built-in"
         return {
@@ -119,7 +119,7 @@ class Request:
 
 
 def resolve(given: PreparationConfig) -> Request:
-    """Check the flags against the sources and the outputs' places. Raises ConfigurationError; writes nothing."""
+    """Check the flags against the sources and the outputs. Raises ConfigurationError; writes nothing."""
     config = _with_absolute_uris(given)
     given_map = None if config.label_map is None else LabelMap.read(config.label_map)
     _check_apart(config)
@@ -151,7 +151,7 @@ def _with_absolute_uris(config: PreparationConfig) -> PreparationConfig:
 
 
 def _identity(config: PreparationConfig, label_map: LabelMap, settings: RowSettings) -> dict[str, Any]:
-    """Return the flags that decide what comes out: a run that is continued must have them, too."""
+    """Return the flags that decide the output; to continue a run they must be the same."""
     return {
         "--photos": config.photos,
         "--benchmark": [config.benchmark, config.root] if config.benchmark else None,
@@ -171,7 +171,7 @@ def _identity(config: PreparationConfig, label_map: LabelMap, settings: RowSetti
 
 
 def _syntheses(asked: Sequence[str], label_map: LabelMap) -> dict[str, str]:
-    """Return which synthesis makes which defect: the one of its own name where there is one, and as asked."""
+    """Return the synthesis of each defect: the one of its own name if it exists, unless another is asked for."""
     known = known_syntheses()
     syntheses = {name: name for name in label_map.defects if name in known}
     for text in asked:
@@ -185,7 +185,7 @@ def _syntheses(asked: Sequence[str], label_map: LabelMap) -> dict[str, str]:
 
 
 def _check_gpus(saliency: str | None, device: str, share: float | None) -> None:
-    """Raise ConfigurationError for a share of GPUs that no process can have, or that contradicts the other flags."""
+    """Raise ConfigurationError for an impossible share of GPUs, or one that contradicts the other flags."""
     if share is None:
         return
     if not (0 < share <= 1 or (share > 1 and share.is_integer())):
@@ -197,14 +197,14 @@ def _check_gpus(saliency: str | None, device: str, share: float | None) -> None:
 
 
 def _check_apart(config: PreparationConfig) -> None:
-    """Raise ConfigurationError where an output would take an input's place, or a later run read its own shards."""
-    owned = Places(config.output, config.test_catalog).owned
+    """Raise ConfigurationError if an output would overwrite an input, or a later run would read its own shards."""
+    owned = Layout(config.output, config.test_catalog).owned
     outputs = [uri for uri in (config.output, config.test_catalog) if uri]
     for flag, uris in {"--photos": config.photos, "--root": [config.root] if config.root else []}.items():
         for uri in uris:
             if lies_in(uri, owned) or any(lies_in(output, [uri]) for output in outputs):
                 raise ConfigurationError(f"{flag}: {uri} lies where this job writes; choose another --output")
-    if config.test_catalog and lies_in(config.test_catalog, Places(config.output).owned):
+    if config.test_catalog and lies_in(config.test_catalog, Layout(config.output).owned):
         raise ConfigurationError(
             f"--test-catalog {config.test_catalog} lies among the training data; choose a folder outside"
         )

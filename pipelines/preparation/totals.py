@@ -1,4 +1,4 @@
-"""What a unit of work came to, as it is kept beside the shards: its `done` record. Records add up."""
+"""The record of a finished unit, kept beside the shards: counts, shards, and examples. Records add up."""
 
 import hashlib
 import heapq
@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from pipelines.contracts.schemas import SHARD
 
-#: Images listed by name where they cannot be read; all are counted.
+#: Maximum of unreadable images listed by name; all are counted.
 LISTED = 20
-#: Counts that a sum holds at most: product types are sellers' text, as many as there are images at worst. Beyond it
-#: the rows of the rarest ones are counted as OTHER_TYPES.
+#: Maximum of counts in a sum. Product types are sellers' text, at worst as many as images. Above the maximum, rows of
+#: the rarest types are counted as OTHER_TYPES.
 MOST_COUNTS, OTHER_TYPES = 20_000, "other types"
-#: Pairs on either side of --min-quality that the report shows.
+#: Pairs on either side of --min-quality that the report shows, at most.
 SHOWN = 24
 #: Bins of the histogram of mask quality over [0, 1].
 QUALITY_BINS = 20
@@ -47,11 +47,13 @@ _RECORD = pa.schema(
 
 @dataclass
 class Totals:
-    """What was done; adds up over units."""
+    """Counts of what was done, which add up over units."""
 
     counts: Counter[str] = field(default_factory=Counter)  # 'kind/key/key' -> n
     unreadable: list[tuple[str, str, str]] = field(default_factory=list)  # (image_id, code, message), bounded
-    fingerprint: int = 0  # sum of the rows' hashes modulo 2^256: whatever their order and files
+    fingerprint: int = (
+        0  # sum of the rows' hashes modulo 2^256, which does not depend on their order and files
+    )
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Count a training row."""
@@ -60,7 +62,7 @@ class Totals:
         self.fingerprint = (self.fingerprint + _row_hash(row)) % 2**256
 
     def add_unreadable(self, image_id: str, code: str, message: str, count: int = 1) -> None:
-        """Count an entry (or `count` alike) whose image cannot be read."""
+        """Count one entry (or `count` entries) whose image cannot be read."""
         self.counts["entries/unreadable"] += count
         self.counts[f"unreadable/{code}"] += count
         self.unreadable = sorted([*self.unreadable, (image_id, code, message)])[:LISTED]
@@ -74,7 +76,7 @@ class Totals:
         self.fingerprint = (self.fingerprint + other.fingerprint) % 2**256
 
     def _join_rare_types(self) -> None:
-        """Halve the counts, so that the next merges need not."""
+        """Halve the number of counts, so that the next merges need not."""
         by_type: dict[str, Counter[str]] = {}
         for key, count in self.counts.items():
             task, _, product_type = key.rpartition("/")
@@ -90,12 +92,12 @@ class Totals:
                     self.counts[f"{task}/{OTHER_TYPES}"] += count
 
     def to_json(self) -> str:
-        """As text."""
+        """Return the totals as text."""
         return json.dumps([self.counts, self.unreadable, f"{self.fingerprint:x}"])
 
     @staticmethod
     def from_json(text: str) -> "Totals":
-        """Inverse of `to_json`."""
+        """Return the totals from the text of `to_json`."""
         counts, unreadable, fingerprint = json.loads(text)
         return Totals(Counter(counts), [tuple(item) for item in unreadable], int(fingerprint, 16))
 
@@ -115,10 +117,10 @@ class Example:
 
 @dataclass
 class UnitRecord:
-    """Totals of a unit (or of all units), its shards, and what the report shows of it.
+    """The totals of a unit (or of all units), its shards, and its examples for the report.
 
-    accepted: the worst masks that were trusted, the worst first. rejected: the best that were not, the best first. Both
-    hold SHOWN at most.
+    accepted: the worst masks that were trusted, worst first. rejected: the best that were not, best first. Each holds
+    SHOWN at most.
     """
 
     totals: Totals = field(default_factory=Totals)
@@ -127,7 +129,7 @@ class UnitRecord:
     rejected: list[Example] = field(default_factory=list)
 
     def wants(self, quality: float, image_id: str, accepted: bool) -> bool:
-        """Whether an example of this quality would be kept: its pictures are made for that only."""
+        """Return whether an example of this quality would be kept; otherwise its pictures need not be made."""
         kept = self.accepted if accepted else self.rejected
         return len(kept) < SHOWN or _closeness(accepted)(kept[-1]) > (
             quality if accepted else -quality,
@@ -149,7 +151,7 @@ class UnitRecord:
         self.rejected = _closest(self.rejected + other.rejected, False)
 
     def to_bytes(self) -> bytes:
-        """As a parquet file of one row."""
+        """Return the record as a parquet file of one row."""
         row = {
             "totals": self.totals.to_json(),
             "shards": self.shards,
@@ -162,7 +164,7 @@ class UnitRecord:
 
     @staticmethod
     def from_bytes(data: bytes) -> "UnitRecord":
-        """Inverse of `to_bytes`."""
+        """Return the record from the bytes of `to_bytes`."""
         [row] = pq.read_table(pa.BufferReader(data)).to_pylist()
         return UnitRecord(
             Totals.from_json(row["totals"]),
@@ -173,7 +175,7 @@ class UnitRecord:
 
 
 def _closeness(accepted: bool) -> Any:
-    """Sort key: how close an example is to the threshold, the closest first."""
+    """Return a sort key: the distance of an example to the threshold, the closest first."""
     return lambda example: (example.quality if accepted else -example.quality, example.image_id)
 
 

@@ -1,4 +1,4 @@
-"""Which pixels are the product: soft foreground masks of photos, by a network or by colour and place alone."""
+"""Find the product in photos: soft masks, by a network or by colour and position alone."""
 
 from pipelines.saliency.load import CLASSICAL, Saliency, load_saliency
 

@@ -1,4 +1,4 @@
-"""Saliency by name: the classical one, or a network's file behind any URI."""
+"""Load a saliency model by name: the classical one, or a network's file at any URI."""
 
 import os
 import tempfile
@@ -13,19 +13,19 @@ from pipelines.saliency.preprocessing import Preprocessing, read_preprocessing
 from pipelines.saliency.protocol import Saliency
 from pipelines.storage import objects as storage
 
-#: The name of the saliency that needs no weights.
+#: The name of the model that needs no weights.
 CLASSICAL = "classical"
 
 
 def _open_torchscript(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
-    # Imported here: torch takes 500 MB in every process, and most have no use for it.
+    # Imported here: torch takes 500 MB in every process, and most do not need it.
     from pipelines.saliency.torchscript import open_torchscript
 
     return open_torchscript(file, device)
 
 
-#: How a network's file is opened, by the suffix of its name: (file, device) -> the network, the side of its input
-#: (height, width) where that is fixed.
+#: Functions that open a network's file, by suffix: (file, device) -> the network, and (height, width) of its input if
+#: that is fixed.
 _OPENERS: dict[str, Callable[[Path, str], tuple[Runner, tuple[int, int] | None]]] = {
     ".onnx": open_onnx,
     ".pt": _open_torchscript,
@@ -34,22 +34,22 @@ _OPENERS: dict[str, Callable[[Path, str], tuple[Runner, tuple[int, int] | None]]
 
 
 def is_network(name: str) -> bool:
-    """Whether `name` is the URI of a network's file, by its ending."""
+    """Return whether `name` ends like the URI of a network's file."""
     return Path(name).suffix.lower() in _OPENERS
 
 
 def load_saliency(name: str, device: str = "cpu", flag: str = "--saliency") -> Saliency:
-    """The saliency called `name`: `classical`, or the URI of a network (`.onnx`; `.pt`, `.torchscript`: TorchScript).
+    """Return the model called `name`: `classical`, or a network's URI (`.onnx`; `.pt`, `.torchscript`: TorchScript).
 
-    Load it once per process, on the worker that uses it: it holds the network. Beside the network may lie a JSON
-    file of the same name, MODEL.json, that says how photos enter it (`preprocessing.Preprocessing`).
+    Load it once per process, on the worker that uses it: it holds the network. A JSON file of the same name beside the
+    network, MODEL.json, may say how photos enter it (`preprocessing.Preprocessing`).
 
-    device: `cpu`, `cuda` or `cuda:N`; `classical` always works on the CPU. flag: how messages call the setting.
+    device: `cpu`, `cuda` or `cuda:N`; `classical` always works on the CPU. flag: the setting's name in messages.
 
     A TorchScript file is a program, and an ONNX file is compiled by native code: give only files that you trust.
 
-    Raises ConfigurationError naming the flag: an unknown name, a file that cannot be read or is no such network,
-    the extra `saliency` not installed, a device that is not there.
+    Raises ConfigurationError naming the flag: for an unknown name, a file that cannot be read or holds no such network,
+    a missing extra `saliency`, or a missing device.
     """
     if name == CLASSICAL:
         return ClassicalSaliency()
@@ -72,7 +72,7 @@ def load_saliency(name: str, device: str = "cpu", flag: str = "--saliency") -> S
 
 
 def _local_file(uri: str, destination: Path, flag: str) -> Path:
-    """The file at `uri`: itself where it is local (a network may have its weights beside it), else a private copy."""
+    """Return the file at `uri` if it is local (a network may have its weights beside it), else a private copy."""
     storage.check_readable(uri, flag)
     fs, path = storage.resolve(uri)
     if storage.is_local(uri):
@@ -83,7 +83,7 @@ def _local_file(uri: str, destination: Path, flag: str) -> Path:
 
 
 def _settings(uri: str, flag: str) -> Preprocessing:
-    """What the JSON file at `uri` says; the defaults where there is none."""
+    """Return the settings in the JSON file at `uri`; the defaults if there is none."""
     with storage.as_configuration_error(uri, flag, "read"):
         try:
             text = storage.read_bytes(uri)

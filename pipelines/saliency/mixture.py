@@ -1,7 +1,7 @@
-"""Gaussian mixtures over a photo's pixels, fitted to soft weights: the colour models of product and surroundings.
+"""Fit Gaussian mixtures to a photo's weighted pixels: the colour models of product and surroundings.
 
-Thousands of pixels, few components, several rounds per photo: all sums go through the monomials of the features
-(x_i x_j, x_i, 1), so that the E-step and the M-step of EM (Dempster et al., 1977) are one matrix product each.
+With thousands of pixels, few components and several rounds per photo, all sums use the monomials of the features
+(x_i x_j, x_i, 1): the E-step and the M-step of EM (Dempster et al., 1977) are then one matrix product each.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 
 #: Rounds of k-means that seed a mixture.
 SEEDING_ROUNDS = 3
-#: Components with a smaller share of the weight carry no shape of their own: theirs becomes wide.
+#: Components with a smaller share of the weight get a wide shape: too few pixels define their own.
 EMPTY_SHARE = 1e-3
 
 
@@ -19,7 +19,7 @@ class Pixels:
     """Features x (N, d) float64 of N pixels, and their monomials."""
 
     def __init__(self, x: Array) -> None:
-        self.x = x - x.mean(axis=0)  # small numbers: squares lose no digits
+        self.x = x - x.mean(axis=0)  # small numbers, whose squares lose no digits
         self.upper = np.triu_indices(x.shape[1])
         turned = self.x.T  # sums and maxima over the few components are fast where pixels lie side by side
         self.monomials = np.concatenate(
@@ -30,8 +30,8 @@ class Pixels:
 class Mixture:
     """A mixture of at most `count` Gaussians with full covariances, of pixels weighted by `weights` (N,) > 0.
 
-    variance: added to each covariance's diagonal, in squared units of the features: what differs by less than its root
-    is one colour. The result is a function of its arguments alone: nothing is drawn.
+    variance: added to each covariance's diagonal, in squared units of the features: differences below its root do not
+    separate colours. Nothing is random: the result depends on the arguments alone.
     """
 
     def __init__(self, pixels: Pixels, weights: Array, count: int, variance: float) -> None:
@@ -39,14 +39,14 @@ class Mixture:
         self._maximise(weights, self._seed(weights, min(count, len(pixels.x))))
 
     def fit(self, weights: Array, rounds: int) -> None:
-        """`rounds` of EM on `weights` (N,), from where the mixture is."""
+        """Continue with `rounds` of EM on `weights` (N,)."""
         for _ in range(rounds):
             logs = self._component_logs()
             share = np.exp(logs - logs.max(axis=0))
             self._maximise(weights, share / share.sum(axis=0))
 
     def log_density(self) -> Array:
-        """Log of the density at each pixel (N,), up to a constant that is the same for all mixtures over `pixels`."""
+        """Return the log density at each pixel (N,), up to a constant that all mixtures over `pixels` share."""
         logs = self._component_logs()
         top = logs.max(axis=0)
         return top + np.log(np.exp(logs - top).sum(axis=0))
@@ -55,9 +55,9 @@ class Mixture:
         return self._coefficients @ self._pixels.monomials
 
     def _seed(self, weights: Array, count: int) -> Array:
-        """Hard shares (count, N) by k-means, which starts at the mean and then far from the centres before.
+        """Return hard shares (count, N) by k-means, whose centres start at the mean, then far from the earlier ones.
 
-        Far is the 95th percentile of the distances among well-weighted pixels: the farthest is an outlier.
+        "Far" is the 95th percentile of the distances among pixels of large weight: the farthest is an outlier.
         """
         x = self._pixels.x
         heavy = x[weights >= 0.5 * weights.max()]
@@ -77,7 +77,7 @@ class Mixture:
         return share
 
     def _maximise(self, weights: Array, share: Array) -> None:
-        """The M-step for shares (count, N): log weights, means and precisions as coefficients of the monomials."""
+        """Run the M-step for shares (count, N): weights, means and precisions become the monomials' coefficients."""
         d = self._pixels.x.shape[1]
         i, j = self._pixels.upper
         sums = (share * weights) @ self._pixels.monomials.T

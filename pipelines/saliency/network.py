@@ -1,4 +1,4 @@
-"""A saliency network, whatever runs it: photos to its input, its output back to masks."""
+"""Find the product by a network: turn photos into its input and its output into masks, whatever runs it."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,20 +11,20 @@ from pipelines.images.resize import resize_bicubic
 from pipelines.saliency.preprocessing import Preprocessing
 from pipelines.saliency.protocol import check_photos
 
-#: A network: float32 (B, 3, h, w), normalised, to its outputs, the masks among them as (B, 1, h', w') or (B, h', w').
+#: A network: takes float32 (B, 3, h, w), normalised, and returns its outputs, with masks (B, 1, h', w') or (B, h', w').
 Runner = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
 
-#: Side of the input where neither the network's file nor the JSON beside it says one: U2-Net's.
+#: Side of the input if neither the network's file nor the JSON beside it gives one: U2-Net's.
 DEFAULT_SIDE = 320
 #: Photos in one pass. At 1024x1024 a pass of eight needs some gigabytes.
 BATCH = 8
-#: How far probabilities may leave [0, 1] before they count as logits: by rounding, or where an export enlarges them
-#: with a filter that overshoots. Taken for logits, all of a mask would lie between 0.5 and 0.73.
+#: How far values may leave [0, 1] and still count as probabilities: by rounding, or by a filter that overshoots in the
+#: export. If probabilities were taken for logits, the whole mask would lie between 0.5 and 0.73.
 OVERSHOOT = 0.1
 
 
 class NetworkSaliency:
-    """`Saliency` by a network. Photos are stretched to its input (bicubic), masks back to the photos (bilinear)."""
+    """Apply a network. Photos are stretched to its input (bicubic), masks back to the photos (bilinear)."""
 
     def __init__(self, runner: Runner, settings: Preprocessing) -> None:
         self._runner = runner
@@ -34,42 +34,42 @@ class NetworkSaliency:
         self._std = np.array(settings.std, np.float32)
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """See `Saliency`. Raises RunError where the network fails or answers with something else than masks."""
+        """Return the photos' masks, see `Saliency`. Raises RunError if the network fails or does not return masks."""
         check_photos(images)
         masks: list[NDArray[np.float32]] = []
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
             raw = self._masks(np.stack([self._input(image) for image in batch]))
-            masks += [self._fitted(mask, image.shape[:2]) for mask, image in zip(raw, batch, strict=True)]
+            masks += [self._resized(mask, image.shape[:2]) for mask, image in zip(raw, batch, strict=True)]
         return masks
 
     def _input(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One photo as (3, h, w), normalised."""
+        """Return one photo as (3, h, w), normalised."""
         height, width = self._size
         small = resize_bicubic(image, width, height).astype(np.float32) / np.float32(255)
         normal: NDArray[np.float32] = (small - self._mean) / self._std
         return normal.transpose(2, 0, 1)
 
     def _masks(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's raw masks (B, h', w') of (B, 3, h, w)."""
+        """Return the network's raw masks (B, h', w') of (B, 3, h, w)."""
         outputs = self._runner(batch)
         try:
-            found = np.asarray(outputs[self._settings.output], np.float32)
+            masks = np.asarray(outputs[self._settings.output], np.float32)
         except IndexError as error:
             raise RunError(
                 f"the saliency network has {len(outputs)} outputs, not number {self._settings.output}; "
                 "set `output` in the JSON file beside it"
             ) from error
-        if found.ndim == 4 and found.shape[1] == 1:
-            found = found[:, 0]
-        if found.ndim != 3 or len(found) != len(batch) or found.size == 0:
+        if masks.ndim == 4 and masks.shape[1] == 1:
+            masks = masks[:, 0]
+        if masks.ndim != 3 or len(masks) != len(batch) or masks.size == 0:
             raise RunError(
-                f"the saliency network answers {found.shape} to {batch.shape}; masks are (B, 1, h, w) or (B, h, w)"
+                f"the saliency network answers {masks.shape} to {batch.shape}; masks are (B, 1, h, w) or (B, h, w)"
             )
-        return found
+        return masks
 
-    def _fitted(self, mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-        """A raw mask (h', w') in [0, 1] at `size` (height, width)."""
+    def _resized(self, mask: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+        """Return a raw mask (h', w') with values in [0, 1] at `size` (height, width)."""
         if not np.isfinite(mask).all():
             raise RunError("the saliency network's output is not finite; check `mean`, `std` and the export")
         logits = self._settings.sigmoid

@@ -1,4 +1,4 @@
-"""Runs an ONNX network with onnxruntime, which is the extra `saliency`."""
+"""Run an ONNX network with onnxruntime, which the extra `saliency` installs."""
 
 import os
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from pipelines.saliency.network import Runner, brief
 
 
 def open_onnx(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
-    """The network in `file`, and the (height, width) of its input where the file fixes it.
+    """Return the network in `file`, and (height, width) of its input if the file fixes it.
 
-    device: `cpu`, `cuda` or `cuda:N`. The latter need onnxruntime's GPU package. Threads are as many as
-    OMP_NUM_THREADS says, which Ray sets to an actor's CPUs; unset: onnxruntime's choice. Raises ConfigurationError.
+    device: `cpu`, `cuda` or `cuda:N`; the latter two need onnxruntime's GPU package. The number of threads is
+    OMP_NUM_THREADS, which Ray sets to an actor's CPUs; if unset, onnxruntime chooses. Raises ConfigurationError.
     """
     try:
         import onnxruntime
@@ -39,7 +39,7 @@ def open_onnx(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
 
 
 class _Session:
-    """A `Runner` that keeps to the number of photos that the file fixes, if it does."""
+    """A `Runner` that respects the batch size that the file fixes, if any."""
 
     def __init__(self, session: Any, name: str, batch: int | None) -> None:
         self._session, self._name, self._batch = session, name, batch
@@ -54,14 +54,14 @@ class _Session:
         padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
         try:
             outputs = self._session.run(None, {self._name: padded})
-        except Exception as error:  # see above
+        except Exception as error:  # as in `open_onnx`
             raise RunError(f"the saliency network failed on {padded.shape}: {brief(error)}") from error
         return [np.asarray(output)[: len(batch)] for output in outputs]
 
 
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; warnings about an export's constants help nobody
+    options.log_severity_level = 3  # errors only; warnings about an export's constants are of no use
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit():
         options.intra_op_num_threads = int(threads)

@@ -1,4 +1,4 @@
-"""How photos enter a saliency network and what its output means; read from the JSON file beside the network."""
+"""Settings of a saliency network's input and output, read from the JSON file beside it."""
 
 import json
 from typing import Annotated
@@ -19,26 +19,26 @@ _Deviation = Annotated[Number, Field(gt=0)]
 class Preprocessing(StrictModel):
     """Settings of one network; the JSON file's keys are these fields."""
 
-    #: Height and width that photos are stretched to; in JSON also one number. None: the network's own where its file
-    #: fixes one, else DEFAULT_SIDE. Set it where the network was trained at another (ISNet and BiRefNet: 1024).
+    #: Height and width that photos are stretched to; in JSON also one number. None: the size that the network's file
+    #: fixes, else DEFAULT_SIDE. Set it if the network was trained at another size (ISNet and BiRefNet: 1024).
     size: tuple[_Sides, _Sides] | None = None
     #: Subtracted from RGB in [0, 1]. ImageNet's by default, which U2-Net, TRACER and BiRefNet use; ISNet: 0.5 each.
     mean: tuple[Number, Number, Number] = (0.485, 0.456, 0.406)
-    #: What the difference is divided by. ISNet: 1 each.
+    #: Divisor of the difference. ISNet: 1 each.
     std: tuple[_Deviation, _Deviation, _Deviation] = (0.229, 0.224, 0.225)
-    #: Which of several outputs is the mask, from 0; -1 is the last. Networks with side outputs differ here.
+    #: Index of the output that is the mask, from 0; -1 is the last. Networks with side outputs differ here.
     output: Whole = 0
-    #: True: the output is logits. None: it is where it clearly leaves [0, 1] on a photo.
+    #: True: the output is logits. None: decide for each photo; values clearly outside [0, 1] are logits.
     sigmoid: StrictBool | None = None
 
     @field_validator("size", mode="before")
     @classmethod
     def _square(cls, size: object) -> object:
-        """One number is for both sides."""
+        """Use one number for both sides."""
         return (size, size) if isinstance(size, int) else size
 
     def with_fixed(self, size: tuple[int, int] | None) -> "Preprocessing":
-        """With the size that the network's file fixes, if it does. Raises ConfigurationError where ours differs."""
+        """Return the settings with the size that the file fixes. Raises ConfigurationError if theirs differs."""
         if size is not None and self.size not in (None, size):
             raise ConfigurationError(
                 f"the network takes {size[0]}x{size[1]} (height x width) only, the JSON file beside it says "
@@ -48,7 +48,7 @@ class Preprocessing(StrictModel):
 
 
 def read_preprocessing(text: bytes) -> Preprocessing:
-    """The settings in a JSON object. Raises ConfigurationError that names every wrong key."""
+    """Return the settings in a JSON object. Raises ConfigurationError that names every wrong key."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -56,7 +56,7 @@ def read_preprocessing(text: bytes) -> Preprocessing:
     try:
         return Preprocessing.model_validate(content)
     except ValidationError as error:
-        found = [(".".join(map(str, keys)), problem) for keys, problem in problems(error, Preprocessing)]
+        errors = [(".".join(map(str, keys)), problem) for keys, problem in problems(error, Preprocessing)]
         raise ConfigurationError(
-            "; ".join(f"{key or 'the file'}: {problem}" for key, problem in found)
+            "; ".join(f"{key or 'the file'}: {problem}" for key, problem in errors)
         ) from error

@@ -1,4 +1,4 @@
-"""What a saliency model is to the rest of the pipeline."""
+"""The interface of saliency models."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 
 class Saliency(Protocol):
-    """Soft masks of the product in photos of any sizes."""
+    """A model that returns soft masks of the product in photos of any sizes."""
 
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Masks (H, W) float32 in [0, 1], 1 is product, of photos (H, W, 3) uint8 RGB, in their order.
+        """Return masks (H, W) float32 in [0, 1], 1 for product, of photos (H, W, 3) uint8 RGB, in their order.
 
         A photo's mask does not depend on the others of the call. Raises ValueError for arrays of another
         shape or type.

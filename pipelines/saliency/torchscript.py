@@ -1,7 +1,7 @@
-"""Runs a TorchScript network.
+"""Run a TorchScript network.
 
-TorchScript is a program: loading and running such a file executes what its author put in it, within what the
-TorchScript interpreter can do. Give only files that you trust; ONNX files hold no program.
+A TorchScript file is a program: loading or running it executes its author's code, within the limits of the TorchScript
+interpreter. Give only files that you trust; ONNX files hold no program.
 """
 
 import warnings
@@ -18,21 +18,21 @@ from pipelines.saliency.network import Runner, brief
 
 
 def open_torchscript(file: Path, device: str) -> tuple[Runner, tuple[int, int] | None]:
-    """The network in `file`; the size of its input is never fixed by the file. Raises ConfigurationError.
+    """Return the network in `file`, and None: the file never fixes the input's size. Raises ConfigurationError.
 
     device: `cpu`, `cuda` or `cuda:N`.
     """
-    place = _device(device)
+    target = _device(device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is being retired; torch is pinned below its end
-            network = torch.jit.load(str(file), map_location=place).eval()
+            network = torch.jit.load(str(file), map_location=target).eval()
     except (RuntimeError, ValueError, OSError) as error:
         raise ConfigurationError(
             "not a TorchScript network; save it with torch.jit.trace(network, example).save(path), "
             f"not torch.save ({brief(error)})"
         ) from error
-    return _Module(network, place), None
+    return _Module(network, target), None
 
 
 class _Module:
@@ -49,7 +49,7 @@ class _Module:
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:
-    """What a network returned as a flat list: a tensor, or a list, tuple or dict of such."""
+    """Return a network's outputs, a tensor or nested lists, tuples or dicts of tensors, as a flat list."""
     if isinstance(outputs, torch.Tensor):
         return [outputs]
     if isinstance(outputs, dict):

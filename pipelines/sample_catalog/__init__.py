@@ -1,1 +1,1 @@
-"""A catalog of drawn products with known defects, for trying everything without photos."""
+"""A catalog of drawn products with known defects, for trying the jobs without photos."""

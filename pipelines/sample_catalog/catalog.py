@@ -1,13 +1,12 @@
-"""A catalog as sellers and a defect detector would have made it, drawn, with the exact truth beside it.
+"""A drawn catalog, as sellers and a defect detector might make it, with its exact ground truth.
 
-Every row is a function of the seed and of the row's number alone, and files are named after the numbers in
-them: the same settings give the same bytes whatever the parallelism, and a task that is tried again writes
-over its own.
+Every row depends only on the seed and the row's number, and files are named after the numbers in them. So the same
+settings give the same bytes for any parallelism, and a retried task overwrites its own files.
 
     catalog/    CATALOG rows: defects, clean images, two defects at once, odd encodings, broken files
     truth/      TRUTH rows for the same ids: the product upright on white, its defects
     reference/  REFERENCE rows: other products, clean, for FID and KID
-    photos/     PHOTOS rows: yet other products with masks, to train on
+    photos/     PHOTOS rows: yet other products with masks, for training
 """
 
 import hashlib
@@ -34,15 +33,12 @@ from pipelines.synthesis.products import Scene, draw_scene
 TRUTH = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
-        ("target", pa.binary()),  # JPEG, quality 95, 4:4:4, of the upload's size as it is looked at
+        ("target", pa.binary()),  # JPEG, quality 95, 4:4:4, with the size of the upright upload
         ("defects", pa.list_(pa.string())),
-        (
-            "tilt_degrees",
-            pa.float32(),
-        ),  # counter-clockwise about the centre; null where the product is upright
+        ("tilt_degrees", pa.float32()),  # counter-clockwise about the centre; null if the product is upright
         ("product_type", pa.string()),
-        ("encoding", pa.string()),  # of sample.encoding.ENCODINGS; null for broken files
-        ("broken", pa.string()),  # of sample.encoding.BROKEN, or null
+        ("encoding", pa.string()),  # one of encoding.ENCODINGS; null for broken files
+        ("broken", pa.string()),  # one of encoding.BROKEN, or null
         ("label_error", pa.string()),  # 'missed', 'spurious' or null
     ]
 )
@@ -62,7 +58,7 @@ PHOTOS = pa.schema(
 SCHEMAS = {"catalog": CATALOG, "truth": TRUTH, "reference": REFERENCE, "photos": PHOTOS}
 
 DEFECTS = ("non_white_background", "watermark", "wrong_angle")
-#: What is wrong with an upload, and how often; the rest is clean.
+#: Combinations of defects and their shares; the other uploads are clean.
 MIX: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.25, ("non_white_background",)),
     (0.25, ("watermark",)),
@@ -72,36 +68,35 @@ MIX: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.04, ("watermark", "non_white_background")),
 )
 MIN_TILT_DEGREES, MAX_TILT_DEGREES = 8.0, 30.0
-#: Labels that say the wrong thing, and detectors' hunches below the usual threshold of 0.5.
-WRONG_LABELS, HUNCHES = 0.03, 0.25
+#: Shares of rows with a wrong label, and of rows with a label below the usual threshold of 0.5.
+WRONG_LABELS, WEAK_LABELS = 0.03, 0.25
 UNKNOWN_PRODUCT_TYPES = 0.04
 
-#: Rows that are broken in every catalog of that many rows, so that the smallest demo meets each kind.
+#: Rows that are broken in every catalog, so that even the smallest demo has each kind.
 FIRST_BROKEN = {6: "corrupt", 14: "empty", 22: "missing_file", 38: "truncated", 46: "html", 54: "no_source"}
 #: Rows with an encoding that is rare otherwise.
 FIRST_ENCODINGS = {3: "exif", 10: "png", 17: "cmyk", 25: "alpha"}
 ENCODING_SHARES = {"jpeg": 0.855, "png": 0.08, "exif": 0.05, "cmyk": 0.0075, "alpha": 0.0075}
 
-#: Beyond this many parts, several share a Ray block: a block costs some 60 ms.
+#: Above this number of parts, several share a Ray block, because a block costs some 60 ms.
 MAX_BLOCKS = 2000
 
-_GOLDEN = (
-    0.6180339887498949  # successive multiples, modulo 1, cover [0, 1) evenly: small catalogs have every mix
-)
+#: Successive multiples, modulo 1, cover [0, 1) evenly, so that small catalogs have every combination.
+_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """What to draw. Raises ConfigurationError for numbers that make no sense."""
+    """The numbers of things to draw. Raises ConfigurationError for numbers out of range."""
 
     images: int  # rows of the catalog, broken ones included
     photos: int  # rows of training material
     reference: int  # clean images to compare with
     seed: int = 0
-    broken: float = 0.005  # share of broken files beyond the first rows'; 0: none at all
+    broken: float = 0.005  # share of broken files besides FIRST_BROKEN; 0: none at all
 
     def __post_init__(self) -> None:
-        """Check, naming the flags."""
+        """Raise ConfigurationError, naming the flag, for a number out of range."""
         flags = {
             "--images": self.images,
             "--training-photos": self.photos,
@@ -127,12 +122,12 @@ class Part:
 
 
 def count_parts(settings: SampleSettings) -> int:
-    """How many parts there are; `find_part` gives each."""
+    """Return the number of parts; `find_part` returns each."""
     return sum(-(-rows // size) for _, rows, size in _sections(settings))
 
 
 def find_part(number: int, settings: SampleSettings) -> Part:
-    """The part `number`, counted over all sections. Raises IndexError beyond the last."""
+    """Return part `number`, counted over all sections. Raises IndexError beyond the last."""
     for kinds, rows, size in _sections(settings):
         parts = -(-rows // size)
         if number < parts:
@@ -142,7 +137,7 @@ def find_part(number: int, settings: SampleSettings) -> Part:
 
 
 def _sections(settings: SampleSettings) -> Iterator[tuple[tuple[str, ...], int, int]]:
-    """(kinds, rows, rows per part): parts are small enough to share work and to be held whole in memory."""
+    """Yield (kinds, rows, rows per part): parts are small enough to share work and to fit in memory."""
     for kinds, rows in (
         (("catalog", "truth"), settings.images),
         (("reference",), settings.reference),
@@ -152,14 +147,14 @@ def _sections(settings: SampleSettings) -> Iterator[tuple[tuple[str, ...], int, 
 
 
 def part_rows(part: Part, settings: SampleSettings) -> dict[str, list[dict[str, Any]]]:
-    """The rows of `part`, one list for each of its kinds; see SCHEMAS."""
+    """Return the rows of `part`, one list for each of its kinds; see SCHEMAS."""
     makers = {"catalog": catalog_rows, "reference": reference_rows, "photos": photo_rows}
     rows = [makers[part.kinds[0]](index, settings) for index in range(part.start, part.stop)]
     return {kind: [row[kind] for row in rows] for kind in part.kinds}
 
 
 def catalog_rows(index: int, settings: SampleSettings) -> dict[str, dict[str, Any]]:
-    """Row `index` of the catalog and its truth."""
+    """Return row `index` of the catalog and its truth."""
     image_id = f"item-{index:07d}"
     rng = _generator(image_id, settings.seed)
     defects = _defects_of(index, settings.seed)
@@ -185,7 +180,7 @@ def catalog_rows(index: int, settings: SampleSettings) -> dict[str, dict[str, An
 
 
 def reference_rows(index: int, settings: SampleSettings) -> dict[str, dict[str, Any]]:
-    """Clean image `index`, of a product that the catalog does not have."""
+    """Return clean image `index`, of a product that is not in the catalog."""
     image_id = f"reference-{index:07d}"
     scene = draw_scene(image_id, settings.seed)
     quality = int(_generator(image_id, settings.seed).integers(80, 96))
@@ -193,7 +188,7 @@ def reference_rows(index: int, settings: SampleSettings) -> dict[str, dict[str, 
 
 
 def photo_rows(index: int, settings: SampleSettings) -> dict[str, dict[str, Any]]:
-    """Photo `index` with its mask, of a product that neither catalog nor reference has."""
+    """Return photo `index` with its mask, of a product that is neither in the catalog nor in the reference."""
     image_id = f"photo-{index:07d}"
     scene = draw_scene(image_id, settings.seed)
     quality = int(_generator(image_id, settings.seed).integers(80, 96))
@@ -209,17 +204,17 @@ def photo_rows(index: int, settings: SampleSettings) -> dict[str, dict[str, Any]
 
 
 def _generator(image_id: str, seed: int) -> np.random.Generator:
-    """Randomness of everything about a row except its drawing."""
+    """Return the random generator of everything about a row except its drawing."""
     digest = hashlib.sha256(f"upload/{seed}/{image_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
 def _defects_of(index: int, seed: int) -> tuple[str, ...]:
-    place = ((index + 0.5) * _GOLDEN + _generator("mix", seed).random()) % 1.0
+    position = ((index + 0.5) * _GOLDEN + _generator("mix", seed).random()) % 1.0
     for share, defects in MIX:
-        if place < share:
+        if position < share:
             return defects
-        place -= share
+        position -= share
     return ()
 
 
@@ -235,14 +230,14 @@ def _broken_kind(index: int, settings: SampleSettings) -> str | None:
 def _defective(
     image_id: str, seed: int, defects: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[Scene, np.ndarray, float | None]:
-    """The scene that is the truth, the upload (H, W, 3) with `defects`, and by how much it is tilted."""
+    """Return the true scene, the upload (H, W, 3) with `defects`, and its tilt in degrees or None."""
     if "wrong_angle" not in defects:
         scene = draw_scene(image_id, seed)
         upload, degrees = (scene.photo if "non_white_background" in defects else scene.product), None
     else:
         degrees = float(rng.uniform(MIN_TILT_DEGREES, MAX_TILT_DEGREES) * rng.choice([-1, 1]))
         scene = draw_scene(image_id, seed, room_degrees=MAX_TILT_DEGREES)
-        if "non_white_background" in defects:  # the product lies askew; the floor does not
+        if "non_white_background" in defects:  # the product is tilted; the floor is not
             upload = draw_scene(image_id, seed, degrees, MAX_TILT_DEGREES).photo
         else:
             upload = rotate(scene.product, degrees)
@@ -250,7 +245,7 @@ def _defective(
 
 
 def _labels(defects: tuple[str, ...], rng: np.random.Generator) -> tuple[list[dict[str, Any]], str | None]:
-    """What a detector says of an image with `defects`, and 'missed' or 'spurious' where it is mistaken."""
+    """Return a detector's labels of an image with `defects`, and 'missed' or 'spurious' if they are wrong."""
     scores = {name: max(0.52, rng.beta(9.0, 1.6)) for name in defects}
     others = [name for name in DEFECTS if name not in defects]
     error = None
@@ -262,7 +257,7 @@ def _labels(defects: tuple[str, ...], rng: np.random.Generator) -> tuple[list[di
             error, name = "spurious", others[int(rng.integers(len(others)))]
             scores[name] = max(0.52, rng.beta(6.0, 3.5))
             others.remove(name)
-    if others and rng.random() < HUNCHES:
+    if others and rng.random() < WEAK_LABELS:
         scores[others[int(rng.integers(len(others)))]] = min(0.48, rng.beta(1.6, 6.0))
     if not any(score > 0.5 for score in scores.values()):
         scores["clean"] = max(0.52, rng.beta(9.0, 1.6))
@@ -271,18 +266,18 @@ def _labels(defects: tuple[str, ...], rng: np.random.Generator) -> tuple[list[di
 
 
 def part_uri(output: str, kind: str, part: Part) -> str:
-    """Where the rows of `part` go that are of `kind`."""
+    """Return the URI of the rows of `part` that are of `kind`."""
     return storage.join(output, kind, f"part-{part.number:05d}.parquet")
 
 
 def write_part(number: int, settings: SampleSettings, output: str) -> Counter[str]:
-    """Draw and write part `number` whole. Returns how many rows of each kind it has."""
+    """Draw and write part `number`; return its number of rows of each kind."""
     part = find_part(number, settings)
     counts: Counter[str] = Counter()
     for kind, rows in part_rows(part, settings).items():
         buffer = io.BytesIO()
         table = pa.Table.from_pylist(rows, SCHEMAS[kind])
-        # Encoded images do not compress; small row groups let a reader begin without holding the file.
+        # Encoded images do not compress; small row groups let a reader start without holding the file.
         pq.write_table(table, buffer, compression="none", row_group_size=64)
         storage.write_bytes(part_uri(output, kind, part), buffer.getvalue())
         counts[kind] += len(rows)
@@ -292,10 +287,10 @@ def write_part(number: int, settings: SampleSettings, output: str) -> Counter[st
 def write_catalog(
     settings: SampleSettings, output: str, on_progress: Callable[[int], None] = lambda rows: None
 ) -> Counter[str]:
-    """Draw everything with Ray Data and write it below `output`; each part is a task's work or a share of it.
+    """Draw everything with Ray Data and write it below `output`; return the number of rows of each kind.
 
-    Ray must be up. on_progress is told the rows of each part as it is done. Returns the rows of each kind.
-    Memory is that of a part per CPU, whatever the size of the catalog; the driver sees counts.
+    Ray must be running. on_progress is called with the rows of each finished part. Memory is that of a part per CPU,
+    for any size of the catalog; the driver receives counts.
     """
     import ray.data
 
@@ -316,5 +311,5 @@ def _write_batch(batch: pa.Table, settings: SampleSettings, output: str) -> pa.T
 
 
 def summary(settings: SampleSettings, counts: Counter[str]) -> str:
-    """What was drawn, as JSON: the settings by which it can be drawn again, and the rows of each kind."""
+    """Return a summary as JSON: the settings, from which the catalog can be drawn again, and the rows of each kind."""
     return json.dumps({"settings": asdict(settings), "rows": counts}, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""How sample uploads are encoded: JPEG mostly, the odd cases that shops meet, and files that are broken."""
+"""Encodings of sample uploads: mostly JPEG, odd cases that shops meet, and broken files."""
 
 import io
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-#: `exif`: stored turned, with the tag that says so. `cmyk`: Adobe's inverted. `alpha`: white is transparent.
+#: `exif`: stored turned, with an orientation tag. `cmyk`: Adobe's inverted. `alpha`: white is transparent.
 ENCODINGS = ("jpeg", "png", "exif", "cmyk", "alpha")
-#: What can be wrong. `no_source`: neither bytes nor a uri; `missing_file`: a uri that leads nowhere.
+#: Kinds of broken rows. `no_source`: neither bytes nor a uri; `missing_file`: a uri of a file that does not exist.
 BROKEN = ("corrupt", "empty", "truncated", "html", "missing_file", "no_source")
 
 _ORIENTATION = 0x0112
@@ -20,19 +20,19 @@ _HTML = (
 
 
 def encode_jpeg(image: np.ndarray, quality: int, subsampling: int = 2, **options: Any) -> bytes:
-    """uint8 (H, W, 3) -> JPEG; subsampling 0 is 4:4:4, 2 is 4:2:0."""
+    """Return JPEG of uint8 (H, W, 3); subsampling 0 is 4:4:4, 2 is 4:2:0."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling, **options)
     return buffer.getvalue()
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """float (H, W) in [0, 1] -> 8-bit grey PNG."""
+    """Return an 8-bit grey PNG of float (H, W) in [0, 1]."""
     return _png(Image.fromarray(np.rint(mask * 255).astype(np.uint8)))
 
 
 def encode_upload(image: np.ndarray, encoding: str, rng: np.random.Generator) -> bytes:
-    """uint8 (H, W, 3) in one of ENCODINGS; JPEG quality is 80 to 95."""
+    """Return uint8 (H, W, 3) in one of ENCODINGS; JPEG quality is 80 to 95."""
     quality = int(rng.integers(80, 96))
     subsampling = 0 if rng.random() < 0.3 else 2
     if encoding == "jpeg":
@@ -51,9 +51,7 @@ def encode_upload(image: np.ndarray, encoding: str, rng: np.random.Generator) ->
         return buffer.getvalue()
     if encoding == "alpha":
         opaque = np.asarray((image < 255).any(axis=-1))
-        pixels = np.dstack(
-            [image * opaque[..., None], opaque * np.uint8(255)]
-        )  # black under the transparency
+        pixels = np.dstack([image * opaque[..., None], opaque * np.uint8(255)])  # black where transparent
         return _png(Image.fromarray(pixels))
     raise ValueError(f"unknown encoding {encoding!r}; one of {', '.join(ENCODINGS)}")
 
@@ -61,7 +59,7 @@ def encode_upload(image: np.ndarray, encoding: str, rng: np.random.Generator) ->
 def broken_upload(
     kind: str, image_id: str, image: np.ndarray, rng: np.random.Generator
 ) -> dict[str, bytes | str | None]:
-    """`image` and `uri` of a row of a kind in BROKEN, made of a photo uint8 (H, W, 3)."""
+    """Return `image` and `uri` of a row of a kind in BROKEN, made from a photo uint8 (H, W, 3)."""
     if kind == "no_source":
         return {"image": None, "uri": None}
     if kind == "missing_file":
@@ -73,11 +71,11 @@ def broken_upload(
     data = encode_jpeg(image, 88)
     if kind == "truncated":
         return {"image": data[: int(len(data) * rng.uniform(0.2, 0.7))], "uri": None}
-    if kind == "corrupt":  # the header is intact and gives a size; the first Huffman table is impossible
+    if kind == "corrupt":  # the header is intact and gives a size; the first Huffman table is invalid
         table = data.index(b"\xff\xc4")
         end = table + 2 + int.from_bytes(data[table + 2 : table + 4], "big")
-        rubbish = b"\xff" * (end - table - 5)
-        return {"image": data[: table + 5] + rubbish + data[end:], "uri": None}
+        garbage = b"\xff" * (end - table - 5)
+        return {"image": data[: table + 5] + garbage + data[end:], "uri": None}
     raise ValueError(f"unknown kind of broken file {kind!r}; one of {', '.join(BROKEN)}")
 
 

@@ -18,7 +18,7 @@ from pipelines.contracts.splits import hash_number
 from pipelines.images.decode import ImageError, decode_image, decode_with_size
 from pipelines.images.fit import fit_square
 from pipelines.storage import objects as storage
-from pipelines.synthesis.defects.grounds import Grounds
+from pipelines.synthesis.defects.backgrounds import Backgrounds
 from pipelines.synthesis.defects.pairs import Material, Pair, draw_pair
 from pipelines.synthesis.defects.registry import CLEAN_UP
 
@@ -138,8 +138,8 @@ def is_made(row: Mapping[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _read_grounds(orders: tuple[Order, ...]) -> Grounds:
-    return Grounds.from_photos(_photos(orders))
+def _read_grounds(orders: tuple[Order, ...]) -> Backgrounds:
+    return Backgrounds.from_photos(_photos(orders))
 
 
 def _photos(orders: Iterable[Order]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

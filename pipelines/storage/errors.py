@@ -1,4 +1,4 @@
-"""What an error of the storage means for the one who asked, and what to do about it."""
+"""Explain errors of the storage: an error code, the reason and the remedy."""
 
 import asyncio
 import errno
@@ -14,20 +14,20 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 
 from pipelines.storage.s3 import UnavailableError, status_of
 
-#: What reading and writing raise when the storage, not our code, is at fault. The S3 client's errors
-#: (connection, credentials) and its transport's (a cut body, a timeout before Python 3.11) are not OSErrors.
+#: Exceptions of reading and writing that are the storage's fault, not our code's. The S3 client's errors (connection,
+#: credentials) and its transport's (a cut body, a timeout before Python 3.11) are not OSErrors.
 STORAGE_ERRORS: tuple[type[Exception], ...] = (OSError, BotoCoreError, ClientError, asyncio.TimeoutError)
 
-#: In a path or a URI: begins a pattern, unless something is called just so.
+#: Characters that make a path or URI a pattern, unless a file has exactly that name.
 WILDCARDS = re.compile(r"[*?[]")
 
-#: What the system says where a disk, a quota or a file's largest size is used up; and stores, by code or status.
+#: Errors of the system if a disk or quota is full or a file too large; and the same of stores, by code or status.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_CODE, _FULL_STATUS = "QuotaExceeded", 507
 
 
 def error_code(error: Exception) -> str:
-    """`missing`, `forbidden`, `full` or `unreadable`: what one of STORAGE_ERRORS means for the one who asked."""
+    """Return `missing`, `forbidden`, `full` or `unreadable` for one of STORAGE_ERRORS."""
     status, code = status_of(error)
     if getattr(error, "errno", None) in _FULL or code == _FULL_CODE or status == _FULL_STATUS:
         return "full"
@@ -39,7 +39,7 @@ def error_code(error: Exception) -> str:
 
 
 def explain(error: Exception, uri: str) -> str:
-    """What is wrong with `uri` and the remedy, in one line."""
+    """Return what is wrong with `uri` and the remedy, in one line."""
     return f"{_reason(error)}; {_remedy(error, uri)}"
 
 

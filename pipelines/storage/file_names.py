@@ -1,6 +1,6 @@
-"""What names say of files: which are images, and which can be an id."""
+"""Classify files by name: which are images, and which names can be ids."""
 
-#: Images that are decoded.
+#: Suffixes of images that are decoded.
 DECODED_SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -14,21 +14,21 @@ DECODED_SUFFIXES = (
     ".heic",
     ".heif",
 )
-#: What counts as an image by its name. Those that are not decoded are listed too: each is an error with a code in the
-#: report, where left out it would go unnoticed.
+#: Suffixes that count as images. Formats that are not decoded are included: each such file becomes an error with a code
+#: in the report instead of being ignored silently.
 IMAGE_SUFFIXES = (*DECODED_SUFFIXES, ".tif", ".tiff", ".jp2", ".psd", ".svg")
 
 
 def is_image(name: str) -> bool:
-    """True for the names of image files."""
+    """Return True if `name` is the name of an image file."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def stem(name: str) -> str:
-    """A file's name without its extension."""
+    """Return a file's name without its extension."""
     return name.rpartition(".")[0]
 
 
 def is_text(name: str) -> bool:
-    """True for names that are UTF-8, as an id must be."""
+    """Return True if `name` is valid UTF-8, as an id must be."""
     return name.encode("utf-8", "ignore").decode() == name

@@ -1,4 +1,4 @@
-"""`file://` URIs and the paths that they name: percent-decoded, as `Path.as_uri()` and file managers write them.
+"""Convert `file://` URIs to paths; they are percent-encoded, as `Path.as_uri()` and file managers write them.
 
 Plain paths are not URIs: a percent sign in one is a percent sign.
 """
@@ -12,17 +12,17 @@ _FILE_URI = re.compile(r"file:(?://(?P<host>[^/]*))?(?P<path>/.*)?", re.IGNORECA
 
 
 def is_file_uri(uri: str) -> bool:
-    """True for what begins with file:/, in letters of any case."""
+    """Return True if `uri` begins with file:/, in upper or lower case."""
     return uri[:6].lower() == "file:/"
 
 
 def path_of(uri: str) -> str:
-    """The absolute path that a file URI names, as Python's file functions take it (bytes that are no UTF-8 as
+    """Return the absolute path of a file URI as Python's file functions take it (bytes that are not UTF-8 as
     surrogates).
 
-    Raises ValueError where it names another machine or no absolute path.
+    Raises ValueError if it names another machine or no absolute path.
     """
-    found = _FILE_URI.fullmatch(uri)
-    if found is None or found["path"] is None or (found["host"] or "").lower() not in ("", "localhost"):
+    match = _FILE_URI.fullmatch(uri)
+    if match is None or match["path"] is None or (match["host"] or "").lower() not in ("", "localhost"):
         raise ValueError("a file:// uri names this machine and an absolute path: file:///folder/file")
-    return os.fsdecode(unquote_to_bytes(found["path"]))
+    return os.fsdecode(unquote_to_bytes(match["path"]))

@@ -1,39 +1,38 @@
-"""Walks of local folders that follow symbolic links to folders, and read each real folder once."""
+"""Follow symbolic links to local folders, so that each real folder is read once."""
 
 import os
 from collections.abc import Iterable
 
 from model.errors import ConfigurationError
 
-#: Links that a note names; all are counted.
+#: Number of links that a note names; it counts all.
 _EXAMPLES = 3
 
 
 def is_hidden(name: str) -> bool:
-    """True for files and folders that are markers, or writes in progress: .name and _name. A folder of a partition
-    (`_column=value`) is none.
+    """Return True for markers and writes in progress: files and folders named .name or _name.
+
+    A partition's folder (`_column=value`) is not hidden.
     """
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 class LinkedFolders:
-    """Which folders one walk enters, so that it reads each real folder once and comes to an end.
+    """The folders that one walk enters, chosen so that it reads each real folder once and ends.
 
-    A folder that the walk reaches without links keeps that name, wherever links to it stand: names become ids, and a
-    new link must not rename images. Holds one path for each link that is followed.
+    A folder that the walk reaches without links keeps that name even if links lead to it: names become ids, and a new
+    link must not rename images. Keeps one path in memory for each link that is followed.
     """
 
     def __init__(self, root: str) -> None:
-        """A walk of the folder `root`, which may be a link itself."""
+        """Begin a walk of the folder `root`, which may itself be a link."""
         self._root = root
-        self._entered = {
-            os.path.realpath(root)
-        }  # where links have led, and what they lead to is walked whole
+        self._entered = {os.path.realpath(root)}  # targets of links; each is walked completely
         self._skipped = 0
         self._examples: list[str] = []
 
     def enters(self, folder: str, is_link: bool) -> bool:
-        """Whether the walk reads `folder` next; to be asked in the order of the walk."""
+        """Return whether the walk reads `folder` next; call it in the order of the walk."""
         if not is_link and len(self._entered) == 1:
             return True
         real = os.path.realpath(folder)
@@ -47,7 +46,7 @@ class LinkedFolders:
         return True
 
     def _is_reached(self, real: str) -> bool:
-        """Whether a walk from where links have led comes to `real` by itself: it leaves hidden folders out."""
+        """Return whether a walk of the links' targets reaches `real` anyway; it leaves hidden folders out."""
         while real not in self._entered:
             parent, name = os.path.split(real)
             if parent == real or is_hidden(name):
@@ -56,7 +55,7 @@ class LinkedFolders:
         return True
 
     def note(self) -> str | None:
-        """What to tell of links that were not followed; None where there were none."""
+        """Return a message about links that were not followed; None if there were none."""
         if not self._skipped:
             return None
         return (
@@ -66,9 +65,9 @@ class LinkedFolders:
 
 
 def check_links(names: Iterable[str], flag: str) -> None:
-    """Raise ConfigurationError, naming `flag`, for a link that leads nowhere, as to a disk that is not mounted.
+    """Raise ConfigurationError, naming `flag`, for a link without a target, such as a disk that is not mounted.
 
-    names: of what is no file to be read by its name; a link among them may stand for a whole folder.
+    names: entries without the suffix of a file that is read; a link among them may mean a whole folder.
     """
     for name in names:
         if os.path.islink(name) and not os.path.exists(name):  # noqa: PTH110, PTH114 (may be a URI)
@@ -79,13 +78,13 @@ def check_links(names: Iterable[str], flag: str) -> None:
 
 
 def scan(folder: str) -> tuple[dict[str, bool], list[str]]:
-    """The folders in `folder`, with whether each is a link, and the names of everything else; in no order.
+    """Return the folders in `folder`, with whether each is a link, and the names of all else, in no order.
 
     Raises OSError, also for a link that leads to itself.
     """
     folders, files = {}, []
-    with os.scandir(folder) as found:
-        for entry in found:
+    with os.scandir(folder) as entries:
+        for entry in entries:
             if entry.is_dir():
                 folders[entry.name] = entry.is_symlink()
             else:

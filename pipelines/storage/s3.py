@@ -1,7 +1,7 @@
-"""S3 that is down for a while: every request is tried again, with growing pauses, until patience ends.
+"""Retry every request to S3, with growing pauses, until a time limit.
 
-One layer of retries in place of the client's own two (botocore's inside s3fs's), which ask 25 times in one case, never
-again in another, and wait for ever where a server does not answer `Expect: 100-continue`.
+This one layer of retries replaces the client's own two, botocore's inside s3fs's. Those ask 25 times in one case and
+only once in another, and they wait for ever if a server does not answer `Expect: 100-continue`.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from aiobotocore.session import AioSession  # type: ignore[import-untyped]
 from aiohttp import ClientError as TransportError
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
@@ -36,24 +37,24 @@ from tenacity import (
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which a failing request is tried again: longer than a restart of the storage or of a network's part.
+#: Seconds for which a failing request is retried: longer than a restart of the storage or of a network switch.
 PATIENCE = 120.0
-#: The same before a job has begun: someone waits to hear that the endpoint is wrong.
+#: The same before a job has begun: a person waits to learn that the endpoint is wrong.
 IMPATIENCE = 10.0
-#: Seconds of silence after which an answer is no longer waited for, and a second for each of these bytes on top.
+#: Seconds to wait for an answer, plus one second for every _SLOWEST bytes of the body.
 _SILENCE, _SLOWEST = 30.0, 1 << 20
 _IMPATIENT_SILENCE = 10.0
-#: Requests that work inside the store while the client waits, and may take it minutes.
+#: Requests that the store may need minutes to answer, because it copies data itself.
 _LONG = {"complete_multipart_upload", "copy_object", "upload_part_copy"}
 _LONG_SILENCE = 300.0
-#: Longest pause in seconds. Pauses are drawn from 0 to a bound that doubles from the first: many workers that were
-#: turned away together do not come back together (full jitter).
+#: Seconds. Each pause is drawn between 0 and a bound that doubles from the first to the longest (full jitter), so that
+#: many workers that were refused together do not return together.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
-#: The request from which a trouble is worth a line in the log.
-_TOLD_FROM = 4
+#: The attempt that is logged as a warning; the others are logged for debugging only.
+_WARNED_ATTEMPT = 4
 
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
-#: Codes of other statuses that pass: a body that was cut on its way, or a conflict with a request under way.
+#: Transient errors with other statuses: a body that was cut short, or a conflict with a request in progress.
 _TRANSIENT_CODES = {
     *("RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "InternalError"),
     *("IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"),
@@ -68,12 +69,12 @@ _impatient: ContextVar[bool] = ContextVar("impatient", default=False)
 
 
 class UnavailableError(OSError):
-    """The storage kept failing until patience ended; __cause__ is the last failure."""
+    """The storage kept failing until the time limit; __cause__ is the last failure."""
 
 
 @contextlib.contextmanager
 def impatient() -> Iterator[None]:
-    """Requests of this thread inside the block are given up after IMPATIENCE seconds."""
+    """Give up requests of this thread inside the block after IMPATIENCE seconds instead of PATIENCE."""
     token = _impatient.set(True)  # a coroutine that fsspec runs in its own thread sees it
     try:
         yield
@@ -82,7 +83,7 @@ def impatient() -> Iterator[None]:
 
 
 def status_of(error: BaseException | None) -> tuple[int, str]:
-    """HTTP status and S3's code of an error or of what caused it; (0, "") where there was no answer."""
+    """Return the HTTP status and S3's code of an error or of its cause; (0, "") if there was no answer."""
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict):
@@ -93,7 +94,7 @@ def status_of(error: BaseException | None) -> tuple[int, str]:
 
 
 def is_transient(error: BaseException) -> bool:
-    """True where the same request may succeed later."""
+    """Return True if the same request may succeed later."""
     if isinstance(error, UnavailableError):
         return False
     status, code = status_of(error)
@@ -103,8 +104,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 class PatientS3(S3FileSystem):
-    """s3fs whose every request, the body of its answer included, is retried. Raises UnavailableError when patience
-    ends, and at once what no repetition changes (403, 404, 412, …).
+    """s3fs with retries of every request, the body of its answer included.
+
+    Raises UnavailableError at the time limit, and at once the errors that no retry changes (403, 404, 412, …).
     """
 
     # s3fs's own retries: none.
@@ -112,28 +114,24 @@ class PatientS3(S3FileSystem):
     connect_timeout = 5
     read_timeout = _SILENCE
 
-    _prepared: Any = None  # the client that `set_session` has seen
-
-    def _prepare_config_kwargs(self) -> dict[str, Any]:
+    def __init__(
+        self, *args: Any, config_kwargs: Any = None, session: Any = None, profile: Any = None, **options: Any
+    ) -> None:
+        """Take s3fs's own arguments; they may also come from FSSPEC_S3_… variables."""
         # botocore's own retries: none.
-        return {"retries": {"total_max_attempts": 1, "mode": "standard"}, **super()._prepare_config_kwargs()}
+        config = {"retries": {"total_max_attempts": 1, "mode": "standard"}, **(config_kwargs or {})}
+        super().__init__(*args, config_kwargs=config, session=session or _session(profile), **options)
 
-    async def set_session(self, refresh: bool = False, kwargs: Any = None) -> Any:
-        """The client. It sends bodies without asking for leave first: a server that never gives it would be waited for
-        without a timeout.
-        """
-        client = await super().set_session(refresh=refresh)
-        if client is not self._prepared:
-            client.meta.events.unregister("before-call.s3", add_expect_header)
-            self._prepared = client
-        return client
-
-    async def _isfile(self, path: str) -> bool:
-        try:  # fsspec's own says no whatever happens
-            return bool((await self._info(path))["type"] == "file")
+    def isfile(self, path: str) -> bool:
+        """Return whether `path` is a file. fsspec's own method also answers no if the storage fails or refuses."""
+        try:
+            return bool(self.info(path)["type"] == "file")
         except FileNotFoundError:
             return False
 
+    # The only private method of s3fs that is overridden, because every request passes through it. s3fs's own retries
+    # wait for ever if a server stops reading a request's body, do not repeat a block of a large object that was cut
+    # short, and ignore objects that a bulk deletion did not delete. They count attempts, not seconds, without jitter.
     async def _call_s3(self, method: str, *akwarglist: Any, **kwargs: Any) -> Any:
         impatient = _impatient.get()
         patience = IMPATIENCE if impatient else PATIENCE
@@ -142,11 +140,11 @@ class PatientS3(S3FileSystem):
             stop=stop_after_delay(patience),
             wait=wait_random_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
             retry=retry_if_exception(is_transient),
-            before_sleep=_tell,
+            before_sleep=_log_retry,
             retry_error_callback=_give_up,
         )
 
-        await self.set_session()  # reads the client's models from disk: no part of anyone's silence
+        await self.set_session()  # reads the client's models from disk, which must not count as waiting
 
         async def ask() -> Any:
             silence = _LONG_SILENCE if method in _LONG else _IMPATIENT_SILENCE if impatient else _SILENCE
@@ -160,11 +158,10 @@ class PatientS3(S3FileSystem):
 
         return await retrying(ask)
 
-    call_s3 = sync_wrapper(_call_s3)  # s3fs's own calls its own
-    connect = sync_wrapper(set_session)
+    call_s3 = sync_wrapper(_call_s3)  # s3fs's synchronous version would call s3fs's own method
 
     async def _read_body(self, answer: dict[str, Any], silence: float) -> None:
-        """Read a body of at most a block here, so that one which is cut short is asked for again."""
+        """Read a body of at most one block, so that one which is cut short is requested again."""
         length = answer.get("ContentLength")
         if length is None or length > self.default_block_size:
             return
@@ -177,22 +174,32 @@ class PatientS3(S3FileSystem):
         answer["Body"] = _Body(data)
 
 
+def _session(profile: str | None) -> AioSession:
+    """Return a session whose clients send bodies without `Expect: 100-continue`.
+
+    aiohttp waits for ever if a server does not answer that.
+    """
+    session = AioSession(profile=profile)
+    session.unregister("before-call.s3", add_expect_header)
+    return session
+
+
 class _Body:
-    """The body of an answer that has been read."""
+    """An answer's body that is already in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._stream = io.BytesIO(data)
 
     async def read(self, amount: int | None = None) -> bytes:
-        """The next `amount` bytes, or the rest."""
+        """Return the next `amount` bytes, or the rest."""
         return self._stream.read(amount)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 def _check_deleted(answer: dict[str, Any]) -> None:
-    """Raise what s3fs keeps silent about: objects of a list that were not deleted."""
+    """Raise an error for objects that a bulk deletion did not delete; s3fs ignores them."""
     for error in answer.get("Errors", []):
         code = error.get("Code", "")
         if code == "AccessDenied":
@@ -200,10 +207,10 @@ def _check_deleted(answer: dict[str, Any]) -> None:
         raise ConnectionError(f"{error.get('Key')} was not deleted: {code} {error.get('Message', '')}")
 
 
-def _tell(state: RetryCallState) -> None:
+def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    level = logging.WARNING if state.attempt_number == _TOLD_FROM else logging.DEBUG
-    logger.log(level, "the storage fails, trying again: %s", reason_of(error))
+    level = logging.WARNING if state.attempt_number == _WARNED_ATTEMPT else logging.DEBUG
+    logger.log(level, "the storage fails, retrying: %s", reason_of(error))
 
 
 def _give_up(state: RetryCallState) -> None:
@@ -214,7 +221,7 @@ def _give_up(state: RetryCallState) -> None:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """One line about a failure, with the status where there was an answer."""
+    """Return one line about a failure, with the status if there was an answer."""
     status, code = status_of(error)
     answer = f"{status} {code}: ".replace(f"{status} {status}", str(status)) if status else ""
     if isinstance(error, asyncio.TimeoutError) and not isinstance(error, BotoCoreError):

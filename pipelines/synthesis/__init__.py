@@ -1,1 +1,1 @@
-"""What the project draws itself: defects in clean images, and whole products on grounds."""
+"""Drawn data: defects in clean images, and whole products on backgrounds."""

@@ -1,11 +1,9 @@
 """Finds pretrained weights for an encoder: in an installed package, in timm's download cache, or in the user's file."""
 
-import importlib.metadata
 import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +13,7 @@ from torch import Tensor
 from model.encoder import Encoder
 from model.errors import ConfigurationError
 from pipelines.storage import objects as storage
+from pipelines.storage.packaged_files import packaged_file
 
 #: Values of --encoder-weights besides a URI.
 IMAGENET, NONE = "imagenet", "none"
@@ -58,7 +57,7 @@ def find_encoder_weights(wanted: str, encoder: Encoder) -> EncoderWeights | None
 
 
 def _imagenet(encoder: Encoder) -> EncoderWeights:
-    if encoder.name == PACKAGED_ENCODER and (file := _packaged_file()) is not None:
+    if encoder.name == PACKAGED_ENCODER and (file := packaged_file(PACKAGE, PACKAGED_FILE)):
         state = _in_timms_order(torch.load(file, map_location="cpu", weights_only=True), encoder)
         return EncoderWeights(state, f"ImageNet, package {PACKAGE} ({PACKAGED_FILE})", "Apache-2.0")
     import timm  # here, because it takes two seconds
@@ -77,15 +76,6 @@ def _imagenet(encoder: Encoder) -> EncoderWeights:
         ) from error
     licence = str(network.pretrained_cfg.get("license") or "see timm's model card")
     return EncoderWeights(network.state_dict(), f"ImageNet, timm {encoder.name}", licence)
-
-
-def _packaged_file() -> Path | None:
-    try:
-        files = importlib.metadata.distribution(PACKAGE).files or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    located = [Path(str(file.locate())) for file in files if file.name == PACKAGED_FILE]
-    return next((file for file in located if file.is_file()), None)
 
 
 def _in_timms_order(packaged: Mapping[str, Tensor], encoder: Encoder) -> dict[str, Tensor]:

@@ -44,9 +44,9 @@ LAST_LINES = 30
 
 def check_ray() -> None:
     """Raise RunError, within seconds, if `train_on_ray` could not start. Call it before taking the lock."""
-    from pipelines.cluster import session as ray_session
+    from pipelines.cluster import session
 
-    ray_session.check()
+    session.check()
 
 
 def train_on_ray(
@@ -59,11 +59,9 @@ def train_on_ray(
     worker; and `lines`, a queue for records and lines to show here. Raises TrainingError if a worker keeps failing or
     the losses diverge.
     """
-    from pipelines.cluster import session as ray_session
+    from pipelines.cluster import session
 
-    cluster = ray_session.start(
-        plan.settings.output, *(shard.rsplit("/", 2)[0] for shard in plan.source.shards)
-    )
+    cluster = session.start(plan.settings.output, *(shard.rsplit("/", 2)[0] for shard in plan.source.shards))
     import ray
     from ray.exceptions import RayError
     from ray.train import FailureConfig, RunConfig, ScalingConfig

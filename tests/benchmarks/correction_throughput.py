@@ -1,18 +1,18 @@
-"""Images/s of the correction job against a bare torch loop, in one run on this machine.
+"""Images/s of the correction job, compared with a bare torch loop in the same run on this machine.
 
     make bench
 
-Both use the starter bundle, the same drawn images (one defect each, so one pass of the generator each), the same
+Both use the starter bundle, the same drawn images (one defect each, so one pass of the generator each), and the same
 precision, batch size and number of generator processes. The bare loop starts from decoded uint8 squares in memory and
-throws its answers away: nothing but the generator. The job does everything but FID: it reads parquet, decodes, routes,
+discards its answers: it runs only the generator. The job does everything except FID: it reads parquet, decodes, routes,
 corrects, applies edits at full size, encodes, and writes images and manifest.
 
-It is measured with one generator process, where the other cores read, decode and write (what a machine with a GPU has),
-and with one on every core, where those steps take their time from the generators.
+It is measured with one generator process, while the other cores read, decode and write (as on a machine with a GPU),
+and with one on every core, where those steps take time from the generators.
 
-Two ratios are printed. `whole stage` has the start of Ray's actors and the loading of the model, which take the same
-seconds for any catalog; `marginal` leaves them out: the job runs on a quarter of the images as well, and the difference
-in images is divided by the difference in seconds.
+Two ratios are printed. `whole stage` includes the start of Ray's actors and the loading of the model, which take the
+same seconds for any catalog. `marginal` leaves them out: the job also runs on a quarter of the images, and the
+difference in images is divided by the difference in seconds.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from pipelines.images.resize import resize_bicubic
 from pipelines.synthesis.products import draw_scene
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Scenes that are drawn; larger catalogs have them again with another pixel, since equal files are corrected once.
+#: Number of drawn scenes; larger catalogs repeat them with one different block, as equal files are corrected once.
 SCENES = 48
 
 
 def write_catalog(path: Path, images: int) -> list[bytes]:
-    """A catalog of `images` drawn photos whose labels name one defect each; returns one photo of each scene."""
+    """Write a catalog of `images` drawn photos whose labels name one defect each; return one photo of each scene."""
     scenes = [draw_scene(f"bench-{index}", 0).photo for index in range(min(images, SCENES))]
     labels = cycle(LabelMap.parse(load_bundle(STARTER).label_map, "starter").defects)
     rows = [
@@ -63,14 +63,14 @@ def write_catalog(path: Path, images: int) -> list[bytes]:
 
 
 def _with_corner(photo: np.ndarray, number: int) -> np.ndarray:
-    """The photo with a corner of 8 by 8 pixels, a block of a JPEG, that no other number has."""
+    """Return the photo with a corner of 8 by 8 pixels, a block of a JPEG, that is unique to `number`."""
     marked = photo.copy()
     marked[:8, :8] = (number // 1024 * 16 % 256, number // 32 % 32 * 8, number % 32 * 8)
     return marked
 
 
 def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: Connection) -> None:
-    """Time `images` images through the generator, one thread, after a warm-up; sends the seconds."""
+    """Send the seconds for `images` images through the generator, with one thread, after a warm-up."""
     torch.set_num_threads(1)
     bundle = load_bundle(STARTER)
     device = torch.device("cpu")
@@ -102,15 +102,15 @@ def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: C
 
 
 def bare_loop(squares: np.ndarray, processes: int, images: int, batch_size: int) -> float:
-    """Images/s of `processes` bare loops that start together; the slowest counts."""
+    """Return the images/s of `processes` bare loops that start together; the slowest counts."""
     spawn = multiprocessing.get_context("spawn")
     each = max(batch_size, images // processes // batch_size * batch_size)
     connections, workers = [], []
     for _ in range(processes):
-        here, there = spawn.Pipe()
-        worker = spawn.Process(target=bare_worker, args=(squares, each, batch_size, there))
+        own_end, worker_end = spawn.Pipe()
+        worker = spawn.Process(target=bare_worker, args=(squares, each, batch_size, worker_end))
         worker.start()
-        connections.append(here)
+        connections.append(own_end)
         workers.append(worker)
     for connection in connections:
         connection.recv()
@@ -123,7 +123,7 @@ def bare_loop(squares: np.ndarray, processes: int, images: int, batch_size: int)
 
 
 def job(catalog: Path, output: Path, processes: int) -> dict:
-    """Run the job without FID; its run.json."""
+    """Run the job without FID and return its run.json."""
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(catalog), "--output", str(output)]
     line += ["--no-fid", "--device", "cpu", "--actors", f"{processes}:{processes}"]
     subprocess.run(line, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -131,7 +131,7 @@ def job(catalog: Path, output: Path, processes: int) -> dict:
 
 
 def compare(images: int, processes: int) -> None:
-    """Measure and print one number of generator processes."""
+    """Measure and print the figures for one number of generator processes."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         photos = write_catalog(folder / "large.parquet", images)
@@ -143,7 +143,7 @@ def compare(images: int, processes: int) -> None:
         before = bare_loop(squares, processes, images, batch_size)
         large = job(folder / "large.parquet", folder / "large", processes)
         after = bare_loop(squares, processes, images, batch_size)
-    bare = (before + after) / 2  # a shared machine drifts: measured on both sides of the job
+    bare = (before + after) / 2  # a shared machine drifts, so measure before and after the job
     more = large["rows_in"] - small["rows_in"]
     marginal = more / (large["seconds"]["correct"] - small["seconds"]["correct"])
     stage = large["images_per_second"]

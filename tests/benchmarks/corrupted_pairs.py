@@ -1,13 +1,13 @@
-"""What are bad pairs good for? `proposed` against `paired_only` on a set in which most targets are spoilt.
+"""Are bad pairs useful? `proposed` against `paired_only` on a set in which most targets are spoilt.
 
     python -m tests.benchmarks.corrupted_pairs
 
-A fixed set of photos of a disc, to be put on white. Masks failed on one kind of photo, those with a bright ground:
-parts of it stay in the target, or parts of the disc are gone. The pairs' quality is known, so `proposed` gets them
-routed: p = 0, u = 1 and y redrawn from the trusted targets. `paired_only` can do two things: trust every pair, or drop
-the spoilt ones. Each update has PAIRS pairs; for `proposed` as many routed samples join them. Printed per seed: L1 to
-the right answer on held-back photos, half of them of either kind, and on those with a bright ground alone. Four to
-five minutes on one core.
+The task is to put fixed photos of a disc on white. Masks failed on one kind of photo, those with a bright background:
+parts of the background stay in the target, or parts of the disc are missing. The pairs' quality is known, so `proposed`
+gets them routed: p = 0, u = 1 and y drawn again from the trusted targets. `paired_only` can either trust every pair, or
+drop the spoilt ones. Each update has PAIRS pairs; for `proposed` as many routed samples are added. Printed per seed: L1
+to the right answer on held-back photos, half of them of each kind, and on those with a bright background alone. Takes
+four to five minutes on one core.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PHOTOS, SPOILT = 64, 56
 SIDE, PAIRS, HELD_BACK = 16, 4, 64
 NETWORK = {"width": 8, "n_blocks": 2}
 CRITIC = {"width": 8, "n_layers": 1}
-#: Name of a way: the recipe, and what it does with spoilt pairs.
+#: The compared variants: name, recipe, and what it does with spoilt pairs.
 WAYS = {
     "proposed, routed": ("proposed", "route"),
     "paired_only, trusting": ("paired_only", "trust"),
@@ -36,7 +36,7 @@ WAYS = {
 
 
 class Photos(NamedTuple):
-    """x, what is stored as their target, the right answer: (N, 3, SIDE, SIDE) each; trusted (N,) bool."""
+    """Photos with stored targets and right answers, (N, 3, SIDE, SIDE) each; trusted: (N,) bool."""
 
     x: Tensor
     stored: Tensor
@@ -45,7 +45,7 @@ class Photos(NamedTuple):
 
 
 def photos(count: int, bright: int, generator: torch.Generator) -> Photos:
-    """The first `bright` of `count` photos have a bright ground, and a failed mask."""
+    """Return `count` photos, the first `bright` of which have a bright background and a failed mask."""
     trusted = torch.arange(count) >= bright
     of_trusted = trusted[:, None, None, None]
     x, mask = scenes(count, SIDE, generator, torch.where(of_trusted, -0.2, 0.5))
@@ -58,12 +58,12 @@ def photos(count: int, bright: int, generator: torch.Generator) -> Photos:
 
 
 def drawn(pool: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` random members of pool (N,)."""
+    """Return `count` random members of pool (N,)."""
     return pool[torch.randint(len(pool), (count,), generator=generator)]
 
 
 def batch_of(data: Photos, way: str, generator: torch.Generator) -> Batch:
-    """PAIRS random pairs, as the way uses them, and with 'route' as many spoilt samples beside."""
+    """Return PAIRS random pairs, used as `way` says; for 'route' as many spoilt samples are added."""
     good, bad = (kind.nonzero().flatten() for kind in (data.trusted, ~data.trusted))
     everything = torch.arange(len(data.x))
     chosen = drawn(everything if way == "trust" else good, PAIRS, generator)
@@ -77,7 +77,7 @@ def batch_of(data: Photos, way: str, generator: torch.Generator) -> Batch:
 
 
 def train(recipe: str, way: str, seed: int, steps: int) -> tuple[float, float]:
-    """Held-back L1 after `steps` updates, of all photos and of those with a bright ground."""
+    """Return the held-back L1 after `steps` updates, of all photos and of those with a bright background."""
     torch.manual_seed(seed)
     data = photos(PHOTOS, SPOILT, torch.Generator().manual_seed(seed))
     method = build_method(
@@ -113,9 +113,10 @@ def main() -> None:
     print(f"L1 in [-1, 1] on {HELD_BACK} held-back photos (bright ones); doing nothing {idle:.4f}")
     print(f"{'seed':>4}  " + "  ".join(f"{name:>22}" for name in WAYS))
     for seed in range(args.seeds):
-        found = [train(recipe, way, seed, args.steps) for recipe, way in WAYS.values()]
+        errors = [train(recipe, way, seed, args.steps) for recipe, way in WAYS.values()]
         print(
-            f"{seed:>4}  " + "  ".join(f"{every:13.4f} ({bright:.4f})" for every, bright in found), flush=True
+            f"{seed:>4}  " + "  ".join(f"{every:13.4f} ({bright:.4f})" for every, bright in errors),
+            flush=True,
         )
     print(f"{time.process_time() - started:.0f} s of one core")
 

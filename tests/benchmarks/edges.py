@@ -1,19 +1,19 @@
-"""What is left of the old ground in soft edges, over white? Against exact targets of 400 and 1,600 pixels.
+"""How much of the old background is left in soft edges over white? Compared with targets of 400 and 1,600 pixels.
 
     python -m tests.benchmarks.edges [--images N] [--model BUNDLE] [--pictures FOLDER]
 
-Drawn scenes, and objects on white (`on_white` of --objects, whose colours and masks are known) laid on the grounds of
---photos, on drawn and on plain ones, with a shadow; saved as JPEG as sellers would. The ground is painted over by exact
-mattes of 256 pixels, and by a generator's (the starter, or --model), brought to the upload's size as the job does:
+Drawn scenes, and objects on white (`on_white` of --objects, whose colours and masks are known) laid on the backgrounds
+of --photos, on drawn and on plain ones, with a shadow; saved as JPEG as sellers would. The background is painted over
+by exact mattes of 256 pixels, and by a generator's (the starter, or --model), resized to the upload as in the job:
 
-    painted      content blended by the matte: edges keep a share of the old ground
-    own          what correction does (`pipelines.inference.edits.edges`)
+    painted      content blended by the matte: edges keep a share of the old background
+    own          the method of correction (`pipelines.inference.edits.edges`)
     two blurs    Forte and Pitié (2021) at full size: averages of 90 pixels, refined by those of 6
-    multi-level  Germer et al. (2020), `estimate_foreground_ml` of pymatting, where that is installed
-    true alpha   two blurs with the exact matte at full size: what remains is the JPEG's, and no matte's
+    multi-level  Germer et al. (2020), `estimate_foreground_ml` of pymatting, if that is installed
+    true alpha   two blurs with the exact matte at full size: the remaining error is the JPEG's, not the matte's
 
-Printed: mean CIE76 error in the band of 5 pixels to either side of the edge, and milliseconds of one core that a way
-takes on top of `painted`. --pictures writes zooms of edges. Some ten minutes of one core.
+Printed: mean CIE76 error in the band of 5 pixels to either side of the edge, and milliseconds of one core that a method
+takes in addition to `painted`. --pictures writes zooms of edges. Takes some ten minutes of one core.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from pipelines.images.fit import fit_inside
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.inference.generator import GeneratorPass
+from pipelines.synthesis.defects.backgrounds import Backgrounds, shaded
 from pipelines.synthesis.defects.foreground import (
     foreground,
     on_white,
@@ -47,13 +48,12 @@ from pipelines.synthesis.defects.foreground import (
     with_holes,
     without_specks,
 )
-from pipelines.synthesis.defects.grounds import Grounds, shaded
 from pipelines.synthesis.products import draw_scene
 
 SIZES = (400, 1600)
 SIDE, BAND = 256, 5
 QUALITY, SEED = 92, 7
-PHOTOS = 24  # whose grounds are laid behind objects
+PHOTOS = 24  # number of photos whose backgrounds are laid behind objects
 BACKGROUND = (0, 0)  # conditions of the starter's label map
 
 try:
@@ -63,7 +63,7 @@ except ImportError:
 
 
 class Case(NamedTuple):
-    """upload, target: uint8 (H,W,3). alpha: uint8 (H,W), 255 is product."""
+    """An upload with its exact target. upload, target: uint8 (H,W,3). alpha: uint8 (H,W), 255 is product."""
 
     upload: NDArray[np.uint8]
     target: NDArray[np.uint8]
@@ -76,27 +76,29 @@ def drawn(number: int, size: int) -> Case:
 
 
 class Objects:
-    """Objects on white, laid on other grounds."""
+    """Objects on white, laid on other backgrounds."""
 
     def __init__(self, objects: Path, photos: Path) -> None:
         table = pq.read_table(
             objects, filters=[("on_white", "=", True)], columns=["image_id", "image", "mask"]
         )
         self._rows = table.sort_by("image_id")
-        seen = pq.read_table(photos, columns=["image", "mask"]).slice(0, PHOTOS).to_pylist()
-        self._grounds = Grounds.from_photos((decode_image(row["image"]), _mask(row["mask"])) for row in seen)
+        photo_rows = pq.read_table(photos, columns=["image", "mask"]).slice(0, PHOTOS).to_pylist()
+        self._backgrounds = Backgrounds.from_photos(
+            (decode_image(row["image"]), _mask(row["mask"])) for row in photo_rows
+        )
 
     def __call__(self, number: int, size: int) -> Case:
         row = self._rows.slice(7 * number % len(self._rows), 1).to_pylist()[0]
         image, mask = decode_image(row["image"]), _mask(row["mask"])
         alpha = with_holes(image, without_specks(soft_edges(image, mask)))
-        own = foreground(image, alpha, ground=255)
+        own = foreground(image, alpha, background=255)
         scale = size / max(alpha.shape)
         shape = round(alpha.shape[1] * scale), round(alpha.shape[0] * scale)
         own, alpha = (cv2.resize(part, shape, interpolation=cv2.INTER_CUBIC) for part in (own, alpha))
         rng = np.random.default_rng([SEED, number])
-        ground = shaded(self._grounds.draw(*shape, rng), alpha, rng)
-        return Case(_jpeg(over(own, alpha, ground)), on_white(own, alpha), alpha)
+        background = shaded(self._backgrounds.draw(*shape, rng), alpha, rng)
+        return Case(_jpeg(over(own, alpha, background)), on_white(own, alpha), alpha)
 
 
 def edits(case: Case, generator: GeneratorPass) -> Iterator[tuple[str, list[dict[str, bytes]]]]:
@@ -104,12 +106,12 @@ def edits(case: Case, generator: GeneratorPass) -> Iterator[tuple[str, list[dict
     matte = torch.from_numpy(1 - small)[None, None]
     yield "exact", encode_edits(Edit(identity_theta(1), torch.ones(1, 3, SIDE, SIDE), matte))
     size = case.upload.shape[1], case.upload.shape[0]
-    found, _ = generator([fit_inside(case.upload, size, generator.side, generator.fit)], [BACKGROUND])
-    yield "generator", encode_edits(found[0])
+    answers, _ = generator([fit_inside(case.upload, size, generator.side, generator.fit)], [BACKGROUND])
+    yield "generator", encode_edits(answers[0])
 
 
 def ways(case: Case, values: list[dict[str, bytes]]) -> Iterator[tuple[str, NDArray[np.uint8], float]]:
-    """Each way's result and its seconds of one core."""
+    """Yield each method's name, result and seconds of one core."""
     painted, plain = _timed(lambda: apply_edits(case.upload, values))
     yield "painted", painted.image, 0.0
     own, seconds = _timed(lambda: apply_edits(case.upload, values, [True]))
@@ -125,11 +127,11 @@ def ways(case: Case, values: list[dict[str, bytes]]) -> Iterator[tuple[str, NDAr
 
 def two_blurs(image: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     mixed, share = image.astype(np.float32), alpha[..., None].astype(np.float32) / 255
-    product, ground = mixed, mixed
+    product, background = mixed, mixed
     for reach in (90, 6):
-        near, behind = _mean(product, share, reach), _mean(ground, 1 - share, reach)
+        near, behind = _mean(product, share, reach), _mean(background, 1 - share, reach)
         product = np.clip(near + share * (mixed - share * near - (1 - share) * behind), 0, 255)
-        ground = behind
+        background = behind
     return np.rint(product).astype(np.uint8)
 
 
@@ -139,7 +141,7 @@ def _mean(colours: NDArray[np.float32], share: NDArray[np.float32], reach: int) 
 
 
 def error(case: Case, image: NDArray[np.uint8]) -> float:
-    """Mean CIE76 difference to the target in the band around the edge."""
+    """Return the mean CIE76 difference to the target in the band around the edge."""
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * BAND + 1, 2 * BAND + 1))
     band = cv2.morphologyEx((case.alpha > 127).view(np.uint8), cv2.MORPH_GRADIENT, disc) > 0
     one, other = (rgb_to_lab(part[band][None]) for part in (image, case.target))
@@ -162,12 +164,12 @@ def _mask(data: bytes) -> NDArray[np.uint8]:
 
 
 def _zoom(case: Case, results: list[NDArray[np.uint8]]) -> Image.Image:
-    """80 pixels around a place of the edge, three times as large: the upload, each way, the target."""
+    """Return 80 pixels around a point of the edge, three times as large: the upload, each result, the target."""
     rows, columns = np.nonzero((case.alpha > 64) & (case.alpha < 192))
-    place = len(rows) // 3
-    top, left = (max(0, int(middle) - 40) for middle in (rows[place], columns[place]))
-    shown = [image[top : top + 80, left : left + 80] for image in (case.upload, *results, case.target)]
-    return Image.fromarray(np.hstack(shown).repeat(3, 0).repeat(3, 1))
+    index = len(rows) // 3
+    top, left = (max(0, int(middle) - 40) for middle in (rows[index], columns[index]))
+    crops = [image[top : top + 80, left : left + 80] for image in (case.upload, *results, case.target)]
+    return Image.fromarray(np.hstack(crops).repeat(3, 0).repeat(3, 1))
 
 
 def main() -> None:
@@ -189,24 +191,24 @@ def main() -> None:
     if args.objects.exists() and args.photos.exists():
         kinds["objects"] = Objects(args.objects, args.photos)
     first = drawn(0, SIZES[0])
-    list(ways(first, next(edits(first, generator))[1]))  # what the first calls take longer counts nowhere
+    list(ways(first, next(edits(first, generator))[1]))  # warm up: first calls take longer
     print(
         f"{args.images} images each; mean CIE76 in the band of {BAND} pixels around the edge; ms of one core"
     )
     for kind, make in kinds.items():
         for size in SIZES:
-            found: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+            measurements: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
             for number in range(args.images):
                 case = make(number, size)
                 for source, values in edits(case, generator):
                     results = list(ways(case, values))
                     for way, image, seconds in results:
-                        found[source, way].append((error(case, image), 1000 * seconds))
+                        measurements[source, way].append((error(case, image), 1000 * seconds))
                     if args.pictures:
                         args.pictures.mkdir(parents=True, exist_ok=True)
                         zoom = _zoom(case, [image for _, image, _ in results])
                         zoom.save(args.pictures / f"{kind}-{size}-{number}-{source}.png")
-            for (source, way), measured in found.items():
+            for (source, way), measured in measurements.items():
                 wrong, cost = np.mean(measured, axis=0)
                 print(f"{kind:9}{size:6} {source:11}{way:13}{wrong:7.2f}{cost:8.0f}", flush=True)
 

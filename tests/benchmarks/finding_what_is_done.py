@@ -1,10 +1,10 @@
-"""Time and memory of a run over a catalog in which nothing has changed.
+"""Time and memory of a run over an unchanged catalog.
 
     python -m tests.benchmarks.finding_what_is_done --rows 1000000
 
-Draws a catalog of rows that say where their images are, and the manifest that a run over it would have left; then takes
-the steps of the next run, each in a process of its own, as a task of Ray has it. No image is drawn: half of the rows
-have the catalog's own hash, and the storage is asked about the others (one local file). Seconds are of one core.
+Draws a catalog of rows with the URIs of their images, and the manifest that a run over it would have left. Then it
+takes the steps of the next run, each in its own process, like a Ray task. No image is drawn: half of the rows have the
+catalog's own hash, and the storage is asked about the others (one local file). Seconds are of one core.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def draw(folder: Path, rows: int) -> None:
     """Write the catalog and the manifest."""
     photo = folder / "photo.jpg"
     photo.write_bytes(b"x" * 1000)
-    seen = input_version(str(photo), AllowedUris((str(folder),)))
+    photo_version = input_version(str(photo), AllowedUris((str(folder),)))
     (folder / "catalog").mkdir()
     (folder / "manifest").mkdir()
     for part, start in enumerate(range(0, rows, PART_ROWS)):
@@ -58,7 +58,7 @@ def draw(folder: Path, rows: int) -> None:
         )
         pq.write_table(catalog, folder / "catalog" / f"{part:05}.parquet")
         work = [work_key(name, "watermark", IDENTITY) for name in ids]
-        versions = [f"sha256:{digest}" if digest else seen for digest in hashes]
+        versions = [f"sha256:{digest}" if digest else photo_version for digest in hashes]
         keys = [row_key(one, str(photo), None, version) for one, version in zip(work, versions, strict=True)]
         fixed: dict[str, Any] = {
             "image_id": ids,
@@ -80,14 +80,14 @@ def draw(folder: Path, rows: int) -> None:
 
 
 def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
-    """Result, seconds of one core and growth of the resident memory in MB, for a fresh process."""
+    """Return the result, the seconds of one core and the growth of resident memory in MB, in a fresh process."""
     before, started = peak(), time.process_time()
     result = function(*arguments)
     return result, time.process_time() - started, peak() - before
 
 
 def peak() -> float:
-    """Most resident memory of this process so far in MB. Not from `getrusage`, which begins with the parent's."""
+    """Return the peak resident memory of this process in MB. `getrusage` would include the parent's."""
     (line,) = [
         line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
     ]
@@ -95,7 +95,7 @@ def peak() -> float:
 
 
 def inspect_all(folder: Path, settings: InspectSettings) -> Inspection:
-    """What tasks and the driver do, one after the other."""
+    """Run what tasks and the driver do, one after the other."""
     inspection = Inspection(Survey(settings.sample_size))
     for table in groups(list_catalog([str(folder / "catalog")]).units):
         inspection.merge(inspect_units(table, settings))
@@ -103,7 +103,7 @@ def inspect_all(folder: Path, settings: InspectSettings) -> Inspection:
 
 
 def assemble_all(folder: Path, parts: list[str], rows: int, known: Any, staying: Any) -> int:
-    """The next manifest, written anew; its rows."""
+    """Write the next manifest and return its number of rows."""
     tables = [
         assemble(one, str(folder / "next"), known, staying)
         for one in sources([parts], [[rows / len(parts)] * len(parts)])
@@ -112,7 +112,7 @@ def assemble_all(folder: Path, parts: list[str], rows: int, known: Any, staying:
 
 
 def steps(folder: Path, rows: int) -> None:
-    """Take the steps and print a line of each."""
+    """Take the steps and print a line for each."""
 
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
@@ -135,7 +135,7 @@ def steps(folder: Path, rows: int) -> None:
     staying = step("what stays, if something had changed", find_staying, plans, [])
     written = step("the next manifest, if something had", assemble_all, folder, parts, rows, known, staying)
     if inspection.pending or written != rows:
-        raise SystemExit("the figures are of something else")
+        raise SystemExit("the run found changes, so the figures do not count")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,17 +1,18 @@
-"""How good are corrections at full size, and what do they cost? Against exact targets of 1,000 to 2,000 pixels.
+"""How good are corrections at full size, and what do they cost? Compared with targets of 1,000 to 2,000 pixels.
 
     python -m tests.benchmarks.full_size [--scenes N] [--pictures FOLDER]
 
 Drawn scenes, saved as JPEG as sellers would, are corrected from edits of 128 pixels: exact ones (the true mask, mark or
-turn at that size), the same answer as a repainted image (the direct head), and the starter's. Three ways to full size:
+turn at that size), the same answer as a repainted image (the direct head), and the starter's. Three methods enlarge
+them:
 
     plain     the corrected small image, enlarged bicubically
     bilinear  content and matte enlarged bilinearly, the upload moved bilinearly (`model.edits.apply_edit`)
-    guided    what correction does
+    guided    the method of correction
 
-Printed: PSNR in dB, mean over the scenes, of the whole image and of the band that counts: 1% of the longer side around
-the product's outline, for marks what they cover. Then milliseconds of one core per megapixel. --pictures writes crops:
-the upload, the three ways, the matte and the target. Some ten minutes of one core.
+Printed: PSNR in dB, mean over the scenes, of the whole image and of the important band: 1% of the longer side around
+the product's outline, or the area under a mark. Then milliseconds of one core per megapixel. --pictures writes crops:
+the upload, the three results, the matte and the target. Takes some ten minutes of one core.
 """
 
 import argparse
@@ -52,7 +53,7 @@ WAYS = ("nothing", "plain", "bilinear", "guided")
 
 
 class Case(NamedTuple):
-    """upload, target: uint8 (H,W,3); band: bool (H,W); exact: the edit that a perfect generator would give."""
+    """One task. upload, target: uint8 (H,W,3); band: bool (H,W); exact: the edit of a perfect generator."""
 
     task: str
     upload: NDArray[np.uint8]
@@ -62,7 +63,7 @@ class Case(NamedTuple):
 
 
 def cases(number: int) -> Iterator[Case]:
-    """One scene with each defect."""
+    """Yield one scene with each defect."""
     rng = np.random.default_rng([SEED, number])
     name, still = f"full-size-{number}", identity_theta(1)
     scene = draw_scene(name, SEED, long_sides=LONG_SIDES)
@@ -85,19 +86,19 @@ def cases(number: int) -> Iterator[Case]:
 
 
 def edits(case: Case, starter: GeneratorPass) -> Iterator[tuple[str, Edit]]:
-    """The exact edit, as a repainted image too, and the starter's; in the 8 bits in which edits travel."""
+    """Yield the exact edit, also as a repainted image, and the starter's; in the 8 bits in which edits are stored."""
     small = resize_bicubic(case.upload, SIDE, SIDE)
-    yield "exact", _travelled(case.exact)
+    yield "exact", _as_stored(case.exact)
     if case.task != "angle":
-        seen = to_tensor(small[None])
-        repainted = Edit(identity_theta(1), apply_edit(seen, case.exact), torch.ones(1, 1, SIDE, SIDE))
-        yield "exact, direct", _travelled(repainted)
-    found, _ = starter([small], [CONDITIONS[case.task]])
-    yield "starter", _travelled(found[0])
+        pixels = to_tensor(small[None])
+        repainted = Edit(identity_theta(1), apply_edit(pixels, case.exact), torch.ones(1, 1, SIDE, SIDE))
+        yield "exact, direct", _as_stored(repainted)
+    answers, _ = starter([small], [CONDITIONS[case.task]])
+    yield "starter", _as_stored(answers[0])
 
 
 def ways(case: Case, edit: Edit) -> Iterator[tuple[str, Edited, float]]:
-    """Each way's result and its seconds of one core."""
+    """Yield each method's name, result and seconds of one core."""
     height, width = case.upload.shape[:2]
     nothing = np.zeros((height, width), np.uint8)
     yield "nothing", Edited(case.upload, nothing), 0.0
@@ -112,12 +113,12 @@ def ways(case: Case, edit: Edit) -> Iterator[tuple[str, Edited, float]]:
     yield "guided", guided, time.process_time() - started
 
 
-def _travelled(edit: Edit) -> Edit:
+def _as_stored(edit: Edit) -> Edit:
     return decode_edit(encode_edits(edit)[0])
 
 
 def _small(share: NDArray[np.float32]) -> Tensor:
-    """A map of shares (H,W), averaged to (1,1,SIDE,SIDE)."""
+    """Average a map of shares (H,W) to (1,1,SIDE,SIDE)."""
     return F.adaptive_avg_pool2d(torch.from_numpy(share)[None, None], SIDE)
 
 
@@ -136,23 +137,23 @@ def _outline(mask: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _turn(degrees: float, height: int, width: int) -> Tensor:
-    """theta that undoes a turn of the product, counter-clockwise about the picture's centre."""
+    """Return the theta that undoes a turn of the product, counter-clockwise about the picture's centre."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     linear = [[cosine, sine * height / width, 0.0], [-sine * width / height, cosine, 0.0]]
     return torch.tensor([linear])
 
 
 def _crop(case: Case, results: dict[str, Edited]) -> Image.Image:
-    """300 pixels around a place in the band: the upload, each way, the matte, the target."""
+    """Return 300 pixels around a point of the band: the upload, each result, the matte, the target."""
     rows, columns = np.nonzero(case.band)
-    place = len(rows) // 3
+    index = len(rows) // 3
     top, left = (
         int(np.clip(middle - 150, 0, max(0, size - 300)))
-        for middle, size in zip((rows[place], columns[place]), case.band.shape, strict=True)
+        for middle, size in zip((rows[index], columns[index]), case.band.shape, strict=True)
     )
     matte = np.repeat(results["guided"].matte[..., None], 3, axis=2)
-    shown = [*(results[way].image for way in WAYS), matte, case.target]
-    return Image.fromarray(np.hstack([image[top : top + 300, left : left + 300] for image in shown]))
+    pictures = [*(results[way].image for way in WAYS), matte, case.target]
+    return Image.fromarray(np.hstack([image[top : top + 300, left : left + 300] for image in pictures]))
 
 
 def main() -> None:
@@ -166,7 +167,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     starter = GeneratorPass(None, "--model", load_bundle(STARTER).version, cpu, "float32", 1)
-    found: defaultdict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
+    measurements: defaultdict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
     for number in range(args.scenes):
         for case in cases(number):
             megapixels = case.band.size / 1e6
@@ -178,14 +179,14 @@ def main() -> None:
                         psnr(result.image, case.target),
                         psnr(result.image[case.band], case.target[case.band]),
                     )
-                    found[case.task, source, way].append((*scores, 1000 * seconds / megapixels))
+                    measurements[case.task, source, way].append((*scores, 1000 * seconds / megapixels))
                 if args.pictures:
                     args.pictures.mkdir(parents=True, exist_ok=True)
                     _crop(case, results).save(args.pictures / f"{number}-{case.task}-{source}.png")
     print(
         f"{args.scenes} scenes of {LONG_SIDES[0]} to {LONG_SIDES[-1]} pixels; PSNR in dB: whole image, band; ms/MP"
     )
-    for (task, source, way), values in found.items():
+    for (task, source, way), values in measurements.items():
         whole, band, cost = np.mean(values, axis=0)
         print(f"{task:12}{source:15}{way:10}{whole:7.2f}{band:7.2f}{cost:8.0f}")
 

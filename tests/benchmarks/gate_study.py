@@ -1,22 +1,22 @@
-"""Do the gates reject what should not be published, and nothing else? For people who look at pictures.
+"""Do the gates reject what should not be published, and nothing else? A study for people who judge pictures.
 
     python -m tests.benchmarks.gate_study --output FOLDER [--bundle model/starter] [--half judged]
     python -m tests.benchmarks.gate_study --output FOLDER --verdicts FOLDER/verdicts.csv
 
-The first command corrects held-back real photos (../shared/data), all of them called non-white, and writes into FOLDER
-sheets of upload above correction, numbered and sorted by gate, values.csv with what every gate measured, and
-verdicts.csv with a line for each. Look at every picture and write 1 (to publish) or 0 (not) into verdicts.csv; the
-second command then prints what each gate got right; it knows pictures by their ids. The photos are
-of five kinds:
+The first command corrects held-back real photos (../shared/data), all labelled non-white. It writes into FOLDER sheets
+of upload above correction, numbered and sorted by gate, values.csv with the measurements of every gate, and
+verdicts.csv with a line for each correction. Look at every picture and write 1 (publish) or 0 (do not) into
+verdicts.csv. The second command then prints how often each gate was right; it identifies pictures by their ids. There
+are five kinds of photos:
 
-    photo        sellers' photos of clothing, as they are
-    close-up     the same, cropped so that the goods fill the frame: nothing but the original is right
-    pale on pale pale goods laid on the pale grounds of other photos, since sellers' photos have hardly any
-    on white     products on white already, clothing and objects
-    found        objects of many types on any ground
+    photo        sellers' photos of clothing, unchanged
+    close-up     the same, cropped so that the goods fill the frame: only the original is right
+    pale on pale pale goods laid on the pale backgrounds of other photos, since sellers' photos have hardly any
+    on white     products that are already on white, clothing and objects
+    found        objects of many types on any background
 
 Thresholds are chosen on `--half tuned` and judged on `--half judged`, halves by hash of the ids. A correction is judged
-as it would have been published: whitened and encoded. One core is enough, without Ray; a second per image.
+as it would be published: whitened and encoded. One core is enough, without Ray; it takes a second per image.
 """
 
 import argparse
@@ -59,20 +59,20 @@ from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.inference.generator import GeneratorPass
 from pipelines.reports.pictures import picture_columns
+from pipelines.synthesis.defects.backgrounds import background_of, shaded
 from pipelines.synthesis.defects.foreground import foreground, over
-from pipelines.synthesis.defects.grounds import ground_of, shaded
 from tests.benchmarks.starter_quality.samples import Sample, clean_objects, clothing, found_objects
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 DEFECT = "non_white_background"
-#: In the order in which they are asked.
+#: In the order in which they judge.
 GATES = (NEARLY_CONSTANT, EMPTY_PRODUCT, LOST, HOLES, NOT_WHITE, WEAK_OUTLINE, CHANGED)
 SUBJECTS = PHOTO, CLOSE_UP, PALE, ON_WHITE, FOUND = "photo", "close-up", "pale on pale", "on white", "found"
-#: Median CIE lightness, 0 to 100, from which on goods and grounds are pale.
-PALE_GOODS, PALE_GROUND = 68.0, 75.0
-#: Subjects of each kind but photos, at most.
+#: Median CIE lightness, 0 to 100, from which goods and backgrounds are pale.
+PALE_GOODS, PALE_BACKGROUND = 68.0, 75.0
+#: Maximum number of subjects of each kind except photos.
 EACH = 20
-#: A close-up's least side, pixels.
+#: Smallest side of a close-up, pixels.
 SMALLEST = 90
 #: Columns of a sheet, and bands of them.
 COLUMNS, BANDS = 6, 3
@@ -80,19 +80,19 @@ COLUMNS, BANDS = 6, 3
 
 @dataclass(frozen=True)
 class Watched(GateConfig):
-    """Gates that reject nothing and write down what they measure: code, value, limit, whether it is beyond."""
+    """Gates that reject nothing and record what they measure: code, value, limit, whether it is beyond the limit."""
 
-    found: list[tuple[str, float, float, bool]] = field(default_factory=list)
+    records: list[tuple[str, float, float, bool]] = field(default_factory=list)
 
     def judge(self, code: str, value: float, what: str, allowance: float = 1.0) -> None:
-        """Note instead of raising."""
+        """Record instead of raising."""
         limit = getattr(self, code) * allowance
         low = code in (NEARLY_CONSTANT, EMPTY_PRODUCT)
-        self.found.append((code, value, limit, value <= limit if low else value > limit))
+        self.records.append((code, value, limit, value <= limit if low else value > limit))
 
 
 class Judged(NamedTuple):
-    """One correction: `upload` and `published` encoded; measured: by gate, value and whether it rejects."""
+    """One correction. upload, published: encoded; measured: value and whether it rejects, by gate."""
 
     subject: str
     image_id: str
@@ -103,12 +103,12 @@ class Judged(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The first gate that rejects it, or nothing."""
+        """The first gate that rejects it, or an empty string."""
         return next((gate for gate in GATES if self.measured.get(gate, (0.0, False))[1]), "")
 
 
 def subjects(photos: Path, objects: Path, half: str) -> Iterator[tuple[str, Sample]]:
-    """Kind and product; `photo` of the product is what was uploaded."""
+    """Yield kind and product; the product's `photo` is the upload."""
     samples = [sample for sample in clothing(photos, None) if half_of(sample.image_id) == half]
     yield from ((PHOTO, sample) for sample in samples)
     close = ((sample, close_up(sample)) for sample in samples)
@@ -119,17 +119,17 @@ def subjects(photos: Path, objects: Path, half: str) -> Iterator[tuple[str, Samp
     for group in (samples[::-1], things):
         white = [sample._replace(photo=sample.white) for sample in group if sample.white is not None]
         yield from ((ON_WHITE, sample) for sample in white[:EACH])
-    found = [sample for sample in found_objects(objects, None) if half_of(sample.image_id) == half]
-    yield from ((FOUND, sample) for sample in found[:EACH])
+    others = [sample for sample in found_objects(objects, None) if half_of(sample.image_id) == half]
+    yield from ((FOUND, sample) for sample in others[:EACH])
 
 
 def half_of(image_id: str) -> str:
-    """'tuned' or 'judged', by hash."""
+    """Return 'tuned' or 'judged', by hash."""
     return ("tuned", "judged")[hash_number("half", image_id) % 2]
 
 
 def close_up(sample: Sample) -> NDArray[np.uint8] | None:
-    """The largest square that is product all over, uint8 (S,S,3); None where it is small."""
+    """Return the largest square that is all product, uint8 (S,S,3); None if it is too small."""
     if sample.mask is None:
         return None
     padded = np.pad((sample.mask > 127).astype(np.uint8), 1)
@@ -142,36 +142,42 @@ def close_up(sample: Sample) -> NDArray[np.uint8] | None:
 
 
 def pale_on_pale(samples: Sequence[Sample]) -> list[Sample]:
-    """Pale goods on pale grounds of the other photos, with a shadow."""
+    """Return pale goods on pale backgrounds of the other photos, with a shadow."""
     trusted = [(sample, sample.mask) for sample in samples if sample.mask is not None]
     goods = [pair for pair in trusted if _lightness(pair[0].photo[pair[1] > 127]) >= PALE_GOODS]
-    grounds = [ground for sample, mask in trusted if (ground := ground_of(sample.photo, mask)) is not None]
-    pale = [ground for ground in grounds if _lightness(ground.reshape(-1, 3)) >= PALE_GROUND]
+    backgrounds = [
+        background
+        for sample, mask in trusted
+        if (background := background_of(sample.photo, mask)) is not None
+    ]
+    pale = [
+        background for background in backgrounds if _lightness(background.reshape(-1, 3)) >= PALE_BACKGROUND
+    ]
     made = []
     for number, (sample, mask) in enumerate(goods):
         rng = np.random.default_rng(hash_number("pale on pale", sample.image_id))
-        ground = resize_bicubic(pale[number % len(pale)], mask.shape[1], mask.shape[0])
-        laid = over(foreground(sample.photo, mask), mask, shaded(ground, mask, rng))
+        background = resize_bicubic(pale[number % len(pale)], mask.shape[1], mask.shape[0])
+        laid = over(foreground(sample.photo, mask), mask, shaded(background, mask, rng))
         made.append(sample._replace(photo=laid))
     return made
 
 
 def _lightness(pixels: NDArray[np.uint8]) -> float:
-    """Median CIE lightness of pixels uint8 (N,3)."""
+    """Return the median CIE lightness of pixels uint8 (N,3)."""
     return float(np.median(rgb_to_lab(pixels[None])[..., 0])) if len(pixels) else 0.0
 
 
 def judge(
     generator: GeneratorPass, conditions: tuple[int, int], subject: str, sample: Sample
 ) -> tuple[Judged, float]:
-    """Correct one and ask all gates; and the seconds of one core that they took."""
+    """Return one correction with the measurements of all gates, and the seconds of one core that they took."""
     upload = sample.photo
     size = upload.shape[1], upload.shape[0]
     edits, _ = generator([fit_inside(upload, size, generator.side, generator.fit)], [conditions])
-    travelled = encode_edits(edits[0])
-    edited = apply_edits(upload, travelled)
+    stored = encode_edits(edits[0])
+    edited = apply_edits(upload, stored)
     encoded = encode_image(upload, "jpeg", 95)
-    row: dict[str, Any] = {"upload": encoded, "defects": [DEFECT], "edits": travelled, "product_type": None}
+    row: dict[str, Any] = {"upload": encoded, "defects": [DEFECT], "edits": stored, "product_type": None}
     off = GateConfig(**dict.fromkeys(GATES))
     started = time.process_time()
     deliver(upload, edited, row, DeliverySettings(gates=off))
@@ -180,13 +186,13 @@ def judge(
     started = time.process_time()
     delivered = deliver(upload, edited, row, DeliverySettings(gates=watched))
     seconds = time.process_time() - started - without
-    measured = {code: (value, beyond) for code, value, _, beyond in watched.found}
+    measured = {code: (value, beyond) for code, value, _, beyond in watched.records}
     judged = Judged(subject, sample.image_id, sample.product_type, encoded, delivered.encoded, measured)
     return judged, seconds
 
 
 def write(folder: Path, judged: Sequence[Judged]) -> None:
-    """Sheets, values.csv and an empty verdicts.csv."""
+    """Write the sheets, values.csv and an empty verdicts.csv."""
     order = sorted(judged, key=lambda one: (one.code == "", one.code, one.subject))
     per_sheet = COLUMNS * BANDS
     for start in range(0, len(order), per_sheet):
@@ -220,12 +226,12 @@ def _band(part: Sequence[tuple[int, Judged]]) -> Image.Image:
 
 
 def print_verdicts(folder: Path, verdicts: Path) -> None:
-    """What each gate got right, by the verdicts of somebody who looked."""
+    """Print how often each gate was right, according to the verdicts."""
     with verdicts.open(newline="") as file:
         publish = {_key(row): row["publish"] == "1" for row in csv.DictReader(file) if row["publish"]}
     with (folder / "values.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if _key(row) in publish]
-    print(f"{len(rows)} corrections looked at, {sum(publish.values())} of them to publish")
+    print(f"{len(rows)} corrections judged, {sum(publish.values())} of them to publish")
     print("| gate | rejected first | rightly | rejected by it at all | rightly | by it alone | rightly |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for gate in GATES:
@@ -247,7 +253,7 @@ def print_verdicts(folder: Path, verdicts: Path) -> None:
 
 
 def _key(row: dict[str, str]) -> tuple[str, str]:
-    """Verdicts outlive other thresholds, which number the sheets anew."""
+    """Return the key of a verdict, which stays valid if other thresholds number the sheets differently."""
     return row["subject"], row["image_id"]
 
 

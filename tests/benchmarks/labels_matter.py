@@ -24,7 +24,7 @@ CRITIC = {"width": 8, "n_layers": 1}
 
 
 def batch_of(count: int, generator: torch.Generator) -> Batch:
-    """Half of the samples of each task."""
+    """Return a batch with half of the samples of each task."""
     photo, mask = scenes(count, SIDE, generator)
     type_ = torch.arange(count) % 2
     y = torch.where(type_[:, None, None, None] == 0, on_white(photo, mask), in_grey(photo))
@@ -32,7 +32,7 @@ def batch_of(count: int, generator: torch.Generator) -> Batch:
 
 
 def train(recipe: str, seed: int, steps: int) -> list[float]:
-    """Held-back L1 of both tasks after `steps` updates."""
+    """Return the held-back L1 of both tasks after `steps` updates."""
     torch.manual_seed(seed)
     method = build_method(
         method_config(recipe, n_groups=2, n_types=2, generator=NETWORK, discriminator=CRITIC)

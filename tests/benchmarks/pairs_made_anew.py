@@ -1,12 +1,12 @@
-"""What it costs to make defects anew for every sample, beside fixed pairs and beside the training step that they feed.
+"""The cost of making defects again for every sample, compared with fixed pairs and with a training step.
 
     python jobs/prepare_dataset.py --photos photos.parquet --output made
     python jobs/prepare_dataset.py --photos photos.parquet --output fixed --draws 1
     python -m tests.benchmarks.pairs_made_anew --made made --fixed fixed
 
 Prints milliseconds of one core per sample and defect, from the shard's bytes to pixels, and those of a training step of
-`pretrained_unet` per sample; and samples per second of one core: a step on a CPU needs that many cores for its pixels,
-and a GPU so many. Process time, so that others on the machine count for little.
+`pretrained_unet` per sample. Also prints samples per second of one core, which shows how many cores a CPU's or a GPU's
+steps need for their pixels. Process time is used, so that other work on the machine hardly counts.
 """
 
 import argparse
@@ -32,9 +32,9 @@ BATCH = 6
 def decoding_seconds(
     source: TrainingSource, index: Index, decoding: Decoding, defect: int, rows: int
 ) -> float:
-    """Seconds of one core per row of a defect."""
+    """Return seconds of one core per row of a defect."""
     numbers = np.flatnonzero(index.having(defect, 0))[: 2 * rows]
-    for order in orders_of(index, numbers[rows:]):  # warm: grounds, marks and fonts are read once
+    for order in orders_of(index, numbers[rows:]):  # warm up: backgrounds, marks and fonts are read once
         list(decoding(order))
     start = time.process_time()
     count = sum(1 for order in orders_of(index, numbers[:rows]) for _ in decoding(order))
@@ -42,7 +42,7 @@ def decoding_seconds(
 
 
 def step_seconds(side: int) -> float:
-    """Seconds of one core per sample of a step, the best of three."""
+    """Return seconds of one core per sample of a step, the best of three."""
     generator = {"architecture": "pretrained_unet", "geometry": "affine", "geometric_groups": (1,)}
     losses = {"adversarial": 0.0, "cycle": 0.0, "identity": 0.0, "directions": "forward"}
     config = method_config(
@@ -63,7 +63,7 @@ def step_seconds(side: int) -> float:
 
 
 def lines(made: str, fixed: str, rows: int) -> Iterator[str]:
-    """The table, in Markdown."""
+    """Yield the table's lines, in Markdown."""
     yield "| side | sample | ms | samples/s of a core |"
     yield "| --- | --- | --- | --- |"
     for side in SIDES:

@@ -1,8 +1,8 @@
-"""Memory of a preparation while it runs: drawn photos of 64 to 96 pixels with masks, as many as asked for.
+"""Memory of a preparation while it runs, for any number of drawn photos of 64 to 96 pixels with masks.
 
     python tests/benchmarks/preparation_memory.py --photos 50000 --folder /tmp/preparation
 
-Draws tables of photos (ten kinds of product, shifted and coloured by number: drawing must cost little),
+Draws tables of photos (ten kinds of product, shifted and coloured by number, which is cheap),
 runs jobs/prepare_dataset.py on them, and reads the memory of its driver and of all worker processes every few seconds.
 Prints resident sizes in MB over time, and their growth from the first third of the run to the last: flat is near 0.
 """
@@ -28,20 +28,20 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def encoded(image: np.ndarray, kind: str, **options: int) -> bytes:
-    """JPEG or PNG bytes of uint8 (H, W) or (H, W, 3)."""
+    """Return JPEG or PNG bytes of uint8 (H, W) or (H, W, 3)."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def draw(number: int) -> dict[str, bytes | str]:
-    """A photo of an ellipse on a coloured ground, and its mask; every eleventh mask is useless."""
+    """Draw a photo of an ellipse on a coloured background, and its mask; every eleventh mask is useless."""
     rng = np.random.default_rng(number)
     height, width = rng.integers(64, 97, size=2)
     y, x = np.ogrid[:height, :width]
     inside = ((y - height / 2) / (0.36 * height)) ** 2 + ((x - width / 2) / (0.32 * width)) ** 2 < 1
-    goods, ground = rng.integers(20, 110, 3), rng.integers(140, 240, 3)
-    photo = np.where(inside[..., None], goods, ground) + rng.integers(0, 10, (height, width, 1))
+    goods, background = rng.integers(20, 110, 3), rng.integers(140, 240, 3)
+    photo = np.where(inside[..., None], goods, background) + rng.integers(0, 10, (height, width, 1))
     mask = np.full((height, width), 128, np.uint8) if number % 11 == 0 else np.uint8(255) * inside
     return {
         "image_id": f"photo-{number:08}",
@@ -52,7 +52,7 @@ def draw(number: int) -> dict[str, bytes | str]:
 
 
 def write_photos(folder: Path, count: int) -> None:
-    """Tables of `count` photos; those that are there already stay."""
+    """Write tables of `count` photos; existing tables stay."""
     folder.mkdir(parents=True, exist_ok=True)
     for first in range(0, count, ROWS_PER_FILE):
         path = folder / f"photos-{first:08}.parquet"
@@ -62,7 +62,7 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def resident(pid: int) -> float:
-    """Resident memory of a process, without what it shares with others (Ray's object store), MB; 0: it has ended."""
+    """Return a process's resident memory in MB without shared memory (Ray's object store); 0 if it has ended."""
     with contextlib.suppress(OSError, IndexError):
         _, pages, shared = (int(n) for n in Path(f"/proc/{pid}/statm").read_text().split()[:3])
         return (pages - shared) * PAGE / 1e6
@@ -70,25 +70,25 @@ def resident(pid: int) -> float:
 
 
 def workers(driver: int) -> dict[int, str]:
-    """Ray workers that descend from the driver: process id -> what it is."""
+    """Return Ray workers that descend from the driver: process id -> title."""
     parents: dict[int, tuple[int, str]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError):
             title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             stat = (entry / "stat").read_text()
             parents[int(entry.name)] = (int(stat[stat.rindex(")") + 2 :].split()[1]), title)
-    found = {}
+    titles = {}
     for pid, (_, title) in parents.items():
         ancestor = pid
         while ancestor in parents and ancestor != driver:
             ancestor = parents[ancestor][0]
         if ancestor == driver and pid != driver and title.startswith("ray::"):
-            found[pid] = title.strip()
-    return found
+            titles[pid] = title.strip()
+    return titles
 
 
 def main() -> None:
-    """Draw, prepare, watch."""
+    """Draw the photos, prepare them and record the memory."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--photos", type=int, default=50_000)
     p.add_argument("--folder", type=Path, required=True)

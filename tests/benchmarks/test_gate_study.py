@@ -1,4 +1,4 @@
-"""What the study of the gates makes and counts."""
+"""Tests of the study of the gates: its pictures and its counts."""
 
 import csv
 from pathlib import Path
@@ -24,26 +24,26 @@ from tests.benchmarks.gate_study import (
 from tests.benchmarks.starter_quality.samples import CLOTHING, Sample, on_white
 
 
-def sample(image_id: str, goods: int, ground: int) -> Sample:
-    photo = np.full((200, 160, 3), ground, np.uint8)
+def sample(image_id: str, goods: int, background: int) -> Sample:
+    photo = np.full((200, 160, 3), background, np.uint8)
     mask = np.zeros((200, 160), np.uint8)
     mask[40:160, 20:140] = 255
     photo[mask > 0] = goods
     return Sample(image_id, CLOTHING, "coat", photo, mask, on_white(photo, mask))
 
 
-def test_a_close_up_is_goods_all_over_and_small_goods_have_none() -> None:
-    found = close_up(sample("a", 60, 200))
-    assert found is not None
-    assert min(found.shape[:2]) > 100
-    assert (found == 60).all()
+def test_a_close_up_is_all_goods_and_small_goods_have_none() -> None:
+    crop = close_up(sample("a", 60, 200))
+    assert crop is not None
+    assert min(crop.shape[:2]) > 100
+    assert (crop == 60).all()
     small = sample("b", 60, 200)
     assert small.mask is not None
     small.mask[60:] = 0
     assert close_up(small) is None
 
 
-def test_pale_goods_lie_on_pale_grounds() -> None:
+def test_pale_goods_are_put_on_pale_backgrounds() -> None:
     made = pale_on_pale([sample("dark goods", 60, 230), sample("pale goods", 210, 40)])
     assert [one.image_id for one in made] == ["pale goods"]
     assert np.median(made[0].photo[:20]) > 150
@@ -58,7 +58,7 @@ def test_watched_gates_note_and_do_not_reject() -> None:
     gates = Watched()
     gates.judge(LOST, 0.2, "the share", 0.4)
     gates.judge(HOLES, 0.01, "the share")
-    assert gates.found == [(LOST, 0.2, pytest.approx(0.1), True), (HOLES, 0.01, 0.06, False)]
+    assert gates.records == [(LOST, 0.2, pytest.approx(0.1), True), (HOLES, 0.01, 0.06, False)]
 
 
 def picture(level: int) -> bytes:

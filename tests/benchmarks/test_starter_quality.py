@@ -1,4 +1,4 @@
-"""The benchmark's own measures, on pictures whose figures are known."""
+"""Tests of the benchmark's own measures, on pictures with known figures."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ HEIGHT, WIDTH = 160, 120
 
 
 def coat() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A photo of a coat with one sleeve and a button on a wooden ground, and its mask."""
+    """Return a photo of a coat with one sleeve and a button on a wooden background, and its mask."""
     rng = np.random.default_rng(3)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[35:125, 42:78] = 255
@@ -64,7 +64,7 @@ def test_a_blend_is_kept_where_its_matte_is_below_a_half(matte: float) -> None:
     assert kept.mean() == (1.0 if matte < 0.5 else 0.0)
 
 
-def test_what_is_lost_and_what_is_left_both_count() -> None:
+def test_lost_product_and_remaining_background_both_count() -> None:
     photo, mask = coat()
     half = mask.copy()
     half[80:] = 0
@@ -84,25 +84,25 @@ def test_white_goods_count_neither_for_nor_against() -> None:
 
 
 @pytest.mark.parametrize("degrees", [-40, -23, -8, 0, 5, 31])
-def test_a_known_turn_is_found(degrees: int) -> None:
+def test_a_known_turn_is_measured(degrees: int) -> None:
     photo, mask = coat()
     white = on_white(photo, mask)
     turned = turn(white, mask > 127, float(degrees))
     assert degrees_between(turned, white) == pytest.approx(degrees, abs=1.0)
 
 
-def test_turns_are_found_at_another_size_and_place() -> None:
+def test_turns_are_measured_at_another_size_and_position() -> None:
     photo, mask = coat()
     white = on_white(photo, mask)
     turned = turn(white, mask > 127, 17.0)
-    apart = np.full((300, 260, 3), 255, np.uint8)
-    apart[90 : 90 + HEIGHT, 120 : 120 + WIDTH] = turned
-    assert degrees_between(apart, white) == pytest.approx(17.0, abs=1.0)
+    larger = np.full((300, 260, 3), 255, np.uint8)
+    larger[90 : 90 + HEIGHT, 120 : 120 + WIDTH] = turned
+    assert degrees_between(larger, white) == pytest.approx(17.0, abs=1.0)
     assert degrees_between(np.full_like(white, 255), white) == 0.0
 
 
 @pytest.mark.parametrize("degrees", [-20.0, 12.0])
-def test_deskewing_finds_the_turn_of_a_long_box(degrees: float) -> None:
+def test_deskewing_measures_the_turn_of_a_long_box(degrees: float) -> None:
     photo = np.full((200, 200, 3), 255, np.uint8)
     photo[40:160, 80:120] = (30, 60, 90)
     turned = turn(photo, (photo < 200).all(axis=2), degrees)
@@ -140,13 +140,13 @@ def test_marks_are_functions_of_the_seed_and_can_be_seen() -> None:
         assert 0.003 < changed.mean() < 0.6
 
 
-def test_inpainting_changes_what_the_mark_covers_alone() -> None:
+def test_inpainting_changes_only_the_area_under_the_mark() -> None:
     case = next(case for case in make_cases([sample()], faces(), 1) if case.task == MARK_ON_WHITE)
     assert case.region is not None
     for method in (telea, navier_stokes):
         result = method(case)
-        assert np.array_equal(result[~case.region], case.seen[~case.region])
-        assert not np.array_equal(result[case.region], case.seen[case.region])
+        assert np.array_equal(result[~case.region], case.pixels[~case.region])
+        assert not np.array_equal(result[case.region], case.pixels[case.region])
 
 
 def made() -> dict[str, Case]:
@@ -157,17 +157,17 @@ def test_the_perfect_correction_has_the_best_figures() -> None:
     for case in made().values():
         assert case.target is not None
         scored = score(case, Published("corrected", None, None, encode_image(case.target, "png")))
-        found = summary([scored])
-        assert (found["n"], found["rejected"], found["measured"]) == (1, 0.0, 1)
+        figures = summary([scored])
+        assert (figures["n"], figures["rejected"], figures["measured"]) == (1, 0.0, 1)
         if case.task == BACKGROUND:
-            assert (found["iou_mean"], found["iou_poor"], found["psnr"]) == (1.0, 0.0, 99.0)
+            assert (figures["iou_mean"], figures["iou_poor"], figures["psnr"]) == (1.0, 0.0, 99.0)
         elif case.task == ANGLE:
-            assert found["left_median"] == 0.0
+            assert figures["left_median"] == 0.0
         elif case.task in CLEAN:
-            assert (found["touched_mean"], found["change"]) == (0.0, 0.0)
+            assert (figures["touched_mean"], figures["change"]) == (0.0, 0.0)
         else:
-            assert found["after"] == 99.0
-            assert found["gain"] == pytest.approx(99 - found["before"])
+            assert figures["after"] == 99.0
+            assert figures["gain"] == pytest.approx(99 - figures["before"])
 
 
 def test_rejected_corrections_count_as_such_and_clean_originals_as_unchanged() -> None:

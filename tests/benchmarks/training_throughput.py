@@ -72,24 +72,24 @@ class History:
         self.images: list[Tensor] = []
 
     def query(self, batch: Tensor) -> Tensor:
-        found = []
+        chosen = []
         for image in batch.detach():
             if len(self.images) < POOL:
                 self.images.append(image.clone())
-                found.append(image)
+                chosen.append(image)
             elif torch.rand(()) < 0.5:
                 index = int(torch.randint(POOL, ()))
-                found.append(self.images[index])
+                chosen.append(self.images[index])
                 self.images[index] = image.clone()
             else:
-                found.append(image)
-        return torch.stack(found)
+                chosen.append(image)
+        return torch.stack(chosen)
 
 
 def plain_step(
     width: int, blocks: int, device: torch.device, bfloat16: bool
 ) -> Callable[[Tensor, Tensor], None]:
-    """One update of a CycleGAN, written out."""
+    """Return one update of a CycleGAN, written out."""
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
     make = [plain_generator(width, blocks), plain_generator(width, blocks)]
     make += [plain_discriminator(width), plain_discriminator(width)]
@@ -130,7 +130,7 @@ def plain_step(
 def our_step(
     width: int, blocks: int, device: torch.device, bfloat16: bool
 ) -> Callable[[Tensor, Tensor], None]:
-    """One update of the recipe `cyclegan`."""
+    """Return one update of the recipe `cyclegan`."""
     network = {"width": width, "n_blocks": blocks}
     method = build_method(method_config("cyclegan", n_groups=0, n_types=0, generator=network))
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
@@ -148,7 +148,7 @@ def our_step(
 def rounds(
     steps: list[Callable[[Tensor, Tensor], None]], x: Tensor, y: Tensor, count: int, updates: int
 ) -> Iterator[list[float]]:
-    """Images/s of each step function, `count` times in alternation, `updates` at a time; the first round warms up."""
+    """Yield images/s of each step function, `count` times in alternation, `updates` at a time, after a warm-up."""
 
     def seconds() -> float:
         if not x.is_cuda:
@@ -198,12 +198,12 @@ def main() -> None:
         layout = torch.channels_last if bfloat16 else torch.contiguous_format
         both = [make(args.width, args.blocks, device, bfloat16) for make in (our_step, plain_step)]
         images = [image.contiguous(memory_format=layout) for image in (x, y)]
-        found = list(rounds(both, *images, count, args.updates))
-        ours, plain = (statistics.median(speeds[index] for speeds in found) for index in (0, 1))
-        ratio = statistics.median(speeds[0] / speeds[1] for speeds in found)
-        medians[bfloat16] = ours
+        measured = list(rounds(both, *images, count, args.updates))
+        own, plain = (statistics.median(speeds[index] for speeds in measured) for index in (0, 1))
+        ratio = statistics.median(speeds[0] / speeds[1] for speeds in measured)
+        medians[bfloat16] = own
         name = "bfloat16, channels last" if bfloat16 else "float32"
-        print(f"{name:<24} ours {ours:8.2f}  plain {plain:8.2f}  ours / plain {ratio:.3f}", flush=True)
+        print(f"{name:<24} ours {own:8.2f}  plain {plain:8.2f}  ours / plain {ratio:.3f}", flush=True)
     if len(medians) == 2:
         print(f"factor of bfloat16 and channels last: {medians[True] / medians[False]:.2f}")
 

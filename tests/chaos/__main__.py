@@ -31,10 +31,10 @@ def main() -> int:
         for name in [name for name in ALL if name in ("undisturbed", *arguments.only)]:
             for entry in ALL[name](stage):
                 entries.append(entry)
-                _tell(entry)
+                _report(entry)
                 (folder / "ledger.json").write_text(as_json(entries))
             if stage.first.undisturbed is None:
-                break  # there is nothing to compare with
+                break  # there is no run to compare with
     finally:
         head.kill()
     sys.stdout.write(table(entries))
@@ -46,7 +46,7 @@ def main() -> int:
     return 1
 
 
-def _tell(entry: Entry) -> None:
+def _report(entry: Entry) -> None:
     verdict = "as it must be" if entry.clean else "DISCREPANCY"
     lines = [f"{entry.scenario}: {verdict}, {entry.seconds:.0f} s", *entry.events, *entry.complaints]
     sys.stderr.write("\n  ".join(lines) + "\n")

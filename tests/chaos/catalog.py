@@ -1,4 +1,4 @@
-"""A catalog of small images with all that happens to a nightly one, drawn with what must become of each row."""
+"""A drawn catalog of small images with everything that happens to a nightly one, and each row's expected outcome."""
 
 import io
 import random
@@ -15,10 +15,10 @@ from tests.catalogs import picture, row
 from tests.hostile_images import encode, hostile_images
 from tests.poison import CODES, poison
 
-#: Of rows in a file of the catalog, each of which is a block of work: few, because a block is what a kill disturbs.
+#: Limits of rows per file, and files. A file is a block of work, and blocks are small because a kill disturbs one.
 _FEWEST_ROWS, _MOST_ROWS, _FILES = 10, 50, 8
 UPLOADS = "uploads"
-#: What there is to correct; each is a list of labels.
+#: Defects to correct; each is a list of labels.
 _DEFECTIVE = (
     ("watermark",),
     ("non_white_background",),
@@ -33,9 +33,9 @@ _FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (("JPEG", {}), ("PNG", {}), (
 
 @dataclass(frozen=True)
 class DrawnRow:
-    """A row of CATALOG, and what must become of it. status: a row to be corrected may be rejected by a gate instead.
+    """A row of CATALOG and its expected outcome. status: a row to be corrected may be rejected by a gate instead.
 
-    code: of a failed row. upload: what lies at its uri.
+    code: of a failed row. upload: the file at its uri.
     """
 
     row: dict[str, Any]
@@ -44,31 +44,32 @@ class DrawnRow:
     upload: bytes | None = None
 
     def without_poison(self) -> "DrawnRow":
-        """What becomes of it where no image is poison."""
+        """Return the row with its outcome if no image is poison."""
         return replace(self, status="corrected", code=None) if self.code in CODES.values() else self
 
 
 def draw_catalog(count: int, seed: int, root: str) -> list[DrawnRow]:
-    """`count` rows, the same for a seed. root: URI under which the rows' uploads will lie."""
+    """Return `count` drawn rows, the same for the same seed. root: URI below which the rows' uploads will be."""
     uploads = storage.join(root, UPLOADS, "first")
     rng = random.Random(seed)
-    # One of each kind first: a small catalog too has them all.
+    # One of each kind first, so that a small catalog has them all.
     order = [*range(len(_KINDS)), *rng.choices(range(len(_KINDS)), [weight for weight, _ in _KINDS], k=count)]
     drawn: list[DrawnRow] = []
     while len(drawn) < count:
-        draw = _KINDS[order[len(drawn)]][1] if len(drawn) + 1 < count else _embedded  # for some draw two rows
+        # The last row is a plain one, because some kinds draw two rows.
+        draw = _KINDS[order[len(drawn)]][1] if len(drawn) + 1 < count else _embedded
         drawn += draw(len(drawn), uploads, rng)
     rng.shuffle(drawn)
     return drawn
 
 
 def next_night(drawn: Sequence[DrawnRow], seed: int, root: str) -> list[DrawnRow]:
-    """The catalog a day later, in another order: rows gone, images changed, labels changed, images moved, rows new."""
+    """Return the next day's catalog in another order, with removed, changed, moved and new rows."""
     rng = random.Random(f"{seed} next night")
     uploads = storage.join(root, UPLOADS, "second")
     kept: list[DrawnRow] = []
     for number, one in enumerate(drawn):
-        # A row that comes twice, or is to fail, must stay what it is.
+        # A row that occurs twice, or is to fail, must not change.
         plain = one.row["image_id"].startswith(("item-", "fetched-", "clean-"))
         kept += (
             _CHANGES[rng.choices(range(len(_CHANGES)), _CHANCES)[0]](one, number, uploads, rng)
@@ -98,26 +99,26 @@ def _other_image(one: DrawnRow, number: int, uploads: str, rng: random.Random) -
     return [replace(one, row={**one.row, "uri": uri}, upload=image)]
 
 
-def _other_place(one: DrawnRow, number: int, uploads: str, rng: random.Random) -> list[DrawnRow]:
+def _other_uri(one: DrawnRow, number: int, uploads: str, rng: random.Random) -> list[DrawnRow]:
     if one.upload is None:
         return [one]
     return [replace(one, row={**one.row, "uri": storage.join(uploads, f"moved {number}.jpg")})]
 
 
 def _other_labels(one: DrawnRow, number: int, uploads: str, rng: random.Random) -> list[DrawnRow]:
-    defective = one.status == "passthrough"  # and was not
+    defective = one.status == "passthrough"  # it was clean before
     labels = row("any", *(rng.choice(_DEFECTIVE) if defective else ("clean",)), image=b"")["labels"]
     return [
         replace(one, row={**one.row, "labels": labels}, status="corrected" if defective else "passthrough")
     ]
 
 
-_CHANGES = (_same, _gone, _other_image, _other_place, _other_labels)
+_CHANGES = (_same, _gone, _other_image, _other_uri, _other_labels)
 _CHANCES = (60, 10, 12, 8, 10)
 
 
 def write(drawn: Sequence[DrawnRow], root: str, name: str) -> None:
-    """Write the files of catalog `name`, and the uploads, below `root`."""
+    """Write the files of catalog `name` and its uploads below `root`."""
     catalog = storage.join(root, "catalogs", name)
     size = rows_per_file(len(drawn))
     for first in range(0, len(drawn), size):
@@ -127,13 +128,13 @@ def write(drawn: Sequence[DrawnRow], root: str, name: str) -> None:
         pq.write_table(pa.Table.from_arrays(columns, schema=CATALOG), buffer)
         storage.write_bytes(storage.join(catalog, f"{first:06}.parquet"), buffer.getvalue())
     for one in drawn:
-        # What an earlier catalog has written stays as it is: a storage tells changes by the time of writing.
+        # Files of an earlier catalog stay unchanged, because storage detects changes by modification time.
         if one.upload is not None and not storage.exists(one.row["uri"]):
             storage.write_bytes(one.row["uri"], one.upload)
 
 
 def rows_per_file(count: int) -> int:
-    """Rows in each file of a catalog of `count`, but the last."""
+    """Return the number of rows in each file, except the last, of a catalog of `count`."""
     return max(_FEWEST_ROWS, min(_MOST_ROWS, count // _FILES))
 
 
@@ -172,9 +173,8 @@ def _forbidden(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnR
 
 
 def _poisonous(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
-    kind = rng.choice(
-        [kind for kind in sorted(CODES) if kind != "asleep"]
-    )  # which is found by the clock alone
+    # "asleep" is left out because it ends only by a time-out.
+    kind = rng.choice([kind for kind in sorted(CODES) if kind != "asleep"])
     yield DrawnRow(row(f"poison-{number}", "watermark", image=poison(kind)), "failed", CODES[kind])
 
 
@@ -183,21 +183,21 @@ def _nowhere(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow
 
 
 def _twins(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
-    """The same bytes under two ids."""
+    """Draw the same bytes under two ids."""
     image, labels = _image(number, rng), rng.choice(_DEFECTIVE)
     for name in ("left", "right"):
         yield DrawnRow(row(f"twin-{number}-{name}", *labels, image=image), "corrected")
 
 
 def _repeated(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
-    """An id that comes twice with the same uri."""
+    """Draw an id that occurs twice with the same uri."""
     uri = storage.join(uploads, f"repeated {number}.jpg")
     one = row(f"repeated-{number}", *rng.choice(_DEFECTIVE), uri=uri)
     yield from [DrawnRow(one, "corrected", upload=_image(number, rng))] * 2
 
 
 def _disputed(number: int, uploads: str, rng: random.Random) -> Iterator[DrawnRow]:
-    """An id that comes twice with different bytes: nobody knows which is meant."""
+    """Draw an id that occurs twice with different bytes, so that it is unknown which one is meant."""
     for image in (_image(number, rng), _image(number + 10**7, rng)):
         yield DrawnRow(row(f"disputed-{number}", "watermark", image=image), "failed", "duplicate_id")
 
@@ -207,7 +207,7 @@ def _image(number: int, rng: random.Random) -> bytes:
     return encode(picture(number, rng.choice(_SIDES), rng.choice(_SIDES)), form, **options)
 
 
-#: `{}` is the row's number. Names on disk are made of these, and every tool between sees them.
+#: `{}` is the row's number. File names are made from these, and every tool in between handles them.
 _HOSTILE_IDS = (
     "../../etc/passwd-{}",
     "/absolute/{}",
@@ -227,7 +227,7 @@ _HOSTILE_IDS = (
     " {} ",
 )
 _REFUSED = sorted(hostile_images().items())
-#: How often each kind of row comes, and what draws it: from its number, and from where images lie that are fetched.
+#: Weight of each kind of row, and the function that draws it from its number and the folder of fetched images.
 _KINDS: tuple[tuple[int, Callable[[int, str, random.Random], Iterator[DrawnRow]]], ...] = (
     (40, _embedded),
     (16, _fetched),

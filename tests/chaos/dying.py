@@ -1,10 +1,10 @@
-"""The correction job, which kills itself before it makes a certain change below its output: a crash at an exact step.
+"""Runs the correction job so that it kills itself before a certain change below its output: a crash at an exact step.
 
     python -m tests.chaos.dying OUTPUT NUMBER RECORD jobs/correct_catalog.py --catalog …
 
-Changes are what this process itself does to local files below OUTPUT, without the lock's signs of life: making, opening
-for writing, renaming, removing. They are counted from 1 and written to the file RECORD; the process dies by SIGKILL
-just before number NUMBER (0: never). Ray's workers, which also write, are not counted.
+Changes are what this process itself does to local files below OUTPUT, except the lock's heartbeat: creating, opening
+for writing, renaming, removing. They are counted from 1 and written to the file RECORD. The process dies by SIGKILL
+just before change NUMBER (0: never). Ray's workers, which also write, are not counted.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any
 
 #: Python's audit events (library reference, "Audit events table") that change a file system; each names a path first.
 _EVENTS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
-#: Its record is rewritten by the clock, so its changes have no fixed place among the others.
+#: The lock's record is rewritten by the clock, so its changes have no fixed order among the others.
 _UNCOUNTED = "/.lock"
 
 
@@ -42,8 +42,8 @@ def main() -> None:
             return
         done += 1
         names = [os.fsdecode(arguments[0]), *([os.fsdecode(arguments[1])] if event == "os.rename" else [])]
-        told = " -> ".join(name.removeprefix(output) for name in names)
-        os.write(descriptor, f"{done} {event} {told}\n".encode(errors="replace"))
+        description = " -> ".join(name.removeprefix(output) for name in names)
+        os.write(descriptor, f"{done} {event} {description}\n".encode(errors="replace"))
         if done == number:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""SIGKILL to what takes part in a run, at moments that are seen and not waited for by the clock."""
+"""Sends SIGKILL to parts of a run, at moments that are observed instead of timed."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from tests.chaos.stage import Driver, Stage
 from tests.processes import ray_workers
 from tests.ray_nodes import RayNode
 
-#: What runs in a Ray worker, by words of its title.
+#: Kinds of Ray workers, by words in their titles.
 CORRECTING, DECODING, COMMITTING = "MapWorker(MapBatches(Instance)).submit", "decode_rows", "commit_block"
 
 
 class Sightings:
-    """How often a worker of the nodes has begun with a block: has come to have one of `words` in its title."""
+    """Counts how often a worker of the nodes has begun a block: its title has come to contain one of `words`."""
 
     def __init__(self, nodes: Sequence[RayNode], *words: str) -> None:
         self._nodes, self._words = nodes, words
@@ -22,19 +22,19 @@ class Sightings:
         self.count = 0
 
     def look(self) -> "Sightings":
-        """Look again; it is to be called often."""
-        seen = ray_workers([pid for node in self._nodes for pid in node.processes()], *self._words)
-        self.count += len(set(seen) - set(self.now))
-        self.now = seen
+        """Look again; call this often."""
+        pids = ray_workers([pid for node in self._nodes for pid in node.processes()], *self._words)
+        self.count += len(set(pids) - set(self.now))
+        self.now = pids
         return self
 
 
 def kill_worker(
     stage: Stage, entry: Entry, driver: Driver, nodes: Sequence[RayNode], word: str, blocks: int
 ) -> None:
-    """SIGKILL to a Ray worker of the nodes while it has `word` in its title, in the `blocks`-th block so seen.
+    """Send SIGKILL to a Ray worker of the nodes with `word` in its title, in the `blocks`-th such block.
 
-    One that commits dies when images of its block are there.
+    A committing worker is killed once images of its block exist.
     """
     sightings = Sightings(nodes, word)
     driver.wait_until(lambda: sightings.look().count >= blocks and sightings.now)
@@ -48,7 +48,7 @@ def kill_worker(
 
 
 def kill_node(stage: Stage, entry: Entry, driver: Driver, node: RayNode, blocks: int) -> None:
-    """SIGKILL to all of `node`, in the `blocks`-th block that is seen there."""
+    """Send SIGKILL to all of `node`, in the `blocks`-th block that is observed there."""
     sightings = Sightings([node], CORRECTING, DECODING, COMMITTING)
     driver.wait_until(lambda: sightings.look().count >= blocks and sightings.now)
     node.kill()
@@ -56,7 +56,7 @@ def kill_node(stage: Stage, entry: Entry, driver: Driver, node: RayNode, blocks:
 
 
 def kill_driver(stage: Stage, entry: Entry, driver: Driver, at: float) -> None:
-    """SIGKILL to the job itself, at the progress `at`."""
+    """Send SIGKILL to the job itself, at the progress `at`."""
     driver.wait_until(lambda: stage.progress(entry.scenario) >= at)
     driver.kill()
     entry.events.append(f"SIGKILL of the driver at {stage.progress(entry.scenario):.0%}")

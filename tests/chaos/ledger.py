@@ -1,4 +1,4 @@
-"""The ledger: every row of the catalog against what an output holds, and that against an undisturbed run's."""
+"""The ledger compares every row of the catalog with an output, and the output with that of an undisturbed run."""
 
 import hashlib
 import json
@@ -18,21 +18,21 @@ from pipelines.images.decode import decode_image
 from pipelines.storage import objects as storage
 from tests.chaos.catalog import DrawnRow
 
-#: Columns that say when and where, not what: they may differ from an undisturbed run's. The keys depend on the output.
+#: Columns with times and locations, which may differ from an undisturbed run's. The keys depend on the output.
 NOT_COMPARED = ("corrected_at", "row_key", "image_key")
-#: And these, where catalog and output lie on another storage than the undisturbed run's.
+#: Further such columns if catalog and output are on another storage than the undisturbed run's.
 OF_STORAGE = ("error_message", "input_version")
-#: Discrepancies of one kind that are named.
+#: Number of discrepancies of one kind that are named.
 NAMED = 5
-#: What an output consists of.
+#: The parts of an output.
 RESULTS = (IMAGES, MANIFEST, REPORT, RUN, SUCCESS)
-#: Objects read at once: each waits for storage.
+#: Objects read at once, because each waits for storage.
 _THREADS = 8
 
 
 @dataclass
 class Entry:
-    """A scenario's line. What must be 0 is a complaint where it is not. events: what was done."""
+    """A scenario's line. Counts of discrepancies must be 0; otherwise there is a complaint. events: what was done."""
 
     scenario: str
     rows_in: int = 0
@@ -40,11 +40,11 @@ class Entry:
     files: int = 0  # that exist, decode, and have the manifest's hash
     duplicates: int = 0  # rows beyond the catalog's, by id
     lost: int = 0  # rows of the catalog that the manifest lacks
-    wrong: int = 0  # rows that became other than the catalog's drawing says
-    different: int = 0  # rows that are not an undisturbed run's, hashes included
+    wrong: int = 0  # rows whose outcome differs from the drawn one
+    different: int = 0  # rows that differ from an undisturbed run's, hashes included
     bad_files: int = 0
-    superseded: int = 0  # images that only last night's rows name: they may be in use, and stay
-    orphans: int = 0  # images that no row names, nor one of last night's
+    superseded: int = 0  # images that only last night's rows name; they may be in use, and stay
+    orphans: int = 0  # images that neither a row nor one of last night's names
     leftovers: int = 0  # neither a result nor a record of the run
     complaints: list[str] = field(default_factory=list)  # the discrepancies, some of each kind by name
     events: list[str] = field(default_factory=list)
@@ -52,20 +52,20 @@ class Entry:
 
     @property
     def clean(self) -> bool:
-        """No discrepancy at all."""
+        """True if there is no discrepancy."""
         return not self.complaints
 
     def complain(self, kind: str, names: Sequence[object]) -> int:
-        """Note discrepancies and return how many there are."""
+        """Note discrepancies and return their number."""
         if names:
-            shown = "; ".join(str(name)[:300] for name in names[:NAMED])
-            self.complaints.append(f"{len(names)} {kind}: {shown}")
+            examples = "; ".join(str(name)[:300] for name in names[:NAMED])
+            self.complaints.append(f"{len(names)} {kind}: {examples}")
         return len(names)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What an output holds: normalised manifest rows, in order, as `_comparable` makes them."""
+    """The content of an output: manifest rows, in order, normalised by `_comparable`."""
 
     rows: list[dict[str, Any]]
 
@@ -79,17 +79,17 @@ def audit(
     ignored: Sequence[str] = (),
     earlier: Iterable[str] = (),
 ) -> Content:
-    """Fill the entry from the output; every discrepancy is one of its complaints.
+    """Fill the entry from the output; every discrepancy becomes one of its complaints.
 
-    drawn: the catalog. root: URI that catalog and output lie below. undisturbed: what the output must equal, or None
-    where it is the undisturbed run itself. ignored: columns of it that may differ. earlier: images once named.
+    drawn: the catalog. root: URI above catalog and output. undisturbed: the expected content, or None for the
+    undisturbed run itself. ignored: columns that may differ. earlier: images that were named before.
     """
     manifest = read_manifest(output)
     entry.rows_in = len(drawn)
     entry.statuses = {status: sum(row["status"] == status for row in manifest) for status in STATUSES}
     _count(entry, drawn, manifest)
     _check_files(entry, manifest, output)
-    _check_places(entry, {row["output_uri"] for row in manifest}, set(earlier), output)
+    _check_locations(entry, {row["output_uri"] for row in manifest}, set(earlier), output)
     _check_run(entry, output)
     content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
     if undisturbed is not None:
@@ -98,7 +98,7 @@ def audit(
 
 
 def read_manifest(output: str) -> list[dict[str, Any]]:
-    """All rows."""
+    """Return all rows."""
     rows: list[dict[str, Any]] = []
     for uri in storage.list_files(storage.join(output, MANIFEST), ".parquet"):
         rows += pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
@@ -106,16 +106,16 @@ def read_manifest(output: str) -> list[dict[str, Any]]:
 
 
 def files_below(uri: str) -> list[str]:
-    """URIs of all files below `uri`, the hidden ones too."""
+    """Return the URIs of all files below `uri`, including hidden ones."""
     fs, path = storage.resolve(uri)
     return [storage.join(uri, name[len(path) :]) for name in fs.find(path)] if fs.exists(path) else []
 
 
 def _count(entry: Entry, drawn: Sequence[DrawnRow], manifest: Sequence[Mapping[str, Any]]) -> None:
     wanted = Counter(one.row["image_id"] for one in drawn)
-    found = Counter(row["image_id"] for row in manifest)
-    entry.duplicates = entry.complain("rows too many", [repr(name) for name in (found - wanted).elements()])
-    entry.lost = entry.complain("rows lost", [repr(name) for name in (wanted - found).elements()])
+    actual = Counter(row["image_id"] for row in manifest)
+    entry.duplicates = entry.complain("rows too many", [repr(name) for name in (actual - wanted).elements()])
+    entry.lost = entry.complain("rows lost", [repr(name) for name in (wanted - actual).elements()])
     expected = Counter((one.row["image_id"], one.status, one.code) for one in drawn)
     became = Counter((row["image_id"], *_verdict(row)) for row in manifest)
     known = [key for key in (became - expected).elements() if key[0] in wanted]
@@ -123,18 +123,18 @@ def _count(entry: Entry, drawn: Sequence[DrawnRow], manifest: Sequence[Mapping[s
 
 
 def _verdict(row: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Status and code as a drawing knows them: which corrections a gate keeps back, only the generator decides."""
+    """Return status and code as in a drawing, where rejected counts as corrected: only the generator decides that."""
     return ("corrected", None) if row["status"] == "rejected" else (row["status"], row["error_code"])
 
 
 def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
-    """Every corrected row's file is there, whole, and hashed."""
+    """Check that every corrected row's file exists, decodes and has the right hash."""
 
     def fault(row: Mapping[str, Any]) -> str | None:
         try:
             data = storage.read_bytes(row["output_uri"])
             decode_image(data)
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with a file is what is looked for)
+        except Exception as error:  # noqa: BLE001 (any fault of a file is reported)
             return f"{row['output_uri']}: {type(error).__name__}: {error}"
         if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
             return f"{row['output_uri']}: not the manifest's hash"
@@ -142,15 +142,15 @@ def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: st
 
     corrected = [row for row in manifest if row["status"] == "corrected"]
     with ThreadPoolExecutor(_THREADS) as pool:
-        faults = [found for found in pool.map(fault, corrected) if found]
+        faults = [message for message in pool.map(fault, corrected) if message]
     entry.bad_files = entry.complain("files that are missing, broken or another image's", faults)
     entry.files = len(corrected) - len(faults)
     named = [row for row in manifest if row["status"] != "corrected" and row["output_uri"] is not None]
     entry.complain("rows that name a file, and are not corrected", [row["image_id"] for row in named])
 
 
-def _check_places(entry: Entry, named: set[str], earlier: set[str], output: str) -> None:
-    """Nothing lies in the output but results."""
+def _check_locations(entry: Entry, named: set[str], earlier: set[str], output: str) -> None:
+    """Check that the output contains nothing but results."""
     images, folders = (
         storage.join(output, IMAGES) + "/",
         tuple(storage.join(output, name) for name in RESULTS),
@@ -173,7 +173,7 @@ def _check_places(entry: Entry, named: set[str], earlier: set[str], output: str)
 
 
 def _check_run(entry: Entry, output: str) -> None:
-    """`_SUCCESS` and run.json say what the manifest says."""
+    """Check that `_SUCCESS` and run.json agree with the manifest."""
     if not storage.exists(storage.join(output, SUCCESS)):
         entry.complain("markers missing", [SUCCESS])
     run = json.loads(storage.read_bytes(storage.join(output, RUN)))
@@ -182,7 +182,7 @@ def _check_run(entry: Entry, output: str) -> None:
 
 
 def _comparable(row: Mapping[str, Any], output: str, root: str) -> dict[str, Any]:
-    """A row without times, and with places relative to `output` and `root`."""
+    """Return a row without times, and with URIs relative to `output` and `root`."""
     return {
         name: value.replace(output, "OUTPUT").replace(root, "ROOT") if isinstance(value, str) else value
         for name, value in row.items()
@@ -215,7 +215,7 @@ def _difference(row: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """The ledger as text, a line a scenario and the sums; below it the discrepancies."""
+    """Return the ledger as text: a line per scenario, the sums, and the discrepancies."""
     header = ("scenario", "rows in", *STATUSES, "duplicates", "lost", "wrong", "different", "files verified")
     header += ("bad", "superseded", "orphans", "left over", "seconds")
     lines = [
@@ -237,5 +237,5 @@ def table(entries: Sequence[Entry]) -> str:
 
 
 def as_json(entries: Sequence[Entry]) -> str:
-    """The same for programs, with what was done in each scenario."""
+    """Return the ledger for programs, with the events of each scenario."""
     return json.dumps([{**asdict(entry), "clean": entry.clean} for entry in entries], indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Somebody who reads the manifest again and again while jobs write it, by the rule that readers are given."""
+"""Reads the manifest again and again while jobs write it, by the documented rule for readers."""
 
 import json
 import threading
@@ -11,9 +11,9 @@ from tests.chaos.ledger import read_manifest
 
 
 def read_whole(output: str) -> list[dict[str, Any]] | None:
-    """The rows where all of them are of one run: _SUCCESS is the same before and after; else None.
+    """Return the rows if all are of one run, that is if _SUCCESS is the same before and after; else None.
 
-    Raises AssertionError where they are not what _SUCCESS says.
+    Raises AssertionError if they contradict _SUCCESS.
     """
     before = _success(output)
     if before is None:
@@ -26,9 +26,9 @@ def read_whole(output: str) -> list[dict[str, Any]] | None:
         fault = f"{type(error).__name__}: {error}"
     if _success(output) != before:
         return None
-    told = json.loads(before)
-    if rows is None or len(rows) != told["rows"]:
-        raise AssertionError(f"_SUCCESS says {told}, and there are {fault or len(rows or ())} rows")
+    success = json.loads(before)
+    if rows is None or len(rows) != success["rows"]:
+        raise AssertionError(f"_SUCCESS says {success}, and there are {fault or len(rows or ())} rows")
     return rows
 
 
@@ -39,12 +39,12 @@ def _success(output: str) -> bytes | None:
         return None
 
 
-#: Seconds between two reads: the jobs need the processor more.
+#: Seconds between two reads, because the jobs need the processor more.
 _PAUSE = 0.02
 
 
 class Reader:
-    """Reads in a thread, inside a `with` block. seen: how many whole reads there were of each set of rows."""
+    """Reads in a thread, inside a `with` block. seen: number of whole reads of each set of rows."""
 
     def __init__(self, output: str) -> None:
         self.output = output
@@ -73,5 +73,5 @@ class Reader:
 
 
 def states(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """What tells one night's rows from another's."""
+    """Return what distinguishes one night's rows from another's."""
     return tuple(sorted(f"{row['image_id']} {row['status']} {row['output_sha256']}" for row in rows))

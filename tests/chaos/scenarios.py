@@ -1,4 +1,4 @@
-"""What is done to the catalog's correction. Each scenario ends with a job that ended well, and a line of the ledger."""
+"""Scenarios of disturbed corrections. Each ends with a successful job and a line of the ledger."""
 
 import os
 import shutil
@@ -40,12 +40,12 @@ def actor(stage: Stage) -> Iterator[Entry]:
 
 
 def decoding(stage: Stage) -> Iterator[Entry]:
-    """A worker dies that reads and decodes."""
+    """A worker that reads and decodes dies."""
     yield _worker_dies(stage, "decoding", DECODING)
 
 
 def committing(stage: Stage) -> Iterator[Entry]:
-    """A worker dies that encodes and writes."""
+    """A worker that encodes and writes dies."""
     yield _worker_dies(stage, "committing", COMMITTING)
 
 
@@ -58,7 +58,7 @@ def _worker_dies(stage: Stage, name: str, word: str) -> Entry:
 
 
 def node(stage: Stage) -> Iterator[Entry]:
-    """A whole node dies, with all that ran and lay there."""
+    """A whole node dies, with everything on it."""
     with stage.entry("node") as entry:
         second = second_node(stage)
         try:
@@ -71,12 +71,12 @@ def node(stage: Stage) -> Iterator[Entry]:
 
 
 def driver(stage: Stage) -> Iterator[Entry]:
-    """The job itself dies again and again, each time a little later; at last it is let through."""
+    """The job itself dies several times, each time a little later; at last it may finish."""
     yield _driver_dies(stage, "driver", (0.0, 0.2, 0.6), own_ray=False)
 
 
 def driver_and_ray(stage: Stage) -> Iterator[Entry]:
-    """The same for a job that has a Ray of its own, which ends with it a moment later."""
+    """The same for a job with its own Ray, which ends a moment after it."""
     yield _driver_dies(stage, "driver-and-ray", (0.0, 0.4), own_ray=True)
 
 
@@ -90,7 +90,7 @@ def _driver_dies(stage: Stage, name: str, moments: Sequence[float], own_ray: boo
 
 
 def everything(stage: Stage) -> Iterator[Entry]:
-    """Actor, workers, node and driver die in one run, which is then let through."""
+    """Actor, workers, node and driver die in one run, which may then finish."""
     with stage.entry("everything") as entry:
         second = second_node(stage)
         try:
@@ -106,21 +106,18 @@ def everything(stage: Stage) -> Iterator[Entry]:
 
 
 def again(stage: Stage) -> Iterator[Entry]:
-    """A second run over the same catalog corrects nothing, writes no image, and says so."""
+    """A second run over the same catalog corrects nothing, writes no image, and reports that."""
     with stage.entry("again", output="undisturbed") as entry:
         before = _written(_done(stage, "undisturbed"))
-        said = stage.start("undisturbed").finish()
-        if (
-            f"{len(stage.first.drawn)} images are unchanged" not in said
-            or "nothing was corrected" not in said
-        ):
-            entry.complain("things not said of a run that had nothing to do", [said[-1000:]])
+        log = stage.start("undisturbed").finish()
+        if f"{len(stage.first.drawn)} images are unchanged" not in log or "nothing was corrected" not in log:
+            entry.complain("messages missing from a run that had nothing to do", [log[-1000:]])
         entry.complain("rows and images made again", sorted(before ^ _written(stage.output("undisturbed"))))
     yield entry
 
 
 def _done(stage: Stage, scenario: str) -> str:
-    """The scenario's output, with the first night's results: they are made, unless the scenario has been played."""
+    """Return the scenario's output with the first night's results, which are made if they are missing."""
     output = stage.output(scenario)
     if not storage.exists(storage.join(output, SUCCESS)):
         stage.start(scenario).finish()
@@ -128,7 +125,7 @@ def _done(stage: Stage, scenario: str) -> str:
 
 
 def _written(output: str) -> set[Any]:
-    """When each row and each local image was made."""
+    """Return when each row and each local image was made."""
     rows = {
         (row["image_id"], str(row["corrected_at"]), row["output_sha256"]) for row in read_manifest(output)
     }
@@ -138,7 +135,7 @@ def _written(output: str) -> set[Any]:
 
 
 def two_at_once(stage: Stage) -> Iterator[Entry]:
-    """A second run on the same output refuses, and the first does not notice."""
+    """A second run on the same output is refused, and the first is not affected."""
     with stage.entry("two-at-once") as entry:
         first = stage.start("two-at-once")
         lock = storage.join(stage.output("two-at-once"), FOLDER)
@@ -147,16 +144,16 @@ def two_at_once(stage: Stage) -> Iterator[Entry]:
         code = second.end()
         if first.process.poll() is not None:
             raise AssertionError("the first run ended too early to be in the way of the second")
-        refused = f"exit code {code}: {second.said().strip().splitlines()[-1]}"
+        refused = f"exit code {code}: {second.read_log().strip().splitlines()[-1]}"
         entry.events.append(refused)
         if code != 2 or "another run is at work" not in refused:
-            entry.complain("second runs that did not refuse", [refused])
+            entry.complain("second runs that were not refused", [refused])
         first.finish()
     yield entry
 
 
 def poison(stage: Stage) -> Iterator[Entry]:
-    """What failed as poison is tried again where it is none, with --retry-failed; without it, it is left alone."""
+    """Rows that failed as poison are tried again only with --retry-failed; then they succeed if nothing is poison."""
     with stage.entry("failed-before", output="actor") as entry:
         before = _written(_done(stage, "actor"))
         stage.start("actor", own_ray=True, poison=False).finish()
@@ -168,7 +165,7 @@ def poison(stage: Stage) -> Iterator[Entry]:
 
 
 def next_night(stage: Stage) -> Iterator[Entry]:
-    """The next night's catalog over the last one's results, with kills, beside somebody who reads all the time."""
+    """The next night's catalog is corrected over the last results, with kills, while a reader reads all the time."""
     with stage.entry("next-night-undisturbed", stage.second) as entry:
         stage.start("next-night-undisturbed", night=stage.second).finish()
     yield entry
@@ -176,16 +173,17 @@ def next_night(stage: Stage) -> Iterator[Entry]:
 
 
 def _night_after_night(stage: Stage, name: str, first: str, deaths: Sequence[str]) -> Entry:
-    """first: the scenario that was the first night. deaths: places in the output; when something is there, the second
-    night's job dies, and begins again.
+    """Correct the second night's catalog over the results of scenario `first`.
+
+    deaths: paths in the output; the job is killed when one of them exists, and then started again.
     """
     with stage.entry(name, stage.second, output=first) as entry:
         output = _done(stage, first)
         last = states(_last_night(stage, output))
         with Reader(output) as reader:
-            for place in deaths:
+            for path in deaths:
                 job = stage.start(first, night=stage.second)
-                _kill_at(entry, job, storage.join(output, place))
+                _kill_at(entry, job, storage.join(output, path))
             stage.start(first, night=stage.second).finish()
         entry.complain("times a reader met half a run", reader.faults)
         new = states(read_whole(output) or [])
@@ -198,25 +196,25 @@ def _night_after_night(stage: Stage, name: str, first: str, deaths: Sequence[str
 
 
 def _last_night(stage: Stage, output: str) -> list[dict[str, Any]]:
-    """The rows before the next night begins; their images are none's orphans."""
+    """Return the rows before the next night begins; their images are not orphans."""
     rows = read_whole(output) or []
     stage.earlier = [row["output_uri"] for row in rows]
     return rows
 
 
-def _kill_at(entry: Entry, job: Driver, place: str) -> None:
-    """SIGKILL to the job when something is at `place`."""
-    job.wait_until(lambda: storage.exists(place), pause=0.001)
+def _kill_at(entry: Entry, job: Driver, uri: str) -> None:
+    """Send SIGKILL to the job when something exists at `uri`."""
+    job.wait_until(lambda: storage.exists(uri), pause=0.001)
     job.kill()
-    entry.events.append(f"SIGKILL of the driver when {place.rpartition('/')[2]} is there")
+    entry.events.append(f"SIGKILL of the driver when {uri.rpartition('/')[2]} exists")
 
 
-#: Steps of a publication at which the job is killed, of all that there are; the first and the last always.
+#: Number of steps of a publication at which the job is killed, including the first and the last.
 PUBLISHING_KILLS = 6
 
 
 def publishing(stage: Stage) -> Iterator[Entry]:
-    """The job dies before each of several changes that it makes to publish, over the last night's results."""
+    """The job dies before each of several changes that publish, over the last night's results."""
     name, first, output = "publishing", "node", stage.output("node")
     record, snapshot = stage.folder / "changes", stage.folder / "snapshot"
     with stage.entry(name, stage.second, output=first) as entry:
@@ -238,7 +236,7 @@ def publishing(stage: Stage) -> Iterator[Entry]:
             stage.earlier = before
             job = stage.start(first, night=stage.second, dies=(output, str(number), str(record)))
             if job.end() != -9:
-                raise AssertionError(f"the job did not die at change {number}:\n{job.said()[-1000:]}")
+                raise AssertionError(f"the job did not die at change {number}:\n{job.read_log()[-1000:]}")
             entry.events.append(f"SIGKILL before: {changes[number - 1]}")
             rows = read_whole(output)
             if rows is not None and states(rows) not in (last, new):
@@ -247,29 +245,29 @@ def publishing(stage: Stage) -> Iterator[Entry]:
         yield entry
 
 
-#: Of all requests, together a tenth.
+#: Shares of all requests, together a tenth.
 FAULTS = Faults(
     slow_down=0.04, internal_error=0.01, reset=0.02, reset_body=0.01, lost=0.01, cut=0.01, delay=0.1
 )
 
 
 def s3(stage: Stage) -> Iterator[Entry]:
-    """All on S3, where one request in ten fails; the driver dies too, while it corrects and when it publishes."""
+    """Everything is on S3, where one request in ten fails; the driver also dies, while correcting and publishing."""
     with seaweedfs(stage.folder / "seaweedfs") as bucket:
         upstream = urlsplit(os.environ["AWS_ENDPOINT_URL"]).port or 80
         with FaultProxy(upstream, FAULTS, seed=stage.seed) as proxy:
-            there = stage.elsewhere("s3", f"{bucket}/chaos", {"AWS_ENDPOINT_URL": proxy.url})
-            with there.entry("s3-driver") as entry:
-                kill_driver(there, entry, there.start("s3-driver"), there.share("s3", 0.05, 0.5))
-                there.start("s3-driver").finish()
+            on_s3 = stage.elsewhere("s3", f"{bucket}/chaos", {"AWS_ENDPOINT_URL": proxy.url})
+            with on_s3.entry("s3-driver") as entry:
+                kill_driver(on_s3, entry, on_s3.start("s3-driver"), on_s3.share("s3", 0.05, 0.5))
+                on_s3.start("s3-driver").finish()
                 entry.events.append(f"faults: {dict(proxy.counts)}")
             yield entry
             yield _night_after_night(
-                there, "s3-next-night", "s3-driver", [".run/manifest", ".run/publish.json"]
+                on_s3, "s3-next-night", "s3-driver", [".run/manifest", ".run/publish.json"]
             )
 
 
-#: In this order: the first is what the others are compared with.
+#: In this order, because the first is what the others are compared with.
 ALL: dict[str, Scenario] = {
     one.__name__: one
     for one in (

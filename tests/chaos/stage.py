@@ -1,4 +1,4 @@
-"""Where scenarios play: a Ray cluster of this machine, two nights' catalogs, and the job, a process to be killed."""
+"""The stage of scenarios: a Ray cluster on this machine, two nights' catalogs, and the job as a process to kill."""
 
 import random
 import shutil
@@ -22,21 +22,21 @@ from tests.processes import PATIENCE, wait_until
 from tests.ray_nodes import RayNode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Of the cluster's head, which otherwise takes up to a minute to see that a node is lost.
+#: Settings of the cluster's head, which otherwise takes up to a minute to notice a lost node.
 NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "5000"}
-#: Logical CPUs of a node: an actor and a task of each kind fill one, so a second node has a share of the work.
+#: Logical CPUs of a node: an actor and a task of each kind fill one, so a second node gets a share of the work.
 CPUS = 1
-#: Pixels of the bundle's input: large enough that the generator takes its time, and something can happen meanwhile.
+#: Side of the bundle's input, pixels: large enough to give the generator some work, so that something can happen.
 SIDE = 64
 
-#: What a random generator makes is fit for no gate; these keep back about a fifth of it.
+#: A random generator's images pass no default gate; these gates reject about a fifth of them.
 GATES = """{version: 1, product_changed: 31, background_not_white: ~,
 product_lost: ~, product_holes: ~, weak_outline: ~}
 """
 
 
 class Driver:
-    """The job, running. Its output goes to `log`."""
+    """The running job. Its output goes to `log`."""
 
     def __init__(self, line: list[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
@@ -51,46 +51,46 @@ class Driver:
             )
 
     def wait_until(self, condition: Callable[[], object], pause: float = 0.005) -> None:
-        """Return when the condition holds; an end before that is an AssertionError."""
+        """Wait until the condition holds. Raises AssertionError if the job ends before."""
         wait_until(condition, self.process, self.log, pause=pause)
 
     def end(self) -> int:
-        """Wait for the exit code."""
+        """Wait for the exit code and return it."""
         return self.process.wait(timeout=2 * PATIENCE)
 
     def finish(self) -> str:
-        """Wait for the end, which must be a good one; returns all that was written."""
+        """Wait for the end, which must be successful; return all output."""
         code = self.end()
         if code != 0:
-            raise AssertionError(f"the job ended with {code}:\n{self.said()[-3000:]}")
-        return self.said()
+            raise AssertionError(f"the job ended with {code}:\n{self.read_log()[-3000:]}")
+        return self.read_log()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self.process.kill()
         self.process.wait()
 
-    def said(self) -> str:
-        """All that it wrote."""
+    def read_log(self) -> str:
+        """Return all that the job wrote."""
         return self.log.read_text(errors="replace")
 
 
 @dataclass
 class Night:
-    """A catalog, and what an undisturbed run makes of it in an empty folder."""
+    """A catalog, and the content of an undisturbed run's output in an empty folder."""
 
     name: str
     drawn: list[DrawnRow]
     undisturbed: Content | None = None
-    images: int = 0  # that such a run writes
+    images: int = 0  # number of images that such a run writes
 
 
 @dataclass
 class Stage:
     """Two catalogs and one cluster for many scenarios.
 
-    folder: for logs and the model. root: URI that catalogs and outputs lie below. environment: of the jobs.
-    ignored: columns that are not compared with an undisturbed run's. earlier: images that a scenario's rows once named.
+    folder: for logs and the model. root: URI above catalogs and outputs. environment: of the jobs. ignored: columns not
+    compared with an undisturbed run's. earlier: images that a scenario's rows named before.
     """
 
     folder: Path
@@ -108,7 +108,7 @@ class Stage:
 
     @staticmethod
     def draw(folder: Path, root: str, rows: int, seed: int, head: RayNode) -> "Stage":
-        """A stage with catalogs newly written, and a small random bundle. Below `folder` and `root` nothing may be."""
+        """Return a stage with new catalogs and a small random bundle. `folder` and `root` must be empty."""
         folder.mkdir(parents=True, exist_ok=True)
         first = draw_catalog(rows, seed, root)
         second = next_night(first, seed, root)
@@ -120,15 +120,15 @@ class Stage:
         return Stage(folder, root, Night("first", first), Night("second", second), head, seed)
 
     def elsewhere(self, name: str, root: str, environment: Mapping[str, str]) -> "Stage":
-        """The same on another storage, compared with undisturbed runs on this one."""
+        """Return the same stage on another storage, compared with undisturbed runs on this one."""
         stage = Stage.draw(self.folder / name, root, len(self.first.drawn), self.seed, self.head)
-        for mine, other in ((stage.first, self.first), (stage.second, self.second)):
-            mine.undisturbed, mine.images = other.undisturbed, other.images
+        for night, other in ((stage.first, self.first), (stage.second, self.second)):
+            night.undisturbed, night.images = other.undisturbed, other.images
         stage.environment, stage.ignored = {**self.environment, **environment}, OF_STORAGE
         return stage
 
     def output(self, scenario: str) -> str:
-        """Where the scenario's results go."""
+        """Return the URI of the scenario's results."""
         return storage.join(self.root, "outputs", scenario)
 
     def start(
@@ -140,10 +140,10 @@ class Stage:
         poison: bool = True,
         dies: tuple[str, ...] = (),
     ) -> Driver:
-        """The job; its log is `folder`/<scenario>-<number>.log.
+        """Start the job; its log is `folder`/<scenario>-<number>.log.
 
-        own_ray: it starts a Ray of its own, in which poison is poison if `poison` says so. dies: arguments of `dying`,
-        when it is to kill itself.
+        own_ray: it starts its own Ray, in which images are poison only if `poison`. dies: arguments of `dying`, if it
+        is to kill itself.
         """
         number = self._runs[scenario] = self._runs.get(scenario, 0) + 1
         catalog = storage.join(self.root, "catalogs", (night or self.first).name)
@@ -176,15 +176,15 @@ class Stage:
         return driver
 
     def progress(self, scenario: str) -> float:
-        """Images in the output, as a share of an undisturbed run's."""
+        """Return the number of images in the output, as a share of an undisturbed run's."""
         return count_images(self.output(scenario)) / max(self.first.images, 1)
 
     def share(self, event: str, low: float, high: float) -> float:
-        """A point of progress for a disturbance: random, but always the same for the seed and the event's name."""
+        """Return a point of progress for a disturbance: random, but always the same for a seed and an event's name."""
         return random.Random(f"{self.seed} {event}").uniform(low, high)
 
     def block(self, event: str) -> int:
-        """The same in blocks: one of the first third, since a node or an actor need not see many."""
+        """Return such a point in blocks, in the first third, because a node or an actor may not see many."""
         rows = len(self.first.drawn)
         return 1 + int(self.share(event, 0, rows / rows_per_file(rows) / 3))
 
@@ -192,28 +192,28 @@ class Stage:
     def entry(
         self, scenario: str, night: Night | None = None, output: str | None = None, comparable: bool = True
     ) -> Iterator[Entry]:
-        """A line of the ledger: filled by the block and, when it ends, by an audit of the output.
+        """Yield a line of the ledger, which the block fills and an audit of the output completes.
 
-        night: whose rows must be there then; default: the first. output: the scenario in whose folder, default: this
-        one. comparable: False where poison is none, so that some rows are not those of an undisturbed run.
+        night: whose rows are expected; default: the first. output: the scenario whose folder is used; default: this
+        one. comparable: False if nothing is poison, so that some rows differ from those of an undisturbed run.
         """
-        entry, night, place = Entry(scenario), night or self.first, self.output(output or scenario)
+        entry, night, uri = Entry(scenario), night or self.first, self.output(output or scenario)
         started = time.monotonic()
         try:
             yield entry
             drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
             expected = night.undisturbed if comparable else None
-            content = audit(entry, drawn, self.root, place, expected, self.ignored, self.earlier)
+            content = audit(entry, drawn, self.root, uri, expected, self.ignored, self.earlier)
             if night.undisturbed is None and entry.clean:
-                night.undisturbed, night.images = content, count_images(place)
-        except Exception as error:  # noqa: BLE001 (whatever breaks a scenario is a line of the ledger)
+                night.undisturbed, night.images = content, count_images(uri)
+        except Exception as error:  # noqa: BLE001 (any error becomes a line of the ledger)
             entry.complain("scenario that broke", [f"{type(error).__name__}: {error}"])
         finally:
             self._end_all()
         entry.seconds = time.monotonic() - started
 
     def _end_all(self) -> None:
-        """No job outlives its scenario."""
+        """Kill all jobs, so that none outlives its scenario."""
         self.earlier = []
         while self._drivers:
             self._drivers.pop().kill()
@@ -222,12 +222,12 @@ class Stage:
 
 
 def start_head() -> RayNode:
-    """The first node of a cluster, where poison is poison; whoever starts it kills it."""
+    """Start the first node of a cluster, where poison is poison; the caller kills it."""
     return _node(None)
 
 
 def second_node(stage: "Stage") -> RayNode:
-    """A node that joins the stage's cluster; whoever starts it kills it."""
+    """Start a node that joins the stage's cluster; the caller kills it."""
     node = _node(stage.head.address)
     ray_nodes.wait_for_nodes(stage.head.address, 2)
     return node
@@ -240,5 +240,5 @@ def _node(address: str | None) -> RayNode:
 
 
 def count_images(output: str) -> int:
-    """Images that are there under their names."""
+    """Return the number of images under their final names."""
     return len(storage.list_files(storage.join(output, IMAGES)))

@@ -1,4 +1,4 @@
-"""The ledger finds every kind of discrepancy: each of them is put into an output that has none."""
+"""Tests that the ledger detects every kind of discrepancy: each of them is put into an output without any."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ DRAWN.append(DrawnRow({"image_id": "bad"}, "failed", "truncated"))
 
 
 def write_output(output: Path) -> Path:
-    """As a run over DRAWN leaves it."""
+    """Write an output as a run over DRAWN leaves it."""
     for name in "ab":
         path = output / "images" / "watermark" / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ DISCREPANCIES: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 @pytest.mark.parametrize("name", DISCREPANCIES)
-def test_a_discrepancy_is_found_and_counted(name: str, tmp_path: Path) -> None:
+def test_a_discrepancy_is_detected_and_counted(name: str, tmp_path: Path) -> None:
     column, spoil = DISCREPANCIES[name]
     _, undisturbed = audited(write_output(tmp_path / "undisturbed"))
     output = write_output(tmp_path / "output")
@@ -100,7 +100,7 @@ def test_a_discrepancy_is_found_and_counted(name: str, tmp_path: Path) -> None:
     assert getattr(entry, column)
 
 
-def test_equal_outputs_in_two_places_have_no_discrepancy(tmp_path: Path) -> None:
+def test_equal_outputs_in_two_folders_have_no_discrepancy(tmp_path: Path) -> None:
     first, undisturbed = audited(write_output(tmp_path / "undisturbed"))
     second, _ = audited(write_output(tmp_path / "output"), undisturbed)
     assert first.clean

@@ -1,4 +1,4 @@
-"""A small catalog through every kill at once; `make chaos` has a large one, kill by kill."""
+"""A small catalog with all kills in one run; `make chaos` has a large one, with one kind of kill at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ ROWS = 80
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A catalog that has been corrected undisturbed, and a cluster of one node."""
+    """A catalog that was corrected without kills, and a cluster of one node."""
     head = start_head()
     try:
         folder = tmp_path_factory.mktemp("chaos")
@@ -27,7 +27,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def check(entry: Entry, stage: Stage) -> None:
-    """Every row is there once and became what its drawing says, and every file is right."""
+    """Check that every row exists once with the expected result, and that every file is right."""
     assert entry.clean, "\n".join([*entry.events, *entry.complaints])
     assert entry.rows_in == sum(entry.statuses.values()) == ROWS
     corrected, rejected = entry.statuses["corrected"], entry.statuses["rejected"]
@@ -36,7 +36,7 @@ def check(entry: Entry, stage: Stage) -> None:
 
 
 def test_no_kill_loses_doubles_or_changes_a_row(stage: Stage) -> None:
-    """SIGKILL of an actor, a worker, a node and the driver: afterwards all is as in a run without them."""
+    """SIGKILL of an actor, a worker, a node and the driver: the result equals that of a run without kills."""
     for scenario in (scenarios.undisturbed, scenarios.everything):
         for entry in scenario(stage):
             check(entry, stage)

@@ -74,7 +74,7 @@ def test_a_catalog_of_odd_and_hostile_uploads_loses_no_row(
             one = found[f"{kind} {name}"]
             assert (one["status"], one["error_code"], one["output_uri"]) == ("failed", code, None)
             assert one["error_message"]
-    # They killed the process that decoded them, and nothing else.
+    # They killed only the process that decoded them.
     assert {kind: found[f"poison {kind}"]["error_code"] for kind in POISON} == POISON
     codes = {name: found[name]["error_code"] for name in ("fetched", "missing", "nothing", "not allowed")}
     assert codes == {
@@ -217,7 +217,7 @@ def test_a_folder_of_images_and_a_csv_are_catalogs_too(
     (photos / "c.png").write_bytes(encode(picture(3), "PNG"))
     assert correct(photos, tmp_path / "out", untouched, "--label", "watermark", *flags) == 0
     assert len(manifest(tmp_path / "out")) == 4
-    assert again.items() <= tree(tmp_path / "out" / "images").items()  # only the new one was corrected
+    assert again.items() <= tree(tmp_path / "out" / "images").items()  # only the new image was corrected
 
     (photos / "list.csv").write_text(
         "uri,label\nshirts/a.png,wrong_angle\na.png,clean\n../secret.png,watermark\n"

@@ -1,4 +1,4 @@
-"""A catalog that nobody labelled: a detector is trained on shards, and the correction labels with it."""
+"""A catalog without labels: a detector is trained on shards, and the correction labels the rows with it."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained long enough to tell a coloured ground from white."""
+    """A detector that was trained long enough to distinguish a coloured background from white."""
     folder = tmp_path_factory.mktemp("detector")
     data = write_dataset(folder / "data", photos=48)
     places = ["--data", str(data), "--output", str(folder / "run"), "--device", "cpu", "--workers", "0"]

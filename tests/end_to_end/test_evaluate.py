@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_on_ray_and_in_process_the_table_is_the_same(ray_local: None, folder: Path, tmp_path: Path) -> None:
-    """Features may differ in the last digits, as they depend on how many images share a pass; nothing else does."""
+    """Only the last digits of features may differ, because they depend on how many images share a pass."""
     on_ray = evaluate(folder, tmp_path / "ray", "--samples", "3", "--workers", "2")
     here = evaluate(folder, tmp_path / "here", "--samples", "3", "--workers", "0")
     assert [row["name"] for row in here["rows"]] == ["do nothing", "one", "two", "train targets (floor)"] * 3

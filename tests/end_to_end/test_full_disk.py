@@ -1,4 +1,4 @@
-"""A correction whose output disk fills up ends clean, with what to do, and without halves."""
+"""A correction whose output disk fills up ends cleanly, names the remedy, and leaves no partial files."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.catalogs import rows, write_bundle, write_catalog
 
 pytestmark = pytest.mark.ray
 
-# In a namespace of its own: the small disk is nobody else's, and gone with its processes.
+# In a namespace of its own: no other process sees the small disk, and it vanishes with its processes.
 SCRIPT = """
 mount -t tmpfs -o size=64k none "$1" || exit 77
 out=$2; shift 2

@@ -15,7 +15,7 @@ from jobs import command
 from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
 from tests.processes import processes_that_name, wait_until
 
-#: What Kubernetes gives a container after SIGTERM.
+#: Seconds that Kubernetes gives a container after SIGTERM.
 GRACE = 30
 GO_ON = "terminated; the same command goes on where this run was; --overwrite would begin anew"
 
@@ -26,7 +26,7 @@ GO_ON = "terminated; the same command goes on where this run was; --overwrite wo
     [
         (signal.SIGINT, os.kill, command.EXIT_INTERRUPTED, "interrupted"),
         (signal.SIGTERM, os.kill, command.EXIT_TERMINATED, GO_ON),
-        # As `timeout` and systemd do: Ray's processes get it at the same time.
+        # Like `timeout` and systemd, which send it to Ray's processes at the same time.
         (signal.SIGTERM, os.killpg, command.EXIT_TERMINATED, GO_ON),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGTERM to all"],
@@ -39,7 +39,7 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     tmp_path: Path,
     repository: Path,
 ) -> None:
-    # So many that the first ones are written long before the last.
+    # Enough images that the first are written long before the last.
     for part in range(20):
         catalog = [{**row, "image_id": f"{part}-{row['image_id']}"} for row in rows(200)]
         write_catalog(tmp_path / "catalog" / f"{part:02}.parquet", catalog, row_group_size=20)
@@ -48,7 +48,7 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(tmp_path / "catalog"), "--no-fid"]
     line += ["--gates", "off"]  # a toy bundle's corrections pass none
     line += ["--model", str(bundle), "--output", str(output), "--device", "cpu", "--actors", "1:1"]
-    # A folder of its own, so that this Ray's processes can be told from others'; short, because sockets lie in it.
+    # A folder of its own, which identifies this Ray's processes; its path is short, because sockets are in it.
     ray_folder = tempfile.mkdtemp(prefix="ray-")
     environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
     log = tmp_path / "log"

@@ -1,4 +1,4 @@
-"""The nightly way: `ray job submit` to a cluster with a job server, here a head of its own on loopback."""
+"""The nightly job: `ray job submit` to a cluster with a job server, here a head of its own on loopback."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[str, dict[str, str]]]:
-    """Address of the job server and the environment in which to call it."""
+    """Address of the job server, and the environment for calling it."""
     head = RayNode(dashboard=True)
     try:
         head.wait_for_job_server()

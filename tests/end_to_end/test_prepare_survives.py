@@ -1,4 +1,4 @@
-"""A preparation whose driver is killed goes on where it was when the same command is given again."""
+"""A preparation whose driver was killed continues when the same command is given again."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def test_a_killed_preparation_goes_on_and_has_the_rows_of_one_that_was_not(
     output = tmp_path / "out"
     command = [sys.executable, "jobs/prepare_dataset.py", "--photos", str(photos)]
     command += ["--output", str(output), "--max-side", "48"]
-    # A folder of its own, so that this Ray's processes can be told from others'; short, because sockets lie in it.
+    # A folder of its own, which identifies this Ray's processes; its path is short, because sockets are in it.
     ray_folder = tempfile.mkdtemp(prefix="ray-")
     environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
     log = tmp_path / "log"
@@ -59,7 +59,7 @@ def test_a_killed_preparation_goes_on_and_has_the_rows_of_one_that_was_not(
     assert '"run": "continues"' in again.stdout
     told = re.search(rf"(\d+) of {PHOTOS // 16} units are done already", again.stderr)
     assert told is not None, again.stderr
-    # More than were counted, perhaps: a worker outlives its driver by a moment, and may end the unit that it is at.
+    # Perhaps more than were counted: a worker outlives its driver by a moment, and may finish its unit.
     assert len(done) <= int(told[1]) < PHOTOS // 16
     assert {path: path.stat().st_mtime_ns for path in made} == made, "what was finished was made again"
     undisturbed = prepare([photos], tmp_path / "here")

@@ -39,7 +39,7 @@ REAL = REPOSITORY.parent / "shared" / "data" / "photos.parquet"
 
 
 def photos() -> list[dict[str, Any]]:
-    """Rows image_id, image, mask, product_type."""
+    """Return rows with image_id, image, mask and product_type."""
     columns = ["image_id", "image", "mask", "product_type"]
     if REAL.exists():
         batches = pq.ParquetFile(REAL).iter_batches(PHOTOS, columns=columns)
@@ -55,7 +55,7 @@ def photos() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Prepared shards; a quarter of the background pairs lose their target, so that all kinds of rows are there."""
+    """Prepared shards with all kinds of rows: a quarter of the background pairs lose their target."""
     torch.set_num_threads(1)
     folder, label_map = tmp_path_factory.mktemp("photos"), LabelMap.default()
     groups = {name: defect.group for name, defect in label_map.defects.items()}
@@ -78,11 +78,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Trained:
     training: Training
     records: list[dict[str, float]]
-    start: float  # mean loss that the method minimises, over the first steps
+    start: float  # mean of the loss that the method minimises, over the first steps
     end: float
 
     def output(self, group: int, type_: int) -> torch.Tensor:
-        """G of one fixed image under the labels."""
+        """Return the generator's output for one fixed image under the labels."""
         image = torch.linspace(-1, 1, 3 * SIZE * SIZE).reshape(1, 3, SIZE, SIZE)
         with torch.inference_mode():
             return self.training.generator.eval()(image, torch.tensor([group]), torch.tensor([type_]))
@@ -107,13 +107,13 @@ def trained(recipe: str, data: str, folder: Path, watched: str) -> Trained:
     plan = replace(plan, settings=replace(plan.settings, checkpoint_every=STEPS, grid_every=STEPS))
     training, follower = Training(plan.settings, plan.source.label_map), Recorder()
     training.run(plan.index, partial(load_here, decode=plan.settings.decoding), follower)
-    # A batch without a pair reconstructs nothing.
+    # A batch without a pair has no reconstruction loss.
     values = [record[watched] for record in follower.records if record[watched]]
     return Trained(training, follower.records, float(np.mean(values[:10])), float(np.mean(values[-40:])))
 
 
 def is_conditional(run: Trained, group: bool, type_: bool) -> None:
-    """The output follows exactly the labels that the method has."""
+    """The output depends on exactly the labels that the method has."""
     same = run.output(0, 0)
     assert torch.equal(run.output(1, 0), same) != group
     assert torch.equal(run.output(0, 1), same) != type_
@@ -122,7 +122,7 @@ def is_conditional(run: Trained, group: bool, type_: bool) -> None:
 def semi_paired(run: Trained) -> None:
     for name in ("adversarial", "cycle", "identity", "reconstruction"):
         assert any(record[name] > 0 for record in run.records), name
-    # Backgrounds without a target and pairs of every task take part: some batches reconstruct, some cannot.
+    # Backgrounds without a target are used, too: some batches have a reconstruction loss, some have none.
     assert any(record["reconstruction"] == 0 for record in run.records)
 
 
@@ -145,7 +145,7 @@ def paired_only(run: Trained) -> None:
     is_conditional(run, group=True, type_=True)
     for record in run.records:
         assert record["cycle"] == record["identity"] == 0
-        assert record["reconstruction"] > 0  # no batch without a pair
+        assert record["reconstruction"] > 0  # every batch has a pair
 
 
 def pix2pix(run: Trained) -> None:
@@ -165,7 +165,7 @@ def monce(run: Trained) -> None:
     assert "reconstruction" not in run.records[0]
 
 
-#: Per recipe the loss that must have fallen, to which share of its start, and what else holds.
+#: For each recipe the loss that must fall, to which share of its start, and further conditions.
 DEMANDS: dict[str, tuple[str, float, Callable[[Trained], None]]] = {
     "proposed": ("reconstruction", 0.75, proposed),
     "no_group": ("reconstruction", 0.75, no_group),

@@ -1,4 +1,4 @@
-"""A second run over an output that an earlier one has left."""
+"""A second run over the output of an earlier one."""
 
 import hashlib
 import json
@@ -16,8 +16,8 @@ from jobs.correct_catalog import main
 from model.errors import RunError
 from pipelines.contracts.schemas import CATALOG
 from pipelines.correction import job
-from pipelines.correction.measure import fid as measure
-from pipelines.correction.publish import stage as publishing
+from pipelines.correction.measure import fid
+from pipelines.correction.publish import stage
 from pipelines.correction.row_keys import id_keys
 from tests.catalogs import (
     picture,
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.ray
 
 
 class KilledError(Exception):
-    """Stands for SIGKILL."""
+    """Simulates SIGKILL."""
 
 
 def killed(*_: object) -> None:
@@ -106,7 +106,7 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     assert not any(again["corrected_now"].values())
     after = tree(shop.output)
     assert before.pop("run.json") != after.pop("run.json")
-    assert after == before  # the report, too, which tells of what was corrected
+    assert after == before  # the report, too, which describes what was corrected
     said = capsys.readouterr().out
     assert "10 images are unchanged since an earlier run" in said
     assert "nothing was corrected" in said
@@ -150,7 +150,7 @@ def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
         "watermark/new.jpg",
         "wrong_angle/image-4.jpg",
     }
-    # All of it is as a run that begins with nothing would have it.
+    # Everything is as after a run that begins with nothing.
     undisturbed = Shop(tmp_path, shop.bundle)
     undisturbed.output = tmp_path / "other"
     undisturbed.correct()
@@ -159,7 +159,7 @@ def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
     assert [{**one, **dict.fromkeys(own)} for one in undisturbed.manifest().values()] == [
         {**one, **dict.fromkeys(own)} for one in after.values()
     ]
-    # What was found unchanged is known by its new version now.
+    # The unchanged image is known by its new version now.
     assert shop.correct()["unchanged"] == 12
 
 
@@ -183,7 +183,7 @@ def test_fid_of_a_second_run_is_of_what_it_corrected_against_all_clean_images(sh
     shop.write(catalog)
     shop.correct("--fid-samples", "10")
     catalog[0]["image"], catalog[5]["image"] = encode(picture(50)), encode(picture(51))
-    # The file is another, so all is read again; and a file that is not.
+    # The first file changes, so that all its images are read again; the second does not.
     shop.write(catalog[:8])
     shop.write(catalog[8:], "b")
     shop.correct("--no-fid")
@@ -203,7 +203,7 @@ def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
         [row("early", "watermark", image=encode(picture(1))), *(row(f"clean {n}", "clean") for n in range(3))]
     )
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "compute_fid", killed)
+        patch.setattr(fid, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
     shop.write([row(f"later {n}", "watermark", image=encode(picture(n))) for n in (2, 3)], "b")
@@ -213,7 +213,7 @@ def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
     assert (watermark["n"], watermark["n_reference"]) == (
         2,
         3,
-    )  # what finished rows are compared with is read again
+    )  # the images that finished rows are compared with are read again
     assert watermark["note"].startswith("of 2 of 3 corrected rows: ")
     assert "4 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
     page = (shop.output / "report" / "index.html").read_text()
@@ -224,12 +224,12 @@ def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
 
     shop.write([row("last", "watermark", image=encode(picture(4)))], "c")
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "compute_fid", killed)
+        patch.setattr(fid, "compute_fid", killed)
         with pytest.raises(KilledError):
             shop.correct("--fid-samples", "10")
     told = shop.correct("--fid-samples", "10")
     assert (told["resumed"], told["unchanged"]) == (1, 6)
-    assert "attempts that were interrupted finished every new or changed image" in told["fid_missing"]
+    assert "interrupted attempts finished all new and changed images" in told["fid_missing"]
     assert not (shop.output / "report" / "fid.json").exists()
 
 
@@ -270,7 +270,7 @@ def test_rows_of_one_id_are_one_row_where_they_name_one_image_and_else_they_fail
         row("two", "watermark", uri=places[1]),
         row("unlike", "clean", uri=places[2]),
         row("embedded", "watermark", image=image),
-        row("page", "watermark", image=image, uri="https://shop/page"),  # where its bytes are not from
+        row("page", "watermark", image=image, uri="https://shop/page"),  # not the source of its bytes
     ]
     others = [
         row("page", "watermark", image=encode(picture(10)), uri="https://shop/page"),
@@ -303,7 +303,7 @@ def test_rows_of_one_id_are_one_row_where_they_name_one_image_and_else_they_fail
 
     again = shop.correct()
     assert (again["unchanged"], again["dropped"]) == (12, 0)
-    # Of some ids one row goes: what is left is judged alone. Of another a row comes: all its rows are judged again.
+    # Some ids lose a row, and the remaining rows are judged alone. One id gets a row, and all are judged again.
     shop.write([*others[2:4], row("once", "clean", uri=places[0])], "others")
     shop.correct()
     statuses = {one["image_id"]: one["status"] for one in read_parquet(shop.output / "manifest")}
@@ -333,7 +333,7 @@ def test_rows_of_one_id_that_name_one_sha256_are_one_row_wherever_they_are(
     assert told["counts"]["corrected"] == 2
     assert len(tree(shop.output / "images")) == 1
     assert shop.correct()["unchanged"] == 2
-    # The catalog is wrong: what is corrected is what was read, and every run looks again.
+    # The catalog states a wrong hash: the image that was read is corrected, and every run reads it again.
     (tmp_path / "a.png").write_bytes(other)
     shop.write([{**one, "image_id": name} for name in ("b", "b")], schema=schema)
     for _ in range(2):
@@ -353,12 +353,12 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     shop.write([*catalog[:4], twice], "a")
     shop.write([*catalog[4:], twice], "b")
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "check_conservation", killed)
+        patch.setattr(stage, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
     assert not (shop.output / "manifest").exists()
     assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
-    # In the second attempt one image is another; it is killed as well, and then the image is the first one again.
+    # One image changes before the second attempt, which is killed as well, and then it is the first image again.
     (shop.folder / "catalog" / "a.parquet").rename(shop.folder / "first.parquet")
     shop.write([{**catalog[0], "image": encode(picture(9))}, *catalog[1:4], twice], "a")
     with monkeypatch.context() as patch:
@@ -380,14 +380,14 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
 def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new model is tried, killed before the first row of it is written, and given up for the old one."""
+    """A run with a new model is killed before it writes its first row; the next run has the old model."""
 
     shop.write(rows(5))
     shop.correct()
     images, old = tree(shop.output / "images"), shop.bundle
     shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "check_conservation", killed)
+        patch.setattr(stage, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
     shutil.rmtree(shop.output / ".run" / "journal")
@@ -400,7 +400,7 @@ def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before
 def test_rows_that_nothing_is_to_be_done_with_are_read_beside_a_detector_too(
     shop: Shop, tmp_path: Path
 ) -> None:
-    """FID's reference is the catalog's clean images: those that the catalog itself calls so."""
+    """FID's reference are the clean images of the catalog, by the catalog's own labels."""
     detector = ["--detector", str(write_detector(tmp_path / "detector", {"watermark": 5.0}))]
     shop.write([*(row(f"clean {n}", "clean") for n in range(4)), row("unlabelled", labels=None)], "a")
     first = shop.correct("--no-fid", *detector)

@@ -1,4 +1,4 @@
-"""Catalog, model and output of the correction job all on S3, in a process of its own."""
+"""The correction job in a process of its own, with catalog, model and output on S3."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Training on a cluster of two nodes, one of which is lost and comes again."""
+"""Training on a cluster of two nodes, one of which is lost and comes back."""
 
 import subprocess
 import sys
@@ -21,21 +21,21 @@ FLAGS = [
     *("--log-every", "1", "--workers", "1:2", "--precision", "float32", "--shuffle-rows", "8"),
     *("--checkpoint-every", "5", "--steps", "100000"),
 ]
-#: jobs/train.py, but looking for new nodes every few seconds instead of every minute.
+#: jobs/train.py, but it looks for new nodes every few seconds instead of every minute.
 TRAIN = """
 from jobs import command, train
-from pipelines.training import on_ray as ray_job
+from pipelines.training import on_ray
 
-ray_job.RESIZE_SECONDS = 3
+on_ray.RESIZE_SECONDS = 3
 command.run(train.main)
 """
-#: Of the head, which otherwise takes up to a minute to see that a node is lost.
+#: Settings of the head, which otherwise takes up to a minute to notice a lost node.
 NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 
 
 @pytest.fixture
 def nodes() -> Iterator[list[RayNode]]:
-    """Nodes to be killed afterwards; the head comes first, and has room for one worker and for nothing else."""
+    """Nodes, which are killed afterwards; the head is the first, and has room for one worker only."""
     started = [RayNode(cpus=1, settings=NOTICE_SOON)]
     yield started
     for node in reversed(started):
@@ -49,7 +49,7 @@ def test_training_goes_on_without_a_lost_node_and_takes_a_new_one(
     checkpoints = Checkpoints(str(output / "checkpoints"), 1)
 
     def workers() -> int:
-        """How many trained for the newest checkpoint; 0 before the first."""
+        """Return how many workers trained for the newest checkpoint; 0 before the first."""
         try:
             newest = checkpoints.load()
         except FileNotFoundError:  # pruned meanwhile
@@ -64,7 +64,7 @@ def test_training_goes_on_without_a_lost_node_and_takes_a_new_one(
         "RAY_ADDRESS": address,
         "PYTHONPATH": str(repository),
         "OMP_NUM_THREADS": "1",
-        # A worker group is begun before Ray knows that a node is lost; it gives that up after a minute otherwise.
+        # Ray begins a worker group before it knows that a node is lost, and would give it up after a minute.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     }
     line = [sys.executable, "-c", TRAIN, "--data", str(write_dataset(tmp_path / "set")), *FLAGS]

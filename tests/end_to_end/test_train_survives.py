@@ -1,4 +1,4 @@
-"""Training on a real local Ray: killed workers, a killed driver, losses that explode."""
+"""Training on a real local Ray: killed workers, a killed driver, diverging losses."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from tests.training_data import write_dataset
 
 pytestmark = pytest.mark.ray
 
-#: Enough that no kill comes after the end, wherever this runs.
+#: Enough steps that every kill comes before the end, on any machine.
 STEPS = 40
 FLAGS = [
     *("--image-size", "32", "--batch-size", "2", "--width", "4", "--blocks", "1", "--validate-every", "0"),
@@ -38,7 +38,7 @@ def upload(folder: Path, uri: str) -> str:
 def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
     s3_folder: str, tmp_path: Path, repository: Path
 ) -> None:
-    """Data on two storages; SIGKILL of a worker, then of the driver, then --resume: as if nothing had been."""
+    """Data on two storages; after SIGKILL of a worker, then of the driver, --resume gives the same training."""
     first = str(write_dataset(tmp_path / "first"))
     second = upload(write_dataset(tmp_path / "second", photos=8), f"{s3_folder}/second")
     output = tmp_path / "run"
@@ -69,7 +69,7 @@ def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
             driver.wait()
     assert newest() < STEPS
     assert not (output / "bundle").exists()
-    # A process and a Ray of its own again: the session's Ray may be older than the S3 server and not know of it.
+    # In a process and a Ray of its own: the session's Ray may be older than the S3 server and not know its address.
     subprocess.run(line, cwd=repository, env=environment, check=True, capture_output=True, timeout=PATIENCE)
     assert (output / "bundle" / "config.json").exists()
 
@@ -92,7 +92,7 @@ def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
 def test_a_training_that_is_ended_gives_its_lock_back_and_keeps_its_checkpoints(
     number: signal.Signals, code: int, words: str, tmp_path: Path, repository: Path
 ) -> None:
-    """Ray Train has an answer of its own to Ctrl-C, and Ray makes a plain KeyboardInterrupt of whatever comes."""
+    """Ray Train handles Ctrl-C itself, and Ray turns every exception then into a plain KeyboardInterrupt."""
     output, log = tmp_path / "run", tmp_path / "log"
     flags = [
         "--data",

@@ -10,7 +10,7 @@ import pytest
 
 from jobs import check_dataset
 from model.errors import ConfigurationError
-from tests.health_data import healthy, leaking, row, write
+from tests.checking_data import healthy, leaking, row, write
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,7 @@ from jobs import (
     train_detector,
 )
 from model.errors import RunError
-from pipelines.cluster import preconditions as ray_preconditions
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import preconditions, session
 from tests.catalogs import rows, write_bundle, write_catalog
 from tests.photo_tables import record, write_table
 from tests.training_data import write_dataset
@@ -87,8 +86,8 @@ def test_a_head_that_is_gone_ends_the_job_before_anything_is_touched(
     with socket.create_server(("", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
-    monkeypatch.setattr(ray_preconditions, "HEAD_SECONDS", 0.1)
-    monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: False)  # another test may have one
+    monkeypatch.setattr(preconditions, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(session.ray, "is_initialized", lambda: False)  # another test may have one
     output = tmp_path / "out"
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}"):
         job.main([*flags(tmp_path), "--output", str(output)])  # type: ignore[attr-defined]

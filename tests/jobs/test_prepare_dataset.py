@@ -71,7 +71,7 @@ def test_shards_have_the_same_bytes_however_many_workers_make_them(ray_local: No
     table = write_table(tmp_path / "a.parquet", photos, row_group_size=11)
     output = tmp_path / "out"
     assert main(["--photos", str(table), "--output", str(output), "--max-side", "48"]) == 0
-    prepare([table], tmp_path / "here", of_unit=LEAST_ENTRIES)
+    prepare([table], tmp_path / "here", unit_size=LEAST_ENTRIES)
     assert digests(output / "shards") == digests(tmp_path / "here" / "shards")
     assert len(digests(output / "shards")) == 5
 
@@ -222,13 +222,13 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.preparation.job.ray_session.start", lambda *_: Cluster(1, 0))
+    monkeypatch.setattr("pipelines.preparation.job.session.start", lambda *_: Cluster(1, 0))
     monkeypatch.setattr("pipelines.preparation.job.run_units", killed)
     for _ in range(2):  # killed, continued and killed again
         with pytest.raises(KeyboardInterrupt):
             main(arguments)
     write_table(photos, [record(f"q{i}") for i in range(3)])
-    with pytest.raises(ConfigurationError, match=r"photos\.parquet \(planned as .*anew with --overwrite"):
+    with pytest.raises(ConfigurationError, match=r"photos\.parquet \(planned as .*again with --overwrite"):
         main(arguments)
 
 
@@ -241,7 +241,7 @@ def test_a_run_does_not_go_on_with_a_table_that_was_rewritten_meanwhile(
         ),
         (
             "watermark: {id: 0, group: background, order: 1}",
-            r"^pair: the label map has no defect 'crease'; it has watermark; mend the name, or add it there",
+            r"^pair: the label map has no defect 'crease'; it has watermark; correct it, or add it there",
         ),
     ],
 )

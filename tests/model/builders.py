@@ -10,7 +10,7 @@ from model.edits import identity_theta
 from model.generator import Generator
 from model.method import Batch
 
-#: 16 and 32 pixels leave 4 and 8 after the encoder: enough for reflect padding and for every head.
+#: Images of 16 and 32 pixels leave 4 and 8 after the encoder: enough for reflect padding and for every head.
 SIDE = 16
 SMALL_CRITIC = DiscriminatorConfig(width=4, n_layers=1)
 
@@ -24,7 +24,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 
 def small_config(**changes: Any) -> GeneratorConfig:
-    """Two groups, three types, width 4, two blocks; the framework's injection weights make labels matter at once."""
+    """Return two groups, three types, width 4, two blocks. With torch's own injection weights labels matter at once."""
     settings = {
         "n_groups": 2,
         "n_types": 3,
@@ -37,17 +37,17 @@ def small_config(**changes: Any) -> GeneratorConfig:
 
 
 def images(count: int, side: int = SIDE, seed: int = 0) -> Tensor:
-    """Random images (count, 3, side, side) in [-1, 1]."""
+    """Return random images (count, 3, side, side) in [-1, 1]."""
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def labels(*values: int) -> Tensor:
-    """int64 (B,)."""
+    """Return int64 (B,)."""
     return torch.tensor(values)
 
 
 def small_batch(paired: tuple[int, ...], unpaired: tuple[int, ...], seed: int = 0) -> Batch:
-    """Random images; types run 0, 1, 2, 0, ... and belong to groups 0, 0, 1 as in the default label map."""
+    """Return random images; types run 0, 1, 2, 0, ... and belong to groups 0, 0, 1 as in the default label map."""
     count = len(paired)
     types = torch.arange(count) % 3
     return Batch(
@@ -62,7 +62,7 @@ def small_batch(paired: tuple[int, ...], unpaired: tuple[int, ...], seed: int = 
 
 
 def part(batch: Batch, start: int, stop: int) -> Batch:
-    """Samples start..stop-1."""
+    """Return samples start..stop-1."""
     return Batch(*(value[start:stop] for value in batch[:6]), bool(batch.unpaired[start:stop].any()))
 
 
@@ -75,5 +75,5 @@ def unsettle(generator: Generator) -> Generator:
 
 
 def theta_of(*rows: list[list[float]]) -> Tensor:
-    """Affine maps (B, 2, 3) float32; with no rows, the identity for one image."""
+    """Return affine maps (B, 2, 3) float32; with no rows, the identity for one image."""
     return torch.tensor(rows) if rows else identity_theta(1).clone()

@@ -1,4 +1,4 @@
-"""What each process of the data-parallel test runs; importable without pytest, as spawned processes need."""
+"""The code of each process in the data-parallel test; importable without pytest, as spawned processes need."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +18,7 @@ from model.training_step import OptimizerConfig, TrainingStep, average_gradients
 from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_config
 
 WORKERS, SAMPLES, RATE = 2, 4, 1e-3
-#: The workers' halves differ in what they train: the first has no cycle and identity, the second one untrusted pair.
+#: The workers' halves differ in the terms they train: the first has no u, the second has one sample without p.
 MASKS = {"equal": ((1, 1, 1, 1), (1, 1, 1, 1)), "different": ((1, 1, 0, 1), (0, 0, 1, 1))}
 #: Without discriminators and reconstruction, the first half of "different" uses no parameter at all.
 OBJECTIVES = {
@@ -29,7 +29,7 @@ OBJECTIVES = {
 
 
 def one_step(case: str, start: int, stop: int) -> dict[str, Tensor]:
-    """Gradients and parameters, by name, after one step on samples start..stop-1, from the same initial weights."""
+    """Return gradients and parameters by name after one step on samples start..stop-1. Initial weights are fixed."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     method = SemiPaired(small_config(), SMALL_CRITIC, OBJECTIVES[case])
@@ -41,7 +41,7 @@ def one_step(case: str, start: int, stop: int) -> dict[str, Tensor]:
 
 
 def averaged(rank: int) -> list[Tensor | None]:
-    """average_gradients of four parameters: each rank has used two of the first three, and none the last."""
+    """Average the gradients of four parameters: each rank has used two of the first three, and none the last."""
     parameters = [nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (4,), (1,), (5,))]
     for index, parameter in enumerate(parameters[:3]):
         if index != rank:
@@ -51,7 +51,7 @@ def averaged(rank: int) -> list[Tensor | None]:
 
 
 def moved_by_an_idle_update(rank: int) -> float:
-    """How far weights move, at most, in an update whose samples train nothing, after one that left momentum."""
+    """Return the largest change of a weight in an update whose samples train nothing, after one that left momentum."""
     torch.manual_seed(0)
     objective = SemiPairedObjective(adversarial=0, reconstruction=0)
     step = TrainingStep(SemiPaired(small_config(), SMALL_CRITIC, objective), OptimizerConfig(RATE))
@@ -62,7 +62,7 @@ def moved_by_an_idle_update(rank: int) -> float:
 
 
 def started(rank: int) -> dict[str, dict[str, Tensor]]:
-    """Weights of networks that each rank has made of random numbers of its own: as made, and once they train."""
+    """Return weights, initialised by each rank with its own random numbers, before and after a step is built."""
     torch.manual_seed(rank)
     method = SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective())
     detector = Detector(DetectorConfig(("a", "b")))
@@ -78,15 +78,16 @@ def started(rank: int) -> dict[str, dict[str, Tensor]]:
 
 
 def states(rank: int) -> list[bool]:
-    """Whether a step of a method without pools, and one of a detector, give a state here."""
+    """Return whether a step of a method without pools, and one of a detector, return a state in this process."""
     step = TrainingStep(SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective()), OptimizerConfig())
     detector = DetectorStep(Detector(DetectorConfig(("a",))), OptimizerConfig(), 0.01, torch.float32)
     return [step.state() is not None, detector.state() is not None]
 
 
 def labelled(start: int, stop: int) -> DetectionBatch:
-    """Samples start..stop-1 of SAMPLES; the first label is known of the first and of the last two, the second of one,
-    and the third of none.
+    """Return samples start..stop-1 of SAMPLES.
+
+    The first label is known for the first and the last two samples, the second label for one, the third for none.
     """
     present = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     known = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
@@ -94,7 +95,7 @@ def labelled(start: int, stop: int) -> DetectionBatch:
 
 
 def detected(batches: Sequence[DetectionBatch]) -> dict[str, Any]:
-    """Losses and gradients of one update of a detector whose norms are frozen, and so couple no samples."""
+    """Return losses and gradients of one update of a detector with frozen norms, which do not couple samples."""
     torch.manual_seed(0)
     detector = Detector(DetectorConfig(("a", "b", "c")))
     losses = DetectorStep(detector, OptimizerConfig(), 0.01, torch.float32)(batches, RATE)
@@ -102,8 +103,8 @@ def detected(batches: Sequence[DetectionBatch]) -> dict[str, Any]:
 
 
 def running_statistics(rank: int) -> dict[str, list[Tensor]]:
-    """A detector's running means and variances after one update: of this rank's half alone, and where both train."""
-    found = {}
+    """Return a detector's running statistics after one update, of this rank's half alone and of both ranks together."""
+    statistics = {}
     for name, process_group in (("alone", False), ("together", True)):
         torch.manual_seed(0)
         detector = Detector(DetectorConfig(("a",), freeze_norms=False))
@@ -114,12 +115,12 @@ def running_statistics(rank: int) -> dict[str, list[Tensor]]:
             DetectorStep(detector, OptimizerConfig(), 0.01, torch.float32)([half], RATE)
         else:
             detector.train()(half.x)
-        found[name] = [value for key, value in detector.state_dict().items() if "running" in key]
-    return found
+        statistics[name] = [value for key, value in detector.state_dict().items() if "running" in key]
+    return statistics
 
 
 def pools_after_a_resume(rank: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The images in a CycleGAN's first pool where its state was taken, and after another one has continued from it."""
+    """Return the images in a CycleGAN's first pool when its state is taken, and after another one resumes from it."""
     torch.manual_seed(0)
     batch = part(small_batch(*MASKS["equal"]), rank, rank + 1)
     taken, resumed = (
@@ -128,13 +129,13 @@ def pools_after_a_resume(rank: int) -> tuple[list[Tensor], list[Tensor]]:
     )
     taken(batch, RATE)
     states = [taken.state()]
-    dist.broadcast_object_list(states)  # as all read the first worker's checkpoint
+    dist.broadcast_object_list(states)  # all read the first worker's checkpoint
     resumed.load_state(states[0])
     return tuple(step.method.pool_y.images for step in (taken, resumed))
 
 
 def run(rank: int, folder: str) -> None:
-    """One process of WORKERS; leaves its results in FOLDER/RANK.pt."""
+    """Run one process of WORKERS and save its results in FOLDER/RANK.pt."""
     dist.init_process_group(
         "gloo",
         init_method=f"file://{folder}/rendezvous",

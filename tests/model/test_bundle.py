@@ -28,13 +28,13 @@ def generator(head: str = "geometry", seed: int = 0) -> Generator:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A good bundle."""
+    """Save a valid bundle and return its folder."""
     save_bundle(tmp_path / "bundle", generator(), LABELS, 32, "# A card", DETAILS)
     return tmp_path / "bundle"
 
 
 def rehash(folder: Path, change: Callable[[dict[str, Any]], None] = lambda config: None) -> None:
-    """Change config.json and bring its hashes up to date: what a careful forger would do."""
+    """Change config.json and update its hashes, as a careful forger would."""
     config = json.loads((folder / CONFIG).read_text())
     config["sha256"] = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, LABEL_MAP)
@@ -61,7 +61,7 @@ def test_round_trip(tmp_path: Path, head: str) -> None:
 
 
 def test_a_u_net_of_before_its_batch_norm_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    """Its convolutions had biases, and its normalisations no weights: what was trained is not what would run."""
+    """Its convolutions had biases and its norms no weights, so the trained network is not the one that would run."""
     config = GeneratorConfig(0, 0, width=4, architecture="unet", n_downsamplings=4)
     save_bundle(tmp_path, build_generator(config), LABELS, 32, "", {})
     state = load((tmp_path / WEIGHTS).read_bytes())
@@ -73,7 +73,7 @@ def test_a_u_net_of_before_its_batch_norm_is_refused_with_the_remedy(tmp_path: P
         load_bundle(tmp_path)
 
 
-def test_weights_are_float32_whatever_they_were_trained_in(tmp_path: Path) -> None:
+def test_weights_are_float32_for_any_training_precision(tmp_path: Path) -> None:
     save_bundle(tmp_path, generator().bfloat16(), LABELS, 32, "", {})
     loaded = load_bundle(tmp_path).generator
     assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
@@ -131,7 +131,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         load_bundle(folder)
 
 
-def test_no_folder_and_no_folder_but_a_file(tmp_path: Path) -> None:
+def test_an_absent_folder_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "absent", tmp_path / "file"):
         with pytest.raises(BundleError, match=f"no model bundle at {path}"):
@@ -165,7 +165,7 @@ def test_a_config_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize("text", ["[]", "3", '"text"', "null", "{}", "{", "[" * 100_000, "\x80"])
-def test_a_config_that_is_no_config_is_refused(folder: Path, text: str) -> None:
+def test_a_malformed_config_is_refused(folder: Path, text: str) -> None:
     (folder / CONFIG).write_bytes(text.encode("latin-1"))
     with pytest.raises(BundleError):
         load_bundle(folder)
@@ -180,7 +180,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, folder: Path) ->
 
 
 class Payload:
-    """Unpickling this makes a folder."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -194,7 +194,7 @@ class Payload:
 def test_loading_executes_nothing_from_the_bundle(
     tmp_path: Path, folder: Path, name: str, container: str
 ) -> None:
-    """A bundle comes from wherever --model points: a pickle in any of its files is refused, not run."""
+    """Bundles come from any place that --model names, so a pickle in any of its files is refused, not run."""
     marker = tmp_path / "executed"
     if container == "pickle":
         (folder / name).write_bytes(pickle.dumps(Payload(marker)))
@@ -203,7 +203,7 @@ def test_loading_executes_nothing_from_the_bundle(
     if name != CONFIG:
         rehash(folder)
     if name == LABEL_MAP and container == "pickle":
-        pickle.loads((folder / name).read_bytes())  # the payload does work where something unpickles it
+        pickle.loads((folder / name).read_bytes())  # to show that the payload works when unpickled
         assert marker.exists()
         marker.rmdir()
     with pytest.raises(BundleError):
@@ -211,7 +211,7 @@ def test_loading_executes_nothing_from_the_bundle(
     assert not marker.exists()
 
 
-def test_the_label_map_is_text_and_nothing_more(tmp_path: Path, folder: Path) -> None:
+def test_the_label_map_is_read_as_text_only(tmp_path: Path, folder: Path) -> None:
     marker = tmp_path / "executed"
     text = f"!!python/object/apply:os.mkdir ['{marker}']\n"
     (folder / LABEL_MAP).write_text(text)

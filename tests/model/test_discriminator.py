@@ -25,7 +25,7 @@ def test_2_parameter_count() -> None:
     assert parameter_count(PatchDiscriminator(DiscriminatorConfig())) == 2_764_737
 
 
-def test_2_pix2pixs_judges_six_channels_with_affine_norms_behind_convolutions_without_biases() -> None:
+def test_2_pix2pixs_judges_six_channels_with_batch_norms() -> None:
     critic = PatchDiscriminator(DiscriminatorConfig(), inputs=6, batch_norm=True)
     assert parameter_count(critic) == 2_768_705
     convolutions = [layer for layer in critic.features if isinstance(layer, nn.Conv2d)]
@@ -34,8 +34,8 @@ def test_2_pix2pixs_judges_six_channels_with_affine_norms_behind_convolutions_wi
 
 
 @torch.no_grad()
-def test_the_antialiased_one_convolves_at_stride_1_and_blurs_where_it_halves() -> None:
-    """MoNCE's, by hand: two layers that halve, a third that does not; as many patches and parameters as the plain."""
+def test_the_antialiased_one_convolves_at_stride_1_and_blurs_to_halve() -> None:
+    """Compute MoNCE's by hand: two layers halve, a third does not; patches and parameters are as many as before."""
     plain = PatchDiscriminator(DiscriminatorConfig(width=4, n_layers=2))
     critic = PatchDiscriminator(DiscriminatorConfig(width=4, n_layers=2), antialiased=True)
     assert parameter_count(critic) == parameter_count(plain)
@@ -50,14 +50,14 @@ def test_the_antialiased_one_convolves_at_stride_1_and_blurs_where_it_halves() -
             kernel = torch.outer(taps, taps).expand(features.shape[1], 1, 3, 3)
             padded = F.pad(features, (1, 1, 1, 1), mode="reflect")
             features = F.conv2d(padded, kernel, stride=2, groups=features.shape[1])
-    found = critic(images(2, 32))
-    assert found.shape == plain(images(2, 32)).shape == (2, 1, 6, 6)
-    torch.testing.assert_close(found, critic.last(features), rtol=1e-4, atol=1e-6)
+    logits = critic(images(2, 32))
+    assert logits.shape == plain(images(2, 32)).shape == (2, 1, 6, 6)
+    torch.testing.assert_close(logits, critic.last(features), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("layers", "antialiased", "sees"), [(3, False, 70), (2, False, 34), (3, True, 84)])
-def test_a_logit_sees_its_patch_and_nothing_else(layers: int, antialiased: bool, sees: int) -> None:
-    """The receptive field: the pixels with a gradient, once nothing normalises over the whole image."""
+@pytest.mark.parametrize(("layers", "antialiased", "side"), [(3, False, 70), (2, False, 34), (3, True, 84)])
+def test_a_logit_depends_on_its_patch_only(layers: int, antialiased: bool, side: int) -> None:
+    """The receptive field is the set of pixels with a gradient, if nothing normalises over the whole image."""
     critic = PatchDiscriminator(
         DiscriminatorConfig(width=2, n_layers=layers), antialiased=antialiased
     ).double()
@@ -70,12 +70,12 @@ def test_a_logit_sees_its_patch_and_nothing_else(layers: int, antialiased: bool,
     logits[0, 0, middle, middle].backward()
     assert image.grad is not None
     touched = image.grad[0].abs().sum(dim=0).nonzero()
-    assert (touched.max(dim=0).values - touched.min(dim=0).values + 1).tolist() == [sees, sees]
+    assert (touched.max(dim=0).values - touched.min(dim=0).values + 1).tolist() == [side, side]
 
 
 @torch.no_grad()
 def test_6_a_batch_equals_its_samples() -> None:
-    """Property 6, for the discriminator."""
+    """Property 6 holds for the discriminator."""
     critic, batch = PatchDiscriminator(DiscriminatorConfig(width=4, n_layers=2)), images(3, 32)
     torch.testing.assert_close(
         critic(batch), torch.cat([critic(image[None]) for image in batch]), rtol=1e-4, atol=1e-6
@@ -84,7 +84,7 @@ def test_6_a_batch_equals_its_samples() -> None:
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 @torch.no_grad()
-def test_the_label_matters_where_it_is_a_condition_and_only_there(condition: str) -> None:
+def test_the_label_matters_only_if_it_is_a_condition(condition: str) -> None:
     critic = PatchDiscriminator(DiscriminatorConfig(width=4, n_layers=2, condition=condition), n_labels=3)
     batch = images(2, 32)
     first, second = critic(batch, labels(0, 1)), critic(batch, labels(0, 2))
@@ -95,7 +95,7 @@ def test_the_label_matters_where_it_is_a_condition_and_only_there(condition: str
 
 @torch.no_grad()
 def test_the_projection_adds_the_embeddings_product_with_the_features() -> None:
-    """By hand: a constant feature map makes every window's mean that constant, but for the padding at the border."""
+    """A constant feature map makes every window's mean that constant, except for the padding at the border."""
     critic = PatchDiscriminator(DiscriminatorConfig(width=2, n_layers=1, condition="projection"), n_labels=2)
     critic.features = torch.nn.Identity()
     critic.projection = torch.nn.Linear(2, 2, bias=False)

@@ -11,17 +11,17 @@ from tests.model.builders import images, theta_of
 
 #: An upload of the training size, a larger one, a smaller one, and one that is not square.
 SIZES = [(8, 8), (32, 32), (5, 4), (24, 40)]
-#: A quarter turn: exact on the grid of a square image.
+#: A quarter turn, which is exact on the grid of a square image.
 QUARTER_TURN = [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
 
 
 def leave(theta: Tensor, side: int = 8) -> Edit:
-    """An edit that moves and paints nothing."""
+    """Return an edit that moves and paints nothing."""
     return Edit(theta, torch.zeros(len(theta), 3, side, side), torch.zeros(len(theta), 1, side, side))
 
 
 def upload(height: int, width: int, count: int = 1) -> Tensor:
-    """A random image (count, 3, height, width) in [-1, 1]."""
+    """Return a random image (count, 3, height, width) in [-1, 1]."""
     return images(count, max(height, width))[..., :height, :width].contiguous()
 
 
@@ -49,7 +49,7 @@ def test_the_matte_mixes_and_never_leaves_the_range(matte: float, old: float, ne
 
 @pytest.mark.parametrize("factor", [2, 5])
 def test_content_and_matte_are_upsampled_bilinearly(factor: int) -> None:
-    """A ramp keeps its slope: pixel centres of the upload fall where they belong between the small pixels' centres."""
+    """A ramp keeps its slope: pixel centres of the upload lie correctly between those of the small image."""
     small = 8
     ramp = torch.linspace(-0.875, 0.875, small)  # the centres' coordinates in [-1, 1]
     content = ramp.expand(1, 3, small, small)
@@ -62,7 +62,7 @@ def test_content_and_matte_are_upsampled_bilinearly(factor: int) -> None:
 
 
 def test_painting_stays_where_the_matte_is() -> None:
-    """Two small pixels away from the matte, not a bit of the upload changes."""
+    """Two small pixels away from the matte, no bit of the upload changes."""
     image, matte = upload(64, 64), torch.zeros(1, 1, 8, 8)
     matte[..., :4] = 1
     edited = apply_edit(image, Edit(identity_theta(1), torch.ones(1, 3, 8, 8), matte))
@@ -85,13 +85,13 @@ def test_rows_that_do_not_move_are_untouched_bit_for_bit(size: tuple[int, int]) 
 def test_a_quarter_turn_at_two_resolutions(side: int) -> None:
     image = upload(side, side)
     turned = apply_edit(image, leave(theta_of(QUARTER_TURN)))
-    # The output's (x, y) shows the input's (y, -x): its right edge is what was the top, so it turned clockwise.
+    # The output at (x, y) shows the input at (y, -x): its right edge was the top, so it turned clockwise.
     torch.testing.assert_close(turned, torch.rot90(image, -1, (2, 3)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (8, 24)])
 def test_a_shift_at_several_resolutions(size: tuple[int, int]) -> None:
-    """A quarter of the width to the left, whatever the width is; what comes in from outside is white."""
+    """The shift is a quarter of the width for any width; pixels from outside are white."""
     image = upload(*size)
     shifted = apply_edit(image, leave(theta_of([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]])))
     quarter = size[1] // 4
@@ -99,7 +99,7 @@ def test_a_shift_at_several_resolutions(size: tuple[int, int]) -> None:
     torch.testing.assert_close(shifted[..., -quarter:], torch.ones(1, 3, size[0], quarter), rtol=0, atol=1e-6)
 
 
-def test_nothing_of_the_image_left_is_all_white() -> None:
+def test_an_image_moved_out_of_the_frame_is_all_white() -> None:
     away = apply_edit(upload(8, 8), leave(theta_of([[1.0, 0.0, 5.0], [0.0, 1.0, 0.0]])))
     assert (away == 1).all()
 
@@ -120,7 +120,7 @@ def test_the_image_moves_first_and_is_painted_after() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(degrees=st.floats(-45, 45), shift=st.floats(-0.2, 0.2), scale=st.floats(0.8, 1.25))
-def test_the_small_image_shows_what_happens_to_the_upload(degrees: float, shift: float, scale: float) -> None:
+def test_the_small_image_shows_the_effect_on_the_upload(degrees: float, shift: float, scale: float) -> None:
     """Editing then shrinking equals shrinking then editing, on an image smooth enough for its resolution."""
     angle = math.radians(degrees)
     theta = theta_of(
@@ -138,8 +138,8 @@ def test_the_small_image_shows_what_happens_to_the_upload(degrees: float, shift:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_under_autocast_pixels_land_where_they_do_without(dtype: torch.dtype) -> None:
-    """A grid in bfloat16 is off by half a pixel: training would learn a transform that nobody applies."""
+def test_autocast_does_not_move_pixels(dtype: torch.dtype) -> None:
+    """A grid in bfloat16 is off by half a pixel, so training would learn another transform than the one applied."""
     theta = theta_of([[0.9, -0.1, 0.013], [0.1, 0.9, 0.02]])
     image = torch.linspace(-1, 1, 256).expand(1, 3, 256, 256).to(dtype)
     expected = warp(image.float(), theta, outside=1.0).to(dtype)

@@ -14,7 +14,7 @@ every_head = pytest.mark.parametrize("head", HEADS)
 
 
 class PlainResNet(nn.Module):
-    """CycleGAN's ResNet generator, as its paper's appendix lists the layers, with nothing conditional in it."""
+    """CycleGAN's ResNet generator, with the layers of its paper's appendix and no conditions."""
 
     def __init__(self, width: int, n_blocks: int) -> None:
         super().__init__()
@@ -55,15 +55,15 @@ class PlainResNet(nn.Module):
 @pytest.mark.parametrize("n_before_eta", [0, 4, 9])
 @torch.no_grad()
 def test_17_without_labels_it_is_the_plain_resnet_9(n_before_eta: int) -> None:
-    """Property 17, with weights large enough that every layer matters."""
-    ours = Generator(GeneratorConfig(n_groups=0, n_types=0, width=4, n_before_eta=n_before_eta))
+    """Use weights large enough that every layer matters (property 17)."""
+    generator = Generator(GeneratorConfig(n_groups=0, n_types=0, width=4, n_before_eta=n_before_eta))
     plain = PlainResNet(width=4, n_blocks=9)
-    for parameter in ours.parameters():
+    for parameter in generator.parameters():
         nn.init.normal_(parameter, 0.0, 0.2)
-    for target, source in zip(plain.parameters(), ours.parameters(), strict=True):
+    for target, source in zip(plain.parameters(), generator.parameters(), strict=True):
         target.copy_(source)
     image = images(2, 32)
-    result = ours(image, labels(0, 1), labels(2, 0))
+    result = generator(image, labels(0, 1), labels(2, 0))
     torch.testing.assert_close(result, plain(image), rtol=0, atol=2e-5)
     assert result.std() > 0.1
 
@@ -72,7 +72,7 @@ def test_17_without_labels_it_is_the_plain_resnet_9(n_before_eta: int) -> None:
 @pytest.mark.parametrize("side", [64, 128, 256])
 @torch.no_grad()
 def test_1_shapes(head: str, side: int) -> None:
-    """Property 1: same shape, RGB in [-1, 1], float32; the edit's parts likewise."""
+    """Outputs have the same shape, RGB in [-1, 1], float32; so have the edit's parts (property 1)."""
     generator = unsettle(Generator(small_config(width=2, n_blocks=1, **HEADS[head])))
     image = images(1, side)
     result = generator(image, labels(1), labels(2))
@@ -96,14 +96,14 @@ def test_sides_that_cannot_be_halved_twice_are_refused() -> None:
     ("groups", "types", "count"), [(0, 0, 11_378_179), (2, 3, 11_511_555)], ids=["plain", "conditional"]
 )
 def test_2_parameter_counts(groups: int, types: int, count: int) -> None:
-    """Property 2, at the paper's width and depth."""
+    """Use the paper's width and depth (property 2)."""
     assert parameter_count(Generator(GeneratorConfig(groups, types))) == count
 
 
 @every_head
 @torch.no_grad()
 def test_5_both_labels_matter(head: str) -> None:
-    """Property 5: another group or another type gives another image."""
+    """Another group or another type gives another image (property 5)."""
     generator = unsettle(Generator(small_config(**HEADS[head])))
     image = images(1, 32)
     results = [generator(image, labels(g), labels(t)) for g, t in product(range(2), range(3))]
@@ -117,7 +117,7 @@ def test_5_both_labels_matter(head: str) -> None:
 )
 @torch.no_grad()
 def test_5_removed_labels_do_not(groups: int, types: int, removed: str) -> None:
-    """Property 5: the ablations cannot see the label they lack, not even one that no vocabulary holds."""
+    """The ablations ignore the label that they lack, even one outside every vocabulary (property 5)."""
     generator = Generator(small_config(n_groups=groups, n_types=types))
     image = images(1)
     usual = generator(image, labels(0), labels(0))
@@ -129,7 +129,7 @@ def test_5_removed_labels_do_not(groups: int, types: int, removed: str) -> None:
 @every_head
 @torch.no_grad()
 def test_6_a_batch_equals_its_samples(head: str) -> None:
-    """Property 6, under mixed labels."""
+    """Labels are mixed (property 6)."""
     generator = unsettle(Generator(small_config(**HEADS[head])))
     batch, groups, types = images(4, 32), labels(0, 1, 0, 1), labels(0, 2, 1, 0)
     singles = [generator(batch[i : i + 1], groups[i : i + 1], types[i : i + 1]) for i in range(4)]
@@ -138,7 +138,7 @@ def test_6_a_batch_equals_its_samples(head: str) -> None:
 
 @every_head
 def test_7_every_parameter_learns_except_absent_labels(head: str) -> None:
-    """Property 7: finite gradients everywhere; exactly zero in the embedding columns of labels that did not occur."""
+    """Gradients are finite, and exactly zero in the embedding columns of labels that did not occur (property 7)."""
     generator = Generator(small_config(**HEADS[head]))
     image = images(2, 32)
     groups, types = labels(1, 1), labels(2, 0)
@@ -146,7 +146,7 @@ def test_7_every_parameter_learns_except_absent_labels(head: str) -> None:
     for name, parameter in generator.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-        # The geometry's last layer starts at zero, so what is before it waits for the first update.
+        # The geometry's last layer starts at zero, so the layers before it get a gradient only after the first update.
         assert parameter.grad.any() or "geometry.convolutions" in name, name
     assert generator.inject_group is not None
     assert generator.inject_type is not None
@@ -158,8 +158,8 @@ def test_7_every_parameter_learns_except_absent_labels(head: str) -> None:
 
 
 @pytest.mark.parametrize("n_before_eta", [0, 9])
-def test_8_both_injections_may_stand_at_either_end(n_before_eta: int) -> None:
-    """Property 8: the extreme splits run, and the blocks lie where the split says."""
+def test_8_both_injections_may_be_at_either_end(n_before_eta: int) -> None:
+    """The extreme splits run, and the blocks are on the sides that the split gives (property 8)."""
     generator = Generator(small_config(n_blocks=9, n_before_eta=n_before_eta))
     generator(images(1), labels(1), labels(2)).mean().backward()
     assert (len(generator.blocks_before), len(generator.blocks_after)) == (n_before_eta, 9 - n_before_eta)
@@ -171,13 +171,13 @@ def test_8_both_injections_may_stand_at_either_end(n_before_eta: int) -> None:
 
 @torch.no_grad()
 def test_initial_weights() -> None:
-    """N(0, 0.02) and zero biases, injections included; 'framework' leaves the injections alone."""
+    """Weights are N(0, 0.02) and biases zero, also in injections; 'framework' leaves the injections alone."""
     normal = Generator(small_config(width=8, inject_init="normal"))
     framework = Generator(small_config(width=8, inject_init="framework"))
     for generator, injected in ((normal, "0.02"), (framework, "framework")):
         for name, parameter in generator.named_parameters():
             if "inject" in name and injected == "framework":
-                # The framework's own: uniform within 1/sqrt(inputs), here 3 labels or 32 channels.
+                # torch's own weights: uniform within 1/sqrt(inputs), here 3 labels or 32 channels.
                 assert parameter.abs().max() > 0.1, name
             elif name.endswith("bias"):
                 assert not parameter.any(), name
@@ -188,7 +188,7 @@ def test_initial_weights() -> None:
 @every_head
 @torch.no_grad()
 def test_applying_the_edit_equals_translating(head: str) -> None:
-    """At the training size, `edit` is the same answer as `forward`."""
+    """At the training size, `edit` gives the same result as `forward`."""
     generator = unsettle(Generator(small_config(**HEADS[head])))
     image, groups, types = images(4, 32), labels(0, 1, 0, 1), labels(0, 2, 1, 2)
     edited = apply_edit(image, generator.edit(image, groups, types))
@@ -212,7 +212,7 @@ def test_geometry_starts_as_the_identity() -> None:
 
 @pytest.mark.parametrize("head", ["geometry", "direct geometry"])
 def test_geometry_learns_from_the_first_step(head: str) -> None:
-    """Its linear layer is zero, not dead."""
+    """The linear layer is zero but has a gradient."""
     generator = Generator(small_config(**HEADS[head]))
     image = images(1, 32)
     (generator(image, labels(1), labels(2)) - image.flip(-1)).abs().mean().backward()
@@ -235,7 +235,7 @@ def test_one_update_does_not_throw_the_product_out_of_the_frame() -> None:
 
 @torch.no_grad()
 def test_no_map_mirrors_the_product() -> None:
-    """However large the head's weights grow, the diagonal does not turn negative."""
+    """The diagonal does not turn negative for any weights of the head."""
     generator = Generator(small_config(**HEADS["geometry"]))
     assert generator.geometry is not None
     nn.init.constant_(generator.geometry.linear.bias, -1e6)
@@ -263,7 +263,7 @@ def test_a_batch_without_movable_groups_gives_the_geometry_zero_gradients() -> N
 @every_head
 @torch.no_grad()
 def test_bfloat16_gives_nearly_the_same_float32_image(head: str) -> None:
-    """At initialisation, where no layer amplifies; the transform differs by its features' rounding only."""
+    """At initialisation no layer amplifies; the transform differs only by the rounding of its features."""
     generator = Generator(small_config(inject_init="normal", **HEADS[head]))
     image, groups, types = images(2, 32), labels(0, 1), labels(0, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -19,7 +19,7 @@ def injection(reduce: str = "sum", spread: float = 1.0) -> AttentionInjection:
 
 
 def pixel_by_pixel(layer: AttentionInjection, features: Tensor, labels: Tensor) -> Tensor:
-    """M' (B, 1, h, w) from its definition, one scalar at a time."""
+    """Compute M' (B, 1, h, w) from its definition, one scalar at a time."""
     W, b = layer.embedding.weight, layer.embedding.bias
     A, a = layer.attention.weight[:, :, 0, 0], layer.attention.bias
     assert a is not None
@@ -52,7 +52,7 @@ def pixel_by_pixel(layer: AttentionInjection, features: Tensor, labels: Tensor) 
 def test_3_equals_the_definition_computed_pixel_by_pixel(
     labels: list[int], height: int, width: int, seed: int
 ) -> None:
-    """Property 3, in float64."""
+    """Compare in float64 (property 3)."""
     torch.manual_seed(seed)
     layer = injection()
     features = torch.randn(len(labels), CHANNELS, height, width, dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_3_equals_the_definition_computed_pixel_by_pixel(
 @pytest.mark.parametrize(("reduce", "divisor"), [("sqrt", math.sqrt(CHANNELS)), ("mean", CHANNELS)])
 @torch.no_grad()
 def test_3_other_reductions_are_the_sum_divided(reduce: str, divisor: float) -> None:
-    """Property 3: sqrt and mean are the sum over sqrt(c') and c'."""
+    """sqrt and mean are the sum over sqrt(c') and c' (property 3)."""
     summed, reduced = injection("sum"), injection(reduce)
     reduced.load_state_dict(summed.state_dict())
     features, labels = torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64), torch.tensor([0, 2])
@@ -86,7 +86,7 @@ def test_3_other_reductions_are_the_sum_divided(reduce: str, divisor: float) -> 
 def test_4_the_map_never_exceeds_the_number_of_channels(
     spread: float, size: float, label: int, seed: int
 ) -> None:
-    """Property 4: |M'| < c'. A computed tanh rounds to 1 where it saturates, so equality can occur."""
+    """|M'| < c' (property 4); a computed tanh rounds to 1 when it saturates, so equality can occur."""
     torch.manual_seed(seed)
     features = torch.randn(1, CHANNELS, 3, 3, dtype=torch.float64) * size
     attention = injection(spread=spread).attention_map(features, torch.tensor([label]))
@@ -95,7 +95,7 @@ def test_4_the_map_never_exceeds_the_number_of_channels(
 
 @torch.no_grad()
 def test_4_without_attention_weights_the_output_is_zero() -> None:
-    """Property 4: A = 0 and a = 0."""
+    """A = 0 and a = 0 (property 4)."""
     layer = injection()
     torch.nn.init.zeros_(layer.attention.weight)
     assert layer.attention.bias is not None

@@ -9,7 +9,7 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 def normalised(values: Tensor, over: tuple[int, ...]) -> Tensor:
-    """By definition, in float64."""
+    """Normalise by definition, in float64."""
     wide = values.double()
     variance = wide.var(over, keepdim=True, unbiased=False)
     return (wide - wide.mean(over, keepdim=True)) / (variance + 1e-5).sqrt()
@@ -27,13 +27,13 @@ def test_normalisations_and_their_gradients_by_definition_in_any_layout(
     over = (0, 2, 3) if kind == "batch" else (2, 3)
     values = images(count).contiguous(memory_format=inputs).requires_grad_()
     upstream = images(count, seed=1).contiguous(memory_format=gradients)
-    expected, found = normalised(values, over), layer(values)
+    expected, actual = normalised(values, over), layer(values)
     if isinstance(layer, BatchNorm):
         weight, bias = (p[None, :, None, None] for p in (layer.weight, layer.bias))
         expected = expected * weight + bias
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-5)
     wanted = torch.autograd.grad(expected, values, upstream.double(), retain_graph=True)[0]
-    torch.testing.assert_close(torch.autograd.grad(found, values, upstream)[0], wanted, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(torch.autograd.grad(actual, values, upstream)[0], wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_batch_norm_starts_as_pix2pixs() -> None:
@@ -46,7 +46,7 @@ def test_batch_norm_starts_as_pix2pixs() -> None:
 
 @torch.no_grad()
 def test_in_evaluation_an_image_does_not_depend_on_its_batch() -> None:
-    """Its answer is that of training on it alone: Pix2Pix's test takes one image at a time."""
+    """Its answer is that of training on it alone, because Pix2Pix's test takes one image at a time."""
     layer, batch = BatchNorm(3), images(3)
     alone = torch.cat([layer(image[None]) for image in batch])
     torch.testing.assert_close(layer.eval()(batch), alone)

@@ -28,9 +28,9 @@ def as_logits(values: list[float]) -> Tensor:
 @settings(max_examples=40, deadline=None)
 @given(pairs=logit_lists)
 def test_9_adversarial_losses_are_log_likelihoods_of_the_difference(pairs: list[tuple[float, float]]) -> None:
-    """Property 9: -log sigmoid(d) per patch, averaged; the generator's is the discriminator's at -d."""
+    """The loss is -log sigmoid(d) per patch, averaged; the generator's is the discriminator's at -d (property 9)."""
     real, fake = as_logits([pair[0] for pair in pairs]), as_logits([pair[1] for pair in pairs])
-    # torch's softplus(d) is d itself above 20: e^-20 short of the definition.
+    # Above 20, torch's softplus(d) is d itself: e^-20 less than the definition.
     expected = -F.logsigmoid(real - fake).mean()
     torch.testing.assert_close(
         relativistic_discriminator_loss(real, fake)[0], expected, rtol=1e-9, atol=1e-15
@@ -41,7 +41,7 @@ def test_9_adversarial_losses_are_log_likelihoods_of_the_difference(pairs: list[
 @settings(max_examples=20, deadline=None)
 @given(value=st.floats(-100, 100))
 def test_9_a_tie_costs_ln_2(value: float) -> None:
-    """Property 9: d = 0."""
+    """At a tie, d = 0 (property 9)."""
     logits = as_logits([value])
     for loss in (relativistic_discriminator_loss, relativistic_generator_loss):
         assert loss(logits, logits).item() == pytest.approx(math.log(2), abs=1e-15)
@@ -50,14 +50,14 @@ def test_9_a_tie_costs_ln_2(value: float) -> None:
 @pytest.mark.parametrize("difference", [1e4, -1e4])
 @pytest.mark.parametrize("loss", [relativistic_discriminator_loss, relativistic_generator_loss])
 def test_10_extreme_logits_stay_finite(loss: Callable[[Tensor, Tensor], Tensor], difference: float) -> None:
-    """Property 10, in float32, with the gradient."""
+    """Also the gradient is finite, in float32 (property 10)."""
     fake = torch.zeros(1, 1, 2, 2, requires_grad=True)
     value = loss(torch.full((1, 1, 2, 2), difference), fake)
     value.sum().backward()
     assert fake.grad is not None
     assert value.isfinite().all()
     assert fake.grad.isfinite().all()
-    # The side that is winning pays nothing, the other one linearly.
+    # The winning side pays nothing, the other one linearly.
     winning = (difference > 0) == (loss is relativistic_discriminator_loss)
     assert value.item() == pytest.approx(0 if winning else 1e4)
 
@@ -76,7 +76,7 @@ def test_l1_of_half_precision_is_computed_in_float32() -> None:
     a = torch.full((1, 3, 64, 64), 1.0, dtype=torch.bfloat16)
     b = torch.full((1, 3, 64, 64), 0.0, dtype=torch.bfloat16)
     b[..., :1] = 0.5
-    assert l1(a, b).item() == pytest.approx(1 - 0.5 / 64, abs=1e-6)  # bfloat16 could only say 0.9922
+    assert l1(a, b).item() == pytest.approx(1 - 0.5 / 64, abs=1e-6)  # bfloat16 could only give 0.9922
     assert l1(a, b).dtype == torch.float32
 
 
@@ -85,7 +85,7 @@ def test_l1_of_half_precision_is_computed_in_float32() -> None:
 def test_the_average_game_compares_with_the_other_sides_mean(
     pairs: list[tuple[float, float]], more: list[tuple[float, float]]
 ) -> None:
-    """Jolicoeur-Martineau's definition over a batch of two, halved; each player's loss is the other's, exchanged."""
+    """Jolicoeur-Martineau's definition over a batch of two, halved; exchanging the players exchanges the losses."""
     size = min(len(pairs), len(more))
     rows = (pairs[:size], more[:size])
     real, fake = (torch.cat([as_logits([pair[side] for pair in row]) for row in rows]) for side in (0, 1))

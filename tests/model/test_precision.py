@@ -8,7 +8,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, gpu: bool = False, amx: bool = False) -> None:
-    """Let torch report this hardware, whatever the tests run on."""
+    """Make torch report this hardware."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": amx})
 
@@ -41,7 +41,7 @@ def test_asking_for_an_absent_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 def test_precision(
     monkeypatch: pytest.MonkeyPatch, requested: str, device: torch.device, amx: bool, expected: torch.dtype
 ) -> None:
-    """auto takes bfloat16 exactly where the hardware has units for it; anything else is taken at its word."""
+    """auto takes bfloat16 exactly if the hardware has units for it; an explicit choice is always used."""
     pretend(monkeypatch, gpu=device.type == "cuda", amx=amx)
     assert choose_precision(requested, device) == expected
 

@@ -1,4 +1,4 @@
-"""The properties of method.md's section 7 that make sense for a network over a pretrained encoder."""
+"""Tests of those properties of method.md's section 7 that apply to a network over a pretrained encoder."""
 
 import copy
 from dataclasses import replace
@@ -31,27 +31,27 @@ GROUPS, TYPES = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2])
 
 def network(config: GeneratorConfig = CONFIG, seed: int = 0) -> PretrainedUNet:
     torch.manual_seed(seed)
-    found = build_generator(config)
-    assert isinstance(found, PretrainedUNet)
-    return found
+    generator = build_generator(config)
+    assert isinstance(generator, PretrainedUNet)
+    return generator
 
 
 def images(count: int = 3, side: int = 64) -> Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def with_statistics(found: PretrainedUNet) -> PretrainedUNet:
-    """Norms whose running statistics are not those of the start, content that is none, and a geometry that moves."""
+def with_statistics(generator: PretrainedUNet) -> PretrainedUNet:
+    """Change the norms' running statistics, give the content a change and let the geometry move."""
     with torch.no_grad():
-        found.head.weight.normal_()
-        for layer in found.modules():
+        generator.head.weight.normal_()
+        for layer in generator.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
                 layer.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
                 layer.weight.uniform_(0.5, 1.5)
-        if found.geometry is not None:
-            found.geometry.linear.weight.normal_(0, 0.5)
-    return found.eval()
+        if generator.geometry is not None:
+            generator.geometry.linear.weight.normal_(0, 0.5)
+    return generator.eval()
 
 
 @pytest.mark.parametrize("side", [64, 96, 128])
@@ -70,10 +70,10 @@ def test_sides_that_cannot_be_halved_five_times_are_refused() -> None:
 
 @torch.no_grad()
 def test_labels_change_the_output_and_removed_ones_do_not() -> None:
-    found = with_statistics(network())
+    generator = with_statistics(network())
     x = images()[:1].expand(2, -1, -1, -1)
-    by_group = found(x, torch.tensor([0, 1]), torch.tensor([0, 0]))
-    by_type = found(x, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    by_group = generator(x, torch.tensor([0, 1]), torch.tensor([0, 0]))
+    by_type = generator(x, torch.tensor([0, 0]), torch.tensor([0, 1]))
     assert (by_group[0] - by_group[1]).abs().mean() > 1e-4
     assert (by_type[0] - by_type[1]).abs().mean() > 1e-4
     plain = with_statistics(
@@ -86,70 +86,70 @@ def test_labels_change_the_output_and_removed_ones_do_not() -> None:
 
 @torch.no_grad()
 def test_a_batch_equals_its_single_images() -> None:
-    found = with_statistics(network())
+    generator = with_statistics(network())
     x = images()
-    whole = found(x, GROUPS, TYPES)
-    single = torch.cat([found(x[i : i + 1], GROUPS[i : i + 1], TYPES[i : i + 1]) for i in range(3)])
+    whole = generator(x, GROUPS, TYPES)
+    single = torch.cat([generator(x[i : i + 1], GROUPS[i : i + 1], TYPES[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(whole, single, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
-def test_the_edit_says_what_forward_does() -> None:
-    found, x = with_statistics(network()), images()
-    edit = found.edit(x, GROUPS, TYPES)
-    torch.testing.assert_close(apply_edit(x, edit), found(x, GROUPS, TYPES))
+def test_the_edit_equals_forward() -> None:
+    generator, x = with_statistics(network()), images()
+    edit = generator.edit(x, GROUPS, TYPES)
+    torch.testing.assert_close(apply_edit(x, edit), generator(x, GROUPS, TYPES))
     assert (edit.theta[2] - torch.eye(2, 3)).abs().max() > 1e-3
-    # A group that is not geometric is not moved, not by a pixel's fraction.
+    # A group that is not geometric does not move by even a fraction of a pixel.
     assert torch.equal(edit.theta[0], torch.eye(2, 3))
 
 
 @torch.no_grad()
-def test_a_fresh_network_would_paint_the_image_itself() -> None:
+def test_a_fresh_network_paints_the_image_itself() -> None:
     x = images()
     answer = network(replace(CONFIG, geometry="none", geometric_groups=())).eval().answer(x, GROUPS, TYPES)
     assert (answer.content - x).abs().max() < 0.5 / 127.5  # half a level of 255
 
 
 @torch.no_grad()
-def test_where_the_matte_is_zero_pixels_pass() -> None:
-    found = network().eval()
-    nn.init.zeros_(found.head.weight)
-    nn.init.constant_(found.head.bias, -200.0)  # type: ignore[arg-type]
+def test_pixels_with_a_zero_matte_stay() -> None:
+    generator = network().eval()
+    nn.init.zeros_(generator.head.weight)
+    nn.init.constant_(generator.head.bias, -200.0)  # type: ignore[arg-type]
     x = images()
-    assert torch.equal(found(x, torch.zeros(3, dtype=torch.long), TYPES), x)
+    assert torch.equal(generator(x, torch.zeros(3, dtype=torch.long), TYPES), x)
 
 
 def test_all_parameters_get_finite_gradients_and_absent_labels_none() -> None:
-    found = network().train()
-    found(images(), torch.zeros(3, dtype=torch.long), torch.tensor([0, 1, 1])).square().mean().backward()
-    assert found.inject_type is not None
-    column = found.inject_type.embedding.weight.grad
+    generator = network().train()
+    generator(images(), torch.zeros(3, dtype=torch.long), torch.tensor([0, 1, 1])).square().mean().backward()
+    assert generator.inject_type is not None
+    column = generator.inject_type.embedding.weight.grad
     assert column is not None
     assert column[:, 2].abs().max() == 0
     assert column[:, 0].abs().max() > 0
     without = [
         name
-        for name, value in found.named_parameters()
+        for name, value in generator.named_parameters()
         if not name.startswith("geometry") and (value.grad is None or not value.grad.isfinite().all())
     ]
     assert not without
 
 
-def test_the_geometry_learns_where_its_group_moves() -> None:
-    found = network().train()
-    found(images(), torch.ones(3, dtype=torch.long), TYPES).square().mean().backward()
-    assert found.geometry is not None
-    assert found.geometry.linear.weight.grad is not None
-    assert found.geometry.linear.weight.grad.abs().max() > 0
+def test_the_geometry_learns_if_its_group_moves() -> None:
+    generator = network().train()
+    generator(images(), torch.ones(3, dtype=torch.long), TYPES).square().mean().backward()
+    assert generator.geometry is not None
+    assert generator.geometry.linear.weight.grad is not None
+    assert generator.geometry.linear.weight.grad.abs().max() > 0
 
 
-def test_frozen_norms_stay_as_they_were_and_others_move() -> None:
+def test_frozen_norms_stay_unchanged_and_others_move() -> None:
     frozen, free = network().train(), network(replace(CONFIG, freeze_norms=False)).train()
-    for found, moves in ((frozen, False), (free, True)):
-        before = copy.deepcopy(found.encoder.state_dict())
-        found(images(), GROUPS, TYPES)
+    for generator, moves in ((frozen, False), (free, True)):
+        before = copy.deepcopy(generator.encoder.state_dict())
+        generator(images(), GROUPS, TYPES)
         statistics = [name for name in before if "running_mean" in name]
-        changed = [not torch.equal(before[name], found.encoder.state_dict()[name]) for name in statistics]
+        changed = [not torch.equal(before[name], generator.encoder.state_dict()[name]) for name in statistics]
         assert statistics
         assert all(changed) if moves else not any(changed)
 
@@ -157,12 +157,12 @@ def test_frozen_norms_stay_as_they_were_and_others_move() -> None:
 @pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18"])
 @torch.no_grad()
 def test_folded_norms_change_nothing(encoder: str) -> None:
-    found = with_statistics(network(replace(CONFIG, encoder=encoder)))
-    folded = found.for_inference()
+    generator = with_statistics(network(replace(CONFIG, encoder=encoder)))
+    folded = generator.for_inference()
     left = [layer for layer in folded.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert not left
     torch.testing.assert_close(
-        folded(images(), GROUPS, TYPES), found(images(), GROUPS, TYPES), atol=1e-4, rtol=0
+        folded(images(), GROUPS, TYPES), generator(images(), GROUPS, TYPES), atol=1e-4, rtol=0
     )
 
 
@@ -174,14 +174,16 @@ def test_an_encoder_that_does_not_exist_or_fit_is_refused() -> None:
 
 
 def test_weights_of_another_network_are_refused_by_name() -> None:
-    found = network()
-    state = found.encoder.backbone.state_dict()
+    generator = network()
+    state = generator.encoder.backbone.state_dict()
     first = next(iter(state))
-    with pytest.raises(ConfigurationError, match=f"lack 1 of tf_efficientnet_lite0's tensors, as .*{first}"):
-        found.encoder.load_pretrained({name: value for name, value in state.items() if name != first})
-    with pytest.raises(ConfigurationError, match=f"other shapes, as .*{first}"):
-        found.encoder.load_pretrained({**state, first: torch.zeros(1)})
-    found.encoder.load_pretrained({**state, "classifier.weight": torch.zeros(3)})
+    with pytest.raises(
+        ConfigurationError, match=f"lack 1 of tf_efficientnet_lite0's tensors, such as .*{first}"
+    ):
+        generator.encoder.load_pretrained({name: value for name, value in state.items() if name != first})
+    with pytest.raises(ConfigurationError, match=f"other shapes, such as .*{first}"):
+        generator.encoder.load_pretrained({**state, first: torch.zeros(1)})
+    generator.encoder.load_pretrained({**state, "classifier.weight": torch.zeros(3)})
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from model.training_step import OptimizerConfig, TrainingStep
 from tests.model.builders import small_batch
 
 SMALL = {"width": 4, "n_blocks": 2}
-#: Networks for images of 16 pixels, by recipe where they differ from SMALL.
+#: Networks for images of 16 pixels, for recipes that differ from SMALL.
 SMALL_OF: dict[str, dict[str, Any]] = {"pix2pix": {"width": 4, "n_downsamplings": 4}}
 
 
 def small(recipe: str, **parts: Any) -> MethodConfig:
-    """The recipe with networks small enough for images of 16 pixels."""
+    """Return the recipe with networks small enough for images of 16 pixels."""
     return config(recipe, generator=SMALL_OF.get(recipe, SMALL), discriminator={"n_layers": 1}, **parts)
 
 
@@ -30,8 +30,8 @@ def config(recipe: str, **parts: Any) -> MethodConfig:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_builds_and_has_losses_of_its_own(recipe: str) -> None:
-    found = small(recipe)
-    method = build_method(found)
+    settings = small(recipe)
+    method = build_method(settings)
     batch = small_batch((1, 1), (1, 1))
     losses, fakes = method.generator_losses(batch)
     assert losses["total"].isfinite()
@@ -39,8 +39,8 @@ def test_every_recipe_builds_and_has_losses_of_its_own(recipe: str) -> None:
     assert fakes.y.shape == batch.x.shape
     assert not any(image is not None and image.requires_grad for image in fakes[:3])
     assert fakes.taps == ()
-    assert method.generator.config == found.generator
-    assert (method.uses_pairs, method.uses_unpaired) == (found.uses_pairs, found.uses_unpaired)
+    assert method.generator.config == settings.generator
+    assert (method.uses_pairs, method.uses_unpaired) == (settings.uses_pairs, settings.uses_unpaired)
 
 
 @pytest.mark.parametrize(
@@ -48,25 +48,25 @@ def test_every_recipe_builds_and_has_losses_of_its_own(recipe: str) -> None:
     [("cyclegan", 0, 0), ("proposed", 2, 3), ("no_group", 0, 3), ("no_labels", 0, 0), ("paired_only", 2, 3)],
 )
 def test_ablations_remove_labels(recipe: str, groups: int, types: int) -> None:
-    found = config(recipe)
-    assert (found.generator.n_groups, found.generator.n_types) == (groups, types)
-    assert found.discriminator == DiscriminatorConfig()
-    assert found.generator == GeneratorConfig(groups, types)
+    settings = config(recipe)
+    assert (settings.generator.n_groups, settings.generator.n_types) == (groups, types)
+    assert settings.discriminator == DiscriminatorConfig()
+    assert settings.generator == GeneratorConfig(groups, types)
 
 
-def test_paired_only_learns_from_pairs_alone_and_closes_no_cycle() -> None:
-    """ "w/o unpaired": u counts as 0 also where a batch sets it."""
-    found = small("paired_only")
-    assert (found.uses_pairs, found.uses_unpaired) == (True, False)
+def test_paired_only_learns_from_pairs_alone_without_a_cycle() -> None:
+    """This is "w/o unpaired": u counts as 0 even if a batch sets it."""
+    settings = small("paired_only")
+    assert (settings.uses_pairs, settings.uses_unpaired) == (True, False)
     assert config("proposed").uses_unpaired
-    losses, _ = build_method(found).generator_losses(small_batch((1, 1), (1, 1)))
+    losses, _ = build_method(settings).generator_losses(small_batch((1, 1), (1, 1)))
     assert losses["cycle"].item() == losses["identity"].item() == 0
     assert losses["reconstruction"].item() > 0
 
 
-def test_what_is_not_overridden_follows_what_is() -> None:
-    found = config("proposed", generator={"width": 32, "n_blocks": 6})
-    assert (found.generator.n_before_eta, found.discriminator.width) == (3, 32)
+def test_other_settings_follow_the_overrides() -> None:
+    settings = config("proposed", generator={"width": 32, "n_blocks": 6})
+    assert (settings.generator.n_before_eta, settings.discriminator.width) == (3, 32)
     explicit = config("proposed", generator={"width": 32, "n_before_eta": 0}, discriminator={"width": 8})
     assert (explicit.generator.n_before_eta, explicit.discriminator.width) == (0, 8)
 
@@ -124,17 +124,17 @@ def test_a_resumed_method_continues_alike(recipe: str) -> None:
     torch.save(first.state(), buffer)
     buffer.seek(0)
     second.load_state(torch.load(buffer, weights_only=True))
-    found = []
+    results = []
     for step in (first, second):
         torch.manual_seed(5)
-        found.append(step(batches[2], 1e-3))
-    assert found[0].keys() == found[1].keys()
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        results.append(step(batches[2], 1e-3))
+    assert results[0].keys() == results[1].keys()
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_each_player_owns_its_parameters_and_all_of_them_learn(recipe: str) -> None:
-    """Property 7 for every recipe: finite gradients for all, of each player's own loss only."""
+    """All parameters have finite gradients, each from its own player's loss only (property 7)."""
     torch.manual_seed(11)
     method = build_method(small(recipe))
     makers, critics = method.generator_parameters(), method.discriminator_parameters()
@@ -151,7 +151,7 @@ def test_each_player_owns_its_parameters_and_all_of_them_learn(recipe: str) -> N
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipes_generator_ships_as_a_bundle(recipe: str, tmp_path: Path) -> None:
+def test_every_recipes_generator_is_saved_as_a_bundle(recipe: str, tmp_path: Path) -> None:
     generator = build_method(small(recipe)).generator.eval()
     save_bundle(tmp_path, generator, "", 16, "", {})
     loaded = load_bundle(tmp_path).generator
@@ -164,7 +164,7 @@ def test_every_recipes_generator_ships_as_a_bundle(recipe: str, tmp_path: Path) 
         torch.testing.assert_close(apply_edit(batch.x, loaded.edit(*arguments)), expected)
 
 
-def test_task_weights_are_asked_for_where_tasks_are_balanced() -> None:
+def test_task_weights_are_needed_only_to_balance_tasks() -> None:
     assert config("proposed", objective={"task_balance": "baseline"}).balances_tasks
     assert not config("proposed").balances_tasks
 

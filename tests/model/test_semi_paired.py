@@ -23,7 +23,7 @@ from tests.model.builders import SMALL_CRITIC, images, part, small_batch, small_
 
 TERMS = ("adversarial", "reconstruction", "cycle", "identity")
 FORWARD: dict[str, Any] = {"cycle": 0, "directions": "forward"}
-#: 0 or 1 for p and u of each sample.
+#: p and u of each sample, 0 or 1 each.
 masks = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=4)
 
 
@@ -36,12 +36,12 @@ def losses(of: Method, batch: Batch) -> dict[str, Tensor]:
 
 
 def critics_loss(of: Method, batch: Batch) -> Tensor:
-    """What the discriminators lose against what the generators make of the batch now."""
+    """Return the discriminators' loss against the generators' current fakes of the batch."""
     return of.discriminator_losses(of.generator_losses(batch)[1], batch)
 
 
 class Returns(ImageGenerator):
-    """A generator that returns its input, plus a constant; it counts how often it is asked."""
+    """A generator that returns its input plus a constant and counts its calls."""
 
     def __init__(self, offset: float = 0.0) -> None:
         super().__init__(small_config())
@@ -53,17 +53,17 @@ class Returns(ImageGenerator):
 
 
 class Brightness(nn.Module):
-    """A discriminator that finds bright patches real."""
+    """A discriminator that judges bright patches as real."""
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
         return torch.nn.functional.avg_pool2d(image, 4)
 
 
 def returning(forward: float = 0.0, back: float = 0.0) -> SemiPaired:
-    """A method whose generators add constants, without discriminators."""
-    found = method(adversarial=0)
-    found.generator, found.generator_back = Returns(forward), Returns(back)
-    return found
+    """Return a method without discriminators whose generators add constants."""
+    nets = method(adversarial=0)
+    nets.generator, nets.generator_back = Returns(forward), Returns(back)
+    return nets
 
 
 NO_CRITICS: dict[str, Any] = {"adversarial": 0}
@@ -73,22 +73,22 @@ NO_CRITICS: dict[str, Any] = {"adversarial": 0}
 @given(samples=masks, seed=st.integers(0, 2**31))
 @torch.no_grad()
 def test_12_a_batch_is_the_mean_of_its_samples(samples: list[tuple[int, int]], seed: int) -> None:
-    """Property 12: every term and the total, of both players, under mixed masks."""
+    """Every term and the total, of both players, under mixed masks (property 12)."""
     torch.manual_seed(seed)
     nets = method()
     batch = small_batch(tuple(p for p, _ in samples), tuple(u for _, u in samples), seed % 1000)
-    whole = losses(nets, batch)
+    total = losses(nets, batch)
     singles = [part(batch, i, i + 1) for i in range(len(samples))]
     parts = [losses(nets, single) for single in singles]
     for name in (*TERMS, "total"):
         mean = torch.stack([value[name] for value in parts]).mean()
-        torch.testing.assert_close(whole[name], mean, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(total[name], mean, rtol=1e-4, atol=1e-5, msg=name)
     critics = [critics_loss(nets, single) for single in singles]
     torch.testing.assert_close(critics_loss(nets, batch), torch.stack(critics).mean(), rtol=1e-4, atol=1e-5)
 
 
 def test_12_terms_by_hand() -> None:
-    """Property 12 and the objective's definition: generators that add .1 and .2, and images apart by .5."""
+    """The generators add .1 and .2, and the images differ by .5 (property 12 and the objective's definition)."""
     batch = small_batch((1, 1, 0, 0), (1, 0, 1, 0))
     x = batch.x * 0.25
     batch = batch._replace(x=x, y=x + 0.5)
@@ -101,7 +101,7 @@ def test_12_terms_by_hand() -> None:
 
 @torch.no_grad()
 def test_13_without_p_the_target_is_not_compared() -> None:
-    """Property 13: an untrusted y may change without changing the reconstruction; a trusted one may not."""
+    """An untrusted y may change without changing the reconstruction; a trusted one may not (property 13)."""
     nets, batch = method(), small_batch((1, 0), (0, 1))
     usual = losses(nets, batch)["reconstruction"]
     for sample, unchanged in ((1, True), (0, False)):
@@ -130,7 +130,7 @@ def test_13_without_u_cycle_and_identity_are_exactly_zero_and_not_computed() -> 
 
 @torch.no_grad()
 def test_14_generators_that_return_their_input() -> None:
-    """Property 14: cycle and identity are 0, reconstruction is 2 mean|x - y|."""
+    """Cycle and identity are 0, reconstruction is 2 mean|x - y| (property 14)."""
     batch = small_batch((1, 1, 1), (1, 1, 1))
     values = losses(returning(), batch)
     assert values["cycle"].item() == values["identity"].item() == 0.0
@@ -143,7 +143,7 @@ def test_14_generators_that_return_their_input() -> None:
 @given(weights=st.lists(st.floats(0, 200), min_size=4, max_size=4))
 @torch.no_grad()
 def test_15_weights_enter_linearly(weights: list[float]) -> None:
-    """Property 15: the total is the weighted sum of the same terms."""
+    """The total is the weighted sum of the same terms (property 15)."""
     nets = method()
     batch = small_batch((1, 0), (0, 1))
     usual = losses(nets, batch)
@@ -160,7 +160,7 @@ def test_the_papers_weights_are_the_default() -> None:
 
 
 def test_11_real_logits_are_constants_to_the_generators() -> None:
-    """Property 11: no gradient runs from the generators' loss into the real images through the critic."""
+    """No gradient runs from the generators' loss through the critic into the real images (property 11)."""
     nets = method(**FORWARD)
     batch = small_batch((1,), (0,))
     batch.y.requires_grad_()
@@ -172,7 +172,7 @@ def test_11_real_logits_are_constants_to_the_generators() -> None:
 
 
 def test_11_the_discriminators_loss_reaches_no_generator() -> None:
-    """Property 11: fakes are detached in the discriminators' step."""
+    """Fakes are detached in the discriminators' step (property 11)."""
     nets, batch = method(), small_batch((1, 0), (0, 1))
     critics_loss(nets, batch).backward()
     assert all(p.grad is None for p in nets.generator_parameters())
@@ -215,14 +215,14 @@ def test_task_weights_scale_each_samples_reconstruction() -> None:
     assert weighted.item() == pytest.approx((0.1 * 2 + 0.2 * 5) / 3, rel=1e-5)
 
 
-def test_only_what_is_trained_exists() -> None:
+def test_only_trained_networks_exist() -> None:
     both, forward = method(), method(**FORWARD)
     assert len(list(both.children())) == 4
     assert [name for name, _ in forward.named_children()] == ["generator", "d_y"]
     assert method(**NO_CRITICS).discriminator_parameters() == []
-    for found in (both, forward):
-        parts = found.generator_parameters() + found.discriminator_parameters()
-        assert {id(p) for p in parts} == {id(p) for p in found.parameters()}
+    for nets in (both, forward):
+        parts = nets.generator_parameters() + nets.discriminator_parameters()
+        assert {id(p) for p in parts} == {id(p) for p in nets.parameters()}
 
 
 @torch.no_grad()
@@ -241,7 +241,7 @@ def test_forward_only_has_the_forward_half_of_each_term() -> None:
 @pytest.mark.parametrize("dx_fake", DX_FAKES)
 @torch.no_grad()
 def test_dx_fake_decides_what_d_x_compares_with_x(dx_fake: str) -> None:
-    """The critic sees G_YX(y), G_YX(G_XY(x)) or both; with both, half of each game's loss."""
+    """D_X compares with G_YX(y), G_YX(G_XY(x)) or both; with both, with half of each game's loss."""
     nets, batch = method(dx_fake=dx_fake), small_batch((1, 1), (1, 1))
     seen: list[Tensor] = []
     assert nets.d_x is not None
@@ -272,10 +272,10 @@ def test_dx_fake_decides_what_d_x_compares_with_x(dx_fake: str) -> None:
     ],
 )
 @torch.no_grad()
-def test_options_that_are_off_translate_nothing_more(
+def test_unused_options_make_no_further_passes(
     dx_fake: str, unpaired: tuple[int, ...], passes: tuple[int, int]
 ) -> None:
-    """Forward and backward translations of a generators' step; a cycled image is made once for critic and cycle."""
+    """Count forward and backward passes of a generators' step; a cycled image is made once for critic and cycle."""
     nets = method(dx_fake=dx_fake)
     nets.generator, nets.generator_back = Returns(0.1), Returns(0.2)
     losses(nets, small_batch((1, 1), unpaired))
@@ -307,7 +307,7 @@ def test_conditioned_critics_judge_the_type_too(condition: str) -> None:
         SemiPaired(small_config(n_types=0), critic, SemiPairedObjective())
 
 
-#: A geometry head needs a few pixels behind its strides.
+#: A geometry head needs some pixels after its strides.
 MOVED_SIDE = 32
 
 
@@ -329,15 +329,15 @@ def truth_of(count: int, changed: tuple[int, ...], moved: tuple[int, ...]) -> Tr
     )
 
 
-def telling(**objective: Any) -> SemiPaired:
+def with_truth(**objective: Any) -> SemiPaired:
     config = small_config(head="blend", geometry="affine", geometric_groups=(1,))
     return SemiPaired(config, SMALL_CRITIC, SemiPairedObjective(**FORWARD, **objective))
 
 
-def test_what_the_synthesis_knows_is_compared_with_the_answer_by_hand() -> None:
-    of, batch = telling(matte=2.0, geometry=3.0), wide_batch((1, 1, 1), (0, 0, 0))
+def test_the_terms_of_the_ground_truth_by_hand() -> None:
+    of, batch = with_truth(matte=2.0, geometry=3.0), wide_batch((1, 1, 1), (0, 0, 0))
     batch = batch._replace(truth=truth_of(3, (1, 0, 1), (0, 0, 1)))
-    found = losses(of, batch)
+    values = losses(of, batch)
     answer = cast(Generator, of.generator).answer(batch.x, batch.group, batch.type_)
     assert batch.truth is not None
     assert answer.matte is not None
@@ -347,25 +347,25 @@ def test_what_the_synthesis_knows_is_compared_with_the_answer_by_hand() -> None:
         batch.x, batch.group, answer._replace(matte=batch.truth.changed)
     )
     expected = entropy + (forced - batch.y).abs().flatten(1).mean(1)
-    torch.testing.assert_close(found["matte"], (expected[0] + expected[2]) / 3)
+    torch.testing.assert_close(values["matte"], (expected[0] + expected[2]) / 3)
     distance = (answer.theta[2] - batch.truth.theta[2]).abs().mean()
-    torch.testing.assert_close(found["geometry"], distance / 3)
-    weighted = 1 * found["adversarial"] + 150 * found["reconstruction"] + 2 * found["matte"]
-    weighted = weighted + 3 * found["geometry"]
-    torch.testing.assert_close(found["total"], weighted + 10 * found["identity"])
-    # The images of the same pass are what the other terms see.
-    silent = telling(matte=2.0, geometry=3.0)
+    torch.testing.assert_close(values["geometry"], distance / 3)
+    weighted = 1 * values["adversarial"] + 150 * values["reconstruction"] + 2 * values["matte"]
+    weighted = weighted + 3 * values["geometry"]
+    torch.testing.assert_close(values["total"], weighted + 10 * values["identity"])
+    # The other terms use the images of the same pass.
+    silent = with_truth(matte=2.0, geometry=3.0)
     silent.load_state_dict(of.state_dict())
-    assert torch.equal(losses(silent, batch._replace(truth=None))["reconstruction"], found["reconstruction"])
+    assert torch.equal(losses(silent, batch._replace(truth=None))["reconstruction"], values["reconstruction"])
 
 
 def test_without_weight_or_truth_there_are_no_such_terms() -> None:
     batch = wide_batch((1, 1), (0, 0))
-    assert "matte" not in losses(telling(matte=1.0), batch)
-    assert "geometry" not in losses(telling(), batch._replace(truth=truth_of(2, (1, 1), (1, 1))))
+    assert "matte" not in losses(with_truth(matte=1.0), batch)
+    assert "geometry" not in losses(with_truth(), batch._replace(truth=truth_of(2, (1, 1), (1, 1))))
 
 
-def test_a_weight_that_nothing_could_heed_is_refused() -> None:
+def test_a_weight_without_effect_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="needs head 'blend'"):
         method(matte=1.0)
     with pytest.raises(ConfigurationError, match="needs geometry 'affine'"):

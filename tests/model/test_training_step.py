@@ -41,7 +41,7 @@ def same(first: list[Tensor | None], second: list[Tensor | None]) -> bool:
 
 
 def test_11_neither_player_leaves_gradients_in_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Property 11, within the step: what each backward pass adds, seen just before its optimiser acts."""
+    """Each backward pass adds gradients to its own player only, as seen just before its update (property 11)."""
     step, batch = step_of(), small_batch((1, 0), (0, 1))
     assert step.discriminator_optimizer is not None
     seen: dict[str, list[list[Tensor | None]]] = {"generators": [], "discriminators": []}
@@ -88,7 +88,7 @@ def test_without_discriminators_there_is_no_discriminator_loss() -> None:
 
 
 def test_the_rate_is_the_one_of_the_call() -> None:
-    """Rate 0 moves nothing; Adam's first step moves every weight that has a gradient by the rate."""
+    """Rate 0 changes nothing; Adam's first step moves every weight that has a gradient by the rate."""
     step, batch = step_of(), small_batch((1, 0), (0, 1))
     before = weights(step)
     step(batch, 0.0)
@@ -109,9 +109,9 @@ def test_an_encoder_learns_at_its_own_rate() -> None:
     batch = small_batch((1, 1), (0, 0))._replace(x=images(2, 64), y=images(2, 64, seed=1))
     step = TrainingStep(of, OptimizerConfig(rate=1e-2, encoder_rate=1e-3))
     before = {name: value.clone() for name, value in of.named_parameters()}
-    step(batch, 5e-3)  # half of the rate: half of the encoder's, too
+    step(batch, 5e-3)  # half of the rate, so the encoder's rate is halved, too
     moved = {name: float((value - before[name]).abs().max()) for name, value in of.named_parameters()}
-    # Adam's first step is the rate itself wherever there is a gradient.
+    # Adam's first step has the size of the rate for any gradient.
     assert max(size for name, size in moved.items() if "encoder" in name) == pytest.approx(5e-4, rel=1e-2)
     assert max(size for name, size in moved.items() if "encoder" not in name) == pytest.approx(5e-3, rel=1e-2)
     still = TrainingStep(of, OptimizerConfig(rate=1e-2, encoder_rate=0.0))
@@ -122,24 +122,24 @@ def test_an_encoder_learns_at_its_own_rate() -> None:
 
 
 def test_gradients_are_clipped_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {}
+    norms = {}
     for clip in (0.0, 1e-3):
         torch.manual_seed(0)
         of = SemiPaired(small_config(), SMALL_CRITIC, SemiPairedObjective())
         step = TrainingStep(of, OptimizerConfig(clip=clip))
 
-        def look(clip: float = clip, step: TrainingStep = step) -> None:
+        def record_norm(clip: float = clip, step: TrainingStep = step) -> None:
             grads = [p.grad.norm() for p in step.generator_parameters if p.grad is not None]
-            seen[clip] = float(torch.stack(grads).norm())
+            norms[clip] = float(torch.stack(grads).norm())
 
-        monkeypatch.setattr(step.generator_optimizer, "step", look)
+        monkeypatch.setattr(step.generator_optimizer, "step", record_norm)
         step(small_batch((1, 1), (0, 0)), RATE)
-    assert seen[0.0] > 1e-2
-    assert seen[1e-3] == pytest.approx(1e-3, rel=1e-3)
+    assert norms[0.0] > 1e-2
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_a_batch_that_no_term_uses_changes_nothing() -> None:
-    """Cycle and identity only, and no sample with u: there is nothing to learn, and nothing to stumble over."""
+    """With cycle and identity only and no sample with u, there is nothing to learn and no error."""
     step = step_of(SemiPairedObjective(adversarial=0, reconstruction=0))
     before = weights(step)
     assert step(small_batch((1, 1), (0, 0)), RATE)["total"] == 0
@@ -147,7 +147,7 @@ def test_a_batch_that_no_term_uses_changes_nothing() -> None:
 
 
 def test_16_a_restored_state_continues_alike() -> None:
-    """Property 16's resume, for one process: weights and both optimisers' moments."""
+    """The state restores weights and both optimisers' moments, in one process (property 16's resume)."""
     batches = [small_batch((1, 0), (0, 1), seed) for seed in range(3)]
     step, resumed = step_of(), step_of()
     step(batches[0], RATE)
@@ -160,17 +160,20 @@ def test_16_a_restored_state_continues_alike() -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (1, 3), (2, 2)])
 def test_accumulated_batches_equal_their_concatenation(sizes: tuple[int, ...]) -> None:
-    """Gradients of both players and reported losses, under mixed masks and parts of unequal size."""
+    """Gradients of both players and reported losses agree, under mixed masks and parts of unequal size."""
     batch = small_batch((1, 0, 1, 1), (0, 1, 1, 0))
     edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
     parts = [part(batch, start, stop) for start, stop in itertools.pairwise(edges)]
     torch.manual_seed(3)
     whole, split = step_of(), step_of()
     split.load_state(copy.deepcopy(whole.state()))
-    expected, found = whole(batch, 0.0), split(parts, 0.0)  # a rate of 0 leaves only gradients to compare
-    assert expected.keys() == found.keys()
+    expected, accumulated = (
+        whole(batch, 0.0),
+        split(parts, 0.0),
+    )  # a rate of 0 leaves only gradients to compare
+    assert expected.keys() == accumulated.keys()
     for name, value in expected.items():
-        assert found[name].item() == pytest.approx(value.item(), rel=1e-4), name
+        assert accumulated[name].item() == pytest.approx(value.item(), rel=1e-4), name
     for (name, one), two in zip(whole.method.named_parameters(), split.method.parameters(), strict=True):
         assert one.grad is not None
         assert two.grad is not None
@@ -179,7 +182,7 @@ def test_accumulated_batches_equal_their_concatenation(sizes: tuple[int, ...]) -
 
 
 def test_the_average_follows_the_generator_slowly() -> None:
-    """After updates that move every weight by the rate, the average is between the start and the last weights."""
+    """After updates that move every weight by the rate, the average is between the initial and the last weights."""
     step, batch = step_of(ema=0.9), small_batch((1, 0), (0, 1))
     start = weights(step)
     assert step.generator is not step.method.generator
@@ -203,7 +206,7 @@ def test_without_an_average_the_generator_is_the_trained_one() -> None:
 
 
 @pytest.mark.parametrize("ema", [-0.1, 1.0, float("nan")])
-def test_a_decay_that_is_none_is_refused(ema: float) -> None:
+def test_an_invalid_decay_is_refused(ema: float) -> None:
     with pytest.raises(ConfigurationError, match="ema"):
         step_of(ema=ema)
 
@@ -233,7 +236,7 @@ class Normalising(ImageGenerator):
 
 
 def test_the_average_follows_running_statistics_too() -> None:
-    """Averaged like the weights that they belong to; what is no statistic is copied."""
+    """Statistics are averaged like the weights that they belong to; other buffers are copied."""
     source = Normalising()
     average = MovingAverage(source, 0.9)
     expected = average.generator.norm.running_mean.clone()
@@ -242,10 +245,10 @@ def test_the_average_follows_running_statistics_too() -> None:
         average.update()
         decay = min(0.9, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * source.norm.running_mean
-    found = average.generator.norm
-    torch.testing.assert_close(found.running_mean, expected)
-    assert not torch.equal(found.running_var, torch.ones(3))
-    assert found.num_batches_tracked.item() == source.norm.num_batches_tracked.item() == 3
+    norm = average.generator.norm
+    torch.testing.assert_close(norm.running_mean, expected)
+    assert not torch.equal(norm.running_var, torch.ones(3))
+    assert norm.num_batches_tracked.item() == source.norm.num_batches_tracked.item() == 3
     assert average.generator.fixed.tolist() == [True]
 
 
@@ -270,7 +273,7 @@ def test_a_single_process_keeps_its_gradients() -> None:
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two processes on loopback got, by rank."""
+    """Return the results of two processes on loopback, by rank."""
     folder = tmp_path_factory.mktemp("gloo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
@@ -280,18 +283,18 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", gloo_worker.OBJECTIVES)
 def test_two_workers_equal_one_with_twice_the_batch(workers: list[dict[str, Any]], case: str) -> None:
-    """Also where the workers' halves have different p and u, and where one worker's half trains nothing."""
+    """Also if the workers' halves have different p and u, and if one worker's half trains nothing."""
     single = gloo_worker.one_step(case, 0, gloo_worker.SAMPLES)
     first, second = (worker["steps"][case] for worker in workers)
     assert first.keys() == second.keys() == single.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)  # workers never drift apart
+    assert all(torch.equal(first[name], second[name]) for name in first)  # workers stay equal
     compared = 0
     for name, gradient in single.items():
         if not name.startswith("gradient "):
             continue
         largest = gradient.abs().max().item()
         torch.testing.assert_close(first[name], gradient, rtol=1e-3, atol=1e-4 * largest + 2e-5, msg=name)
-        # Adam divides by the gradient's size, so where that is rounding noise only the noise would be compared.
+        # Adam divides by the gradient's size, so tiny gradients would only compare rounding noise.
         clear = gradient.abs() > max(1e-2 * largest, 1e-3)
         parameter = name.removeprefix("gradient ")
         torch.testing.assert_close(
@@ -312,7 +315,7 @@ def test_parameters_that_one_worker_did_not_use_count_as_zero(workers: list[dict
 def test_parameters_that_no_worker_used_have_no_gradient_and_do_not_move(
     workers: list[dict[str, Any]],
 ) -> None:
-    """As in a single process: a gradient of zero would let Adam's momentum move them."""
+    """As in a single process, because Adam's momentum would move parameters with a gradient of zero."""
     for worker in workers:
         assert worker["averaged"][3] is None
         assert worker["idle"] == 0
@@ -354,22 +357,22 @@ def test_each_worker_resumes_with_its_own_pool_of_fakes(workers: list[dict[str, 
     assert not torch.equal(kept[0][0], kept[1][0])
 
 
-def test_a_detectors_workers_equal_one_with_all_samples_whatever_each_knows(
+def test_a_detectors_workers_equal_one_with_all_samples_for_any_known_labels(
     workers: list[dict[str, Any]],
 ) -> None:
-    """Of the first label one worker knows one sample and the other two, of the second one and none."""
+    """One worker knows one sample of the first label and the other two; of the second label, one and none."""
     single = gloo_worker.detected([gloo_worker.labelled(0, gloo_worker.SAMPLES)])
     for worker in workers:
-        found = worker["detected"]
-        assert found["losses"].keys() == single["losses"].keys()
+        detected = worker["detected"]
+        assert detected["losses"].keys() == single["losses"].keys()
         for name, value in single["losses"].items():
-            torch.testing.assert_close(found["losses"][name], value, msg=name)
-        for gradient, expected in zip(found["gradients"], single["gradients"], strict=True):
+            torch.testing.assert_close(detected["losses"][name], value, msg=name)
+        for gradient, expected in zip(detected["gradients"], single["gradients"], strict=True):
             torch.testing.assert_close(gradient, expected)
 
 
 def toy_batch(seed: int) -> Batch:
-    """Two tasks on the same smooth random images: type 0 paints them white, type 1 keeps them."""
+    """Return two tasks on the same smooth random images: type 0 paints them white, type 1 keeps them."""
     coarse = images(8, 4, seed)
     x = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")
     type_ = torch.arange(8) % 2
@@ -378,7 +381,7 @@ def toy_batch(seed: int) -> Batch:
 
 
 def toy_error(n_types: int, seed: int) -> float:
-    """L1 on images not trained on, after fifty steps."""
+    """Return the L1 error after fifty steps, on images that were not trained on."""
     torch.manual_seed(seed)
     objective = SemiPairedObjective(adversarial=0, cycle=0, identity=0, directions="forward")
     config = small_config(n_groups=0, n_types=n_types, width=8, n_blocks=0, n_before_eta=0)
@@ -393,5 +396,5 @@ def toy_error(n_types: int, seed: int) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_27_labels_help(seed: int) -> None:
-    """Property 27: fifty steps on two tasks that share their inputs beat the model without labels."""
+    """Fifty steps on two tasks that share their inputs beat the model without labels (property 27)."""
     assert toy_error(2, seed) < 0.75 * toy_error(0, seed)

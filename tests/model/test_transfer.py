@@ -12,7 +12,7 @@ from model.transfer import transfer_generator
 from tests.model.builders import HEADS, images, labels, small_config, unsettle
 
 SAME = {0: 0, 1: 1}
-#: A label map to which a group and two defects were added in front.
+#: A label map with a group and two defects inserted before the others.
 GROUPS, TYPES = {0: 1, 1: 2}, {0: 2, 1: 3, 2: 4}
 
 
@@ -32,8 +32,8 @@ def test_old_labels_keep_their_answers_under_new_ids(head: str) -> None:
     new = transferred(old, GROUPS, TYPES, n_groups=3, n_types=5, **changes)
     batch, groups, types = images(4, 32), (0, 0, 1, 1), (0, 1, 2, 0)
     expected = old(batch, labels(*groups), labels(*types))
-    found = new(batch, labels(*(GROUPS[g] for g in groups)), labels(*(TYPES[t] for t in types)))
-    assert torch.equal(found, expected)
+    actual = new(batch, labels(*(GROUPS[g] for g in groups)), labels(*(TYPES[t] for t in types)))
+    assert torch.equal(actual, expected)
 
 
 @torch.no_grad()
@@ -49,13 +49,13 @@ def test_new_labels_start_with_embeddings_of_their_own() -> None:
 
 
 @torch.no_grad()
-def test_a_geometry_head_may_be_added_and_starts_at_rest() -> None:
-    """A geometric defect that joins later: nothing moves before it has learned to."""
+def test_an_added_geometry_head_starts_as_the_identity() -> None:
+    """If a geometric defect is added later, nothing moves before training."""
     old = Generator(small_config(head="blend"))
     new = transferred(old, SAME, TYPES, n_types=5, **HEADS["geometry"])
     arguments = (images(2, 32), labels(0, 1))
-    found, expected = new(*arguments, labels(2, 3)), old(*arguments, labels(0, 1))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    actual, expected = new(*arguments, labels(2, 3)), old(*arguments, labels(0, 1))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_a_geometry_head_may_be_added_and_starts_at_rest() -> None:
         ({"n_types": 0}, "type labels"),
     ],
 )
-def test_what_does_not_fit_is_named(changes: dict[str, Any], named: str) -> None:
+def test_a_differing_setting_is_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         transferred(Generator(small_config()), SAME, SAME, **changes)
 
 
-def test_a_geometry_head_is_not_thrown_away() -> None:
+def test_a_geometry_head_is_not_dropped() -> None:
     with pytest.raises(ConfigurationError, match="geometry head"):
         transferred(Generator(small_config(**HEADS["direct geometry"])), SAME, SAME)
 

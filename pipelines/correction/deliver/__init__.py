@@ -1,1 +1,1 @@
-"""Within stage 2, called by commit: the white background, the gates, the profile, and the encoded file."""
+"""Within stage 2, called by commit: whitens the background, applies the gates, checks the profile, encodes the file."""

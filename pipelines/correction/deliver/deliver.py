@@ -1,7 +1,6 @@
-"""From a corrected image to the bytes that are published, or to the gate that keeps the original.
+"""Turns a corrected image into the bytes to publish, or rejects it with the gate that keeps the original.
 
-The background is snapped to white, the image is encoded, and what is judged is what was encoded: gates and the
-marketplace's rules look at the decoded file.
+The background is snapped to white, and the image is encoded. Gates and the marketplace's rules judge the decoded file.
 """
 
 from collections.abc import Mapping
@@ -36,35 +35,35 @@ from pipelines.images.metadata import Metadata
 from pipelines.images.resize import look_at
 from pipelines.inference.edits.apply import Edited
 
-#: Quality goes down in such steps to meet a profile's bytes, not below the last.
+#: Steps in which quality goes down to meet a profile's bytes, and the lowest quality.
 QUALITY_STEP, LOWEST_QUALITY = 6, 50
-#: Quality of the second try where the first has left ripples in a white background; PNG is the third.
+#: Quality of the second try, if the first left ripples in a white background. PNG is the third.
 FINE_QUALITY = 98
-#: Longest side at which a picture is looked at for being empty or of one colour.
+#: Longest side of the image that is checked for being empty or of one colour.
 _LOOK_SIDE = 256
-#: Pixels by which the product's region grows before the border is measured, at `product.SIDE`: the region is cut short,
-#: and JPEG's ripples reach around it.
+#: Pixels, at `product.SIDE`, by which the product's region grows before the border is measured: the region is too small
+#: at its edge, and JPEG's ripples reach beyond it.
 _MARGIN = 4
 
-#: Share of the border's white pixels that an encoder may take below white.
+#: Share of the border's white pixels that an encoder may make darker than white.
 _RIPPLES = 0.005
-#: Our own files, which may be larger than uploads may.
+#: For our own files, which may be larger than uploads.
 _OWN = DecodeLimits(max_bytes=1 << 40, max_pixels=1 << 40)
 
 
 @dataclass(frozen=True)
 class DeliverySettings:
-    """How corrections are encoded and judged; small, it travels with every task. None: no gates, no profile."""
+    """Settings of encoding and judging; small, because they travel with every task. None: no gates, no profile."""
 
     format: str = "jpeg"
     quality: int = 92
-    ai_tag: bool = False  # corrected images say that a model has changed them
+    ai_tag: bool = False  # mark corrected images as changed by a model
     gates: GateConfig | None = None
     detector: DetectorGate | None = None
     profile: Profile | None = None
 
     def decides(self) -> dict[str, Any]:
-        """What of this decides a row's bytes, status or issues, as JSON values: for the configuration's hash."""
+        """Return the settings that decide a row's bytes, status or issues, as JSON, for the configuration's hash."""
         return {
             "format": self.format,
             "quality": None if self.format == "png" else self.quality,
@@ -75,7 +74,7 @@ class DeliverySettings:
         }
 
     def describe(self) -> dict[str, Any]:
-        """The resolved settings for people."""
+        """Return the resolved settings, for people."""
         return {
             "format": self.format,
             "quality": self.quality,
@@ -86,17 +85,17 @@ class DeliverySettings:
         }
 
     @property
-    def snaps(self) -> tuple[str, ...]:
-        """Defects whose correction paints the background: soft edges lose its colour (see `inference.edits.edges`), and
-        near-white background becomes white, whatever the profile asks.
+    def background_defects(self) -> tuple[str, ...]:
+        """Defects whose correction paints the background. Soft edges lose the old background's colour (see
+        `inference.edits.edges`), and near-white background becomes white, whatever the profile asks for.
         """
         return self.gates.white_background if self.gates is not None else ()
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """A correction to publish: `encoded` bytes of `format`, their decoded `image` uint8 (H,W,3), and what the profile
-    still asks of it (None without a profile).
+    """A correction to publish: `encoded` bytes of `format`, their decoded `image` uint8 (H,W,3), and the profile's
+    rules that it fails (None without a profile).
     """
 
     encoded: bytes
@@ -113,29 +112,29 @@ def deliver(
     remaining: Remaining | None = None,
     metadata: Metadata | None = None,
 ) -> Delivered:
-    """Encode and judge one correction. Raises gates.Rejection where a gate keeps the original.
+    """Encode and judge one correction. Raises gates.Rejection if a gate keeps the original.
 
     before: the upload, uint8 (H,W,3); edited: its correction. row: of `rows.EDITED`; `defects`, `edits` and
-    `product_type` are used. remaining: the loaded gate detector. metadata: what the file keeps of the upload's.
+    `product_type` are used. remaining: the loaded gate detector. metadata: of the upload, for the file to keep.
     """
     gates, after = settings.gates, edited.image
-    white = bool(set(row["defects"]) & set(settings.snaps))
+    white = bool(set(row["defects"]) & set(settings.background_defects))
     wanted = white or (settings.profile is not None and settings.profile.white_background)
     background = None
     if wanted:
-        # Another defect's matte says nothing of the background.
-        paints_ground = bool(row["defects"]) and row["defects"][-1] in settings.snaps
-        after, background = snap_white(after, edited.matte if paints_ground else None)
+        # Another defect's matte says nothing about the background.
+        paints_background = bool(row["defects"]) and row["defects"][-1] in settings.background_defects
+        after, background = snap_white(after, edited.matte if paints_background else None)
     if gates is not None:
         _judge_pixels(after, gates)
     metadata = replace(metadata or Metadata(), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
-    product = find_product(before) if gates is not None and gates.looks_for_product(white) else None
+    product = find_product(before) if gates is not None and gates.needs_product(white) else None
     if gates is not None:
         _judge_file(before, image, row, white, product, gates)
         if remaining is not None:
-            asked = [defect for defect in row["defects"] if defect in (gates.defect_remains or ())]
-            for defect, score in remaining.scores(image, asked, row["product_type"]).items():
+            gated = [defect for defect in row["defects"] if defect in (gates.defect_remains or ())]
+            for defect, score in remaining.scores(image, gated, row["product_type"]).items():
                 gates.judge_remaining(defect, score)
     issues = None
     if settings.profile is not None:
@@ -159,10 +158,10 @@ def _judge_file(
     product: Product | None,
     gates: GateConfig,
 ) -> None:
-    """white: whether the background was to be corrected."""
+    """Raise Rejection if a gate rejects the encoded file. white: the background was to be corrected."""
     pair = None if product is None else compared(before, image, row["edits"])
     erased = None
-    if white and pair is not None and product is not None and gates.looks_for_losses:
+    if white and pair is not None and product is not None and gates.needs_losses:
         erased = measure_erased(*pair, product)
         _judge_losses(erased, gates)
     if white:
@@ -171,18 +170,18 @@ def _judge_file(
             NOT_WHITE, share, f"the share of a corner or the border below {WHITE} in the encoded file"
         )
     if erased is not None:
-        what = "the share of the outline of what is left at which the upload shows no edge"
+        what = "the share of the kept part's outline at which the upload shows no edge"
         gates.judge(WEAK_OUTLINE, erased.weak_outline, what)
     if pair is not None and product is not None:
         change = product_change(*pair, product)
-        gates.judge(CHANGED, change, "the product's mean colour difference (CIE76) to the upload")
+        gates.judge(CHANGED, change, "the product's mean colour difference (CIE76) from the upload")
 
 
 def _judge_losses(erased: Erased, gates: GateConfig) -> None:
     already = ", which was on white already" if erased.on_white else ""
     share = f"the share of the product (classical saliency of the upload{already}) that is white now"
     gates.judge(LOST, erased.lost, share, erased.allowance)
-    gates.judge(HOLES, erased.trusted_holes, f"{share}, in holes of what is left,")
+    gates.judge(HOLES, erased.trusted_holes, f"{share}, in holes of the kept part,")
 
 
 def _encode(
@@ -191,8 +190,8 @@ def _encode(
     metadata: Metadata,
     settings: DeliverySettings,
 ) -> tuple[bytes, str, NDArray[np.uint8]]:
-    """Bytes, format and decoded pixels. Where the encoder ripples the white of `background` at the border, a finer
-    quality is tried, then PNG, as the profile's formats and bytes allow.
+    """Return bytes, format and decoded pixels. If the encoder leaves ripples in the white of `background` at the
+    border, try a finer quality, then PNG, as far as the profile's formats and bytes allow.
     """
     profile = settings.profile
     limit = None if profile is None else profile.max_bytes
@@ -214,8 +213,8 @@ def _encode(
 def _fitting(
     image: NDArray[np.uint8], format: str, quality: int, metadata: Metadata, limit: int | None
 ) -> bytes:
-    """`image` encoded at the first quality, from `quality` down, at which it has at most `limit` bytes; at
-    LOWEST_QUALITY, or as PNG, whatever it has.
+    """Encode `image` at the first quality, from `quality` down, that gives at most `limit` bytes; at LOWEST_QUALITY, or
+    as PNG, with any number of bytes.
     """
     while True:
         encoded = encode_image(image, format, quality, metadata)
@@ -225,12 +224,12 @@ def _fitting(
 
 
 def _stays_white(decoded: NDArray[np.uint8], background: NDArray[np.bool_]) -> bool:
-    """Whether what was white before encoding is so in the file, at the border and in the corners."""
+    """Return whether background that was white before encoding is still white, at the border and in the corners."""
     return measure_white(decoded, product=~background).worst <= _RIPPLES
 
 
 def _at_size(product: Product | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """The product's region, a little larger, at the image's size, bool (H,W)."""
+    """Return the product's region, a little larger, at the image's size, bool (H,W)."""
     if product is None:
         return None
     grown = Image.fromarray(ndimage.binary_dilation(product.core, iterations=_MARGIN))

@@ -1,10 +1,10 @@
-"""What of the product a correction of the background has painted white, and whether what it kept is one.
+"""Measures how much of the product a correction of the background painted white, and whether the kept part is one.
 
-The generator's matte cannot say: a model that takes cloth for ground is sure of it. Three figures need no model: how
-much of an independent estimate of the product is white now, how much of that lies in holes of what was kept, and how
-much of the outline of what was kept is no edge in the upload. The estimate errs too, so the first two count as far as
-it explains the photo: where it divides the photo's colours better than what the correction kept, or where the upload's
-ground was white already and nearly nothing had to go.
+The generator's matte cannot say: a model that takes cloth for background is sure of it. Three figures need no model:
+how much of an independent estimate of the product is white now, how much of that lies in holes of the kept part, and
+how much of the kept part's outline has no edge in the upload. The estimate errs too. So the first two figures count
+fully only if the estimate separates the photo's colours better than the kept part does, or if the upload's background
+was white already, so that nearly nothing had to go.
 """
 
 import math
@@ -18,28 +18,28 @@ from pipelines.correction.deliver.product import Product
 from pipelines.correction.deliver.white import NEAR_WHITE, darkest_channel, reached_from_border
 from pipelines.images.colour import local_mean, rgb_to_lab, separation
 
-#: By how much an estimate must divide colours better than what was kept (`separation`, 0.5 to 1), and the least at
-#: which it is an estimate at all.
+#: By how much an estimate must separate colours better than the kept part (`separation`, 0.5 to 1), and the lowest
+#: separation at which it is trusted at all.
 BETTER, TRUSTED = 0.01, 0.8
-#: What may be lost where the upload was on white, and where the estimate explains the photo no better than what was
-#: kept: in units of what may be lost where it explains more.
+#: Factors on the share that may be lost: if the upload was on white, and if the estimate explains the photo no better
+#: than the kept part. The factor is 1 if it explains more.
 ON_WHITE, DOUBTFUL = 0.4, 2.4
-#: Share of the upload's border that is near-white: from here on it is on white.
+#: Share of the upload's border that is near-white: from here on, the upload counts as on white.
 WHITE_BORDER = 0.8
 #: Pixels of the border at `product.SIDE`.
 _BORDER = 2
-#: CIE76 difference to white below which a pixel is nothing that could be lost.
+#: CIE76 difference from white below which a pixel cannot be lost.
 _COLOUR = 6.0
-#: Mean colours that differ by less (CIE76) on either side of an outline are no edge. Sides of the squares in which they
-#: are compared, in pixels.
+#: Mean colours on both sides of an outline that differ by less (CIE76) are no edge. Side of the squares over which the
+#: means are taken, in pixels.
 _EDGE, _REACH = 5.0, 5
 
 
 class Erased(NamedTuple):
-    """Shares in [0, 1]. lost: of the estimate, what is white now; holes: of it, what is white and enclosed by what was
-    kept; weak_outline: of the outline of what was kept, where it ends without an edge in the upload.
+    """Shares in [0, 1]. lost: of the estimate, the part that is white now; holes: of the estimate, the part that is
+    white and enclosed by the kept part; weak_outline: of the kept part's outline, the part with no edge in the upload.
 
-    on_white: whether the upload's ground was white. estimate, kept: `separation` of the estimate and of what was kept.
+    on_white: the upload's background was white. estimate, kept: `separation` of the estimate and of the kept part.
     """
 
     lost: float
@@ -51,8 +51,8 @@ class Erased(NamedTuple):
 
     @property
     def allowance(self) -> float:
-        """By what to multiply the share that may be lost: less where little had to go, more where the estimate is
-        doubtful, infinity where it is none.
+        """Factor on the share that may be lost: below 1 if little had to go, above 1 if the estimate is doubtful,
+        infinity if it cannot be trusted.
         """
         if self.on_white:
             return ON_WHITE
@@ -62,7 +62,7 @@ class Erased(NamedTuple):
 
     @property
     def trusted_holes(self) -> float:
-        """`holes`, or 0 where the estimate explains the photo no better than what was kept: gaps between straps."""
+        """`holes`, or 0 if the estimate explains the photo no better than the kept part: gaps between straps."""
         return self.holes if self.estimate >= TRUSTED and self._explains_more else 0.0
 
     @property
@@ -88,9 +88,9 @@ def measure_erased(before: NDArray[np.uint8], after: NDArray[np.uint8], product:
 
 
 def _way_to_white(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How far each pixel (h, w) has gone towards white: 0 is not at all (or away from it), 1 is all the way."""
-    room, left = (np.linalg.norm(255.0 - image, axis=2) for image in (before, after))
-    return 1 - left / np.maximum(room, 1)
+    """Return how far each pixel (h, w) moved towards white: 0 is not at all (or away from it), 1 is all the way."""
+    distance, remaining = (np.linalg.norm(255.0 - image, axis=2) for image in (before, after))
+    return 1 - remaining / np.maximum(distance, 1)
 
 
 def _weak_outline(lab: NDArray[np.float32], kept: NDArray[np.bool_], gone: NDArray[np.bool_]) -> float:
@@ -105,14 +105,14 @@ def _weak_outline(lab: NDArray[np.float32], kept: NDArray[np.bool_], gone: NDArr
 
 
 def _is_on_white(before: NDArray[np.uint8]) -> bool:
-    ground = reached_from_border(darkest_channel(before) >= NEAR_WHITE)
-    border = np.ones(ground.shape, bool)
+    background = reached_from_border(darkest_channel(before) >= NEAR_WHITE)
+    border = np.ones(background.shape, bool)
     border[_BORDER:-_BORDER, _BORDER:-_BORDER] = False
-    return float(ground[border].mean()) >= WHITE_BORDER
+    return float(background[border].mean()) >= WHITE_BORDER
 
 
 def _separation(lab: NDArray[np.float32], region: NDArray[np.bool_]) -> float:
-    """`separation`; the least, 0.5, for a region that divides nothing."""
+    """Return `separation`; its minimum, 0.5, for a region that is empty or everything."""
     return separation(lab, region) if region.any() and not region.all() else 0.5
 
 

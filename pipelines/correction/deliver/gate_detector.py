@@ -1,7 +1,7 @@
 """The gate that asks a detector whether a corrected image still has its defect.
 
-It runs where images are committed, on a CPU core, one image at a time: the encoded file's pixels are at hand there, and
-an actor stage of its own would send every corrected image around once more.
+It runs in the committing tasks, on a CPU core, one image at a time. They have the encoded file's pixels; an actor stage
+of its own would send every corrected image around once more.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from pipelines.inference.labeller import Found, Labeller, load_labeller
 
 @dataclass(frozen=True)
 class DetectorGate:
-    """Which detector, and what its labels mean. uri: of the bundle, of `version`."""
+    """A detector and the meaning of its labels. uri, version: of its bundle."""
 
     uri: str
     version: str
     label_map: LabelMap
 
     def load(self) -> "Remaining":
-        """The detector on this process's CPU. Raises BundleError where it is not of that version any more."""
+        """Load the detector onto this process's CPU. Raises BundleError if the bundle has another version by now."""
         return Remaining(_labeller(self.uri, self.version), self.label_map)
 
 
@@ -45,17 +45,17 @@ class Remaining:
     def scores(
         self, image: NDArray[np.uint8], defects: Sequence[str], product_type: str | None
     ) -> dict[str, float]:
-        """How sure the detector is that `image` uint8 (H,W,3) shows each of `defects`: 0, or 0.5 to 1."""
+        """Return the detector's score for each of `defects` in `image` uint8 (H,W,3): 0, or 0.5 to 1."""
         size = self._labeller.bundle.image_size
         side = OVERSAMPLING * size  # as `inference.labeller.read_input`
-        (found,) = self._labeller([shrink(letterbox(shrink_bicubic(image, side), side), size)])
-        return {defect: self._score(found, defect, product_type) for defect in defects}
+        (labels,) = self._labeller([shrink(letterbox(shrink_bicubic(image, side), side), size)])
+        return {defect: self._score(labels, defect, product_type) for defect in defects}
 
-    def _score(self, found: Found, defect: str, product_type: str | None) -> float:
-        """The highest score of a label that means `defect`; 0 where there is none."""
+    def _score(self, labels: Found, defect: str, product_type: str | None) -> float:
+        """Return the highest score of a label that means `defect`; 0 if there is none."""
         scores = [
             score
-            for label, score in found
+            for label, score in labels
             for rule in self._label_map.rules
             if rule.defect == defect and rule.matches(label, score, product_type)
         ]

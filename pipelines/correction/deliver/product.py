@@ -1,4 +1,4 @@
-"""Where the product is in an upload, and how much a correction has changed it."""
+"""Finds the product in an upload, and measures how much a correction changed it."""
 
 from typing import NamedTuple
 
@@ -14,15 +14,15 @@ from pipelines.images.resize import look_at, shrink_quickly
 from pipelines.inference.edits.codec import decode_edit
 from pipelines.saliency.classical import ClassicalConfig, ClassicalSaliency
 
-#: Longest side at which uploads and corrections are compared: details below are not what this is about.
+#: Longest side at which uploads and corrections are compared: smaller details do not matter here.
 SIDE = 96
-#: Smaller and fewer turns than for training data: a quarter of the time, and of the good masks one in forty is lost.
+#: Smaller, with fewer rounds than for training data: it takes a quarter of the time, and loses one good mask in forty.
 SALIENCY = ClassicalConfig(side=48, rounds=3)
 
 
 class Product(NamedTuple):
-    """mask: bool (h,w), the product's pixels in an upload shrunk to SIDE; core: the same without its edge, one pixel
-    wide, where colours mix.
+    """mask: bool (h,w), the product's pixels in an upload shrunk to SIDE. core: the mask without its edge of one pixel,
+    where colours mix.
     """
 
     mask: NDArray[np.bool_]
@@ -30,7 +30,7 @@ class Product(NamedTuple):
 
 
 def find_product(upload: NDArray[np.uint8]) -> Product:
-    """The product in `upload` uint8 (H,W,3), by classical saliency."""
+    """Return the product in `upload` uint8 (H,W,3), found by classical saliency."""
     mask = ClassicalSaliency(SALIENCY)([look_at(upload, SIDE)])[0] > 0.5
     return Product(mask, ndimage.binary_erosion(mask))
 
@@ -38,17 +38,16 @@ def find_product(upload: NDArray[np.uint8]) -> Product:
 def compared(
     upload: NDArray[np.uint8], corrected: NDArray[np.uint8], edits: list[dict[str, bytes]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """`upload` and `corrected`, uint8 (H,W,3) each, as uint8 (h,w,3) of one size, at most SIDE, that lie on each other:
-    the edits' moves are undone, and what a move has pushed out of the picture is white.
+    """Return `upload` and `corrected`, uint8 (H,W,3) each, aligned and shrunk to one size (h,w,3) of at most SIDE.
+
+    The edits' transforms are undone; pixels that they moved out of the picture are white.
     """
     before = look_at(upload, SIDE)
     return before, _undone(shrink_quickly(corrected, before.shape[1], before.shape[0]), edits)
 
 
 def product_change(before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product) -> float:
-    """Mean CIE76 colour difference (0 to about 100) inside `product` between what `compared` gives; 0 where there is no
-    product.
-    """
+    """Return the mean CIE76 difference (0 to about 100) of two `compared` images inside `product`, 0 if it is empty."""
     if not product.core.any():
         return 0.0
     difference = np.linalg.norm(rgb_to_lab(before) - rgb_to_lab(after), axis=2)
@@ -56,13 +55,13 @@ def product_change(before: NDArray[np.uint8], after: NDArray[np.uint8], product:
 
 
 def _undone(image: NDArray[np.uint8], edits: list[dict[str, bytes]]) -> NDArray[np.uint8]:
-    """`image` moved back to where the upload's pixels were."""
+    """Return `image` with the edits' transforms undone."""
     total = np.eye(3)
     for value in edits:  # an output pixel p shows the input at theta p
         total = total @ np.vstack([decode_edit(value).theta[0].numpy().astype(np.float64), [0, 0, 1]])
     if np.array_equal(total, np.eye(3)):
         return image
-    if abs(np.linalg.det(total)) < 1e-6:  # everything in one line or point
+    if abs(np.linalg.det(total)) < 1e-6:  # the transform collapses everything to a line or point
         return np.full_like(image, 255)
     back = torch.from_numpy(np.linalg.inv(total)[:2].astype(np.float32))[None]
     return to_uint8(warp(to_tensor(image[None]), back, outside=1.0))[0]

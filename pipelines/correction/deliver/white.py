@@ -1,7 +1,7 @@
-"""White backgrounds: near-white becomes white where it is background, and what a file shows there is measured.
+"""Makes near-white backgrounds white, and measures how white the background of a file is.
 
-Marketplaces ask for pure white. A generator paints 250 where its target has 255, and JPEG adds ripples of its own,
-unseen in a viewer and a seam on a white page.
+Marketplaces ask for pure white. A generator paints 250 where its target has 255, and JPEG adds ripples: invisible in a
+viewer, but a seam on a white page.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: A pixel is near-white, and may become white, where all its channels reach NEAR_WHITE; it is reached from the photo's
-#: border through such pixels only, so that highlights and prints inside the product stay.
+#: A pixel is near-white, and may become white, if all its channels reach NEAR_WHITE. It must be connected to the
+#: photo's border through such pixels, so that highlights and prints inside the product stay.
 NEAR_WHITE = 240
-#: What the generator has painted (a matte of one half or more) is background by its word, and may be greyer.
+#: Pixels that the generator painted (a matte of one half or more) are background, and may be greyer.
 NEAR_WHITE_PAINTED = 235
-#: A matte below a tenth leaves the upload's pixels: a white product, unless nothing painted lies before it.
+#: A matte below a tenth keeps the upload's pixels. They may be a white product, unless they reach the border with no
+#: painted pixels in between.
 TOUCHED = 26
-#: What counts as white in a file: all channels. The eye cannot tell 250 from 255.
+#: A pixel of a file is white if all channels reach this. The eye cannot distinguish 250 from 255.
 WHITE = 250
-#: Width of the border that is measured and side of the corners, shares of the shorter side.
+#: Width of the measured border and side of the corners, as shares of the image's shorter side.
 BORDER, CORNER = 0.02, 0.06
 
 
@@ -39,11 +40,11 @@ class NotWhite:
 def snap_white(
     image: NDArray[np.uint8], painted: NDArray[np.uint8] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """`image` uint8 (H,W,3) with the near-white pixels of its background at exactly 255, and the mask (H,W) of these.
+    """Return `image` uint8 (H,W,3) with the near-white pixels of its background at exactly 255, and their mask (H,W).
 
-    painted: the matte (H,W) uint8, 0..255, of a generator that paints the background, where there is one. What it has
-    left alone is then reached through its like only: a ground that was white already, but not a white product in the
-    midst of what was painted. Pixels outside the mask are as they were.
+    painted: the matte (H,W) uint8, 0..255, of a generator that paints the background, or None. Pixels that it left
+    alone must then be connected to the border through such pixels only: background that was white already is, but a
+    white product amid painted background is not. Pixels outside the mask do not change.
     """
     darkest = darkest_channel(image)
     near = darkest >= NEAR_WHITE
@@ -57,23 +58,23 @@ def snap_white(
 
 
 def darkest_channel(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Smallest of the three values of each pixel, (H,W,3) to (H,W); many times faster than `min(axis=2)`."""
+    """Return the smallest of the three values of each pixel, (H,W,3) to (H,W); far faster than `min(axis=2)`."""
     return np.minimum(np.minimum(image[..., 0], image[..., 1]), image[..., 2])
 
 
 def reached_from_border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The parts of `region` (H,W) that touch the border, by shared sides of pixels."""
-    # A frame of the region's own kind around it makes all that touches the border one piece with the frame.
+    """Return the parts of `region` (H,W) that are connected to the border by shared sides of pixels."""
+    # A frame around the region joins everything that touches the border to one piece, which is filled from its corner.
     framed = np.pad(region.view(np.uint8), 1, constant_values=1)
     cv2.floodFill(framed, None, (0, 0), 2)
     return framed[1:-1, 1:-1] == 2
 
 
 def measure_white(image: NDArray[np.uint8], product: NDArray[np.bool_] | None = None) -> NotWhite:
-    """How much of the corners and the border of `image` uint8 (H,W,3) is not white.
+    """Measure how much of the corners and the border of `image` uint8 (H,W,3) is not white.
 
-    product: mask (H,W) of what is no background even at the border, such as a product that the photo cuts. A corner, or
-    a border, that is all product counts as white.
+    product: mask (H,W) of pixels that are not background even at the border, such as a product that the photo cuts off.
+    A corner or border that is all product counts as white.
     """
     dark = darkest_channel(image) < WHITE
     counts = np.ones(dark.shape, bool) if product is None else ~product
@@ -89,6 +90,6 @@ def measure_white(image: NDArray[np.uint8], product: NDArray[np.bool_] | None = 
     return NotWhite(max(corners), _share(dark, counts & ring))
 
 
-def _share(found: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
+def _share(region: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
     total = int(among.sum())
-    return int((found & among).sum()) / total if total else 0.0
+    return int((region & among).sum()) / total if total else 0.0

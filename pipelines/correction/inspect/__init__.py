@@ -1,1 +1,1 @@
-"""Stage 1: which rows of the catalog are new or have changed. No image is read. Next: stream."""
+"""Stage 1: finds the rows of the catalog that are new or have changed, without reading an image. Next: stream."""

@@ -1,4 +1,4 @@
-"""The first look at a catalog, on Ray where it is large: what needs work, and which ids occur more than once."""
+"""Inspects a catalog, on Ray if it is large: which rows need work, and which ids occur more than once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,21 +25,23 @@ from pipelines.storage.parquet_units import Listing
 
 
 def inspect(listing: Listing, settings: InspectSettings) -> tuple[Inspection, Repeated]:
-    """What the catalog's rows need, and its repeated ids.
+    """Inspect the catalog; return what its rows need, and its repeated ids.
 
-    Raises ConfigurationError for a row without an id and for a score outside 0..1, RunError (also for too many ids that
-    repeat) and what tasks raise.
+    Raises ConfigurationError for a row without an id or a score outside 0..1, RunError (also for too many repeated
+    ids) and whatever tasks raise.
     """
     sources = list(groups(listing.units))
-    first = list(_inspected(sources, listing.rows, settings))  # of each plan file counts, and some hashes
+    first = list(
+        _inspected(sources, listing.rows, settings)
+    )  # small: counts and some hashes of each plan file
     plans = storage.list_files(settings.plan, ".parquet")
     repeated = merge_repeated(_find_repeated(plans, listing.rows))
     inspection = Inspection(Survey(settings.sample_size))
     for table in first:
-        inspection.merge(table, twice=repeated.affected)
+        inspection.merge(table, except_plans=repeated.affected)
     if inspection.rows != listing.rows:
-        raise RunError(f"the catalog has {listing.rows} rows, and {inspection.rows} were found; run again")
-    if repeated.affected:  # what these rows need depends on others
+        raise RunError(f"the catalog has {listing.rows} rows, but {inspection.rows} were read; run again")
+    if repeated.affected:  # what these rows need depends on other rows of their ids
         affected = [table for table in sources if plan_of(table, settings.plan) in repeated.affected]
         again = replace(settings, repeated=ray.put(repeated))
         for table in _inspected(affected, inspection.rows, again):
@@ -55,7 +57,7 @@ def _inspected(sources: Sequence[pa.Table], rows: int, settings: InspectSettings
 
 
 def _find_repeated(plans: Sequence[str], rows: int) -> list[Repeated]:
-    """Of as many shards as `rows` need; in tasks, where they are many."""
+    """Return the repeated ids of each shard. Many rows are divided into shards, which are searched by tasks."""
     if rows <= INSPECT_HERE:
         return [find_repeated(plans)]
     shards = -(-rows // SHARD_ROWS)

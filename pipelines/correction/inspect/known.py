@@ -1,6 +1,7 @@
-"""What earlier runs have done: keys of the manifest's rows, and of the journals that killed runs left.
+"""Reads what earlier runs have done: keys of the rows of the manifest, and of the journals that killed runs left.
 
-Built in one task and shared through Ray's object store: 16 bytes a row and set on each node, nothing on the driver.
+One task builds the sets of keys, and Ray's object store shares them: 16 bytes per row and set on each node, nothing
+on the driver.
 """
 
 from collections import Counter
@@ -21,15 +22,16 @@ from pipelines.storage.parquet_units import StorageReadError
 
 T = TypeVar("T")
 
-#: Parts read at once: each waits for storage.
+#: Parts that are read at the same time: each waits for the storage.
 _THREADS = 8
 
 
 @dataclass(frozen=True)
 class Known:
-    """rows: keys of rows that may stay as they are. images: keys of images that need not be corrected again.
+    """Finished work of earlier runs. rows: keys of rows that may stay as they are. images: keys of images that need no
+    new correction.
 
-    superseded: for each layer (see `layout.Layers`) the ids that a later attempt has, or has begun. retry_failed:
+    superseded: for each layer (see `layout.Layers`) the ids that a later attempt has finished or begun. retry_failed:
     failed rows do not stay, whatever their keys.
     """
 
@@ -39,11 +41,8 @@ class Known:
     retry_failed: bool = False
 
 
-def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
-    """Read the keys of all layers' rows. Raises StorageReadError.
-
-    retry_failed: failed rows are not known.
-    """
+def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, KnownCounts]":
+    """Read the keys of all layers' rows, without those of failed rows if `retry_failed`. Raises StorageReadError."""
     superseded = _superseded(layers)
     rows: list[Keys] = []
     images: list[Keys] = []
@@ -56,37 +55,37 @@ def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, Facts]":
             lengths.append(table.num_rows)
             statuses.update(table.column("status").to_pylist())
             usable = _usable(table, later, retry_failed)
-            for found, name in ((rows, "row_key"), (images, "image_key")):
-                found.append(column_keys(table.column(name).filter(pa.array(usable))))
+            for keys, name in ((rows, "row_key"), (images, "image_key")):
+                keys.append(column_keys(table.column(name).filter(pa.array(usable))))
         counts.append(tuple(lengths))
-    return Known(_set(rows), _set(images), superseded, retry_failed), Facts(tuple(counts), statuses)
+    return Known(_set(rows), _set(images), superseded, retry_failed), KnownCounts(tuple(counts), statuses)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the driver needs of `Known`. rows: of each layer's parts; statuses: rows by status, of all layers."""
+class KnownCounts:
+    """Row counts of earlier runs, for the driver. rows: for each layer, of its parts. statuses: over all layers."""
 
     rows: tuple[tuple[int, ...], ...]
     statuses: Mapping[str, int]
 
     @property
     def total(self) -> int:
-        """Rows of all layers."""
+        """Number of rows in all layers."""
         return sum(map(sum, self.rows))
 
 
-def find_known(layers: Layers, retry_failed: bool) -> "tuple[ray.ObjectRef[Known], Facts]":
-    """`build_known` in a task of Ray."""
+def find_known(layers: Layers, retry_failed: bool) -> "tuple[ray.ObjectRef[Known], KnownCounts]":
+    """Call `build_known` in a Ray task."""
     if not any(layers.rows):
-        known, facts = build_known(layers, retry_failed)
-        return ray.put(known), facts
+        known, counts = build_known(layers, retry_failed)
+        return ray.put(known), counts
     build: Any = ray.remote(num_cpus=0.5, num_returns=2, retry_exceptions=True)(build_known)
-    reference, told = build.remote(layers, retry_failed)
-    return reference, ray.get(told)
+    reference, counts_reference = build.remote(layers, retry_failed)
+    return reference, ray.get(counts_reference)
 
 
 def fetched(value: "T | ray.ObjectRef[T]") -> T:
-    """The object itself: what a task gets may be a reference to it in Ray's object store."""
+    """Return the object itself, if `value` is a reference to it in Ray's object store."""
     return ray.get(value) if isinstance(value, ray.ObjectRef) else value
 
 
@@ -100,13 +99,13 @@ def _usable(table: pa.Table, later: KeySet, retry_failed: bool) -> np.ndarray:
 
 
 def _superseded(layers: Layers) -> tuple[KeySet, ...]:
-    """For each layer the ids of all later attempts."""
-    found: list[KeySet] = [KeySet() for _ in layers.rows]
+    """Return, for each layer, the ids of all later attempts."""
+    superseded: list[KeySet] = [KeySet() for _ in layers.rows]
     for index in range(len(layers.rows) - 1, 0, -1):
         parts = [*layers.rows[index], *layers.begun[index - 1]]
         ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
-        found[index - 1] = _set([found[index].keys, *ids])
-    return tuple(found)
+        superseded[index - 1] = _set([superseded[index].keys, *ids])
+    return tuple(superseded)
 
 
 def _set(arrays: Sequence[Keys]) -> KeySet:
@@ -114,18 +113,18 @@ def _set(arrays: Sequence[Keys]) -> KeySet:
 
 
 def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """`read_part` of each, several at once."""
+    """Yield `read_part` of each part; several are read at the same time."""
 
     def read(uri: str) -> pa.Table:
         return read_part(uri, columns)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(parts), _THREADS):  # no more than these are held in memory
+        for start in range(0, len(parts), _THREADS):  # at most these are held in memory
             yield from pool.map(read, parts[start : start + _THREADS])
 
 
 def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """`columns` of a part of a manifest or journal; None: all. Raises StorageReadError."""
+    """Read `columns` (None: all) of one part of a manifest or journal. Raises StorageReadError."""
     try:
         filesystem, path = storage.arrow_filesystem(uri)
         with pq.ParquetFile(path, filesystem=filesystem) as file:

@@ -1,7 +1,7 @@
-"""The first pass over a catalog: which of its rows need work. It looks at small columns and asks the storage about
-images, but reads none.
+"""The first pass over a catalog: decides which rows need work. It reads the small columns and asks the storage about
+images, but reads none of them.
 
-What it finds of each row goes to a file below OUTPUT/.run/plan; what it finds of each unit of work goes back.
+The result for each row goes to a file below OUTPUT/.run/plan; the result for each unit is returned.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ from pipelines.correction.row_keys import (
     DETECTED_ROUTE,
     KEY,
     NO_KEY,
-    TOLD,
+    STATED_SHA256,
     IdSums,
     Keys,
     id_keys,
@@ -45,23 +45,24 @@ from pipelines.images.uploads import input_version
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import SMALL_COLUMNS_ROWS, UNIT, StorageReadError, Unit, joined
 
-#: Up to this many rows one process looks at a catalog faster than tasks could start.
+#: Up to this many rows, one process inspects a catalog faster than tasks could start.
 INSPECT_HERE = 50_000
 
-#: Questions to the storage at once in one task.
+#: Threads of one task that ask the storage, and rows that each of them takes at a time.
 _THREADS = 32
 _QUESTIONS = 64
-#: Rows that are read to know about one unit's: small beside its images.
+#: Rows per row group of a plan file. A unit reads whole row groups, which are small beside its images.
 _PLAN_ROWS = 2048
 
-#: One row for each of the catalog's.
-#: uri_key, sha256_key: rows of one id with the same one are one row (see `repeated`); null where nothing is named.
-#: row_key: null where the storage does not say enough, and where another row of the id makes this one's manifest row.
-#: times: manifest rows that it makes; where several rows are one, the first of them makes all, and the others none.
-#: by_uri: only their uri says that the others are the same. refused: how often its id occurs, where its rows fail for
-#: that; else 0. pending: it needs work.
-#: The last two are null where the row needs no work, and work_key where its id occurs more than once: whatever its
-#: image is, it is corrected.
+#: One row for each row of the catalog.
+#: uri_key, sha256_key: rows of one id that share one of them are one row (see `repeated`); null if the row names none.
+#: row_key: null if the storage does not say enough, or if another row of the id makes this row's manifest row.
+#: times: number of manifest rows that it makes. If several rows are one, the first makes all, and the others none.
+#: by_uri: the rows are known to be one by their uri alone.
+#: refused: how often the id occurs, if its rows fail for that; else 0.
+#: pending: the row needs work.
+#: work_key, input_version: null if the row needs no work. work_key is also null if the id occurs more than once: the
+#: row is then corrected, whatever its image is.
 PLAN = pa.schema(
     [
         ("id_key", KEY),
@@ -77,7 +78,8 @@ PLAN = pa.schema(
     ]
 )
 
-#: A unit, and where PLAN has its rows. compare: the smallest hash of those that have nothing to do and no defect.
+#: A unit, and the plan file and offset of its rows of PLAN. compare: the smallest hash of its rows that need no work
+#: and have no defect.
 WORK = pa.schema(
     [*UNIT, ("plan", pa.string()), ("offset", pa.int64()), ("pending", pa.int64()), ("compare", pa.uint64())]
 )
@@ -96,11 +98,11 @@ INSPECTED = pa.schema(
 
 @dataclass(frozen=True)
 class InspectSettings:
-    """What the pass needs to know; small, it travels with every task.
+    """Settings of the pass; small, because they travel with every task.
 
-    identity: of model, configuration and output. plan: folder. detector: rows without labels get some later. compare:
-    rows without defects are FID's reference, also those that have nothing to do. repeated: known in a second look.
-    score_scale: what the catalog's scores are divided by.
+    identity: of model, configuration and output. plan: folder of plan files. detector: rows without labels get labels
+    later. compare: rows without defects are FID's reference, even if they need no work. repeated: empty in the first
+    pass, known in the second. score_scale: divisor of the catalog's scores.
     """
 
     label_map: LabelMap
@@ -110,14 +112,14 @@ class InspectSettings:
     sample_size: int
     detector: bool = False
     compare: bool = False
-    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # URIs that rows without bytes may be read from
     repeated: "Repeated | ray.ObjectRef[Repeated]" = field(default_factory=Repeated)
     score_scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Work:
-    """A unit of which some rows need work; see WORK. pending: manifest rows that it makes."""
+    """A unit that may have to be read; see WORK. pending: number of manifest rows that it makes."""
 
     unit: Unit
     plan: str
@@ -126,15 +128,15 @@ class Work:
     compare: int | None = None
 
     def table(self) -> pa.Table:
-        """As one row of schema WORK, for a Ray Data source."""
-        return pa.Table.from_pylist([{**asdict(self.unit), **self._place()}], WORK)
+        """Return the work as one row of schema WORK, for a Ray Data source."""
+        return pa.Table.from_pylist([{**asdict(self.unit), **self._beside_unit()}], WORK)
 
-    def _place(self) -> dict[str, str | int | None]:
+    def _beside_unit(self) -> dict[str, str | int | None]:
         return {name: getattr(self, name) for name in ("plan", "offset", "pending", "compare")}
 
     @staticmethod
     def from_row(row: dict) -> "Work":
-        """Of a row of WORK."""
+        """Return the work that a row of WORK describes."""
         return Work(
             Unit(row["uri"], tuple(row["row_groups"]), row["skip"], row["first"], row["rows"]),
             *(row[name] for name in ("plan", "offset", "pending", "compare")),
@@ -142,14 +144,14 @@ class Work:
 
     @staticmethod
     def from_table(table: pa.Table) -> "list[Work]":
-        """The inverse of `table`, for any number of rows."""
+        """Return the works of a table of WORK; the inverse of `table`, for any number of rows."""
         return [Work.from_row(row) for row in table.to_pylist()]
 
 
 @dataclass
 class Inspection:
-    """What a catalog needs. survey: of the rows that need work, except those that wait for the detector. top_score: the
-    largest of all rows.
+    """The work that a catalog needs. survey: of the rows that need work, except those that wait for the detector.
+    top_score: the largest score of all rows.
     """
 
     survey: Survey
@@ -160,20 +162,20 @@ class Inspection:
 
     @property
     def pending(self) -> int:
-        """Rows that need work."""
+        """Number of rows that need work."""
         return sum(work.pending for work in self.works)
 
-    def merge(self, inspected: pa.Table, twice: Container[str] = ()) -> None:
-        """Add rows of INSPECTED. twice: plan files whose rows get another look, which says what they need."""
+    def merge(self, inspected: pa.Table, except_plans: Container[str] = ()) -> None:
+        """Add rows of INSPECTED. except_plans: plan files whose work a second pass decides (`merge_again`)."""
         for row in inspected.to_pylist():
             self.rows += row["rows"]
             self.top_score = max(self.top_score, row["top_score"])
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
-            if row["plan"] not in twice:
+            if row["plan"] not in except_plans:
                 self._add_work(row)
 
     def merge_again(self, inspected: pa.Table) -> None:
-        """Add what rows of INSPECTED need after another look."""
+        """Add the work of rows of INSPECTED that the second pass returned."""
         for row in inspected.to_pylist():
             self._add_work(row)
 
@@ -182,8 +184,8 @@ class Inspection:
         self.works += [Work.from_row(work) for work in row["works"]]
 
     def needed(self, compare: int | None) -> list[Work]:
-        """Units to read: those with rows that need work, and with images without defects whose hash is not above
-        `compare`.
+        """Return the units to read: those with rows that need work, and those with an image without defects whose hash
+        is at most `compare`.
         """
         return [
             work
@@ -193,7 +195,7 @@ class Inspection:
 
 
 def groups(units: Iterable[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[pa.Table]:
-    """Units of one file together, up to `rows` rows: tables of UNIT for `inspect_units`."""
+    """Yield tables of UNIT for `inspect_units`: neighbouring units of one file, together up to `rows` rows."""
     group: list[Unit] = []
     for unit in units:
         if group and (unit.uri != group[0].uri or sum(one.rows for one in group) + unit.rows > rows):
@@ -205,10 +207,9 @@ def groups(units: Iterable[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[pa
 
 
 def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
-    """One row of INSPECTED of a table of `groups`; writes its file of PLAN.
+    """Inspect the units of one table of `groups`: write their plan file, and return one row of INSPECTED.
 
-    Raises ConfigurationError for a row without an id and for a score outside 0..1, StorageReadError and
-    StorageWriteError.
+    Raises ConfigurationError for a row without an id or a score outside 0..1, StorageReadError and StorageWriteError.
     """
     units = Unit.from_table(table)
     (whole,) = joined(units, sum(unit.rows for unit in units))
@@ -242,7 +243,7 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
 
 
 def plan_of(table: pa.Table, folder: str) -> str:
-    """URI of the file of PLAN of a table of `groups`: its name follows from the rows that it is of."""
+    """Return the URI of the plan file of one table of `groups`. Its name follows from the rows that it describes."""
     first = Unit.from_table(table.slice(0, 1))[0]
     rows = pc.sum(table.column("rows")).as_py()
     return storage.join(
@@ -251,7 +252,7 @@ def plan_of(table: pa.Table, folder: str) -> str:
 
 
 def read_plan(work: Work) -> pa.Table:
-    """The unit's rows of PLAN. Raises StorageReadError."""
+    """Read the unit's rows of PLAN. Raises StorageReadError."""
     filesystem, path = storage.arrow_filesystem(work.plan)
     first, last = work.offset // _PLAN_ROWS, (work.offset + work.unit.rows - 1) // _PLAN_ROWS
     try:
@@ -263,14 +264,14 @@ def read_plan(work: Work) -> pa.Table:
 
 
 def is_pending(plan: pa.Table) -> NDArray[np.bool_]:
-    """(N,): which rows of PLAN need work."""
+    """Return (N,): whether each row of PLAN needs work."""
     return np.asarray(plan.column("pending").to_numpy(zero_copy_only=False))
 
 
 def _plan(
     unit: Unit, rows: list[SmallRow], ids: NDArray[np.bytes_], plan: str, settings: InspectSettings
 ) -> tuple[pa.Table, list[str | None]]:
-    """PLAN, and each row's route; None where the detector will find it."""
+    """Return the rows of PLAN, and each row's route; None if the detector decides it later."""
     routes: list[str | None] = []
     works: list[bytes] = []
     refuses = settings.label_map.unknown_labels == "fail"
@@ -280,9 +281,9 @@ def _plan(
             routes.append(None)
             route = DETECTED_ROUTE
         else:
-            found = settings.label_map.route(row.labels, row.product_type)
-            routes.append(route_name(found.defects, found.unknown))
-            route = route_text(found, refuses)
+            mapped = settings.label_map.route(row.labels, row.product_type)
+            routes.append(route_name(mapped.defects, mapped.unknown))
+            route = route_text(mapped, refuses)
         works.append(
             work_key(str(row.image_id), route, settings.identity, row.product_type if typed else None)
         )
@@ -293,9 +294,11 @@ def _plan(
     ]
     columns: dict[str, Any] = {
         "id_key": keys_column(ids),
-        "uri_key": [_image_named(work, row, row.source_uri) for work, row in zip(works, rows, strict=True)],
+        "uri_key": [
+            _named_image_key(work, row, row.source_uri) for work, row in zip(works, rows, strict=True)
+        ],
         "sha256_key": [
-            _image_named(work, row, row.sha256 and row.sha256.lower())
+            _named_image_key(work, row, row.sha256 and row.sha256.lower())
             for work, row in zip(works, rows, strict=True)
         ],
         **_todo(keys, works, ids, plan, settings),
@@ -307,15 +310,15 @@ def _plan(
     return pa.table([pa.array(columns[one.name], one.type) for one in PLAN], schema=PLAN), routes
 
 
-def _image_named(work: bytes, row: SmallRow, name: str | None) -> bytes | None:
-    """Key of the image that the row names so, and of its meaning."""
+def _named_image_key(work: bytes, row: SmallRow, name: str | None) -> bytes | None:
+    """Return the key of an image by its name (uri or sha256), and of what the row means; None if there is no name."""
     return key_of("named", work.hex(), row.product_type, name) if name else None
 
 
 def _todo(
     keys: list[bytes | None], works: list[bytes], ids: Keys, plan: str, settings: InspectSettings
 ) -> dict[str, Any]:
-    """The columns of PLAN that say what is to be done."""
+    """Return the columns of PLAN that describe the work."""
     row_keys, work_keys = [*keys], list[bytes | None](works)
     wanted, times, refused = (np.full(len(keys), number, np.int32) for number in (1, 1, 0))
     by_uri = np.zeros(len(keys), bool)
@@ -339,41 +342,41 @@ def _todo(
 
 
 def _versions(unit: Unit, rows: list[SmallRow], allowed: AllowedUris) -> list[str | None]:
-    """What is known of each row's image without reading it; None where that is not enough to tell it from another."""
+    """Return each image's version, without reading it; None if the storage does not say enough to notice a change."""
     embedded, fetched = where_images_are(unit)
-    own = None
+    file_version = None
     if embedded:
         try:
-            own = storage.version(unit.uri)
+            file_version = storage.version(unit.uri)
         except storage.STORAGE_ERRORS as error:
             raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
 
     def version(row: SmallRow) -> str | None:
         if row.sha256:
-            return f"{TOLD}{row.sha256}"
-        parts = [f"file:{own}" if own else None] if embedded else []
-        if fetched:  # where the footer leaves open which rows hold their image, either change counts
+            return f"{STATED_SHA256}{row.sha256}"
+        parts = [f"file:{file_version}" if file_version else None] if embedded else []
+        if fetched:  # if the footer does not say which rows hold their image, both versions count
             parts.append(input_version(row.source_uri, allowed) if row.source_uri else "none")
         return None if None in parts else "+".join(map(str, parts))
 
     parts = [rows[start : start + _QUESTIONS] for start in range(0, len(rows), _QUESTIONS)]
     with ThreadPoolExecutor(_THREADS) as pool:
         return [
-            found for part in pool.map(lambda part: [version(row) for row in part], parts) for found in part
+            known for part in pool.map(lambda part: [version(row) for row in part], parts) for known in part
         ]
 
 
 def _works(
     units: list[Unit], plan: str, rows: list[SmallRow], todo: NDArray[np.int32], routes: list[str | None]
 ) -> Iterator[dict]:
-    """Rows of WORK of units that may have to be read. todo: manifest rows that each row is to make."""
+    """Yield rows of WORK for the units that may have to be read. todo: manifest rows that each row has to make."""
     offset = 0
     for unit in units:
         part = slice(offset, offset + unit.rows)
         pending = int(todo[part].sum())
         others = zip(rows[part], todo[part], routes[part], strict=True)
         hashes = [
-            sample_hash(str(row.image_id)) for row, waits, route in others if not waits and route == CLEAN
+            sample_hash(str(row.image_id)) for row, makes, route in others if not makes and route == CLEAN
         ]
         if pending or hashes:
             yield {

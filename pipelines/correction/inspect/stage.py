@@ -1,4 +1,4 @@
-"""The first stage of a run: which rows of the catalog need work."""
+"""The first stage of a run: finds the rows of the catalog that need work."""
 
 import logging
 from typing import Any
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def inspect(run: Run, known: Any, published: int) -> None:
-    """Find what needs work, as `run.inspection`. known: see `known.find_known`. published: rows of the manifest that is
-    there.
+    """Find the rows that need work, and set `run.inspection`.
 
-    Raises ConfigurationError for a catalog that is too small or has wrong rows; nothing is changed then.
+    known: see `known.find_known`. published: number of rows of the last manifest. Raises ConfigurationError for a
+    catalog that is too small or has wrong rows; what is published stays unchanged then.
     """
     plan = run.plan
     configure(SMALLEST_BLOCK, RETRIED)
@@ -45,6 +45,6 @@ def inspect(run: Run, known: Any, published: int) -> None:
         logger.warning("%s", note)
     if repeated.refused:
         logger.warning(
-            "ids that occur more than once, with other images or labels, and whose rows fail (%s): %d",
+            "ids that occur more than once with different images or labels, so that their rows fail (%s): %d",
             *(DUPLICATE_ID, repeated.refused),
         )

@@ -1,4 +1,4 @@
-"""What a run will correct, by route: counts, and the hash thresholds of the samples for FID and for the report.
+"""Counts the rows that a run will correct, by route, and draws the samples for FID and for the report by hash.
 
 Memory is bounded by the number of routes and the sample size.
 """
@@ -20,8 +20,8 @@ from pipelines.storage.parquet_units import Unit
 
 logger = logging.getLogger(__name__)
 
-#: Routes beside the defects, whose names have no blanks. CLEAN: the detector finds nothing wrong, or says nothing;
-#: UNKNOWN: there is a label that no rule names, and no defect.
+#: Routes of images without a defect; defects' names contain no blanks. CLEAN: no label, or labels that mean nothing to
+#: correct. UNKNOWN: a label that no rule names.
 CLEAN, UNKNOWN = "no defect", "unknown labels"
 
 #: A route's rows and the smallest hashes of their ids, uint64 little-endian.
@@ -30,7 +30,7 @@ SETS = pa.list_(pa.struct([("set", pa.string()), ("rows", pa.int64()), ("hashes"
 
 @dataclass
 class Survey:
-    """Rows by route (a route is the first defect, CLEAN or UNKNOWN) and the smallest hashes of each."""
+    """Number of rows of each route (the first defect, CLEAN or UNKNOWN), and the smallest hashes of their ids."""
 
     sample_size: int
     rows: Counter[str] = field(default_factory=Counter)
@@ -38,16 +38,16 @@ class Survey:
 
     @property
     def total(self) -> int:
-        """Rows seen."""
+        """Number of rows of all routes."""
         return self.rows.total()
 
     def sample(self, size: int) -> Sample:
-        """The sample of `size` images of each route."""
-        found = {route: self.smallest[route].threshold(size) for route in self.rows}
-        return Sample({route: threshold for route, threshold in found.items() if threshold is not None})
+        """Return the sample that takes `size` images of each route."""
+        thresholds = {route: self.smallest[route].threshold(size) for route in self.rows}
+        return Sample({route: threshold for route, threshold in thresholds.items() if threshold is not None})
 
     def add(self, image_ids: Mapping[str, list[str]]) -> None:
-        """Count rows: route to their ids."""
+        """Add rows. image_ids: the ids of each route."""
         for route, names in image_ids.items():
             self._add(route, len(names), np.array([sample_hash(name) for name in names], np.uint64))
 
@@ -56,12 +56,12 @@ class Survey:
         self.smallest.setdefault(route, Smallest(self.sample_size)).add(hashes)
 
     def merge(self, sets: Iterable[Mapping[str, Any]]) -> None:
-        """Add what another has seen; the order does not matter."""
+        """Add the `sets` of another survey; the order does not matter."""
         for one in sets:
             self._add(one["set"], one["rows"], np.frombuffer(one["hashes"], "<u8"))
 
     def sets(self) -> list[dict[str, Any]]:
-        """What `merge` takes: a value of SETS."""
+        """Return the survey as a value of SETS, for `merge`."""
         return [
             {"set": name, "rows": self.rows[name], "hashes": smallest.values.astype("<u8").tobytes()}
             for name, smallest in self.smallest.items()
@@ -69,13 +69,14 @@ class Survey:
 
 
 def route_name(defects: tuple[str, ...], unknown: tuple[str, ...]) -> str:
-    """The set that an image is counted and sampled in."""
+    """Return the route that an image is counted and sampled in."""
     return defects[0] if defects else UNKNOWN if unknown else CLEAN
 
 
 def count_routes(units: Iterable[Unit], label_map: LabelMap, score_scale: float = 1.0) -> dict[str, int]:
-    """Rows of each route. Warns of a scale that is too large, and raises ConfigurationError for a row without an id and
-    for a score outside 0..1 (see `pipelines.correction.scores`).
+    """Return the number of rows of each route. Logs a warning if `score_scale` is too large.
+
+    Raises ConfigurationError for a row without an id or a score outside 0..1 (see `pipelines.correction.scores`).
     """
     counts: Counter[str] = Counter()
     largest = 0.0

@@ -1,1 +1,1 @@
-"""Stage 4: FID and KID per defect, of samples that the stream has left. Next: report."""
+"""Stage 4: computes FID and KID per defect from the samples that the stream kept. Next: report."""

@@ -1,4 +1,4 @@
-"""FID and KID of the images that a run has corrected."""
+"""The fourth stage of a run: FID and KID of the images that it corrected."""
 
 import logging
 from collections import Counter
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def measure(run: Run) -> None:
-    """Compute FID and KID of what this attempt has corrected; without that, `fid_missing` says why there are none."""
+    """Compute FID and KID of the images that this attempt corrected, or set `fid_missing` to the reason why not."""
     if run.plan.fid_weights is None:
         return
     if not run.night.rows:
@@ -25,14 +25,14 @@ def measure(run: Run) -> None:
         return
     if not run.totals.rows:
         run.fid_missing = (
-            "attempts that were interrupted finished every new or changed image, and their pictures are gone"
+            "interrupted attempts finished all new and changed images, and their samples are gone"
         )
         return
     with run.stage("fid"):
         try:
             run.fid = _fid(run)
         except (CatalogRepairError, RayError) as error:
-            # All images are corrected and committed: they are worth more than their measurement.
+            # All images are corrected and committed; a failed measurement must not end the run.
             run.fid_missing = f"FID could not be computed: {error}"
             logger.warning(run.fid_missing)
 
@@ -57,13 +57,13 @@ def _fid(run: Run) -> dict[str, Any]:
 
 
 def _notes(done: Mapping[str, Counter[str]], night: Mapping[str, Counter[str]]) -> dict[str, str]:
-    """Say of how many corrected rows FID is, for defects of which interrupted attempts have corrected some.
+    """Return a note on the number of rows that FID covers, for defects that interrupted attempts corrected in part.
 
-    done: by defect, this attempt's rows by status. night: of all attempts.
+    done: by defect, this attempt's rows by status. night: the same of all attempts since the last manifest.
     """
     corrected = {defect: (counts["corrected"], night[defect]["corrected"]) for defect, counts in done.items()}
     return {
-        defect: f"of {now} of {total} corrected rows: attempts that were interrupted finished the others"
+        defect: f"of {now} of {total} corrected rows: interrupted attempts corrected the others"
         for defect, (now, total) in corrected.items()
         if now < total
     }

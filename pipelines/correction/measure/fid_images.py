@@ -1,4 +1,4 @@
-"""The images that FID is computed from: samples of the run and the reference, as one stream. Imports no torch."""
+"""Reads the images that FID is computed from: samples of the run and the reference. Imports no torch."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,17 @@ from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Unit
 
 IMAGES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("image", pa.binary())])
-#: Where images come from: a part of samples, or a unit of the reference as JSON.
+#: A source of images: a part of samples, or a unit of the reference as JSON.
 SOURCE = pa.schema([("sample_part", pa.string()), ("reference_unit", pa.string())])
 
-#: A set is one of these and a defect; EVERY_DEFECT follows REFERENCE where the images serve all.
+#: A set's name is one of these and a defect; REFERENCE + EVERY_DEFECT if the images serve all defects.
 BEFORE, AFTER, REFERENCE = "before/", "after/", "reference/"
-#: Images in a table: one call of the network's actor, which cuts them as its memory allows.
+#: Images per table, for one call of the network's actor, which divides them as its memory allows.
 BATCH = 32
 
 
 def read_source(table: pa.Table, reference: Reference) -> Iterator[pa.Table]:
-    """IMAGES of rows of SOURCE."""
+    """Yield tables of IMAGES for rows of SOURCE."""
     for row in table.to_pylist():
         if row["sample_part"] is not None:
             images = _sample_images(row["sample_part"])

@@ -1,6 +1,4 @@
-"""The pass after correction: features of the sampled images, on the same cluster, and FID and KID per
-defect.
-"""
+"""The pass after correction: features of the sampled images, on the same cluster; then FID and KID per defect."""
 
 import json
 import sys
@@ -26,7 +24,7 @@ from pipelines.metrics.fid.weights import read_weights
 from pipelines.metrics.reference import EVERY_DEFECT, Reference
 from pipelines.storage import objects as storage
 
-#: Reading tasks, where there are that many parts.
+#: Reading tasks, if there are that many parts.
 _TASKS = 64
 
 #: features: float32 (FEATURE_DIMENSION,), little-endian; null for an image that cannot be decoded.
@@ -35,18 +33,18 @@ _FEATURES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("featur
 
 @dataclass(frozen=True)
 class FidSettings:
-    """What the pass needs to know."""
+    """Settings of the pass."""
 
     samples: str  # folder of SAMPLE parts
     defects: tuple[str, ...]  # those that occur in the catalog
     reference: Reference
     weights: Path
     images: int  # about as many as there will be, for the progress line
-    notes: Mapping[str, str] = field(default_factory=dict)  # by defect: what its `note` begins with
+    notes: Mapping[str, str] = field(default_factory=dict)  # by defect: the beginning of its `note`
 
 
 def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
-    """The content of fid.json. The driver keeps 8 KB of each image; --fid-samples bounds their number."""
+    """Return the content of fid.json. The driver keeps 8 KB per image; --fid-samples bounds their number."""
     sets, left_out = _collect(settings, placement)
     features = describe(read_weights(settings.weights)) | {"reference": settings.reference.description}
     rows = {}
@@ -56,9 +54,9 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
         before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
         caveats = [settings.notes[defect]] if defect in settings.notes else []
         caveats += ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
-        broken = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
-        if broken:
-            caveats.append(f"{broken} reference images cannot be decoded and are left out")
+        undecodable = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
+        if undecodable:
+            caveats.append(f"{undecodable} reference images cannot be decoded and are left out")
         rows[defect] = fid_row(before, after, reference, caveats)
     return fid_summary(rows, features)
 
@@ -76,12 +74,12 @@ class FeatureActor:
     def __init__(self, weights: str, device: str) -> None:
         """Load the network from the weights' file onto `device` ('cpu' or 'cuda')."""
         if device == "cpu":
-            torch.set_num_threads(1)  # actors share the cores between them
+            torch.set_num_threads(1)  # actors share the cores
         self._extract = load_features(Path(weights), device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """IMAGES to _FEATURES, row by row."""
-        # Whole, not shrunk while decoding: all sets are resized in one step alike.
+        """Turn a table of IMAGES into _FEATURES, row by row."""
+        # At full size, not shrunk while decoding, so that all sets are resized in the same single step.
         pixels = [_decoded(image) for image in table.column("image").to_pylist()]
         features = iter(self._extract([image for image in pixels if image is not None]))
         column = [None if image is None else next(features).tobytes() for image in pixels]
@@ -91,7 +89,7 @@ class FeatureActor:
 
 
 def _decoded(image: bytes) -> np.ndarray | None:
-    """None where it is no image, which only a reference's can be: samples are our own files."""
+    """Return None if it is no image. Only references can be broken: samples are our own files."""
     try:
         return decode_image(image)
     except ImageError:
@@ -99,7 +97,7 @@ def _decoded(image: bytes) -> np.ndarray | None:
 
 
 def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, FeatureSet], Counter[str]]:
-    """Features of every set, and how many of its images could not be decoded."""
+    """Return the features of every set, and how many of its images could not be decoded."""
     parts = storage.list_files(settings.samples, ".parquet")
     rows: list[dict[str, str]] = [{"sample_part": part} for part in parts]
     rows += [{"reference_unit": json.dumps(vars(unit))} for unit in settings.reference.units]
@@ -107,7 +105,7 @@ def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, Fea
     left_out: Counter[str] = Counter()
     if not rows:
         return sets, left_out
-    # A part may hold a single image, and a task costs tens of milliseconds: several parts a task, where many.
+    # A part may hold a single image, and a task costs tens of milliseconds: give a task several, if there are many.
     step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
     source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
@@ -135,13 +133,13 @@ def _add(table: pa.Table, sets: dict[str, FeatureSet]) -> None:
 
 
 def _reference(reference: Reference, sets: dict[str, FeatureSet], defect: str) -> FeatureSet | Moments | None:
-    """The defect's own reference images together with those that serve every defect."""
+    """Return the defect's own reference images together with those that serve every defect."""
     if reference.moments:
         return reference.moments.get(defect)
-    found = [sets[name] for name in (REFERENCE + EVERY_DEFECT, REFERENCE + defect) if name in sets]
-    if not found:
+    references = [sets[name] for name in (REFERENCE + EVERY_DEFECT, REFERENCE + defect) if name in sets]
+    if not references:
         return None
     merged = FeatureSet(FEATURE_DIMENSION)
-    for statistics in found:
+    for statistics in references:
         merged.merge(statistics)
     return merged

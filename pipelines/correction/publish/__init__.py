@@ -1,1 +1,1 @@
-"""Stages 3 and 6: assemble joins all attempts' rows into the next manifest; publish puts it in place at the end."""
+"""Stages 3 and 6: assemble joins the rows of all attempts into the next manifest; publish moves it into place."""

@@ -1,4 +1,4 @@
-"""The next manifest: rows of the last one that stay, and the journal's, in few parts below OUTPUT/.run/manifest."""
+"""Writes the next manifest: rows of the last one that stay, and the journals', in few parts in OUTPUT/.run/manifest."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ from pipelines.correction.stream.decode import UNKNOWN_LABEL
 from pipelines.correction.stream.totals import summarise
 from pipelines.storage import objects as storage
 
-#: Rows of a part: few enough parts for a hundred million rows, and few enough rows for a task's memory.
+#: Most rows of a part: few parts even for a hundred million rows, and few enough rows for a task's memory.
 PART_ROWS = 100_000
 
 SOURCE = pa.schema([("parts", pa.list_(pa.string())), ("layer", pa.int32())])
 ASSEMBLED = pa.schema(
     [
-        ("part", pa.string()),  # null where no row stays
+        ("part", pa.string()),  # null if no row stays
         ("rows", pa.int64()),
         ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
         ("id_sums", pa.binary()),
@@ -41,13 +41,13 @@ ASSEMBLED = pa.schema(
 
 @dataclass
 class Assembled:
-    """What the next manifest is."""
+    """The next manifest: its parts, counts and ids."""
 
     parts: list[str] = field(default_factory=list)
     rows: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     ids: IdSums = field(default_factory=IdSums)
-    # Rows of SUMMARY, of what killed attempts had finished.
+    # Rows of SUMMARY: what killed attempts had finished.
     resumed: list[dict[str, Any]] = field(default_factory=list)
 
     def merge(self, table: pa.Table) -> None:
@@ -61,9 +61,9 @@ class Assembled:
 
 
 def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) -> Iterator[pa.Table]:
-    """One row of SOURCE for each part to write: neighbours of one layer, together up to PART_ROWS of its parts' `rows`.
+    """Yield one row of SOURCE for each part to write: neighbours of one layer, together up to PART_ROWS rows.
 
-    Not so many neighbours as make that on average: parts that are whole would be joined again and again.
+    rows: of each layer's parts, about. PART_ROWS is a maximum: as an average, full parts would be joined every time.
     """
     for layer, (parts, counts) in enumerate(zip(layers, rows, strict=True)):
         group: list[str] = []
@@ -84,36 +84,36 @@ def assemble(
     known: "Known | ray.ObjectRef[Known]",
     staying: "Staying | ray.ObjectRef[Staying]",
 ) -> pa.Table:
-    """Rows of SOURCE to ASSEMBLED; writes a part for each. Raises StorageReadError and StorageWriteError.
+    """Write a part for each row of SOURCE; return rows of ASSEMBLED. Raises StorageReadError and StorageWriteError.
 
-    folder: where parts go. Layers of `known` are those of earlier runs; behind them is this run's journal.
+    folder: of the parts. known: has the layers of earlier runs; this run's journal is the layer after them.
     """
-    earlier, stays = fetched(known), fetched(staying)
+    earlier, kept = fetched(known), fetched(staying)
     superseded = earlier.superseded
-    found = []
+    assembled = []
     for source in table.to_pylist():
         rows = pa.concat_tables([read_part(part) for part in source["parts"]])
         resumed = None
         if source["layer"] < len(superseded):
             if earlier.retry_failed:
                 rows = rows.filter(pc.not_equal(rows.column("status"), "failed"))
-            rows, _ = keep(rows, superseded[source["layer"]], stays)
-            if source["layer"]:  # not the manifest's
+            rows, _ = keep(rows, superseded[source["layer"]], kept)
+            if source["layer"]:  # layer 0 is the manifest
                 resumed = _summary(rows)
-        found.append({"resumed": resumed, **_write(rows, folder, source["parts"])})
-    return pa.Table.from_pylist(found, ASSEMBLED)
+        assembled.append({"resumed": resumed, **_write(rows, folder, source["parts"])})
+    return pa.Table.from_pylist(assembled, ASSEMBLED)
 
 
 def _summary(rows: pa.Table) -> dict[str, Any]:
-    """A row of SUMMARY of manifest rows that a killed attempt has left."""
+    """Return a row of SUMMARY for manifest rows that a killed attempt left."""
     names = ("image_id", "status", "defects", "error_code", "error_message", "profile_issues")
-    told = rows.select(names).to_pylist()
-    # Which labels nobody knows, a manifest does not say: those rows that did not fail for them count as without defect.
-    unknown = [(UNKNOWN_LABEL,) if row["error_code"] == UNKNOWN_LABEL else () for row in told]
+    records = rows.select(names).to_pylist()
+    # A manifest does not name unknown labels: rows that did not fail for them count as rows without a defect.
+    unknown = [(UNKNOWN_LABEL,) if row["error_code"] == UNKNOWN_LABEL else () for row in records]
     routes = [
-        route_name(tuple(row["defects"] or ()), labels) for row, labels in zip(told, unknown, strict=True)
+        route_name(tuple(row["defects"] or ()), labels) for row, labels in zip(records, unknown, strict=True)
     ]
-    (summary,) = summarise(told, routes).to_pylist()
+    (summary,) = summarise(records, routes).to_pylist()
     return dict(summary)
 
 
@@ -124,7 +124,7 @@ def _write(rows: pa.Table, folder: str, sources: Sequence[str]) -> dict[str, Any
     counts = Counter(rows.column("status").to_pylist())
     name = None
     if ids:
-        # After what it is made of, not after its ids: what is left of two parts may have the same ones.
+        # Named after its sources, not its ids: the remaining rows of two parts may have the same ids.
         name = part_name(sources)
         write_object(storage.join(folder, name), parquet_bytes(rows))
     return {
@@ -141,21 +141,21 @@ def assemble_parts(
     known: "ray.ObjectRef[Known]",
     folder: RunFolder,
 ) -> Assembled:
-    """The next manifest from what earlier runs left and, last of `layers`, this run's journal; on Ray.
+    """Write the next manifest from the layers of earlier runs and, last of `layers`, this run's journal; on Ray.
 
-    rows: of each layer's parts, about. Raises what tasks raise.
+    rows: of each layer's parts, about. Raises whatever tasks raise.
     """
     find: Any = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying)
-    found = find.remote(
+    staying = find.remote(
         storage.list_files(folder.at(PLAN_FOLDER)), storage.list_files(folder.at(REFRESHED_FOLDER))
     )
-    settings = {"folder": folder.at(MANIFEST_FOLDER), "known": known, "staying": found}
+    settings = {"folder": folder.at(MANIFEST_FOLDER), "known": known, "staying": staying}
     assembled = Assembled()
-    wanted = list(sources(layers, rows))
-    if wanted:
-        for table in tables(on_tasks(ray.data.from_arrow(wanted), assemble, settings, cpus=0.5)):
+    parts = list(sources(layers, rows))
+    if parts:
+        for table in tables(on_tasks(ray.data.from_arrow(parts), assemble, settings, cpus=0.5)):
             assembled.merge(table)
-    if not assembled.parts:  # readers find a manifest of no rows, and not none
+    if not assembled.parts:  # readers then find a manifest without rows, not a missing one
         assembled.parts.append(part_name([]))
         write_object(folder.at(MANIFEST_FOLDER, part_name([])), parquet_bytes(MANIFEST.empty_table()))
     return assembled

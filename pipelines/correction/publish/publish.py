@@ -1,10 +1,10 @@
-"""The step from OUTPUT/.run to what readers see; after any interruption it is done again from the start.
+"""Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
     publish.json written -> _SUCCESS removed -> manifest, report, run.json moved -> .run removed -> _SUCCESS written
 
-Who reads the manifest, reads _SUCCESS before and after: where both are there and equal, all that was between is of one
-run. Right before each of these steps the run sees that the output's lock is still its own: one that slept too long
-leaves the rest to the run that has taken over.
+A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
+between is of one run. Right before each step the run checks that it still holds the output's lock. A run that slept too
+long and lost it leaves the rest to the run that has taken over.
 """
 
 import json
@@ -20,8 +20,8 @@ MARKER = "publish.json"
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published. parts: names of the manifest's; report: names of the report's files; None where they stay as
-    they are. success: write _SUCCESS, which says the run whose manifest it is, its parts and its rows.
+    """The files to publish. parts, report: file names of the manifest and of the report; None: these stay as they are.
+    success: write _SUCCESS, which states the manifest's run, parts and rows.
     """
 
     run: str
@@ -34,7 +34,7 @@ class Publication:
 def publish(output: str, publication: Publication, confirm: Callable[[], None] = lambda: None) -> None:
     """Publish a run whose files are complete below OUTPUT/.run. Raises one of STORAGE_ERRORS.
 
-    confirm: `lock.Lock.confirm`; what it raises ends the publication.
+    confirm: `lock.Lock.confirm`; an exception of it ends the publication.
     """
     confirm()
     storage.write_bytes(RunFolder(output).at(MARKER), json.dumps(asdict(publication)).encode())
@@ -42,7 +42,7 @@ def publish(output: str, publication: Publication, confirm: Callable[[], None] =
 
 
 def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -> bool:
-    """Go on with a publication that was begun; False where there is none. Raises one of STORAGE_ERRORS.
+    """Finish a publication that was begun; return False if there is none. Raises one of STORAGE_ERRORS.
 
     confirm: see `publish`.
     """
@@ -63,14 +63,14 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     confirm()
     storage.move(run.at(RUN), storage.join(output, RUN))
     parts = len(storage.list_files(run.manifest, ".parquet"))
-    told = {"run": publication.run, "parts": parts, "rows": publication.rows}
+    content = {"run": publication.run, "parts": parts, "rows": publication.rows}
     confirm()
-    for name in WORKING:  # before the marker: without it they would pass for a killed run's
+    for name in WORKING:  # before the marker, without which they would look like a killed run's
         storage.remove(run.at(name))
     storage.remove(run.at())
     confirm()
     if publication.success and not storage.exists(success):
-        storage.write_bytes(success, (json.dumps(told) + "\n").encode())
+        storage.write_bytes(success, (json.dumps(content) + "\n").encode())
     return True
 
 
@@ -82,7 +82,7 @@ def _replace_manifest(run: RunFolder, parts: list[str], confirm: Callable[[], No
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Let `new` take the place of `old` by two renames: at no moment some files are of one and some of the other."""
+    """Replace `old` by `new` with two renames, so that the folder never holds files of both."""
     if not new.exists():  # done before an interruption
         return
     if old.exists():
@@ -93,7 +93,7 @@ def _exchange(new: Path, old: Path) -> None:
 
 
 def _replace(folder: str, to: str, names: list[str], confirm: Callable[[], None]) -> None:
-    """Let `to` hold the files `names` of `folder`, and no others."""
+    """Move the files `names` from `folder` to `to`, and remove all others from `to`."""
     for name in names:
         storage.move(storage.join(folder, name), storage.join(to, name))
     confirm()

@@ -1,11 +1,11 @@
-"""The third and the last stage of a run: its rows become the next manifest, and that is published."""
+"""The third and the last stage of a run: writes the next manifest, and publishes it."""
 
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from model.errors import RunError
-from pipelines.correction.inspect.known import Facts
+from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.layout import MANIFEST, REPORT, Layers
 from pipelines.correction.publish.assemble import assemble_parts
 from pipelines.correction.publish.conservation import check_conservation, check_parts
@@ -16,30 +16,30 @@ from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 
 
-def assemble(run: Run, known: Any, facts: Facts, layers: Layers) -> None:
-    """Write the next manifest below OUTPUT/.run, unless it would be the last one.
+def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
+    """Write the next manifest below OUTPUT/.run, unless it would equal the last one.
 
-    known, facts, layers: what earlier runs did. Raises RunError where its rows are not exactly the catalog's.
+    known, counts, layers: finished work of earlier runs. Raises RunError if its rows are not exactly the catalog's.
     """
     folder = run.folder.journal(run.attempt)
     journal = storage.list_files(folder, ".parquet")
     if len(journal) != run.totals.parts:
         raise RunError(
-            f"{run.totals.parts} blocks were written and {len(journal)} are in {folder}; nothing was published: "
+            f"{run.totals.parts} blocks were written, but {len(journal)} are in {folder}; nothing was published: "
             "run again"
         )
-    earlier = facts.total
+    earlier = counts.total
     if (
         layers.rows[0]
         and not any(layers.rows[1:])
         and not run.inspection.pending
         and earlier == run.inspection.rows
     ):
-        run.statuses = Counter(facts.statuses)
+        run.statuses = Counter(counts.statuses)
         return
     run.assembled = assemble_parts(
         [*layers.rows, journal],
-        [*facts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
+        [*counts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
         known,
         run.folder,
     )
@@ -49,11 +49,11 @@ def assemble(run: Run, known: Any, facts: Facts, layers: Layers) -> None:
     run.statuses = run.assembled.statuses
     for summary in run.assembled.resumed:
         run.night.add(summary)
-    run.dropped = sum(facts.rows[0]) - (run.assembled.rows - run.night.rows)
+    run.dropped = sum(counts.rows[0]) - (run.assembled.rows - run.night.rows)
 
 
 def publish(run: Run, lock: Lock | None) -> None:
-    """Let what the run has written take the place of what was published before."""
+    """Replace what was published before by what this run wrote."""
     parts = None if run.assembled is None else run.assembled.parts
     report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))] or None
     publication = Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed)
@@ -61,5 +61,5 @@ def publish(run: Run, lock: Lock | None) -> None:
 
 
 def confirmation(lock: Lock | None) -> Callable[[], None]:
-    """What raises where the lock of the output is lost."""
+    """Return a function that raises if the lock of the output is lost."""
     return (lambda: None) if lock is None else lock.confirm

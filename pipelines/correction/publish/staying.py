@@ -1,5 +1,5 @@
-"""Which rows of the last manifest and of killed attempts stay: those whose key the catalog still has, and those whose
-image was read and found unchanged, which get the catalog's new values.
+"""Selects the rows of the last manifest and of killed attempts that stay: those whose key the catalog still has, and
+those whose image was read and is unchanged, which get the catalog's new values.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from pipelines.correction.rows import REFRESHED
 
 @dataclass(frozen=True)
 class Staying:
-    """rows: keys of rows that stay as they are. images: keys of the rows of REFRESHED, in their order.
+    """Rows of earlier runs that stay. rows: keys of rows that stay as they are. images: keys of `refreshed`, in order.
 
-    refreshed: without its `image_key`, and with text that recurs as a dictionary's: it lies on each node, and where all
-    of a catalog's files were written anew it has a row for each of the manifest's.
+    refreshed: rows of REFRESHED without `image_key`, and with repeated text in dictionaries to save memory: every node
+    holds it, and after all files of a catalog were rewritten it has as many rows as the manifest.
     """
 
     rows: KeySet
@@ -29,7 +29,7 @@ class Staying:
 
 
 def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> Staying:
-    """What the plan and the correction found of earlier rows. For a task. Raises StorageReadError."""
+    """Read from the plan and from the refreshed rows which earlier rows stay. For a task. Raises StorageReadError."""
     keys = [KeySet().keys]
     for table in read_parts(plan_parts, ("row_key", "pending")):
         keys.append(column_keys(table.column("row_key").filter(pc.invert(table.column("pending")))))
@@ -43,7 +43,7 @@ def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> S
 
 
 def _compact(refreshed: pa.Table) -> pa.Table:
-    """Rows of REFRESHED, small, and in types whose arrays may be larger than 2 GB."""
+    """Return rows of REFRESHED in types that need little memory and allow arrays above 2 GB."""
     columns = {name: refreshed.column(name) for name in refreshed.column_names}
     columns["source_uri"] = columns["source_uri"].cast(pa.large_string())
     for name in ("product_type", "input_version"):
@@ -52,8 +52,8 @@ def _compact(refreshed: pa.Table) -> pa.Table:
 
 
 def keep(rows: pa.Table, superseded: KeySet, staying: Staying) -> tuple[pa.Table, int]:
-    """The rows of an earlier run that stay, those whose image was found unchanged with their new values; and how many
-    of these there are.
+    """Return the rows of an earlier run that stay, with new values if their image was read and is unchanged; and the
+    number of these.
     """
     current = (
         ~superseded.has(id_keys(rows.column("image_id").to_pylist()))
@@ -67,8 +67,8 @@ def keep(rows: pa.Table, superseded: KeySet, staying: Staying) -> tuple[pa.Table
 
 
 def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:
-    places = np.searchsorted(staying.images.keys, column_keys(rows.column("image_key")))
-    values = staying.refreshed.take(pa.array(places))
+    positions = np.searchsorted(staying.images.keys, column_keys(rows.column("image_key")))
+    values = staying.refreshed.take(pa.array(positions))
     for name in ("row_key", "source_uri", "product_type", "input_version"):
         column = values.column(name).cast(MANIFEST.field(name).type)
         rows = rows.set_column(rows.schema.get_field_index(name), MANIFEST.field(name), column)
@@ -76,8 +76,8 @@ def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:
 
 
 def _in(column: pa.ChunkedArray, keys: KeySet) -> np.ndarray:
-    """(N,): which values are in the set; null is not."""
-    there = np.asarray(column.is_valid())
-    found = np.zeros(len(there), bool)
-    found[there] = keys.has(column_keys(column))
-    return found
+    """Return (N,): whether each value is in the set; null is not."""
+    valid = np.asarray(column.is_valid())
+    contained = np.zeros(len(valid), bool)
+    contained[valid] = keys.has(column_keys(column))
+    return contained

@@ -1,1 +1,1 @@
-"""Stage 5: run.json and the page that people read."""
+"""Stage 5: writes run.json and the report page."""

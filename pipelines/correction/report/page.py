@@ -1,4 +1,4 @@
-"""The report page of a correction run: what it shows, and its HTML."""
+"""The report page of a correction run: its content, and the HTML."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from pipelines.storage import objects as storage
 
 @dataclass(frozen=True)
 class TopError:
-    """A kind of failure: its code, how many rows it met, a few of their ids, the message of one of them."""
+    """A kind of failure: its code, the number of its rows, a few of their ids, and the message of one of them."""
 
     code: str
     count: int
@@ -23,17 +23,17 @@ class TopError:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the report tells of one run. Everything in it is bounded: nothing grows with the catalog.
+    """The content of one run's report. Its size is bounded: nothing grows with the catalog.
 
     `counts_by_status`: rows per status of `pipelines.contracts.schemas.STATUSES`; a missing status counts as 0.
     `counts_by_defect`: defect -> status -> rows whose first defect it is.
     `errors`: the most frequent first.
-    `fid`: the structure of `fid.json`, or None where it was not computed; `fid_missing` then says why.
-    `unchanged`: rows beside these that earlier runs had done, and that were left as they are.
-    `strips`: defect -> a few corrected or rejected images; defects are shown in this order.
+    `fid`: the structure of `fid.json`, or None if it was not computed; `fid_missing` then says why.
+    `unchanged`: number of further rows, which earlier runs had done and this run left as they are.
+    `strips`: defect -> a few corrected or rejected images; the page shows defects in this order.
     `profile`: name of the marketplace's rules, or None; `profile_issues`: rule -> corrected images that fail it.
-    `resumed`: of these rows, those that attempts had finished which were killed before they could publish.
-    `duration_seconds`: wall time of the run; `images_per_second`: of correcting, None where nothing was to be read.
+    `resumed`: number of the rows that killed attempts had finished before they could publish.
+    `duration_seconds`: wall time of the run; `images_per_second`: while correcting; None if no image had to be read.
     """
 
     counts_by_status: Mapping[str, int]
@@ -54,7 +54,7 @@ class RunSummary:
 
     @property
     def total(self) -> int:
-        """Rows that the page is about."""
+        """Number of rows that the page is about."""
         return sum(self.counts_by_status.values())
 
 
@@ -66,7 +66,7 @@ def write_report(output_uri: str, summary: RunSummary) -> str:
 
 
 def render(summary: RunSummary) -> str:
-    """The page as HTML text: the same summary gives the same page."""
+    """Return the page as HTML; the same summary gives the same page."""
     return template("report.html.j2").render(
         run=summary,
         statuses=STATUSES,
@@ -74,14 +74,14 @@ def render(summary: RunSummary) -> str:
             ("pictures", "Before and after", _gallery(summary, rejected=False)),
             ("rejected", "Rejected: the original was kept", _gallery(summary, rejected=True)),
         ],
-        # One scale for all bars, so that defects compare with one another.
+        # One scale for all bars, so that defects can be compared.
         fid_scale=max([1e-9, *_fids(summary)]),
         configuration=list(flatten(summary.configuration)),
     )
 
 
 def _gallery(summary: RunSummary, rejected: bool) -> dict[str, list[Strip]]:
-    """The corrected or the rejected strips of each defect that has any."""
+    """Return the corrected or the rejected strips of each defect that has any."""
     chosen = {
         defect: [strip for strip in strips if (strip.rejected is not None) == rejected]
         for defect, strips in summary.strips.items()

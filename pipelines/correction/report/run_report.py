@@ -1,4 +1,4 @@
-"""How a run is reported: run.json and the page."""
+"""The fifth stage of a run: writes run.json and the report page."""
 
 import importlib.metadata
 import platform
@@ -17,12 +17,12 @@ from pipelines.correction.run import STRIPS_PER_DEFECT, Run
 from pipelines.reports.pictures import Strip, contact_sheet
 from pipelines.storage import objects as storage
 
-#: What run.json says while the run works.
+#: State in run.json while the run works.
 RUNNING = "running"
 
 
 def describe(run: Run, state: str) -> dict[str, Any]:
-    """The content of run.json. state: RUNNING until all counts are known."""
+    """Return the content of run.json. state: RUNNING until all counts are known."""
     night = run.night
     return {
         "state": state,
@@ -50,21 +50,21 @@ def describe(run: Run, state: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the outputs' bytes."""
+    """Return the versions of the software that decides the outputs' bytes."""
     packages = ("catalog-repair", "ray", "torch", "pillow", "pyarrow", "numpy")
-    found = {}
+    installed = {}
     for name in packages:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a folder that is not installed
-            found[name] = "not installed"
-    return {"python": platform.python_version(), **found}
+            installed[name] = "not installed"
+    return {"python": platform.python_version(), **installed}
 
 
 def report(run: Run) -> None:
-    """Write run.json below OUTPUT/.run, and a page with a picture.
+    """Write run.json below OUTPUT/.run, and the page with its picture.
 
-    Where no row is new, the last run's page stays: it is of what the manifest has.
+    If no row is new, the last run's page stays, because it still describes the manifest.
     """
     if run.night.rows or not storage.exists(storage.join(run.output, REPORT)):
         write_page(run)
@@ -103,16 +103,16 @@ def write_page(run: Run) -> None:
 
 
 def _strips(run: Run, defects: list[str]) -> dict[str, list[Strip]]:
-    """The report's pictures by defect, ordered by id: at most STRIPS_PER_DEFECT each, one of each id, all of this
-    attempt.
+    """Return the report's pictures of this attempt by defect, ordered by id: at most STRIPS_PER_DEFECT of each defect,
+    and one of each id.
     """
-    found: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
+    by_defect: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
     for uri in storage.list_files(run.folder.at(STRIPS, run.attempt), ".parquet"):
         for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            strips = found.setdefault(row.pop("route"), {})
+            strips = by_defect.setdefault(row.pop("route"), {})
             strips[row["image_id"]] = Strip(**row)
     return {
         defect: [strips[name] for name in sorted(strips)[:STRIPS_PER_DEFECT]]
-        for defect, strips in found.items()
+        for defect, strips in by_defect.items()
         if strips
     }

@@ -1,4 +1,4 @@
-"""Stage 2, on Ray Data: rows that need work are read, decoded, corrected by the generator and committed.
+"""Stage 2, on Ray Data: reads, decodes, corrects and commits the rows that need work.
 
-Each row ends in the journal, with one of four statuses; `commit` asks deliver for the picture. Next: publish.
+Each row ends in the journal, with one of four statuses. `commit` calls deliver for the picture. Next: publish.
 """

@@ -1,6 +1,6 @@
-"""Edits onto the uploads at full resolution, images and manifest to storage; one small summary row goes back.
+"""Applies edits to the uploads at full resolution, and writes images and journal; returns one small summary row.
 
-Every object's name comes from its rows: a task that is tried again writes the same bytes to the same keys.
+Every object's name comes from its rows, so that a task that is tried again writes the same bytes to the same keys.
 """
 
 import hashlib
@@ -43,19 +43,19 @@ from pipelines.images.resize import look_at, resize_bicubic
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.storage import objects as storage
 
-FID_SIDE = 256  # what the FID network's input is made from (method, section 6)
+FID_SIDE = 256  # the FID network's input is made from images of this side
 STRIP_SIDE = 320  # the report shows pictures about half as large, on screens of double density
 STRIP_QUALITY = 85
 
-#: Error code of a row that broke in a way nobody foresaw; its message has the exception.
+#: Error code of a row that failed with an unexpected exception, which its message names.
 UNEXPECTED = "unexpected"
-#: Objects written at once by one task: each waits for storage, not for a CPU.
+#: Objects that one task writes at the same time: each waits for the storage, not for a CPU.
 _WRITE_THREADS = 8
 
 
 @dataclass(frozen=True)
 class CommitSettings:
-    """What committing needs to know; small, it travels with every task."""
+    """Settings of committing; small, because they travel with every task."""
 
     output: str
     attempt: str  # names the folders of what it writes
@@ -64,20 +64,20 @@ class CommitSettings:
     groups: Mapping[str, str]  # of each defect
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-    # Write down whose images may be replaced; not needed where no earlier row tells of any image.
-    tell_begun: bool = False
-    # When the run began, not when the row was written: a task that is tried again writes the same bytes.
+    # Record which images may be replaced (OUTPUT/.run/begun); not needed if no earlier row names an image.
+    record_begun: bool = False
+    # When the run began, not when the row was written, so that a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     @property
     def journal(self) -> str:
-        """Folder of this attempt's manifest rows."""
+        """Folder of this attempt's journal."""
         return RunFolder(self.output).journal(self.attempt)
 
 
 @dataclass
 class _Row:
-    """What becomes of one image. manifest: empty where there is a row of it already; times: such rows."""
+    """The result for one image. manifest: its row; empty if it needs none. times: how many such rows it makes."""
 
     manifest: dict[str, Any]
     times: int = 1
@@ -94,7 +94,7 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     remaining = None if detector is None else detector.load()
     committed = []
     rows = table.to_pylist()
-    _tell_begun(rows, settings)
+    _record_begun(rows, settings)
     with _writer(settings.output) as write:
         for row in rows:
             needs_work = row["purpose"] == CORRECT
@@ -104,7 +104,7 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
             done.times = row["times"]
             done.encoded = None  # written; a block of large images must not pile up
             committed.append(done)
-    # The manifest names only what has been written.
+    # After the images: the journal names only what has been written.
     _write_parts(rows, committed, settings)
     seconds = {name: pc.sum(table[name]).as_py() or 0.0 for name in ("decode_seconds", "generator_seconds")}
     seconds["commit_seconds"] = time.perf_counter() - started
@@ -143,11 +143,11 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
             _correct(row, settings, remaining, done)
         elif row["sampled"]:
             done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
-    except ImageError as error:  # the header and a shrunk decode were fine, the whole image is not
+    except ImageError as error:  # the header and a shrunk decode were fine, but the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
-    except DecoderStartError:  # the machine's failure: the task is tried again
+    except DecoderStartError:  # a failure of the machine: the task is tried again
         raise
-    except Exception as error:  # noqa: BLE001 (one image that no memory or encoder suffices for must not end the job)
+    except Exception as error:  # noqa: BLE001 (one image too large for memory or encoder must not end the job)
         done = _Row(manifest | {"output_uri": None, "output_sha256": None, "status": "failed"})
         done.manifest |= {"error_code": UNEXPECTED, "error_message": f"{type(error).__name__}: {error}"}
     return done
@@ -156,7 +156,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
 def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
     before, _, metadata = decode_apart(row["upload"], settings.limits)
     edited = apply_edits(
-        before, row["edits"], [defect in settings.delivery.snaps for defect in row["defects"]]
+        before, row["edits"], [defect in settings.delivery.background_defects for defect in row["defects"]]
     )
     try:
         delivered = deliver(before, edited, row, settings.delivery, remaining, metadata)
@@ -166,7 +166,7 @@ def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining
             "error_code": rejection.code,
             "error_message": rejection.message,
         }
-        # FID is of what is published: neither side of this pair is.
+        # FID describes what is published, which this pair is not.
         if row["in_strip"]:
             done.strip = _strip(row, before, edited.image, rejection.message)
         return
@@ -177,7 +177,7 @@ def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining
         "output_sha256": hashlib.sha256(delivered.encoded).hexdigest(),
         "profile_issues": delivered.issues,
     }
-    # Measured and shown is what was delivered, the encoder's losses included.
+    # FID and the report are made from the delivered image, with the encoder's losses.
     if row["sampled"]:
         done.sample = _sample(row, before, delivered.image)
     if row["in_strip"]:
@@ -206,12 +206,12 @@ def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -
 
 
 def _picture(image: np.ndarray) -> bytes:
-    """JPEG with the longer side of at most STRIP_SIDE."""
+    """Return a JPEG whose longer side is at most STRIP_SIDE."""
     return encode_image(look_at(image, STRIP_SIDE), "jpeg", STRIP_QUALITY)
 
 
 def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
-    """Of an image that needs no correction: what others are compared with, where it is in the sample."""
+    """Return the sample of an image that needs no correction, if it is one of those that FID compares with."""
     done = _Row({})
     if row["sampled"] and row["upload"] is not None:
         with suppress(ImageError):
@@ -219,25 +219,25 @@ def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
     return done
 
 
-def _tell_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
-    """Before an image is replaced: should this be the last of the run, an earlier row does not tell of it any more."""
-    found = [
+def _record_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
+    """Record the ids whose images are about to be replaced. If the run dies now, their earlier rows no longer count."""
+    begun = [
         row for row in rows if row["purpose"] == CORRECT and row["defects"] and row["error_code"] is None
     ]
-    if settings.tell_begun and found:
-        name = part_name(row["place"] for row in rows)
+    if settings.record_begun and begun:
+        name = part_name(row["position"] for row in rows)
         folder = RunFolder(settings.output).begun(settings.attempt)
-        write_object(storage.join(folder, name), parquet_bytes(to_table(found, BEGUN)))
+        write_object(storage.join(folder, name), parquet_bytes(to_table(begun, BEGUN)))
 
 
 def _manifest(committed: list[_Row]) -> list[dict[str, Any]]:
-    """Manifest rows of a block: as many for each image as the catalog has of it."""
+    """Return the manifest rows of a block: for each image as many as the catalog has."""
     return [done.manifest for done in committed if done.manifest for _ in range(done.times)]
 
 
 def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
-    """The block's parts of the journal and of all that goes with it, each under the block's own name."""
-    name = part_name(row["place"] for row in rows)
+    """Write the block's parts of the journal, of refreshed rows and of samples, each under the block's own name."""
+    name = part_name(row["position"] for row in rows)
     run = RunFolder(settings.output)
     parts = (
         (settings.journal, MANIFEST, _manifest(committed)),
@@ -245,15 +245,15 @@ def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: Co
         (run.at(SAMPLES, settings.attempt), SAMPLE, [done.sample for done in committed if done.sample]),
         (run.at(STRIPS, settings.attempt), STRIP, [done.strip for done in committed if done.strip]),
     )
-    # Samples first: a manifest row means that everything of its image is there.
-    for folder, schema, found in reversed(parts):
-        if found:
-            write_object(storage.join(folder, name), parquet_bytes(to_table(found, schema)))
+    # The journal last: a row in it means that everything of its image is written.
+    for folder, schema, records in reversed(parts):
+        if records:
+            write_object(storage.join(folder, name), parquet_bytes(to_table(records, schema)))
 
 
 @contextmanager
 def _writer(output: str) -> Iterator[Any]:
-    """A function like `_write` that returns at once; leaving the context waits and raises what a write
+    """Yield a function that writes an object in the background. Leaving the context waits, and raises what a write
     raised.
     """
     pending: list[Future[None]] = []
@@ -261,7 +261,7 @@ def _writer(output: str) -> Iterator[Any]:
 
         def write(uri: str, data: bytes) -> None:
             pending.append(pool.submit(write_object, uri, data, output))
-            if len(pending) >= 2 * _WRITE_THREADS:  # no more than these are held in memory
+            if len(pending) >= 2 * _WRITE_THREADS:  # at most these are held in memory
                 pending.pop(0).result()
 
         yield write

@@ -1,5 +1,5 @@
-"""Catalog rows to decoded rows: fetch, identify, route, decode, shrink to the model's input. Failures
-become columns.
+"""Turns catalog rows into decoded rows: fetches, identifies, routes, decodes, and shrinks to the model's input.
+Failures become columns.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pipelines.contracts.label_map import LabelMap, Route
 from pipelines.correction.inspect.known import Known, fetched
 from pipelines.correction.inspect.repeated import DUPLICATE_ID
 from pipelines.correction.inspect.survey import route_name
-from pipelines.correction.row_keys import TOLD, image_key, to_keys
+from pipelines.correction.row_keys import STATED_SHA256, image_key, to_keys
 from pipelines.correction.rows import COMPARE, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import DecodeLimits, ImageError
@@ -25,35 +25,35 @@ from pipelines.images.decode_apart import decode_apart
 from pipelines.images.fit import fit_inside
 from pipelines.images.uploads import read_upload
 
-#: Code of a row whose labels, not its image, are refused.
+#: Error code of a row whose labels, not its image, are the reason.
 UNKNOWN_LABEL = "unknown_label"
-#: Codes of rows that another image at the same place would not mend.
-_WHEREVER = {DUPLICATE_ID, "no_image"}
-#: Rows held decoded at a time.
+#: Codes of failures that another image at the same URI would not repair.
+_NOT_OF_THE_IMAGE = {DUPLICATE_ID, "no_image"}
+#: Rows whose images are in memory at the same time.
 _BATCH = 16
-#: Uploads fetched at once in one task: each waits for storage, not for a CPU.
+#: Uploads that one task fetches at the same time: each waits for the storage, not for a CPU.
 _FETCH_THREADS = 8
 
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """What decoding needs to know; small, it travels with every task.
+    """Settings of decoding; small, because they travel with every task.
 
-    sample, strips: who is kept for FID and for the report's pictures. known: what earlier runs did.
+    sample, strips: images to keep for FID and for the report's pictures. known: finished work of earlier runs.
     """
 
     label_map: LabelMap
     image_size: int  # side of the model's input
-    fit: str = "stretch"  # how images get onto it
+    fit: str = "stretch"  # how images are fitted to it
     sample: Sample = field(default_factory=lambda: Sample({}))
     strips: Sample = field(default_factory=lambda: Sample({}))
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # URIs that rows without bytes may be read from
     known: "Known | ray.ObjectRef[Known]" = field(default_factory=Known)
 
 
 def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]:
-    """Tables of DECODED from a table of `catalog.CATALOG_ROW`; one row out for each row in."""
+    """Yield tables of DECODED for a table of `catalog.CATALOG_ROW`: one row out for each row in."""
     known = fetched(settings.known)
     for start in range(0, table.num_rows, _BATCH):
         rows = table.slice(start, _BATCH).to_pylist()
@@ -67,7 +67,7 @@ def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
 
 
 def _fetch(row: Mapping[str, Any], limits: DecodeLimits, allowed: AllowedUris) -> bytes | ImageError:
-    """A row's encoded image, or why there is none."""
+    """Return a row's encoded image, or the error if it cannot be read."""
     if row["refusal"] is not None:
         return ImageError(DUPLICATE_ID, row["refusal"])
     if row["image"] is not None:
@@ -83,11 +83,11 @@ def _fetch(row: Mapping[str, Any], limits: DecodeLimits, allowed: AllowedUris) -
 def _identify(
     row: dict[str, Any], upload: bytes | ImageError, settings: DecodeSettings, known: Known
 ) -> dict[str, Any]:
-    """What a row of DECODED says before anything is decoded."""
+    """Return the columns of DECODED that are known before the image is decoded."""
     started = time.perf_counter()
     labels = [(label["label"], label["score"]) for label in row["labels"] or ()]
     route = settings.label_map.route(labels, row["product_type"])
-    found: dict[str, Any] = {
+    identified: dict[str, Any] = {
         **{name: row[name] for name in ("image_id", "source_uri", "product_type", *PURPOSE_NAMES)},
         "route": route_name(route.defects, route.unknown),
         "defects": list(route.defects),
@@ -96,44 +96,44 @@ def _identify(
     try:
         if isinstance(upload, ImageError):
             raise upload
-        found["input_sha256"] = hashlib.sha256(upload).hexdigest()
-        found["purpose"] = _purpose(found, known)
-        if found["purpose"] == CORRECT:
+        identified["input_sha256"] = hashlib.sha256(upload).hexdigest()
+        identified["purpose"] = _purpose(identified, known)
+        if identified["purpose"] == CORRECT:
             _check_labels(route, settings.label_map)
     except ImageError as error:
-        found |= {"error_code": error.code, "error_message": error.message}
-    if not _is_as_told(found):
-        found["row_key"] = None  # the next run looks again
-    return {**found, "decode_seconds": time.perf_counter() - started}
+        identified |= {"error_code": error.code, "error_message": error.message}
+    if not _is_as_stated(identified):
+        identified["row_key"] = None  # the next run looks again
+    return {**identified, "decode_seconds": time.perf_counter() - started}
 
 
-def _is_as_told(found: Mapping[str, Any]) -> bool:
-    """False where the catalog knows the hash of an image that was not at its place, at least not yet."""
-    version = found["input_version"] or ""
-    if not version.startswith(TOLD) or found["error_code"] in _WHEREVER:
+def _is_as_stated(identified: Mapping[str, Any]) -> bool:
+    """Return False if the catalog states the hash of an image that is not at its URI, at least not yet."""
+    version = identified["input_version"] or ""
+    if not version.startswith(STATED_SHA256) or identified["error_code"] in _NOT_OF_THE_IMAGE:
         return True
-    return bool(version.removeprefix(TOLD).lower() == found.get("input_sha256"))
+    return bool(version.removeprefix(STATED_SHA256).lower() == identified.get("input_sha256"))
 
 
 def _decode(
     decoded: dict[str, Any], row: Mapping[str, Any], upload: bytes | ImageError, settings: DecodeSettings
 ) -> None:
-    """Add to a row of DECODED, whose upload was read, what the next steps need of its image."""
+    """Decode a row's upload, if it was read, and add the columns that the next steps need."""
     name, defects = decoded["route"], decoded["defects"]
     if isinstance(upload, ImageError):
         return
     decoded["sampled"] = settings.sample.has(name, row["image_id"])
     if decoded["purpose"] != CORRECT:
-        if decoded["sampled"] and not defects:  # corrected ones are compared with it
+        if decoded["sampled"] and not defects:  # corrected images are compared with it
             decoded["upload"] = upload
         return
     started = time.perf_counter()
     side = settings.image_size
     try:
-        # Exactly as training makes its inputs (pipelines.shards.reading).
+        # Exactly as training makes its inputs (`pipelines.shards.reading`).
         image, (width, height), _ = decode_apart(upload, settings.limits, max_side=2 * side)
         decoded |= {"width": width, "height": height}
-        if row["labels"] is None:  # without labels it would pass for an image without defects
+        if row["labels"] is None:  # must not pass for an image without defects
             decoded |= {"row_key": None, "image_key": None}  # the next run tries it again
             raise ImageError(
                 "not_labelled", "the detector could not read the image, which can be read now; run again"
@@ -149,7 +149,7 @@ def _decode(
 
 
 def _purpose(decoded: dict[str, Any], known: Known) -> str:
-    """What is to be done with an image now that its bytes are known; adds its `image_key`, where it may have one."""
+    """Return what to do with an image now that its bytes are known. Adds its `image_key`, if it may have one."""
     if decoded["purpose"] == COMPARE:
         return COMPARE
     if decoded["work_key"] is None:

@@ -1,10 +1,10 @@
-"""The pass before correction where the catalog has rows without labels: a detector's labels, one file per unit.
+"""Labels the rows of a catalog that have no labels, with a detector, before the correction; writes one file per unit.
 
     OUTPUT/labels/<run>/<unit>.parquet    image_id, labels: one row per row of the unit, in its order
 
-labels are null where the catalog has labels of its own, where the row needs no work, and where the image cannot be
-read: that row fails in the correction, with its code. Names and bytes follow from the catalog and the detector, so a
-task that is tried again writes the same.
+Labels are null if the catalog has labels of its own, if the row needs no work, or if the image cannot be read; in the
+last case the row fails in the correction, with its code. Names and bytes follow from the catalog and the detector, so
+that a task that is tried again writes the same.
 """
 
 import sys
@@ -35,32 +35,32 @@ from pipelines.images.uploads import read_upload
 from pipelines.inference.labeller import Found, Labeller, load_labeller, read_input
 from pipelines.storage.parquet_units import READ_ROWS, Unit
 
-#: Images in a pass of the detector: no more than are read at once.
+#: Images per pass of the detector: no more than are read at the same time.
 _GPU_BATCH, _CPU_BATCH = READ_ROWS, 8
-#: Uploads fetched and decoded at once in an actor; with a GPU many cores feed it.
+#: Uploads that an actor fetches and decodes at the same time. Many cores feed a GPU.
 _GPU_THREADS, _CPU_THREADS = 16, 2
-#: Small: a block is a unit's counts.
+#: Small, because a block holds the counts of one unit.
 _BLOCK_BYTES = 1 << 20
 
-#: What an actor says of a unit: its rows, how many of them had no labels, and how many of these could not be read.
+#: An actor's answer for one unit: its rows, how many of them had no labels, and how many of these could not be read.
 COUNTS = pa.schema([("rows", pa.int64()), ("unlabelled", pa.int64()), ("unreadable", pa.int64())])
 
 
 @dataclass(frozen=True)
 class DetectSettings:
-    """What an actor needs to know. folder: OUTPUT/labels/<run>; detector: URI of the bundle, of `version`."""
+    """Settings of an actor. folder: OUTPUT/labels/<run>. detector, version: URI and version of the bundle."""
 
     folder: str
     detector: str
     version: str
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-    allowed: AllowedUris = field(default_factory=AllowedUris)  # where rows without bytes may be read from
+    allowed: AllowedUris = field(default_factory=AllowedUris)  # URIs that rows without bytes may be read from
 
 
 def detect(works: Sequence[Work], settings: DetectSettings, placement: Placement) -> dict[str, int]:
-    """Label the rows that need work and have no labels; returns the sums of COUNTS, of the units of `works`.
+    """Label the rows that need work and have no labels; return the sums of COUNTS over the units of `works`.
 
-    Raises RunError and what Ray raises.
+    Raises RunError and whatever Ray raises.
     """
     configure(_BLOCK_BYTES, ["StorageReadError", "StorageWriteError", "DecoderStartError"])
     units = ray.data.from_arrow([work.table() for work in works])
@@ -87,13 +87,13 @@ class Detection:
         chosen = choose_device(device)
         on_gpu = chosen.type == "cuda"
         if not on_gpu:
-            torch.set_num_threads(1)  # actors share the cores between them
+            torch.set_num_threads(1)  # actors share the cores
         self._settings, self._threads = settings, _GPU_THREADS if on_gpu else _CPU_THREADS
         batch = _GPU_BATCH if on_gpu else _CPU_BATCH
         self._labeller = load_labeller(settings.detector, settings.version, chosen, batch)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows of WORK to COUNTS, a row each; writes each unit's file."""
+        """Label the units of a table of WORK, write their files, and return one row of COUNTS for each."""
         return pa.Table.from_pylist([self._label(work) for work in Work.from_table(table)], COUNTS)
 
     def _label(self, work: Work) -> dict[str, int]:
@@ -101,19 +101,19 @@ class Detection:
         labels: list[Found | None] = []
         unreadable = unlabelled = 0
         pending = is_pending(read_plan(work))
-        for every in read_unlabelled(work.unit):
-            needed = pending[len(ids) : len(ids) + len(every)]
+        for part in read_unlabelled(work.unit):
+            needed = pending[len(ids) : len(ids) + len(part)]
             rows = [
                 row._replace(unlabelled=row.unlabelled and bool(needs))
-                for row, needs in zip(every, needed, strict=True)
+                for row, needs in zip(part, needed, strict=True)
             ]
             waiting = [row for row in rows if row.unlabelled]
-            found = iter(label_uploads(self._labeller, waiting, self._settings, self._threads))
+            detected = iter(label_uploads(self._labeller, waiting, self._settings, self._threads))
             for row in rows:
-                given = next(found) if row.unlabelled else None
-                unreadable += row.unlabelled and given is None
+                row_labels = next(detected) if row.unlabelled else None
+                unreadable += row.unlabelled and row_labels is None
                 ids.append(row.image_id)
-                labels.append(given)
+                labels.append(row_labels)
             unlabelled += len(waiting)
         write_labels(self._settings.folder, work.unit, ids, labels)
         return {"rows": len(ids), "unlabelled": unlabelled, "unreadable": unreadable}
@@ -122,7 +122,7 @@ class Detection:
 def label_uploads(
     labeller: Labeller, rows: Sequence[UnlabelledRow], settings: DetectSettings, threads: int
 ) -> Iterator[Found | None]:
-    """Labels of each row's upload in order; None for one that cannot be read."""
+    """Yield the labels of each row's upload in order; None for an upload that cannot be read."""
 
     def load(row: UnlabelledRow) -> NDArray[np.uint8] | None:
         try:
@@ -139,15 +139,15 @@ def label_uploads(
         loaded = pool.map(load, rows)
         while part := list(islice(loaded, labeller.batch)):
             usable = [image for image in part if image is not None]
-            found = iter(labeller(usable) if usable else ())
-            yield from (None if image is None else next(found) for image in part)
+            labels = iter(labeller(usable) if usable else ())
+            yield from (None if image is None else next(labels) for image in part)
 
 
 def write_labels(folder: str, unit: Unit, ids: Sequence[str | None], labels: Sequence[Found | None]) -> None:
-    """Write a unit's file. Raises StorageWriteError."""
+    """Write the labels of one unit. Raises StorageWriteError."""
     column = [
-        None if found is None else [{"label": label, "score": score} for label, score in found]
-        for found in labels
+        None if of_row is None else [{"label": label, "score": score} for label, score in of_row]
+        for of_row in labels
     ]
     table = pa.table([pa.array(ids, pa.string()), pa.array(column, LABELS)], schema=DETECTED)
     buffer = pa.BufferOutputStream()

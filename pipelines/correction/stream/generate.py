@@ -1,7 +1,7 @@
-"""The generator over blocks of decoded rows: each image's defects, one after the other, at the model's resolution.
+"""Runs the generator over blocks of decoded rows: each image's defects, one after the other, at the model's resolution.
 
-Sellers list one photo under several ids, mostly in neighbouring rows: these share what the generator makes of it. What
-is compared is the hash of the bytes that were read, not the catalog's.
+Sellers list one photo under several ids, mostly in neighbouring rows: these share one pass of the generator. Images are
+compared by the hash of the bytes that were read, not by the catalog's hash.
 """
 
 import logging
@@ -23,8 +23,7 @@ from pipelines.inference.generator import GeneratorPass
 
 logger = logging.getLogger(__name__)
 
-#: Error code of a row whose edit holds NaN or infinity: a generator that diverged, or an overflow in
-#: bfloat16.
+#: Error code of a row whose edit holds NaN or infinity: the generator diverged, or bfloat16 overflowed.
 NOT_FINITE = "not_finite"
 
 
@@ -39,25 +38,25 @@ class Corrector:
         device: str,
         precision: str,
         batch_size: int,
-        grounds: Collection[str] = (),
+        background_defects: Collection[str] = (),
     ) -> None:
         """Load the generator.
 
-        model: URI of the bundle, None for the starter. version: what the bundle must be. conditions: defect
-        to (group id, type id). device, precision: as `model.precision` takes them. grounds: defects whose
-        matte is the ground (`DeliverySettings.snaps`). Raises BundleError where the bundle is not of that
-        version any more, ConfigurationError for an absent GPU.
+        model: URI of the bundle; None: the starter. version: the bundle's expected version. conditions: (group id,
+        type id) of each defect. device, precision: as `model.precision` takes them. background_defects: defects whose
+        matte is the background (`DeliverySettings.background_defects`). Raises BundleError if the bundle has another
+        version by now, ConfigurationError if there is no GPU.
         """
-        self._conditions, self._grounds = dict(conditions), frozenset(grounds)
+        self._conditions, self._background_defects = dict(conditions), frozenset(background_defects)
         chosen = choose_device(device)
         if chosen.type == "cpu":
-            torch.set_num_threads(1)  # actors share the cores between them
+            torch.set_num_threads(1)  # actors share the cores
         self.edits_of = GeneratorPass(model, "--model", version, chosen, precision, batch_size)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """DECODED rows to EDITED rows, in the same order; failed rows and rows without defects pass through.
+        """Turn DECODED rows into EDITED rows, in the same order; failed rows and rows without defects pass through.
 
-        An image that several rows of the table have, with the same defects, goes through the generator once.
+        An image that several rows share, with the same defects, goes through the generator once.
         """
         started = time.perf_counter()
         defects: list[list[str]] = table.column("defects").to_pylist()
@@ -78,7 +77,7 @@ class Corrector:
         return pa.table({field.name: columns[field.name] for field in EDITED}, schema=EDITED)
 
     def _sizes(self, table: pa.Table) -> list[tuple[int, int]]:
-        """(width, height) of each row's model input; (0, 0) where it has none."""
+        """Return (width, height) of each row's model input; (0, 0) if it has none."""
         widths, heights = (table.column(name).to_pylist() for name in ("width", "height"))
         side, fit = self.edits_of.side, self.edits_of.fit
         return [
@@ -89,9 +88,7 @@ class Corrector:
     def _edit(
         self, defects: list[list[str]], inputs: list[pa.Buffer | None], sizes: list[tuple[int, int]]
     ) -> tuple[list[list[dict[str, bytes]]], dict[int, str]]:
-        """Each row's edits, and the rows whose generator output was not finite with the defect it happened
-        at.
-        """
+        """Return each row's edits; and for each row whose generator output was not finite, the defect at which."""
         edits: list[list[dict[str, bytes]]] = [[] for _ in inputs]
         broken: dict[int, str] = {}
         waiting = deque(
@@ -112,13 +109,13 @@ class Corrector:
                     continue
                 edits[row].append(edit)
                 done = len(edits[row])
-                if done < len(defects[row]):  # the next pass sees the image as this one leaves it
-                    left = apply_edits(task.image, [edit], [task.defect in self._grounds]).image
+                if done < len(defects[row]):  # the next pass gets the image as this one leaves it
+                    left = apply_edits(task.image, [edit], [task.defect in self._background_defects]).image
                     waiting.append(_Task(row, defects[row][done], left))
         return edits, broken
 
     def _forward(self, batch: "list[_Task]") -> list[dict[str, bytes] | None]:
-        """One pass; None for an image whose edit is not finite."""
+        """Run one pass; None for an image whose edit is not finite."""
         images, conditions = [task.image for task in batch], [self._conditions[task.defect] for task in batch]
         edits, finite = self.edits_of(images, conditions)
         return [encode_edits(edit)[0] if usable else None for edit, usable in zip(edits, finite, strict=True)]
@@ -135,9 +132,9 @@ class _Task(NamedTuple):
 def _equal_rows(
     hashes: Sequence[str | None], defects: Sequence[Sequence[str]], inputs: Sequence[pa.Buffer | None]
 ) -> dict[int, int]:
-    """Rows of a table with the same bytes and defects as an earlier one: their numbers, and the earlier one's.
+    """Return the rows that have the same bytes and defects as an earlier row of the table: row -> earlier row.
 
-    Only among those that have an input: other rows are done, or have failed.
+    Only rows with an input count: other rows are done, or have failed.
     """
     firsts: dict[tuple[str, ...], int] = {}
     same: dict[int, int] = {}
@@ -149,7 +146,7 @@ def _equal_rows(
 
 
 def _failures(table: pa.Table, broken: Mapping[int, str]) -> dict[str, Any]:
-    """Error columns and `upload` with the rows of `broken` failed."""
+    """Return the error columns and `upload`, with the rows of `broken` marked as failed."""
     codes, messages, uploads = (
         table.column(name).to_pylist() for name in ("error_code", "error_message", "upload")
     )

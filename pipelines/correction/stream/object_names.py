@@ -1,4 +1,4 @@
-"""Names of objects from image ids: safe on every storage, unique, and the same in every run."""
+"""Makes names of objects from image ids: safe on every storage, unique, and the same in every run."""
 
 import hashlib
 import re
@@ -6,37 +6,36 @@ import re
 from pipelines.images.encode import EXTENSIONS
 from pipelines.storage import objects as storage
 
-#: Below the output folder.
+#: Folder of the corrected images, below the output folder.
 IMAGES = "images"
-#: Letters that mean the same on local disks, in object stores and in URLs. Everything else is escaped.
+#: Characters that mean the same on local disks, in object stores and in URLs. All others are escaped.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
 
 #: Longest name. File systems end at 255 bytes, and an extension and a temporary file's prefix come on top.
 MAX_LENGTH = 160
-_DIGEST = 40  # hexadecimal digits of SHA-256 that stand for the part that was cut
-_CASE_DIGEST = 12  # and that keep apart ids which differ in case alone
+_DIGEST = 40  # hexadecimal digits of SHA-256 that replace the part that was cut off
+_CASE_DIGEST = 12  # those that distinguish ids that differ only in case
 
 
 def image_uri(output: str, defect: str, image_id: str, format: str) -> str:
-    """Where a corrected image lies. format: a key of `encode.EXTENSIONS`."""
+    """Return the URI of a corrected image. format: a key of `encode.EXTENSIONS`."""
     return storage.join(output, IMAGES, defect, f"{safe_name(image_id)}.{EXTENSIONS[format]}")
 
 
 def format_of(uri: str) -> str:
-    """The format of an image that lies at an `image_uri`."""
+    """Return the format of the image at an `image_uri`."""
     extension = uri.rpartition(".")[2]
     return next(format for format, known in EXTENSIONS.items() if known == extension)
 
 
 def safe_name(image_id: str) -> str:
-    """`image_id` as one path component of at most MAX_LENGTH letters, digits and `.-_~`; each has its own, also where
-    `A` and `a` are one name. Back to the id leads the manifest.
+    """Return a name for `image_id`: one path component of at most MAX_LENGTH letters, digits and `.-_~`.
 
-    A byte (UTF-8) outside that set becomes `~` and two hexadecimal digits. Not `%`: web servers and some
-    clients of object stores decode percent signs, and the key would no longer match. A leading `.` or `_`
-    is escaped as well, because tools hide such files. An id with capital letters gets `~x` and a short hash behind it:
-    disks of macOS and Windows ignore case. One that is too long keeps its beginning, then `~~` and a hash of the whole.
-    `~x` and `~~` occur nowhere else. Raises ValueError for an empty id.
+    Different ids have different names, even on storage that ignores case. Only the manifest leads back to the id.
+    A byte (UTF-8) outside that set becomes `~` and two hexadecimal digits; not `%`, which web servers and some clients
+    of object stores decode. A leading `.` or `_` is escaped too, because tools hide such files. An id with capital
+    letters gets `~x` and a short hash at its end. A name that is too long keeps its beginning, then `~~` and a hash of
+    the whole id. `~x` and `~~` occur nowhere else. Raises ValueError for an empty id.
     """
     if not image_id:
         raise ValueError("an image id must not be empty")
@@ -48,7 +47,7 @@ def safe_name(image_id: str) -> str:
         name += "~x" + digest[:_CASE_DIGEST]
     if len(name) <= MAX_LENGTH:
         return name
-    # The cut may fall inside an escape: drop what is left of it.
+    # The cut may fall inside an escape: drop its rest.
     return re.sub(r"~.?$", "", name[: MAX_LENGTH - _DIGEST - 2]) + "~~" + digest[:_DIGEST]
 
 

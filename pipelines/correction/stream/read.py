@@ -1,4 +1,4 @@
-"""Reads the rows that need work, and those that others are compared with, out of the units that have any."""
+"""Reads the rows that need work, and those that FID compares others with, from the units that have any."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ SURVEYED = pa.schema([("sets", SETS)])
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """What reading needs to know. detected: the folder where `detect` left the labels of rows that have none, or None.
-    compare: images without defects that are FID's reference. score_scale: what the catalog's scores are divided by.
+    """Settings of reading. detected: folder of the labels that `detect` wrote for rows without labels, or None.
+    compare: images without defects that are FID's reference. score_scale: divisor of the catalog's scores.
     """
 
     label_map: LabelMap
@@ -33,13 +33,13 @@ class ReadSettings:
 
 
 def read_works(table: pa.Table, settings: ReadSettings) -> Iterator[pa.Table]:
-    """Tables of CATALOG_ROW of every row of WORK."""
+    """Yield `read_work` of every row of WORK."""
     for work in Work.from_table(table):
         yield from read_work(work, settings)
 
 
 def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
-    """Tables of CATALOG_ROW of a unit's rows that are needed. Raises StorageReadError."""
+    """Yield tables of CATALOG_ROW with the needed rows of one unit. Raises StorageReadError."""
     plan = read_plan(work)
     pending, makes = is_pending(plan), plan.column("times").to_numpy() > 0
     start = 0
@@ -54,10 +54,10 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
             name: plan.column(name).slice(part.start, rows.num_rows)
             for name in ("input_version", "row_key", "work_key", "times")
         }
-        places = [f"{work.unit.uri} row {first + index}" for index in range(rows.num_rows)]
-        columns["place"] = pa.array(places, pa.string())
+        positions = [f"{work.unit.uri} row {first + index}" for index in range(rows.num_rows)]
+        columns["position"] = pa.array(positions, pa.string())
         columns["refusal"] = pa.array(
-            _refusals(plan.slice(part.start, rows.num_rows), rows, places), pa.string()
+            _refusals(plan.slice(part.start, rows.num_rows), rows, positions), pa.string()
         )
         columns["purpose"] = pa.array(np.where(pending[part], CORRECT, COMPARE))
         columns |= {name: rows.column(name) for name in rows.column_names}
@@ -65,20 +65,20 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
         yield table.filter(pa.array(wanted))
 
 
-def _refusals(plan: pa.Table, rows: pa.Table, places: list[str]) -> Iterator[str | None]:
-    """Why rows fail, whatever their image is; None where they do not.
+def _refusals(plan: pa.Table, rows: pa.Table, positions: list[str]) -> Iterator[str | None]:
+    """Yield for each row why it fails whatever its image is, or None if it does not.
 
-    A row whose bytes are in the catalog, and not read from its uri, is not the same as others because of that.
+    Equal uris do not make rows one row if their bytes are in the catalog, because then the uri is not read.
     """
     columns = (plan.column(name).to_pylist() for name in ("refused", "times", "by_uri"))
     embedded = rows.column("image").is_valid().to_pylist()
-    for refused, times, by_uri, has_bytes, place in zip(*columns, embedded, places, strict=True):
+    for refused, times, by_uri, has_bytes, position in zip(*columns, embedded, positions, strict=True):
         count = times if by_uri and has_bytes else refused
-        yield refusal(count, place) if count else None
+        yield refusal(count, position) if count else None
 
 
 def _detected(work: Work, settings: ReadSettings) -> pa.ChunkedArray | None:
-    """What the detector of this run said of the unit; it has not been asked where nothing needs work."""
+    """Return the labels that this run's detector gave the unit; nulls if none of its rows needs work."""
     if settings.detected is None:
         return None
     if work.pending:
@@ -87,7 +87,7 @@ def _detected(work: Work, settings: ReadSettings) -> pa.ChunkedArray | None:
 
 
 def _compared(rows: pa.Table, pending: np.ndarray, settings: ReadSettings) -> np.ndarray:
-    """Which rows that have nothing to do are wanted all the same."""
+    """Return which rows are read only because FID compares others with them."""
     wanted = np.zeros(len(pending), bool)
     if settings.compare.thresholds:
         small = rows.select(["image_id", "labels", "product_type"]).to_pylist()
@@ -102,8 +102,8 @@ def _compared(rows: pa.Table, pending: np.ndarray, settings: ReadSettings) -> np
 
 
 def survey_detected(table: pa.Table, label_map: LabelMap, sample_size: int, detected: str) -> pa.Table:
-    """One row of SURVEYED: routes of the rows of WORK that the detector labelled. Raises StorageReadError."""
-    found = Survey(sample_size)
+    """Return one row of SURVEYED: the routes of the rows that the detector labelled. Raises StorageReadError."""
+    survey = Survey(sample_size)
     for work in Work.from_table(table):
         by_route: dict[str, list[str]] = {}
         rows = zip(read_small_rows(work.unit), read_label_rows(work.unit, detected), strict=True)
@@ -113,5 +113,5 @@ def survey_detected(table: pa.Table, label_map: LabelMap, sample_size: int, dete
             if needs and row.unlabelled:
                 route = label_map.route(labels, product_type)
                 by_route.setdefault(route_name(route.defects, route.unknown), []).append(str(image_id))
-        found.add(by_route)
-    return pa.Table.from_pylist([{"sets": found.sets()}], SURVEYED)
+        survey.add(by_route)
+    return pa.Table.from_pylist([{"sets": survey.sets()}], SURVEYED)

@@ -1,4 +1,4 @@
-"""The second stage of a run: what needs work is labelled where a detector is asked, read, corrected and committed.
+"""The second stage of a run: labels (with --detector), reads, corrects and commits the rows that need work.
 
 read -> decode -> generate (actors) -> commit -> one summary row per block -> driver
 """
@@ -16,7 +16,7 @@ from model.errors import RunError
 from pipelines.cluster.placement import Placement, configure, on_tasks, tables
 from pipelines.cluster.progress import Progress
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.inspect.known import Facts
+from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.inspect.survey import CLEAN
 from pipelines.correction.layout import Layers
 from pipelines.correction.plan import Plan
@@ -31,23 +31,24 @@ from pipelines.storage.lock import Lock
 
 logger = logging.getLogger(__name__)
 
-#: Bytes per block at most: every worker holds a few.
+#: Most bytes per block: every worker holds a few blocks.
 _LARGEST_BLOCK = 16 << 20
-#: Blocks that each actor should get at least, or all wait for the one that got the last.
+#: Fewest blocks per actor. With fewer, all actors wait for the one with the last block.
 _BLOCKS_PER_ACTOR = 6
 
 
-def stream(run: Run, known: Any, facts: Facts, layers: Layers, lock: Lock | None) -> None:
-    """Label and correct what needs work; nothing where nothing does. known, facts, layers: what earlier runs did.
+def stream(run: Run, known: Any, counts: KnownCounts, layers: Layers, lock: Lock | None) -> None:
+    """Label and correct the rows that need work, if there are any.
 
-    Raises TooManyFailedError where nothing succeeds, and RunError where the lock is lost.
+    known, counts, layers: finished work of earlier runs.
+    Raises TooManyFailedError if no row succeeds, and RunError if the lock is lost.
     """
     plan, inspection = run.plan, run.inspection
     run.seconds["correct"] = 0.0
     if not inspection.pending:
         return
     logger.info(
-        "%d of %d rows are to be looked at: new, changed, or in files that are",
+        "%d of %d rows have to be read: they are new or changed, or in files that are",
         inspection.pending,
         inspection.rows,
     )
@@ -60,11 +61,11 @@ def stream(run: Run, known: Any, facts: Facts, layers: Layers, lock: Lock | None
             _survey_detected(run, detected)
     with run.stage("correct"):
         read = ReadSettings(plan.label_map, detected, score_scale=plan.config.score_scale)
-        _correct(run, known, facts, layers, read, lock)
+        _correct(run, known, counts, layers, read, lock)
 
 
 def _detect(run: Run, folder: str) -> dict[str, int]:
-    """Label what has no labels; counts of `detect.COUNTS`."""
+    """Label the rows without labels; return the counts of `detect.COUNTS`."""
     config, detector = run.plan.config, run.plan.detector
     if config.detector is None or detector is None:
         raise ValueError("there is no detector")
@@ -76,7 +77,7 @@ def _detect(run: Run, folder: str) -> dict[str, int]:
 
 
 def _survey_detected(run: Run, folder: str) -> None:
-    """Count and sample the rows that the detector has labelled."""
+    """Add the rows that the detector labelled to the survey."""
     settings = {
         "label_map": run.plan.label_map,
         "sample_size": run.inspection.survey.sample_size,
@@ -89,34 +90,34 @@ def _survey_detected(run: Run, folder: str) -> None:
 
 
 def _correct(
-    run: Run, known: Any, facts: Facts, layers: Layers, read: ReadSettings, lock: Lock | None
+    run: Run, known: Any, counts: KnownCounts, layers: Layers, read: ReadSettings, lock: Lock | None
 ) -> None:
-    """Stream what needs work through the steps and add up what comes back. Raises TooManyFailedError where nothing
-    succeeds, and RunError where the lock is lost.
+    """Stream the rows that need work through the steps, and add up the summaries. Raises TooManyFailedError if no row
+    succeeds, and RunError if the lock is lost.
     """
     commit = replace(
         run.plan.commit_settings(run.precision, run.attempt),
         corrected_at=run.started_at,
-        tell_begun=any(layers.rows) or run.interrupted,
+        record_begun=any(layers.rows) or run.interrupted,
     )
-    failed = facts.statuses.get("failed", 0)
+    failed = counts.statuses.get("failed", 0)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         for summary in _summaries(run, known, commit, read):
             run.totals.add(summary)
             run.night.add(summary)
             progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
-            run.totals.check_promising(run.plan.config.max_failed, failed)  # which may well fail again
+            run.totals.check_promising(run.plan.config.max_failed, failed)  # rows that may fail again
             if lock is not None:
                 lock.check()
     rows = run.totals.rows + run.totals.refreshed
     if rows != run.inspection.pending:
         raise RunError(
-            f"{run.inspection.pending} rows needed work and {rows} got it; nothing was published: run again"
+            f"{run.inspection.pending} rows needed work, but {rows} were done; nothing was published: run again"
         )
 
 
 def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings) -> Iterator[dict[str, Any]]:
-    """Rows of SUMMARY as the graph makes them; nothing runs before they are iterated over."""
+    """Yield rows of SUMMARY as the graph makes them; it starts with the first of them."""
     plan, placement, config = run.plan, run.placement, run.plan.config
     survey = run.inspection.survey
     configure(_block_bytes(plan, placement), RETRIED)
@@ -141,7 +142,7 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         "device": placement.device,
         "precision": run.precision,
         "batch_size": run.batch_size,
-        "grounds": plan.delivery.snaps,
+        "background_defects": plan.delivery.background_defects,
     }
     works = run.inspection.needed(compared.thresholds.get(CLEAN))
     if not works:
@@ -155,7 +156,7 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
 
 
 def _block_bytes(plan: Plan, placement: Placement) -> int:
-    """Small enough that a small catalog keeps all actors busy."""
+    """Return a block size that keeps all actors busy, even with a small catalog."""
     decoded = plan.listing.stored_bytes + plan.listing.rows * 3 * plan.image_size**2
     share = decoded // (_BLOCKS_PER_ACTOR * placement.max_actors)
     return max(SMALLEST_BLOCK, min(_LARGEST_BLOCK, share))

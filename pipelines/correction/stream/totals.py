@@ -1,4 +1,4 @@
-"""Counts of a run: one bounded row per block, and their sum on the driver."""
+"""Counts rows of a run: one bounded summary row per block, and their sums on the driver."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.report.page import TopError
 from pipelines.correction.rows import SUMMARY, to_table
 
-#: Rows of one error code that are named.
+#: Examples that are named for one error code.
 EXAMPLES = 3
-#: Codes in the tables of errors.
+#: Most error codes in a table of errors.
 TOP_ERRORS = 20
-#: So many failures and nothing else, and the run ends: something is wrong that is not the images'.
+#: After so many failures and nothing else the run ends: the cause is not the images.
 HOPELESS = 1000
 _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 
@@ -29,10 +29,10 @@ def summarise(
     seconds: Mapping[str, float] = MappingProxyType({}),
     refreshed: int = 0,
 ) -> pa.Table:
-    """One row of SUMMARY over a block's manifest rows; bounded, whatever the block's size.
+    """Return one row of SUMMARY for a block's manifest rows; its size is bounded.
 
-    routes: each row's route. seconds: of one core, by stage, 0 where not given. refreshed: rows beside these whose
-    image is the one corrected before.
+    routes: each row's route. seconds: of one core, by stage; 0 for stages not given. refreshed: number of further rows,
+    whose image is the one corrected before.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -94,10 +94,10 @@ class Totals:
             self.seconds[name] += summary[name]
 
     def check_promising(self, max_failed: float, before: int = 0) -> None:
-        """Raise TooManyFailedError where HOPELESS images were to be corrected and every one failed.
+        """Raise TooManyFailedError if HOPELESS images were to be corrected and every one failed.
 
         max_failed: the tolerated share of failures; 1 tolerates this too. before: failures of earlier runs, some of
-        which are looked at again in every run.
+        which every run tries again.
         """
         failed = self.statuses["failed"]
         attempted = self.rows + self.refreshed - self.statuses["passthrough"]
@@ -106,7 +106,7 @@ class Totals:
             raise TooManyFailedError(
                 f"the first {failed} images that were to be corrected all failed, {top.count} of them with "
                 f"{top.code} ({top.example_ids[0]}: {top.example_message}): look for one cause (storage, credentials, "
-                "--allow-uri), then run again with --retry-failed; what was done is kept, and --max-failed 1 goes on "
+                "--allow-uri), then run again with --retry-failed; finished rows are kept, and --max-failed 1 goes on "
                 "whatever fails"
             )
 

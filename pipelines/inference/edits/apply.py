@@ -1,4 +1,4 @@
-"""Apply edits to uploads at their own size. Memory is bounded by the upload's bytes: its result, and itself moved."""
+"""Apply edits to uploads at full size. Beside the upload only its result, and itself moved, take memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,15 +16,17 @@ from pipelines.inference.edits.paint import paint
 #: Defects whose correction makes the background white.
 BACKGROUNDS = ("non_white_background",)
 
-#: The generator's view of a moved upload is moved this much larger and then shrunk: an interpolation at its own size
-#: would be a blur that the generator did not see.
+#: The guide of a moved upload is moved at this multiple of the generator's size and then shrunk: interpolation at the
+#: generator's size would add a blur that the generator did not see.
 _OVERSAMPLING = 2
 _IDENTITY = np.eye(2, 3)
 
 
 class Edited(NamedTuple):
-    """image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: where it is 0, the pixel
-    is as it was (or as it was moved), where it is 255, the edit's content. It lies as `image` does.
+    """An edited image and its matte, aligned with it.
+
+    image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: at 0 the pixel is as it was
+    (or as it was moved), at 255 it is the edit's content.
     """
 
     image: np.ndarray
@@ -34,14 +36,14 @@ class Edited(NamedTuple):
 def apply_edits(
     image: np.ndarray, edits: Sequence[Mapping[str, Any]], grounds: Sequence[bool] | None = None
 ) -> Edited:
-    """`image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
+    """Return `image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
 
-    grounds: of each edit, whether its matte is the ground behind the product: soft edges are then rid of the old
-    ground's colour (see `edges`). None: of no edit.
+    grounds: for each edit, whether its matte is the background behind the product; the old background's colour is then
+    removed from soft edges (see `edges`). None: for no edit.
 
-    Each edit sees what the generator saw: the image as the edit before it left it, in 8 bits. It is moved once,
-    bicubically, white from outside; content and matte then follow its edges (see `guided`). What an edit neither paints
-    nor moves keeps its bytes. Without edits the matte is 0.
+    Each edit is applied to the 8-bit result of the edit before it, as in the generator. The image is moved once,
+    bicubically, with white from outside; content and matte then follow its edges (see `guided`). Pixels that an edit
+    neither paints nor moves keep their bytes. Without edits the matte is 0.
     """
     edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
     for value, is_ground in zip(edits, grounds or [False] * len(edits), strict=True):
@@ -50,7 +52,7 @@ def apply_edits(
 
 
 def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited:
-    """One edit, of one image (B is 1), as `apply_edits` does it."""
+    """Apply one edit of one image (B is 1), as `apply_edits` does."""
     size = image.shape[0], image.shape[1]
     theta = edit.theta[0].double().numpy()
     matte, content = edit.matte[0, 0].numpy(), edit.content[0].permute(1, 2, 0).contiguous().numpy()
@@ -63,7 +65,7 @@ def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited
 
 
 def _scaled(image: np.ndarray) -> np.ndarray:
-    """Levels 0..255 as float32 -1..1, of the same shape."""
+    """Return levels 0..255 as float32 -1..1, of the same shape."""
     scaled = image.astype(np.float32)
     scaled /= np.float32(127.5)
     scaled -= 1
@@ -71,7 +73,7 @@ def _scaled(image: np.ndarray) -> np.ndarray:
 
 
 def _guide(image: np.ndarray, theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What the generator saw, of `size` (h, w), moved as the edit moves it: float32 (h,w,3)."""
+    """Return the image that the generator saw, of `size` (h, w), moved as the edit moves it: float32 (h,w,3)."""
     height, width = size
     if np.array_equal(theta, _IDENTITY):
         return _scaled(shrink_quickly(image, width, height))
@@ -80,15 +82,15 @@ def _guide(image: np.ndarray, theta: np.ndarray, size: tuple[int, int]) -> np.nd
 
 
 def moved(image: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """A copy of `image` uint8 (H,W,3), bicubically resampled by theta (2,3); white from outside.
+    """Return a copy of `image` uint8 (H,W,3), resampled bicubically by theta (2,3), with white from outside.
 
-    theta: from places in the result to places in `image`, both from -1 to 1 between the borders
+    theta: from positions in the result to positions in `image`, both from -1 to 1 between the borders
     (`torch.nn.functional.affine_grid`).
     """
     if np.array_equal(theta, _IDENTITY):
         return image.copy()
     sides = np.array([image.shape[1], image.shape[0]], np.float64)
-    matrix = np.empty((2, 3))  # the same in pixels, 0 the middle of the first
+    matrix = np.empty((2, 3))  # the same in pixels; 0 is the centre of the first
     matrix[:, :2] = theta[:, :2] * (sides[:, None] / sides)
     matrix[:, 2] = (theta[:, :2] @ (1 / sides - 1) + theta[:, 2] + 1) * sides / 2 - 0.5
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP

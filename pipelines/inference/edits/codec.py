@@ -1,4 +1,4 @@
-"""Edits between bytes, which travel, and tensors, which compute."""
+"""Convert edits between the bytes that travel and the tensors that the model and `apply` use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from pipelines.images.pixels import to_tensor, to_uint8
 
 
 def encode_edits(edit: Edit) -> list[dict[str, Any]]:
-    """An edit of B images as B values of `rows.EDITS`.
+    """Return an edit of B images as B values of `rows.EDITS`.
 
-    8 bits are what the output image has; a matte below 1/510 becomes 0, and the upload's pixel stays exact.
+    They have 8 bits, as the output image does. A matte below 1/510 becomes 0, which keeps the upload's pixel exact.
     """
     theta = edit.theta.float().cpu().numpy().astype("<f4")
     content, matte = to_uint8(edit.content), to_uint8(edit.matte * 2 - 1)
@@ -29,7 +29,7 @@ def encode_edits(edit: Edit) -> list[dict[str, Any]]:
 
 
 def decode_edit(value: Mapping[str, Any]) -> Edit:
-    """One value of EDITS as an edit of one image."""
+    """Return one value of EDITS as an edit of one image."""
     size = len(value["matte"]) // value["width"], value["width"]
     theta = np.frombuffer(value["theta"], "<f4").reshape(1, 2, 3).astype(np.float32)
     content = np.frombuffer(value["content"], np.uint8).reshape(1, *size, 3)

@@ -1,14 +1,15 @@
-"""Give the product its own colour in its soft edges, where the ground behind it is painted over.
+"""Give the product its own colour in its soft edges when the background behind it is painted over.
 
-A pixel of a soft edge shows x = a F + (1 - a) B: a share a of the product's colour F, the rest of the old ground's B.
-Painting P over it by the matte 1 - a gives a x + (1 - a) P, in which a (1 - a) B is left: a fringe of a ground that is
-gone. Here an estimate of F takes the place of x (see `pipelines.images.unmixing`). What F, B and P look like nearby is
-averaged at the edit's size, as `guided` keeps its models, and enlarged only along soft edges: time and memory are those
-of the edges, and a pixel's value depends on no tile.
+A pixel of a soft edge is x = a F + (1 - a) B: a share a of the product's colour F, the rest of the old background's B.
+Painting P over it by the matte 1 - a gives a x + (1 - a) P, which still contains a (1 - a) B: a fringe of the removed
+background. Here an estimate of F replaces x (see `pipelines.images.unmixing`). F, B and P are averaged nearby at the
+edit's size, where `guided` also keeps its models, and enlarged only along soft edges. Time and memory therefore depend
+on the edges alone, and a pixel's value does not depend on tiles.
 
-A matte may be wrong. Then the estimate would smear the product's colour over the ground beside it, so it is believed
-as far as both sides are there to be seen and the pixel's own colour agrees with the matte; elsewhere pixels are painted
-over as they are. Measured by tests/benchmarks/edges.py, the multi-level estimation of Germer et al. (2020) beside it.
+If the matte is wrong, the estimate would smear the product's colour over the background beside it. So the estimate
+counts only as far as both sides are visible nearby and the pixel's own colour agrees with the matte; other pixels are
+painted over as they are. tests/benchmarks/edges.py measures this against the multi-level estimation of Germer et al.
+(2020).
 """
 
 import cv2
@@ -21,12 +22,12 @@ Array = NDArray[np.float32]
 
 #: Side of the window, in the edit's pixels, over which colours are averaged: an edge may be two or three of them wide.
 REACH = 7
-#: A side is seen where the window has a pixel that is SURE of it, and not where none is more than UNSURE of it, as in
-#: the midst of a product that the matte is in doubt of: pixels keep their colour there.
+#: A side counts as visible from a share of UNSURE (not at all) to SURE (fully) in any pixel of the window. Inside a
+#: product whose matte is doubtful, pixels therefore keep their colour.
 UNSURE, SURE = 0.5, 0.9
-#: Opacity by which a pixel's colour may disagree with the matte: at this difference, belief is down to 1/e. Without it
-#: edges of exact mattes gain another 0.04 to 0.1 of CIE76, but mattes that miss the edge get a halo of the product's
-#: colour on light grounds. With half of it exact mattes lose as much again.
+#: Difference of opacity between a pixel's colour and the matte at which belief is down to 1/e. Without this limit edges
+#: of exact mattes gain another 0.04 to 0.1 of CIE76, but mattes that miss the edge get a halo of the product's colour
+#: on light backgrounds. With half of it exact mattes lose as much again.
 DISAGREED = 0.2
 #: Squared distance of the two sides' colours below which a pixel's colour says little of its opacity: 6 levels.
 ALIKE = 0.002
@@ -47,6 +48,6 @@ def soft_edges(guide: Array, content: Array, matte: Array) -> Array:
 
 
 def _seen(share: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far a side with these shares (h, w) is there to be seen around each pixel: (h, w), 0..1."""
+    """Return how visible a side with these shares (h, w) is around each pixel: (h, w), 0..1."""
     most = cv2.dilate(share, np.ones((REACH, REACH), np.uint8))
     return np.clip((most - np.float32(UNSURE)) * np.float32(1 / (SURE - UNSURE)), 0, 1)

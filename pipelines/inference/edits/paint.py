@@ -1,4 +1,4 @@
-"""Paint an edit over an upload: for each pixel its models, bilinear between pixel centres, met by the pixel's colour.
+"""Paint an edit over an upload: at each pixel the edit's models, interpolated bilinearly, of the pixel's own colour.
 
 Compiled: the same in array operations moves a gigabyte through memory for a photo of three megapixels, and takes five
 times as long. Each pixel is computed by itself, so nothing is held beside the upload and its result.
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-#: Planes of `paint`: the content's slopes for three colours of the guide, by channel; its offsets; the matte's slopes
-#: and offset; and the smallest and largest matte nearby.
-SLOPES, OFFSETS, MATTE, LOW, HIGH, PLANES = 0, 9, 12, 16, 17, 18
+#: Planes of `paint`: of each channel of the content, then of the matte, the slopes for three colours of the guide, and
+#: the offset (`images.guided_filter`); then the smallest and the largest matte nearby.
+CONTENT, MATTE, LOW, HIGH, PLANES = 0, 12, 16, 17, 18
 #: Planes of soft edges: the colours of product, old background and paint, and how far they are believed.
 PRODUCT, BACKGROUND, PAINT, BELIEF, EDGE_PLANES = 0, 3, 6, 9, 10
 
 
 def _compiled(function: _Function) -> _Function:
-    """Compile when first called, and keep the result on disk where that is possible: it takes seconds."""
+    """Compile `function` when it is first called, and keep the result on disk if possible: compiling takes seconds."""
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **settings)(function)
@@ -54,7 +54,7 @@ def paint(
 
 
 def _neighbours(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Of each of `size` pixels the two nearest of `count` that cover the same length, and the second's share."""
+    """Return the nearest two of `count` pixels for each of `size` along the same length, and the second's share."""
     position = ((np.arange(size) + 0.5) * count / size - 0.5).clip(0, count - 1)
     first = np.floor(position).astype(np.int64)
     return first, np.minimum(first + 1, count - 1), (position - first).astype(np.float32)
@@ -108,22 +108,29 @@ def _between(planes, near, line):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _at(line, plane, near):  # type: ignore[no-untyped-def]
-    """A plane at one pixel of the row."""
+    """Return a plane at one pixel of the row."""
     left, right, share = near
     value = line[left, plane]
     return value + (line[right, plane] - value) * share
 
 
 @_compiled
+def _applied(line, plane, near, pixel):  # type: ignore[no-untyped-def]
+    """Return a model, whose planes begin at `plane`, of the pixel's colours."""
+    value = _at(line, plane + 3, near)
+    for colour in range(3):
+        value += _at(line, plane + colour, near) * pixel[colour]
+    return value
+
+
+@_compiled
 def _matte(line, near, pixel, high, flattened):  # type: ignore[no-untyped-def]
-    """The matte, within what the edit says nearby: texture leaves no trace where the edit's matte is constant."""
+    """Return the matte, within the edit's own values nearby: texture leaves no trace in a constant matte."""
     low = _at(line, LOW, near)
     span = high - low
     if span <= np.float32(1e-6):
         return low
-    value = _at(line, MATTE + 3, near)
-    for colour in range(3):
-        value += _at(line, MATTE + colour, near) * pixel[colour]
+    value = _applied(line, MATTE, near, pixel)
     share = ((value - low) / span - flattened) / (np.float32(1) - np.float32(2) * flattened)
     return low + min(max(share, np.float32(0)), np.float32(1)) * span
 
@@ -132,9 +139,7 @@ def _matte(line, near, pixel, high, flattened):  # type: ignore[no-untyped-def]
 def _content(line, near, pixel, content):  # type: ignore[no-untyped-def]
     """Write the content at one pixel, within -1..1."""
     for channel in range(3):
-        value = _at(line, OFFSETS + channel, near)
-        for colour in range(3):
-            value += _at(line, SLOPES + 3 * channel + colour, near) * pixel[colour]
+        value = _applied(line, CONTENT + 4 * channel, near, pixel)
         content[channel] = min(max(value, np.float32(-1)), np.float32(1))
 
 

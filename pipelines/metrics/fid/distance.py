@@ -1,8 +1,7 @@
 """Frechet distance between two sets of features (Dowson and Landau, 1982; as FID: Heusel et al., 2017).
 
-`d² = |μ₁−μ₂|² + tr S₁ + tr S₂ − 2 tr √(S₁S₂)`. With factors `S = FᵀF` the last trace is the sum of the
-singular values of `F₁F₂ᵀ`: no square root of a nearly singular matrix is taken, and no complex numbers
-appear.
+`d² = |μ₁−μ₂|² + tr S₁ + tr S₂ − 2 tr √(S₁S₂)`. With factors `S = FᵀF` the last trace is the sum of the singular values
+of `F₁F₂ᵀ`. This avoids the square root of a nearly singular matrix, and complex numbers.
 """
 
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ class Gaussian:
 
 
 def gaussian(images: FeatureSet | Moments) -> Gaussian:
-    """The normal distribution with a set's moments: seconds at d=2048, so make it once per set.
+    """Return the normal distribution with a set's moments. It takes seconds at d=2048, so call it once per set.
 
     Raises ValueError for a set of fewer than two images.
     """
@@ -36,8 +35,10 @@ def gaussian(images: FeatureSet | Moments) -> Gaussian:
 
 
 def gaussian_of(features: np.ndarray) -> Gaussian:
-    """The same from features, float (n,d), in float64. F is the centred features over √(n−1), or its triangular factor
-    where n > d: exact also for n < d. Raises ValueError for fewer than two.
+    """Return the normal distribution of features, float (n,d), computed in float64. Raises ValueError for fewer than
+    two.
+
+    F is the centred features over √(n−1), or its triangular factor if n > d. It is exact also for n < d.
     """
     n, dimension = features.shape
     if n < 2:
@@ -48,7 +49,7 @@ def gaussian_of(features: np.ndarray) -> Gaussian:
 
 
 def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
-    """The squared Frechet distance, >= 0."""
+    """Return the squared Frechet distance, >= 0."""
     difference = a.mean - b.mean
     cross = np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum()
     spread = np.square(a.factor).sum() + np.square(b.factor).sum()
@@ -56,7 +57,7 @@ def gaussian_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 def frechet_distance(a: FeatureSet | Moments, b: FeatureSet | Moments) -> float:
-    """FID of two sets. Raises ValueError for fewer than two samples or unequal dimensions."""
+    """Return the FID of two sets. Raises ValueError for fewer than two samples or unequal dimensions."""
     if a.dimension != b.dimension:
         raise ValueError(f"{a.dimension} against {b.dimension} dimensions")
     return gaussian_distance(gaussian(a), gaussian(b))

@@ -18,9 +18,9 @@ from pipelines.metrics.fid.weights import FidWeightsMissing, InceptionWeights, f
 __all__ = ["FEATURE_DIMENSION", "FeatureExtractor", "FidWeightsMissing", "find_weights", "load_features"]
 
 FEATURE_DIMENSION = 2048
-#: Images are brought to this side before the network stretches them to its own 299.
+#: Images are resized to this side before the network resizes them to its own 299.
 IMAGE_SIDE = 256
-#: Images per pass: bounds the activations' memory whatever the caller's batch.
+#: Images per pass; limits the activations' memory for any batch size.
 PASS_SIZE = 32
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,10 @@ _construction = threading.Lock()
 
 
 class FeatureExtractor:
-    """A callable: uint8 (H,W,3) images of any sizes -> float32 (N,2048), a row per image in the same order.
+    """Maps uint8 (H,W,3) images of any sizes to float32 (N,2048), a row per image in the same order.
 
-    Always float32, without TF32 and outside any autocast: reduced precision moves the features.
+    It always computes in float32, without TF32 and outside any autocast, because reduced precision changes the
+    features.
     """
 
     def __init__(self, weights: InceptionWeights, device: torch.device | str) -> None:
@@ -39,7 +40,7 @@ class FeatureExtractor:
         self._weights = weights
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """See the class. An empty sequence gives (0,2048)."""
+        """Return the features. An empty sequence gives (0,2048)."""
         features = np.empty((len(images), FEATURE_DIMENSION), np.float32)
         for start in range(0, len(images), PASS_SIZE):
             part = images[start : start + PASS_SIZE]
@@ -48,20 +49,20 @@ class FeatureExtractor:
         return features
 
     def describe(self) -> dict[str, Any]:
-        """See the function `describe`."""
+        """Describe the features; see the function `describe`."""
         return describe(self._weights)
 
     @torch.inference_mode()
     def _forward(self, batch: Tensor) -> Tensor:
-        """uint8 (N,256,256,3) -> float32 (N,2048)."""
-        # A permuted (N,H,W,C) array already lies in memory as channels_last.
+        """Return float32 (N,2048) of uint8 (N,256,256,3)."""
+        # A permuted (N,H,W,C) array is channels_last in memory already.
         x = batch.permute(0, 3, 1, 2).to(self._device).float() / 255.0  # (N,3,256,256) in [0,1]
         with torch.autocast(self._device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
             return self._network(x)[0][:, :, 0, 0]
 
 
 def describe(weights: InceptionWeights) -> dict[str, Any]:
-    """What a reader needs to judge whether two figures compare: the `features` part of fid.json."""
+    """Return what decides whether two figures are comparable: the `features` part of fid.json."""
     return {
         "network": "InceptionV3 pool3, pytorch-fid 0.3.0",
         "dimension": FEATURE_DIMENSION,
@@ -73,9 +74,9 @@ def describe(weights: InceptionWeights) -> dict[str, Any]:
 
 
 def load_features(weights: Path, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """The extractor on `device` from either kind of weights file (see `pipelines.metrics.fid.weights`).
+    """Return the extractor on `device`, from either kind of weights file (see `pipelines.metrics.fid.weights`).
 
-    Raises ConfigurationError where the file holds something else.
+    Raises ConfigurationError if the file holds something else.
     """
     read = read_weights(weights)
     if not read.official:
@@ -89,17 +90,17 @@ def load_features(weights: Path, device: torch.device | str = "cpu") -> FeatureE
 
 
 class _StateMismatchError(Exception):
-    """The state dict's names or shapes are not the network's."""
+    """The names or shapes of a state dict differ from the network's."""
 
 
 def _build(state: dict[str, Tensor]) -> torch.nn.Module:
-    """pytorch-fid's InceptionV3 without its download: its constructor is handed `state` instead."""
-    with _construction:  # one module attribute is exchanged for the moment
+    """Return pytorch-fid's InceptionV3 with `state`, without the download in its constructor."""
+    with _construction:  # one module attribute is replaced temporarily
         download = pytorch_fid.inception.load_state_dict_from_url
         pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: state
         try:
             return pytorch_fid.inception.InceptionV3([pytorch_fid.inception.InceptionV3.DEFAULT_BLOCK_INDEX])
-        except RuntimeError as error:  # load_state_dict's complaint, many lines long
+        except RuntimeError as error:  # load_state_dict's message has many lines
             raise _StateMismatchError(str(error).splitlines()[-1].strip()) from error
         finally:
             pytorch_fid.inception.load_state_dict_from_url = download

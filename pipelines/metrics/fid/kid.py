@@ -1,6 +1,6 @@
 """Kernel Inception Distance (Bińkowski et al., 2018): unbiased MMD² with the kernel `k(a,b) = (a·b/d + 1)³`.
 
-Unlike FID its expectation does not depend on the number of images, so it is what to read for small sets.
+Unlike FID, its expectation does not depend on the number of images, so use it for small sets.
 """
 
 from dataclasses import dataclass
@@ -16,27 +16,26 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class Kid:
-    """An estimate of MMD²; it may be slightly negative where the distributions agree."""
+    """An estimate of MMD²; it may be slightly negative if the distributions agree."""
 
     mean: float  # over the subsets
-    sd: float  # between the subsets, as in published tables; no error bar: 0 where a subset is the whole set
+    sd: float  # between the subsets, as in published tables; not an error bar: 0 if a subset is the whole set
     ci95: tuple[float, float] | None  # 95% confidence interval of MMD²; None below three samples in a set
 
 
 def kernel_inception_distance(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Kid:
-    """KID of two sets of features, float (n,d) and (m,d), n and m at least 2.
+    """Return the KID of two sets of features, float (n,d) and (m,d), n and m at least 2.
 
-    The mean and sd are over 100 pairs of subsets, min(1000, n) of x and min(1000, m) of y, drawn without
-    replacement.
+    The mean and sd are over 100 pairs of subsets, min(1000, n) of x and min(1000, m) of y, drawn without replacement.
 
-    The interval is `mean ± t·se`. `se²` is the two-sample jackknife variance (leave one image out, of either
-    set) of the estimate on all images, plus sd²/100 for having drawn subsets: the law of total variance, as
-    the subsets' expectation is the estimate on all images. It thus stays honest where a subset is the whole
-    set and the sd is zero. The jackknife errs upward, most where the distributions agree. t is Student's
-    quantile at min(n, m) − 1 degrees of freedom. The interval covers the chance in which images were drawn,
-    corrected and reference alike. It does not cover images that depend on each other (several of one
-    listing), a reference that is not what the corrections should look like, or preprocessing. Two overlapping
-    intervals do not mean equal sets: before and after share their reference and products.
+    The interval is `mean ± t·se`. `se²` is the sum of two variances, by the law of total variance: the two-sample
+    jackknife variance of the estimate on all images (leaving out one image of either set), and sd²/100 for drawing
+    subsets. So it stays valid if a subset is the whole set and the sd is zero. The jackknife errs upward, most if the
+    distributions agree. t is Student's quantile at min(n, m) − 1 degrees of freedom.
+
+    The interval covers the chance in which images were drawn, corrected and reference alike. It does not cover images
+    that depend on each other (several of one listing), a reference unlike the desired corrections, or preprocessing.
+    Two overlapping intervals do not mean equal sets: before and after share their reference and products.
 
     Raises ValueError for fewer than two rows or unequal dimensions.
     """
@@ -68,7 +67,7 @@ def kernel_inception_distance(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Ki
 
 
 def _membership(rng: np.random.Generator, n: int) -> np.ndarray:
-    """float64 (n, SUBSETS) of zeros and ones: column s marks subset s."""
+    """Return float64 (n, SUBSETS) of zeros and ones: column s marks subset s."""
     marks = np.zeros((n, SUBSETS))
     for column in marks.T:
         column[rng.permutation(n)[:SUBSET_SIZE]] = 1.0
@@ -82,7 +81,7 @@ def _kernel(products: np.ndarray, dimension: int) -> np.ndarray:
 def _kernel_sums(
     a: np.ndarray, b: np.ndarray, in_a: np.ndarray, in_b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of the kernel matrix of `a` (n,d) and `b` (m,d): per subset, per row, per column."""
+    """Return sums of the kernel matrix of `a` (n,d) and `b` (m,d): per subset, per row, per column."""
     subsets, rows, columns = np.zeros(SUBSETS), np.empty(len(a)), np.zeros(len(b))
     for start in range(0, len(a), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -94,10 +93,10 @@ def _kernel_sums(
 
 
 def _jackknife(within: np.ndarray, cross: np.ndarray, others: int) -> float:
-    """Jackknife variance of MMD² from leaving out each of one set's n images.
+    """Return the jackknife variance of MMD² from leaving out each of one set's n images.
 
-    `within` (n,): sums of its kernel with the set's other images; `cross` (n,): with the `others` images of
-    the other set.
+    `within` (n,): sums of its kernel with the set's other images; `cross` (n,): with the `others` images of the other
+    set.
     """
     n = len(within)
     left_out = (within.sum() - 2.0 * within) / ((n - 1) * (n - 2)) - 2.0 * (cross.sum() - cross) / (

@@ -1,4 +1,4 @@
-"""Features of a set of images, and mean and covariance as a `.npz` holds them."""
+"""Features of a set of images, and the mean and covariance from a `.npz` file."""
 
 import hashlib
 import io
@@ -10,7 +10,7 @@ import numpy as np
 
 from model.errors import ConfigurationError
 
-#: Features kept per set, 80 MB in float32 at 2048 dimensions.
+#: Features kept per set; 80 MB in float32 at 2048 dimensions.
 CAP = 10_000
 
 
@@ -22,16 +22,16 @@ class FeatureSet:
     """
 
     def __init__(self, dimension: int = 2048, cap: int = CAP) -> None:
-        """An empty set of `dimension`-vectors that keeps at most `cap` of them."""
+        """Start with an empty set of `dimension`-vectors that keeps at most `cap` of them."""
         self.dimension = dimension
         self.cap = cap
         self.added = 0
-        self._keys: list[np.ndarray] = []  # uint64 (k,) each, beside
+        self._keys: list[np.ndarray] = []  # uint64 (k,) each, parallel to _rows
         self._rows: list[np.ndarray] = []  # float32 (k,d) each
 
     @property
     def n(self) -> int:
-        """Vectors kept, of those `added`."""
+        """Number of vectors kept, out of those `added`."""
         return min(self.added, self.cap)
 
     @property
@@ -47,7 +47,7 @@ class FeatureSet:
         """
         rows = np.ascontiguousarray(features, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.dimension or (ids is not None and len(ids) != len(rows)):
-            raise ValueError(f"features of shape (N,{self.dimension}) and N ids wanted, not {rows.shape}")
+            raise ValueError(f"features must have shape (N,{self.dimension}) with N ids, not {rows.shape}")
         if not np.isfinite(rows).all():
             raise ValueError("features must be finite")
         contents = [row.tobytes() for row in rows] if ids is None else [name.encode() for name in ids]
@@ -61,7 +61,7 @@ class FeatureSet:
         self._keys.append(keys)
         self._rows.append(rows)
         self.added += added
-        if sum(map(len, self._keys)) > 2 * self.cap:  # not at every call: it copies all
+        if sum(map(len, self._keys)) > 2 * self.cap:  # not in every call, because it copies all
             self._sort()
 
     def _sort(self) -> np.ndarray:
@@ -75,22 +75,21 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance alone, as a `.npz` holds them: no count, no KID."""
+    """Mean and covariance alone, from a `.npz` file: without count, so without KID."""
 
     mu: np.ndarray  # float64 (d,)
     sigma: np.ndarray  # float64 (d,d)
 
     @property
     def dimension(self) -> int:
-        """d."""
+        """The dimension d."""
         return len(self.mu)
 
     @classmethod
     def from_npz(cls, data: bytes, name: str, dimension: int = 2048) -> "Moments":
-        """Read statistics in pytorch-fid's format; `name` (the file's URI) appears in complaints.
+        """Read statistics in pytorch-fid's format; `name` (the file's URI) appears in errors.
 
-        Raises ConfigurationError unless it holds finite `mu` (dimension,) and symmetric `sigma`
-        (dimension,dimension).
+        Raises ConfigurationError unless it holds finite `mu` (dimension,) and symmetric `sigma` (dimension,dimension).
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as content:
@@ -118,7 +117,7 @@ class Moments:
             and np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6)
         ):
             raise ConfigurationError(
-                f"{name}: sigma is no covariance matrix, or mu or sigma is not finite; make it anew"
+                f"{name}: sigma is not a covariance matrix, or mu or sigma is not finite; make it again"
             )
         return cls(mu, (sigma + sigma.T) / 2)
 

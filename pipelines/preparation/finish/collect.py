@@ -1,4 +1,4 @@
-"""What all units came to: their records added up and checked."""
+"""Add up and check the records of all units."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -12,9 +12,9 @@ from pipelines.storage import objects as storage
 
 
 def collect(work: Work) -> UnitRecord:
-    """Add up all units' records and what the plan counted.
+    """Return the sum of all units' records and of what the plan counted.
 
-    Raises RunError where entries were lost or doubled, or the shards are not those that the records name.
+    Raises RunError if entries were lost or duplicated, or if the shards are not exactly those that the records name.
     """
     total = UnitRecord()
     for record in _records(work):
@@ -35,27 +35,27 @@ def collect(work: Work) -> UnitRecord:
 
 
 def remove_done(work: Work) -> None:
-    """Remove the units' records: their sum is kept. And what killed workers left half written."""
+    """Remove the units' records, whose sum is kept, and files that killed workers left unfinished."""
     storage.remove(work.done_folder)
     for folder in (work.shards, *(work.held_back(name) for name in HELD_BACK if work.test_catalog)):
         storage.remove_unfinished(folder)
 
 
 def _check_conservation(total: UnitRecord, work: Work) -> None:
-    """Raise RunError unless every listed entry came to something, and the shards are exactly what units wrote."""
+    """Raise RunError unless every entry is accounted for and the shards are exactly those that the units wrote."""
     counts = total.totals.counts
     accounted = sum(counts[f"entries/{outcome}"] for outcome in ("prepared", "unreadable", "duplicates"))
-    # Training reads whatever lies there.
-    there = {PurePosixPath(uri).name for uri in storage.list_files(work.shards, ".parquet")}
-    if accounted != counts["entries/listed"] or there != set(total.shards):
+    # Training reads every shard in the folder.
+    existing = {PurePosixPath(uri).name for uri in storage.list_files(work.shards, ".parquet")}
+    if accounted != counts["entries/listed"] or existing != set(total.shards):
         raise RunError(
             f"rows were lost or doubled: {counts['entries/listed']} entries listed, {accounted} accounted for; "
-            f"{len(total.shards)} shards written, {len(there)} in {work.shards}; do not use this output, "
+            f"{len(total.shards)} shards written, {len(existing)} in {work.shards}; do not use this output, "
             "run again with --overwrite and report this"
         )
 
 
 def _records(work: Work) -> Iterator[UnitRecord]:
-    """The records of all units, a few in memory at a time."""
+    """Yield the records of all units; only a few are in memory at a time."""
     for _, data in map_ahead(lambda unit: storage.read_bytes(work.done(unit)), range(work.plan.units)):
         yield UnitRecord.from_bytes(data)

@@ -1,4 +1,4 @@
-"""The end of a preparation: the units' totals to the report and, last, dataset.json."""
+"""Finish a preparation: write the report from the units' totals and, last, dataset.json."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.preparation.finish.collect import collect, remove_done
 from pipelines.preparation.finish.report import Preparation, listed_unreadable, nested, write_report
-from pipelines.preparation.output import Places
+from pipelines.preparation.output import Layout
 from pipelines.preparation.totals import Totals
 from pipelines.preparation.unit.unit import Work
 from pipelines.storage import objects as storage
@@ -16,22 +16,22 @@ from pipelines.storage import objects as storage
 
 @dataclass(frozen=True)
 class Description:
-    """What dataset.json holds besides counts. configuration: all flags, resolved."""
+    """The content of dataset.json besides the counts. configuration: all flags, resolved."""
 
     label_map: str
     configuration: Mapping[str, Any]
     seconds: float
 
 
-def finish(places: Places, work: Work, description: Description) -> Totals:
+def finish(layout: Layout, work: Work, description: Description) -> Totals:
     """Check that nothing was lost, write the label map, the report and dataset.json; return the totals.
 
-    May be repeated: a run that is killed here is finished by the next.
+    May be repeated: if a run is killed here, the next run finishes the work.
     """
-    whole = collect(work)
-    made = fingerprint(whole.totals, description.label_map)
+    total = collect(work)
+    made = fingerprint(total.totals, description.label_map)
     preparation = Preparation(
-        whole,
+        total,
         work.settings.min_quality,
         made,
         work.plan.duplicate_examples,
@@ -40,21 +40,21 @@ def finish(places: Places, work: Work, description: Description) -> Totals:
         description.seconds,
         tuple(work.settings.groups),
     )
-    storage.write_bytes(places.label_map, description.label_map.encode())
-    write_report(places.report, preparation)
+    storage.write_bytes(layout.label_map, description.label_map.encode())
+    write_report(layout.report, preparation)
     text = json.dumps(_summary(preparation, work), indent=2, sort_keys=True) + "\n"
-    storage.write_bytes(places.summary, text.encode())
+    storage.write_bytes(layout.summary, text.encode())
     remove_done(work)
-    return whole.totals
+    return total.totals
 
 
 def fingerprint(totals: Totals, label_map: str) -> str:
-    """Of the rows, whatever their order and files, and of what their defects mean."""
+    """Return a hash of the rows, in any order and in any files, and of the label map."""
     return hashlib.sha256(f"{totals.fingerprint:064x}\n{label_map}".encode()).hexdigest()
 
 
 def _summary(preparation: Preparation, work: Work) -> dict[str, Any]:
-    """The content of dataset.json."""
+    """Return the content of dataset.json."""
     return {
         "fingerprint": preparation.fingerprint,
         "counts": nested(preparation.record.totals),

@@ -1,7 +1,7 @@
-"""What a preparation came to, for a program (`report.json`) and for a person (`index.html`, and pictures of masks).
+"""The report on a preparation: `report.json` for programs, `index.html` with pictures of masks for people.
 
-The page is there to judge --min-quality by: how mask quality is distributed, and on either side of the threshold the
-pairs that are closest to it. Everything in it is bounded, and all text that comes from the data is escaped.
+Use the page to judge --min-quality: it shows the distribution of mask quality, and the pairs closest to the threshold
+on either side. Everything in it is bounded, and all text that comes from the data is escaped.
 """
 
 import json
@@ -19,7 +19,7 @@ COLUMNS = 12
 #: Product types that the page lists; report.json has all.
 TYPES = 20
 
-#: What the keys of `counts["entries"]` and of the like mean, in the order of the page.
+#: Captions for the keys of `counts["entries"]` and `counts["masks"]`, in the order of the page.
 ENTRIES = {
     "prepared": "Prepared",
     "unreadable": "Cannot be read",
@@ -34,7 +34,7 @@ MASKS = {
     "unreadable": "The mask that came is absent or cannot be read",
     "wrong_size": "The mask that came had another size than the photo",
 }
-#: The measures of `mask_quality`, as a sentence about what is wrong.
+#: Captions for the measures of `mask_quality`, worded as the fault.
 MEASURES = {
     "certainty": "undecided mask",
     "area": "product too small or too large",
@@ -47,7 +47,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Preparation:
-    """A dataset after a run."""
+    """A prepared dataset, as the report describes it."""
 
     record: UnitRecord
     min_quality: float
@@ -60,7 +60,7 @@ class Preparation:
 
 
 def write_report(folder: str, preparation: Preparation) -> str:
-    """Write the report to `folder` (a URI); returns the page's URI. Raises one of storage.STORAGE_ERRORS."""
+    """Write the report to `folder` (a URI) and return the page's URI. Raises one of storage.STORAGE_ERRORS."""
     document = json.dumps(summarise(preparation), indent=2, sort_keys=True) + "\n"
     storage.write_bytes(storage.join(folder, "report.json"), document.encode())
     for name, examples in _groups(preparation.record).items():
@@ -73,7 +73,7 @@ def write_report(folder: str, preparation: Preparation) -> str:
 
 
 def summarise(preparation: Preparation) -> dict[str, Any]:
-    """The content of report.json."""
+    """Return the content of report.json."""
     totals = preparation.record.totals
     return {
         "fingerprint": preparation.fingerprint,
@@ -99,7 +99,7 @@ def summarise(preparation: Preparation) -> dict[str, Any]:
 
 
 def render(preparation: Preparation) -> str:
-    """The page as HTML text: the same preparation gives the same page."""
+    """Return the page as HTML text. The same preparation gives the same page."""
     counts = nested(preparation.record.totals)
     bins = histogram(preparation.record.totals)
     rows = counts.get("rows", {})
@@ -122,7 +122,7 @@ def render(preparation: Preparation) -> str:
 
 
 def mask_sheet(examples: Sequence[Example]) -> bytes | None:
-    """A PNG: photo, mask and composite in columns, with quality and the lowest measure; None for no example."""
+    """Return a PNG of photo, mask and composite in columns, with quality and lowest measure; None without examples."""
     chosen = examples[:COLUMNS]
     return picture_columns(
         [(example.source, example.mask, example.composite) for example in chosen],
@@ -134,32 +134,33 @@ def mask_sheet(examples: Sequence[Example]) -> bytes | None:
 
 
 def histogram(totals: Totals) -> list[int]:
-    """Masks by quality: QUALITY_BINS counts over [0, 1]."""
+    """Return the number of masks by quality: QUALITY_BINS counts over [0, 1]."""
     return [totals.counts[f"quality/{number:02}"] for number in range(QUALITY_BINS)]
 
 
 def tasks(totals: Totals, defects: Sequence[str] = ()) -> dict[str, dict[str, int]]:
-    """Defect -> 'paired train', 'paired test', 'unpaired train', 'unpaired test' -> rows; also for those of `defects`
-    that have none.
+    """Return rows by defect, then by 'paired train', 'paired test', 'unpaired train' and 'unpaired test'.
+
+    Those of `defects` without rows are included.
     """
     nothing = {f"{pairing} {split}": 0 for pairing in ("paired", "unpaired") for split in ("train", "test")}
-    found: dict[str, dict[str, int]] = {defect: dict(nothing) for defect in sorted(defects)}
+    by_defect: dict[str, dict[str, int]] = {defect: dict(nothing) for defect in sorted(defects)}
     for key, count in sorted(totals.counts.items()):
         kind, *keys = key.split("/")
         if kind == "rows":
             defect, pairing, split, _ = keys
-            row = found.setdefault(defect, dict(nothing))
+            row = by_defect.setdefault(defect, dict(nothing))
             row[f"{pairing} {split}"] += count
-    return found
+    return by_defect
 
 
 def listed_unreadable(totals: Totals) -> list[dict[str, str]]:
-    """Images that cannot be read, by name; bounded."""
+    """Return images that cannot be read, by name; bounded."""
     return [dict(zip(("image_id", "code", "message"), item, strict=True)) for item in totals.unreadable]
 
 
 def nested(totals: Totals) -> dict[str, Any]:
-    """The flat counts as a tree, and the training rows by each of their keys."""
+    """Return the flat counts as a tree, and the training rows counted by each of their keys."""
     counts: dict[str, Any] = {}
     for key, n in sorted(totals.counts.items()):
         kind, *keys = key.split("/")

@@ -1,1 +1,1 @@
-"""Step 1: what the readers list, each id once, cut into units of work. Next: unit."""
+"""Step 1: take each listed id once and divide the list into units of work. Next: unit."""

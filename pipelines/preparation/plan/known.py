@@ -1,4 +1,4 @@
-"""Which image ids were listed before: eight bytes each, the one thing in a preparation that grows on the driver."""
+"""The set of image ids listed so far: eight bytes each, the only part of a preparation that grows on the driver."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 class KnownIds:
     """A set of image ids, kept as sorted 64-bit hashes: 80 MB for ten million.
 
-    Two different ids have the same hash with a chance of 3 in a million among ten million; the second would then count
+    Among ten million ids, two different ones share a hash with a chance of 3 in a million. The second would then count
     as a duplicate and be left out.
     """
 
@@ -18,13 +18,13 @@ class KnownIds:
         self.hashes: NDArray[np.uint64] = np.empty(0, np.uint64)
 
     def has(self, image_ids: Sequence[str]) -> NDArray[np.bool_]:
-        """Return (len(image_ids),): which of them are in the set."""
+        """Return (len(image_ids),) bool: True for ids in the set."""
         return self._has(hash_ids(image_ids))
 
     def add(self, image_ids: Sequence[str]) -> NDArray[np.bool_]:
-        """Add ids; return (len(image_ids),): which of them are new. Of equal ones only the first is.
+        """Add ids and return (len(image_ids),) bool: True for ids that are new. Of equal ids only the first is new.
 
-        Costs a copy of the whole set: add thousands at a time.
+        Each call copies the whole set, so add thousands at a time.
         """
         hashes = hash_ids(image_ids)
         new = np.zeros(len(hashes), bool)
@@ -43,6 +43,6 @@ class KnownIds:
 
 
 def hash_ids(image_ids: Sequence[str]) -> NDArray[np.uint64]:
-    """Return (N,): 64 bits of SHA-256 of each id. Any Python string has one."""
+    """Return (N,): the first 64 bits of each id's SHA-256. Surrogates are allowed."""
     digests = (hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest() for name in image_ids)
     return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)

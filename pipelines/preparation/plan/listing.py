@@ -1,4 +1,4 @@
-"""What of a listing is prepared: each entry that has an id, the first time that it is listed.
+"""Select the entries to prepare from a listing: those with an id, each the first time that it is listed.
 
 Ids are compared by hash (`known`): eight bytes for each photo of the listing, and sixteen for each given pair.
 """
@@ -12,7 +12,7 @@ from pipelines.preparation.entries import Entry
 from pipelines.preparation.plan.known import KnownIds
 from pipelines.preparation.totals import LISTED
 
-#: Entries that are compared together.
+#: Number of entries that are compared at a time.
 CHUNK = 16_384
 #: Error code of an entry whose id is empty.
 NAMELESS = "no_image_id"
@@ -20,7 +20,7 @@ NAMELESS = "no_image_id"
 
 @dataclass
 class Listing:
-    """What is counted while entries are listed."""
+    """Counts made while entries are listed."""
 
     listed: int = 0
     planned: int = 0
@@ -30,7 +30,7 @@ class Listing:
 
 
 def key_of(entry: Entry) -> str:
-    """Return what may come only once: an image, or of given pairs an image with a defect."""
+    """Return the key that must be unique: the image id or, for a given pair, the image id with the defect."""
     return entry.image_id if entry.defect is None else f"{entry.image_id}\0{entry.defect}"
 
 
@@ -39,10 +39,10 @@ def distinct_entries(
     check: Callable[[Entry], None],
     counted: Listing | None = None,
 ) -> Iterator[Entry]:
-    """Yield, in order, the entries that have an id, of equal keys the first; count all.
+    """Yield, in order, the entries that have an id; of equal keys only the first. Count all in `counted`.
 
-    entries: lists all, again where a message needs a second look. check: raises ConfigurationError for an entry of
-    which nothing can be made. Raises it, too, for an id that a photo and a given pair have.
+    entries: lists all; called again if an error message needs the other entry. check: raises ConfigurationError if
+    nothing can be made of an entry. Raises ConfigurationError, too, if a photo and a given pair share an id.
     """
     counted = counted or Listing()
     stream, seen = iter(entries()), KnownIds()
@@ -51,8 +51,8 @@ def distinct_entries(
         named = [entry for entry in chunk if entry.image_id]
         counted.nameless += len(chunk) - len(named)
         new = seen.add([key_of(entry) for entry in named])
-        seen.add([_mark_of_given(entry) for entry in named if entry.defect is not None])
-        _refuse_two_kinds(named, seen, entries)
+        seen.add([_given_key(entry) for entry in named if entry.defect is not None])
+        _refuse_mixed_kinds(named, seen, entries)
         for entry, is_new in zip(named, new, strict=True):
             if is_new:
                 check(entry)
@@ -64,28 +64,30 @@ def distinct_entries(
                     counted.examples.append(entry.image_id)
 
 
-def _mark_of_given(entry: Entry) -> str:
-    """Return what is remembered of the id of a given entry, whatever its defect."""
+def _given_key(entry: Entry) -> str:
+    """Return the key under which a given entry's id is remembered, for any defect."""
     return f"{entry.image_id}\0"
 
 
-def _refuse_two_kinds(named: Sequence[Entry], seen: KnownIds, entries: Callable[[], Iterable[Entry]]) -> None:
-    """Raise ConfigurationError where an id is a photo's (or a clean product's) and a given pair's.
+def _refuse_mixed_kinds(
+    named: Sequence[Entry], seen: KnownIds, entries: Callable[[], Iterable[Entry]]
+) -> None:
+    """Raise ConfigurationError if an id belongs to a given pair and also to a photo or clean product.
 
-    Both would give rows of one id and defect, and they are hardly the same picture.
+    Both would give rows with the same id and defect, and they are hardly the same picture.
     """
-    others = [entry.image_id if entry.defect is not None else _mark_of_given(entry) for entry in named]
+    others = [entry.image_id if entry.defect is not None else _given_key(entry) for entry in named]
     for entry, is_both in zip(named, seen.has(others), strict=True):
         if is_both:
-            other = next((e for e in entries() if _is_of_the_other_kind(e, entry)), None)
-            found = "the other kind elsewhere" if other is None else f"{_kind(other)} in {_place(other)}"
+            other = next((e for e in entries() if _conflicts(e, entry)), None)
+            where = "the other kind elsewhere" if other is None else f"{_kind(other)} in {_location(other)}"
             raise ConfigurationError(
-                f"image_id {entry.image_id!r} is {_kind(entry)} in {_place(entry)} and {found}: both would give rows "
-                "of one id and defect; give one of the two sources an id_prefix in a file of --sources, or other ids"
+                f"image_id {entry.image_id!r} is {_kind(entry)} in {_location(entry)} and {where}: both would give "
+                "rows of one id and defect; give one of the sources an id_prefix in a file of --sources, or other ids"
             )
 
 
-def _is_of_the_other_kind(other: Entry, entry: Entry) -> bool:
+def _conflicts(other: Entry, entry: Entry) -> bool:
     return other.image_id == entry.image_id and (other.defect is None) != (entry.defect is None)
 
 
@@ -95,8 +97,8 @@ def _kind(entry: Entry) -> str:
     return "a photo" if entry.source is not None else "a clean product image"
 
 
-def _place(entry: Entry) -> str:
-    place = entry.source or entry.target
-    if place is None:
+def _location(entry: Entry) -> str:
+    locator = entry.source or entry.target
+    if locator is None:
         return "a row without images"
-    return place.uri if place.row is None else f"{place.uri}, row {place.row} (from 0)"
+    return locator.uri if locator.row is None else f"{locator.uri}, row {locator.row} (from 0)"

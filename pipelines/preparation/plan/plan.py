@@ -1,9 +1,8 @@
-"""The plan of a preparation: what the readers found, each entry once, cut into units of work.
+"""The plan of a preparation: the readers' entries, each once, divided into units of work.
 
-A plan is a table of entries (`entries.ENTRIES`) in parquet, and a small document that is written last. From then on it
-holds: a run that is started again works from it, whatever has come to the sources since. What a unit covers follows
-from the plan alone, so its shards have the same names and bytes however many workers there are and however often it is
-tried.
+A plan is a table of entries (`entries.ENTRIES`) in parquet, and a small document that is written last and commits it.
+A restarted run works from the committed plan, even if the sources have changed since. The plan alone decides what a
+unit covers, so its shards have the same names and bytes for any number of workers and attempts.
 """
 
 import heapq
@@ -27,10 +26,10 @@ from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 
-#: Entries per file of the plan and per row group of it: a unit reads the row groups that it overlaps.
+#: Entries per file of the plan and per row group. A unit reads the row groups that it overlaps.
 FILE_ENTRIES, GROUP_ENTRIES = 16_384, 256
-#: Units that a preparation has at least, or all cores would wait for the one that got the last; but none of them
-#: smaller than LEAST_ENTRIES, where starting it would cost more than its work.
+#: Minimum number of units, so that all cores stay busy to the end. But no unit is smaller than LEAST_ENTRIES, where
+#: starting it would cost more than its work.
 LEAST_UNITS, LEAST_ENTRIES = 64, 16
 #: Bytes per pixel of JPEGs at `rows.JPEG_QUALITY`, measured on sellers' photos at 384 pixels.
 BYTES_PER_PIXEL = 0.3
@@ -40,38 +39,38 @@ DOCUMENT = "plan.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """A committed plan. Nothing in it grows with the data.
+    """A committed plan. Its size does not grow with the data.
 
-    identity: the flags that decide what comes out, with their values. unit_entries: entries of a unit (the last has
-    fewer). last_hash: hex, of the last held-back image for the test catalog in order of hashes; None takes all.
+    identity: the flags that decide the output, with their values. unit_entries: entries per unit (the last has fewer).
+    last_hash: hex; the test catalog takes held-back images up to this hash, or all if None.
     """
 
     identity: Mapping[str, Any]
     unit_entries: int
-    listed: int = 0  # entries that the readers found
-    planned: int = 0  # of these, entries that units prepare
+    listed: int = 0  # entries that the readers listed
+    planned: int = 0  # entries that units prepare
     duplicates: int = 0
     nameless: int = 0  # without image_id
     duplicate_examples: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # what the readers wondered about
+    notes: tuple[str, ...] = ()  # discrepancies that the readers noted
     last_hash: str | None = None
 
     @property
     def units(self) -> int:
-        """How many units there are."""
+        """The number of units."""
         return -(-self.planned // self.unit_entries)
 
     def span(self, unit: int) -> range:
-        """The numbers of a unit's entries."""
+        """Return the numbers of a unit's entries."""
         return range(unit * self.unit_entries, min(self.planned, (unit + 1) * self.unit_entries))
 
 
 def unit_entries(entries: int, settings: RowSettings, shard_bytes: int) -> int:
-    """Entries per unit: they fill about one shard, or are fewer so that all cores can share the work."""
-    pixels = 0.75 * settings.max_side**2  # photos are not square
-    images = 1 + max(1, len(settings.made))  # the sources and one target, which is stored once
-    fills = int(shard_bytes / (images * pixels * BYTES_PER_PIXEL))
-    return max(LEAST_ENTRIES, min(fills, -(-entries // LEAST_UNITS)))
+    """Return entries per unit: enough to fill about one shard, or fewer so that all cores share the work."""
+    pixels = 0.75 * settings.max_side**2  # because photos are not square
+    images = 1 + max(1, len(settings.made))  # the sources, and one target that they share
+    fitting = int(shard_bytes / (images * pixels * BYTES_PER_PIXEL))
+    return max(LEAST_ENTRIES, min(fitting, -(-entries // LEAST_UNITS)))
 
 
 def make_plan(
@@ -84,14 +83,14 @@ def make_plan(
     notes: Callable[[], Iterable[str]],
     test_limit: int | None = None,
 ) -> Plan:
-    """List `entries` once, streaming, write the plan to `folder` (a URI) and commit it.
+    """List `entries` once, as a stream, write the plan to `folder` (a URI) and commit it.
 
-    entries, check: see `listing.distinct_entries`, whose ConfigurationErrors are raised. size_of_units: entries per
-    unit, from how many there are. notes: asked after listing. test_limit: images of the test catalog at most.
+    entries, check: see `listing.distinct_entries`, whose ConfigurationErrors are raised. size_of_units: returns entries
+    per unit for a number of entries. notes: called after listing. test_limit: maximum of images in the test catalog.
     """
-    storage.remove(folder)  # of a run that ended before it had committed
+    storage.remove(folder)  # the draft of a run that ended before committing it
     counted = Listing()
-    hashes: list[int] = []  # negated, a heap: the smallest `test_limit`
+    hashes: list[int] = []  # a heap of the `test_limit` smallest, negated
     distinct = distinct_entries(entries, check, counted)
     number = 0
     while chunk := list(islice(distinct, FILE_ENTRIES)):
@@ -115,7 +114,7 @@ def make_plan(
 
 
 def load_plan(folder: str) -> Plan | None:
-    """The plan at `folder`, or None where none was committed. Raises ConfigurationError for a damaged one."""
+    """Return the plan at `folder`, or None if none was committed. Raises ConfigurationError if it is damaged."""
     uri = storage.join(folder, DOCUMENT)
     if not storage.exists(uri):
         return None
@@ -125,30 +124,30 @@ def load_plan(folder: str) -> Plan | None:
             document[name] = tuple(document[name])
         return Plan(**document)
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigurationError(f"--output: {uri} is damaged; start anew with --overwrite") from error
+        raise ConfigurationError(f"--output: {uri} is damaged; start again with --overwrite") from error
 
 
 def read_entries(folder: str, span: range) -> Iterator[Entry]:
-    """The entries whose numbers are in `span`. Raises RunError where the plan lacks them."""
-    found = 0
+    """Yield the entries whose numbers are in `span`. Raises RunError if the plan lacks some."""
+    count = 0
     for file in range(span.start // FILE_ENTRIES, -(-span.stop // FILE_ENTRIES)):
         uri = entries_uri(folder, file)
         for entry in _read_file(
             uri, range(span.start - file * FILE_ENTRIES, span.stop - file * FILE_ENTRIES)
         ):
-            found += 1
+            count += 1
             yield entry
-    if found != len(span):
-        raise RunError(f"the plan in {folder} is damaged: it lacks entries; start anew with --overwrite")
+    if count != len(span):
+        raise RunError(f"the plan in {folder} is damaged: it lacks entries; start again with --overwrite")
 
 
 def entries_uri(folder: str, file: int) -> str:
-    """Where the FILE_ENTRIES entries are that come after those of the files before."""
+    """Return the URI of the plan's file with this number; each file but the last has FILE_ENTRIES entries."""
     return storage.join(folder, f"entries-{file:05}.parquet")
 
 
 def in_test_catalog(entry: Entry, last_hash: str | None) -> bool:
-    """Whether a held-back entry is among those that the test catalog takes."""
+    """Return whether the test catalog takes this entry: it is held back and within the limit."""
     if split_of_entry(entry) != TEST:
         return False
     return last_hash is None or _catalog_order(entry) <= int(last_hash, 16)
@@ -174,7 +173,7 @@ def _write_entries(uri: str, entries: Iterable[Entry]) -> None:
 
 
 def _read_file(uri: str, wanted: range) -> Iterator[Entry]:
-    """Entries of one file of the plan; `wanted` may reach beyond it on either side."""
+    """Yield entries of one file of the plan; `wanted` may reach beyond it on either side."""
     with pq.ParquetFile(pa.BufferReader(storage.read_bytes(uri))) as file:
         for group in range(file.num_row_groups):
             first = group * GROUP_ENTRIES

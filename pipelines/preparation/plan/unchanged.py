@@ -1,7 +1,7 @@
-"""Whether the tables are still those whose rows a plan has numbered: looked at before a run is continued.
+"""Check that tables have not changed since a plan numbered their rows, before a run is continued.
 
-Only files of which cells are still to be read matter. What a plan holds as text (URIs, ids, labels) and images that
-are files of their own do not depend on a row's number.
+Only files whose cells are still to be read matter. Text that the plan holds (URIs, ids, labels) and images that are
+files of their own do not depend on row numbers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ from pipelines.preparation.plan.plan import FILE_ENTRIES, Plan, entries_uri
 from pipelines.preparation.unit.resolve import ROLES
 from pipelines.storage import objects as storage
 
-#: Tables that the message names; all are counted.
+#: Number of tables that the message names; all are counted.
 NAMED = 5
 
 
 def check_unchanged(folder: str, plan: Plan, units: Sequence[int]) -> None:
-    """Raise ConfigurationError where a table that the entries of `units` lie in is another than when it was planned.
+    """Raise ConfigurationError if a table that the entries of `units` refer to has changed since it was planned.
 
-    folder: of the plan. Holds the names of the tables in memory.
+    folder: of the plan. Holds the tables' names in memory.
     """
     changed = []
     for (uri, version), now in map_ahead(_version_now, sorted(_tables(folder, plan, units))):
@@ -34,7 +34,7 @@ def check_unchanged(folder: str, plan: Plan, units: Sequence[int]) -> None:
         more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
         raise ConfigurationError(
             f"{'; '.join(changed[:NAMED])}{more}: rewritten since the unfinished run numbered the rows, so they may be "
-            "other photos now; put the old ones back, or begin anew with --overwrite"
+            "other photos now; restore the old files, or start again with --overwrite"
         )
 
 
@@ -46,26 +46,26 @@ def _version_now(table: tuple[str, str]) -> str | None:
 
 
 def _tables(folder: str, plan: Plan, units: Sequence[int]) -> set[tuple[str, str]]:
-    """URI and version of the files whose cells the units read."""
-    found: set[tuple[str, str]] = set()
-    for file, places in _files(plan, units):
+    """Return the URI and version of each file whose cells the units read."""
+    tables: set[tuple[str, str]] = set()
+    for file, positions in _files(plan, units):
         data = storage.read_bytes(entries_uri(folder, file))
-        table = pq.read_table(pa.BufferReader(data), columns=list(ROLES)).take(pa.array(places))
+        table = pq.read_table(pa.BufferReader(data), columns=list(ROLES)).take(pa.array(positions))
         for role in ROLES:
-            found.update(_cells(table[role]))
-    return found
+            tables.update(_cells(table[role]))
+    return tables
 
 
 def _files(plan: Plan, units: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """The plan's files that hold entries of the units, and the entries' places in them."""
+    """Yield the plan's files that hold entries of the units, with the entries' positions in them."""
     numbers = np.concatenate(
         [np.arange(0), *(np.arange(span.start, span.stop) for span in map(plan.span, units))]
     )
     files, starts = np.unique(numbers // FILE_ENTRIES, return_index=True)
-    for file, places in zip(
+    for file, positions in zip(
         files.tolist(), np.split(numbers, starts[1:]), strict=False
-    ):  # of nothing there is a piece
-        yield file, places - file * FILE_ENTRIES
+    ):  # without numbers, split still returns one empty piece
+        yield file, positions - file * FILE_ENTRIES
 
 
 def _cells(locators: pa.ChunkedArray) -> Iterator[tuple[str, str]]:

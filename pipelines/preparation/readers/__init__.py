@@ -1,4 +1,4 @@
-"""Readers: what teams have (folders, tables, public datasets, products' photos) as a stream of entries.
+"""Readers, which list folders, tables, public datasets and products' photos as a stream of entries.
 
-A reader lists; it reads no image, except to tell contents apart where a dataset's method asks for it.
+A reader reads no image, except if a dataset's method needs hashes of the contents.
 """

@@ -1,4 +1,4 @@
-"""What all readers share: the protocol, notes, and the check that a text does not come twice."""
+"""Code that all readers share: the protocol, notes, and the check for repeated texts."""
 
 import hashlib
 import logging
@@ -12,31 +12,31 @@ from pipelines.preparation.entries import Entry
 
 logger = logging.getLogger(__name__)
 
-#: Names that a note gives as examples; all are counted.
+#: Number of names that a note gives as examples; all are counted.
 EXAMPLES = 20
-#: Ids that are held as text until they are compared with those before.
+#: Texts that are held until they are compared with the earlier ones.
 _FRESH = 1 << 16
 
 
 class Notes:
-    """Discrepancies that a reader finds while it lists: logged, never an error. Few, whatever the number of images."""
+    """Discrepancies noticed while listing: logged, never an error. Their number does not grow with the images."""
 
     def __init__(self) -> None:
         self._notes: list[str] = []
 
     def add(self, note: str) -> None:
-        """Log and keep a note, once."""
+        """Log and keep a note, unless it is already there."""
         if note not in self._notes:
             logger.warning("%s", note)
             self._notes.append(note)
 
     def all(self) -> list[str]:
-        """The notes so far."""
+        """Return the notes so far."""
         return list(self._notes)
 
 
 class Counted:
-    """Counts things of one kind and keeps the names of the first few, for a note."""
+    """A count that keeps the first few names, for a note."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -54,29 +54,29 @@ class Counted:
 
 
 class Reader(Protocol):
-    """One source of entries. `name` says in messages where it was asked for and what it reads."""
+    """One source of entries. `name` is for messages: it gives the flag and what is read."""
 
     @property
     def name(self) -> str: ...
 
     def check(self) -> None:
-        """Look at what is cheap to look at. Raises ConfigurationError where the source is absent, empty or unfit."""
+        """Check what is cheap to check. Raises ConfigurationError if the source is absent, empty or unfit."""
 
     def describe(self) -> dict[str, Any]:
-        """What is read, for --dry-run; with counts where they cost no pass over the data. After `check`."""
+        """Describe the source for --dry-run, with counts if they cost no pass over the data. Call `check` first."""
 
     def entries(self, notes: Notes) -> Iterator[Entry]:
-        """All entries, in an order that depends on the data alone. Raises ConfigurationError."""
+        """Yield all entries, in an order that depends on the data alone. Raises ConfigurationError."""
 
 
 class NoRepeats:
-    """Complains about a text that comes twice.
+    """Raises an error if a text is repeated.
 
-    Holds 8 bytes for each (16 while it merges): it compares hashes of 64 bits. Among ten million texts two different
-    ones are mistaken for one in three of a million runs. A repetition may be noticed some ten thousand texts later, at
-    the latest by `finish`.
+    Holds a 64-bit hash of each: 8 bytes (16 while it merges). Among ten million texts, two different ones are mistaken
+    for equal in three of a million runs. A repetition may be noticed some ten thousand texts later, at the latest by
+    `finish`.
 
-    complain: makes the error from what `add` was told to show.
+    complain: makes the error from the `name` that was given to `add`.
     """
 
     def __init__(self, complain: Callable[[str], ConfigurationError]) -> None:
@@ -84,22 +84,22 @@ class NoRepeats:
         self._seen = np.empty(0, np.uint64)  # sorted
         self._fresh: dict[int, str] = {}
 
-    def add(self, text: str, shown: str) -> None:
-        """Take the next text."""
+    def add(self, text: str, name: str) -> None:
+        """Add the next text. Raises the error of `complain`, given `name`, for a repetition."""
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         key = int.from_bytes(digest, "big")
         if key in self._fresh:
-            raise self._complain(shown)
-        self._fresh[key] = shown
+            raise self._complain(name)
+        self._fresh[key] = name
         if len(self._fresh) >= _FRESH:
             self.finish()
 
     def finish(self) -> None:
-        """Compare what has not been compared."""
+        """Compare the texts that have not been compared yet. Raises the error of `complain` for a repetition."""
         keys = np.sort(np.fromiter(self._fresh, np.uint64, len(self._fresh)))
-        places = np.searchsorted(self._seen, keys)
-        known = np.isin(keys, self._seen[places[places < len(self._seen)]])
+        positions = np.searchsorted(self._seen, keys)
+        known = np.isin(keys, self._seen[positions[positions < len(self._seen)]])
         if known.any():
             raise self._complain(self._fresh[int(keys[known][0])])
-        self._seen = np.insert(self._seen, places, keys)
+        self._seen = np.insert(self._seen, positions, keys)
         self._fresh = {}

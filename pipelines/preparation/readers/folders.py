@@ -1,6 +1,6 @@
-"""Folders of images: pairs in two trees, two trees that are not paired, and plain folders.
+"""Readers of image folders: pairs in two trees, two unpaired trees, and plain folders.
 
-Ids are paths below the root, so they stay when the root moves.
+Ids are paths below the root, so they stay the same if the root moves.
 """
 
 import heapq
@@ -22,7 +22,7 @@ Unmatched = Literal["unpaired", "error"]
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Photos to be cleaned up, or (clean) product images without a defect, from which defects are made.
+    """Photos to clean up, or (clean) product images without a defect, from which defects are made.
 
     An image's id is its path below `root`, extension included.
     """
@@ -31,7 +31,7 @@ class ImageFolder:
     root: str
     clean: bool = False
     product_type: str | None = None
-    id_prefix: str = ""  # set it where two sources have files of the same names
+    id_prefix: str = ""  # set it if two sources have files of the same names
 
     @property
     def name(self) -> str:
@@ -47,19 +47,19 @@ class ImageFolder:
         root = storage.absolute(self.root)
         for folder in walk_images(self.root, self.flag, notes):
             for name in folder.files:
-                place = Locator(storage.join(root, folder.key(name)))
+                locator = Locator(storage.join(root, folder.key(name)))
                 image_id = self.id_prefix + folder.key(name)
                 if self.clean:
-                    yield Entry(image_id, target=place, product_type=self.product_type)
+                    yield Entry(image_id, target=locator, product_type=self.product_type)
                 else:
-                    yield Entry(image_id, source=place, product_type=self.product_type)
+                    yield Entry(image_id, source=locator, product_type=self.product_type)
 
 
 @dataclass(frozen=True)
 class PairedFolders:
-    """Images with a defect in one tree, the same without it in another, matched by path without extension.
+    """Images with a defect in one tree and the same images without it in another, matched by path without extension.
 
-    A pair's id is that path. What has no partner is noted, and is an unpaired image of its side, or an error.
+    The path is the pair's id. An image without a partner is noted, and is then unpaired or an error.
     """
 
     flag: str
@@ -67,7 +67,7 @@ class PairedFolders:
     target: str
     defect: str
     product_type: str | None = None
-    unmatched: Unmatched = "unpaired"  # 'error' where a missing partner means that a copy went wrong
+    unmatched: Unmatched = "unpaired"  # 'error' if a missing partner means that a copy went wrong
     id_prefix: str = ""
 
     @property
@@ -91,25 +91,25 @@ class PairedFolders:
         for parts, sources, targets in self._folders(notes):
             for key in sorted(sources.keys() | targets.keys()):
                 path = "/".join((*parts, key))
-                source = _place(roots[0], parts, sources.get(key))
-                target = _place(roots[1], parts, targets.get(key))
+                source = _locator(roots[0], parts, sources.get(key))
+                target = _locator(roots[1], parts, targets.get(key))
                 if source and target:
                     pairs += 1
                 else:
                     alone.add(f"{'source' if source else 'target'}/{path}")
-                    self._may_be_alone(alone)
+                    self._check_alone(alone)
                 image_id = self.id_prefix + path
                 yield Entry(image_id, source, target, defect=self.defect, product_type=self.product_type)
         if not pairs:
             raise ConfigurationError(
-                f"{self.name}: no two files match by their paths without extension (one is {alone}); name pairs "
-                "alike, or use reader: unpaired"
+                f"{self.name}: no two files match by their paths without extension (one is {alone}); give both files "
+                "of a pair the same name, or use reader: unpaired"
             )
         if alone.count:
             notes.add(f"{self.name}: {alone.count} images without a partner are unpaired: {alone}")
 
     def _folders(self, notes: Notes) -> Iterator[tuple[tuple[str, ...], dict[str, str], dict[str, str]]]:
-        """Each folder's files on either side, by name without extension."""
+        """Yield each folder's files on either side, by name without extension."""
         trees = [self._tree(side, notes) for side in (0, 1)]
         in_order = heapq.merge(*trees, key=lambda item: (item[1].parts, item[0]))
         for parts, group in groupby(in_order, key=lambda item: item[1].parts):
@@ -136,21 +136,21 @@ class PairedFolders:
                 )
         return names
 
-    def _may_be_alone(self, alone: Counted) -> None:
+    def _check_alone(self, alone: Counted) -> None:
         if self.unmatched == "error":
             raise ConfigurationError(
-                f"{self.name}: {alone} has no partner of the same path without extension; add it, or allow it with "
+                f"{self.name}: {alone} has no partner with the same path without extension; add it, or allow it with "
                 "unmatched: unpaired"
             )
 
 
-def _place(root: str, parts: tuple[str, ...], name: str | None) -> Locator | None:
+def _locator(root: str, parts: tuple[str, ...], name: str | None) -> Locator | None:
     return None if name is None else Locator(storage.join(root, *parts, name))
 
 
 @dataclass(frozen=True)
 class UnpairedFolders:
-    """Images with a defect in one tree and others without it in another; one of them may be absent.
+    """Images with a defect in one tree and others without it in another; one of the trees may be absent.
 
     Ids are `source/PATH` and `target/PATH`, extension included: equal names mean nothing here.
     """
@@ -183,11 +183,11 @@ class UnpairedFolders:
             absolute = storage.absolute(root)
             for folder in walk_images(root, self.flag, notes):
                 for name in folder.files:
-                    place = Locator(storage.join(absolute, folder.key(name)))
+                    locator = Locator(storage.join(absolute, folder.key(name)))
                     yield Entry(
                         f"{self.id_prefix}{side}/{folder.key(name)}",
-                        source=place if side == "source" else None,
-                        target=place if side == "target" else None,
+                        source=locator if side == "source" else None,
+                        target=locator if side == "target" else None,
                         defect=self.defect,
                         product_type=self.product_type,
                     )

@@ -1,4 +1,4 @@
-"""Main and secondary photos of products as pairs: the secondary shows the product from an angle that is not wanted.
+"""Readers of products' photos, which pair secondary photos with the main one: the secondary has an unwanted angle.
 
 All photos of a product are on the same side of the split, because they show the same product.
 """
@@ -22,26 +22,26 @@ from pipelines.storage.file_names import stem
 TEXT = ("product_id", "image_id", "uri", "role", "position", "product_type")
 IMAGES = ("image",)
 WRONG_ANGLE = "wrong_angle"
-#: What says that a photo is the main one: the column `role`, or a file's name without extension.
+#: The mark of a main photo: the value in column `role`, or a file's name without extension.
 MAIN = "main"
 
 
 class Photo(NamedTuple):
-    """One photo of a product; `key` tells it from the product's others."""
+    """One photo of a product; `key` is unique within the product."""
 
     key: str
-    place: Locator | None
+    locator: Locator | None
     is_main: bool
     product_type: str | None = None
 
 
 @dataclass(frozen=True)
 class ProductTable:
-    """Tables with a row for each photo: product_id, image or uri, and role or position; a product's rows together.
+    """Tables with a row per photo: product_id, image or uri, and role or position. A product's rows are adjacent.
 
-    The main photo is the one whose role is `main`; without a column role, the one with the lowest position. A photo is
-    known by its image_id, else by its uri or the path in its image struct. One of them must be there: a number among
-    the product's photos would be another's as soon as one is put before it.
+    The main photo is the one with role `main` or, without a column role, the one with the lowest position. A photo is
+    identified by its image_id, else by its uri or the path in its image struct. One of them is required: a number
+    within the product would change if a photo were inserted before it.
     """
 
     flag: str
@@ -69,7 +69,7 @@ class ProductTable:
                 if not table.present(either)
             ]
             if not table.present(("image_id", "uri")) and not table.structs:
-                complaints.append("no column image_id to know the photos by, whose bytes are in the table")
+                complaints.append("no column image_id to identify the photos, whose bytes are in the table")
             if complaints:
                 raise unfit(table, complaints)
 
@@ -98,7 +98,7 @@ class ProductTable:
         for product_id, group in groupby(rows, key=lambda row: row.values.get("product_id")):
             if product_id is None:
                 for row in group:
-                    without.add(row.place)
+                    without.add(row.location)
                 continue
             repeats.add(product_id, product_id)
             yield product_id, self._photos(list(group))
@@ -123,8 +123,8 @@ class ProductTable:
         key = row.values.get("image_id") or row.values.get("uri") or row.path("image")
         if key is None:
             raise ConfigurationError(
-                f"{self.flag} {row.place}: no image_id, and no uri or path to know the photo by when others are added; "
-                "give each photo an image_id that is its own among its product's"
+                f"{self.flag} {row.location}: no image_id, and no uri or path to identify the photo by; give each "
+                "photo an image_id that is unique within its product"
             )
         return key
 
@@ -136,12 +136,14 @@ class ProductTable:
         try:
             return float("inf") if text is None else float(text)
         except ValueError as error:
-            raise ConfigurationError(f"{self.flag} {row.place}: position {text!r} is not a number") from error
+            raise ConfigurationError(
+                f"{self.flag} {row.location}: position {text!r} is not a number"
+            ) from error
 
 
 @dataclass(frozen=True)
 class ProductFolders:
-    """A folder for each product. The main photo is the file called `main`, else the first one (2.jpg before 10.jpg)."""
+    """A folder per product. The main photo is the file named `main`, else the first (2.jpg before 10.jpg)."""
 
     flag: str
     root: str
@@ -182,15 +184,15 @@ class ProductFolders:
 def pair_up(
     products: Iterable[tuple[str, list[Photo]]], settings: ProductTable | ProductFolders, notes: Notes
 ) -> Iterator[Entry]:
-    """A pair of each secondary photo with its product's main one. Alone, either is an unpaired image of its side.
+    """Yield a pair of each secondary photo with its product's main one. Alone, either is an unpaired image of its side.
 
-    Ids are PRODUCT/PHOTO. Raises ConfigurationError where there is no pair at all.
+    Ids are PRODUCT/PHOTO. Raises ConfigurationError if there is no pair at all.
     """
     alone, more, pairs = Counted(), Counted(), 0
     for product_id, photos in products:
         mains = [photo for photo in photos if photo.is_main]
         others = [photo for photo in photos if not photo.is_main]
-        for photo in mains[1:]:  # a second main photo is neither wrong nor the one to aim at
+        for photo in mains[1:]:  # a second main photo is neither defective nor the target
             more.add(f"{product_id}/{photo.key}")
         if not (mains and others):
             alone.add(product_id)
@@ -198,8 +200,8 @@ def pair_up(
         for photo in others or mains[:1]:
             yield Entry(
                 f"{settings.id_prefix}{product_id}/{photo.key}",
-                source=None if photo.is_main else photo.place,
-                target=mains[0].place if mains else None,
+                source=None if photo.is_main else photo.locator,
+                target=mains[0].locator if mains else None,
                 defect=settings.defect,
                 product_type=photo.product_type or settings.product_type,
                 split=split_of(product_id),
@@ -218,7 +220,7 @@ def pair_up(
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that orders numbers in names by their value."""
+    """Return a sort key that orders numbers in names by their value."""
     return [
         (int(part), "") if part.isdecimal() and part.isascii() else (-1, part)
         for part in re.split(r"([0-9]+)", name.casefold())

@@ -1,8 +1,8 @@
-"""The public datasets in their official layouts, split anew.
+"""Readers of the public datasets in their official layouts, with a new split.
 
-The official splits are pooled, repeated files dropped by the hash of their content, and of each domain the first 80% in
-the order of hashes are for training; domains that are not paired are split separately. A picture keeps the side that it
-has got: the photos that two datasets share are on the same side of both.
+The official splits are pooled, and repeated files are dropped by the hash of their content. In each domain the first
+80% by hash are for training; domains that are not paired are split separately. Photos that two datasets share are on
+the same side in both.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PublicReader:
-    """One or several public datasets below `root`: in folders of their names, a single one also in `root` itself.
+    """One or several public datasets below `root`, in folders of their names; a single one may be in `root` itself.
 
-    Ids are paths such as `facades/train/12`, without extension. To tell contents apart every file is read once while
-    listing; in memory are an id and a hash for each, some 300 bytes.
+    Ids are paths without extension, such as `facades/train/12`. Every file is read once while listing, to hash its
+    content. An id and a hash of each are in memory, some 300 bytes.
     """
 
     flag: str
@@ -75,14 +75,14 @@ class PublicReader:
                     yield _entry(dataset, number, image_id, uri, sides[digest])
 
     def _home(self, dataset: PublicDataset) -> str:
-        """The dataset's folder."""
+        """Return the dataset's folder."""
         home = storage.join(storage.absolute(self.root), dataset.name)
         fs, path = storage.resolve(home)
         with storage.as_configuration_error(home, self.flag, "read"):
             return home if len(self.datasets) > 1 or fs.isdir(path) else storage.absolute(self.root)
 
     def _files(self, dataset: PublicDataset, folder: str) -> list[str]:
-        """Names of the images in an official folder, sorted; none where there is no such folder."""
+        """Return the names of the images in an official folder, sorted; empty if there is no such folder."""
         uri = storage.join(self._home(dataset), folder)
         fs, path = storage.resolve(uri)
         if not fs.isdir(path):
@@ -92,7 +92,7 @@ class PublicReader:
 
     @cached_property
     def _counts(self) -> dict[str, dict[str, int]]:
-        """Images by dataset and official folder; folders that are not there are named where some are reported."""
+        """Return images by dataset and official folder; an absent folder is listed if images are reported for it."""
         counts: dict[str, dict[str, int]] = {}
         for dataset in self.datasets:
             files = {folder: len(self._files(dataset, folder)) for folder in dataset.folders}
@@ -112,14 +112,14 @@ class PublicReader:
     def _contents(
         self, dataset: PublicDataset, folders: Iterable[str], notes: Notes
     ) -> dict[bytes, tuple[str, str]]:
-        """Id and URI of each different picture in `folders`, by the hash of its content; of equal ones the first id."""
+        """Return {hash of content: (id, URI)} of the pictures in `folders`; of equal pictures the first id."""
         home = self._home(dataset)
         files = sorted(
             (f"{dataset.name}/{folder}/{stem(name)}", storage.join(home, folder, name))
             for folder in folders
             for name in self._files(dataset, folder)
         )
-        logger.info("reading %d files of %s to tell them apart", len(files), dataset.name)
+        logger.info("reading %d files of %s to compare their contents", len(files), dataset.name)
         contents: dict[bytes, tuple[str, str]] = {}
         repeated = Counted()
         for file, digest in map_ahead(_digest, files):
@@ -133,16 +133,16 @@ class PublicReader:
 
 
 def assign_sides(digests: Iterable[bytes], sides: dict[bytes, str]) -> None:
-    """Put each content on a side, in `sides`: the first 80% in order for training, but what has a side keeps it."""
+    """Assign each content a side in `sides`: the first 80% by hash train. A content that has a side keeps it."""
     ordered = sorted(digests)
-    # At least one for tests, but never the only one.
+    # At least one is for tests, unless it is the only one.
     n_test = max(round(TEST_SHARE * len(ordered)), min(1, len(ordered) - 1))
     for rank, digest in enumerate(ordered):
         sides.setdefault(digest, TRAIN if rank < len(ordered) - n_test else TEST)
 
 
 def _digest(file: tuple[str, str]) -> bytes:
-    """SHA-256 of a file's content; of its id where it cannot be read, which is for its record to say."""
+    """Return the SHA-256 of a file's content, or of its id if it cannot be read (its record reports that later)."""
     image_id, uri = file
     try:
         return hashlib.sha256(read_image(uri)).digest()
@@ -151,14 +151,14 @@ def _digest(file: tuple[str, str]) -> bytes:
 
 
 def _domains(dataset: PublicDataset) -> tuple[tuple[str, ...], ...]:
-    """The folders whose images are split together: of pairs, or of A and of B."""
+    """Return the folders whose images are split together: all of a paired dataset, else those of A and those of B."""
     if dataset.is_paired:
         return (dataset.folders,)
     return tuple(tuple(name for name in dataset.folders if name.endswith(side)) for side in "AB")
 
 
 def _entry(dataset: PublicDataset, domain: int, image_id: str, uri: str, split: str) -> Entry:
-    """x is A and y is B, unless the task runs the other way round."""
+    """Return the entry with A as source and B as target, or the reverse if the task runs from B to A."""
     a: Locator | None = None
     b: Locator | None = None
     if dataset.is_paired:

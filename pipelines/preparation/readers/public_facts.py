@@ -1,7 +1,7 @@
-"""The eight public datasets that Li et al. (2022) report on: layouts, directions, conditions, counts.
+"""Facts about the eight public datasets on which Li et al. (2022) report: layouts, directions, conditions, counts.
 
-Four are paired: folders of JPEGs that hold A (left) and B (right) in halves of equal width. Four are unpaired: trainA,
-trainB, testA, testB. Counts are those commonly reported for the archives.
+Four are paired: folders of JPEGs with A (left) and B (right) in halves of equal width. Four are unpaired: trainA,
+trainB, testA, testB. The counts are those commonly reported for the archives.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ UNPAIRED_FOLDERS = ("trainA", "testA", "trainB", "testB")
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """Facts about a dataset. The paper takes it as a task of its own, so its name is also its defect's.
+    """Facts about a dataset. The paper treats each as a task of its own, so its name is also its defect's.
 
-    reported: images by official folder.
-    is_reversed: the task runs B to A; Li et al. say so for maps (map to aerial photo).
+    reported: number of images by official folder.
+    is_reversed: the task runs from B to A, as Li et al. state for maps (map to aerial photo).
     """
 
     name: str
@@ -35,7 +35,7 @@ class PublicDataset:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders that its layout may have."""
+        """The folders that the layout may have."""
         return PAIRED_FOLDERS if self.is_paired else UNPAIRED_FOLDERS
 
 
@@ -63,19 +63,20 @@ DATASETS = (
     PublicDataset("vangogh2photo", UNPAIRED4, "paintings", {"trainA": 400, "testA": 400, **_PHOTOS}),
 )
 
-#: What `--benchmark` can name.
+#: The values of `--benchmark`.
 BENCHMARKS = (PAIRED4, UNPAIRED4, *(dataset.name for dataset in DATASETS))
 
 
 def datasets_of(benchmark: str) -> tuple[PublicDataset, ...]:
-    """The datasets of a combined benchmark, or the one of that name; none where the name is unknown."""
+    """Return the datasets of a combined benchmark, or the one of that name; empty if the name is unknown."""
     return tuple(dataset for dataset in DATASETS if benchmark in (dataset.benchmark, dataset.name))
 
 
 def label_map(datasets: Sequence[PublicDataset]) -> LabelMap:
-    """A label map with a defect for each dataset, numbered as in the combined benchmark; a single one from 0.
+    """Return a label map with a defect for each dataset, numbered as in the combined benchmark; a single one from 0.
 
-    Li et al. (2022) train pairs without cycle and identity (lambda 3 and 4 are 0), and unpaired images with both.
+    Li et al. (2022) train pairs without cycle and identity losses (lambda 3 and 4 are 0), and unpaired images with
+    both.
     """
     groups = list(dict.fromkeys(dataset.group for dataset in datasets))
     return LabelMap(

@@ -1,4 +1,4 @@
-"""Everything that one preparation reads, as one stream of entries."""
+"""All sources of a preparation, as one stream of entries."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,60 +21,60 @@ from pipelines.storage import objects as storage
 
 @dataclass(frozen=True)
 class Sources:
-    """What to read; made by `open_sources`."""
+    """The sources to read; made by `open_sources`."""
 
     readers: tuple[Reader, ...]
-    #: The benchmarks' own; None: the defects are the caller's to number.
+    #: The benchmark's own label map; None if the caller numbers the defects.
     label_map: LabelMap | None = None
     _notes: Notes = field(default_factory=Notes)
 
     def entries(self) -> Iterator[Entry]:
-        """All entries, reader by reader, in an order that depends on the data alone.
+        """Yield all entries, reader by reader, in an order that depends on the data alone.
 
-        An id that comes twice is listed twice: the plan counts it. Memory: the names of one folder; for the public
-        datasets an id and a hash per image. Raises ConfigurationError for what is found to be wrong on the way.
+        Repeated ids are yielded again; the plan counts them. In memory are the names of one folder or, for the public
+        datasets, an id and a hash per image. Raises ConfigurationError for faults in the sources.
         """
         for reader in self.readers:
             yield from reader.entries(self._notes)
 
     def check_defects(self, known: Collection[str]) -> None:
-        """Raise ConfigurationError for a defect that a reader's settings name and that is not among `known`.
+        """Raise ConfigurationError if a reader's settings name a defect that is not among `known`.
 
-        Those that rows name are looked at where they are listed.
+        Defects that rows name are checked when they are listed.
         """
         for reader in self.readers:
             for name in _named_defects(reader):
                 if name not in known:
                     raise ConfigurationError(
-                        f"{reader.name}: {not_in_label_map('defect', name, known)}; mend the name, or add it there "
+                        f"{reader.name}: {not_in_label_map('defect', name, known)}; correct it, or add it there "
                         "(--label-map)"
                     )
 
     def describe(self) -> dict[str, Any]:
-        """What is read, for --dry-run, with counts where they are cheap."""
+        """Describe the sources for --dry-run, with counts if they are cheap."""
         return {"sources": [reader.describe() for reader in self.readers]}
 
     def notes(self) -> list[str]:
-        """Discrepancies found by `entries` so far; they are logged too."""
+        """Return the discrepancies that `entries` has noted so far; they are logged too."""
         return self._notes.all()
 
 
 def open_sources(photos: Sequence[str], benchmark: tuple[str, str] | None, sources: str | None) -> Sources:
-    """The sources that a command line names, looked at as far as that is cheap.
+    """Return the sources that a command line names, after cheap checks.
 
-    photos: URIs of tables or of folders with images, of `--photos`. benchmark: name and root folder, of `--benchmark`
-    and `--root`. sources: a YAML file of `--sources` (see `sources_file`). Raises ConfigurationError for anything that
-    is absent, empty or unfit, and for a benchmark beside other sources, since it numbers its defects itself.
+    photos: URIs of tables or of image folders, from `--photos`. benchmark: name and root folder, from `--benchmark` and
+    `--root`. sources: a YAML file, from `--sources` (see `sources_file`). Raises ConfigurationError if a source is
+    absent, empty or unfit, and for a benchmark beside other sources, since it numbers its defects itself.
     """
     if benchmark is not None and (photos or sources):
         raise ConfigurationError(
-            "--benchmark brings its own label map and stands alone; leave out --photos and --sources, or add the "
+            "--benchmark has its own label map and cannot be combined; leave out --photos and --sources, or add the "
             "dataset to a file of --sources as reader: public"
         )
     if benchmark is not None:
         return _open_benchmark(*benchmark)
     if len({storage.absolute(uri).rstrip("/") for uri in photos}) < len(photos):
-        raise ConfigurationError("--photos: the same place is named twice; name each once")
+        raise ConfigurationError("--photos: the same URI is given twice; give each once")
     readers = [_photos_reader(uri) for uri in photos]
     if sources is not None:
         readers += read_sources(sources)
@@ -86,7 +86,7 @@ def open_sources(photos: Sequence[str], benchmark: tuple[str, str] | None, sourc
 
 
 def _named_defects(reader: Reader) -> tuple[str, ...]:
-    """The defects that a reader's settings name."""
+    """Return the defects that a reader's settings name."""
     if isinstance(reader, PublicReader):
         return tuple(dataset.name for dataset in reader.datasets)
     defect: str | None = getattr(reader, "defect", None)

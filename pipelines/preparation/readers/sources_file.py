@@ -1,4 +1,4 @@
-"""The file of `--sources`: any mix of readers, as YAML.
+"""The file of `--sources`: YAML that lists any mix of readers.
 
     version: 1
     sources:
@@ -10,7 +10,7 @@
       - {reader: products, uri: products.parquet, defect: wrong_angle, main: front}
       - {reader: public, dataset: edges2shoes, root: datasets}
 
-Every entry may have `id_prefix`, except public's; a relative URI is relative to this file.
+Every item may have `id_prefix`, except public; a relative URI is relative to this file.
 """
 
 from typing import Annotated, Any, Literal
@@ -39,12 +39,12 @@ from pipelines.preparation.unit.resolve import beside
 from pipelines.storage import objects as storage
 
 _Settings = dict[str, Any]
-#: Settings of tables, which mean nothing for a folder of images.
+#: Settings that only tables have.
 _OF_TABLES = ("columns", "ids")
 
 
 def read_sources(uri: str) -> list[Reader]:
-    """The readers that the file at `uri` names. Raises ConfigurationError with every complaint and its line."""
+    """Return the readers that the file at `uri` lists. Raises ConfigurationError with every complaint and its line."""
     with storage.as_configuration_error(uri, "--sources", "read"):
         text = storage.read_bytes(uri)
     file = YamlFile(text, uri)
@@ -53,12 +53,12 @@ def read_sources(uri: str) -> list[Reader]:
     return [source.open(flag) for source, flag in zip(sources, flags, strict=True)]
 
 
-def _absolute(place: str, info: ValidationInfo) -> str:
-    return place if place.startswith("~") else beside(context_of(info, "file"), place)
+def _absolute(uri: str, info: ValidationInfo) -> str:
+    return uri if uri.startswith("~") else beside(context_of(info, "file"), uri)
 
 
 def _known_columns(text: tuple[str, ...], images: tuple[str, ...]) -> AfterValidator:
-    """Refuses columns that a reader does not know."""
+    """Return a validator that refuses columns unknown to a reader."""
 
     def check(names: dict[str, str]) -> dict[str, str]:
         try:
@@ -77,26 +77,26 @@ def _check_dataset(name: str) -> str:
     return name
 
 
-_Place = Annotated[Text, AfterValidator(_absolute)]
+_Uri = Annotated[Text, AfterValidator(_absolute)]
 _Names = Annotated[dict[str, Text], Field(min_length=1)]
 _TableColumns = Annotated[_Names, _known_columns(tables.TEXT, tables.IMAGES)]
 
 
 class _Source(StrictModel):
-    """One item of `sources`. Fields that are left out are the reader's to choose."""
+    """One item of `sources`. Settings that are left out get the reader's defaults."""
 
     product_type: Text | None = None
     id_prefix: Text = ""
 
     @property
     def given(self) -> _Settings:
-        """The settings that the file names."""
+        """The settings that the file gives."""
         return self.model_dump(exclude_unset=True, exclude_none=True, exclude={"reader"})
 
 
 class _Photos(_Source):
     reader: Literal["photos", "clean"]
-    uri: _Place
+    uri: _Uri
     columns: _TableColumns | None = None
     ids: Ids = "auto"
 
@@ -109,7 +109,7 @@ class _Photos(_Source):
 
 class _Table(_Source):
     reader: Literal["table"]
-    uri: _Place
+    uri: _Uri
     defect: Name | None = None
     columns: _TableColumns | None = None
     ids: Ids = "auto"
@@ -120,8 +120,8 @@ class _Table(_Source):
 
 class _Paired(_Source):
     reader: Literal["paired"]
-    source: _Place
-    target: _Place
+    source: _Uri
+    target: _Uri
     defect: Name
     unmatched: Unmatched = "unpaired"
 
@@ -132,8 +132,8 @@ class _Paired(_Source):
 class _Unpaired(_Source):
     reader: Literal["unpaired"]
     defect: Name
-    source: _Place | None = None
-    target: _Place | None = None
+    source: _Uri | None = None
+    target: _Uri | None = None
 
     def open(self, flag: str) -> Reader:
         return UnpairedFolders(flag, **{"source": None, "target": None, **self.given})
@@ -141,7 +141,7 @@ class _Unpaired(_Source):
 
 class _Products(_Source):
     reader: Literal["products"]
-    uri: _Place
+    uri: _Uri
     defect: Name = WRONG_ANGLE
     main: Text = MAIN
     columns: Annotated[_Names, _known_columns(TEXT, IMAGES)] | None = None
@@ -155,7 +155,7 @@ class _Products(_Source):
 class _Public(StrictModel):
     reader: Literal["public"]
     dataset: Annotated[Text, AfterValidator(_check_dataset)]
-    root: _Place
+    root: _Uri
 
     def open(self, flag: str) -> Reader:
         return PublicReader(flag, self.root, datasets_of(self.dataset))
@@ -171,7 +171,7 @@ class _File(VersionedFile):
 
 
 def _of_folder(given: _Settings, flag: str) -> _Settings:
-    """The settings for a folder of images. Raises ConfigurationError for those that only tables have."""
+    """Return the settings for a folder of images. Raises ConfigurationError for those that only tables have."""
     for name in _OF_TABLES:
         if name in given:
             raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Rows of parquet and CSV files without their images: text, and which cells hold bytes."""
+"""Readers of parquet and CSV files that leave out the images: texts, and which cells hold bytes."""
 
 import csv
 import io
@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (*PARQUET_SUFFIXES, ".csv")
 _CSV_FAULTS: tuple[type[Exception], ...] = (csv.Error, UnicodeDecodeError, *storage.STORAGE_ERRORS)
-#: Rows of small columns in memory at a time.
+#: Rows in memory at a time, without their images.
 _ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a reader knows, and what they are called in the files.
+    """The columns that a reader knows, and their names in the files.
 
     text: columns of text or whole numbers. images: columns of encoded bytes, of struct{bytes, path}, or of URIs.
-    names: what a column is called where not by its own name. fractions: those of `text` that may have a fraction.
+    names: names in the files that differ from the columns' own. fractions: those of `text` that may have a fraction.
     """
 
     text: tuple[str, ...]
@@ -43,22 +43,22 @@ class Columns:
     fractions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for a column that is not known."""
+        """Raise ConfigurationError for an unknown column."""
         known = (*self.text, *self.images)
         for column in self.names:
             if column not in known:
                 raise ConfigurationError(f"columns: unknown column {column!r}; known: {', '.join(known)}")
 
     def called(self, column: str) -> str:
-        """The name in the file."""
+        """Return the column's name in the file."""
         return self.names.get(column, column)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table file: `values` are its texts (blank ones left out), `cells` its columns that may hold bytes.
+    """A row of a table file. values: its texts, without blank ones. cells: its columns that may hold bytes.
 
-    full: those of `cells` of which is known that they are not null.
+    full: those of `cells` that are known not to be null.
     """
 
     table: "TableFile"
@@ -68,17 +68,17 @@ class Row:
     full: frozenset[str] = frozenset()
 
     @property
-    def place(self) -> str:
-        """For messages."""
+    def location(self) -> str:
+        """The row's file and number, for messages."""
         return f"{self.table.uri}, row {self.number} (from 0)"
 
     @property
     def default_id(self) -> str:
-        """An id that stays as long as the file does: its path below the source's root, and the row."""
+        """An id from the file's path below the source's root and the row number; stable as long as the file is."""
         return f"{self.table.relative}#{self.number}"
 
     def image(self, column: str, uri_column: str) -> Locator | None:
-        """Where the image of a pair of columns is: its bytes if they are surely there, else its URI, else the cell."""
+        """Return where a pair of columns has its image: its bytes if they surely exist, else its URI, else the cell."""
         text = self.values.get(column) or self.values.get(uri_column)
         if column in self.cells and (text is None or column in self.full):
             called = self.table.columns.called(column)
@@ -86,16 +86,16 @@ class Row:
         return None if text is None else Locator(beside(self.table.uri, text))
 
     def path(self, column: str) -> str | None:
-        """The path in a struct{bytes, path}."""
+        """Return the path in a struct{bytes, path}, or None."""
         return self.values.get(f"{column}.path")
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """One file of a source of tables. Opened by `open_tables`."""
+    """One file of a table source. Opened by `open_tables`."""
 
     uri: str  # absolute
-    relative: str  # path below the source's root without extension; the file's own name where it is the root
+    relative: str  # path below the source's root without extension; the file's own name if it is the root
     columns: Columns
     flag: str
 
@@ -107,9 +107,7 @@ class TableFile:
     def _footer(self) -> tuple[pa.Schema, int, str | None]:
         filesystem, path = storage.arrow_filesystem(self.uri)
         try:
-            version = storage.version(
-                self.uri
-            )  # before anything is read: what comes later is another version
+            version = storage.version(self.uri)  # taken before reading, so that a later change is noticed
             with pq.ParquetFile(path, filesystem=filesystem) as file:
                 return file.schema_arrow, file.metadata.num_rows, version
         except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
@@ -123,17 +121,17 @@ class TableFile:
 
     @property
     def row_count(self) -> int | None:
-        """Rows, where that costs no pass over the file."""
+        """The number of rows, or None if counting needs a pass over the file."""
         return self._footer[1] if self.is_parquet else None
 
     @property
     def version(self) -> str | None:
-        """Of a file with cells (see `storage.objects.version`): its rows are known by number."""
+        """The version of a file with cells (see `storage.objects.version`), whose rows are known by number."""
         return self._footer[2] if self.is_parquet else None
 
     @property
     def names(self) -> list[str]:
-        """The names of the file's columns, and of those in its path."""
+        """The names of the file's columns and of the columns in its path."""
         return [*self._own, *(name for name in self._in_path if name not in self._own)]
 
     @property
@@ -142,11 +140,11 @@ class TableFile:
 
     @cached_property
     def _in_path(self) -> dict[str, str | None]:
-        """What stands in the file's path of the columns of text, by the names in the files."""
+        """The values of text columns that the file's path gives, by the names in the files."""
         return path_columns(self.uri, {self.columns.called(column) for column in self.columns.text})
 
     def present(self, columns: Sequence[str]) -> list[str]:
-        """Those of `columns` that the file, or its path, has."""
+        """Return those of `columns` that the file or its path has."""
         return [column for column in columns if self.columns.called(column) in self.names]
 
     def _in_file(self, columns: Sequence[str]) -> list[str]:
@@ -154,7 +152,7 @@ class TableFile:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Columns of encoded bytes."""
+        """The columns of encoded bytes."""
         if not self.is_parquet:
             return ()
         return tuple(c for c in self._in_file(self.columns.images) if not _is_text(self._kind(c)))
@@ -174,14 +172,14 @@ class TableFile:
         return kind.value_type if pa.types.is_dictionary(kind) else kind
 
     def complaints(self) -> list[str]:
-        """What is wrong with the columns."""
-        found = [
+        """Return what is wrong with the columns."""
+        complaints = [
             f"no column {called} (for {column})"
             for column, called in self.columns.names.items()
             if called not in self.names
         ]
         if not self.is_parquet:
-            return found
+            return complaints
         for column in self._in_file((*self.columns.text, *self.columns.images)):
             kind = self._kind(column)
             is_fit = (
@@ -191,12 +189,14 @@ class TableFile:
                 or (pa.types.is_floating(kind) and column in self.columns.fractions)
             )
             if not is_fit:
-                found.append(f"column {self.columns.called(column)} of type {kind}")
-        return found
+                complaints.append(f"column {self.columns.called(column)} of type {kind}")
+        return complaints
 
     def rows(self) -> Iterator[Row]:
-        """All rows. Raises ConfigurationError where the file cannot be read to its end, text is not UTF-8, or a row and
-        the file's path disagree.
+        """Yield all rows.
+
+        Raises ConfigurationError if the file cannot be read to its end, if text is not UTF-8, or if a row contradicts
+        the file's path.
         """
         rows = self._parquet_rows() if self.is_parquet else self._csv_rows()
         return map(self._with_path, rows) if self._in_path else rows
@@ -209,7 +209,7 @@ class TableFile:
                 continue
             value = self._in_path[called]
             if called in self._own and values.get(column) != value:
-                raise disagreement(f"{self.flag} {row.place}", called, values.get(column), value)
+                raise disagreement(f"{self.flag} {row.location}", called, values.get(column), value)
             if value is not None:
                 values[column] = value
         return replace(row, values=values)
@@ -239,7 +239,7 @@ class TableFile:
             ) from error
 
     def _full_cells(self, group: Any) -> frozenset[str]:
-        """The cell columns without a null in a row group, as far as its statistics know."""
+        """Return the cell columns that have no null in a row group, according to its statistics."""
         full = set()
         wanted = {self.columns.called(column): column for column in self.cells}
         for index in range(group.num_columns):
@@ -252,7 +252,7 @@ class TableFile:
 
     def _csv_rows(self) -> Iterator[Row]:
         wanted = self._in_file((*self.columns.text, *self.columns.images))
-        places = {column: self._header.index(self.columns.called(column)) for column in wanted}
+        positions = {column: self._header.index(self.columns.called(column)) for column in wanted}
         records = self._csv_records()
         next(records)
         for number, (line, fields) in enumerate(records):
@@ -261,11 +261,11 @@ class TableFile:
                     f"{self.flag} {self.uri}, line {line}: {len(fields)} fields, the header has {len(self._header)}; "
                     "put fields that hold a comma in quotes"
                 )
-            values = {column: _text(fields[place]) for column, place in places.items()}
+            values = {column: _text(fields[position]) for column, position in positions.items()}
             yield Row(self, number, {column: value for column, value in values.items() if value})
 
     def _csv_records(self) -> Iterator[tuple[int, list[str]]]:
-        """Line number and fields of the header and each row; empty lines are passed over."""
+        """Yield line number and fields of the header and of each row; empty lines are skipped."""
         fs, path = storage.resolve(self.uri)
         line = 1
         try:
@@ -286,9 +286,9 @@ class TableFile:
 
 
 def open_tables(uri: str, columns: Columns, flag: str) -> list[TableFile]:
-    """The tables at or below `uri`, in order of names, each with fit columns.
+    """Return the tables at or below `uri`, ordered by name, after a check of their columns.
 
-    Raises ConfigurationError where there is none, or with the complaints about the first that does not serve.
+    Raises ConfigurationError if there is none, or with the complaints about the first unfit one.
     """
     storage.check_readable(uri, flag)
     tables = [
@@ -297,16 +297,16 @@ def open_tables(uri: str, columns: Columns, flag: str) -> list[TableFile]:
     ]
     if not tables:
         raise ConfigurationError(
-            f"{flag}: no {', '.join(PARQUET_SUFFIXES)} or .csv file at {uri}; a table's name says what it is"
+            f"{flag}: no {', '.join(PARQUET_SUFFIXES)} or .csv file at {uri}; tables are recognised by their names"
         )
-    for table, complaints in map_ahead(TableFile.complaints, tables):  # reads footers: each waits for storage
+    for table, complaints in map_ahead(TableFile.complaints, tables):  # reading footers waits for storage
         if complaints:
             raise unfit(table, complaints)
     return tables
 
 
 def unfit(table: TableFile, complaints: Sequence[str]) -> ConfigurationError:
-    """The complaint about a table's columns, with what is there and what could be."""
+    """Return the error for a table's columns, with those that it has and those that are known."""
     known = "; ".join(
         (
             f"text: {', '.join(table.columns.text)}",
@@ -320,7 +320,7 @@ def unfit(table: TableFile, complaints: Sequence[str]) -> ConfigurationError:
 
 
 def table_files(uri: str, flag: str) -> Iterator[tuple[str, str]]:
-    """URI and name (see `TableFile.relative`) of the tables at or below the absolute `uri`."""
+    """Yield URI and name (see `TableFile.relative`) of each table at or below the absolute `uri`."""
     fs, path = storage.resolve(uri)
     if not fs.isdir(path):
         if is_table(uri):
@@ -333,9 +333,9 @@ def table_files(uri: str, flag: str) -> Iterator[tuple[str, str]]:
 
 
 def holds_tables(uri: str, flag: str) -> bool:
-    """True where `uri` is a table, or a folder in which tables come first: in an upper folder than, or beside, images.
+    """Return whether `uri` is a table, or a folder whose tables lie above or beside the first images.
 
-    False also where there is neither.
+    False also if there is neither.
     """
     storage.check_readable(uri, flag)
     fs, path = storage.resolve(uri)
@@ -350,14 +350,14 @@ def holds_tables(uri: str, flag: str) -> bool:
 
 
 def is_table(name: str) -> bool:
-    """True for the names of table files."""
+    """Return whether a file's name is that of a table."""
     return name.lower().endswith(SUFFIXES)
 
 
 def _values(
     record: Mapping[str, Any], called: Mapping[str, str], structs: Mapping[str, str]
 ) -> dict[str, str]:
-    """A parquet record's texts by column, blank ones left out; called and structs: column to name in the file."""
+    """Return a parquet record's texts by column, without blank ones. called, structs: column to name in the file."""
     values = {column: _text(record[name]) for column, name in called.items()}
     for column, name in structs.items():
         values[column] = _text(record[name]["path"] if record[name] else None)
@@ -365,7 +365,7 @@ def _values(
 
 
 def _text(value: Any) -> str | None:
-    """A value as text; None for nothing, and for blanks alone."""
+    """Return a value as text; None for null or blank."""
     text = "" if value is None else str(value)
     return text if text.strip() else None
 
@@ -376,8 +376,8 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        place = kind.get_field_index("bytes")
-        return place >= 0 and _is_bytes(kind.field(place).type)
+        position = kind.get_field_index("bytes")
+        return position >= 0 and _is_bytes(kind.field(position).type)
     return bool(
         pa.types.is_null(kind)
         or pa.types.is_binary(kind)

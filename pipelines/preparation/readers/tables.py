@@ -1,9 +1,9 @@
-"""Tables of photos, of pairs and of clean images: parquet or CSV, with the bytes inside or their URIs.
+"""The reader of tables of photos, pairs and clean images: parquet or CSV, with the bytes inside or their URIs.
 
-Columns (others are passed over): `image_id`; `image` or `uri` for a photo; `source`, `source_uri`, `target`,
-`target_uri` for pairs, where one alone is unpaired; `mask`, `mask_uri` (8-bit grey PNG of the photo's size, 255 is
-product); `defect`; `product_type`. A relative URI is relative to its table. An image column may hold encoded bytes,
-Hugging Face's struct{bytes, path}, or URIs.
+Columns: `image_id`; `image` or `uri` for a photo; `source`, `source_uri`, `target`, `target_uri` for pairs, where one
+alone is unpaired; `mask`, `mask_uri` (8-bit grey PNG of the photo's size, 255 is product); `defect`; `product_type`.
+Others are ignored. A relative URI is relative to its table. An image column may hold encoded bytes, Hugging Face's
+struct{bytes, path}, or URIs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,18 +27,18 @@ _SOURCES, _TARGETS = ("image", "uri", "source", "source_uri"), ("target", "targe
 class TableReader:
     """Tables at or below `uri`.
 
-    Without a defect a row is a photo, perhaps with a mask, or (columns target, target_uri; or all rows with `clean`) a
-    product image without defects. With one it is a pair, or an unpaired image of one side.
+    With a defect, a row is a pair or an unpaired image of one side. Without one, it is a photo, perhaps with a mask; or
+    a product image without defects, if it is in the columns target, target_uri or if `clean` is set.
     """
 
     flag: str
     uri: str
     defect: str | None = None  # of rows that name none
     product_type: str | None = None  # of rows that name none
-    clean: bool = False  # `image` and `uri` are product images without a defect, from which defects are made
-    columns: Mapping[str, str] = field(default_factory=dict)  # what a column is called in the files
+    clean: bool = False  # `image` and `uri` are clean product images, from which defects are made
+    columns: Mapping[str, str] = field(default_factory=dict)  # columns' names in the files, if different
     # Where ids come from. 'auto': column image_id, else the path in an image struct, else file and row. 'row': file and
-    # row, for a dataset whose paths repeat; such ids last as long as files are not cut anew.
+    # row, for a dataset whose paths repeat; such ids change if the files are divided differently.
     ids: Ids = "auto"
     id_prefix: str = ""
 
@@ -64,7 +64,7 @@ class TableReader:
         if len({column.partition("_")[0] for column in sources} - {"uri"}) > 1 or (
             "uri" in sources and table.present(("source", "source_uri"))
         ):
-            yield "both image or uri and source, which say the same"
+            yield "both image or uri and source, which mean the same"
         if self.clean and targets:
             yield "a column of targets in a table of clean images (reader: clean takes image or uri)"
         if sources and targets and not self.defect and not table.present(("defect",)):
@@ -102,7 +102,7 @@ class TableReader:
         defect = row.values.get("defect", self.defect)
         if source and target and not defect:
             raise ConfigurationError(
-                f"{self.flag} {row.place}: a source and a target without a defect; say which, or leave out one"
+                f"{self.flag} {row.location}: a source and a target without a defect; name it, or leave out one of them"
             )
         return Entry(
             self.id_prefix + self._image_id(row, nameless),

@@ -1,4 +1,4 @@
-"""Trees of images, folder by folder: only one folder's names are in memory."""
+"""Walks over trees of images, folder by folder: only one folder's names are in memory."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from pipelines.storage.walk import Folder, walk
 
 
 def check_folder(uri: str, flag: str) -> None:
-    """Raise ConfigurationError, naming `flag`, unless `uri` is a folder that can be read, of local files or s3://."""
+    """Raise ConfigurationError, naming `flag`, unless `uri` is a readable folder, local or on s3://."""
     scheme = uri.partition("://")[0].lower() if "://" in uri else ""
     if scheme not in SCHEMES:
         raise ConfigurationError(f"{flag}: {uri}: images are read from local folders, file:// and s3:// only")
@@ -23,11 +23,11 @@ def check_folder(uri: str, flag: str) -> None:
 
 
 def walk_images(uri: str, flag: str, notes: Notes) -> Iterator[Folder]:
-    """`walk` with images alone, and only folders that have some; what is left out is noted.
+    """Yield folders with at least one image, with the names of their images alone; note what is left out.
 
-    Raises ConfigurationError, also where there is no image at all.
+    Raises ConfigurationError, also if there is no image at all.
     """
-    others, unnameable, found = Counted(), Counted(), False
+    others, unnameable, any_images = Counted(), Counted(), False
     for folder in walk(uri, flag, notes.add):
         images = []
         for name in folder.files:
@@ -38,28 +38,28 @@ def walk_images(uri: str, flag: str, notes: Notes) -> Iterator[Folder]:
             else:
                 images.append(name)
         if images:
-            found = True
+            any_images = True
             yield Folder(folder.parts, tuple(images))
     if others.count:
-        notes.add(f"{flag}: {others.count} files below {uri} are no images by their names: {others}")
+        notes.add(f"{flag}: {others.count} files below {uri} do not have names of images: {others}")
     if unnameable.count:
         notes.add(
             f"{flag}: {unnameable.count} images below {uri} are left out, since their names are not UTF-8 (rename "
             f"them): {unnameable}"
         )
-    if not found:
+    if not any_images:
         raise no_images(uri, flag)
 
 
 def check_images(uri: str, flag: str) -> None:
-    """Raise ConfigurationError unless `uri` is a folder with at least one image; looks no further than that."""
+    """Raise ConfigurationError unless `uri` is a folder with at least one image; stops at the first."""
     check_folder(uri, flag)
     if not any(is_image(name) for folder in walk(uri, flag) for name in folder.files):
         raise no_images(uri, flag)
 
 
 def no_images(uri: str, flag: str) -> ConfigurationError:
-    """The complaint about a folder without images."""
+    """Return the error for a folder without images."""
     return ConfigurationError(
         f"{flag}: no images at {uri}; images are files named {', '.join(DECODED_SUFFIXES)}, at any depth"
     )

@@ -1,1 +1,1 @@
-"""Step 2: one unit's images become rows of a shard; masks are judged here. Next: finish."""
+"""Step 2: turn one unit's images into rows of a shard, and judge masks. Next: finish."""

@@ -1,8 +1,7 @@
-"""Image bytes from cells of parquet files, for requests that mostly go down a file.
+"""Reads image bytes from cells of parquet files, for requests that mostly ask for ascending rows.
 
-A cursor streams one column and stays where it was: rows that follow each other cost no second opening, and no more
-of a file is in memory than a few rows and a page of its column. Going back, or to another row group, is allowed, and
-costs reading that row group from its start.
+A cursor streams one column and keeps its position, so consecutive rows do not open the file again. In memory are only
+a few rows and a page of the column. Going back, or to another row group, reads that row group from its start.
 """
 
 from collections import OrderedDict
@@ -20,20 +19,20 @@ from pipelines.images.decode import ImageError
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import READ_ROWS, StorageReadError
 
-#: Columns that are open at once: image and mask of a table, or the main and the secondary photo of a product, with
-#: room for a neighbouring file.
+#: Columns that are open at once: image and mask of a table, or main and secondary photo of a product, and those of a
+#: neighbouring file.
 OPEN_CURSORS = 8
-#: Bytes asked of storage at a time. Without it a column is read a whole row group at a time, which may be gigabytes. A
-#: page is held whole all the same, and writers commonly put up to 1,024 values of a row group into one, however large.
+#: Bytes read from storage at a time. Without it a whole row group of a column is read, which may be gigabytes. A page
+#: is still read whole, and writers commonly put up to 1,024 values of a row group into one, however large.
 BUFFER_BYTES = 4 << 20
 
 
 class ChangedSourceError(RunError):
-    """A table is not the one any more whose rows the plan has numbered."""
+    """A table has changed since the plan numbered its rows."""
 
 
 class Cells:
-    """Reads cells; a context manager that closes what it has opened."""
+    """A reader of cells. As a context manager it closes the files that it opened."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[tuple[str, str, str], _Cursor] = OrderedDict()
@@ -46,11 +45,11 @@ class Cells:
             self._open.popitem()[1].close()
 
     def read(self, uri: str, row: int, column: str, role: str = "", version: str | None = None) -> Any:
-        """The value in `row` (from 0, over the whole file) of `column`: bytes, or a dict of a struct's fields, or None.
+        """Return the value in `row` (from 0, in the file) of `column`: bytes, a dict of a struct's fields, or None.
 
-        role: requests of one role have a place of their own in the file. version: see `Locator`. Raises
-        StorageReadError where the file cannot be read, which is not this row's fault, ChangedSourceError where it is of
-        another version, and ImageError `missing` where it has no such row or column.
+        role: each role has its own position in the file. version: see `Locator`. Raises StorageReadError if the file
+        cannot be read, which is not this row's fault; ChangedSourceError if it has another version; ImageError
+        `missing` if it has no such row or column.
         """
         key = (uri, column, role)
         try:
@@ -64,7 +63,7 @@ class Cells:
 
 
 class _Cursor:
-    """A place in one column of one file."""
+    """A position in one column of one file."""
 
     def __init__(self, uri: str, column: str, version: str | None) -> None:
         filesystem, path = storage.arrow_filesystem(uri)
@@ -76,17 +75,16 @@ class _Cursor:
             metadata = self._file.metadata
             sizes = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
             self._starts = np.cumsum([0, *sizes])
-            if (
-                version is not None and (now := storage.version(uri)) != version
-            ):  # of what has been opened, or later
+            # Taken after opening, so that a change is noticed.
+            if version is not None and (now := storage.version(uri)) != version:
                 raise ChangedSourceError(
-                    f"{uri} was rewritten while it was being prepared ({version}, now {now}): its rows are known by "
-                    "number, so leave it as it is until a run has finished"
+                    f"{uri} was rewritten while it was being prepared ({version}, now {now}): its rows are identified "
+                    "by number, so leave it unchanged until a run has finished"
                 )
             self.close = opened.pop_all().close
         self._group = -1
         self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._first, self._values = 0, pa.array([])  # the rows at hand
+        self._first, self._values = 0, pa.array([])  # the rows read last
 
     def read(self, row: int) -> Any:
         if not 0 <= row < self._starts[-1]:

@@ -1,10 +1,10 @@
-"""How far a foreground mask can be trusted, from the mask and the photo alone.
+"""Measures how far a foreground mask can be trusted, from the mask and the photo alone.
 
-The score is the minimum of seven ramps, because one clear fault is enough to spoil a target: a product
-composited on white through a bad mask teaches the generator to cut products. The faults are those that Li et
-al. (2022) name: transparency (certainty, semi-transparent share), similar colours (contrast across the
-contour, and in all of the photo), and supporting objects (border contact, pieces).
-tests/benchmarks/saliency_quality.py measures whether it finds the bad masks.
+The score is the minimum of seven ramps, because one clear fault is enough to spoil a target: a product composited on
+white through a bad mask teaches the generator to cut products. The faults are those that Li et al. (2022) name:
+transparency (certainty, semi-transparent share), similar colours (contrast across the contour, and in all of the
+photo), and supporting objects (border contact, pieces). tests/benchmarks/saliency_quality.py measures whether the score
+detects the bad masks.
 """
 
 from dataclasses import dataclass, fields
@@ -16,18 +16,17 @@ from scipy import ndimage
 from pipelines.images.colour import local_mean, rgb_to_lab, separation
 from pipelines.images.resize import shrink_bicubic
 
-#: Scores are computed at this size (longest side, pixels): they do not depend on the photo's resolution.
+#: Scores are computed at this size (longest side, pixels), so that they do not depend on the photo's resolution.
 WORKING_SIDE = 256
-#: Connected pieces with at least this share of the product's area belong to it (a pair of shoes); others are
-#: debris.
+#: Connected pieces with at least this share of the product's area belong to it (a pair of shoes); others are debris.
 PIECE_SHARE = 0.25
-#: Reach of the comparison of colours on either side of the contour, as a share of the longest side.
+#: Width of the bands whose colours are compared on either side of the contour, as a share of the longest side.
 BAND = 0.025
 
 
 @dataclass(frozen=True)
 class MaskMeasures:
-    """What is measured on a mask `a` in [0, 1]; each field's range is in its comment."""
+    """Measures of a mask `a` in [0, 1]; each field's range is in its comment."""
 
     certainty: float  # mean |2a - 1|, in [0, 1]: 1 is a hard mask, 0 is a = 0.5 everywhere
     area: float  # share of the photo that is product (a > 0.5), in [0, 1]
@@ -35,12 +34,12 @@ class MaskMeasures:
     whole: float  # share of the product's area in its largest pieces, in [0, 1]
     contrast: float  # median CIE76 colour difference across the contour, 0 to about 100
     separation: (
-        float  # share of pixels whose colour tells their side, both sides weighing the same, in [0.5, 1]
+        float  # share of pixels whose colour reveals their side, both sides weighing the same, in [0.5, 1]
     )
     semi_transparent: float  # share of the product's pixels (a > 0.1) with a < 0.9, in [0, 1]
 
     def scores(self) -> dict[str, float]:
-        """Each measure's ramp in [0, 1]; the thresholds were set by looking at real sellers' photos."""
+        """Return each measure's ramp in [0, 1]; the thresholds were set by looking at real sellers' photos."""
         return {
             "certainty": _ramp(self.certainty, 0.6, 0.9),
             "area": min(_ramp(self.area, 0.01, 0.05), _ramp(self.area, 0.95, 0.80)),
@@ -52,22 +51,22 @@ class MaskMeasures:
         }
 
     def quality(self) -> float:
-        """The lowest of the scores, in [0, 1]."""
+        """Return the lowest of the scores, in [0, 1]."""
         return min(self.scores().values())
 
 
 def mask_quality(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> float:
-    """Quality in [0, 1] of `mask` (H, W) uint8, 255 is product, for `image` (H, W, 3) uint8 RGB.
+    """Return the quality in [0, 1] of `mask` (H, W) uint8, 255 is product, for `image` (H, W, 3) uint8 RGB.
 
-    0 for an empty mask. Raises ValueError where the sizes differ.
+    It is 0 for an empty mask. Raises ValueError if the sizes differ.
     """
     return measure_mask(image, mask).quality()
 
 
 def measure_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MaskMeasures:
-    """The measures of `mask` (H, W) uint8, 255 is product, for `image` (H, W, 3) uint8 RGB of the same size.
+    """Return the measures of `mask` (H, W) uint8, 255 is product, for `image` (H, W, 3) uint8 RGB of the same size.
 
-    Raises ValueError where the sizes differ.
+    Raises ValueError if the sizes differ.
     """
     if image.shape[:2] != mask.shape:
         raise ValueError(
@@ -93,7 +92,7 @@ def measure_mask(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> MaskMeasu
 
 
 def _ramp(value: float, bad: float, good: float) -> float:
-    """0 at `bad`, 1 at `good`, linear between, clamped outside; `bad` may lie above `good`."""
+    """Return 0 at `bad`, 1 at `good`, linear between, clamped outside; `bad` may be above `good`."""
     return min(1.0, max(0.0, (value - bad) / (good - bad)))
 
 
@@ -110,7 +109,7 @@ def _whole(product: NDArray[np.bool_]) -> float:
 
 
 def _contour_contrast(lab: NDArray[np.float32], product: NDArray[np.bool_]) -> float:
-    """Median over the contour of the difference between the mean colours just inside and just outside."""
+    """Return the median over the contour of the distance between the mean colours just inside and just outside."""
     side = 2 * max(1, round(BAND * max(product.shape))) + 1
     inside, inside_weight = local_mean(lab, product, side)
     outside, outside_weight = local_mean(lab, ~product, side)

@@ -1,8 +1,7 @@
-"""Entries to records: fetches the encoded bytes that an entry names.
+"""Turns entries into records: fetches the encoded bytes that an entry names.
 
-Files are fetched a few at once and ahead of their turn, cells of parquet files streamed. What is wrong with one image
-is its record's error; only a table that cannot be read at all ends the run, since that is no image's fault and may
-pass when the task is tried again.
+Files are fetched ahead, a few at once; cells of parquet files are streamed. A fault of one image is its record's error.
+Only a table that cannot be read at all ends the run: it is no image's fault, and a retry may succeed.
 """
 
 import posixpath
@@ -20,10 +19,10 @@ from pipelines.preparation.entries import LEFT, Entry, Locator, Record
 from pipelines.preparation.unit.cells import Cells
 from pipelines.storage.file_uris import is_file_uri
 
-#: Entries whose files are fetched ahead. Each may hold some images of up to 32 MB.
+#: Entries whose files are fetched ahead. Each may hold several images of up to 32 MB.
 FETCH_THREADS = 8
 
-#: Of `uploads.read_image`: neither absent nor forbidden.
+#: The error code of `uploads.read_image` if an image is neither missing nor forbidden.
 STORAGE_FAILED = "unreadable"
 ROLES = ("source", "target", "mask")
 
@@ -32,21 +31,21 @@ _Fetched = Mapping[str, bytes | ImageError]  # by URI
 
 @dataclass(frozen=True)
 class _Halves:
-    """The last picture that was cut: both halves are asked for one after the other."""
+    """The last picture that was cut, because its two halves are asked for one after the other."""
 
-    of: Locator  # without its part
+    whole: Locator  # without its part
     pixels: np.ndarray  # (H, W, 3) uint8
 
 
 def records(entries: Iterable[Entry]) -> Iterator[Record]:
-    """The record of each entry, in order.
+    """Yield the record of each entry, in order.
 
-    A half of a picture (LEFT, RIGHT) comes as PNG, lossless; all other bytes are as stored. A cell that is null counts
-    as if the entry had not named it; an entry of which no image is left has the error `no_image`. Other errors: the
-    codes of `uploads.read_image`, and for halves those of `decode.decode_image` and `odd_width`. A mask that cannot be
-    read is none, with its code in `mask_error`, unless the storage failed.
+    A half of a picture (LEFT, RIGHT) is PNG, lossless; all other bytes are as stored. A null cell counts as if the
+    entry had not named it; an entry without any image has the error `no_image`. Other errors are the codes of
+    `uploads.read_image`, and for halves those of `decode.decode_image` and `odd_width`. If only the mask cannot be
+    read, the record has none and the code is in `mask_error`, unless storage failed.
 
-    Raises StorageReadError where a parquet file cannot be read, ChangedSourceError where it was rewritten.
+    Raises StorageReadError if a parquet file cannot be read, ChangedSourceError if it was rewritten.
     """
     with Cells() as cells:
         for entry, files in map_ahead(_fetch_files, entries, FETCH_THREADS):
@@ -54,8 +53,8 @@ def records(entries: Iterable[Entry]) -> Iterator[Record]:
 
 
 def _fetch_files(entry: Entry) -> _Fetched:
-    """The files that the entry names, each once."""
-    uris = {place.uri for place in _places(entry).values() if place.row is None}
+    """Return the files that the entry names, each read once."""
+    uris = {locator.uri for locator in _locators(entry).values() if locator.row is None}
     return {uri: _read(uri) for uri in uris}
 
 
@@ -66,69 +65,73 @@ def _read(uri: str) -> bytes | ImageError:
         return error
 
 
-def _places(entry: Entry) -> dict[str, Locator]:
-    return {role: place for role in ROLES if (place := getattr(entry, role)) is not None}
+def _locators(entry: Entry) -> dict[str, Locator]:
+    return {role: locator for role in ROLES if (locator := getattr(entry, role)) is not None}
 
 
 def _record(entry: Entry, files: _Fetched, cells: Cells) -> Record:
-    places, mask_error = _places(entry), None
+    locators, mask_error = _locators(entry), None
     reader = _Images(files, cells)
     try:
-        found = {role: reader.read(role, places[role]) for role in ROLES[:2] if role in places}
-        if not any(data is not None for data in found.values()):
+        images = {role: reader.read(role, locators[role]) for role in ROLES[:2] if role in locators}
+        if not any(data is not None for data in images.values()):
             raise ImageError("no_image", "there is neither image bytes nor a uri")
-        if "mask" in places:
+        if "mask" in locators:
             try:
-                found["mask"] = reader.read("mask", places["mask"])
+                images["mask"] = reader.read("mask", locators["mask"])
             except ImageError as error:
-                if error.code == STORAGE_FAILED:  # another time it may be there
+                if error.code == STORAGE_FAILED:  # a retry may succeed
                     raise
                 mask_error = error.code
     except ImageError as error:
         return Record(entry, error=(error.code, str(error)))
-    return Record(entry, found.get("source"), found.get("target"), found.get("mask"), mask_error=mask_error)
+    return Record(
+        entry, images.get("source"), images.get("target"), images.get("mask"), mask_error=mask_error
+    )
 
 
 class _Images:
-    """The images of one entry, each picture fetched and cut once."""
+    """The images of one entry; each picture is fetched and cut once."""
 
     def __init__(self, files: _Fetched, cells: Cells) -> None:
         self._files, self._cells = files, cells
         self._whole: dict[Locator, bytes | None] = {}
         self._halves: _Halves | None = None
 
-    def read(self, role: str, place: Locator) -> bytes | None:
-        """The bytes at a place; None for a cell that is null. Raises ImageError."""
-        key = place._replace(part=None)
+    def read(self, role: str, locator: Locator) -> bytes | None:
+        """Return the bytes that `locator` names; None for a null cell. Raises ImageError."""
+        key = locator._replace(part=None)
         if key not in self._whole:
-            self._whole[key] = _whole(place, self._files, self._cells, role)
+            self._whole[key] = _whole(locator, self._files, self._cells, role)
         data = self._whole[key]
-        if data is None or place.part is None:
+        if data is None or locator.part is None:
             return data
-        if self._halves is None or self._halves.of != key:
+        if self._halves is None or self._halves.whole != key:
             self._halves = _Halves(key, decode_image_apart(data))
-        return _half(self._halves.pixels, place.part)
+        return _half(self._halves.pixels, locator.part)
 
 
-def _whole(place: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | None:
-    """The bytes of a file or a cell; None for a cell that is null. Raises ImageError."""
-    if place.row is None or place.column is None:
-        data = files[place.uri] if place.row is None else ImageError("missing", f"{place.uri}: no column")
+def _whole(locator: Locator, files: _Fetched, cells: Cells, role: str) -> bytes | None:
+    """Return the bytes of a file or a cell; None for a null cell. Raises ImageError."""
+    if locator.row is None or locator.column is None:
+        data = (
+            files[locator.uri] if locator.row is None else ImageError("missing", f"{locator.uri}: no column")
+        )
         if isinstance(data, ImageError):
             raise data
         return data
-    value = cells.read(place.uri, place.row, place.column, role, place.version)
-    found = value.get("bytes") if isinstance(value, dict) else value
-    if found is None and isinstance(value, dict) and value.get("path"):
-        # Hugging Face: a struct without bytes says by its path where they are.
-        return read_image(beside(place.uri, value["path"]))
-    if found is not None and not isinstance(found, bytes):  # the file is another than when it was listed
-        raise ImageError("missing", f"{place.uri}: {place.column} of row {place.row} holds no bytes")
-    return found
+    value = cells.read(locator.uri, locator.row, locator.column, role, locator.version)
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if content is None and isinstance(value, dict) and value.get("path"):
+        # Hugging Face: in a struct without bytes, the path names them.
+        return read_image(beside(locator.uri, value["path"]))
+    if content is not None and not isinstance(content, bytes):  # the file has changed since it was listed
+        raise ImageError("missing", f"{locator.uri}: {locator.column} of row {locator.row} holds no bytes")
+    return content
 
 
 def beside(table: str, uri: str) -> str:
-    """`uri` as a row of the file `table` means it: relative to the folder that the file is in."""
+    """Return `uri` as a row of the file `table` means it: relative to the file's folder."""
     if "://" in uri or uri.startswith("/") or is_file_uri(uri):
         return uri
     scheme, separator, path = table.rpartition("://")
@@ -136,7 +139,7 @@ def beside(table: str, uri: str) -> str:
 
 
 def _half(picture: np.ndarray, part: str) -> bytes:
-    """The left or the right half of `picture` (H, W, 3) uint8, as PNG. Raises ImageError."""
+    """Return the left or the right half of `picture` (H, W, 3) uint8, as PNG. Raises ImageError."""
     width = picture.shape[1]
     if width % 2:
         raise ImageError("odd_width", f"a picture {width} pixels wide does not hold two of equal width")

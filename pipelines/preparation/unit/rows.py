@@ -1,13 +1,14 @@
-"""Training rows from one record: what becomes of a photo, of a clean product image, of a given pair.
+"""Makes training rows from one record: a photo, a clean product image, or a given pair.
 
-- A *photo* with a mask that can be trusted gives the clean-up pair (x is the photo, y the product on white), and a pair
-  per other defect that has a synthesis (y the same, x made from it). Without such a mask it gives x of the clean-up
-  alone (pairing 'unpaired'): it still shows what uploads look like, and no bad y is ever taken for a real clean image.
+- A *photo* with a trusted mask gives the clean-up pair (x is the photo, y the product on white), and a pair per other
+  defect that has a synthesis (y is the same, x is made from it). Without such a mask it gives only x of the clean-up
+  (pairing 'unpaired'): it still shows what uploads look like, and no bad y is taken for a real clean image.
 - A clean *product image* gives a pair per defect that has a synthesis.
-- A given pair, or an unpaired image, passes.
+- A given pair, or an unpaired image, is kept as it is.
 
-Everything is brought to one size and encoded alike, so that pairs differ by the defect and not by the file's history.
-Defects are drawn after resizing. The pipeline is that of Li et al. (2022), whose clean-up uses a saliency network.
+All images are scaled to one size and encoded alike, so that the images of a pair differ by the defect and not by the
+files' history. Defects are drawn after resizing. The pipeline is that of Li et al. (2022), whose clean-up uses a
+saliency network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,20 +39,19 @@ Origin = Literal["given", "saliency"]
 
 @dataclass(frozen=True)
 class RowSettings:
-    """What decides a record's rows, besides the record."""
+    """The settings that decide a record's rows."""
 
     groups: Mapping[str, str]  # defect -> its group in the label map; no other defects get rows
     syntheses: Mapping[
         str, str
-    ]  # defect -> name of the synthesis that makes it; the others only come in given pairs
+    ]  # defect -> name of its synthesis; defects without one only come in given pairs
     seed: int = 0  # another seed draws other defects; the split does not depend on it
     max_side: int = 384  # longest side of stored images; raise it to train above 256
-    # Fixed pairs per image and defect in the split 'train'; 0 lets training make them anew in every epoch. 1 or more
-    # where other programs read the shards.
+    # Fixed pairs per image and defect in the split 'train'; 0 lets training make new ones in every epoch. Set 1 or more
+    # if other programs read the shards.
     draws: int = 0
-    min_quality: float = (
-        0.6  # masks below make no target; raise it where composites look cut, lower it where photos are few
-    )
+    # Masks below this make no target. Raise it if composites look cut, lower it if photos are few.
+    min_quality: float = 0.6
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for a value out of range or an unknown name."""
@@ -72,7 +72,7 @@ class RowSettings:
 
     @property
     def made(self) -> tuple[str, ...]:
-        """The defects that can be made, in the order of the label map."""
+        """The defects that have a synthesis, in the order of the label map."""
         return tuple(defect for defect in self.groups if defect in self.syntheses)
 
 
@@ -96,26 +96,26 @@ class Sample:
     source: NDArray[np.uint8] | None
     target: NDArray[np.uint8] | None
     mask: JudgedMask | None = None
-    mask_missing: str | None = None  # of a photo without mask: 'missing' | 'unreadable' | 'wrong_size'
-    mask_error: str | None = None  # the code, of 'unreadable'
+    mask_missing: str | None = None  # why a photo has no mask: 'missing' | 'unreadable' | 'wrong_size'
+    mask_error: str | None = None  # the code, if 'unreadable'
 
     @property
     def is_photo(self) -> bool:
-        """Whether there is a photo to clean up."""
+        """True if there is a photo to clean up."""
         return self.entry.defect is None and self.source is not None
 
     @property
     def clean(self) -> NDArray[np.uint8] | None:
-        """The image y (H, W, 3): given, or made with a mask that can be trusted."""
+        """The image y (H, W, 3): given, or made with a trusted mask; None if there is none."""
         if self.is_photo:
             return self.mask.composite if self.mask is not None and self.mask.accepted else None
         return self.target
 
 
 def read_sample(record: Record, settings: RowSettings) -> Sample:
-    """Decode a record; masks that come with it are judged.
+    """Return a decoded record; the mask that comes with it is judged.
 
-    Raises ImageError where an image cannot be read; a mask that cannot be read counts as none.
+    Raises ImageError if an image cannot be read. A mask that cannot be read counts as missing.
     """
     if record.error is not None:
         raise ImageError(*record.error)
@@ -137,7 +137,7 @@ def read_sample(record: Record, settings: RowSettings) -> Sample:
 
 
 def with_saliency(sample: Sample, alpha: NDArray[np.float32], settings: RowSettings) -> Sample:
-    """The photo with a saliency network's mask, alpha (H, W) in [0, 1] at the stored size; judged like any."""
+    """Return the photo with a saliency network's mask, alpha (H, W) in [0, 1] at the stored size, judged as any."""
     if sample.source is None:
         raise ValueError("only a photo has a mask")
     mask = np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
@@ -145,15 +145,17 @@ def with_saliency(sample: Sample, alpha: NDArray[np.float32], settings: RowSetti
 
 
 def training_rows(sample: Sample, settings: RowSettings) -> Iterator[dict[str, Any]]:
-    """Rows of schemas.SHARD for one sample, in the order of the label map.
+    """Yield rows of schemas.SHARD for one sample, in the order of the label map.
 
-    All carry the entry's own `image_id`: (image_id, defect) is the key, and the split follows the image.
+    All carry the entry's own `image_id`: (image_id, defect) is the key, and the split depends on the image only.
     """
     split = split_of_entry(sample.entry)
-    anew = split == TRAIN and settings.draws == 0 and sample.entry.defect is None and sample.clean is not None
+    made_later = (
+        split == TRAIN and settings.draws == 0 and sample.entry.defect is None and sample.clean is not None
+    )
     target = _encoded(sample.clean)
     for defect in shown_defects(sample, settings):
-        if anew:
+        if made_later:
             yield _row(sample, defect, settings, target, _material(sample, defect, settings))
             continue
         for draw in range(_fixed_draws(sample, defect, settings) if split == TRAIN else 1):
@@ -185,15 +187,15 @@ def _row(
 
 
 def _material(sample: Sample, defect: str, settings: RowSettings) -> dict[str, bytes | None]:
-    """What training makes the defect's pairs of, besides the target: the photo as source where it shows the defect."""
+    """Return what training makes pairs from, besides the target: the photo is the source if it shows the defect."""
     photo = _encoded(sample.source) if sample.is_photo else None
     mask = None if sample.mask is None else encode_mask(sample.mask.alpha)
-    shown = defect in settings.clean_up
-    return {"source": photo if shown else None, "mask": mask, "photo": None if shown else photo}
+    shows = defect in settings.clean_up
+    return {"source": photo if shows else None, "mask": mask, "photo": None if shows else photo}
 
 
 def _fixed_draws(sample: Sample, defect: str, settings: RowSettings) -> int:
-    """How many fixed pairs: one where the defect is not drawn, because it was given or the photo has it."""
+    """Return the number of fixed pairs: one if the defect is not drawn, because it was given or the photo shows it."""
     drawn = sample.entry.defect is None and not (sample.is_photo and defect in settings.clean_up)
     return max(1, settings.draws) if drawn else 1
 
@@ -203,12 +205,12 @@ def _encoded(image: NDArray[np.uint8] | None) -> bytes | None:
 
 
 def split_of_entry(entry: Entry) -> str:
-    """'train' or 'test': what the reader's dataset says, else by hash of the id."""
+    """Return 'train' or 'test': as the reader's dataset fixes it, else by the hash of the id."""
     return entry.split or split_of(entry.image_id)
 
 
 def shown_defects(sample: Sample, settings: RowSettings) -> tuple[str, ...]:
-    """The defects that can be shown on this sample; of a photo without a clean image only those of the clean-up."""
+    """Return the defects that this sample can show; of a photo without a clean image only those of the clean-up."""
     if sample.entry.defect is not None:
         return (sample.entry.defect,)
     return settings.made if sample.clean is not None else settings.clean_up
@@ -217,8 +219,9 @@ def shown_defects(sample: Sample, settings: RowSettings) -> tuple[str, ...]:
 def source_image(
     sample: Sample, defect: str, settings: RowSettings, draw: int = 0
 ) -> NDArray[np.uint8] | None:
-    """The defective image x (H, W, 3) of a shown defect: a function of sample, defect, seed and draw. None: there is
-    none.
+    """Return the defective image x (H, W, 3), or None if there is none. It depends on sample, defect, seed and draw.
+
+    defect: one of `shown_defects`.
     """
     if sample.entry.defect is not None or (sample.is_photo and defect in settings.clean_up):
         return sample.source
@@ -230,10 +233,10 @@ def source_image(
 
 
 def catalog_row(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """A row of schemas.CATALOG: the source of one of the sample's training rows, each equally often, with its label.
+    """Return a row of schemas.CATALOG with the label of its defect, from one of the sample's training rows.
 
-    rows: the sample's, of `training_rows`. None where no row has a source. A given image may come once with each of
-    several defects, while a catalog's ids are unique: its defect is added to its id.
+    rows: from `training_rows`. Each of them is equally likely. Returns None if no row has a source. A given image may
+    come once with each of several defects, while a catalog's ids are unique, so its defect is added to its id.
     """
     entry = sample.entry
     possible = [row for row in rows if row["source"] is not None]
@@ -250,9 +253,9 @@ def catalog_row(sample: Sample, rows: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def reference_row(sample: Sample) -> dict[str, Any] | None:
-    """A row of schemas.REFERENCE: the clean image as PNG (JPEG would shift FID); None where there is none.
+    """Return a row of schemas.REFERENCE with the clean image as PNG (JPEG would shift FID), or None without one.
 
-    A given target serves its own defect only; a clean product serves all.
+    A given target is the reference of its own defect only; a clean product is that of all.
     """
     if sample.clean is None:
         return None
@@ -262,14 +265,14 @@ def reference_row(sample: Sample) -> dict[str, Any] | None:
 
 @cache
 def _synthesis(name: str) -> Synthesis:
-    """Looked up once: each look goes through the metadata of all installed distributions, some 20 ms."""
+    """Return a synthesis. Cached, since each look-up reads the metadata of all distributions, some 20 ms."""
     return synthesis(name)
 
 
 def _judged(
     sample: Sample, image: NDArray[np.uint8], mask: NDArray[np.uint8], origin: Origin, settings: RowSettings
 ) -> Sample:
-    """`sample` with `mask` (H, W), which belongs to `image` (H, W, 3): the photo at any size."""
+    """Return `sample` with `mask` (H, W), which belongs to `image` (H, W, 3), the photo at any size."""
     if sample.source is None:
         raise ValueError("only a photo has a mask")
     scores = measure_mask(image, mask).scores()
@@ -284,7 +287,7 @@ def _judged(
 def _read_mask(
     record: Record, image: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8] | None, str | None, str | None]:
-    """The mask (H, W) uint8, or None and why, for 'unreadable' with the code."""
+    """Return the mask (H, W) uint8, or None with the reason and, if it is 'unreadable', the code."""
     if record.mask_error is not None:
         return None, "unreadable", record.mask_error
     if not record.mask:

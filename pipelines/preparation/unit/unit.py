@@ -1,7 +1,7 @@
-"""One unit of a preparation: its entries to shards, and a record that says it is done.
+"""Prepares one unit: writes its entries to shards, and a record that marks it as done.
 
-Runs in a Ray task, or in an actor that holds a saliency network. It is tried again where a worker dies or storage
-fails; names and bytes are the same then, because all of it follows from the plan.
+Runs in a Ray task, or in an actor that holds a saliency network. A unit is retried if a worker dies or storage fails.
+Names and bytes are then the same, because they depend on the plan alone.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ from pipelines.saliency import Saliency, load_saliency
 from pipelines.shards.writer import ShardWriter
 from pipelines.storage import objects as storage
 
-#: Photos in one call of the saliency network: enough to fill a GPU, few enough to hold decoded (0.4 MB each at 384
+#: Photos per call of the saliency network: enough to fill a GPU, few enough to hold decoded (0.4 MB each at 384
 #: pixels).
 SALIENCY_BATCH = 16
 #: Longest side of the report's pictures, pixels.
@@ -47,17 +47,17 @@ EXAMPLE_SIDE = 176
 HELD_BACK = {"catalog": CATALOG, "reference": REFERENCE}
 
 UNITS = pa.schema([("unit", pa.int64())])
-#: What a unit tells the driver: the rest is in its record.
+#: A unit's result for the driver; the rest is in its record.
 SUMMARY = pa.schema([("unit", pa.int64()), ("entries", pa.int64()), ("unreadable", pa.int64())])
 
 
 class UnitStorageError(RunError):
-    """Storage failed while a unit was prepared: it is tried again, then the run ends and can be continued."""
+    """Storage failed while a unit was prepared. It is retried; then the run ends and can be continued."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What workers must know. Places are URIs."""
+    """The instructions to workers: plan, settings, and the URIs to read and write."""
 
     plan: Plan
     settings: RowSettings
@@ -65,51 +65,51 @@ class Work:
     done_folder: str
     shards: str
     shard_bytes: int
-    test_catalog: str | None = None  # folder of catalog/ and reference/; None: not wanted
-    saliency: str | None = None  # name or URI of a network; None: only masks that come with photos
+    test_catalog: str | None = None  # folder of catalog/ and reference/; None if it is not wanted
+    saliency: str | None = None  # name or URI of a network; None uses only the masks that come with photos
     saliency_device: str = "cpu"
 
     def stem(self, unit: int) -> str:
-        """What the names of a unit's files begin with."""
+        """Return the beginning of the names of a unit's files."""
         return f"part-{unit:06}"
 
     def held_back(self, name: str) -> str:
-        """The URI of a folder of the test catalog; only where one is wanted."""
+        """Return the URI of a folder of the test catalog, if one is wanted."""
         return storage.join(self.test_catalog or "", name)
 
     def done(self, unit: int) -> str:
-        """The URI of a unit's record."""
+        """Return the URI of a unit's record."""
         return storage.join(self.done_folder, f"{unit:06}.parquet")
 
     def units_left(self) -> list[int]:
-        """Return the units that have no record: those that are still to be prepared."""
+        """Return the units without a record, which are still to be prepared."""
         done = {int(PurePosixPath(uri).stem) for uri in storage.list_files(self.done_folder, ".parquet")}
         return [unit for unit in range(self.plan.units) if unit not in done]
 
 
 class UnitWorker:
-    """Prepares units in an actor, with the saliency network loaded once."""
+    """Prepares units in an actor that loads the saliency network once."""
 
     def __init__(self, work: Work) -> None:
-        """Raise ConfigurationError where the network cannot be loaded."""
+        """Raise ConfigurationError if the network cannot be loaded."""
         self._work = work
         self._saliency = None if work.saliency is None else load_saliency(work.saliency, work.saliency_device)
 
     def __call__(self, units: pa.Table) -> pa.Table:
-        """Schema UNITS to schema SUMMARY."""
+        """Prepare units: schema UNITS to schema SUMMARY."""
         summaries = [prepare_unit(unit, self._work, self._saliency) for unit in units["unit"].to_pylist()]
         return pa.Table.from_pylist(summaries, SUMMARY)
 
 
 def prepare_units(units: pa.Table, work: Work) -> pa.Table:
-    """Schema UNITS to schema SUMMARY, in a task: without saliency."""
+    """Prepare units in a task, without saliency: schema UNITS to schema SUMMARY."""
     return UnitWorker(work)(units)
 
 
 def prepare_unit(unit: int, work: Work, saliency: Saliency | None = None) -> dict[str, int]:
-    """Write the shards, the test catalog's share and, last, the record of one unit; returns a row of SUMMARY.
+    """Write one unit's shards, its part of the test catalog and, last, its record; return a row of SUMMARY.
 
-    Images that cannot be read are counted and left out. Raises UnitStorageError where storage fails.
+    Images that cannot be read are counted and left out. Raises UnitStorageError if storage fails.
     """
     try:
         record = _prepare(unit, work, saliency)
@@ -149,10 +149,10 @@ def _prepare(unit: int, work: Work, saliency: Saliency | None) -> UnitRecord:
 
 
 def _samples(
-    found: Iterable[Record], settings: RowSettings, saliency: Saliency | None, done: UnitRecord
+    unread: Iterable[Record], settings: RowSettings, saliency: Saliency | None, done: UnitRecord
 ) -> Iterator[Sample]:
-    """Decoded samples in order, photos without a mask with that of `saliency`, for which SALIENCY_BATCH are held."""
-    samples = _readable(found, settings, done)
+    """Yield decoded samples in order. Photos without a mask get one from `saliency`, SALIENCY_BATCH at a time."""
+    samples = _readable(unread, settings, done)
     if saliency is None:
         yield from samples
         return
@@ -160,9 +160,9 @@ def _samples(
         yield from _masked(chunk, settings, saliency)
 
 
-def _readable(found: Iterable[Record], settings: RowSettings, done: UnitRecord) -> Iterator[Sample]:
-    """Decoded samples in order, without those that cannot be read: they are counted. Holds one record's bytes."""
-    for record in found:
+def _readable(unread: Iterable[Record], settings: RowSettings, done: UnitRecord) -> Iterator[Sample]:
+    """Yield decoded samples in order and count those that cannot be read. Holds one record's bytes."""
+    for record in unread:
         try:
             yield read_sample(record, settings)
         except ImageError as error:
@@ -217,7 +217,7 @@ def _small(image: NDArray[np.uint8]) -> bytes:
 
 
 class _HeldBack:
-    """A unit's share of the test catalog."""
+    """A unit's part of the test catalog."""
 
     def __init__(self, work: Work, unit: int, files: ExitStack) -> None:
         self._last_hash = work.plan.last_hash
@@ -229,7 +229,7 @@ class _HeldBack:
         )
 
     def add(self, sample: Sample, rows: Sequence[dict[str, object]], totals: Totals) -> None:
-        """Take the sample if it is held back and within the limit."""
+        """Add the sample if it is held back and within the limit."""
         if not in_test_catalog(sample.entry, self._last_hash):
             return
         for name, writer, row in (

@@ -1,7 +1,7 @@
-"""Defects put on purpose into clean product images, so that training and the sample catalog have exact pairs.
+"""Defects drawn into clean product images, so that training and the sample catalog have exact pairs.
 
-Each is a function of the image, uint8 (H, W, 3) RGB, and a numpy Generator: same image and seed, same pixels. The image
-itself is left as it was. `synthesis` finds them by name, those of other distributions included.
+Each is a function of the image, uint8 (H, W, 3) RGB, and a numpy Generator: the same image and seed give the same
+pixels. The image itself is not changed. `synthesis` returns them by name, including those of other distributions.
 """
 
 from pipelines.synthesis.defects.angle import rotate, tilt, wrong_angle

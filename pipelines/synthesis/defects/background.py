@@ -1,8 +1,8 @@
-"""Backgrounds that are not white: a clean product is laid on, hung before or put onto a drawn surface, with its shadow.
+"""Backgrounds that are not white: a product lies on, hangs before or stands on a drawn surface, with its shadow.
 
-Severity. The surfaces are those that private sellers have at hand (boards, carpets, sheets, tiles, painted walls; see
-pipelines/synthesis/products/backgrounds.py), from pale cloth, 12 levels of 255 below white, to dark wood. The
-goods keep their pixels, so that the pair is exact: only what surrounds them changes.
+Severity. The surfaces are those that private sellers have at home (boards, carpets, sheets, tiles, painted walls; see
+pipelines/synthesis/products/backgrounds.py), from pale cloth, 12 levels of 255 below white, to dark wood. The product
+keeps its pixels, so that the pair is exact: only its surroundings change.
 """
 
 import numpy as np
@@ -14,44 +14,44 @@ from pipelines.synthesis.products.backgrounds import flat_background, standing_b
 from pipelines.synthesis.products.camera import Camera
 from pipelines.synthesis.products.shadows import lying_shadow, standing_shadow
 
-#: From this level of the darkest channel on a pixel may be the white around goods: JPEG rings by 5 to 10 levels.
+#: A pixel whose darkest channel is at least this may be the white around a product: JPEG rings by 5 to 10 levels.
 NEARLY_WHITE = 244
-#: White that goods enclose (a handle, the space between two soles) counts as background where PURE_SHARE of it is at
+#: White that a product encloses (a handle, the space between two soles) counts as background if PURE_SHARE of it is at
 #: least PURE_WHITE and it is ENCLOSED_SHARE of the picture: white prints on photographed cloth have shades.
 PURE_WHITE, PURE_SHARE, ENCLOSED_SHARE = 253, 0.88, 0.004
-#: How far into the goods soft edges reach at most, as a share of the longer side.
+#: Maximum width of soft edges inside the product, as a share of the longer side.
 SOFT_EDGE = 0.012
-#: Below this share of white the goods fill the picture, and its margin of MARGIN of the shorter side gives way.
+#: Below this share of white the product fills the picture, and a margin of MARGIN of the shorter side is cleared.
 FILLED, MARGIN = 0.01, 0.08
-#: Surfaces are drawn with a longer side within these limits: their boards and folds have sizes in pixels.
+#: Limits of the longer side at which surfaces are drawn, because their boards and folds have sizes in pixels.
 DRAWN = (256, 640)
-#: Least mean distance of the surroundings from white, levels of 255.
+#: Least mean distance of the surroundings from white, in levels of 255.
 VISIBLE_LEVELS = 12.0
-#: How far shadows of lying and hanging goods reach, as a multiple of a flat garment's.
+#: Reach of the shadows of lying and hanging products, as a multiple of a flat garment's.
 THICKNESS = (1.0, 3.5)
-#: Share of goods that stand on something instead of lying or hanging.
+#: Share of products that stand on something instead of lying or hanging.
 STANDING = 0.2
 
 
 def composite_on_white(image: NDArray[np.uint8], mask: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """`mask * image + (1 - mask) * white`: uint8 (H, W, 3) and float (H, W) in [0, 1] -> uint8 (H, W, 3)."""
+    """Return `mask * image + (1 - mask) * white`: uint8 (H, W, 3), with mask float (H, W) in [0, 1]."""
     alpha = np.asarray(mask, dtype=np.float32)[..., None]
     return np.rint(255.0 - alpha * (255.0 - image.astype(np.float32))).astype(np.uint8)
 
 
 def non_white_background(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Put a product on white, uint8 (H, W, 3), onto a surface; where the product is, its whiteness tells."""
+    """Put a product on white, uint8 (H, W, 3), onto a surface; its mask is estimated from the white."""
     return put_on_background(image, rng)
 
 
 def put_on_background(
     image: NDArray[np.uint8], rng: np.random.Generator, mask: NDArray[np.floating] | None = None
 ) -> NDArray[np.uint8]:
-    """Replace the white around a product by a surface that carries its shadow.
+    """Replace the white around a product by a surface with the product's shadow.
 
-    image: uint8 (H, W, 3), a product on white. mask: float (H, W) in [0, 1], 1 is product; without it
-    `product_alpha` guesses. Returns a new uint8 (H, W, 3), a p + (1 - a) B for p unmixed from its white: equal to the
-    image where the mask is 1. Raises ValueError where the sizes differ.
+    image: uint8 (H, W, 3), a product on white. mask: float (H, W) in [0, 1], 1 is product; without it `product_alpha`
+    estimates one. Returns a new uint8 (H, W, 3), a p + (1 - a) B for p unmixed from its white: equal to the image where
+    the mask is 1. Raises ValueError if the sizes differ.
     """
     if mask is not None and mask.shape != image.shape[:2]:
         raise ValueError(f"the mask is {mask.shape}, the image {image.shape[:2]}")
@@ -60,18 +60,16 @@ def put_on_background(
         alpha = _inner_part(*alpha.shape)
         image = composite_on_white(image, alpha)
     surface = _surroundings(alpha, rng)
-    missing = (
-        255.0 * (1.0 - alpha)[..., None] * (1.0 - surface)
-    )  # the white that is there, less the surface's light
+    missing = 255.0 * (1.0 - alpha)[..., None] * (1.0 - surface)  # how much darker the surface is than white
     return np.clip(np.rint(image - missing), 0, 255).astype(np.uint8)
 
 
 def product_alpha(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How much of each pixel is product: float32 (H, W) in [0, 1], for uint8 (H, W, 3), a product on white.
+    """Return the share of product in each pixel, float32 (H, W) in [0, 1], for a product on white, uint8 (H, W, 3).
 
-    Background is the near white that is connected with the border, and large pure white that goods enclose. Pixels
-    beside it are mixtures: the share of product is what they lack of white, as a share of what the darkest pixel next
-    to them lacks. White goods on white cannot be told apart: give `put_on_background` their mask.
+    Background is near white that is connected with the border, and large pure white that the product encloses. Pixels
+    beside it are mixtures: their share of product is their distance from white divided by that of the darkest
+    neighbour. White products on white cannot be separated: give `put_on_background` their mask.
     """
     lowest = image.min(axis=-1)
     backdrop = _backdrop(lowest)
@@ -81,7 +79,7 @@ def product_alpha(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     depth = ndimage.distance_transform_cdt(~backdrop, "chessboard").astype(np.float32)
     darkest = ndimage.minimum_filter(lowest, 2 * reach + 1)
     mixed = (255.0 - lowest) / np.maximum(255.0 - darkest, 1.0)
-    # The deeper inside, the less of it can be white: a white stripe along the edge stays.
+    # Deeper inside, less can be white, so that a white stripe along the edge stays.
     return np.where(backdrop, 0.0, np.clip(np.maximum(mixed, (depth - 1) / reach), 0, 1)).astype(np.float32)
 
 
@@ -93,12 +91,12 @@ def _backdrop(lowest: NDArray[np.uint8]) -> NDArray[np.bool_]:
     area = np.bincount(labelled.ravel(), minlength=count + 1)
     pure = np.bincount(labelled.ravel(), weights=(lowest >= PURE_WHITE).ravel(), minlength=count + 1)
     outer |= (area >= max(4.0, ENCLOSED_SHARE * lowest.size)) & (pure >= PURE_SHARE * area)
-    outer[0] = False  # what is not near white at all
+    outer[0] = False  # pixels that are not near white at all
     return outer[labelled]
 
 
 def _inner_part(height: int, width: int) -> NDArray[np.float32]:
-    """1 but for a margin, with a soft edge: float32 (H, W)."""
+    """Return float32 (H, W): 1 inside, 0 in a margin, with a soft edge."""
     margin = max(1.0, MARGIN * min(height, width))
     row = np.minimum(np.arange(height), np.arange(height)[::-1])[:, None]
     column = np.minimum(np.arange(width), np.arange(width)[::-1])[None, :]
@@ -106,7 +104,7 @@ def _inner_part(height: int, width: int) -> NDArray[np.float32]:
 
 
 def _surroundings(alpha: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Surface, shadow and the camera's part in them: float32 (H, W, 3) in [0, 1]."""
+    """Return surface and shadow as the camera sees them: float32 (H, W, 3) in [0, 1]."""
     height, width = alpha.shape
     zoom = min(max(max(height, width), DRAWN[0]), DRAWN[1]) / max(height, width)
     drawn = max(32, round(height * zoom)), max(32, round(width * zoom))
@@ -120,7 +118,7 @@ def _surroundings(alpha: NDArray[np.float32], rng: np.random.Generator) -> NDArr
 
 
 def _lit_surface(mask: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A surface under the shadow of what `mask` shows: float32 (H, W, 3), about [0, 1]."""
+    """Return a surface under the shadow of the product in `mask`: float32 (H, W, 3), about [0, 1]."""
     height, width = mask.shape
     rows, columns = np.flatnonzero((mask > 0.5).any(axis=1)), np.flatnonzero((mask > 0.5).any(axis=0))
     if rows.size == 0:
@@ -138,7 +136,7 @@ def _lit_surface(mask: NDArray[np.float32], rng: np.random.Generator) -> NDArray
 
 
 def _resized(field: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """float32 (h, w) or (h, w, 3) in [0, 1] at another size, still in [0, 1]."""
+    """Resize float32 (h, w) or (h, w, 3) in [0, 1]; the result stays in [0, 1]."""
     if field.shape[:2] == (height, width):
         return field
     planes = [field] if field.ndim == 2 else list(np.moveaxis(field, -1, 0))

@@ -1,6 +1,6 @@
-"""Other light for a picture: curves and colour casts, the same for both sides of a pair.
+"""Changes of a picture's light: curves and colour casts, the same for both sides of a pair.
 
-White stays white under `Tint`, so that a product on white stays on white.
+White stays white under `Tint`, so a product on white stays on white.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Tint(NamedTuple):
 
     @classmethod
     def draw(cls, rng: np.random.Generator, strength: float = 1.0) -> "Tint":
-        """Brightness, contrast and white balance by a tenth, saturation by a quarter; now and then another hue."""
+        """Draw a change: brightness, contrast, white balance by a tenth, saturation by a quarter, sometimes the hue."""
         gamma = np.exp(strength * (rng.normal(0.0, 0.16) + rng.normal(0.0, 0.035, 3)))
         bend = strength * float(rng.uniform(-0.12, 0.12))
         x = np.linspace(0.0, 1.0, 256)[:, None]
@@ -34,13 +34,13 @@ class Tint(NamedTuple):
         return cls(curves, matrix)
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """uint8 (H, W, 3) as a new uint8 (H, W, 3)."""
+        """Return uint8 (H, W, 3) with changed colours, as a new array."""
         changed = cv2.LUT(picture, self.curves)
         return changed if self.matrix is None else cv2.transform(changed, self.matrix)
 
 
 def _hue(radians: float, saturation: float) -> NDArray[np.float32]:
-    """(3, 3): colours turned about the grey axis, their distance from it scaled; greys stay."""
+    """Return (3, 3) that turns colours about the grey axis and scales their distance from it; greys stay."""
     axis = np.full((3, 3), 1 / 3)
     cross = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / np.sqrt(3)
     turn = axis + np.cos(radians) * (np.eye(3) - axis) + np.sin(radians) * cross

@@ -1,7 +1,7 @@
-"""Products and grounds put together and taken apart: x = a F + (1 - a) B, for an opacity a of the product.
+"""Separates products from backgrounds and combines them: x = a F + (1 - a) B, for an opacity a of the product.
 
-In a soft edge a photo shows a mixture of the product's colour F and the ground's B. Laid elsewhere as it is, it brings
-a rim of its old ground with it.
+In a soft edge a photo shows a mixture of the product's colour F and the background's B. Copied unchanged onto another
+background, it brings a rim of the old one with it.
 """
 
 import cv2
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from pipelines.images.unmixing import average, unmixed
 from pipelines.synthesis.defects.background import NEARLY_WHITE, PURE_SHARE, PURE_WHITE
 
-#: Reach of the averages from which colours in soft edges are estimated, as a share of the longer side.
+#: Width of the averages from which colours in soft edges are estimated, as a share of the longer side.
 REACH = 0.02
-#: How deep a rim of mixed pixels reaches where a mask does not tell, pixels.
+#: Width of the rim of mixed pixels if a mask does not show it, in pixels.
 RIM = 2
-#: White within a mask is ground from this share of the picture on, up to this share of the product.
+#: White within a mask is background from this share of the picture on, up to this share of the product.
 LEAST_HOLE, LARGEST_HOLE = 0.002, 0.12
-#: Share of the picture below which a piece of a mask is no goods.
+#: Pieces of a mask below this share of the picture are not product.
 SPECK = 0.0003
 
 
 def foreground(
-    image: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: int | None = None
+    image: NDArray[np.uint8], alpha: NDArray[np.uint8], background: int | None = None
 ) -> NDArray[np.uint8]:
-    """The product's own colour in its soft edges: uint8 (H, W, 3), equal to the image where alpha is 0 or 255.
+    """Return the product's own colour in its soft edges: uint8 (H, W, 3), equal to the image where alpha is 0 or 255.
 
-    image: uint8 (H, W, 3). alpha: uint8 (H, W), 255 is product. ground: grey level of a ground that is the same
-    everywhere; None is a ground of any look. How: see `pipelines.images.unmixing`.
+    image: uint8 (H, W, 3). alpha: uint8 (H, W), 255 is product. background: grey level of a uniform background; None
+    for any other background. The method is that of `pipelines.images.unmixing`.
     """
     band = np.flatnonzero((alpha > 0) & (alpha < 255))
     if band.size == 0:
@@ -41,10 +41,10 @@ def foreground(
     rows, columns = np.divmod(band, width)
     near = np.minimum(rows // 2, small[1] - 1) * small[0] + np.minimum(columns // 2, small[0] - 1)
     product = average(pixels, share, reach).reshape(-1, 3)[near]
-    if ground is None:
+    if background is None:
         behind = average(pixels, 1 - share, reach).reshape(-1, 3)[near]
     else:
-        behind = np.full((1, 3), ground, np.float32)
+        behind = np.full((1, 3), background, np.float32)
     a = (alpha.ravel()[band].astype(np.float32) * np.float32(1 / 255))[:, None]
     own = unmixed(image.reshape(-1, 3)[band].astype(np.float32), a, product, behind)
     result = image.copy()
@@ -53,10 +53,11 @@ def foreground(
 
 
 def soft_edges(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Opacity uint8 (H, W) of a product on white, uint8 (H, W, 3), whose mask, uint8 (H, W), may know no soft edges.
+    """Return the opacity uint8 (H, W) of a product on white, uint8 (H, W, 3), for a mask, uint8 (H, W), with hard
+    edges.
 
-    Masks that say in or out count pixels on the product's rim as product that are half white. Such a mask's rim gets
-    the share that it lacks of white, of what the darkest pixel beside it lacks; other masks are returned as they are.
+    Hard masks count half-white pixels on the product's rim as product. In the rim of such a mask, the opacity becomes
+    the pixel's distance from white divided by that of the darkest neighbour. Other masks are returned unchanged.
     """
     gradient = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
     edge = cv2.countNonZero(cv2.inRange(gradient, 128, 255))
@@ -66,18 +67,19 @@ def soft_edges(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.
 
 
 def with_holes(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The mask, uint8 (H, W), of a product on white, uint8 (H, W, 3), open where the white ground shows through it.
+    """Return the mask, uint8 (H, W), of a product on white, uint8 (H, W, 3), with holes where the background shows
+    through.
 
-    Masks that go by what is connected with the border count the ground behind spokes, straps and handles as product. It
-    is taken for ground where it is pure white, neither tiny nor so large a part of the product that it may be white
-    goods.
+    Masks made from what is connected with the border count the background behind spokes, straps and handles as product.
+    White is taken for background if it is pure, not tiny, and not so large a part of the product that it may be white
+    product.
     """
     lowest = darkest(image)
     near = cv2.bitwise_and(cv2.inRange(lowest, NEARLY_WHITE, 255), cv2.inRange(mask, 128, 255))
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
     area = stats[:, cv2.CC_STAT_AREA]
     hole = (area >= LEAST_HOLE * mask.size) & (area <= LARGEST_HOLE * cv2.countNonZero(mask))
-    hole[0] = False  # all that is not near white
+    hole[0] = False  # pixels that are not near white
     if not hole.any():
         return mask
     pure = np.bincount(pieces[lowest >= PURE_WHITE], minlength=area.size)
@@ -89,47 +91,47 @@ def with_holes(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _rim_share(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Opacity that the picture, on white, shows at the rim of a mask; 255 deeper inside, 0 outside."""
+    """Return the opacity that the picture, on white, shows at the rim of a mask; 255 deeper inside, 0 outside."""
     lacking = cv2.bitwise_not(darkest(image))
     most = cv2.dilate(lacking, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
     mixed = lacking.astype(np.float32) / np.maximum(most, 1)
     inside = cv2.distanceTransform((mask > 127).view(np.uint8), cv2.DIST_C, 3)
-    # The deeper inside, the less of it can be white: a white stripe along the edge stays.
+    # Deeper inside, less can be white, so that a white stripe along the edge stays.
     share = np.clip(np.maximum(mixed, (inside - 1) / RIM), 0, 1) * (inside > 0)
     return np.rint(share * 255).astype(np.uint8)
 
 
 def without_specks(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The mask, uint8 (H, W), without pieces smaller than SPECK of the picture: rings that JPEG leaves in white."""
+    """Return the mask, uint8 (H, W), without pieces smaller than SPECK of the picture: JPEG's rings in white."""
     count, pieces, stats, _ = cv2.connectedComponentsWithStats((mask > 0).view(np.uint8), connectivity=8)
     small = stats[:, cv2.CC_STAT_AREA] < SPECK * mask.size
-    small[0] = False  # all that is no product
+    small[0] = False  # pixels that are not product
     return np.where(small[pieces], np.uint8(0), mask) if small.any() and count > 1 else mask
 
 
 def darkest(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The lowest of each pixel's channels: uint8 (H, W)."""
+    """Return the lowest of each pixel's channels: uint8 (H, W)."""
     red, green, blue = cv2.split(image)
     return cv2.min(cv2.min(red, green), blue)
 
 
 def most_apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The largest difference of a channel of two pictures, uint8 (H, W, 3): uint8 (H, W)."""
+    """Return the largest difference of a channel of two pictures, uint8 (H, W, 3): uint8 (H, W)."""
     red, green, blue = cv2.split(cv2.absdiff(one, other))
     return cv2.max(cv2.max(red, green), blue)
 
 
 def over(
-    product: NDArray[np.uint8], alpha: NDArray[np.uint8], ground: NDArray[np.uint8]
+    product: NDArray[np.uint8], alpha: NDArray[np.uint8], background: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """a F + (1 - a) B, rounded: the product exactly where alpha is 255, the ground where it is 0.
+    """Return a F + (1 - a) B, rounded: exactly the product where alpha is 255, the background where it is 0.
 
-    product, ground: uint8 (H, W, 3). alpha: uint8 (H, W).
+    product, background: uint8 (H, W, 3). alpha: uint8 (H, W).
     """
     share = alpha.astype(np.float32) * np.float32(1 / 255)
-    return cv2.blendLinear(product, ground, share, np.float32(1) - share)
+    return cv2.blendLinear(product, background, share, np.float32(1) - share)
 
 
 def on_white(product: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`over` a white ground."""
+    """Return the product on white; see `over`."""
     return over(product, alpha, np.full_like(product, 255))

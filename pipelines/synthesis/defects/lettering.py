@@ -1,5 +1,7 @@
-"""Letters and words of marks, stickers and banners: faces that come with the project's own libraries, so that the same
-seed gives the same outlines on every machine. No system fonts.
+"""Letters and words of marks, stickers and banners.
+
+The typefaces come with the project's own libraries, not from the system, so that the same seed gives the same outlines
+on every machine.
 """
 
 from functools import lru_cache
@@ -22,11 +24,11 @@ LATIN_FACES = (
     "STIXGeneralBolIta.ttf",
     "STIXGeneralItalic.ttf",
 )
-#: Those that have Cyrillic, currency signs and ticks as well.
+#: Those that also have Cyrillic, currency signs and ticks.
 WIDE_FACES = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-BoldOblique.ttf", "DejaVuSerif-Bold.ttf")
 #: Heavy ones, for prices and banners.
 BOLD_FACES = ("DejaVuSans-Bold.ttf", "DejaVuSans-BoldOblique.ttf", "DejaVuSerif-Bold.ttf")
-#: Smallest letters, pixels: below, nothing of their shape is left.
+#: Smallest size of letters, pixels; smaller ones have no shape left.
 MIN_SIZE = 6
 
 FIRST_NAMES = (
@@ -45,12 +47,12 @@ DOMAINS = ("com", "net", "shop", "store", "co", "eu")
 
 
 def pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-    """One of `options`, each equally often."""
+    """Return one of `options`, each with the same probability."""
     return options[int(rng.integers(len(options)))]
 
 
 def shop_words(rng: np.random.Generator) -> str:
-    """What a seller writes across a photo; all names are invented."""
+    """Return words that a seller writes across a photo; all names are invented."""
     first, last = pick(rng, FIRST_NAMES), pick(rng, LAST_NAMES)
     plain = last.strip("& ").lower()
     return pick(
@@ -69,19 +71,19 @@ def shop_words(rng: np.random.Generator) -> str:
 
 
 def initials(rng: np.random.Generator, count: int) -> str:
-    """`count` capital letters."""
+    """Return `count` capital letters."""
     return "".join(chr(ord("A") + int(letter)) for letter in rng.integers(0, 26, count))
 
 
 def face_for(words: str, rng: np.random.Generator) -> str:
-    """A face that has every letter of `words`."""
+    """Return a typeface that has every letter of `words`."""
     latin = all(ord(letter) < 0x250 and letter not in "€£¥" for letter in words)
     return pick(rng, LATIN_FACES if latin else WIDE_FACES)
 
 
 @lru_cache(maxsize=256)
 def font(face: str, size: int) -> ImageFont.FreeTypeFont:
-    """The face at `size` pixels. Raises TypeError where Pillow was built without FreeType."""
+    """Return the typeface at `size` pixels. Raises TypeError if Pillow was built without FreeType."""
     if face:
         return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / face, size)
     built_in = ImageFont.load_default(size)
@@ -91,24 +93,24 @@ def font(face: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def fitting_size(words: str, face: str, width: float, height: float) -> int:
-    """The size in pixels at which `words` fill the smaller of `width` and `height`; at least MIN_SIZE."""
+    """Return the size in pixels at which `words` fill `width` or `height`, whichever is smaller; at least MIN_SIZE."""
     reference = 64
     left, top, right, bottom = font(face, reference).getbbox(words)
     return max(MIN_SIZE, int(reference * min(width / (right - left), height / (bottom - top))))
 
 
 def text_stamp(words: str, face: str, size: int, weight: float = 0.0, hollow: bool = False) -> Image.Image:
-    """`words` as a picture of coverage (mode L), cut to their extent.
+    """Return `words` as a picture of coverage (mode L), cut to their extent.
 
-    weight: width of an additional stroke round the letters, as a share of `size`. hollow: only that stroke is left.
+    weight: width of an additional stroke round the letters, as a share of `size`. hollow: keep only that stroke.
     """
     stroke = max(1, round(size * weight)) if hollow else round(size * weight)
     letters = font(face, size)
     left, top, right, bottom = (int(side) for side in letters.getbbox(words, stroke_width=stroke))
     stamp = Image.new("L", (right - left + 2, bottom - top + 2), 0)
     draw = ImageDraw.Draw(stamp)
-    place = (1 - left, 1 - top)
-    draw.text(place, words, fill=255, font=letters, stroke_width=stroke)
+    origin = (1 - left, 1 - top)
+    draw.text(origin, words, fill=255, font=letters, stroke_width=stroke)
     if hollow:
-        draw.text(place, words, fill=0, font=letters)
+        draw.text(origin, words, fill=0, font=letters)
     return stamp

@@ -1,7 +1,7 @@
-"""Watermarks for training, many and fast: drawn once as layers of coverage, then warped, placed on the goods and inked.
+"""Watermarks for training, many and fast: drawn once as layers of coverage, then warped, placed and inked.
 
-`watermark.add_watermark` draws one mark as a seller would put it on a picture. Training wants hundreds a second, and
-most of them where they hurt: on the goods, whose colours a network must guess back, at any size and in any colour.
+`watermark.add_watermark` draws one mark as a seller would put it on a picture. Training needs hundreds a second, in any
+size and colour. Most are on the product, where they are hardest, because a network must guess the colours beneath.
 """
 
 import colorsys
@@ -20,19 +20,19 @@ from pipelines.synthesis.defects.marks import lettering_mark, logo_mark, logo_wi
 from pipelines.synthesis.defects.views import Affine, about, moved, seen
 from pipelines.synthesis.defects.watermark import mark_coverage
 
-#: Layers of a process, and their side in pixels: 64 kB each at most, drawn when first asked for.
+#: Number of layers per process, and their side in pixels: 64 kB each at most, drawn when first used.
 LAYERS, SIDE = 1000, 256
-#: Share of layers that are patterns without end.
+#: Share of layers that are endless patterns.
 TILED = 0.4
-#: Least and largest scale of single marks and of patterns, where 1 is as drawn.
+#: Smallest and largest scale of single marks and of patterns; 1 is as drawn.
 SCALES, TILE_SCALES = (0.5, 1.7), (0.6, 1.5)
-#: Opacity of the marks; fainter ones are overlooked, more opaque ones leave nothing to restore.
+#: Opacity of the marks: fainter ones are overlooked, more opaque ones leave nothing to restore.
 MIN_OPACITY, MAX_OPACITY = 0.12, 0.6
-#: Share of the marks that are put on the goods.
+#: Share of the marks that are put on the product.
 ON_GOODS = 0.85
 #: Levels of 255 from which a change counts in full.
 SEEN_LEVELS = 6.0
-#: Least contrast, levels of brightness, that a second ink is tried for.
+#: Contrast, in levels of brightness, below which another ink is tried.
 FAINT = 60.0
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -41,8 +41,10 @@ Plane = NDArray[np.uint8]
 
 
 class Marked(NamedTuple):
-    """image: uint8 (H, W, 3). changed: uint8 (H, W), the mark's coverage where it can be seen, 0 where it changed
-    nothing."""
+    """A picture with a mark. image: uint8 (H, W, 3).
+
+    changed: uint8 (H, W), the mark's coverage where it is visible, 0 where it changed nothing.
+    """
 
     image: Image
     changed: Plane
@@ -51,7 +53,8 @@ class Marked(NamedTuple):
 class Layer(NamedTuple):
     """A mark alone, drawn for a picture of SIDE pixels.
 
-    coverage: uint8 (h, w), read-only. middle: x, y of what it covers. tiled: one cell of a pattern without end.
+    coverage: uint8 (h, w), read-only. middle: x, y of the centre of what it covers. tiled: one cell of an endless
+    pattern.
     """
 
     coverage: Plane
@@ -61,7 +64,7 @@ class Layer(NamedTuple):
 
 @lru_cache(maxsize=LAYERS)
 def layer(number: int) -> Layer:
-    """Layer `number` of LAYERS: a function of the number alone."""
+    """Return layer `number` of LAYERS, which depends on the number only."""
     rng = np.random.default_rng(hash_number("mark layer", number))
     tiled = bool(rng.random() < TILED)
     coverage = _cell(rng) if tiled else np.array(mark_coverage(SIDE, SIDE, rng, tiled=False))
@@ -73,7 +76,7 @@ def layer(number: int) -> Layer:
 
 
 def _cell(rng: np.random.Generator) -> Plane:
-    """Two rows of a small mark, the second half a step to the side: cells go on into each other on all sides."""
+    """Return two rows of a small mark, the second shifted by half a step, so that cells join on all sides."""
     kind, side = float(rng.random()), float(SIDE)
     if kind < 0.65:
         stamp = lettering_mark(side * rng.uniform(0.2, 0.45), rng)
@@ -93,17 +96,17 @@ def _cell(rng: np.random.Generator) -> Plane:
         )
         where = np.ix_(rows, columns)
         cell[where] = np.maximum(cell[where], mark)
-    if rng.random() < 0.15:  # thin crossing lines, as stock photos have them
+    if rng.random() < 0.15:  # thin crossing lines, as in stock photos
         for start, end in (((0, 0), (step_x, 2 * step_y)), ((0, 2 * step_y), (step_x, 0))):
             cv2.line(cell, start, end, 255, 1, cv2.LINE_AA)
     return cv2.convertScaleAbs(cell, alpha=255 / max(1, int(cell.max())))
 
 
 def add_mark(image: Image, goods: Plane, unit: tuple[float, float], rng: np.random.Generator) -> Marked:
-    """Put a mark over a picture, uint8 (H, W, 3), most often on its goods, uint8 (H, W), 255 is product.
+    """Put a mark over a picture, uint8 (H, W, 3), most often on its product, uint8 (H, W), 255 is product.
 
-    unit: how wide and how high the picture is shown in comparison, (1, 1) where its pixels are square: letters of a
-    picture that was squeezed are squeezed with it.
+    unit: width and height at which a pixel is shown, (1, 1) if pixels are square: letters on a squeezed picture are
+    squeezed with it.
     """
     coverage = placed(image.shape[1], image.shape[0], goods, unit, rng)
     opacity = float(rng.uniform(MIN_OPACITY, MAX_OPACITY))
@@ -114,15 +117,15 @@ def add_mark(image: Image, goods: Plane, unit: tuple[float, float], rng: np.rand
         ink, coverage = _inked(image, coverage, style, rng)
         share = coverage.astype(np.float32) * np.float32(opacity / 255)
         marked = cv2.blendLinear(ink, image, share, np.float32(1) - share)
-    apart = most_apart(marked, image)
-    visible = cv2.min(coverage, cv2.convertScaleAbs(apart, alpha=255 / SEEN_LEVELS))
-    return Marked(marked, cv2.max(visible, cv2.min(apart, 1)))
+    difference = most_apart(marked, image)
+    visible = cv2.min(coverage, cv2.convertScaleAbs(difference, alpha=255 / SEEN_LEVELS))
+    return Marked(marked, cv2.max(visible, cv2.min(difference, 1)))
 
 
 def placed(
     width: int, height: int, goods: Plane, unit: tuple[float, float], rng: np.random.Generator
 ) -> Plane:
-    """Coverage uint8 (height, width) of one of the layers, warped and placed; see `add_mark`."""
+    """Return the coverage uint8 (height, width) of one of the layers, warped and placed; see `add_mark`."""
     drawn = layer(int(rng.integers(LAYERS)))
     size = math.sqrt(width * unit[0] * height * unit[1]) / SIDE
     scale = size * math.exp(float(rng.uniform(*(np.log(TILE_SCALES if drawn.tiled else SCALES)))))
@@ -132,13 +135,13 @@ def placed(
     matrix = np.diag([1 / unit[0], 1 / unit[1], 1.0]) @ matrix @ about(drawn.middle, _bend(rng))
     border = cv2.BORDER_WRAP if drawn.tiled else cv2.BORDER_CONSTANT
     coverage = seen(drawn.coverage, matrix, (width, height), border, interpolation=cv2.INTER_LINEAR)
-    if scale > 1.15:  # enlarged edges are soft, marks are sharp
+    if scale > 1.15:  # enlarging makes edges soft, but marks are sharp
         coverage = cv2.LUT(coverage, _steeper(scale))
     return coverage
 
 
 def _bend(rng: np.random.Generator) -> Affine:
-    """Some marks are narrowed or sheared: (3, 3) about their middle."""
+    """Return a map (3, 3) about a mark's middle that narrows or shears some marks."""
     if rng.random() < 0.7:
         return np.eye(3)
     narrowed, sheared = float(rng.uniform(0.75, 1.3)), float(rng.uniform(-0.25, 0.25))
@@ -146,12 +149,12 @@ def _bend(rng: np.random.Generator) -> Affine:
 
 
 def _target_point(goods: Plane, rng: np.random.Generator) -> tuple[float, float]:
-    """A point of the goods, nearer their middle than their rim; for some marks, and without goods, any point."""
+    """Return a point of the product, nearer its middle than its rim; for some marks, or without product, any point."""
     height, width = goods.shape
     if rng.random() < ON_GOODS:
-        places = np.flatnonzero(goods[::2, ::2] > 127)
-        if places.size:
-            chosen = places[rng.integers(0, places.size, 2)]
+        positions = np.flatnonzero(goods[::2, ::2] > 127)
+        if positions.size:
+            chosen = positions[rng.integers(0, positions.size, 2)]
             rows, columns = np.divmod(chosen, (width + 1) // 2)
             share = float(rng.random()) / 2
             y, x = rows[0] + share * (rows[1] - rows[0]), columns[0] + share * (columns[1] - columns[0])
@@ -165,7 +168,7 @@ def _steeper(gain: float) -> Plane:
 
 
 def any_tone(rng: np.random.Generator) -> NDArray[np.float32]:
-    """White, black or grey in half of the marks, else any colour: float32 (3,) in 0..255."""
+    """Return white, black or grey in half of the cases, else any colour: float32 (3,) in 0..255."""
     kind = float(rng.random())
     if kind < 0.24:
         return np.full(3, float(rng.uniform(225, 255)), np.float32)
@@ -180,22 +183,22 @@ def any_tone(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _visible_tone(image: Image, coverage: Plane, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A tone; where it hardly shows on most of what it covers, usually another one."""
+    """Return a tone; if it hardly shows on most of what it covers, usually another one."""
     tone = any_tone(rng)
     under = image[::4, ::4][coverage[::4, ::4] > 100]
     if under.size == 0 or rng.random() < 0.12:
         return tone
     levels = under.astype(np.float32)
     for _ in range(3):
-        apart = np.abs(levels - tone)
-        if np.median(np.maximum(apart.max(axis=-1) / 2, np.abs((levels - tone) @ _LUMA))) >= FAINT:
+        difference = np.abs(levels - tone)
+        if np.median(np.maximum(difference.max(axis=-1) / 2, np.abs((levels - tone) @ _LUMA))) >= FAINT:
             break
         tone = any_tone(rng)
     return tone
 
 
 def _inked(image: Image, coverage: Plane, style: float, rng: np.random.Generator) -> tuple[Image, Plane]:
-    """Ink (H, W, 3) and what it covers: plain, with a rim or a shadow of the opposite tone, or in two colours."""
+    """Return ink (H, W, 3) and its coverage: plain, with a rim or shadow of the opposite tone, or in two colours."""
     tone = _visible_tone(image, coverage, rng)
     ink = np.empty_like(image)
     ink[:] = np.rint(tone).astype(np.uint8)
@@ -213,7 +216,7 @@ def _inked(image: Image, coverage: Plane, style: float, rng: np.random.Generator
 
 
 def _rim(coverage: Plane, rng: np.random.Generator) -> Plane:
-    """Coverage made wider by a pixel or two, all round or, as a shadow, to the lower right."""
+    """Return coverage made wider by a pixel or two, all round or, as a shadow, to the lower right."""
     reach = 1 + int(rng.integers(2))
     if rng.random() < 0.5:
         return cv2.dilate(coverage, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
@@ -221,13 +224,13 @@ def _rim(coverage: Plane, rng: np.random.Generator) -> Plane:
 
 
 def _shifted(plane: Plane, by: int) -> Plane:
-    """The plane moved down and to the right by `by` pixels (up and to the left where negative), zeros coming in."""
+    """Return the plane moved down and right by `by` pixels (up and left if negative), filled with zeros."""
     matrix = np.array([[1.0, 0.0, by], [0.0, 1.0, by]])
     return cv2.warpAffine(plane, matrix, plane.shape[::-1], flags=cv2.INTER_NEAREST)
 
 
 def _embossed(image: Image, coverage: Plane, opacity: float, rng: np.random.Generator) -> tuple[Image, Plane]:
-    """As pressed into glass: one flank of the strokes is lighter, the other darker, and they are tinted a little."""
+    """Return a mark as if pressed into glass: lighter on one flank of its strokes, darker on the other, and tinted."""
     by = 1 + int(rng.integers(2))
     flank = _shifted(coverage, by).astype(np.float32) - _shifted(coverage, -by).astype(np.float32)
     flank = cv2.GaussianBlur(flank, (0, 0), 0.7) * np.float32(1 / 255)

@@ -15,7 +15,7 @@ from pipelines.synthesis.defects.lettering import (
     text_stamp,
 )
 
-#: Logos are drawn this many times larger and reduced: smooth edges.
+#: Logos are drawn this many times larger and then reduced, for smooth edges.
 OVERSAMPLING = 2
 #: Smallest side of a logo, pixels.
 MIN_LOGO = 12
@@ -23,7 +23,7 @@ LOGO_WORDS = ("NEW", "SALE", "100%", "TOP", "No.1")
 
 
 def lettering_mark(width: float, rng: np.random.Generator) -> Image.Image:
-    """A shop's name, address or notice about `width` pixels wide: thin, bold or hollow letters, some underlined."""
+    """Return a shop's name, address or notice about `width` pixels wide: thin, bold or hollow, sometimes underlined."""
     words = shop_words(rng)
     face = face_for(words, rng)
     size = fitting_size(words, face, width, math.inf)
@@ -33,7 +33,7 @@ def lettering_mark(width: float, rng: np.random.Generator) -> Image.Image:
 
 
 def logo_mark(side: float, rng: np.random.Generator) -> Image.Image:
-    """A drawn logo about `side` pixels square: initials in a ring, a star, a monogram, rays, a camera."""
+    """Return a drawn logo about `side` pixels square: initials in a ring, a star, a monogram, rays, a camera."""
     side = max(MIN_LOGO, int(side))
     full = side * OVERSAMPLING
     stamp = Image.new("L", (full, full), 0)
@@ -43,7 +43,7 @@ def logo_mark(side: float, rng: np.random.Generator) -> Image.Image:
 
 
 def logo_with_name(width: float, rng: np.random.Generator) -> Image.Image:
-    """A logo above the shop's name, about `width` pixels wide."""
+    """Return a logo above the shop's name, about `width` pixels wide."""
     name = lettering_mark(width, rng)
     logo = logo_mark(name.width * rng.uniform(0.3, 0.55), rng)
     gap = max(1, round(0.25 * name.height))
@@ -54,7 +54,7 @@ def logo_with_name(width: float, rng: np.random.Generator) -> Image.Image:
 
 
 def star_points(full: float, points: int, inner: float) -> list[tuple[float, float]]:
-    """Corners of a star that fills a square of side `full`; `inner` is the notches' radius as a share."""
+    """Return the corners of a star that fills a square of side `full`; `inner` is the notches' radius as a share."""
     radius, corners = full / 2 - 1, []
     for corner in range(2 * points):
         angle = math.pi * corner / points - math.pi / 2
@@ -64,7 +64,7 @@ def star_points(full: float, points: int, inner: float) -> list[tuple[float, flo
 
 
 def _ruled(stamp: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Lettering between two lines, or in a box."""
+    """Put lettering between two lines, or in a box."""
     pad, thick = max(2, stamp.height // 3), max(1, stamp.height // 14)
     ruled = Image.new("L", (stamp.width + 2 * pad, stamp.height + 2 * pad), 0)
     ruled.paste(stamp, (pad, pad))
@@ -112,7 +112,7 @@ def _burst(draw: ImageDraw.ImageDraw, full: int, rng: np.random.Generator) -> No
 
 
 def _camera(draw: ImageDraw.ImageDraw, full: int, rng: np.random.Generator) -> None:
-    """What photographers and stock sites put on theirs."""
+    """Draw a camera, as photographers and stock sites do."""
     top, bottom, corner = full * 0.28, full * 0.86, int(full * rng.uniform(0.04, 0.14))
     draw.rounded_rectangle((1, top, full - 2, bottom), corner, fill=255)
     draw.rectangle((full * 0.34, full * 0.16, full * 0.66, top + 1), fill=255)

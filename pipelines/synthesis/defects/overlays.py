@@ -1,9 +1,9 @@
-"""What sellers add on purpose: frames round the picture, and stickers, ribbons, banners and captions on it.
+"""Additions that sellers make on purpose: frames round the picture, and stickers, ribbons, banners and captions on it.
 
-Severity. Frames are 2.5 to 8 % of the shorter side wide: thinner ones are taken for the picture's edge. Bars take 6 to
-14 % of the side that they shorten, at either end. Text is opaque, unlike a watermark: it is there to be read, and what
-is beneath is gone. Telephone numbers are of ranges that are kept for fiction (555-01xx in North America, 07700 900xxx
-in the United Kingdom), names are invented.
+Severity. Frames are 2.5 to 8 % of the shorter side wide: thinner ones look like the picture's edge. Bars take 6 to 14 %
+of the side that they shorten, at either end. Text is opaque, unlike a watermark, because it is meant to be read; what
+is beneath is lost. Telephone numbers are in ranges reserved for fiction (555-01xx in North America, 07700 900xxx in the
+United Kingdom), and names are invented.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from PIL import Image, ImageDraw
 from pipelines.synthesis.defects.lettering import BOLD_FACES, fitting_size, pick, shop_words, text_stamp
 from pipelines.synthesis.defects.marks import OVERSAMPLING, star_points
 
-#: Width of a frame as a share of the picture's shorter side; of bars, of the side that they shorten.
+#: Width of a frame as a share of the picture's shorter side; of bars, as a share of the side that they shorten.
 FRAME, BARS = (0.025, 0.08), (0.06, 0.14)
 #: Loud colours of stickers and frames; text on them is black or white, whichever stands out.
 LOUD = (
     *((214, 24, 31), (250, 204, 21), (245, 124, 0), (22, 140, 64), (20, 92, 200)),
     *((225, 35, 120), (90, 40, 150), (15, 15, 15), (255, 255, 255), (0, 160, 170)),
 )
-#: Muted ones, which are frames as well.
+#: Muted colours, which are only for frames.
 MUTED = ((120, 90, 60), (60, 60, 60), (190, 160, 90), (150, 160, 175), (235, 215, 200), (40, 55, 80))
-#: A frame differs from what it covers by this many levels of 255 at least, on average.
+#: Least mean difference of a frame from what it covers, in levels of 255.
 VISIBLE_LEVELS = 40.0
-#: Shorter sides, in pixels, below which a picture has no inside that frames other than a plain one could go round.
+#: Shorter side, in pixels, below which only plain frames fit.
 LEAST_INSIDE = 8
 
 CLAIMS = (
@@ -76,9 +76,9 @@ Colour = tuple[int, int, int]
 
 
 def border_frame(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A frame over the picture's edge: plain, double, inset, rounded, an instant photo's, or bars.
+    """Draw a frame over the picture's edge: plain, double, inset, rounded, an instant photo's, or bars.
 
-    uint8 (H, W, 3) -> a new uint8 (H, W, 3); what the frame leaves free is as it was.
+    Maps uint8 (H, W, 3) to a new uint8 (H, W, 3); pixels inside the frame stay unchanged.
     """
     height, width = image.shape[:2]
     painters = (_plain, _plain, _double, _inset, _rounded, _instant, _bars)
@@ -93,13 +93,13 @@ def border_frame(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
 
 
 def added_text(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One to three of: a sticker or ribbon with a price or a claim, a banner, a caption, a list of features.
+    """Add one to three of: a sticker or ribbon with a price or a claim, a banner, a caption, a list of features.
 
-    uint8 (H, W, 3) -> a new uint8 (H, W, 3).
+    Maps uint8 (H, W, 3) to a new uint8 (H, W, 3).
     """
     picture = Image.fromarray(image)
     painters: tuple[Callable[[Image.Image, np.random.Generator], None], ...]
-    painters = (_features, _caption, _banner, _ribbon, _sticker)  # what comes later lies above
+    painters = (_features, _caption, _banner, _ribbon, _sticker)  # later ones are drawn above earlier ones
     shares = (0.12, 0.2, 0.26, 0.12, 0.3)
     count = 1 + int(rng.choice(3, p=(0.5, 0.35, 0.15)))
     for index in sorted(rng.choice(len(painters), count, replace=False, p=shares)):
@@ -112,7 +112,7 @@ def _thickness(width: int, height: int, rng: np.random.Generator, shares: tuple[
 
 
 def _outlined(draw: ImageDraw.ImageDraw, width: int, height: int, inset: int, thick: int) -> None:
-    """A rectangular line `inset` pixels from the edge."""
+    """Draw a rectangular line `inset` pixels from the edge."""
     draw.rectangle((inset, inset, width - 1 - inset, height - 1 - inset), outline=255, width=thick)
 
 
@@ -128,7 +128,7 @@ def _double(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.G
 
 
 def _inset(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
-    """A line at a distance from the edge, its corners square or let in."""
+    """Draw a line at a distance from the edge, with square or inset corners."""
     inset = _thickness(width, height, rng, (0.02, 0.06))
     thick = _thickness(width, height, rng, (0.008, 0.02))
     _outlined(draw, width, height, inset, thick)
@@ -147,14 +147,14 @@ def _rounded(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.
 
 
 def _instant(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
-    """Wider at the foot."""
+    """Draw a frame that is wider at the bottom."""
     thick = _thickness(width, height, rng, (0.03, 0.06))
     draw.rectangle((0, 0, width, height), fill=255)
     draw.rectangle((thick, thick, width - 1 - thick, height - 1 - 3 * thick), fill=0)
 
 
 def _bars(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Generator) -> None:
-    """Above and below, or at both sides: a picture of another shape made to fit."""
+    """Draw bars above and below, or at both sides, as if a picture of another shape was made to fit."""
     share = float(rng.uniform(*BARS))
     right, bottom = (width, round(share * height)) if rng.random() < 0.5 else (round(share * width), height)
     draw.rectangle((0, 0, right - 1, bottom - 1), fill=255)
@@ -162,7 +162,7 @@ def _bars(draw: ImageDraw.ImageDraw, width: int, height: int, rng: np.random.Gen
 
 
 def _standing_out(image: NDArray[np.uint8], where: NDArray[np.bool_], rng: np.random.Generator) -> Colour:
-    """A frame's colour: the first of a random order that differs enough from what it covers, else black or white."""
+    """Return a frame's colour: a random one that differs enough from what it covers, else black or white."""
     covered = image[where].astype(np.int16)
     colours = LOUD + MUTED
     for index in rng.permutation(len(colours)):
@@ -176,9 +176,9 @@ def _loud(rng: np.random.Generator) -> Colour:
     return LOUD[int(rng.integers(len(LOUD)))]
 
 
-def _readable_on(ground: Colour, rng: np.random.Generator) -> Colour:
-    """Ink for `ground`: black, white, or a strong colour on white and on yellow."""
-    red, green, blue = ground
+def _readable_on(background: Colour, rng: np.random.Generator) -> Colour:
+    """Return an ink for text on `background`: white or yellow on dark colours, black or red on light ones."""
+    red, green, blue = background
     if 0.299 * red + 0.587 * green + 0.114 * blue < 150:
         return (255, 235, 60) if rng.random() < 0.2 else (255, 255, 255)
     return (200, 16, 24) if rng.random() < 0.4 else (10, 10, 10)
@@ -219,7 +219,7 @@ def _announcement(rng: np.random.Generator) -> str:
 
 
 def _words(words: str, width: float, height: float, rng: np.random.Generator) -> Image.Image:
-    """`words` in heavy letters as large as `width` by `height` pixels hold: coverage (mode L)."""
+    """Return `words` in heavy letters as large as `width` by `height` pixels allow: coverage (mode L)."""
     face = pick(rng, BOLD_FACES)
     return text_stamp(words, face, fitting_size(words, face, width, height))
 
@@ -229,13 +229,13 @@ def _paste(picture: Image.Image, ink: Colour, middle: tuple[float, float], stamp
 
 
 def _corner(width: int, height: int, inset: float, rng: np.random.Generator) -> tuple[float, float]:
-    """A point `inset` pixels from both sides of one of the corners, the upper ones more often."""
+    """Return a point `inset` pixels from both sides of a corner, more often an upper one."""
     x = inset if rng.random() < 0.5 else width - inset
     return x, inset if rng.random() < 0.65 else height - inset
 
 
 def _sticker(picture: Image.Image, rng: np.random.Generator) -> None:
-    """A burst, a disc or a plate with a claim or a price, in a corner."""
+    """Draw a burst, a disc or a plate with a claim or a price, in a corner."""
     width, height = picture.size
     side = max(10, round(min(width, height) * float(rng.uniform(0.22, 0.4))))
     full = side * OVERSAMPLING
@@ -263,16 +263,14 @@ def _sticker(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _rim_of(colour: Colour) -> Colour:
-    """A darker shade, for the rim of what would vanish on white."""
+    """Return a darker shade, for the rim of a shape that would vanish on white."""
     return (colour[0] * 2 // 3, colour[1] * 2 // 3, colour[2] * 2 // 3)
 
 
 def _ribbon(picture: Image.Image, rng: np.random.Generator) -> None:
-    """A band across an upper corner."""
+    """Draw a band across an upper corner."""
     width, height = picture.size
-    reach = min(width, height) * float(
-        rng.uniform(0.32, 0.5)
-    )  # from the corner to where it crosses the sides
+    reach = min(width, height) * float(rng.uniform(0.32, 0.5))  # distance from the corner along the sides
     thick = max(6, round(0.36 * reach))
     band = Image.new("L", (round(reach * 2), thick), 255)
     words = Image.new("L", band.size, 0)
@@ -288,7 +286,7 @@ def _ribbon(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _banner(picture: Image.Image, rng: np.random.Generator) -> None:
-    """A strip along the foot or the head, sometimes let through a little, with an announcement."""
+    """Draw a strip with an announcement along the bottom or top, sometimes slightly transparent."""
     width, height = picture.size
     thick = max(6, round(height * float(rng.uniform(0.08, 0.16))))
     top = 0 if rng.random() < 0.35 else height - thick
@@ -300,7 +298,7 @@ def _banner(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _caption(picture: Image.Image, rng: np.random.Generator) -> None:
-    """Words straight on the picture, in loud letters with a rim of the opposite tone."""
+    """Draw words directly on the picture, in loud letters with a rim of the opposite tone."""
     width, height = picture.size
     words, face = (_announcement(rng) if rng.random() < 0.5 else _claim(rng)), pick(rng, BOLD_FACES)
     size = fitting_size(words, face, width * float(rng.uniform(0.5, 0.9)), height * 0.14)
@@ -312,7 +310,7 @@ def _caption(picture: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _features(picture: Image.Image, rng: np.random.Generator) -> None:
-    """Short lines below one another at one side, each after a tick or a dot."""
+    """Draw short lines below one another at one side, each after a tick or a dot."""
     width, height = picture.size
     face, colour, tick = pick(rng, BOLD_FACES[:2]), _loud(rng), pick(rng, ("✓ ", "• ", ""))
     lines = [

@@ -1,11 +1,11 @@
-"""Training pairs made anew for every sample: a clean product in, an image with a defect and its correction out.
+"""Training pairs, made again for every sample: from a clean product, an image with a defect and its correction.
 
-Everything is a function of the arguments and the generator, so that a seed, an epoch and an image's id give the same
-pair in any process. Both sides of a pair are seen from the same place in the same light; they differ by the defect
-alone. A few sources have no defect: labels are wrong at times, and a clean image must then stay as it is.
+Everything depends only on the arguments and the generator, so that a seed, an epoch and an image's id give the same
+pair in any process. Both sides of a pair have the same view and the same light; they differ only by the defect. A few
+sources have no defect: labels are sometimes wrong, and a clean image must then stay unchanged.
 
-Pairs are made in the picture's own shape at the size at which the network sees it, and then put onto the network's
-square as `pipelines.images.fit` says.
+Pairs are made in the picture's own shape at the size of the network's input, and then put onto the network's square as
+`pipelines.images.fit` describes.
 """
 
 import math
@@ -32,6 +32,7 @@ from pipelines.synthesis.defects.angle import (
     turned,
 )
 from pipelines.synthesis.defects.background import product_alpha
+from pipelines.synthesis.defects.backgrounds import Backgrounds, shaded
 from pipelines.synthesis.defects.colours import Tint
 from pipelines.synthesis.defects.foreground import (
     foreground,
@@ -42,7 +43,6 @@ from pipelines.synthesis.defects.foreground import (
     with_holes,
     without_specks,
 )
-from pipelines.synthesis.defects.grounds import Grounds, shaded
 from pipelines.synthesis.defects.marking import add_mark
 from pipelines.synthesis.defects.prints import add_print
 from pipelines.synthesis.defects.registry import CLEAN_UP, Synthesis, synthesis
@@ -57,28 +57,28 @@ from pipelines.synthesis.defects.views import (
     seen,
 )
 
-# Worker processes share the cores already, and pictures of this size gain nothing from threads.
+# Worker processes share the cores already, and pictures of this size are not faster with threads.
 cv2.setNumThreads(1)
 
 #: Share of the sources that have no defect.
 CLEAN = 0.05
-#: Of backgrounds with a photo: sources that are the photo as it was taken.
+#: Of backgrounds with a photo: share of sources that are the original photo.
 PHOTO_ITSELF = 0.6
-#: Of marks: those over products on white, and over photos as taken; the rest lies over products on other grounds.
+#: Of marks: shares on products on white, and on original photos; the others are on products on other backgrounds.
 MARKS_ON_WHITE, MARKS_ON_PHOTOS = 0.4, 0.35
-#: Of angles: those that are a turn and nothing else.
+#: Of angles: share of those that are only a turn.
 TURNED_ONLY = 0.8
-#: Share of the goods that get a print of their own, which is no mark.
+#: Share of the products that get a print of their own, which is not a mark.
 PRINTED = 0.12
 #: Share of closer crops.
 CLOSER = 0.3
-#: Share of a side that is product from which on the product is taken to be cut off there.
+#: Share of product in a side of the picture from which the product counts as cut off there.
 CUT_OFF = 0.03
-#: Share of a picture from which on its ground counts as seen.
-LEAST_GROUND = 0.01
-#: Opacities up to this level are traces of nothing.
+#: Share of a picture from which its background counts as visible.
+LEAST_BACKGROUND = 0.01
+#: Opacities up to this level are traces without meaning.
 FAINT = 12
-#: A difference of this many levels of 255 counts in full where defects do not know what they changed.
+#: A difference of this many levels of 255 counts in full, for defects that do not report their change.
 SEEN_LEVELS = 16
 
 Image = NDArray[np.uint8]
@@ -86,7 +86,7 @@ Plane = NDArray[np.uint8]
 
 
 class Material(NamedTuple):
-    """What pairs are made of.
+    """The images that pairs are made from.
 
     target: uint8 (h, w, 3), a clean product on white. mask: uint8 (h, w), 255 is product; None: it is estimated.
     photo: uint8 (h, w, 3), the photo that the target was cut from, or None.
@@ -102,7 +102,7 @@ class MadePair(NamedTuple):
 
     source, target: uint8 (S, S, 3). changed: uint8 (S, S), how much the synthesis changed a pixel, 0 where the two are
     equal. theta: float32 (2, 3), for torch's affine_grid with align_corners=False: `grid_sample(source, grid)` is the
-    target. None where they do not differ by an affine map.
+    target. It is None if they do not differ by an affine map.
     """
 
     source: Image
@@ -114,9 +114,8 @@ class MadePair(NamedTuple):
 class Pair(NamedTuple):
     """A pair in the picture's own shape.
 
-    source, target: uint8 (H, W, 3). changed: uint8 (H, W), as in `MadePair`. on_white: the target shows no ground.
-    turn: the frame, and the map (3, 3) in its unit from target to source; None where they do not differ by an affine
-    map.
+    source, target: uint8 (H, W, 3). changed: uint8 (H, W), as in `MadePair`. on_white: the target shows no background.
+    turn: the frame, and the map (3, 3) in its unit from target to source; None if they do not differ by an affine map.
     """
 
     source: Image
@@ -127,11 +126,11 @@ class Pair(NamedTuple):
 
     @property
     def has_defect(self) -> bool:
-        """Whether the two differ."""
+        """True if the two differ."""
         return bool(self.changed.any())
 
     def squared(self, size: int) -> MadePair:
-        """The pair on the network's square of `size` pixels."""
+        """Return the pair on the network's square of `size` pixels."""
         height, width = self.changed.shape
         rows, columns = inner_slices(height, width, size)
         theta = None
@@ -148,8 +147,8 @@ class Pair(NamedTuple):
 class _View(NamedTuple):
     """A product as a frame shows it.
 
-    picture: uint8 (H, W, 3), a photo, or the product's own colours where it is not transparent, anything elsewhere.
-    alpha: uint8 (H, W), 255 is product. frame: whose `pixels` are W and H.
+    picture: uint8 (H, W, 3), a photo; or the product's own colours where it is not transparent, with anything
+    elsewhere. alpha: uint8 (H, W), 255 is product. frame: its `pixels` are W and H.
     """
 
     picture: Image
@@ -160,15 +159,15 @@ class _View(NamedTuple):
 def draw_pair(
     defect_synthesis: str,
     material: Material,
-    grounds: Grounds,
+    backgrounds: Backgrounds,
     size: int,
     fit: str,
     rng: np.random.Generator,
 ) -> Pair:
-    """A pair that shows the defect of that name (see `registry`), as large as it fits onto squares of `size` pixels.
+    """Return a pair with the defect of that name (see `registry`), as large as it fits onto squares of `size` pixels.
 
-    fit: 'stretch' or 'letterbox', as in `pipelines.images.fit`. Raises ValueError where the material's parts
-    differ in size, ConfigurationError for a synthesis that is not known.
+    fit: 'stretch' or 'letterbox', as in `pipelines.images.fit`. Raises ValueError if the material's parts differ in
+    size, ConfigurationError for an unknown synthesis.
     """
     height, width = material.target.shape[:2]
     for part in (material.mask, material.photo):
@@ -177,11 +176,11 @@ def draw_pair(
     maker = _MAKERS.get(defect_synthesis)
     if maker is None:
         return _made_by(_synthesis(defect_synthesis), material, size, fit, rng)
-    return maker(material, grounds, size, fit, rng)
+    return maker(material, backgrounds, size, fit, rng)
 
 
 def _background_pair(
-    material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator
+    material: Material, backgrounds: Backgrounds, size: int, fit: str, rng: np.random.Generator
 ) -> Pair:
     kind = float(rng.random())
     if material.photo is not None and kind >= CLEAN and rng.random() < PHOTO_ITSELF:
@@ -192,11 +191,11 @@ def _background_pair(
     target = on_white(view.picture, view.alpha)
     if kind < CLEAN:
         return Pair(target, target, np.zeros_like(view.alpha), on_white=True)
-    return Pair(_laid(view, grounds, rng), target, cv2.bitwise_not(view.alpha), on_white=True)
+    return Pair(_laid(view, backgrounds, rng), target, cv2.bitwise_not(view.alpha), on_white=True)
 
 
 def _watermark_pair(
-    material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator
+    material: Material, backgrounds: Backgrounds, size: int, fit: str, rng: np.random.Generator
 ) -> Pair:
     kind = float(rng.random())
     is_white = False
@@ -206,17 +205,19 @@ def _watermark_pair(
     else:
         view = _product(material, size, fit, rng)
         is_white = kind >= 1 - MARKS_ON_WHITE
-        clean = on_white(view.picture, view.alpha) if is_white else _laid(view, grounds, rng)
+        clean = on_white(view.picture, view.alpha) if is_white else _laid(view, backgrounds, rng)
     if rng.random() < CLEAN:
-        return Pair(clean, clean, np.zeros_like(view.alpha), is_white or not _shows_ground(view.alpha))
+        return Pair(clean, clean, np.zeros_like(view.alpha), is_white or not _shows_background(view.alpha))
     marked, changed = add_mark(clean, view.alpha, view.frame.unit(), rng)
-    return Pair(marked, clean, changed, is_white or not _shows_ground(view.alpha))
+    return Pair(marked, clean, changed, is_white or not _shows_background(view.alpha))
 
 
-def _angle_pair(material: Material, grounds: Grounds, size: int, fit: str, rng: np.random.Generator) -> Pair:
+def _angle_pair(
+    material: Material, backgrounds: Backgrounds, size: int, fit: str, rng: np.random.Generator
+) -> Pair:
     mask = _mask(material)
     frame, view = _product_view(mask, size, fit, rng, upright=True)
-    white = cv2.inRange(mask, 0, FAINT)  # 255 where there is no product: a stored target may ring there
+    white = cv2.inRange(mask, 0, FAINT)  # 255 outside the product, where a stored target may ring
     picture = Tint.draw(rng)(cv2.max(material.target, cv2.merge([white, white, white])))
     picture, shrunk = reduced(picture, frame.to_pixels() @ view)
     target = _on_white(picture, shrunk, frame)
@@ -231,21 +232,21 @@ def _angle_pair(material: Material, grounds: Grounds, size: int, fit: str, rng: 
 
 
 def _wrong_turn(longer: float, rng: np.random.Generator) -> tuple[Affine, bool]:
-    """A turn by MIN_DEGREES to MAX_DEGREES, or a slant as `angle.wrong_angle` has them; and whether it is affine."""
-    way = 1.0 if rng.random() < 0.5 else -1.0
+    """Return a turn by MIN_DEGREES to MAX_DEGREES, or a slant as in `angle.wrong_angle`, and whether it is affine."""
+    direction = 1.0 if rng.random() < 0.5 else -1.0
     if rng.random() < TURNED_ONLY:
-        return turned(way * float(rng.uniform(MIN_DEGREES, MAX_DEGREES))), True
+        return turned(direction * float(rng.uniform(MIN_DEGREES, MAX_DEGREES))), True
     upwards = 90.0 * (float(rng.integers(4)) if rng.random() < 1 / 3 else 2.0 * float(rng.integers(2)))
     slant = slanted(
         float(rng.uniform(MIN_SLANT, MAX_SLANT)),
         upwards + float(rng.normal(0.0, 10.0)),
         longer * float(rng.uniform(NEAREST, FARTHEST)),
     )
-    return slant @ turned(way * float(rng.uniform(*CARELESS_DEGREES))), False
+    return slant @ turned(direction * float(rng.uniform(*CARELESS_DEGREES))), False
 
 
 def _made_by(maker: Synthesis, material: Material, size: int, fit: str, rng: np.random.Generator) -> Pair:
-    """A pair by a synthesis that takes a clean product on white and returns it with the defect."""
+    """Return a pair made by a synthesis that takes a clean product on white and returns it with the defect."""
     clean = shrink_bicubic(np.ascontiguousarray(material.target), size)
     tinted = Tint.draw(rng)(clean)
     made = tinted if rng.random() < CLEAN else maker(tinted, rng)
@@ -256,7 +257,7 @@ def _made_by(maker: Synthesis, material: Material, size: int, fit: str, rng: np.
 
 @cache
 def _synthesis(name: str) -> Synthesis:
-    """Looked up once: each look goes through the metadata of all installed distributions, some 20 ms."""
+    """Return a synthesis. Cached, since each look-up reads the metadata of all distributions, some 20 ms."""
     return synthesis(name)
 
 
@@ -267,7 +268,7 @@ def _mask(material: Material) -> Plane:
 
 
 def _photo(photo: Image, mask: Plane, size: int, fit: str, rng: np.random.Generator) -> _View:
-    """A photo as it was taken, seen a little differently and in another light."""
+    """Return an original photo in a slightly different view and light."""
     height, width = mask.shape
     frame = Frame.of(width, height, size, fit)
     mirror = bool(rng.random() < 0.5)
@@ -277,7 +278,7 @@ def _photo(photo: Image, mask: Plane, size: int, fit: str, rng: np.random.Genera
         scale, point = float(rng.uniform(1.3, 2.0)), _some_point(mask, rng)
     to = []
     for length, at in ((width, width - point[0] if mirror else point[0]), (height, point[1])):
-        # Beyond the photo's border it is shown mirrored: as little of that as turning asks for.
+        # Outside its border the photo is shown mirrored, as little as the turn allows.
         wanted = length * (0.5 + float(rng.uniform(-0.1, 0.1)))
         to.append(float(np.clip(wanted, length - scale * (length - at), scale * at)))
     view = frame.to_pixels() @ moved(point, (to[0], to[1]), degrees, scale, mirror)
@@ -286,15 +287,15 @@ def _photo(photo: Image, mask: Plane, size: int, fit: str, rng: np.random.Genera
 
 
 def _product(material: Material, size: int, fit: str, rng: np.random.Generator) -> _View:
-    """The product alone, somewhere in a frame."""
+    """Return the product alone, at a random position in a frame."""
     mask = _mask(material)
     if material.photo is None:
         mask = with_holes(material.target, without_specks(soft_edges(material.target, mask)))
     frame, view = _product_view(mask, size, fit, rng)
     view = frame.to_pixels() @ view
-    # What is cut off by the picture's border lies at the frame's; little of it is ever continued.
+    # What the picture's border cuts off is at the frame's border; little of it is ever continued.
     border = cv2.BORDER_REPLICATE if _is_cut_off(mask) else cv2.BORDER_CONSTANT
-    # Where there is a photo, its soft edges are as they were taken, and not yet mixed with white.
+    # A photo's soft edges are as photographed, and not yet mixed with white.
     picture = material.target if material.photo is None else material.photo
     picture = seen(picture, view, frame.pixels, cv2.BORDER_REPLICATE)
     alpha = _clear(seen(mask, view, frame.pixels, border))
@@ -303,34 +304,34 @@ def _product(material: Material, size: int, fit: str, rng: np.random.Generator) 
 
 
 def _printed(view: _View, rng: np.random.Generator) -> _View:
-    """Some goods with a print."""
+    """Print on some products."""
     if rng.random() >= PRINTED:
         return view
     return view._replace(picture=add_print(view.picture, view.alpha, view.frame.unit(), rng))
 
 
-def _shows_ground(alpha: Plane) -> bool:
-    """Whether the product leaves some of the picture: a close-up has no ground to be seen."""
-    return float((alpha < 128).mean()) >= LEAST_GROUND
+def _shows_background(alpha: Plane) -> bool:
+    """Return whether the product leaves some of the picture free; a close-up shows no background."""
+    return float((alpha < 128).mean()) >= LEAST_BACKGROUND
 
 
 def _clear(alpha: Plane) -> Plane:
-    """Without the faint traces that networks' masks have far from any product: a target's white is white."""
+    """Remove the faint traces that networks' masks have far from any product, so that a target's white is white."""
     return cv2.LUT(alpha, _CLEARED)
 
 
-def _laid(view: _View, grounds: Grounds, rng: np.random.Generator) -> Image:
-    """The product on a ground that carries its shadow."""
+def _laid(view: _View, backgrounds: Backgrounds, rng: np.random.Generator) -> Image:
+    """Return the product on a background with its shadow."""
     height, width = view.alpha.shape
-    return over(view.picture, view.alpha, shaded(grounds.draw(width, height, rng), view.alpha, rng))
+    return over(view.picture, view.alpha, shaded(backgrounds.draw(width, height, rng), view.alpha, rng))
 
 
 def _product_view(
     mask: Plane, size: int, fit: str, rng: np.random.Generator, upright: bool = False
 ) -> tuple[Frame, Affine]:
-    """A frame, and the map (3, 3) from the picture's pixels to the frame's unit.
+    """Return a frame, and the map (3, 3) from the picture's pixels to the frame's unit.
 
-    Products that the picture's border cuts off stay cut off where they were.
+    A product that the picture's border cuts off stays cut off at that border.
     """
     height, width = mask.shape
     mirror = bool(rng.random() < 0.5)
@@ -359,16 +360,16 @@ def _product_view(
 
 
 def _somewhere(frame: float, product: float, rng: np.random.Generator) -> float:
-    """Where the middle of a product of that length lies on a side: inside where it fits, and near the middle."""
+    """Return where the middle of a product of that length is on a side: inside if it fits, and near the middle."""
     room = abs(frame - product) / 2
     return frame / 2 + room * float(rng.uniform(-0.5, 0.5) + rng.uniform(-0.45, 0.45))
 
 
 def _some_point(mask: Plane, rng: np.random.Generator) -> tuple[float, float]:
-    places = np.flatnonzero(mask[::4, ::4] > 127)
-    if places.size == 0:
+    positions = np.flatnonzero(mask[::4, ::4] > 127)
+    if positions.size == 0:
         return mask.shape[1] / 2, mask.shape[0] / 2
-    row, column = divmod(int(places[rng.integers(places.size)]), (mask.shape[1] + 3) // 4)
+    row, column = divmod(int(positions[rng.integers(positions.size)]), (mask.shape[1] + 3) // 4)
     return 4.0 * column + 2, 4.0 * row + 2
 
 
@@ -377,7 +378,7 @@ def _is_cut_off(mask: Plane) -> bool:
 
 
 def _outline(mask: Plane, view: Affine) -> NDArray[np.float64] | None:
-    """Points (N, 2) of the frame whose hull holds the product; None where it is cut off or there is none."""
+    """Return points (N, 2) of the frame whose hull contains the product; None if it is cut off or there is none."""
     if _is_cut_off(mask):
         return None
     contours, _ = cv2.findContours((mask > 15).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -392,14 +393,14 @@ def _on_white(picture: Image, view: Affine, frame: Frame) -> Image:
 
 
 def _difference(source: Image, target: Image) -> Plane:
-    """0 where the two are equal, 255 where they differ by SEEN_LEVELS or more: uint8 (H, W)."""
+    """Return 0 where the two are equal, 255 where they differ by SEEN_LEVELS or more: uint8 (H, W)."""
     return cv2.convertScaleAbs(most_apart(source, target), alpha=255 / SEEN_LEVELS)
 
 
-#: Opacities below FAINT become 0, those as near to 255 become 255.
+#: Opacities below FAINT become 0, those as close to 255 become 255.
 _CLEARED = np.clip(np.rint((np.arange(256.0) - FAINT) * 255 / (255 - 2 * FAINT)), 0, 255).astype(np.uint8)
 
-_MAKERS: dict[str, Callable[[Material, Grounds, int, str, np.random.Generator], Pair]] = {
+_MAKERS: dict[str, Callable[[Material, Backgrounds, int, str, np.random.Generator], Pair]] = {
     CLEAN_UP: _background_pair,
     "watermark": _watermark_pair,
     "wrong_angle": _angle_pair,

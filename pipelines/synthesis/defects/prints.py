@@ -1,7 +1,7 @@
-"""Lettering, logos and stripes that belong to the goods: what looks like a mark and must stay.
+"""Lettering, logos and stripes that belong to the product: they look like marks and must stay.
 
-Put on both sides of a pair, so that a generator learns to leave them and a detector not to report them. They differ
-from marks as printed ink differs: nearly opaque, within the goods, and under the light that the goods are in.
+They are put on both sides of a pair, so that a generator learns to leave them and a detector not to report them. They
+differ from marks as printed ink does: nearly opaque, inside the product, and under the product's light.
 """
 
 import cv2
@@ -14,7 +14,7 @@ from pipelines.synthesis.defects.marking import any_tone, placed
 MIN_OPACITY, MAX_OPACITY = 0.8, 1.0
 #: Share of the prints that are stripes, and their period as a share of the picture's shorter side.
 STRIPED, PERIODS = 0.3, (0.03, 0.2)
-#: Least and largest brightness of printed ink in comparison with the goods' median.
+#: Smallest and largest brightness of printed ink, relative to the product's median.
 SHADES = (0.4, 1.5)
 
 
@@ -24,7 +24,7 @@ def add_print(
     unit: tuple[float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """Print onto the goods of a picture, uint8 (H, W, 3); returns a new one.
+    """Print onto the product of a picture, uint8 (H, W, 3); return a new one.
 
     goods: uint8 (H, W), 255 is product. unit: as in `marking.add_mark`.
     """
@@ -42,7 +42,7 @@ def add_print(
 
 
 def _stripes(width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Coverage uint8 (height, width) of parallel stripes of any direction and width."""
+    """Return coverage uint8 (height, width) of parallel stripes of any direction and width."""
     angle = float(rng.choice([0.0, np.pi / 2]) if rng.random() < 0.7 else rng.uniform(0, np.pi))
     period = min(width, height) * float(rng.uniform(*PERIODS))
     y, x = np.mgrid[:height, :width].astype(np.float32)

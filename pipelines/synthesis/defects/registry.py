@@ -1,6 +1,6 @@
-"""Defect syntheses by name: the built-in ones, and others' by Python entry point.
+"""Defect syntheses by name: the built-in ones, and plug-ins by Python entry point.
 
-A distribution adds one by naming a function in its own metadata:
+A distribution adds one by naming a function in its metadata:
 
     [project.entry-points."catalog_repair.defects"]
     scratches = "their_package.scratches:add_scratches"
@@ -25,12 +25,11 @@ from pipelines.synthesis.defects.overlays import added_text, border_frame
 from pipelines.synthesis.defects.photographic import blur, dark_exposure, low_resolution
 from pipelines.synthesis.defects.watermark import add_watermark
 
-#: The synthesis that puts a clean product on another ground. Photos have that defect already: the defects that use it
-#: are those that the clean-up shows.
+#: The synthesis that puts a clean product on another background. Photos already show the defects that use it.
 CLEAN_UP = "non_white_background"
 
-#: From a clean product on white, uint8 (H, W, 3), to the same with a defect, a new uint8 (H, W, 3): a function of the
-#: image and the generator alone, which leaves the image as it was.
+#: Maps a clean product on white, uint8 (H, W, 3), to the same with a defect, a new uint8 (H, W, 3). It depends only on
+#: the image and the generator, and does not change the image.
 Synthesis = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 
 GROUP = "catalog_repair.defects"
@@ -48,24 +47,24 @@ BUILT_IN: Mapping[str, Synthesis] = MappingProxyType(
     }
 )
 
-#: What a label map takes as a defect's name.
+#: Valid names of defects in a label map.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 def known_syntheses() -> tuple[str, ...]:
-    """Names of all syntheses: the built-in ones, then others', sorted. Imports nobody's code.
+    """Return the names of all syntheses: the built-in ones, then plug-ins, sorted. Imports no plug-in.
 
-    Raises ConfigurationError, naming the distributions, where one name is taken twice or is no name for a defect.
+    Raises ConfigurationError, naming the distributions, if a name is taken twice or is not valid for a defect.
     """
     return (*BUILT_IN, *sorted(_plug_ins()))
 
 
 def synthesis(name: str) -> Synthesis:
-    """The synthesis of that name.
+    """Return the synthesis of that name.
 
-    A plug-in's is wrapped: it gets the image read-only, and RunError names it and its distribution where it raises, or
-    returns anything but a uint8 array of the image's shape. Raises ConfigurationError for an unknown name, for a
-    plug-in that cannot be imported or called, and as `known_syntheses` does.
+    A plug-in is wrapped: it gets the image read-only. If it raises, or returns anything but a uint8 array of the
+    image's shape, RunError names it and its distribution. Raises ConfigurationError for an unknown name, for a plug-in
+    that cannot be imported or called, and as `known_syntheses` does.
     """
     plug_ins = _plug_ins()
     if name in BUILT_IN:
@@ -81,18 +80,18 @@ def synthesis(name: str) -> Synthesis:
 
 @dataclass(frozen=True)
 class PlugIn:
-    """Another distribution's synthesis, held to the contract."""
+    """A synthesis of another distribution, with a check of its result."""
 
     name: str
     distribution: str
     function: Callable[[NDArray[np.uint8], np.random.Generator], object]
 
     def __call__(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """See `synthesis`."""
-        shown = image.view()
-        shown.flags.writeable = False
+        """Return the plug-in's image; see `synthesis`."""
+        read_only = image.view()
+        read_only.flags.writeable = False
         try:
-            made = self.function(shown, rng)
+            made = self.function(read_only, rng)
         except CatalogRepairError:
             raise
         except Exception as error:
@@ -102,16 +101,16 @@ class PlugIn:
             ) from error
         if isinstance(made, np.ndarray) and made.dtype == np.uint8 and made.shape == image.shape:
             return made
-        what = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
-        raise RunError(f"{self._title()} returned {what} instead of uint8 {image.shape}")
+        actual = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+        raise RunError(f"{self._title()} returned {actual} instead of uint8 {image.shape}")
 
     def _title(self) -> str:
         return f"defect {self.name!r} of distribution {self.distribution}"
 
 
 def _plug_ins() -> dict[str, EntryPoint]:
-    """Entry points of the group by name."""
-    found: dict[str, EntryPoint] = {}
+    """Return the entry points of the group by name."""
+    points: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         owner = _owner(point)
         if not _NAME.fullmatch(point.name):
@@ -122,20 +121,20 @@ def _plug_ins() -> dict[str, EntryPoint]:
             raise ConfigurationError(
                 f"distribution {owner} adds defect {point.name!r}, which is built in; uninstall it or have it renamed"
             )
-        if point.name in found:
+        if point.name in points:
             raise ConfigurationError(
-                f"defect {point.name!r} is added by two distributions, {_owner(found[point.name])} and {owner}; "
+                f"defect {point.name!r} is added by two distributions, {_owner(points[point.name])} and {owner}; "
                 "uninstall one of them"
             )
-        found[point.name] = point
-    return found
+        points[point.name] = point
+    return points
 
 
 def _loaded(point: EntryPoint) -> PlugIn:
     owner = _owner(point)
     try:
         function = point.load()
-    except Exception as error:  # whatever their module does when imported
+    except Exception as error:  # a plug-in may raise anything when imported
         raise ConfigurationError(
             f"defect {point.name!r} of distribution {owner} cannot be loaded from {point.value!r}: "
             f"{type(error).__name__}: {error}. Repair or uninstall that distribution"

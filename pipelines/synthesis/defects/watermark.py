@@ -1,8 +1,8 @@
-"""Watermarks: semi-transparent lettering or logos over goods and background alike, as sellers put them on.
+"""Watermarks: semi-transparent lettering or logos over product and background alike, as sellers add them.
 
-Severity. Opacity 0.15 to 0.5 is that of the synthesis in Li et al. (2022): fainter is overlooked by buyers and
-detectors alike, more opaque leaves too little of what is beneath. A single mark is 0.4 to 1.0 of the picture's width,
-tiled ones 0.2 to 0.45: smaller ones are cropped off or retouched in a minute, so sellers do not use them.
+Severity. Opacity 0.15 to 0.5 is that of the synthesis in Li et al. (2022): fainter marks are overlooked by buyers and
+detectors alike, more opaque ones leave too little of what is beneath. A single mark is 0.4 to 1.0 of the picture's
+width, tiled ones 0.2 to 0.45. Smaller ones can be cropped off or retouched in a minute, so sellers do not use them.
 """
 
 import colorsys
@@ -16,23 +16,23 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from pipelines.synthesis.defects.marks import lettering_mark, logo_mark, logo_with_name
 
-#: Opacity of a watermark, as the paper's synthesis has it.
+#: Opacity of a watermark, as in the paper's synthesis.
 MIN_OPACITY, MAX_OPACITY = 0.15, 0.5
-#: Least opacity on a busy pattern, on which a fainter mark cannot be seen; and the mean difference of neighbouring
+#: Least opacity on a busy pattern, on which a fainter mark is invisible; and the mean difference of neighbouring
 #: pixels, levels of 255 at about 128 pixels a side, on plain cloth and on busy patterns.
 BUSY_OPACITY, PLAIN, BUSY = 0.32, 10.0, 30.0
-#: A watermark leans by at most this many degrees to either side; corner to corner it may be more.
+#: A watermark is tilted by at most this many degrees to either side; from corner to corner it may be more.
 MAX_LEAN_DEGREES = 45.0
-#: Levels of 255 from which a change counts as visible on goods with a texture, and the share of the mark that must be.
+#: Levels of 255 from which a change is visible on a textured product, and the share of the mark that must be visible.
 VISIBLE_LEVELS, VISIBLE_SHARE = 24.0, 0.6
-#: Shares of the channels in brightness (ITU-R BT.601).
+#: Weights of the channels in brightness (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-#: A pixel with a channel below this is goods or background, not the white of a product picture.
+#: A pixel with a channel below this is product or background, not the white of a product picture.
 WHITE = 240
-#: Least share of the picture that a mark covers; what covers less is drawn anew.
+#: Least share of the picture that a mark covers; a smaller mark is drawn again.
 MIN_COVERED = 0.006
 ATTEMPTS = 8
-#: Smallest side of pictures whose marks may be embossed: strokes of one pixel would be rim and nothing else.
+#: Smallest side of pictures whose marks may be embossed: strokes of one pixel would be nothing but rim.
 MIN_EMBOSSED = 128
 
 Colour = tuple[int, int, int]
@@ -41,20 +41,20 @@ Colour = tuple[int, int, int]
 def add_watermark(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Overlay one large or many tiled marks, lettering or a drawn logo, over product and background alike.
 
-    image: uint8 (H, W, 3). Returns a new uint8 (H, W, 3); each pixel moves towards the mark's colours by at
-    most MAX_OPACITY. The tone is chosen so that the mark shows, on the goods too: no white for white goods,
-    no black for black ones; where no single tone does, letters get a rim of the opposite one.
+    image: uint8 (H, W, 3). Returns a new uint8 (H, W, 3); each pixel moves towards the mark's colours by at most
+    MAX_OPACITY. The tone is chosen so that the mark is visible on the product, too: no white on white products, no
+    black on black ones. If no single tone is visible, letters get a rim of the opposite tone.
     """
     height, width = image.shape[:2]
     core = mark_coverage(width, height, rng)
     under = _Sampled.under(image, core)
     faintest = MIN_OPACITY + (BUSY_OPACITY - MIN_OPACITY) * under.busy
     opacity = float(rng.uniform(faintest, MAX_OPACITY))
-    tone, shows = _visible_tone(under, opacity, rng)
+    tone, is_visible = _visible_tone(under, opacity, rng)
     ink = Image.new("RGB", core.size, tone)
     covered = core
     style = float(rng.random())
-    if not shows or style < 0.2:
+    if not is_visible or style < 0.2:
         covered = _with_rim(core, rng)
         ink.paste(_opposite(tone), (0, 0), ImageChops.invert(core))
     elif style < 0.4 and min(height, width) >= MIN_EMBOSSED:
@@ -65,9 +65,9 @@ def add_watermark(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray
 
 
 def mark_coverage(width: int, height: int, rng: np.random.Generator, tiled: bool = True) -> Image.Image:
-    """Where the mark is: a picture of the photo's size (mode L) that reaches 255 and covers MIN_COVERED of it.
+    """Return the mark's coverage: a picture of the photo's size (mode L) that reaches 255 and covers MIN_COVERED of it.
 
-    tiled: small marks all over the picture are among the layouts.
+    tiled: include layouts with small marks all over the picture.
     """
     layouts: tuple[Callable[[Image.Image, np.random.Generator], None], ...]
     layouts = (_single, _single, _single, *((_tiles,) * 3 if tiled else ()), _diagonal, _band)
@@ -75,7 +75,7 @@ def mark_coverage(width: int, height: int, rng: np.random.Generator, tiled: bool
         canvas = Image.new("L", (width, height), 0)
         layouts[int(rng.integers(len(layouts)))](canvas, rng)
         brightest = int(np.asarray(canvas).max())
-        if 0 < brightest < 255:  # letters of a pixel or two
+        if 0 < brightest < 255:  # letters of one or two pixels
             gain = 255 / brightest
             canvas = canvas.point([round(level * gain) for level in range(256)])
         if (np.asarray(canvas) > 127).mean() >= MIN_COVERED:
@@ -87,7 +87,7 @@ def mark_coverage(width: int, height: int, rng: np.random.Generator, tiled: bool
 
 
 def _lean(rng: np.random.Generator) -> float:
-    """Degrees, counter-clockwise; many sellers do not lean their mark at all."""
+    """Return degrees, counter-clockwise; many sellers do not tilt their mark at all."""
     return 0.0 if rng.random() < 0.2 else float(rng.uniform(-MAX_LEAN_DEGREES, MAX_LEAN_DEGREES))
 
 
@@ -96,7 +96,7 @@ def _turned(stamp: Image.Image, degrees: float) -> Image.Image:
 
 
 def _single(canvas: Image.Image, rng: np.random.Generator) -> None:
-    """One large mark, usually near the centre, where cutting it off costs the thief the product."""
+    """Draw one large mark, usually near the centre, where it cannot be cropped off without the product."""
     width, height = canvas.size
     kind = float(rng.random())
     if kind < 0.5:
@@ -112,7 +112,7 @@ def _single(canvas: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _tiles(canvas: Image.Image, rng: np.random.Generator) -> None:
-    """The same small mark in staggered rows over the whole picture, some with lines between them."""
+    """Draw the same small mark in staggered rows over the whole picture, sometimes with lines between them."""
     width, height = canvas.size
     kind, lean = float(rng.random()), _lean(rng)
     if kind < 0.65:
@@ -134,7 +134,7 @@ def _tiles(canvas: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _lattice(canvas: Image.Image, step: int, lean: float) -> None:
-    """Thin crossing lines, as stock photos have them."""
+    """Draw thin crossing lines, as in stock photos."""
     width, height = canvas.size
     draw = ImageDraw.Draw(canvas)
     thick = max(1, min(width, height) // 300)
@@ -146,7 +146,7 @@ def _lattice(canvas: Image.Image, step: int, lean: float) -> None:
 
 
 def _diagonal(canvas: Image.Image, rng: np.random.Generator) -> None:
-    """Lettering from corner to corner."""
+    """Draw lettering from corner to corner."""
     width, height = canvas.size
     lean = math.degrees(math.atan2(height, width)) * (1.0 if rng.random() < 0.7 else -1.0)
     stamp = _turned(lettering_mark(math.hypot(width, height) * rng.uniform(0.6, 0.85), rng), lean)
@@ -154,7 +154,7 @@ def _diagonal(canvas: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _band(canvas: Image.Image, rng: np.random.Generator) -> None:
-    """A translucent stripe across the middle, the lettering left out of it."""
+    """Draw a translucent stripe across the middle, with the lettering cut out of it."""
     width, height = canvas.size
     words = lettering_mark(width * rng.uniform(0.5, 0.85), rng)
     pad = max(1, round(words.height * rng.uniform(0.3, 0.7)))
@@ -166,7 +166,7 @@ def _band(canvas: Image.Image, rng: np.random.Generator) -> None:
 
 
 def _with_rim(core: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The mark made wider by a rim, all round or, as a shadow, to the lower right."""
+    """Return the mark made wider by a rim, all round or, as a shadow, to the lower right."""
     reach = 1 + min(core.size) // 260
     if rng.random() < 0.5:
         return core.filter(ImageFilter.MaxFilter(2 * min(reach, 3) + 1))
@@ -176,7 +176,7 @@ def _with_rim(core: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _emboss(ink: Image.Image, core: Image.Image, tone: Colour) -> None:
-    """The strokes' lower right rim is darker."""
+    """Darken the lower right rim of the strokes."""
     offset = 1 + int(min(core.size) > 300)
     shade = Image.new("L", core.size, 0)
     shade.paste(core, (-offset, -offset))
@@ -184,12 +184,12 @@ def _emboss(ink: Image.Image, core: Image.Image, tone: Colour) -> None:
 
 
 def _opposite(tone: Colour) -> Colour:
-    """White for dark tones, a near black for bright ones."""
+    """Return white for dark tones, nearly black for bright ones."""
     return (255, 255, 255) if sum(tone) < 384 else (20, 20, 20)
 
 
 def _tones(rng: np.random.Generator) -> list[Colour]:
-    """White, black, a grey and a colour, in an order of their own each time."""
+    """Return white, black, a grey and a colour, in random order."""
     hue = colorsys.hsv_to_rgb(
         float(rng.random()), float(rng.uniform(0.6, 1.0)), float(rng.uniform(0.35, 0.95))
     )
@@ -201,45 +201,46 @@ def _tones(rng: np.random.Generator) -> list[Colour]:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """The pixels under a mark: enough of them to decide."""
+    """A sample of the pixels under a mark, large enough to choose its tone."""
 
     levels: NDArray[np.int16]  # (N, 3)
     goods: NDArray[np.bool_]  # (N,): not the white of a product picture
-    busy: float  # how busy a pattern they have, in [0, 1]
+    busy: float  # busyness of their pattern, in [0, 1]
 
     @classmethod
     def under(cls, image: NDArray[np.uint8], core: Image.Image) -> "_Sampled":
         stride = max(1, min(image.shape[:2]) // 128)
-        for step in (stride, 1):  # thin strokes may slip between the samples
+        for step in (stride, 1):  # thin strokes may fall between the samples
             where = np.asarray(core)[::step, ::step] > 127
             if where.any():
                 break
-        seen = image[::step, ::step].astype(np.int16)
-        levels = seen[where]
+        pixels = image[::step, ::step].astype(np.int16)
+        levels = pixels[where]
         goods = levels.min(axis=-1) < WHITE
-        beside = np.abs(seen - np.roll(seen, 1, axis=1)).mean(axis=-1)[where]
+        beside = np.abs(pixels - np.roll(pixels, 1, axis=1)).mean(axis=-1)[where]
         detail = float(beside[goods].mean()) if goods.any() else 0.0
         return cls(levels, goods, float(np.clip((detail - PLAIN) / (BUSY - PLAIN), 0, 1)))
 
-    def shown(self, tone: Colour, opacity: float) -> float:
-        """The levels by which VISIBLE_SHARE changes at least, on the goods or beside them, whichever is less.
+    def visible_change(self, tone: Colour, opacity: float) -> float:
+        """Return the change in levels that VISIBLE_SHARE of the pixels reach, on the product or beside it, whichever is
+        less.
 
-        A colour shows by its brightness and by the channel that differs most: yellow hardly does on white.
+        A colour is visible by its brightness and by the channel that differs most: yellow is hardly visible on white.
         """
-        apart = np.abs(self.levels - np.array(tone, dtype=np.int16))
+        difference = np.abs(self.levels - np.array(tone, dtype=np.int16))
         brightness = np.abs((self.levels - np.array(tone, dtype=np.int16)) @ LUMA)
-        change = opacity * (apart.max(axis=-1) + brightness) / 2
+        change = opacity * (difference.max(axis=-1) + brightness) / 2
         parts = [change[part] for part in (self.goods, ~self.goods) if part.mean() > 0.1]
         return min(float(np.quantile(part, 1.0 - VISIBLE_SHARE)) for part in parts)
 
 
 def _visible_tone(under: _Sampled, opacity: float, rng: np.random.Generator) -> tuple[Colour, bool]:
-    """A colour in which the mark shows on this picture, the first that does, else the most; and whether it does."""
+    """Return a tone in which the mark is visible on this picture, or the most visible one; and whether it is."""
     best, most = (0, 0, 0), -1.0
     for tone in _tones(rng):
-        shown = under.shown(tone, opacity)
-        if shown >= VISIBLE_LEVELS:
+        change = under.visible_change(tone, opacity)
+        if change >= VISIBLE_LEVELS:
             return tone, True
-        if shown > most:
-            best, most = tone, shown
+        if change > most:
+            best, most = tone, change
     return best, False

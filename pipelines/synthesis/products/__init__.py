@@ -1,4 +1,4 @@
-"""Products drawn from nothing: photos of goods with exact masks and targets, for demos, tests, benchmarks."""
+"""Drawn products: photos with exact masks and targets, for demos, tests and benchmarks."""
 
 from pipelines.synthesis.products.scene import PRODUCT_TYPES, Scene, draw_scene
 

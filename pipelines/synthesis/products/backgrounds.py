@@ -1,4 +1,4 @@
-"""What sellers photograph goods on: floors, carpets, sheets, walls. float32 (H, W, 3), about [0, 1]."""
+"""Surfaces on which sellers photograph products: floors, carpets, sheets, walls. float32 (H, W, 3), about [0, 1]."""
 
 import math
 
@@ -10,17 +10,19 @@ from pipelines.synthesis.products.surfaces import hsv, wave
 
 
 def flat_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A surface seen from above, for goods that lie on it."""
+    """Return a surface seen from above, for products that lie on it."""
     makers = (wood, wood, carpet, bedsheet, bedsheet, tiles, plaster)
     return makers[int(rng.integers(len(makers)))](rng, height, width)
 
 
-def standing_background(rng: np.random.Generator, height: int, width: int, ground: float) -> np.ndarray:
-    """A wall behind a table or floor whose far edge is above `ground`, the share of the height where goods
-    stand."""
+def standing_background(rng: np.random.Generator, height: int, width: int, foot: float) -> np.ndarray:
+    """Return a wall behind a table or floor for standing products.
+
+    foot: share of the height at which the product stands; the table's far edge is above it.
+    """
     if rng.random() < 0.3:
         return flat_background(rng, height, width)
-    edge = int(height * (ground - rng.uniform(0.1, 0.3)))
+    edge = int(height * (foot - rng.uniform(0.1, 0.3)))
     edge = min(max(edge, height // 6), height - 8)
     wall = (plaster if rng.random() < 0.75 else tiles)(rng, height, width)
     below = height - edge
@@ -41,7 +43,7 @@ def standing_background(rng: np.random.Generator, height: int, width: int, groun
 def _turned_grid(
     rng: np.random.Generator, height: int, width: int, square: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels along and across a floor that is laid upright, across, or a little askew: float32 (H, W)."""
+    """Return pixels along and across a floor that is laid upright, across, or slightly askew: float32 (H, W)."""
     angle = (0.0 if rng.random() < 0.5 else math.pi / 2) + (
         rng.normal(0, 0.06) if rng.random() < 0.6 else rng.uniform(-0.8, 0.8)
     )
@@ -54,18 +56,18 @@ def _turned_grid(
 
 
 def _looked_up(table: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Values of a square table of side 2**n at integer places that wrap round."""
+    """Return values of a square table of side 2**n at integer positions that wrap round."""
     side = table.shape[0]
     return table.ravel()[((row & (side - 1)) * side) + (column & (side - 1))]
 
 
 def wood(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Boards with grain, knots' waviness, seams and a tone of their own for each board."""
+    """Return boards with grain, waves of knots, seams, and a tone of its own for each board."""
     along, across = _turned_grid(rng, height, width, square=False)
     board, length = max(height, width) * rng.uniform(0.1, 0.24), max(height, width) * rng.uniform(0.6, 1.3)
     tone = hsv(rng.uniform(0.05, 0.11), rng.uniform(0.15, 0.6), rng.uniform(0.3, 0.85))
-    place = across / np.float32(board)
-    index = np.floor(place).astype(np.int32)
+    position = across / np.float32(board)
+    index = np.floor(position).astype(np.int32)
     shifts = rng.uniform(0, length, 64).astype(np.float32)
     end = (along + shifts[index & 63]) / np.float32(length)
     piece = index * 7 + np.floor(end).astype(np.int32) * 13
@@ -83,7 +85,8 @@ def wood(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     value = tones[piece & 63] + np.float32(0.055) * grain + np.float32(0.03) * rings
     gap = np.float32(rng.uniform(0.9, 1.8))
     seam = np.minimum(
-        np.abs(place - np.round(place)) * np.float32(board), np.abs(end - np.round(end)) * np.float32(length)
+        np.abs(position - np.round(position)) * np.float32(board),
+        np.abs(end - np.round(end)) * np.float32(length),
     )
     value *= 1.0 - np.float32(rng.uniform(0.3, 0.7)) * np.clip(gap + 0.5 - seam, 0, 1)
     return (
@@ -94,7 +97,7 @@ def wood(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def carpet(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Tufts in one colour or mottled, with bands or a border on some."""
+    """Return tufts in one colour or mottled, sometimes with bands or a border."""
     tone = hsv(rng.random(), rng.uniform(0.03, 0.55), rng.uniform(0.25, 0.8))
     other = hsv(rng.random(), rng.uniform(0.1, 0.5), rng.uniform(0.3, 0.85))
     tuft = rng.uniform(2.0, 4.5)
@@ -119,7 +122,7 @@ def carpet(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def bedsheet(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Cloth with soft folds in a main direction; white, pale or coloured, plain, striped or dotted."""
+    """Return cloth with soft folds in a main direction; white, pale or coloured, plain, striped or dotted."""
     tone = (
         hsv(rng.random(), rng.uniform(0.0, 0.12), rng.uniform(0.78, 0.95))
         if rng.random() < 0.5
@@ -151,7 +154,7 @@ def bedsheet(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def tiles(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Square or oblong tiles with grout, a bevel, and marbling or a tone of their own."""
+    """Return square or oblong tiles with grout, a bevel, and marbling or a tone of their own."""
     along, across = _turned_grid(rng, height, width, square=True)
     side = max(height, width) * rng.uniform(0.12, 0.35)
     ratio = float(rng.choice([1.0, 1.0, 2.0]))
@@ -173,7 +176,7 @@ def tiles(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def plaster(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A painted wall: a slow gradient and a fine unevenness."""
+    """Return a painted wall with a slow gradient and a fine unevenness."""
     tone = hsv(rng.random(), rng.uniform(0.0, 0.35), rng.uniform(0.35, 0.9))
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]

@@ -18,18 +18,18 @@ from pipelines.synthesis.products.surfaces import (
 
 
 def design_bag(rng: np.random.Generator) -> Design:
-    """A leather handbag with a flap, or a cloth tote with a print."""
+    """Return a leather handbag with a flap, or a cloth tote with a print."""
     return _tote(rng) if rng.random() < 0.45 else _handbag(rng)
 
 
 def _dashes(canvas: Canvas, path: np.ndarray, colour: np.ndarray, width: float, dash: float) -> None:
-    """Stitches along `path`."""
+    """Paint stitches along `path`."""
     steps = np.hypot(*np.diff(path, axis=0).T)
-    travelled = np.concatenate([[0.0], np.cumsum(steps)])
-    starts = np.arange(0.0, travelled[-1] - dash, dash * 1.9)
+    distances = np.concatenate([[0.0], np.cumsum(steps)])
+    starts = np.arange(0.0, distances[-1] - dash, dash * 1.9)
     for at in starts:
         ends = [
-            (np.interp(s, travelled, path[:, 0]), np.interp(s, travelled, path[:, 1]))
+            (np.interp(s, distances, path[:, 0]), np.interp(s, distances, path[:, 1]))
             for s in (at, at + dash)
         ]
         canvas.paint(canvas.stroke(np.array(ends), width), colour)
@@ -43,7 +43,7 @@ def _strap(canvas: Canvas, path: np.ndarray, width: float, colour: np.ndarray, s
 
 
 def _grain(rng: np.random.Generator, region: Region) -> np.ndarray:
-    """The fine unevenness of leather: float32 (h, w) about 0, sd about 0.5."""
+    """Return the fine unevenness of leather: float32 (h, w) about 0, sd about 0.5."""
     height, width = region.coverage.shape
     return smooth_noise(rng.spawn(1)[0], height, width, 3, 3)
 

@@ -1,4 +1,4 @@
-"""What a camera adds to a scene: exposure, fall-off, vignetting, white balance, noise."""
+"""The effects of a camera on a scene: exposure, fall-off, vignetting, white balance, noise."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Camera:
-    """Light, white balance and noise of one photo: what product and background have in common."""
+    """Light, white balance and noise of one photo, which product and background share."""
 
     light: np.ndarray  # float32 (H, W): exposure, fall-off to one side, vignetting
     noise: np.ndarray  # float32 (H, W)
@@ -30,8 +30,8 @@ class Camera:
     def take(
         self, picture: np.ndarray, window: tuple[slice, slice] = (slice(None), slice(None))
     ) -> np.ndarray:
-        """The part of the scene in `window`, float32 (h, w, 3), as this camera shows it, in [0, 1]."""
-        seen = picture * self.light[window][..., None]
-        seen *= self.balance
-        seen += self.noise[window][..., None]
-        return np.clip(seen, 0, 1, out=seen)
+        """Return the part of the scene in `window`, float32 (h, w, 3), as this camera shows it, in [0, 1]."""
+        photo = picture * self.light[window][..., None]
+        photo *= self.balance
+        photo += self.noise[window][..., None]
+        return np.clip(photo, 0, 1, out=photo)

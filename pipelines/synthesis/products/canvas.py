@@ -1,7 +1,7 @@
-"""Where products are painted: supersampled coverage of outlines and strokes, and parts laid over one another.
+"""The canvas of drawn products: supersampled coverage of outlines and strokes, and parts painted over one another.
 
-A product is described in its own units, about [-1, 1] on both axes with y downwards; `Placement` says where
-that lies in the picture. Colours are float32 in [0, 1], coverage is float32 in [0, 1].
+A product is described in its own units, about [-1, 1] on both axes with y downwards; `Placement` maps them to the
+picture. Colours are float32 in [0, 1], coverage is float32 in [0, 1].
 """
 
 import math
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from pipelines.synthesis.products.outlines import Points
 
-#: Outlines are filled this many times larger and averaged.
+#: Outlines are filled this many times larger and then averaged.
 OVERSAMPLING = 3
 
 Colour = Sequence[float] | np.ndarray
@@ -21,9 +21,9 @@ Colour = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Placement:
-    """From product units to pixels: about (centre_x, centre_y), `scale` pixels a unit, turned and mirrored.
+    """A map from product units to pixels: about (centre_x, centre_y), `scale` pixels a unit, turned and mirrored.
 
-    `limp` is how far, in units, cloth has slipped from its symmetric shape; `phase` says in which way.
+    `limp` is the distance, in units, by which cloth has slipped from its symmetric shape; `phase` is its direction.
     """
 
     centre_x: float
@@ -35,7 +35,7 @@ class Placement:
     phase: float = 0.0
 
     def to_pixels(self, points: Points) -> np.ndarray:
-        """float (N, 2) product units -> float (N, 2) pixels, x before y."""
+        """Return float (N, 2) pixels, x before y, of float (N, 2) product units."""
         units = np.asarray(points, dtype=np.float64)
         if self.limp:
             units = units + np.stack(self._slip(units[:, 0], units[:, 1]), axis=1)
@@ -45,7 +45,7 @@ class Placement:
         return turned * self.scale + np.array([self.centre_x, self.centre_y])
 
     def to_units(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Product coordinates x and y of every pixel's centre: two float32 (height, width)."""
+        """Return product coordinates x and y of every pixel's centre: two float32 (height, width)."""
         column = (np.arange(width, dtype=np.float32) + 0.5 - self.centre_x)[None, :] / self.scale
         row = (np.arange(height, dtype=np.float32) + 0.5 - self.centre_y)[:, None] / self.scale
         cosine, sine = np.float32(math.cos(self.radians)), np.float32(math.sin(self.radians))
@@ -53,7 +53,7 @@ class Placement:
         x = -x if self.mirror else x
         if not self.limp:
             return x, y
-        slip_x, slip_y = self._slip(x, y)  # first order: the slip is small against its wavelength
+        slip_x, slip_y = self._slip(x, y)  # first order, because the slip is small against its wavelength
         return x - slip_x, y - slip_y
 
     def _slip(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ class Placement:
 
 
 def _both_sides(path: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Points `reach` to the left and to the right of each point of `path` (N, 2), mitred at the bends."""
+    """Return points `reach` to the left and to the right of each point of `path` (N, 2), mitred at the bends."""
     steps = np.diff(path, axis=0)
     normals = np.stack([-steps[:, 1], steps[:, 0]], axis=1) / np.maximum(1e-9, np.hypot(*steps.T))[:, None]
     before, after = np.vstack([normals[:1], normals]), np.vstack([normals, normals[-1:]])
@@ -74,7 +74,7 @@ def _both_sides(path: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Region:
-    """Where a part is: a window of the picture, the part's coverage in it, the product coordinates there."""
+    """The location of a part: a window of the picture, the part's coverage in it, and its product coordinates."""
 
     rows: slice
     columns: slice
@@ -93,14 +93,14 @@ class Canvas:
         self.coverage = np.zeros((height, width), dtype=np.float32)
 
     def fill(self, points: Points) -> Region:
-        """The inside of a closed outline given in product units."""
+        """Return the inside of a closed outline given in product units."""
         pixels = self.placement.to_pixels(points)
         return self._rasterise(
             pixels, 0.0, lambda draw, corners: draw.polygon(corners.ravel().tolist(), fill=255)
         )
 
     def stroke(self, points: Points, width: float, round_ends: bool = True) -> Region:
-        """A line of `width` product units along `points`."""
+        """Return a line of `width` product units along `points`."""
         pixels = self.placement.to_pixels(points)
         reach = max(0.25, width * self.placement.scale / 2)
 
@@ -116,7 +116,7 @@ class Canvas:
         return self._rasterise(pixels, 1.5 * reach + 1, line)
 
     def within(self, part: Region, whole: Region) -> Region:
-        """`part` cut to where `whole` is."""
+        """Return `part` cut to the coverage of `whole`."""
         cover = np.zeros((self.height, self.width), dtype=np.float32)
         cover[whole.rows, whole.columns] = whole.coverage
         coverage = part.coverage * cover[part.rows, part.columns]
@@ -125,7 +125,7 @@ class Canvas:
     def paint(
         self, region: Region, colour: Colour, shade: np.ndarray | float = 1.0, opacity: float = 1.0
     ) -> None:
-        """Lay `colour` (3,) or (h, w, 3) times `shade` over what is there."""
+        """Paint `colour` (3,) or (h, w, 3) times `shade` over the picture so far."""
         alpha = (region.coverage * np.float32(opacity))[..., None]
         lit = np.asarray(colour, dtype=np.float32)
         lit = lit * (shade[..., None] if isinstance(shade, np.ndarray) else np.float32(shade))
@@ -136,7 +136,7 @@ class Canvas:
     def dye(
         self, region: Region, colour: Colour, shade: np.ndarray | float = 1.0, opacity: float = 1.0
     ) -> None:
-        """Like `paint`, but only on what is painted already: adds no coverage of its own."""
+        """Paint only where something is painted already: like `paint`, but adds no coverage."""
         window = (region.rows, region.columns)
         alpha = (region.coverage * np.float32(opacity))[..., None]
         lit = np.asarray(colour, dtype=np.float32)
@@ -146,18 +146,18 @@ class Canvas:
         )
 
     def darken(self, region: Region, amount: float) -> None:
-        """A seam or a shadow on what is painted already; adds no coverage of its own."""
+        """Draw a seam or a shadow where something is painted already; adds no coverage."""
         window = (region.rows, region.columns)
         self.premultiplied[window] *= (1.0 - np.float32(amount) * region.coverage)[..., None]
 
     def lighten(self, region: Region, amount: float) -> None:
-        """A gloss on what is painted already; adds no coverage of its own."""
+        """Draw a gloss where something is painted already; adds no coverage."""
         window = (region.rows, region.columns)
         gain = (np.float32(amount) * region.coverage)[..., None]
         self.premultiplied[window] += gain * (self.coverage[window][..., None] - self.premultiplied[window])
 
     def colour(self, window: tuple[slice, slice]) -> np.ndarray:
-        """The product's own colour, mixed with no background: float32 (h, w, 3), 0 where it is not."""
+        """Return the product's own colour without background: float32 (h, w, 3), 0 where there is no product."""
         return self.premultiplied[window] / np.maximum(self.coverage[window], 1e-6)[..., None]
 
     def _rasterise(

@@ -1,4 +1,4 @@
-"""What all clothes share: cloth with folds, seams, threads."""
+"""Parts that all clothes share: cloth with folds, seams, threads."""
 
 import math
 
@@ -34,14 +34,14 @@ def paint_cloth(
 def stitch_seam(
     canvas: Canvas, points: Points, whole: Region, width: float = 0.012, amount: float = 0.4
 ) -> None:
-    """A dark line along `points`, only where `whole` is."""
+    """Draw a dark line along `points`, within `whole`."""
     canvas.darken(canvas.within(canvas.stroke(points, width), whole), amount)
 
 
 def random_folds(
     rng: np.random.Generator, count: int, box: tuple[float, float, float, float], lean: float, depth: float
 ) -> list[Crease]:
-    """`count` folds inside `box`, about `lean` radians from vertical."""
+    """Return `count` folds inside `box`, about `lean` radians from vertical."""
     lines = []
     for _ in range(count):
         x, y = rng.uniform(box[0], box[2]), rng.uniform(box[1], box[3])

@@ -16,7 +16,7 @@ from pipelines.synthesis.products.surfaces import (
 
 
 def design_dress(rng: np.random.Generator) -> Design:
-    """A sleeveless or strapped dress: bodice, waist seam and a skirt that falls in folds."""
+    """Return a sleeveless or strapped dress: bodice, waist seam and a skirt that falls in folds."""
     base = fabric_colour(rng)
     pattern = fabric(rng, base, 0.8)
     length, flare = rng.uniform(0.75, 1.0), rng.uniform(0.42, 0.75)

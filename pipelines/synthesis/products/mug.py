@@ -20,14 +20,14 @@ from pipelines.synthesis.products.surfaces import (
 
 
 def design_mug(rng: np.random.Generator) -> Design:
-    """A straight, tapered or bellied mug, plain, banded, dotted, dipped or printed; some hold coffee."""
+    """Return a straight, tapered or bellied mug, plain, banded, dotted, dipped or printed, sometimes with coffee."""
     base = hsv(0.1, rng.uniform(0.0, 0.06), 0.95) if rng.random() < 0.35 else fabric_colour(rng)
     accent = accent_to(base, rng)
     inner = accent if rng.random() < 0.3 else hsv(0.1, 0.04, 0.94)
     top, bottom = -rng.uniform(0.5, 0.72), rng.uniform(0.55, 0.68)
     half, foot = rng.uniform(0.48, 0.56), rng.uniform(0.38, 0.55)
     belly = rng.uniform(-0.02, 0.05)
-    tilt = rng.uniform(0.12, 0.22)  # ratio of the rim's ellipse: how far from above it is seen
+    tilt = rng.uniform(0.12, 0.22)  # ratio of the rim's ellipse, larger if seen from further above
     handle_reach, thick = rng.uniform(0.3, 0.42), rng.uniform(0.09, 0.13)
     style = rng.choice(["plain", "bands", "dots", "dip", "print", "print"])
     coffee = rng.random() < 0.3
@@ -122,14 +122,14 @@ def _handle(
 
 
 def _cylinder(body: Region, half: float) -> np.ndarray:
-    """Light on an upright cylinder lit from the left: float32 (h, w)."""
+    """Return the light on an upright cylinder lit from the left: float32 (h, w)."""
     across = np.clip(body.x / (half + 0.03), -1, 1)
     facing = np.sqrt(1 - across**2) * 0.82 - across * 0.5
     return np.asarray(np.clip(0.42 + 0.66 * facing, 0.3, 1.12) * (1.03 - 0.1 * body.y), dtype=np.float32)
 
 
 def _gloss(canvas: Canvas, body: Region, half: float) -> None:
-    """The reflection of a window: a soft bright band on the left, a faint one on the right."""
+    """Draw the reflection of a window: a soft bright band on the left, a faint one on the right."""
     across = body.x / half
     band = np.exp(-(((across + 0.58) / 0.09) ** 2)) * 0.42 + np.exp(-(((across - 0.8) / 0.06) ** 2)) * 0.12
     inner = np.clip(softened(body.coverage, 8.0) * 2 - 1, 0, 1)

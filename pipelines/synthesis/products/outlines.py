@@ -1,4 +1,4 @@
-"""Smooth outlines: splines meeting in corners, rounded polygons, ellipses. Points are (x, y), y downwards."""
+"""Smooth outlines: splines that meet in corners, rounded polygons, ellipses. Points are (x, y), y downwards."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ Points = Sequence[tuple[float, float]] | np.ndarray
 
 
 def spline(points: Points, closed: bool = False, samples: int = 10) -> np.ndarray:
-    """A Catmull-Rom curve through `points` (N, 2): float (M, 2), `samples` steps between neighbours."""
+    """Return a Catmull-Rom curve through `points` (N, 2): float (M, 2), `samples` steps between neighbours."""
     knots = np.asarray(points, dtype=np.float64)
     if closed:
         knots = np.vstack([knots[-1:], knots, knots[:2]])
@@ -28,14 +28,14 @@ def spline(points: Points, closed: bool = False, samples: int = 10) -> np.ndarra
 
 
 def outline(*edges: Points) -> np.ndarray:
-    """A closed outline of smooth edges that meet in corners: each edge is a spline through its points."""
+    """Return a closed outline of smooth edges that meet in corners: each edge is a spline through its points."""
     return np.vstack(
         [spline(edge) if len(edge) > 2 else np.asarray(edge, dtype=np.float64) for edge in edges]
     )
 
 
 def rounded(corners: Points, radius: float) -> np.ndarray:
-    """A closed polygon with its corners cut by quadratic curves that start `radius` before each corner."""
+    """Return a closed polygon whose corners are cut by quadratic curves that start `radius` before each corner."""
     knots = np.asarray(corners, dtype=np.float64)
     t = np.linspace(0.0, 1.0, 7)[:, None]
     pieces = []
@@ -49,7 +49,7 @@ def rounded(corners: Points, radius: float) -> np.ndarray:
 
 
 def ellipse(centre: tuple[float, float], radius_x: float, radius_y: float, power: float = 2.0) -> np.ndarray:
-    """A closed (super)ellipse; `power` above 2 makes it boxier."""
+    """Return a closed (super)ellipse; `power` above 2 makes it boxier."""
     angle = np.linspace(0.0, 2 * math.pi, 48, endpoint=False)
     cosine, sine = np.cos(angle), np.sin(angle)
     x = np.sign(cosine) * np.abs(cosine) ** (2 / power) * radius_x
@@ -58,10 +58,10 @@ def ellipse(centre: tuple[float, float], radius_x: float, radius_y: float, power
 
 
 def moved(points: Points, right: float, down: float) -> np.ndarray:
-    """The same points, shifted."""
+    """Return the points, shifted."""
     return np.asarray(points, dtype=np.float64) + np.array([right, down])
 
 
 def mirrored(points: Points) -> np.ndarray:
-    """The points across the vertical axis, in reverse order: continues a right edge as the left one."""
+    """Return the points across the vertical axis, in reverse order: the left edge that continues a right one."""
     return np.asarray(points, dtype=np.float64)[::-1] * np.array([-1.0, 1.0])

@@ -1,8 +1,7 @@
-"""A product photo with its exact ground truth, drawn from nothing but an id and a seed.
+"""Product photos with exact ground truth, drawn from an id and a seed.
 
-photo = (m F + (1 - m) B) and target = (m F + (1 - m) white), where F is the product under the photo's light,
-vignette and camera noise, and B the background with the product's shadow. Where the mask m is 1 the two are
-equal to the last bit.
+photo = (m F + (1 - m) B) and target = (m F + (1 - m) white), where F is the product under the photo's light, vignette
+and camera noise, and B the background with the product's shadow. Where the mask m is 1, both are equal to the last bit.
 """
 
 import hashlib
@@ -42,7 +41,7 @@ ASPECTS = (3 / 4, 3 / 4, 1.0, 4 / 3)  # width to height; phones held upright are
 
 @dataclass(frozen=True)
 class Scene:
-    """One drawn product: `product` is it on white, the target; `photo` is it where a seller took it."""
+    """One drawn product: `product` shows it on white, the target; `photo` shows it as a seller would take it."""
 
     product_type: str
     product: np.ndarray  # uint8 (H, W, 3)
@@ -51,7 +50,7 @@ class Scene:
 
 
 def scene_generator(image_id: str, seed: int) -> np.random.Generator:
-    """The randomness of one scene: a function of its id and the catalog's seed, of nothing else."""
+    """Return the random generator of one scene, which depends only on its id and the catalog's seed."""
     return np.random.default_rng(
         int.from_bytes(hashlib.sha256(f"{seed}/{image_id}".encode()).digest()[:16], "big")
     )
@@ -66,11 +65,11 @@ def draw_scene(
 ) -> Scene:
     """Draw the scene of `image_id`: same arguments, same pixels. The long side is one of `long_sides`, in pixels.
 
-    tilt_degrees turns the product, not the ground, counter-clockwise about the picture's centre;
-    room_degrees keeps it so small that it stays in the picture when turned that far. The product's look
-    depends on neither, its size and place on the room alone: a tilted and an upright scene are an exact pair.
+    tilt_degrees turns the product, not the background, counter-clockwise about the picture's centre; room_degrees makes
+    it small enough to stay in the picture when turned that far. The product's look depends on neither, its size and
+    position only on the room: a tilted and an upright scene are an exact pair.
     """
-    shapes, ground, lens = scene_generator(image_id, seed).spawn(3)
+    shapes, surface, lens = scene_generator(image_id, seed).spawn(3)
     product_type = PRODUCT_TYPES[int(shapes.integers(len(PRODUCT_TYPES)))]
     long_side, aspect = int(shapes.choice(long_sides)), float(shapes.choice(ASPECTS))
     width, height = (
@@ -84,7 +83,7 @@ def draw_scene(
     mask = _quantised(canvas.coverage)
     stands = design.pose is Pose.STANDING and tilt_degrees == 0.0
     foot = placement.centre_y + (design.extent[3] - 0.03) * placement.scale if stands else None
-    background = _background(canvas.coverage, placement.scale, foot, ground)
+    background = _background(canvas.coverage, placement.scale, foot, surface)
     camera = Camera.draw(height, width, lens)
     surrounds = camera.take(background)
     window = _bounds(mask)
@@ -97,23 +96,23 @@ def draw_scene(
 
 
 def _quantised(coverage: np.ndarray) -> np.ndarray:
-    """Coverage on the 256 levels that a mask file has, so that the file is the exact truth."""
+    """Return coverage on the 256 levels of a mask file, so that the file is the exact truth."""
     return np.rint(coverage * 255).astype(np.float32) / np.float32(255)
 
 
 def _bounds(mask: np.ndarray) -> tuple[slice, slice]:
-    """The smallest window that holds everything of `mask` above 0."""
+    """Return the smallest window that contains everything of `mask` above 0."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _to_bytes(picture: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1] -> uint8, rounded."""
+    """Return uint8, rounded, of float32 in [0, 1]."""
     return (picture * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
 def _place(design: Design, height: int, width: int, room: float, rng: np.random.Generator) -> Placement:
-    """Large in the frame, near the middle, upright to about a degree: a tilt is a defect and comes later."""
+    """Return a placement: large, near the middle, upright to about a degree, since a tilt is added later."""
     left, top, right, bottom = design.extent
     wide, high = right - left, bottom - top
     cosine, sine = math.cos(room), math.sin(room)
@@ -133,7 +132,7 @@ def _place(design: Design, height: int, width: int, room: float, rng: np.random.
 
 
 def _turned(placement: Placement, height: int, width: int, radians: float) -> Placement:
-    """`placement` turned counter-clockwise, as a viewer sees it, about the picture's centre."""
+    """Return `placement` turned counter-clockwise, to a viewer, about the picture's centre."""
     cosine, sine = math.cos(radians), math.sin(radians)
     right, down = placement.centre_x - width / 2, placement.centre_y - height / 2
     return replace(
@@ -147,7 +146,7 @@ def _turned(placement: Placement, height: int, width: int, radians: float) -> Pl
 def _background(
     coverage: np.ndarray, scale: float, foot: float | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """Ground and shadow; `foot` is the row on which a standing product stands, None where it lies."""
+    """Return surface and shadow; `foot` is the row on which a standing product stands, None if it lies."""
     height, width = coverage.shape
     if foot is None:
         picture, shadow = flat_background(rng, height, width), lying_shadow(coverage, scale, rng)

@@ -1,4 +1,4 @@
-"""Shadows of goods that lie, hang or stand: float32 (H, W), the share of light that is missing."""
+"""Shadows of products that lie, hang or stand: float32 (H, W), the share of missing light."""
 
 import math
 
@@ -8,7 +8,7 @@ from pipelines.synthesis.products.noise import softened
 
 
 def lying_shadow(coverage: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A dark rim where the goods touch the ground, a soft shadow thrown to one side: float32 (H, W)."""
+    """Return a dark rim where the product touches the surface and a soft shadow to one side: float32 (H, W)."""
     reach = scale * rng.uniform(0.02, 0.06)
     angle = rng.uniform(0.2, math.pi - 0.2)
     thrown = softened(
@@ -21,15 +21,13 @@ def lying_shadow(coverage: np.ndarray, scale: float, rng: np.random.Generator) -
 
 
 def standing_shadow(coverage: np.ndarray, foot: float, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """The silhouette thrown onto the ground behind the goods, darkest at the foot: float32 (H, W)."""
+    """Return the silhouette thrown onto the surface behind the product, darkest at the foot: float32 (H, W)."""
     height, width = coverage.shape
     flat = rng.uniform(0.12, 0.25)
     lean = rng.uniform(-0.6, 0.6)
     row = np.arange(height, dtype=np.float32)[:, None]
     column = np.arange(width, dtype=np.float32)[None, :]
-    above = (foot + scale * 0.02 - row) / np.float32(
-        flat
-    )  # how high on the silhouette this ground point's caster is
+    above = (foot + scale * 0.02 - row) / np.float32(flat)  # height on the silhouette that shades this point
     source_row = np.clip(foot - above, 0, height - 1).astype(np.int32)
     source_column = np.clip(column - above * np.float32(lean), 0, width - 1).astype(np.int32)
     cast = np.where(
@@ -52,7 +50,7 @@ def standing_shadow(coverage: np.ndarray, foot: float, scale: float, rng: np.ran
 
 
 def _shifted(field: np.ndarray, right: float, down: float) -> np.ndarray:
-    """`field` moved by whole pixels, zeros coming in."""
+    """Return `field` moved by whole pixels, filled with zeros."""
     dx, dy = round(right), round(down)
     height, width = field.shape
     moved = np.zeros_like(field)

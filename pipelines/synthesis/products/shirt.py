@@ -20,7 +20,7 @@ from pipelines.synthesis.products.surfaces import (
 
 
 def design_shirt(rng: np.random.Generator) -> Design:
-    """A T-shirt, polo or long-sleeved shirt, round or V-necked, plain, patterned or printed."""
+    """Return a T-shirt, polo or long-sleeved shirt, round or V-necked, plain, patterned or printed."""
     base = fabric_colour(rng)
     pattern = fabric(rng, base)
     raglan = rng.random() < 0.15
@@ -147,7 +147,7 @@ def design_shirt(rng: np.random.Generator) -> Design:
 
 
 def _neckline(neck: float, drop: float, v_neck: bool) -> np.ndarray:
-    """From the left shoulder down and up to the right one."""
+    """Return the neckline from the left shoulder down and up to the right one."""
     if v_neck:
         half = [(-neck, -0.8), (-neck * 0.62, -0.8 + drop * 0.5), (-0.005, -0.8 + drop)]
         left = spline(half)

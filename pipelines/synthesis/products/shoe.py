@@ -1,4 +1,4 @@
-"""Sneakers and boots from the side."""
+"""Sneakers and boots seen from the side."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ class _Shoe:
 
     def paint(self, canvas: Canvas) -> None:
         local = np.random.default_rng(self.seed)
-        # The collar's far side and the lining, seen over the near side.
+        # The collar's far side and the lining, visible above the near side.
         far = canvas.fill(
             outline(
                 [(0.36, -0.42 - self.high), (0.62, -0.42 - self.high), (0.9, -0.5 - self.high)],
@@ -190,8 +190,8 @@ class _Shoe:
                 (-0.26, -0.01),
             ]
         )
-        for place in np.linspace(0.02, 0.97, 6 + int(self.high > 0.2)):
-            x, y = path[int(place * (len(path) - 1))]
+        for share in np.linspace(0.02, 0.97, 6 + int(self.high > 0.2)):
+            x, y = path[int(share * (len(path) - 1))]
             lace = spline([(x - 0.07, y - 0.06), (x, y - 0.015), (x + 0.05, y + 0.06), (x + 0.075, y + 0.12)])
             canvas.darken(canvas.within(canvas.stroke(moved(lace, 0.012, 0.02), 0.042), upper), 0.35)
             canvas.paint(canvas.stroke(lace, 0.036), self.look.laces, 0.94)
@@ -228,7 +228,7 @@ class _Shoe:
 
 
 def design_shoe(rng: np.random.Generator) -> Design:
-    """A low or high sneaker with laces, toe cap, heel panel and a rubber sole."""
+    """Return a low or high sneaker with laces, toe cap, heel panel and a rubber sole."""
     shoe = _Shoe(
         look=_Look.draw(rng),
         high=float(rng.choice([0.0, 0.0, 0.22, 0.38])),

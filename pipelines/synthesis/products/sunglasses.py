@@ -11,7 +11,7 @@ from pipelines.synthesis.products.surfaces import fabric_colour, hsv, rounded_li
 
 
 def _lens_outline(shape: str, rng: np.random.Generator) -> np.ndarray:
-    """The right lens about (0.5, 0): float (N, 2)."""
+    """Return the right lens about (0.5, 0): float (N, 2)."""
     if shape == "round":
         return ellipse((0.47, 0.0), 0.36, 0.35)
     if shape == "square":
@@ -60,7 +60,7 @@ def _lens_outline(shape: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _frame_colour(wire: bool, rng: np.random.Generator) -> np.ndarray:
-    """Gold, silver or gunmetal wire; black, tortoiseshell or coloured plastic."""
+    """Return gold, silver or gunmetal for wire; black, tortoiseshell or a colour for plastic."""
     if wire:
         gold = hsv(0.12, rng.uniform(0.2, 0.5), rng.uniform(0.6, 0.85))
         steel = hsv(0.6, 0.05, rng.uniform(0.15, 0.7))
@@ -70,7 +70,7 @@ def _frame_colour(wire: bool, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tint(mirror: bool, rng: np.random.Generator) -> np.ndarray:
-    """A strong colour for mirrored lenses; dark brown, green or blue for others."""
+    """Return a strong colour for mirrored lenses; dark brown, green or blue for others."""
     if mirror:
         return hsv(rng.random(), rng.uniform(0.5, 0.8), rng.uniform(0.5, 0.8))
     return hsv(float(rng.choice([0.08, 0.3, 0.6])), rng.uniform(0.1, 0.5), rng.uniform(0.12, 0.3))
@@ -87,8 +87,8 @@ class _Sunglasses:
     mirror: bool
     tint: np.ndarray
     lens: np.ndarray  # outline of the right lens
-    arms: float  # how far they reach back, and so up in the picture
-    spread: float  # where they end
+    arms: float  # length of the arms towards the back, which is upwards in the picture
+    spread: float  # horizontal position of their ends
 
     def paint(self, canvas: Canvas) -> None:
         for side in (1, -1):
@@ -140,7 +140,7 @@ class _Sunglasses:
         canvas.lighten(upper, 0.45)
 
     def _glass_light(self, glass: Region) -> np.ndarray:
-        """Darker above than below, as tinted lenses are; a mirrored one also shows a horizon."""
+        """Return light that is darker above than below, as on tinted lenses; a mirrored lens also shows a horizon."""
         fall = np.clip((glass.y + 0.3) / 0.6, 0, 1)
         light = 0.75 + (1.1 if not self.mirror else 0.3) * fall
         return np.asarray(light + (0.35 * (fall < 0.52) if self.mirror else 0.0), dtype=np.float32)
@@ -167,7 +167,7 @@ class _Sunglasses:
 
 
 def design_sunglasses(rng: np.random.Generator) -> Design:
-    """Wayfarer, round, aviator, square or cat-eyed; plastic or wire; tinted or mirrored lenses."""
+    """Return wayfarer, round, aviator, square or cat-eyed sunglasses; plastic or wire; tinted or mirrored lenses."""
     shape = str(rng.choice(["wayfarer", "round", "aviator", "square", "cat"]))
     wire = shape == "aviator" or (shape == "round" and rng.random() < 0.6)
     mirror = rng.random() < 0.3

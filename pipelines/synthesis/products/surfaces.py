@@ -1,4 +1,4 @@
-"""What products are covered with: palettes, woven patterns, prints, folds and rounded light."""
+"""The look of products' surfaces: palettes, woven patterns, prints, folds and rounded light."""
 
 import colorsys
 import math
@@ -10,21 +10,20 @@ from pipelines.synthesis.products.canvas import Canvas, Region
 from pipelines.synthesis.products.noise import resized, slope_light, smooth_noise, softened
 from pipelines.synthesis.products.outlines import ellipse, rounded, spline
 
-#: A pattern gives the colour (h, w, 3) at product coordinates x and y.
+#: A pattern returns the colour (h, w, 3) at product coordinates x and y.
 Pattern = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """float32 (3,) RGB in [0, 1]; hue wraps round."""
+    """Return float32 (3,) RGB in [0, 1]; hue wraps round."""
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), dtype=np.float32)
 
 
 def fabric_colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour that goods are sold in: many neutrals, some muted, some strong."""
+    """Return a common colour of products: many neutrals, some muted, some strong."""
     kind = rng.random()
-    if (
-        kind < 0.3
-    ):  # black, greys, off-white: an almost white product on white is a case that must be in there
+    # Black, greys, off-white. An almost white product on white is a case that must occur.
+    if kind < 0.3:
         return hsv(
             rng.random(), rng.uniform(0.0, 0.08), float(rng.choice([0.13, 0.2, 0.35, 0.55, 0.8, 0.93]))
         )
@@ -34,7 +33,7 @@ def fabric_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def accent_to(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A colour that stands out from `colour`."""
+    """Return a colour that stands out from `colour`."""
     dark = float(colour.mean()) < 0.45
     if rng.random() < 0.4:
         return hsv(0.1, 0.05, rng.uniform(0.85, 0.97)) if dark else hsv(0.6, 0.2, rng.uniform(0.08, 0.25))
@@ -43,7 +42,7 @@ def accent_to(colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def wave(phase: np.ndarray, share: float, sharpness: float) -> np.ndarray:
-    """A soft square wave of period 1 that is on for `share` of it: float32 in [0, 1]."""
+    """Return a soft square wave of period 1 that is on for `share` of it: float32 in [0, 1]."""
     distance = np.abs(phase - np.floor(phase) - 0.5)
     return np.asarray(
         np.clip((np.float32(share / 2) - distance) * np.float32(sharpness) + 0.5, 0.0, 1.0), dtype=np.float32
@@ -51,14 +50,14 @@ def wave(phase: np.ndarray, share: float, sharpness: float) -> np.ndarray:
 
 
 def plain(colour: np.ndarray) -> Pattern:
-    """One colour."""
+    """Return a pattern of one colour."""
     return lambda x, y: np.broadcast_to(colour, (*x.shape, 3))
 
 
 def stripes(
     first: np.ndarray, second: np.ndarray, period: float, share: float, radians: float = 0.0
 ) -> Pattern:
-    """Parallel stripes: horizontal for 0 radians."""
+    """Return parallel stripes, horizontal for 0 radians."""
     cosine, sine = math.cos(radians), math.sin(radians)
 
     def pattern(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -69,7 +68,7 @@ def stripes(
 
 
 def checks(first: np.ndarray, second: np.ndarray, period: float, line: np.ndarray) -> Pattern:
-    """Two sets of half-covering bands that cross, with a thin line of a third colour: a woven check."""
+    """Return a woven check: two sets of half-covering bands that cross, with a thin line of a third colour."""
 
     def pattern(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         bands = wave(x / period, 0.5, 90 * period) + wave(y / period, 0.5, 90 * period)
@@ -83,7 +82,7 @@ def checks(first: np.ndarray, second: np.ndarray, period: float, line: np.ndarra
 
 
 def dots(first: np.ndarray, second: np.ndarray, period: float, radius: float) -> Pattern:
-    """Dots of `radius` periods in staggered rows."""
+    """Return dots of `radius` periods in staggered rows."""
 
     def pattern(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         row = np.floor(y / period)
@@ -96,7 +95,7 @@ def dots(first: np.ndarray, second: np.ndarray, period: float, radius: float) ->
 
 
 def fabric(rng: np.random.Generator, base: np.ndarray, size: float = 1.0) -> Pattern:
-    """A plain, striped, checked or dotted cloth on `base`; `size` scales the pattern."""
+    """Return a plain, striped, checked or dotted cloth on `base`; `size` scales the pattern."""
     kind = rng.random()
     other = accent_to(base, rng)
     if kind < 0.5:
@@ -111,7 +110,7 @@ def fabric(rng: np.random.Generator, base: np.ndarray, size: float = 1.0) -> Pat
 
 
 def rounded_light(region: Region, radius: float, light: tuple[float, float], strength: float) -> np.ndarray:
-    """Light on a part that curves away towards its outline within `radius` pixels: float32 (h, w) about 1."""
+    """Return light on a part that curves away towards its outline within `radius` pixels: float32 (h, w) about 1."""
     padded = np.pad(region.coverage, 2)
     dome = softened(padded, max(2.0, radius))[2:-2, 2:-2]
     lean = slope_light(dome, light) * np.float32(radius * strength)
@@ -121,9 +120,9 @@ def rounded_light(region: Region, radius: float, light: tuple[float, float], str
 
 
 def creases(region: Region, lines: Sequence[tuple[float, float, float, float, float, float]]) -> np.ndarray:
-    """Folds of cloth: each line (x0, y0, x1, y1, width, depth) has a dark and a light side.
+    """Return folds of cloth: each line (x0, y0, x1, y1, width, depth) has a dark and a light side.
 
-    Returns float32 (h, w) about 0, to be added to the light. Computed at half size: folds are soft.
+    The result is float32 (h, w) about 0, to be added to the light. It is computed at half size, because folds are soft.
     """
     x, y = region.x[::2, ::2], region.y[::2, ::2]
     total = np.zeros(x.shape, dtype=np.float32)
@@ -139,8 +138,8 @@ def creases(region: Region, lines: Sequence[tuple[float, float, float, float, fl
 
 
 def weave(rng: np.random.Generator, region: Region, amount: float) -> np.ndarray:
-    """The unevenness of cloth: cloudy shade and threads; float32 (h, w) about 0."""
-    rng = rng.spawn(1)[0]  # so that what `rng` gives next does not depend on the region's size
+    """Return the unevenness of cloth, cloudy shade and threads: float32 (h, w) about 0."""
+    rng = rng.spawn(1)[0]  # so that further draws from `rng` do not depend on the region's size
     height, width = region.coverage.shape
     clouds = smooth_noise(rng, height, width, 40, 30) * np.float32(0.035)
     threads = rng.standard_normal((height, width), dtype=np.float32) * np.float32(amount)
@@ -155,7 +154,7 @@ def print_motif(
     rng: np.random.Generator,
     base: np.ndarray,
 ) -> None:
-    """A print on a product: rings, a sunset, a flower, a star or blocks, about `size` units wide."""
+    """Draw a print on a product: rings, a sunset, a flower, a star or blocks, about `size` units wide."""
     ink, other = accent_to(base, rng), accent_to(base, rng)
     motifs = (_sunset, _flower, _star, _blocks, _rings)
     for points, shade in motifs[int(rng.integers(len(motifs)))](centre, size / 2, rng):

@@ -10,7 +10,7 @@ from pipelines.synthesis.products.surfaces import fabric, fabric_colour, plain
 
 
 def design_trousers(rng: np.random.Generator) -> Design:
-    """Jeans, chinos or shorts: waistband, fly, pockets, belt loops."""
+    """Return jeans, chinos or shorts: waistband, fly, pockets, belt loops."""
     jeans = rng.random() < 0.5
     base = (
         np.array([0.2, 0.3, 0.47], dtype=np.float32) * rng.uniform(0.5, 1.5) if jeans else fabric_colour(rng)
@@ -94,7 +94,7 @@ def _trouser_details(
         pocket = spline([(waist * 0.5, -0.81), (waist * 0.62, -0.68), (hip, -0.58)]) * [side, 1]
         canvas.dye(canvas.within(canvas.stroke(moved(pocket, 0, 0.015), 0.009), body), stitch)
         stitch_seam(canvas, pocket, body, 0.014, 0.5)
-        for place in (0.3, 0.78):
-            loop = np.array([(waist * place, -0.925), (waist * place, -0.81)]) * [side, 1]
+        for share in (0.3, 0.78):
+            loop = np.array([(waist * share, -0.925), (waist * share, -0.81)]) * [side, 1]
             canvas.darken(canvas.stroke(moved(loop, 0.012, 0.008), 0.028), 0.35)
             canvas.lighten(canvas.within(canvas.stroke(loop, 0.024), body), 0.12)

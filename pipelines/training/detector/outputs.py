@@ -85,7 +85,7 @@ def warn_of_poor(scores: dict[str, Any], wanted: float) -> None:
     for label, row in scores.items():
         if row["precision"] is not None and row["precision"] < wanted:
             logger.warning(
-                "%s: precision %.2f on the test split, below --label-precision %g: train longer, or leave it off the "
+                "%s: precision %g on the test split, below --label-precision %g: train longer, or leave it off the "
                 "label map",
                 *(label, row["precision"], wanted),
             )

@@ -1,1 +1,1 @@
-"""How good are the pictures that a bundle publishes? See `__main__`, which is the command."""
+"""How good are the pictures that a bundle publishes? `__main__` is the command."""

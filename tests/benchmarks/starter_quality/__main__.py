@@ -2,24 +2,24 @@
 
     python -m tests.benchmarks.starter_quality [--bundle model/starter other/bundle] [--images N] [--output FOLDER]
 
-Reads the real photos and objects beside the project (../shared/data; without them it says so and ends), the test side
+Reads the real photos and objects beside the project (../shared/data; without them it ends), the test side
 of the project's split only, and corrects at the photos' own size:
 
-    background    photos with their own ground, and objects on white laid on the grounds of photos; as found: objects on
-                  any ground, without a mask, of which only the gates' share is measured
+    background    photos with their own background, and objects on white laid on backgrounds of photos; as found:
+                  objects on any background, without a mask, for which only the gates' share is measured
     watermark     marks that no training draws (marks.py), over photos and over products on white
     angle         products on white turned by 8 to 30 degrees; products that the picture cuts off are left out, and
                   those in whose upload registration does not find the turn again within 2 degrees (round goods)
     clean         products on white with each of the labels, and photos called marked: nothing should change
 
-Beside the bundles stand what an engineer would try first: classical saliency on white; OpenCV's inpainting, which is
-told where the mark is; deskewing by principal axes and by Hough lines.
+For comparison there are methods that an engineer would try first: classical saliency on white; OpenCV's inpainting,
+which is given the mark's position; deskewing by principal axes and by Hough lines.
 
-Figures are of what was published, gates on; clean images that were rejected count as unchanged. What of a background is
-kept is told from the pictures (measures.kept_region): what went less than half of its way to white, and where the photo
-is white itself, what the mask says. Photos whose mask is poor count for the gates' share alone. The mark is what it
-changed by more than 2 levels. Degrees left come from laying the published product on the upright one. KID is of
-clothing, against products on white of the training side, which are other photos.
+Figures are of published pictures, gates on; clean images that were rejected count as unchanged. The kept region of a
+background correction comes from the pictures (measures.kept_region): pixels that went less than half of their way to
+white or, where the photo itself is white, the mask. Photos with a poor mask count for the gates' share alone. The mark
+is what it changed by more than 2 levels. The remaining degrees come from registering the published product with the
+upright one. KID is of clothing, against products on white of the training side, which are other photos.
 
 Prints markdown; writes results.json (also by product type), table.md and contact sheets into --output. With 60 images
 of each kind it took half an hour on two cores that were busy with five other things, a quarter of it for KID.
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle import STARTER
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.contracts.splits import TRAIN
 from pipelines.storage import objects as storage
 from tests.benchmarks.starter_quality.cases import LABELS, make_cases
@@ -47,12 +47,12 @@ from tests.benchmarks.starter_quality.sheets import write_sheets
 from tests.benchmarks.starter_quality.tables import table
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
-#: Products on white that KID compares with.
+#: Number of products on white that KID compares with.
 REFERENCE = 200
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line's parser."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--bundle", nargs="+", default=[str(STARTER)], help="folders of model bundles")
     p.add_argument("--photos", type=Path, default=DATA / "photos.parquet", help="photos with masks")
@@ -77,7 +77,7 @@ def main() -> None:
         return
     shutil.rmtree(args.output, ignore_errors=True)
     args.output.mkdir(parents=True)
-    ray_session.start()
+    session.start()
     samples = clothing(args.photos, args.images)
     if args.objects.exists():
         samples += clean_objects(args.objects, args.images) + found_objects(args.objects, args.images // 2)
@@ -88,13 +88,13 @@ def main() -> None:
         started = time.perf_counter()
         scratch = args.output.absolute() / f"bundle-{number}"
         scratch.mkdir()
-        night = correct(cases, storage.absolute(bundle), reference, scratch, (args.actors, args.actors))
-        scored = [score(case, night.published[case.case_id]) for case in cases]
+        results = correct(cases, storage.absolute(bundle), reference, scratch, (args.actors, args.actors))
+        scored = [score(case, results.published[case.case_id]) for case in cases]
         columns[bundle] = summaries(scored)
-        _add_kid(columns[bundle], night.fid)
+        _add_kid(columns[bundle], results.fid)
         write_sheets(scratch / "sheets", scored)
         print(f"{bundle}: {len(cases)} images in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    ray_session.stop()
+    session.stop()
     columns |= {name: summaries(scored) for name, scored in baselines(cases).items()}
     (args.output / "results.json").write_text(json.dumps(columns, indent=1))
     text = table(columns)

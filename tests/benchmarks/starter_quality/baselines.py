@@ -1,4 +1,4 @@
-"""What an engineer would try first: classical saliency, inpainting, deskewing."""
+"""Methods that an engineer would try first: classical saliency, inpainting, deskewing."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,37 +14,37 @@ from tests.benchmarks.starter_quality.samples import on_white
 
 #: Pixels around the mark from which inpainting takes its colours.
 INPAINT_RADIUS = 3
-#: A pixel with a channel below is product.
+#: A pixel with a channel below this is product.
 INK = 244
 
 
 def saliency_on_white(case: Case) -> NDArray[np.uint8]:
-    """The photo over white through the project's classical saliency, uint8 (H,W,3)."""
-    mask = ClassicalSaliency()([case.seen])[0]
-    return on_white(case.seen, np.rint(mask * 255).astype(np.uint8))
+    """Return the photo over white through the project's classical saliency, uint8 (H,W,3)."""
+    mask = ClassicalSaliency()([case.pixels])[0]
+    return on_white(case.pixels, np.rint(mask * 255).astype(np.uint8))
 
 
 def telea(case: Case) -> NDArray[np.uint8]:
-    """What the mark covers (its true place) painted over as by Telea (2004)."""
+    """Return the upload with the area under the mark (its true position) inpainted by Telea (2004)."""
     return _inpainted(case, cv2.INPAINT_TELEA)
 
 
 def navier_stokes(case: Case) -> NDArray[np.uint8]:
-    """What the mark covers (its true place) painted over as by Bertalmio et al. (2001)."""
+    """Return the upload with the area under the mark (its true position) inpainted by Bertalmio et al. (2001)."""
     return _inpainted(case, cv2.INPAINT_NS)
 
 
 def principal_axes(case: Case) -> NDArray[np.uint8]:
-    """Turned until the longer principal axis of what is not white is level or plumb, whichever is nearer."""
-    return rotate(case.seen, -axis_degrees(case.seen))
+    """Turn the picture until the longer principal axis of the product is level or plumb, whichever is nearer."""
+    return rotate(case.pixels, -axis_degrees(case.pixels))
 
 
 def hough_lines(case: Case) -> NDArray[np.uint8]:
-    """Turned until the straight edges are level or plumb."""
-    return rotate(case.seen, -line_degrees(case.seen))
+    """Turn the picture until the straight edges are level or plumb."""
+    return rotate(case.pixels, -line_degrees(case.pixels))
 
 
-#: By task, the methods by name.
+#: The methods by task and name.
 BASELINES: Mapping[str, Mapping[str, Callable[[Case], NDArray[np.uint8]]]] = {
     BACKGROUND: {"classical saliency": saliency_on_white},
     MARK_ON_PHOTO: {"inpainting, Telea": telea, "inpainting, Navier-Stokes": navier_stokes},
@@ -54,7 +54,7 @@ BASELINES: Mapping[str, Mapping[str, Callable[[Case], NDArray[np.uint8]]]] = {
 
 
 def axis_degrees(image: NDArray[np.uint8]) -> float:
-    """Degrees, counter-clockwise and in -45..45, of the longer principal axis of what is not white in uint8 (H,W,3)."""
+    """Return the degrees, counter-clockwise in -45..45, of the product's longer principal axis in uint8 (H,W,3)."""
     y, x = np.nonzero(image.min(axis=2) < INK)
     if x.size < 2:
         return 0.0
@@ -63,8 +63,9 @@ def axis_degrees(image: NDArray[np.uint8]) -> float:
 
 
 def line_degrees(image: NDArray[np.uint8]) -> float:
-    """Degrees, counter-clockwise and in -45..45, of the straight edges of uint8 (H,W,3): the median by length; 0
-    without any.
+    """Return the degrees, counter-clockwise in -45..45, of the straight edges of uint8 (H,W,3).
+
+    It is the median by length, or 0 without edges.
     """
     edges = cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 50, 150)
     shortest = min(image.shape[:2]) / 8
@@ -82,8 +83,8 @@ def line_degrees(image: NDArray[np.uint8]) -> float:
 
 def _inpainted(case: Case, method: int) -> NDArray[np.uint8]:
     if case.region is None:
-        raise ValueError(f"{case.case_id} does not say where its mark is")
-    return cv2.inpaint(case.seen, case.region.astype(np.uint8), INPAINT_RADIUS, method)
+        raise ValueError(f"{case.case_id} has no region of a mark")
+    return cv2.inpaint(case.pixels, case.region.astype(np.uint8), INPAINT_RADIUS, method)
 
 
 def _to_nearest_axis(degrees: float) -> float:

@@ -1,4 +1,4 @@
-"""Uploads with one defect each, of which the perfect correction is known."""
+"""Uploads with one defect each, whose perfect correction is known."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from pipelines.contracts.splits import hash_number
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
 from pipelines.synthesis.defects.angle import MAX_DEGREES, MIN_DEGREES, kept_inside, transform, turned
+from pipelines.synthesis.defects.backgrounds import Backgrounds, background_of, shaded
 from pipelines.synthesis.defects.foreground import over
-from pipelines.synthesis.defects.grounds import Grounds, ground_of, shaded
 from tests.benchmarks.starter_quality.marks import add_foreign_mark
 from tests.benchmarks.starter_quality.samples import CLOTHING, Sample
 
@@ -20,7 +20,7 @@ BACKGROUND, FOUND = "background", "background, as found"
 MARK_ON_PHOTO, MARK_ON_WHITE = "watermark on the photo", "watermark on white"
 ANGLE = "angle"
 CLEAN = ("clean, called non-white", "clean, called marked", "clean, called turned", "photo, called marked")
-#: What the detector is made to say of each task's uploads: the names of the starter's defects.
+#: The detector's label of each task's uploads: the names of the starter's defects.
 LABELS = {
     BACKGROUND: "non_white_background",
     FOUND: "non_white_background",
@@ -33,17 +33,19 @@ LABELS = {
     CLEAN[3]: "watermark",
 }
 QUALITY = 95
-#: Channels that differ by more levels are the mark's.
+#: Channels that differ by more levels belong to the mark.
 MARK_LEVELS = 2
-#: Share of the picture's border that is product from which on the product counts as cut off; it is not turned.
+#: Share of product in the picture's border from which the product counts as cut off; it is then not turned.
 CUT_OFF = 0.02
-#: Photos whose grounds objects are laid on, at most.
-GROUNDS = 60
+#: Maximum number of photos whose backgrounds objects are laid on.
+BACKGROUNDS = 60
 
 
 class Case(NamedTuple):
-    """upload: encoded. target: uint8 (H,W,3), the perfect correction; None where it is not known. region: bool (H,W),
-    the product, or what the mark covers. degrees: by which the product was turned, counter-clockwise.
+    """An upload with one defect.
+
+    upload: encoded. target: uint8 (H,W,3), the perfect correction; None if it is unknown. region: bool (H,W), the
+    product, or the area under the mark. degrees: by which the product was turned, counter-clockwise.
     """
 
     case_id: str
@@ -56,18 +58,22 @@ class Case(NamedTuple):
     degrees: float = 0.0
 
     @property
-    def seen(self) -> NDArray[np.uint8]:
+    def pixels(self) -> NDArray[np.uint8]:
         """The upload's pixels."""
         return decode_image(self.upload)
 
 
 def make_cases(samples: Sequence[Sample], typefaces: Sequence[str], clean: int) -> Iterator[Case]:
-    """All cases of all samples, of the clean ones at most `clean` of each kind; functions of the samples' ids alone."""
+    """Yield all cases of all samples, at most `clean` clean ones of each kind, drawn by the samples' ids alone."""
     photos = [sample for sample in samples if sample.kind == CLOTHING and sample.mask is not None]
     filled = (
-        ground_of(sample.photo, sample.mask) for sample in photos[: 2 * GROUNDS] if sample.mask is not None
+        background_of(sample.photo, sample.mask)
+        for sample in photos[: 2 * BACKGROUNDS]
+        if sample.mask is not None
     )
-    grounds = Grounds(tuple(ground for ground in filled if ground is not None)[:GROUNDS])
+    backgrounds = Backgrounds(
+        tuple(background for background in filled if background is not None)[:BACKGROUNDS]
+    )
     used = {CLOTHING: 0}
     for sample in samples:
         rng = np.random.default_rng(hash_number("starter quality", sample.image_id))
@@ -75,7 +81,7 @@ def make_cases(samples: Sequence[Sample], typefaces: Sequence[str], clean: int) 
             task = BACKGROUND if sample.kind == CLOTHING else FOUND
             yield _case(sample, task, sample.photo, None, None)
             continue
-        yield from _defective(sample, sample.mask, sample.white, grounds, typefaces, rng)
+        yield from _defective(sample, sample.mask, sample.white, backgrounds, typefaces, rng)
         used[sample.kind] = used.get(sample.kind, 0) + 1
         if used[sample.kind] <= clean:
             yield from _clean(sample, sample.mask, sample.white)
@@ -85,15 +91,15 @@ def _defective(
     sample: Sample,
     mask: NDArray[np.uint8],
     white: NDArray[np.uint8],
-    grounds: Grounds,
+    backgrounds: Backgrounds,
     typefaces: Sequence[str],
     rng: np.random.Generator,
 ) -> Iterator[Case]:
     product = mask > 127
     photo = sample.photo
     if sample.kind != CLOTHING:
-        ground = grounds.draw(mask.shape[1], mask.shape[0], rng)
-        photo = over(sample.photo, mask, shaded(ground, mask, rng))
+        background = backgrounds.draw(mask.shape[1], mask.shape[0], rng)
+        photo = over(sample.photo, mask, shaded(background, mask, rng))
     yield _case(sample, BACKGROUND, photo, white, product)
     for task, under in ((MARK_ON_PHOTO, photo), (MARK_ON_WHITE, white)):
         marked = add_foreign_mark(under, typefaces, rng)
@@ -112,8 +118,9 @@ def _clean(sample: Sample, mask: NDArray[np.uint8], white: NDArray[np.uint8]) ->
 
 
 def turn(white: NDArray[np.uint8], product: NDArray[np.bool_], degrees: float) -> NDArray[np.uint8]:
-    """A product on white, uint8 (H,W,3), turned counter-clockwise about the picture's middle, and made smaller where it
-    would leave the picture; product: bool (H,W).
+    """Return a product on white, uint8 (H,W,3), turned counter-clockwise about the picture's middle.
+
+    It is made smaller if it would leave the picture. product: bool (H,W).
     """
     height, width = product.shape
     contours, _ = cv2.findContours(product.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -141,5 +148,5 @@ def _case(
 
 
 def _as_uploaded(case: Case) -> Case:
-    """The same, the perfect correction being the upload itself, JPEG's traces included."""
-    return case._replace(target=case.seen)
+    """Return the case with the upload itself, including JPEG's traces, as the perfect correction."""
+    return case._replace(target=case.pixels)

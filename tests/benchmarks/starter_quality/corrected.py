@@ -1,4 +1,4 @@
-"""The cases through the correction job, and what it published."""
+"""Runs the cases through the correction job and reads what it published."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from pipelines.images.encode import encode_image
 from tests.benchmarks.starter_quality.cases import ANGLE, BACKGROUND, CLEAN, LABELS, MARK_ON_WHITE, Case
 from tests.benchmarks.starter_quality.samples import CLOTHING, Sample
 
-#: Whose FID and KID are asked for: the reference is clothing on white.
+#: Tasks with FID and KID; the reference is clothing on white.
 COMPARED = (BACKGROUND, MARK_ON_WHITE, ANGLE)
 
 
 class Published(NamedTuple):
-    """The manifest's status, and code and message of the gate or error; picture: encoded, None where there is none."""
+    """An outcome: the manifest's status, the gate's or error's code and message, and the encoded picture or None."""
 
     status: str
     code: str | None
@@ -28,8 +28,8 @@ class Published(NamedTuple):
     picture: bytes | None
 
 
-class Night(NamedTuple):
-    """What one bundle made of all cases: by case, and its fid.json's rows by defect (of clothing on white)."""
+class Results(NamedTuple):
+    """The outcomes of one bundle by case, and its fid.json's rows by defect (of clothing on white)."""
 
     published: dict[str, Published]
     fid: dict[str, Any]
@@ -37,16 +37,16 @@ class Night(NamedTuple):
 
 def correct(
     cases: Sequence[Case], bundle: str, reference: Sequence[Sample], scratch: Path, actors: tuple[int, int]
-) -> Night:
-    """Correct all cases: JPEG as published; PNG of clean images, of which every change counts. Raises
-    CatalogRepairError.
+) -> Results:
+    """Correct all cases, as JPEG or, if they are clean, as PNG, where every change counts.
 
-    bundle: absolute folder or URI. reference: what KID compares with; nothing leaves it out. scratch: absolute folder.
+    bundle: absolute folder or URI. reference: images for KID; empty leaves it out. scratch: absolute folder. Raises
+    CatalogRepairError.
     """
     clean = [case for case in cases if case.task in CLEAN]
     compared = [case for case in cases if case.task in COMPARED and case.kind == CLOTHING]
-    taken = {case.case_id for case in (*clean, *compared)}
-    others = [case for case in cases if case.case_id not in taken]
+    chosen_ids = {case.case_id for case in (*clean, *compared)}
+    others = [case for case in cases if case.case_id not in chosen_ids]
     settings = {"model": bundle, "actors": actors}
     fid: dict[str, Any] = {"fid": False}
     if reference:
@@ -61,13 +61,13 @@ def correct(
         if part:
             published |= run_job(part, scratch / name, {**settings, **more})
     report = scratch / "compared" / "report" / "fid.json"
-    return Night(
+    return Results(
         published, json.loads(report.read_text())["defects"] if reference and report.exists() else {}
     )
 
 
 def run_job(cases: Sequence[Case], output: Path, settings: Mapping[str, Any]) -> dict[str, Published]:
-    """Correct the cases into `output` with these settings of CorrectionConfig; what became of each, by its id."""
+    """Correct the cases into `output` with these settings of CorrectionConfig; return each outcome by case id."""
     catalog = output.with_suffix(".parquet")
     rows = [
         {
@@ -93,7 +93,7 @@ def run_job(cases: Sequence[Case], output: Path, settings: Mapping[str, Any]) ->
 
 
 def write_reference(path: Path, samples: Sequence[Sample]) -> None:
-    """Perfect composites to compare with."""
+    """Write perfect composites to compare with."""
     rows = [
         {"image_id": sample.image_id, "image": encode_image(sample.white), "defect": None}
         for sample in samples

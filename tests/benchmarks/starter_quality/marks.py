@@ -1,8 +1,8 @@
-"""Marks that no training draws: other typefaces, layouts, sizes, angles and inks than pipelines/synthesis/defects has.
+"""Marks that no training draws: other typefaces, layouts, sizes, angles and inks than in pipelines/synthesis/defects.
 
-Typefaces are Computer Modern's, which matplotlib ships beside the ones that training takes; `faces` takes others from a
+The typefaces are Computer Modern's, which matplotlib ships beside those used in training; `faces` takes others from a
 folder. Lettering goes along arcs, upright or steeper than 50 degrees, scattered at any angle, or in single large
-letters; inks are pale, or run from one colour to another.
+letters; inks are pale, or change from one colour to another.
 """
 
 import colorsys
@@ -27,21 +27,21 @@ WORDS = (
     "hands off",
 )
 MIN_OPACITY, MAX_OPACITY = 0.22, 0.55
-#: Median change of the covered pixels, levels of 255, below which another ink is tried; and how often.
+#: Median change of covered pixels, in levels of 255, below which another ink is tried; and the maximum of tries.
 VISIBLE_LEVELS, ATTEMPTS = 18.0, 8
 
 Layout = Callable[[Image.Image, Sequence[str], np.random.Generator], None]
 
 
 def faces(folder: Path | None = None) -> tuple[str, ...]:
-    """Paths of typefaces: every .ttf and .otf in `folder`, or Computer Modern's. Raises ValueError without any."""
+    """Return paths of typefaces: all .ttf and .otf in `folder`, or Computer Modern's. Raises ValueError without any."""
     if folder is None:
         home = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
         return tuple(str(home / f"{name}.ttf") for name in ("cmr10", "cmb10", "cmss10", "cmtt10", "cmti10"))
-    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf"))
-    if not found:
+    paths = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf"))
+    if not paths:
         raise ValueError(f"{folder} has no .ttf or .otf file")
-    return tuple(found)
+    return tuple(paths)
 
 
 def add_foreign_mark(
@@ -64,7 +64,7 @@ def add_foreign_mark(
 
 
 def _ink(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Float32 (H,W,3) in 0..255: one tone all over, or one that runs into another from side to side."""
+    """Return float32 (H,W,3) in 0..255: one tone all over, or one that changes into another from side to side."""
     first, second = _tone(rng), _tone(rng)
     if rng.random() < 0.4:
         second = first
@@ -75,7 +75,7 @@ def _ink(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float3
 
 
 def _tone(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Pale, deep or brownish: saturations below those of training, and dark tones that are no greys."""
+    """Return a pale, deep or brownish tone: less saturated than in training, and dark tones that are not grey."""
     hue = float(rng.random())
     if rng.random() < 0.5:
         colour = colorsys.hsv_to_rgb(hue, float(rng.uniform(0.12, 0.4)), float(rng.uniform(0.75, 1.0)))
@@ -90,7 +90,7 @@ def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _words(face: str, words: str, size: float) -> Image.Image:
-    """Letters `size` pixels high as coverage (mode L), cut to their extent."""
+    """Return letters `size` pixels high as coverage (mode L), cut to their extent."""
     letters = _font(face, max(8, round(size)))
     left, top, right, bottom = (round(side) for side in letters.getbbox(words))
     stamp = Image.new("L", (max(1, right - left) + 2, max(1, bottom - top) + 2), 0)
@@ -99,7 +99,7 @@ def _words(face: str, words: str, size: float) -> Image.Image:
 
 
 def _put(canvas: Image.Image, stamp: Image.Image, x: float, y: float, degrees: float) -> None:
-    """Lay a stamp on the canvas, its middle at (x, y), turned counter-clockwise."""
+    """Draw a stamp on the canvas with its middle at (x, y), turned counter-clockwise."""
     turned = stamp.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
     layer = Image.new("L", canvas.size, 0)
     layer.paste(turned, (round(x - turned.width / 2), round(y - turned.height / 2)))
@@ -119,7 +119,7 @@ def _round(
     size: float,
     start: float,
 ) -> None:
-    """Words along a circle, from `start` (radians, clockwise from the right)."""
+    """Draw words along a circle, from `start` (radians, clockwise from the right)."""
     angle = start
     for letter in words:
         stamp = _words(face, letter, size)
@@ -132,7 +132,7 @@ def _round(
 
 
 def _arc(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Generator) -> None:
-    """Words along an arc across the middle."""
+    """Draw words along an arc across the middle."""
     side = min(canvas.size)
     radius, size = side * float(rng.uniform(0.28, 0.42)), side * float(rng.uniform(0.1, 0.17))
     middle = canvas.width * float(rng.uniform(0.4, 0.6)), canvas.height * float(rng.uniform(0.42, 0.62))
@@ -142,7 +142,7 @@ def _arc(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Generator
 
 
 def _seal(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Generator) -> None:
-    """A ring of words around a large letter, between two circles."""
+    """Draw a ring of words around a large letter, between two circles."""
     side, face, words = min(canvas.size), _pick(typefaces, rng), _pick(WORDS, rng)
     radius = side * float(rng.uniform(0.18, 0.34))
     x, y = canvas.width * float(rng.uniform(0.3, 0.7)), canvas.height * float(rng.uniform(0.3, 0.7))
@@ -155,17 +155,17 @@ def _seal(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Generato
 
 
 def _steep(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Generator) -> None:
-    """One or two lines that go up or down at 50 to 90 degrees."""
+    """Draw one or two lines that go up or down at 50 to 90 degrees."""
     size = min(canvas.size) * float(rng.uniform(0.1, 0.2))
     degrees = float(rng.uniform(50, 90)) * (1 if rng.random() < 0.5 else -1)
     face = _pick(typefaces, rng)
-    for place in rng.permutation([0.3, 0.55, 0.75])[: int(rng.integers(1, 3))]:
-        x, y = canvas.width * float(place), canvas.height * float(rng.uniform(0.4, 0.6))
+    for share in rng.permutation([0.3, 0.55, 0.75])[: int(rng.integers(1, 3))]:
+        x, y = canvas.width * float(share), canvas.height * float(rng.uniform(0.4, 0.6))
         _put(canvas, _words(face, _pick(WORDS, rng), size), x, y, degrees)
 
 
 def _scattered(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Generator) -> None:
-    """The same words at many places, each at an angle and a size of its own."""
+    """Draw the same words at many positions, each with its own angle and size."""
     side, face, words = min(canvas.size), _pick(typefaces, rng), _pick(WORDS, rng)
     for _ in range(int(rng.integers(8, 17))):
         stamp = _words(face, words, side * float(rng.uniform(0.05, 0.1)))
@@ -174,7 +174,7 @@ def _scattered(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Gen
 
 
 def _letters(canvas: Image.Image, typefaces: Sequence[str], rng: np.random.Generator) -> None:
-    """Two or three letters, each a quarter to a half of the picture, on a slope."""
+    """Draw two or three letters, each a quarter to a half of the picture, on a slope."""
     side, face = min(canvas.size), _pick(typefaces, rng)
     count = int(rng.integers(2, 4))
     for number in range(count):

@@ -1,4 +1,4 @@
-"""What is measured on a published picture."""
+"""Measures of published pictures."""
 
 import math
 from itertools import pairwise
@@ -11,60 +11,61 @@ from pipelines.images.resize import shrink_bicubic
 from pipelines.metrics.pixel_errors import psnr
 from tests.benchmarks.saliency_quality import overlap
 
-#: Distance to white (Euclidean, of 441) below which a photo's pixel cannot be told from white.
+#: Distance to white (Euclidean, of 441) below which a photo's pixel counts as white.
 NEARLY_WHITE = 20.0
-#: Levels of 255 from which a channel's change is seen.
+#: Levels of 255 from which a channel's change is visible.
 TOUCHED_LEVELS = 8
-#: Side and radius (root mean square) at which two pictures are laid on each other, pixels.
+#: Side and radius (root mean square) at which two pictures are registered, pixels.
 REGISTERED_SIDE, RADIUS = 128, 30.0
-#: A pixel with a channel below is no background.
+#: A pixel with a channel below this is not background.
 INK = 244
-#: Degrees to either side among which a turn is looked for, and the steps, from coarse to fine.
+#: Range of turns that are tried, in degrees to either side, and the steps, from coarse to fine.
 FARTHEST, STEPS = 48.0, (4.0, 1.0, 0.25)
-#: Places of the coarse search from which the finer ones start.
+#: Number of results of the coarse search from which the finer ones start.
 STARTS = 3
 
 
 def kept_region(
     photo: NDArray[np.uint8], published: NDArray[np.uint8], product: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """What a correction of the background has kept, bool (H,W), at the published size.
+    """Return what a correction of the background has kept, bool (H,W), at the published size.
 
-    photo, published: uint8 (H,W,3). A pixel is gone where it went more than half of its way to white: for a picture
-    blended from the photo and white, where the matte is above a half. Where the photo is white itself nothing can be
-    told; there `product`, bool (H,W), is taken at its word, so that these pixels count neither for nor against.
+    photo, published: uint8 (H,W,3). A pixel is gone if it went more than half of its way to white; in a blend of the
+    photo and white, that is where the matte is above a half. Where the photo itself is white this cannot be decided.
+    There `product`, bool (H,W), is used, so that these pixels count neither for nor against.
     """
-    room, left = (np.linalg.norm(255.0 - image, axis=2) for image in (photo, published))
-    kept = left > room / 2
-    return np.where(room < NEARLY_WHITE, product, kept)
+    distance, remaining = (np.linalg.norm(255.0 - image, axis=2) for image in (photo, published))
+    kept = remaining > distance / 2
+    return np.where(distance < NEARLY_WHITE, product, kept)
 
 
 def kept_iou(photo: NDArray[np.uint8], published: NDArray[np.uint8], product: NDArray[np.bool_]) -> float:
-    """Intersection over union, 0 to 1, of `kept_region` and the product."""
+    """Return the intersection over union, 0 to 1, of `kept_region` and the product."""
     return overlap(kept_region(photo, published, product), product)
 
 
 def psnr_inside(one: NDArray[np.uint8], other: NDArray[np.uint8], region: NDArray[np.bool_]) -> float:
-    """PSNR in dB of two pictures uint8 (H,W,3) inside `region`, bool (H,W); 99 where they are equal there."""
+    """Return the PSNR in dB of two pictures uint8 (H,W,3) inside `region`, bool (H,W); 99 if they are equal there."""
     return psnr(one[region], other[region]) if region.any() else 99.0
 
 
 def touched(before: NDArray[np.uint8], after: NDArray[np.uint8], region: NDArray[np.bool_]) -> float:
-    """Share of `region`'s pixels, 0 to 1, of which a channel has changed by more than TOUCHED_LEVELS."""
+    """Return the share of `region`'s pixels, 0 to 1, with a channel that changed by more than TOUCHED_LEVELS."""
     change = cv2.absdiff(before, after).max(axis=2)
     return float((change[region] > TOUCHED_LEVELS).mean()) if region.any() else 0.0
 
 
 def mean_change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
-    """Mean absolute difference, levels of 255."""
+    """Return the mean absolute difference, levels of 255."""
     return float(cv2.absdiff(before, after).mean())
 
 
 def degrees_between(picture: NDArray[np.uint8], upright: NDArray[np.uint8]) -> float:
-    """Degrees, counter-clockwise, by which the product of `picture` is turned against that of `upright`.
+    """Return the degrees, counter-clockwise, by which the product of `picture` is turned relative to `upright`'s.
 
-    Both uint8 (H,W,3) on white, of any size. Each is brought to one middle and one size; then the turn within FARTHEST
-    is looked for at which they differ least (mean absolute difference), from coarse to fine. 0 where there is nothing.
+    Both are uint8 (H,W,3) on white, of any size. They are brought to the same middle and size. The result is the turn
+    within FARTHEST at which they differ least (mean absolute difference), searched from coarse to fine; 0 for an empty
+    picture.
     """
     one, other = _centred(picture), _centred(upright)
     if one is None or other is None:
@@ -80,13 +81,13 @@ def degrees_between(picture: NDArray[np.uint8], upright: NDArray[np.uint8]) -> f
     coarse = np.arange(-FARTHEST, FARTHEST + 1, STEPS[0])
     best = sorted((float(degrees) for degrees in coarse), key=cost)[:STARTS]
     for before, step in pairwise(STEPS):
-        near = {place + offset for place in best for offset in np.arange(-before, before + step, step)}
+        near = {start + offset for start in best for offset in np.arange(-before, before + step, step)}
         best = sorted(near, key=cost)[:STARTS]
     return best[0]
 
 
 def _centred(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[float, float], float] | None:
-    """The picture with white at 0, small; the middle of what is not white, x and y; the scale to RADIUS."""
+    """Return the picture with white at 0, small; the middle of the product, x and y; and the scale to RADIUS."""
     small = shrink_bicubic(image, 2 * REGISTERED_SIDE)
     y, x = np.nonzero(small.min(axis=2) < INK)
     if x.size < 16:
@@ -99,7 +100,7 @@ def _centred(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[float
 def _laid(
     centred: tuple[NDArray[np.float32], tuple[float, float], float], degrees: float
 ) -> NDArray[np.float32]:
-    """Turned counter-clockwise about its middle, which comes to the middle of a square: float32 (S,S,3)."""
+    """Return the picture turned counter-clockwise about its middle, which is centred in a square: float32 (S,S,3)."""
     image, middle, scale = centred
     matrix = cv2.getRotationMatrix2D(middle, degrees, scale)
     matrix[:, 2] += REGISTERED_SIDE / 2 - np.array(middle)

@@ -1,4 +1,4 @@
-"""Held-back photos and objects: what no training has seen, by the project's own split."""
+"""Held-back photos and objects, which no training has seen according to the project's own split."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +14,16 @@ from pipelines.preparation.unit.mask_quality import mask_quality
 from pipelines.synthesis.defects.foreground import foreground, soft_edges, with_holes, without_specks
 
 CLOTHING, OBJECTS = "clothing", "objects"
-#: Masks below this quality are no truth; preparation's default for pairs.
+#: Masks below this quality are not trusted; preparation's default for pairs.
 MIN_QUALITY = 0.6
-#: Mask levels below are the faint traces that networks leave far from any product.
+#: Mask levels below this are the faint traces that networks leave far from any product.
 FAINT = 10
 
 
 class Sample(NamedTuple):
-    """A product: photo uint8 (H,W,3); mask uint8 (H,W), 255 is product, None where there is none to trust; white:
-    uint8 (H,W,3), the product on white (None without a mask).
+    """A product. photo: uint8 (H,W,3). mask: uint8 (H,W), 255 is product, or None without a trusted one.
+
+    white: uint8 (H,W,3), the product on white (None without a mask).
     """
 
     image_id: str
@@ -34,7 +35,7 @@ class Sample(NamedTuple):
 
 
 def clothing(path: Path, limit: int | None, split: str = TEST) -> list[Sample]:
-    """Sellers' photos of one side of the split, at most `limit`, in an order by hash."""
+    """Return sellers' photos of one side of the split, at most `limit`, ordered by hash."""
     samples = []
     for row in _rows(path, split, limit):
         photo, mask = decode_image(row["image"]), decode_image(row["mask"])[..., 0]
@@ -54,7 +55,7 @@ def clothing(path: Path, limit: int | None, split: str = TEST) -> list[Sample]:
 
 
 def clean_objects(path: Path, limit: int | None) -> list[Sample]:
-    """Objects photographed on white, with their masks; `photo` is the product's own colours, for other grounds."""
+    """Return objects on white, with masks; `photo` has the product's own colours, for other backgrounds."""
     samples = []
     for row in _rows(path, TEST, limit, on_white=True):
         image, mask = decode_image(row["image"]), decode_image(row["mask"])[..., 0]
@@ -65,7 +66,7 @@ def clean_objects(path: Path, limit: int | None) -> list[Sample]:
 
 
 def found_objects(path: Path, limit: int | None) -> list[Sample]:
-    """Objects as they were found on grounds of any kind, without masks."""
+    """Return objects on backgrounds of any kind, without masks."""
     return [
         Sample(row["image_id"], OBJECTS, row["product_type"], decode_image(row["image"]), None, None)
         for row in _rows(path, TEST, limit, on_white=False)
@@ -73,13 +74,13 @@ def found_objects(path: Path, limit: int | None) -> list[Sample]:
 
 
 def on_white(photo: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The perfect composite: photo uint8 (H,W,3) over white through its mask uint8 (H,W)."""
+    """Return the perfect composite: photo uint8 (H,W,3) over white through its mask uint8 (H,W)."""
     share = mask[..., None].astype(np.float32) / 255
     return np.rint(255 - share * (255 - photo.astype(np.float32))).astype(np.uint8)
 
 
 def _rows(path: Path, split: str, limit: int | None, **wanted: bool) -> Iterator[dict]:
-    """Whole rows of one side of the split, in an order by hash of their ids."""
+    """Return whole rows of one side of the split, ordered by the hash of their ids."""
     file = pq.ParquetFile(path)
     keys = file.read(columns=["image_id", *wanted]).to_pylist()
     chosen = [
@@ -87,7 +88,7 @@ def _rows(path: Path, split: str, limit: int | None, **wanted: bool) -> Iterator
         for key in keys
         if split_of(key["image_id"]) == split and all(key[name] == value for name, value in wanted.items())
     ]
-    order = {image_id: place for place, (_, image_id) in enumerate(sorted(chosen)[:limit])}
+    order = {image_id: position for position, (_, image_id) in enumerate(sorted(chosen)[:limit])}
     rows = [
         row
         for batch in file.iter_batches(batch_size=64)

@@ -1,4 +1,4 @@
-"""From what was published to figures: of each case, then of many."""
+"""Figures of published pictures: of each case, then of many."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,15 +31,16 @@ from tests.benchmarks.starter_quality.measures import (
     touched,
 )
 
-#: An overlap below is a product that has lost or kept more than a tenth.
+#: Below this overlap, a product has lost or kept more than a tenth too much.
 POOR_IOU = 0.9
-#: Turns that registration does not find again in the upload itself, within so many degrees, are not measured.
+#: Turns are not measured if registration of the upload itself is wrong by more than this number of degrees.
 FINDS_WITHIN = 2.0
 
 
 class Scored(NamedTuple):
-    """case; rejected: the code of the gate or error, None where it was published; values: what was measured (nothing
-    where there is no perfect correction); worth: higher is better, for sorting.
+    """A measured case. rejected: the code of the gate or error, None if it was published.
+
+    values: the measurements (empty without a perfect correction). worth: for sorting, higher is better.
     """
 
     case: Case
@@ -50,28 +51,28 @@ class Scored(NamedTuple):
 
 
 def score(case: Case, published: Published) -> Scored:
-    """Measure one case. A rejected one has figures only where keeping the original is an answer: clean images."""
+    """Return the measurements of one case. A rejected one has figures only if it is clean: the original is kept."""
     rejected = None if published.picture is not None else published.code or published.status
     if case.target is None or case.region is None or (rejected and case.task not in CLEAN):
         return Scored(case, rejected, published.picture, {}, 0.0)
-    picture = case.seen if published.picture is None else decode_image(published.picture)
+    picture = case.pixels if published.picture is None else decode_image(published.picture)
     return Scored(case, rejected, published.picture, *measure(case, picture, case.target, case.region))
 
 
 def measure(
     case: Case, picture: NDArray[np.uint8], target: NDArray[np.uint8], region: NDArray[np.bool_]
 ) -> tuple[dict[str, float], float]:
-    """The task's figures of a corrected picture, uint8 (H,W,3), and what it is worth."""
+    """Return the task's figures of a corrected picture, uint8 (H,W,3), and its worth."""
     if case.task == BACKGROUND:
-        iou = kept_iou(case.seen, picture, region)
+        iou = kept_iou(case.pixels, picture, region)
         return {"iou": iou, "psnr": psnr(picture, target)}, iou
     if case.task in (MARK_ON_PHOTO, MARK_ON_WHITE):
-        seen = case.seen
-        before, after = psnr_inside(seen, target, region), psnr_inside(picture, target, region)
-        whole = {"whole_before": psnr(seen, target), "whole_after": psnr(picture, target)}
+        upload = case.pixels
+        before, after = psnr_inside(upload, target, region), psnr_inside(picture, target, region)
+        whole = {"whole_before": psnr(upload, target), "whole_after": psnr(picture, target)}
         return {"before": before, "after": after, "gain": after - before, **whole}, after - before
     if case.task == ANGLE:
-        if abs(degrees_between(case.seen, target) - case.degrees) > FINDS_WITHIN:
+        if abs(degrees_between(case.pixels, target) - case.degrees) > FINDS_WITHIN:
             return {}, 0.0
         left = abs(degrees_between(picture, target))
         return {"before": abs(case.degrees), "left": left}, -left
@@ -80,44 +81,46 @@ def measure(
 
 
 def baselines(cases: Iterable[Case]) -> dict[str, list[Scored]]:
-    """Every baseline's cases, by its name; backgrounds are whitened, encoded and judged by the gates, like bundles'."""
-    found: dict[str, list[Scored]] = defaultdict(list)
+    """Return the cases of every baseline, by name; backgrounds are whitened, encoded and judged by the gates."""
+    by_name: dict[str, list[Scored]] = defaultdict(list)
     for case in cases:
         for name, method in BASELINES.get(case.task, {}).items():
             picture = method(case)
             if case.task == BACKGROUND:
-                found[name].append(score(case, _delivered(case, picture)))
+                by_name[name].append(score(case, _delivered(case, picture)))
             elif case.target is not None and case.region is not None:
-                found[name].append(
+                by_name[name].append(
                     Scored(case, None, None, *measure(case, picture, case.target, case.region))
                 )
-    return dict(found)
+    return dict(by_name)
 
 
 def _delivered(case: Case, picture: NDArray[np.uint8]) -> Published:
-    """What the job would publish, had a generator painted `picture`."""
+    """Return what the job would publish if a generator painted `picture`."""
     row = {"upload": case.upload, "defects": [LABELS[case.task]], "edits": [], "product_type": None}
-    painted = np.where((picture != case.seen).any(axis=2), np.uint8(255), np.uint8(0))
+    painted = np.where((picture != case.pixels).any(axis=2), np.uint8(255), np.uint8(0))
     try:
-        delivered = deliver(case.seen, Edited(picture, painted), row, DeliverySettings(gates=GateConfig()))
+        delivered = deliver(case.pixels, Edited(picture, painted), row, DeliverySettings(gates=GateConfig()))
     except Rejection as rejection:
         return Published("rejected", rejection.code, rejection.message, None)
     return Published("corrected", None, None, delivered.encoded)
 
 
 def summaries(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
-    """By task, then by kind of goods: `summary`, and the same by product type under `product_types`."""
-    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    """Return `summary` by task, then by kind of goods; and by product type under `product_types`."""
+    by_task: dict[str, dict[str, Any]] = defaultdict(dict)
     for (task, kind), group in _grouped(scored, lambda one: (one.case.task, one.case.kind)).items():
         types = _grouped(group, lambda one: (one.case.product_type,))
         by_type = {name: summary(part) for (name,), part in sorted(types.items())}
-        found[task][kind] = {**summary(group), "product_types": by_type}
-    return dict(found)
+        by_task[task][kind] = {**summary(group), "product_types": by_type}
+    return dict(by_task)
 
 
 def summary(scored: Sequence[Scored]) -> dict[str, Any]:
-    """Figures of cases of one task: n, rejected (share), gates (counts by code), measured (cases with figures), and the
-    task's own; dB and degrees as they are, shares 0 to 1.
+    """Return figures of one task's cases.
+
+    They are n, rejected (share), gates (counts by code), measured (cases with figures), and the task's own; dB and
+    degrees are plain numbers, shares 0 to 1.
     """
     codes = Counter(one.rejected for one in scored if one.rejected)
     columns: dict[str, list[float]] = defaultdict(list)
@@ -137,10 +140,10 @@ def summary(scored: Sequence[Scored]) -> dict[str, Any]:
 
 
 def _figures(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     if "iou" in values:
         iou = values["iou"]
-        found = {
+        figures = {
             "iou_mean": iou.mean(),
             "iou_median": np.median(iou),
             "iou_poor": (iou < POOR_IOU).mean(),
@@ -148,20 +151,20 @@ def _figures(values: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
         }
     elif "gain" in values:
         names = ("before", "after", "gain", "whole_before", "whole_after")
-        found = {name: values[name].mean() for name in names}
+        figures = {name: values[name].mean() for name in names}
     elif "left" in values:
-        found = {
+        figures = {
             "before_median": np.median(values["before"]),
             "left_median": np.median(values["left"]),
             "left_90": np.quantile(values["left"], 0.9),
         }
     elif "touched" in values:
-        found = {
+        figures = {
             "touched_mean": values["touched"].mean(),
             "touched_90": np.quantile(values["touched"], 0.9),
             "change": values["change"].mean(),
         }
-    return {name: float(figure) for name, figure in found.items()}
+    return {name: float(figure) for name, figure in figures.items()}
 
 
 def _grouped(

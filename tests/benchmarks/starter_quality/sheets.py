@@ -1,4 +1,4 @@
-"""Contact sheets of uploads and what was published for them, for people to look at.
+"""Contact sheets of uploads and their published corrections, for people to judge.
 
 They show real photos: keep them out of the repository.
 """
@@ -13,13 +13,15 @@ from pipelines.reports.pictures import picture_columns
 from tests.benchmarks.starter_quality.scores import Scored
 
 COLUMNS = 5
-#: Lines of `random`, and of `rejected`, at most.
+#: Maximum number of lines of random cases, and of rejected ones.
 LINES = 4
 
 
 def write_sheets(folder: Path, scored: Sequence[Scored]) -> None:
-    """Into `folder`, by task and kind: published.png, pairs of lines (upload, published) of the worst, the middle ones,
-    the best and LINES lines of random ones; rejected.png, uploads that a gate kept, with its code.
+    """Write sheets into `folder`, by task and kind.
+
+    published.png: pairs of lines (upload, published) of the worst, the middle and the best cases, and LINES lines of
+    random ones. rejected.png: uploads that a gate kept, with its code.
     """
     groups: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
@@ -40,7 +42,7 @@ def write_sheets(folder: Path, scored: Sequence[Scored]) -> None:
 
 
 def _chosen(published: Sequence[Scored]) -> Iterator[Sequence[Scored]]:
-    """Lines of COLUMNS cases: worst, median, best, then random ones."""
+    """Yield lines of COLUMNS cases: worst, median, best, then random ones."""
     ordered = sorted(published, key=lambda one: one.worth)
     middle = max(0, len(ordered) // 2 - COLUMNS // 2)
     yield ordered[:COLUMNS]
@@ -52,7 +54,7 @@ def _chosen(published: Sequence[Scored]) -> Iterator[Sequence[Scored]]:
 
 
 def _turned(lines: Iterable[Sequence[Scored]]) -> Iterator[list[Scored]]:
-    """Columns from lines."""
+    """Return the columns of lines."""
     return (list(column) for column in zip(*lines, strict=True))
 
 

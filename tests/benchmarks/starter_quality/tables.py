@@ -1,9 +1,9 @@
-"""Figures beside each other, as markdown."""
+"""Tables of figures, as markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: By figure of `scores.summary`: what a reader is told, and its format. KID is added from fid.json.
+#: Caption and format of each figure of `scores.summary`. KID is added from fid.json.
 FIGURES: Mapping[str, tuple[str, str]] = {
     "n": ("images", "d"),
     "rejected": ("rejected by a gate", ".0%"),
@@ -29,24 +29,24 @@ FIGURES: Mapping[str, tuple[str, str]] = {
 
 
 def table(columns: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """Markdown: a section per task and kind of goods, a column per bundle or baseline, a line per figure.
+    """Return markdown: a section per task and kind of goods, a column per bundle or baseline, a line per figure.
 
-    columns: by name, task and kind: `scores.summary`, and `kid` where there is one.
+    columns: `scores.summary` by name, task and kind, with `kid` if it was computed.
     """
     sections = dict.fromkeys(
-        (task, kind) for found in columns.values() for task, kinds in found.items() for kind in kinds
+        (task, kind) for by_task in columns.values() for task, kinds in by_task.items() for kind in kinds
     )
     return "\n\n".join(
-        _section(task, kind, {name: found.get(task, {}).get(kind) for name, found in columns.items()})
+        _section(task, kind, {name: by_task.get(task, {}).get(kind) for name, by_task in columns.items()})
         for task, kind in sections
     )
 
 
 def _section(task: str, kind: str, columns: Mapping[str, Mapping[str, Any] | None]) -> str:
-    shown = {name: found for name, found in columns.items() if found is not None}
-    lines = [f"**{task}: {kind}**", "", _line(["", *shown]), _line(["---"] * (1 + len(shown)))]
+    present = {name: summary for name, summary in columns.items() if summary is not None}
+    lines = [f"**{task}: {kind}**", "", _line(["", *present]), _line(["---"] * (1 + len(present)))]
     for figure, (text, form) in FIGURES.items():
-        cells = [_cell(found.get(figure), form) for found in shown.values()]
+        cells = [_cell(summary.get(figure), form) for summary in present.values()]
         if any(cells):
             lines.append(_line([text, *cells]))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Property 20: what MoNCE's weights and loss must do."""
+"""Tests of MoNCE's weights and loss (property 20)."""
 
 import math
 from collections.abc import Callable
@@ -25,19 +25,19 @@ TEMPERATURE = 0.07
 
 
 def vectors(seed: int, batch: int = 2, count: int = 12, width: int = 8) -> Tensor:
-    """Random unit vectors, float64."""
+    """Return random unit vectors (batch, count, width), float64."""
     generator = torch.Generator().manual_seed(seed)
     return unit(torch.randn(batch, count, width, generator=generator, dtype=torch.float64))
 
 
 def related(seed: int, noise: float = 0.5, count: int = 24) -> tuple[Tensor, Tensor]:
-    """Queries that resemble their keys, as generated patches resemble their sources."""
+    """Return queries that resemble their keys, as generated patches resemble their sources."""
     keys = vectors(seed, 1, count)
     return unit(keys + noise * vectors(seed + 1, 1, count)), keys
 
 
 def plain_contrast(queries: Tensor, keys: Tensor) -> Tensor:
-    """PatchNCE per image (Park et al., 2020): cross-entropy of the positive against the other patches."""
+    """Return PatchNCE per image (Park et al., 2020): cross-entropy of the positive against the other patches."""
     similarity = queries @ keys.transpose(1, 2)
     own = torch.eye(similarity.shape[-1], dtype=torch.bool)
     logits = torch.cat(
@@ -48,17 +48,17 @@ def plain_contrast(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def off_diagonal(values: Tensor) -> Tensor:
-    """(N, N) to (N (N - 1),)."""
+    """Return the off-diagonal elements of (N, N) as (N (N - 1),)."""
     return values[~torch.eye(len(values), dtype=torch.bool)]
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), weighting=st.sampled_from(["hard", "easy"]), epsilon=st.floats(0.1, 2.0))
 def test_20_the_log_domain_agrees_with_the_definition(seed: int, weighting: str, epsilon: float) -> None:
-    """The rounds as they are written, with K, u and v themselves, image by image."""
+    """Compare with Sinkhorn's iteration as it is written, with K, u and v themselves, image by image."""
     similarity = vectors(seed) @ vectors(seed + 1).transpose(1, 2)
-    found = negative_weights(similarity, weighting, epsilon).exp()
-    for image, weights in zip(similarity, found, strict=True):
+    computed = negative_weights(similarity, weighting, epsilon).exp()
+    for image, weights in zip(similarity, computed, strict=True):
         affinity = image.clone() if weighting == "hard" else 1 - image
         affinity.fill_diagonal_(-10)
         kernel = torch.exp(affinity / epsilon)
@@ -72,7 +72,7 @@ def test_20_the_log_domain_agrees_with_the_definition(seed: int, weighting: str,
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), epsilon=st.floats(0.01, 2.0))
 def test_20_columns_sum_to_one(seed: int, epsilon: float) -> None:
-    """Also, to float32's accuracy there, with a regularisation whose kernel float32 could not hold."""
+    """Also with a regularisation whose kernel float32 cannot hold, to float32's accuracy."""
     similarity = (vectors(seed) @ vectors(seed + 1).transpose(1, 2)).float()
     for weighting in ("hard", "easy"):
         sums = negative_weights(similarity, weighting, epsilon).exp().sum(dim=1)
@@ -84,7 +84,7 @@ def test_20_columns_sum_to_one(seed: int, epsilon: float) -> None:
 @pytest.mark.parametrize("weighting", ["hard", "easy"])
 @pytest.mark.parametrize("count", [16, 256])
 def test_20_equal_similarities_give_equal_weights_and_patch_nce(weighting: str, count: int) -> None:
-    """e_0 at a common share makes all different patches equally alike; what is left is the diagonal's mass."""
+    """A shared component e_0 makes all different patches equally similar; only the diagonal's mass remains."""
     shared = math.sqrt(0.25)
     keys = torch.zeros(1, count, count + 1, dtype=torch.float64)
     keys[:, :, 0] = shared
@@ -138,15 +138,15 @@ def test_20_no_gradient_reaches_the_keys(detached: bool) -> None:
 
 
 def test_detached_weights_change_the_gradient_and_not_the_loss() -> None:
-    found: list[tuple[Tensor, Tensor]] = []
+    results: list[tuple[Tensor, Tensor]] = []
     for detached in (True, False):
         queries = vectors(0).requires_grad_()
         loss = weighted_contrast(queries, vectors(1), detach_weights=detached).sum()
         loss.backward()
         assert queries.grad is not None
-        found.append((loss.detach(), queries.grad))
-    assert torch.equal(found[0][0], found[1][0])
-    change = (found[0][1] - found[1][1]).norm() / found[1][1].norm()
+        results.append((loss.detach(), queries.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    change = (results[0][1] - results[1][1]).norm() / results[1][1].norm()
     assert 1e-3 < change < 0.3
 
 
@@ -157,7 +157,7 @@ def test_images_of_a_batch_are_independent() -> None:
 
 
 def test_gamma_weighs_all_negatives() -> None:
-    """With gamma the negatives' sum grows by that factor: log(1 + gamma S / P) per query."""
+    """The negatives' sum grows by gamma: log(1 + gamma S / P) per query."""
     queries, keys = related(3, count=6)
     losses = [weighted_contrast(queries, keys, gamma=gamma) for gamma in (1.0, 2.0)]
     similarity = queries @ keys.transpose(1, 2)
@@ -178,23 +178,23 @@ def test_few_rounds_already_scale_columns() -> None:
 
 @pytest.mark.parametrize(("count", "limit"), [(10, 4), (4, 4), (3, 10)])
 def test_positions_are_different_and_within(count: int, limit: int) -> None:
-    found = positions(count, limit, torch.device("cpu")).tolist()
-    assert len(found) == len(set(found)) == min(count, limit)
-    assert set(found) <= set(range(count))
+    drawn = positions(count, limit, torch.device("cpu")).tolist()
+    assert len(drawn) == len(set(drawn)) == min(count, limit)
+    assert set(drawn) <= set(range(count))
 
 
 def test_patches_are_the_features_at_flat_positions() -> None:
     features = images(2, 4)
-    found = patches(features, torch.tensor([0, 6, 15]))
-    assert found.shape == (2, 3, 3)
-    assert torch.equal(found[1, 1], features[1, :, 1, 2])
-    assert torch.equal(found[0, 2], features[0, :, 3, 3])
+    taken = patches(features, torch.tensor([0, 6, 15]))
+    assert taken.shape == (2, 3, 3)
+    assert torch.equal(taken[1, 1], features[1, :, 1, 2])
+    assert torch.equal(taken[0, 2], features[0, :, 3, 3])
 
 
 @pytest.mark.parametrize("make", [lambda: vectors(0).float(), lambda: vectors(0).bfloat16()])
 def test_computed_in_float32_under_autocast(make: Callable[[], Tensor]) -> None:
     queries = make()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = weighted_contrast(queries, queries)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, weighted_contrast(queries.float(), queries.float()))
+        loss = weighted_contrast(queries, queries)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, weighted_contrast(queries.float(), queries.float()))

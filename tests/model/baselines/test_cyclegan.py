@@ -44,9 +44,9 @@ def test_losses_by_definition() -> None:
 @torch.no_grad()
 def test_12_a_batch_is_its_samples_mean_and_the_masks_do_not_matter() -> None:
     gan, batch = method(pool_size=0), small_batch((1, 0, 1), (0, 1, 0))
-    whole, fakes = gan.generator_losses(batch)
+    total, fakes = gan.generator_losses(batch)
     singles = [gan.generator_losses(part(batch, i, i + 1)) for i in range(3)]
-    for name, value in whole.items():
+    for name, value in total.items():
         mean = torch.stack([values[name] for values, _ in singles]).mean()
         torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-5, msg=name)
     critics = [gan.discriminator_losses(made, part(batch, i, i + 1)) for i, (_, made) in enumerate(singles)]
@@ -54,7 +54,7 @@ def test_12_a_batch_is_its_samples_mean_and_the_masks_do_not_matter() -> None:
         gan.discriminator_losses(fakes, batch), torch.stack(critics).mean(), rtol=1e-4, atol=1e-5
     )
     unmasked = batch._replace(paired=torch.ones(3), unpaired=torch.ones(3))
-    assert torch.equal(gan.generator_losses(unmasked)[0]["total"], whole["total"])
+    assert torch.equal(gan.generator_losses(unmasked)[0]["total"], total["total"])
 
 
 @torch.no_grad()

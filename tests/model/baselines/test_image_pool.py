@@ -7,11 +7,11 @@ from model.baselines.image_pool import ImagePool
 from tests.model.builders import images
 
 
-def known(image: torch.Tensor, among: torch.Tensor) -> bool:
+def contains(image: torch.Tensor, among: torch.Tensor) -> bool:
     return any(torch.equal(image, other) for other in among)
 
 
-def test_until_it_is_full_a_pool_gives_back_what_it_gets() -> None:
+def test_until_it_is_full_a_pool_returns_its_inputs() -> None:
     pool, first = ImagePool(4), images(4)
     assert torch.equal(pool(first), first)
     assert len(pool.images) == 4
@@ -24,16 +24,14 @@ def test_a_full_pool_gives_half_earlier_images_and_keeps_the_new() -> None:
     given = pool(later)
     assert given.shape == later.shape
     everything = torch.cat([first, later])
-    assert all(known(image, everything) for image in given[:20])
+    assert all(contains(image, everything) for image in given[:20])
     kept = sum(torch.equal(a, b) for a, b in zip(given, later, strict=True))
     assert 140 < kept < 260  # binomial(400, 1/2): six standard deviations
     assert len(pool.images) == 50
-    assert (
-        sum(known(image, first) for image in torch.stack(pool.images)) < 10
-    )  # replaced in the course of time
-    # Nothing is handed out that is still kept, nor lost: what came is either out or in the pool.
-    out_or_in = [*given, *pool.images]
-    assert len(out_or_in) == 450
+    assert sum(contains(image, first) for image in torch.stack(pool.images)) < 10  # replaced over time
+    # An image that is returned is not kept, and none is lost: each is either returned or in the pool.
+    returned_or_kept = [*given, *pool.images]
+    assert len(returned_or_kept) == 450
 
 
 def test_without_a_pool_images_pass() -> None:
@@ -57,9 +55,9 @@ def test_the_content_is_part_of_the_state() -> None:
     assert torch.equal(first, restored(more))
 
 
-def test_the_state_lies_on_the_cpu_whatever_device_trains() -> None:
-    """It is sent to the first process, which would otherwise put it on a GPU of the sender's number."""
-    with FakeTensorMode():  # stands for a GPU: devices without content
+def test_the_state_is_on_the_cpu_for_any_training_device() -> None:
+    """It is sent to the first process, which would otherwise put it on a GPU with the sender's number."""
+    with FakeTensorMode():  # in place of a GPU: devices without content
         pool = ImagePool(2)
         pool(torch.zeros(2, 3, 4, 4, device="cuda"))
         assert {image.device.type for image in pool.images} == {"cuda"}

@@ -14,12 +14,12 @@ from model.training_step import OptimizerConfig, TrainingStep
 from tests.model.builders import images, part
 from tests.model.builders import small_batch as batch_of_16
 
-#: More patches than any tap of a small image has: nothing is drawn at random.
+#: More patches than any tap of a small image has, so that nothing is drawn at random.
 ALL = 1000
 
 
 def small_batch(paired: tuple[int, ...], unpaired: tuple[int, ...]) -> Batch:
-    """Images of 8 pixels: the transport between all patches is quadratic in their number."""
+    """Return images of 8 pixels, because the transport between all patches is quadratic in their number."""
     batch = batch_of_16(paired, unpaired)
     return batch._replace(x=batch.x[:, :, :8, :8].contiguous(), y=batch.y[:, :, :8, :8].contiguous())
 
@@ -48,7 +48,7 @@ def test_constants_are_the_released_codes() -> None:
 
 
 def contrast_by_hand(monce: MoNCE, made: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """The mean over taps, from separate passes over both images."""
+    """Return the mean over taps, from separate passes over both images."""
     values = []
     for project, query, key in zip(
         monce.projector.taps, monce.generator.taps(made), monce.generator.taps(source), strict=True
@@ -76,13 +76,14 @@ def test_losses_by_definition() -> None:
 
 
 def test_a_step_is_that_of_the_released_code() -> None:
-    """The antialiased discriminator's update on a fake of the generator as it was, then the generator's by the new one;
-    both images and the keys are of the generator as it was.
+    """First the antialiased discriminator is updated on the old generator's fake, then the generator by the new one.
+
+    Both images and the keys are those of the old generator.
     """
     monce, batch, rate = method(), small_batch((1,), (0,)), 1e-3
     own = copy.deepcopy(monce)
     assert any(isinstance(layer, BlurDownsample) for layer in monce.discriminator.features)
-    found = TrainingStep(monce, OptimizerConfig())(batch, rate)
+    losses = TrainingStep(monce, OptimizerConfig())(batch, rate)
     optimizers = {
         name: torch.optim.Adam(network.parameters(), rate, (0.5, 0.999))
         for name, network in own.named_children()
@@ -104,7 +105,7 @@ def test_a_step_is_that_of_the_released_code() -> None:
         optimizers[name].step()
     values = {"discriminator": critic_loss, "adversarial": adversarial}
     for name, value in {**values, "nce": contrasts[0], "nce_identity": contrasts[1]}.items():
-        torch.testing.assert_close(found[name], value.detach(), msg=name)
+        torch.testing.assert_close(losses[name], value.detach(), msg=name)
     for (name, value), expected in zip(monce.named_parameters(), own.parameters(), strict=True):
         if name.endswith("weight"):  # biases before a normalisation have gradients of rounding alone
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=0.1 * rate, msg=name)
@@ -113,16 +114,16 @@ def test_a_step_is_that_of_the_released_code() -> None:
 @torch.no_grad()
 def test_12_a_batch_is_its_samples_mean() -> None:
     monce, batch = method(), small_batch((1, 0), (0, 1))
-    whole = monce.generator_losses(batch)[0]
+    total = monce.generator_losses(batch)[0]
     singles = [monce.generator_losses(part(batch, i, i + 1))[0] for i in range(2)]
-    for name, value in whole.items():
+    for name, value in total.items():
         mean = torch.stack([values[name] for values in singles]).mean()
         torch.testing.assert_close(value, mean, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @torch.no_grad()
 def test_the_target_may_hold_the_keys_of_trusted_pairs() -> None:
-    """nce_target='y': another y changes nce for a trusted pair, and not for other samples."""
+    """With nce_target='y', another y changes nce for a trusted pair, and not for other samples."""
     for target, expected in (("x", [False, False]), ("y", [True, False])):
         torch.manual_seed(1)
         monce, batch = method(nce_target=target), small_batch((1, 0), (0, 1))
@@ -136,7 +137,7 @@ def test_the_target_may_hold_the_keys_of_trusted_pairs() -> None:
 
 
 def test_only_the_generated_image_learns_from_the_contrast() -> None:
-    """The keys' own pass gets no gradient: with the output detached there is nothing left to learn from."""
+    """The keys' own pass gets no gradient: detaching them changes no gradient."""
     monce, batch = method(), small_batch((1,), (0,))
     _, taps = monce.generator.translate(batch.x)
     made = images(1, 8, seed=5)
@@ -151,14 +152,14 @@ def test_only_the_generated_image_learns_from_the_contrast() -> None:
 @torch.no_grad()
 def test_without_contrast_there_are_no_further_passes() -> None:
     monce, batch = method(nce=0), small_batch((1,), (0,))
-    seen: list[int] = []
-    monce.generator.stem.register_forward_pre_hook(lambda *_: seen.append(1))
+    calls: list[int] = []
+    monce.generator.stem.register_forward_pre_hook(lambda *_: calls.append(1))
     values, _ = monce.generator_losses(batch)
-    assert len(seen) == 1
+    assert len(calls) == 1
     assert torch.equal(values["total"], values["adversarial"])
 
 
-def test_the_patches_are_drawn_anew_and_at_most_so_many() -> None:
+def test_patches_are_drawn_again_in_every_call() -> None:
     monce, batch = method(n_patches=8), small_batch((1,), (0,))
     with torch.no_grad():
         first, second = (monce.generator_losses(batch)[0]["nce"] for _ in range(2))

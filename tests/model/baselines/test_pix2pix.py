@@ -14,7 +14,7 @@ from tests.model.builders import images, part, small_batch
 
 
 def method() -> Pix2Pix:
-    """With the ResNet, which draws nothing at random."""
+    """Return Pix2Pix with the ResNet, which draws nothing at random."""
     return Pix2Pix(
         GeneratorConfig(0, 0, width=4, n_blocks=1, n_before_eta=0),
         DiscriminatorConfig(width=4, n_layers=1),
@@ -46,33 +46,33 @@ def test_losses_by_definition() -> None:
 
 @pytest.mark.parametrize("sizes", [(1,), (3,), (1, 1)])
 def test_a_step_is_that_of_the_authors_code(sizes: tuple[int, ...]) -> None:
-    """The discriminator's update on fakes of the generator as it was, then the generator's by the new discriminator."""
+    """First the discriminator is updated on the old generator's fakes, then the generator by the new discriminator."""
     config = GeneratorConfig(0, 0, width=4, architecture="unet", n_downsamplings=4, dropout=0.0)
     pix = Pix2Pix(config, DiscriminatorConfig(width=4, n_layers=1), Pix2PixObjective())
     own, rate = copy.deepcopy(pix), 1e-3
     batch = small_batch((1,) * sum(sizes), (0,) * sum(sizes))
     edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
     parts = [part(batch, *edge) for edge in itertools.pairwise(edges)]
-    found = TrainingStep(pix, OptimizerConfig())(parts, rate)
+    losses = TrainingStep(pix, OptimizerConfig())(parts, rate)
     made = [(one, own.generator(one.x, one.group, one.type_)) for one in parts]
     critic_loss = sum(own.discriminator_losses(Fakes(fake.detach()), one) for one, fake in made)
     critic_loss = critic_loss / len(parts)
     gradients = torch.autograd.grad(critic_loss, own.discriminator_parameters())
     descend(own.discriminator_parameters(), gradients, rate)
     judged = [own.discriminator(torch.cat([one.x, fake], dim=1)) for one, fake in made]
-    fooled = sum(F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits)) for logits in judged)
-    apart = sum(F.l1_loss(fake, one.y) for one, fake in made)
-    total = (fooled + 100 * apart) / len(parts)
+    fooling = sum(F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits)) for logits in judged)
+    distance = sum(F.l1_loss(fake, one.y) for one, fake in made)
+    total = (fooling + 100 * distance) / len(parts)
     descend(own.generator_parameters(), torch.autograd.grad(total, own.generator_parameters()), rate)
-    torch.testing.assert_close(found["discriminator"], critic_loss.detach())
-    torch.testing.assert_close(found["total"], total.detach())
+    torch.testing.assert_close(losses["discriminator"], critic_loss.detach())
+    torch.testing.assert_close(losses["total"], total.detach())
     for (name, value), expected in zip(pix.named_parameters(), own.parameters(), strict=True):
-        # Adam's first step is the rate's size wherever there is a gradient at all: only its sign is compared here.
+        # The size of Adam's first step is the rate for any gradient, so only the signs are compared here.
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=0.1 * rate, msg=name)
 
 
 def descend(parameters: list[nn.Parameter], gradients: tuple[Tensor, ...], rate: float) -> None:
-    """One step of Adam as CycleGAN sets it."""
+    """Apply one step of Adam with CycleGAN's settings."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     torch.optim.Adam(parameters, rate, (0.5, 0.999)).step()
@@ -80,11 +80,11 @@ def descend(parameters: list[nn.Parameter], gradients: tuple[Tensor, ...], rate:
 
 @torch.no_grad()
 def test_12_13_only_trusted_pairs_count_and_a_batch_is_its_samples_mean() -> None:
-    """Properties 12 and 13, for what batch normalisation leaves independent: here it takes each sample alone."""
+    """Properties 12 and 13 hold without statistics over the batch: in evaluation, each sample is normalised alone."""
     pix, batch = method().eval(), small_batch((1, 0, 1), (0, 1, 1))
-    whole, fakes = pix.generator_losses(batch)
+    total, fakes = pix.generator_losses(batch)
     singles = [pix.generator_losses(part(batch, i, i + 1)) for i in range(3)]
-    for name, value in whole.items():
+    for name, value in total.items():
         torch.testing.assert_close(
             value, torch.stack([s[0][name] for s in singles]).mean(), rtol=1e-4, atol=1e-5
         )
@@ -95,4 +95,4 @@ def test_12_13_only_trusted_pairs_count_and_a_batch_is_its_samples_mean() -> Non
     torch.testing.assert_close(
         pix.discriminator_losses(fakes, other), pix.discriminator_losses(fakes, batch), rtol=1e-5, atol=1e-7
     )
-    assert pix.generator_losses(other)[0]["total"].item() == pytest.approx(whole["total"].item(), rel=1e-5)
+    assert pix.generator_losses(other)[0]["total"].item() == pytest.approx(total["total"].item(), rel=1e-5)

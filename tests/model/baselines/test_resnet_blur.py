@@ -11,13 +11,13 @@ from tests.model.builders import images, labels
 
 def blurred(width: int = 4, n_blocks: int = 2) -> BlurGenerator:
     config = GeneratorConfig(0, 0, width=width, n_blocks=n_blocks, n_before_eta=0, architecture="resnet_blur")
-    found = build_generator(config)
-    assert isinstance(found, BlurGenerator)
-    return found
+    generator = build_generator(config)
+    assert isinstance(generator, BlurGenerator)
+    return generator
 
 
 def test_2_as_many_parameters_as_the_plain_resnet_9() -> None:
-    """Property 2: blurring has none, and convolutions of kernel 3 replace transposed ones of kernel 3."""
+    """Blurring has no parameters, and convolutions of kernel 3 replace transposed ones of kernel 3 (property 2)."""
     assert parameter_count(blurred(64, 9)) == 11_378_179
 
 
@@ -33,7 +33,7 @@ def test_1_shapes(side: int) -> None:
 
 @torch.no_grad()
 def test_halving_smooths_with_three_taps() -> None:
-    """[1, 2, 1]^2 / 16: where one bright pixel goes, by hand; a constant stays."""
+    """One bright pixel spreads by [1, 2, 1]^2 / 16; a constant image stays constant."""
     impulse = torch.zeros(1, 2, 8, 8)
     impulse[0, 0, 4, 3] = 16.0
     halved = BlurDownsample(2)(impulse)
@@ -46,7 +46,7 @@ def test_halving_smooths_with_three_taps() -> None:
 
 @torch.no_grad()
 def test_doubling_is_the_four_tap_transposed_convolution() -> None:
-    """[1, 3, 3, 1]^2 / 16 with repeated borders, written as the transposed convolution that it is."""
+    """[1, 3, 3, 1]^2 / 16 with repeated borders, written as a transposed convolution."""
     features = images(2, 6, seed=3)
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
     kernel = torch.outer(taps, taps).expand(3, 1, 4, 4)
@@ -70,7 +70,7 @@ def test_taps_are_the_inner_features_of_the_same_pass() -> None:
     assert [tap.shape[1] for tap in taps] == generator.tap_channels
     assert all(torch.equal(a, b) for a, b in zip(taps, generator.taps(image), strict=True))
     assert torch.equal(taps[0][:, :, 3:-3, 3:-3], image)
-    # Before normalisation: a bias shifts the tap and leaves the image as it was.
+    # Taps are taken before normalisation: a bias shifts the tap and leaves the image unchanged.
     for index, down in enumerate(generator.down, 1):
         down.bias.add_(1.0)
         shifted, moved = generator.translate(image)

@@ -11,14 +11,17 @@ from tests.model.builders import images, labels
 
 def unet(**changes: object) -> UNetGenerator:
     settings = {"architecture": "unet", "width": 4, "n_downsamplings": 4}
-    found = build_generator(GeneratorConfig(0, 0, **{**settings, **changes}))  # type: ignore[arg-type]
-    assert isinstance(found, UNetGenerator)
-    return found
+    generator = build_generator(GeneratorConfig(0, 0, **{**settings, **changes}))  # type: ignore[arg-type]
+    assert isinstance(generator, UNetGenerator)
+    return generator
 
 
 def pix2pix_count() -> int:
-    """Parameters of U-Net-256: kernels of 4 x 4; skips double what arrives on the way up. All but the outermost and the
-    innermost features down, and the image, are normalised, with a scale and an offset; the image alone has a bias.
+    """Return the number of parameters of U-Net-256, whose kernels are 4 x 4 and whose skips double the inputs on the
+    way up.
+
+    All features are normalised with a scale and an offset, except the outermost and the innermost on the way down and
+    the image. Only the image has a bias.
     """
     down = [(3, 64), (64, 128), (128, 256), (256, 512), (512, 512), (512, 512), (512, 512), (512, 512)]
     up = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128), (256, 64), (128, 3)]
@@ -48,7 +51,7 @@ def test_sides_too_odd_for_a_u_net_are_refused(side: int) -> None:
 @pytest.mark.parametrize("side", [32, 64])
 @torch.no_grad()
 def test_1_shapes_down_to_one_pixel(side: int) -> None:
-    """Property 1; in training too, where normalising a single pixel would be an error."""
+    """Also in training, where normalising a single pixel would be an error (property 1)."""
     network = unet(width=2, n_downsamplings=unet_depth(side))
     made = network(images(1, side), labels(0), labels(0))
     assert made.shape == (1, 3, side, side)

@@ -16,7 +16,7 @@ def batch(known: list[list[float]]) -> DetectionBatch:
     )
 
 
-def test_what_is_not_known_does_not_count() -> None:
+def test_unknown_labels_do_not_count() -> None:
     logits = torch.tensor([[2.0, 5.0], [0.0, -1.0]], requires_grad=True)
     data = batch([[1, 0], [1, 0]])
     losses = detection_losses(logits, data, data.known.sum(0))
@@ -37,8 +37,8 @@ def test_updates_learn_and_a_restored_step_goes_on_alike() -> None:
     for seed in range(8):
         torch.manual_seed(seed)  # dropout
         losses.append(float(first([data], 1e-3)["total"]))
-        if seed == 3 and (found := first.state()) is not None:
-            saved = {name: torch.utils._pytree.tree_map(_copied, part) for name, part in found.items()}
+        if seed == 3 and (state := first.state()) is not None:
+            saved = {name: torch.utils._pytree.tree_map(_copied, part) for name, part in state.items()}
     assert losses[-1] < losses[0]
     second = DetectorStep(Detector(DetectorConfig(("a", "b"))), config, 0.01, torch.float32)
     second.load_state(saved)
@@ -47,7 +47,7 @@ def test_updates_learn_and_a_restored_step_goes_on_alike() -> None:
         assert float(second([data], 1e-3)["total"]) == pytest.approx(losses[seed])
 
 
-def test_an_encoder_of_rate_0_stays_as_it_was_and_the_rest_learns() -> None:
+def test_an_encoder_of_rate_0_stays_unchanged_and_the_rest_learns() -> None:
     torch.manual_seed(0)
     step = DetectorStep(
         Detector(DetectorConfig(("a", "b"))), OptimizerConfig(1e-2, encoder_rate=0.0), 0.01, torch.float32
@@ -63,24 +63,24 @@ def test_an_encoder_of_rate_0_stays_as_it_was_and_the_rest_learns() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (1, 3), (1, 1, 1, 1)])
-def test_a_batch_in_parts_equals_the_whole_whatever_each_part_knows(sizes: tuple[int, ...]) -> None:
+def test_a_batch_in_parts_equals_the_whole_for_any_known_labels(sizes: tuple[int, ...]) -> None:
     edges = [sum(sizes[:index]) for index in range(len(sizes) + 1)]
     whole = gloo_worker.detected([gloo_worker.labelled(0, gloo_worker.SAMPLES)])
     parts = gloo_worker.detected([gloo_worker.labelled(*edge) for edge in itertools.pairwise(edges)])
     for name, value in whole["losses"].items():
         torch.testing.assert_close(parts["losses"][name], value, msg=name)
-    for found, expected in zip(parts["gradients"], whole["gradients"], strict=True):
-        torch.testing.assert_close(found, expected)
+    for gradient, expected in zip(parts["gradients"], whole["gradients"], strict=True):
+        torch.testing.assert_close(gradient, expected)
 
 
 def test_a_defect_of_any_name_leaves_the_total_alone() -> None:
-    found = []
+    totals = []
     for name in ("a", "total"):
         torch.manual_seed(0)
         detector = Detector(DetectorConfig((name, "b")))
         step = DetectorStep(detector, OptimizerConfig(1e-3, 0.9), 0.01, torch.float32)
-        found.append(float(step([batch([[1, 1], [1, 1]])], 1e-3)["total"]))
-    assert found[1] == found[0]
+        totals.append(float(step([batch([[1, 1], [1, 1]])], 1e-3)["total"]))
+    assert totals[1] == totals[0]
 
 
 def _copied(value: object) -> object:

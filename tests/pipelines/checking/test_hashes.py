@@ -1,4 +1,4 @@
-"""Hashes stay with the picture, whatever happened to its file."""
+"""Hashes depend on the picture, not on its file."""
 
 import io
 
@@ -11,7 +11,7 @@ from PIL import Image
 from pipelines.checking.hashes import NO_HASH, content_hash, luminance, perceptual_hash
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
-from tests.health_data import cropped, jpeg, texture
+from tests.checking_data import cropped, jpeg, texture
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> int:
@@ -27,7 +27,7 @@ def test_enlarging_by_whole_pixels_changes_no_bit(seed: int, tall: int, wide: in
 
 @given(st.integers(0, 2**32 - 1))
 def test_the_negative_differs_in_every_bit(seed: int) -> None:
-    """All frequencies change their sign, and so the side of the median: 64 values have no middle one."""
+    """All frequencies change their sign, and so their side of the median: 64 values have no middle one."""
     grey = np.random.default_rng(seed).integers(0, 256, (32, 32, 1), dtype=np.uint8).repeat(3, axis=2)
     assert distance(grey, 255 - grey) == 64
 
@@ -43,7 +43,7 @@ def test_copies_are_near_and_others_are_far(seed: int) -> None:
 
 
 def test_a_symmetric_picture_keeps_its_hash_when_recompressed() -> None:
-    """Half of its frequencies are 0 but for rounding, which must not decide bits."""
+    """Half of its frequencies are 0 except for rounding errors, which must not decide bits."""
     image = np.full((128, 128, 3), 255, np.uint8)
     image[32:96, 48:80] = 40
     assert distance(image, decode_image(encode_image(image, "png"))) == 0

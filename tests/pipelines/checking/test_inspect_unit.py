@@ -1,4 +1,4 @@
-"""One unit looked at: findings, sizes, and what stays of every row."""
+"""The inspection of one unit: findings, sizes, and the hashes of every row."""
 
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from pipelines.checking.inspect_unit import (
 from pipelines.checking.tally import Tally
 from pipelines.contracts.label_map import LabelMap
 from pipelines.shards.source import list_shards
-from tests.health_data import faulty, healthy, write
+from tests.checking_data import faulty, healthy, write
 
 
 def inspect(folder: Path) -> tuple[Tally, Rows]:
     (unit,) = list_shards([str(folder / "shards" / "part-0.parquet")])
     ((number, tally, rows),) = (
-        found for table in inspect_units(work(7, unit), LabelMap.default()) for found in from_table(table)
+        inspected
+        for table in inspect_units(work(7, unit), LabelMap.default())
+        for inspected in from_table(table)
     )
     assert number == 7
     return tally, rows
@@ -37,12 +39,12 @@ def faults(tmp_path: Path) -> tuple[Tally, Rows]:
 
 def test_every_fault_is_counted_and_named(faults: tuple[Tally, Rows]) -> None:
     tally, _ = faults
-    found = {
+    named = {
         key[1]: [one.image_id for one in tally.examples[key[1]]]
         for key in tally.counts
         if key[0] == "finding"
     }
-    assert found == {
+    assert named == {
         "unreadable": ["broken"],
         "unknown_defect": ["blurred"],
         "wrong_group": ["group"],
@@ -60,7 +62,7 @@ def test_every_fault_is_counted_and_named(faults: tuple[Tally, Rows]) -> None:
     assert tally.counts["unreadable", "truncated"] == 1
 
 
-def test_a_row_keeps_its_place_its_side_and_its_hashes(faults: tuple[Tally, Rows]) -> None:
+def test_a_row_keeps_its_position_its_side_and_its_hashes(faults: tuple[Tally, Rows]) -> None:
     _, rows = faults
     assert rows.splits.tolist() == [IS_TRAIN] * 6 + [IS_NEITHER] + [IS_TRAIN] * 4
     assert rows.looks[0] == NO_HASH  # broken
@@ -72,7 +74,7 @@ def test_a_row_keeps_its_place_its_side_and_its_hashes(faults: tuple[Tally, Rows
     assert np.count_nonzero(rows.looks) == 20
 
 
-def test_healthy_rows_are_counted_by_what_they_are(tmp_path: Path) -> None:
+def test_healthy_rows_are_counted_by_their_kind(tmp_path: Path) -> None:
     tally, rows = inspect(write(tmp_path, healthy()))
     assert not [key for key in tally.counts if key[0] == "finding"]
     assert tally.counts["rows", "train", "watermark", "paired"] == 4

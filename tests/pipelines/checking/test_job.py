@@ -9,11 +9,11 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.checking import job
-from pipelines.checking.config import HealthConfig, resolve
+from pipelines.checking.config import CheckConfig, resolve
 from pipelines.checking.findings import KINDS
 from pipelines.checking.similarity import SAME_PICTURE
 from tests.catalogs import tree
-from tests.health_data import faulty, healthy, leaking, row, write
+from tests.checking_data import faulty, healthy, leaking, row, write
 
 HOSTILE = "<script>alert(1)</script>\x07"
 
@@ -26,10 +26,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check(data: Path, output: Path, workers: int = 0, **settings: Any) -> dict[str, Any]:
-    config = HealthConfig((str(data),), str(output), workers=workers, **settings)
+    config = CheckConfig((str(data),), str(output), workers=workers, **settings)
     job.run(resolve(config))
-    found: dict[str, Any] = json.loads((output / "health.json").read_text())
-    return found
+    health: dict[str, Any] = json.loads((output / "health.json").read_text())
+    return health
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def report(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_finding_is_counted(report: Path) -> None:
-    found = json.loads((report / "health.json").read_text())
-    counts = {name: one["count"] for name, one in found["findings"].items()}
+    health = json.loads((report / "health.json").read_text())
+    counts = {name: one["count"] for name, one in health["findings"].items()}
     expected = dict.fromkeys(KINDS, 1) | {
         "near_duplicates_across": 2,
         "repeated_keys": 2,
@@ -50,15 +50,15 @@ def test_every_finding_is_counted(report: Path) -> None:
         "not_compared": 0,
     }
     assert counts == expected
-    assert not found["healthy"]
-    assert found["problems"]["near-duplicates across the split"] == 2
-    assert found["notes"]["repeated (image_id, defect)"] == 2
-    assert found["unreadable_by_code"] == {"truncated": 1, "unknown_format": 1}
-    assert found["rows"] == 23
-    assert found["rows_by"]["split"] == {"other": 1, "test": 6, "train": 16}
+    assert not health["healthy"]
+    assert health["problems"]["near-duplicates across the split"] == 2
+    assert health["notes"]["repeated (image_id, defect)"] == 2
+    assert health["unreadable_by_code"] == {"truncated": 1, "unknown_format": 1}
+    assert health["rows"] == 23
+    assert health["rows_by"]["split"] == {"other": 1, "test": 6, "train": 16}
 
 
-def test_pairs_that_nobody_compared_are_a_problem(
+def test_pairs_that_were_not_compared_are_a_problem(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     all_at_once = check(data, tmp_path / "whole")
@@ -73,8 +73,8 @@ def test_pairs_that_nobody_compared_are_a_problem(
 
 
 def test_leaks_are_named_on_both_sides(report: Path) -> None:
-    found = json.loads((report / "health.json").read_text())["findings"]
-    near = found["near_duplicates_across"]["leaks"]
+    health = json.loads((report / "health.json").read_text())["findings"]
+    near = health["near_duplicates_across"]["leaks"]
     assert {(one["test"]["image_id"], one["train"]["image_id"]) for one in near} == {
         ("copy-jpeg", "p0"),
         ("copy-crop", "p1"),
@@ -86,16 +86,16 @@ def test_leaks_are_named_on_both_sides(report: Path) -> None:
         assert leak["train"]["image"] == "target"
         assert leak["distance"] <= 8
         assert SAME_PICTURE <= leak["similarity"] <= 1
-    (same,) = found["same_bytes_across"]["leaks"]
+    (same,) = health["same_bytes_across"]["leaks"]
     assert (same["test"]["image_id"], same["train"]["image_id"]) == ("copy-bytes", "p3")
-    (ids,) = found["ids_across"]["examples"]
+    (ids,) = health["ids_across"]["examples"]
     assert [one["image_id"] for one in ids] == ["p4", "p4"]
 
 
-def test_the_page_shows_leaks_and_trusts_nobody(report: Path) -> None:
+def test_the_page_shows_leaks_and_escapes_all_text(report: Path) -> None:
     page = (report / "index.html").read_text()
-    for said in ("copy-jpeg", "copy-crop", "copy-bytes", "of 64 bits differ", "unreadable images", "blurred"):
-        assert said in page
+    for text in ("copy-jpeg", "copy-crop", "copy-bytes", "of 64 bits differ", "unreadable images", "blurred"):
+        assert text in page
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<b>box" not in page
@@ -106,9 +106,9 @@ def test_the_page_shows_leaks_and_trusts_nobody(report: Path) -> None:
 
 def test_healthy_data_have_no_problem_and_no_note(tmp_path: Path) -> None:
     write(tmp_path / "set", healthy())
-    found = check(tmp_path / "set", tmp_path / "out")
-    assert found["healthy"]
-    assert (found["problems"], found["notes"]) == ({}, {})
+    health = check(tmp_path / "set", tmp_path / "out")
+    assert health["healthy"]
+    assert (health["problems"], health["notes"]) == ({}, {})
     assert "No problem in 6 rows" in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -121,7 +121,7 @@ def test_on_ray_the_report_is_the_same_byte_for_byte(
 
 
 def test_an_earlier_report_is_replaced_only_when_asked(data: Path, report: Path, tmp_path: Path) -> None:
-    config = HealthConfig((str(data),), str(report), workers=0)
+    config = CheckConfig((str(data),), str(report), workers=0)
     with pytest.raises(ConfigurationError, match="of an earlier check"):
         resolve(config)
     assert resolve(replace(config, overwrite=True)).preview()["plan"]["replaces"] == [

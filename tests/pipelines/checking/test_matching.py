@@ -1,4 +1,4 @@
-"""The matcher finds what comparing all with all finds."""
+"""The matcher finds the same pairs as comparing all with all."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from pipelines.checking.matching import MAX_DISTANCE, near_pairs
 HASHES = st.integers(0, 2**64 - 1)
 
 
-def found(first: np.ndarray, second: np.ndarray, distance: int) -> list[tuple[int, int, int]]:
+def matches(first: np.ndarray, second: np.ndarray, distance: int) -> list[tuple[int, int, int]]:
     return sorted(
         pair
         for part in near_pairs(first, second, distance)
@@ -40,7 +40,7 @@ def test_every_near_pair_is_found_once(
         (first[index % len(first)] if first else 0) ^ sum(1 << bit for bit in bits) for index, bits in changes
     ]
     a, b = np.array(first, np.uint64), np.array(second, np.uint64)
-    assert found(a, b, distance) == brute_force(a, b, distance)
+    assert matches(a, b, distance) == brute_force(a, b, distance)
 
 
 def test_small_chunks_and_the_largest_distance_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_small_chunks_and_the_largest_distance_change_nothing(monkeypatch: pytes
     monkeypatch.setattr(matching, "_CHUNK", 3)
     expected = brute_force(hashes[:25], hashes[25:], MAX_DISTANCE)
     assert len(expected) > 30
-    assert found(hashes[:25], hashes[25:], MAX_DISTANCE) == expected
+    assert matches(hashes[:25], hashes[25:], MAX_DISTANCE) == expected
 
 
 @pytest.mark.parametrize("distance", [-1, MAX_DISTANCE + 1])

@@ -6,7 +6,7 @@ import pytest
 from pipelines.checking.hashes import luminance
 from pipelines.checking.similarity import GREY_SIDE, SAME_PICTURE, similarity
 from pipelines.images.decode import decode_image
-from tests.health_data import cropped, jpeg, texture
+from tests.checking_data import cropped, jpeg, texture
 
 
 def grey(image: np.ndarray) -> np.ndarray:

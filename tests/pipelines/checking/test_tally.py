@@ -1,4 +1,4 @@
-"""What units found adds up to the same in any order."""
+"""The sums over units do not depend on their order."""
 
 from itertools import permutations
 

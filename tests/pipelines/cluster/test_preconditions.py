@@ -13,26 +13,26 @@ import grpc
 import pytest
 
 from model.errors import RunError
-from pipelines.cluster import preconditions as ray_preconditions
+from pipelines.cluster import preconditions
 from tests.other_user import USER, command_of_other_user
 from tests.processes import PATIENCE
 
 START = """
 import os, sys
 from model.errors import RunError
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 try:
-    getattr(ray_session, sys.argv[1])()
+    getattr(session, sys.argv[1])()
 except RunError as error:
     sys.exit(f"refused: {error}")
 print([os.environ.get(name) for name in ("RAY_TMPDIR", "HOME")], "RAY_AUTH_TOKEN" in os.environ)
-ray_session.stop()
+session.stop()
 """
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_preconditions, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(preconditions, "HEAD_SECONDS", 1.0)
 
 
 @pytest.fixture
@@ -53,25 +53,25 @@ def _closed() -> str:
 def test_a_head_that_is_gone_is_reported_within_seconds(prefix: str) -> None:
     address = f"{prefix}{_closed()}"
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}.*: .*refused.*unset it"):
-        ray_preconditions.check_head(address)
+        preconditions.check_head(address)
 
 
 def test_a_server_that_does_not_answer_is_not_a_head(listener: str) -> None:
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS {listener}.*: .*no Ray head"):
-        ray_preconditions.check_head(listener)
+        preconditions.check_head(listener)
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://host:port"])
 def test_an_invalid_address_is_named(address: str) -> None:
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS {address}: "):
-        ray_preconditions.check_head(address)
+        preconditions.check_head(address)
 
 
 def test_a_stale_address_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     head = _closed()
-    monkeypatch.setattr(ray_preconditions.ray_internals, "head_address", lambda address: head)
+    monkeypatch.setattr(preconditions.ray_internals, "head_address", lambda address: head)
     with pytest.raises(RunError, match=rf"^RAY_ADDRESS auto, which is {head}.*ray_current_cluster"):
-        ray_preconditions.check_head("auto")
+        preconditions.check_head("auto")
 
 
 def test_no_running_ray_is_reported_with_the_file_that_was_read(
@@ -80,9 +80,9 @@ def test_no_running_ray_is_reported_with_the_file_that_was_read(
     def find(address: str) -> str:
         raise ConnectionError("Ray's advice of several lines")
 
-    monkeypatch.setattr(ray_preconditions.ray_internals, "head_address", find)
+    monkeypatch.setattr(preconditions.ray_internals, "head_address", find)
     with pytest.raises(RunError, match=r"^RAY_ADDRESS auto: no Ray runs.*ray_current_cluster"):
-        ray_preconditions.check_head("auto")
+        preconditions.check_head("auto")
 
 
 def test_a_server_that_answers_is_a_head_and_local_is_not() -> None:
@@ -90,19 +90,19 @@ def test_a_server_that_answers_is_a_head_and_local_is_not() -> None:
     port = server.add_insecure_port("0.0.0.0:0")
     server.start()
     try:
-        assert ray_preconditions.check_head(f"127.0.0.1:{port}")
+        assert preconditions.check_head(f"127.0.0.1:{port}")
     finally:
         server.stop(None).wait()
-    assert not ray_preconditions.check_head("local")
+    assert not preconditions.check_head("local")
 
 
 def test_a_wrong_address_of_this_machine_is_named() -> None:
     with pytest.raises(RunError, match=r"192\.0\.2\.1.*etc/hosts"):
-        ray_preconditions.check_own_network("192.0.2.1")  # RFC 5737: never assigned
-    ray_preconditions.check_own_network("127.0.0.1")
+        preconditions.check_own_network("192.0.2.1")  # RFC 5737: never assigned
+    preconditions.check_own_network("127.0.0.1")
     addresses = Path("/proc/net/if_inet6")
     if addresses.exists() and f"{1:032x}" in addresses.read_text():
-        ray_preconditions.check_own_network("::1")
+        preconditions.check_own_network("::1")
 
 
 def test_a_machine_without_a_network_is_reported_within_a_minute(repository: Path) -> None:
@@ -153,13 +153,13 @@ def test_a_named_folder_that_is_not_writable_is_reported(foreign: Path, reposito
 def test_an_own_folder_that_others_may_write_is_not_used(
     spoil: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_preconditions, "_SHARED", ())
-    own = ray_preconditions._own_folder(tmp_path / "ray")
+    monkeypatch.setattr(preconditions, "_SHARED", ())
+    own = preconditions._own_folder(tmp_path / "ray")
     assert own == tmp_path / f"ray-{os.getuid()}"
-    assert ray_preconditions._own_folder(tmp_path / "ray") == own
+    assert preconditions._own_folder(tmp_path / "ray") == own
     spoil(own)
     with pytest.raises(RunError, match="RAY_TMPDIR"):
-        ray_preconditions._own_folder(tmp_path / "ray")
+        preconditions._own_folder(tmp_path / "ray")
 
 
 def _run(line: list[str], repository: Path, **environment: str | None) -> "subprocess.CompletedProcess[str]":

@@ -4,22 +4,21 @@ import pytest
 import ray
 
 from model.errors import ConfigurationError, RunError
-from pipelines.cluster import ray_internals
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import ray_internals, session
 
 
 def test_workers_get_the_storage_settings_except_those_submitted_with_the_job() -> None:
     environment = {"AWS_ENDPOINT_URL": "http://a", "AWS_REGION": "x", "HOME": "/root"}
-    assert ray_session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a", "AWS_REGION": "x"}
+    assert session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a", "AWS_REGION": "x"}
     submitted = json.dumps({"runtime_env": {"working_dir": "gcs://x", "env_vars": {"AWS_REGION": "y"}}})
     environment["RAY_JOB_CONFIG_JSON_ENV_VAR"] = submitted
-    assert ray_session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a"}
+    assert session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a"}
 
 
 def test_node_types_distinguish_an_autoscaler_from_the_monitor_of_a_fixed_cluster() -> None:
-    assert ray_session.managed(["headgroup", "node_0a1b"])
-    assert not ray_session.managed(["node_0a1b", "node_22ff"])
-    assert not ray_session.managed([])
+    assert session.managed(["headgroup", "node_0a1b"])
+    assert not session.managed(["node_0a1b", "node_22ff"])
+    assert not session.managed([])
 
 
 @pytest.mark.parametrize(("node_type", "scales"), [("headgroup", True), ("node_0a1b", False), (None, False)])
@@ -29,27 +28,27 @@ def test_version_1_of_the_autoscaler_is_recognised_by_its_status(
     status = json.dumps({"autoscaler_report": {"active_nodes": {node_type: 1}}}).encode()
     monkeypatch.setattr(ray_internals, "is_autoscaler_v2", lambda fetch_from_server: False)
     monkeypatch.setattr(ray_internals, "_internal_kv_get", lambda key: status if node_type else None)
-    assert ray_session.managed(ray_internals.active_node_types()) is scales
+    assert session.managed(ray_internals.active_node_types()) is scales
 
 
 @pytest.mark.parametrize(
     ("cluster", "words"),
     [
-        (ray_session.Cluster(8, 0, machines=3), "has 3 machines"),
-        (ray_session.Cluster(8, 0, scales=True), "may get more"),
-        (ray_session.Cluster(8, 0), None),
+        (session.Cluster(8, 0, machines=3), "has 3 machines"),
+        (session.Cluster(8, 0, scales=True), "may get more"),
+        (session.Cluster(8, 0), None),
     ],
 )
 def test_local_folders_are_warned_of_if_there_are_several_machines(
-    cluster: ray_session.Cluster, words: str | None, caplog: pytest.LogCaptureFixture
+    cluster: session.Cluster, words: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ray_session._warn_of_local(["/mnt/out", "s3://bucket/catalog", "/mnt/out"], cluster)
+    session._warn_of_local(["/mnt/out", "s3://bucket/catalog", "/mnt/out"], cluster)
     assert len(caplog.messages) == (words is not None)
     assert (words or "") in caplog.text
     assert caplog.text.count("/mnt/out") == len(caplog.messages)
     assert "bucket" not in caplog.text
     caplog.clear()
-    ray_session._warn_of_local(["s3://bucket/out"], cluster)
+    session._warn_of_local(["s3://bucket/out"], cluster)
     assert not caplog.messages
 
 
@@ -60,40 +59,40 @@ def test_a_ray_that_does_not_start_is_reported_with_the_remedy(monkeypatch: pyte
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     for name in ("check", "_quieten"):
-        monkeypatch.setattr(ray_session, name, lambda: None)
+        monkeypatch.setattr(session, name, lambda: None)
     monkeypatch.setattr(ray_internals, "leave_sigterm", lambda: None)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(RunError, match=r"this machine: .*timed out.*logs are below /.*same command again"):
-        ray_session.start()
+        session.start()
 
 
 @pytest.mark.ray
 def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
-    cluster = ray_session.start()
-    assert cluster == ray_session.Cluster(4, cluster.gpus, scales=False, node_cpus=(4,))
-    ray_session.stop()
+    cluster = session.start()
+    assert cluster == session.Cluster(4, cluster.gpus, scales=False, node_cpus=(4,))
+    session.stop()
     assert ray.is_initialized()
 
 
 @pytest.mark.ray
 def test_own_errors_of_workers_are_raised_unchanged(ray_local: None) -> None:
-    ray_session.start()
+    session.start()
 
     def complain(table: object) -> object:
         raise ConfigurationError("--catalog: row 3")
 
     source = ray.data.range(1).map_batches(complain, batch_format="pyarrow")
-    with pytest.raises(ConfigurationError, match=r"^--catalog: row 3$"), ray_session.our_errors():
+    with pytest.raises(ConfigurationError, match=r"^--catalog: row 3$"), session.our_errors():
         list(source.iter_batches())
 
 
 @pytest.mark.ray
 def test_other_errors_of_workers_become_run_errors(ray_local: None) -> None:
-    ray_session.start()
+    session.start()
 
     def fail(table: object) -> object:
         raise ZeroDivisionError("of a step")
 
     source = ray.data.range(1).map_batches(fail, batch_format="pyarrow")
-    with pytest.raises(RunError, match="ZeroDivisionError: of a step"), ray_session.our_errors():
+    with pytest.raises(RunError, match="ZeroDivisionError: of a step"), session.our_errors():
         list(source.iter_batches())

@@ -8,7 +8,7 @@ from pipelines.correction.stream.commit import UNEXPECTED
 from pipelines.correction.stream.decode import UNKNOWN_LABEL
 from pipelines.correction.stream.generate import NOT_FINITE
 from pipelines.images import decode
-from pipelines.images import decode_apart as decode_process
+from pipelines.images import decode_apart as apart
 from pipelines.images.allowed_uris import NOT_ALLOWED
 from pipelines.preparation.plan.listing import NAMELESS
 from pipelines.storage.errors import error_code
@@ -26,7 +26,7 @@ def codes_in(source: Path) -> set[str]:
 
 def test_the_table_has_every_code_that_is_raised(repository: Path) -> None:
     raised = {code for path in (repository / "pipelines").rglob("*.py") for code in codes_in(path)}
-    raised |= {decode.OUT_OF_MEMORY, decode_process.CRASHED, decode_process.TIMEOUT, NOT_ALLOWED, UNEXPECTED}
+    raised |= {decode.OUT_OF_MEMORY, apart.CRASHED, apart.TIMEOUT, NOT_ALLOWED, UNEXPECTED}
     raised |= {NOT_FINITE, DUPLICATE_ID, UNKNOWN_LABEL, NAMELESS}
     raised |= {error_code(error) for error in (FileNotFoundError(), PermissionError(), OSError())}
     assert raised <= set(FAILED)

@@ -23,9 +23,9 @@ LABEL = pa.struct([("label", pa.string()), ("score", pa.float64())])
 
 def read(tmp_path: Path, table: pa.Table) -> list[dict[str, Any]]:
     pq.write_table(table, tmp_path / "catalog.parquet")
-    tables = [found for unit in list_catalog([str(tmp_path)]).units for found in read_rows(unit)]
-    assert all(found.schema == IMAGE_ROW for found in tables)
-    return [row for found in tables for row in found.to_pylist()]
+    tables = [part for unit in list_catalog([str(tmp_path)]).units for part in read_rows(unit)]
+    assert all(part.schema == IMAGE_ROW for part in tables)
+    return [row for part in tables for row in part.to_pylist()]
 
 
 def test_image_bytes_and_labels(tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_image_structs_uris_and_a_plain_label(tmp_path: Path) -> None:
             "label": pa.array(["watermark", None, "clean"]).dictionary_encode(),
         }
     )
-    found = [(row["image"], row["source_uri"], row["labels"]) for row in read(tmp_path, table)]
-    assert found == [
+    rows = [(row["image"], row["source_uri"], row["labels"]) for row in read(tmp_path, table)]
+    assert rows == [
         (b"1", "p1", [{"label": "watermark", "score": None}]),
         (None, "p2", []),
         (None, "s3://x/c.jpg", [{"label": "clean", "score": None}]),
@@ -132,12 +132,12 @@ def write(path: Path, **columns: Any) -> Path:
 
 
 def test_columns_in_the_path_are_columns(tmp_path: Path) -> None:
-    """Hive's folders, in every way to read a catalog."""
+    """Hive's folders count as columns in every way to read a catalog."""
     catalog = tmp_path / "catalog"
     for kind, name in (("running%20shoe", "a"), ("__HIVE_DEFAULT_PARTITION__", "b")):
-        place = catalog / "dt=2026-11-01" / f"product_type={kind}"
-        write(place / "label=watermark" / "0.parquet", image_id=[name], uri=["x"])
-        write(place / "label=__HIVE_DEFAULT_PARTITION__" / "0.parquet", image_id=[f"{name}0"], uri=["x"])
+        path = catalog / "dt=2026-11-01" / f"product_type={kind}"
+        write(path / "label=watermark" / "0.parquet", image_id=[name], uri=["x"])
+        write(path / "label=__HIVE_DEFAULT_PARTITION__" / "0.parquet", image_id=[f"{name}0"], uri=["x"])
     units = list_catalog([str(catalog)]).units
     expected = {
         "a": ([("watermark", None)], "running shoe", False),
@@ -159,7 +159,7 @@ def test_columns_in_the_path_are_columns(tmp_path: Path) -> None:
     }
     assert bare == {name: one[2] for name, one in expected.items()}
     assert count_unlabelled(units) == 2
-    # A part of it by name has the same columns.
+    # A file or folder of it, given alone, has the same columns.
     part = catalog / "dt=2026-11-01" / "product_type=running%20shoe"
     for uri in (part, part / "label=watermark", part / "label=watermark" / "0.parquet"):
         rows = [row for unit in list_catalog([str(uri)]).units for row in read_label_rows(unit)]
@@ -167,12 +167,12 @@ def test_columns_in_the_path_are_columns(tmp_path: Path) -> None:
 
 
 def test_a_column_in_path_and_file_must_say_the_same(tmp_path: Path) -> None:
-    place = tmp_path / "product_type=shirt" / "a.parquet"
+    path = tmp_path / "product_type=shirt" / "a.parquet"
     columns = {"image_id": ["a", "b"], "uri": ["x", "y"], "label": ["clean", "clean"]}
-    write(place, **columns, product_type=["shirt", "shirt"])
+    write(path, **columns, product_type=["shirt", "shirt"])
     (unit,) = list_catalog([str(tmp_path)]).units
     assert [row.product_type for row in read_small_rows(unit)] == ["shirt", "shirt"]
-    write(place, **columns, product_type=["shirt", "dress"])
+    write(path, **columns, product_type=["shirt", "dress"])
     (unit,) = list_catalog([str(tmp_path)]).units
     with pytest.raises(
         ConfigurationError, match=r"a.parquet: row 1 .*product_type 'dress'.*product_type=shirt"
@@ -189,8 +189,8 @@ def test_a_column_in_path_and_file_must_say_the_same(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_called_like_a_column_of_no_text_says_nothing(tmp_path: Path) -> None:
     labels = pa.array([[{"label": "clean", "score": 0.9}]], pa.list_(LABEL))
-    place = tmp_path / "labels=2026" / "image=small" / "a.parquet"
-    write(place, image_id=["a"], image=pa.array([b"1"]), labels=labels)
+    path = tmp_path / "labels=2026" / "image=small" / "a.parquet"
+    write(path, image_id=["a"], image=pa.array([b"1"]), labels=labels)
     (unit,) = list_catalog([str(tmp_path)]).units
     (row,) = read_small_rows(unit)
     assert row.labels == [("clean", 0.9)]
@@ -203,12 +203,12 @@ def test_scores_that_stand_beside_labels_are_not_left_out_in_silence(
     columns = {"image_id": ["a", "b"], "uri": ["x", "y"], "score": [0.2, 0.9]}
     write(tmp_path / "a.parquet", **columns, label=["clean", "watermark"])
     list_catalog([str(tmp_path)])
-    (told,) = caplog.messages
-    assert "--catalog has a column 'score' beside 'label', which is not read" in told
+    (message,) = caplog.messages
+    assert "--catalog has a column 'score' beside 'label', which is not read" in message
     labels = pa.array([[{"label": "clean", "score": 0.9}]] * 2, pa.list_(LABEL))
     write(tmp_path / "a.parquet", **columns, labels=labels)
     list_catalog([str(tmp_path)])
-    assert caplog.messages == [told]
+    assert caplog.messages == [message]
 
 
 def test_wrong_types_come_with_a_remedy(tmp_path: Path) -> None:
@@ -227,10 +227,10 @@ def test_wrong_types_come_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_linked_folders_belong_to_the_catalog(tmp_path: Path) -> None:
-    for place in ("catalog/a", "tonight"):
-        (tmp_path / place).mkdir(parents=True)
-        table = pa.table({"image_id": [place], "uri": ["x"], "label": ["clean"]})
-        pq.write_table(table, tmp_path / place / "a.parquet")
+    for path in ("catalog/a", "tonight"):
+        (tmp_path / path).mkdir(parents=True)
+        table = pa.table({"image_id": [path], "uri": ["x"], "label": ["clean"]})
+        pq.write_table(table, tmp_path / path / "a.parquet")
     (tmp_path / "catalog" / "b").symlink_to(tmp_path / "tonight")
     (tmp_path / "catalog" / "a" / "loop").symlink_to(tmp_path / "catalog")
     listing = list_catalog([str(tmp_path / "catalog")])

@@ -6,10 +6,10 @@ import ray
 import ray.data
 
 from model.errors import ConfigurationError, RunError
-from pipelines.cluster import session as ray_session
+from pipelines.cluster import session
 from pipelines.cluster.placement import Placement
 from pipelines.correction import job as correction_job
-from pipelines.correction.inspect import inspection as inspect_pass
+from pipelines.correction.inspect import inspection
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.plan import CorrectionConfig, resolve
 from tests.catalogs import row, rows, tree, write_bundle, write_catalog
@@ -28,25 +28,25 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     plan = resolve(
         CorrectionConfig((str(tmp_path / "catalog"),), str(tmp_path / "out"), model=bundle, fid=False)
     )
-    found = []
-    for most in (inspect_pass.INSPECT_HERE, 0):
-        monkeypatch.setattr(inspect_pass, "INSPECT_HERE", most)
+    inspections = []
+    for most in (inspection.INSPECT_HERE, 0):
+        monkeypatch.setattr(inspection, "INSPECT_HERE", most)
         run = correction_job.begin(plan, Placement("cpu", 1, 1))
         correction_job.inspect(run, Known(), 0)
-        found.append(run.inspection)
-    here, there = found
+        inspections.append(run.inspection)
+    here, there = inspections
     assert there.survey.rows == here.survey.rows
     assert there.survey.sample(5) == here.survey.sample(5)
     assert not there.ids.different(here.ids)
     assert sorted(there.works, key=str) == sorted(here.works, key=str)
     assert there.top_score == here.top_score == pytest.approx(0.9)
-    # What is wrong with a row is a mistake of the command line there, too.
+    # A wrong row is a ConfigurationError in tasks, too.
     labels = [{"label": "watermark", "score": float("nan")}]
     write_catalog(tmp_path / "catalog" / "0.parquet", [row("a", labels=labels)])
     # As `cluster.session.start` sets it.
     monkeypatch.setattr(ray.data.DataContext.get_current(), "raise_original_map_exception", True)
     again = correction_job.begin(resolve(plan.config), Placement("cpu", 1, 1))
-    with pytest.raises(ConfigurationError, match=r"row 0 \('a'\) .*score nan"), ray_session.our_errors():
+    with pytest.raises(ConfigurationError, match=r"row 0 \('a'\) .*score nan"), session.our_errors():
         correction_job.inspect(again, Known(), 0)
 
 
@@ -71,9 +71,7 @@ def test_a_storage_that_fails_while_writing_fails_the_run_with_our_message(
 
 
 @pytest.mark.ray
-def test_a_bundle_that_changes_while_the_run_goes_is_no_wrong_command_line(
-    ray_local: None, tmp_path: Path
-) -> None:
+def test_a_bundle_that_changes_during_the_run_is_a_run_error(ray_local: None, tmp_path: Path) -> None:
     write_catalog(tmp_path / "catalog" / "a.parquet", rows(2))
     bundle = str(write_bundle(tmp_path / "bundle"))
     plan = resolve(

@@ -1,4 +1,4 @@
-"""Runs that end before their catalog does."""
+"""Runs that end before the whole catalog is done."""
 
 from pathlib import Path
 

@@ -50,18 +50,18 @@ def test_replacing_removes_a_runs_files_and_nothing_else(tmp_path: Path) -> None
 
 
 def corrected(folder: Path, model: str, *image_ids: str) -> None:
-    """Manifest rows of images that are on the disk as `model` made them."""
-    found = []
+    """Write manifest rows, and their images as `model` made them."""
+    rows = []
     for name in image_ids:
         image = folder / "images" / name
         image.parent.mkdir(parents=True, exist_ok=True)
         image.write_text(model)
-        found.append(
+        rows.append(
             {"image_id": name, "status": "corrected", "output_uri": str(image), "image_key": key(name, model)}
         )
-    place = folder / ("manifest" if model == "old" else f".run/journal/000-{model}")
-    place.mkdir(parents=True)
-    pq.write_table(to_table(found, MANIFEST), place / "part.parquet")
+    target = folder / ("manifest" if model == "old" else f".run/journal/000-{model}")
+    target.mkdir(parents=True)
+    pq.write_table(to_table(rows, MANIFEST), target / "part.parquet")
 
 
 def key(name: str, model: str) -> bytes:
@@ -69,7 +69,7 @@ def key(name: str, model: str) -> bytes:
 
 
 class KilledError(Exception):
-    """Stands for SIGKILL."""
+    """Simulates SIGKILL."""
 
 
 def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone_or_another(
@@ -78,12 +78,12 @@ def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone_or_anot
     output = tmp_path / "out"
     corrected(output, "old", "a", "b", "c")
     corrected(output, "new", "a", "d")  # by a run that was killed
-    (output / "images" / "d").write_text("third")  # by another one, which has written no row of it
+    (output / "images" / "d").write_text("third")  # by another run, which wrote no row for it
     (output / ".run" / "begun" / "001-third").mkdir(parents=True)
     pq.write_table(
         to_table([{"image_id": "d"}], BEGUN), output / ".run" / "begun" / "001-third" / "part.parquet"
     )
-    (output / "images" / "b").write_text("new")  # and of this it has written no row
+    (output / "images" / "b").write_text("new")  # by the first, which wrote no row for it
     (output / ".run" / "begun" / "000-new").mkdir(parents=True)
     begun = to_table([{"image_id": "a"}, {"image_id": "b"}], BEGUN)
     pq.write_table(begun, output / ".run" / "begun" / "000-new" / "part.parquet")
@@ -145,8 +145,8 @@ def test_on_s3_as_on_a_disk(s3_folder: str) -> None:
 
 def test_a_runs_description_waits_beside_the_last_ones(tmp_path: Path) -> None:
     write_run(str(tmp_path), {"state": "running", "path": tmp_path})
-    told = json.loads((tmp_path / ".run" / "run.json").read_text())
-    assert told == {"state": "running", "path": str(tmp_path)}
+    run = json.loads((tmp_path / ".run" / "run.json").read_text())
+    assert run == {"state": "running", "path": str(tmp_path)}
     assert not (tmp_path / "run.json").exists()
 
 
@@ -170,16 +170,14 @@ def test_how_many_rows_are_published_is_known_without_the_manifest(tmp_path: Pat
     assert published_rows(str(tmp_path)) == 7
 
 
-def test_what_sellers_keep_below_the_output_is_not_removed(tmp_path: Path) -> None:
-    """A shop's own folder of photos may be called as that of a run's corrections."""
+def test_other_files_below_the_output_are_not_removed(tmp_path: Path) -> None:
+    """A shop's own folder of photos may have the same name as a run's folder of corrections."""
     shop = tmp_path / "shop"
     (shop / "images").mkdir(parents=True)
     (shop / "images" / "mug.jpg").write_bytes(b"a seller's photo")
     catalog = (str(shop / "uploads.parquet"),)
     check_output(str(shop), catalog)
-    with pytest.raises(
-        ConfigurationError, match=r"--overwrite would remove images in .*no run|nothing there says"
-    ):
+    with pytest.raises(ConfigurationError, match=r"--overwrite would remove images in .*nothing there says"):
         check_output(str(shop), catalog, overwrite=True)
     with pytest.raises(ConfigurationError, match=r"--allow-uri .*shop/images lies in one of them"):
         check_output(str(shop), catalog, {"--allow-uri": (str(shop / "images"),)})

@@ -127,14 +127,14 @@ def test_the_configs_hash_follows_what_decides_the_outputs_bytes(config: Correct
 
     base = hashed()
     assert base == hashed(batch_size=9, output="elsewhere", limit=3, actors=(1, 2), fid=True)
-    assert base == hashed(score_scale=2)  # what a row's scores mean is in its own key
+    assert base == hashed(score_scale=2)  # the meaning of a row's scores is in its own key
     others = [hashed(**change) for change in ({"quality": 80}, {"format": "webp"}, {"gates": "off"})]
     others += [hashed(profile="amazon"), hashed(profile="google"), plan.config_hash("bfloat16")]
     assert len({base, *others}) == 7
     assert hashed(format="png", quality=80) == hashed(format="png", quality=90)
     fewer = dataclasses.replace(plan.label_map, rules=plan.label_map.rules[:1])
     assert dataclasses.replace(plan, label_map=fewer).config_hash("float32") != base
-    # What only trainings read must not have a catalog corrected anew.
+    # A setting that only trainings read must not cause new corrections.
     trained = dataclasses.replace(plan.label_map, cycle_groups=())
     assert dataclasses.replace(plan, label_map=trained).config_hash("float32") == base
 
@@ -185,9 +185,9 @@ def test_a_gate_that_would_never_be_asked_is_told(
     assert "defect_remains needs --gate-detector" in caplog.text
     detector = str(write_detector(tmp_path / "detector", {"watermark": 1.0}))
     assert resolve(dataclasses.replace(asking, gate_detector=detector)).delivery.detector is not None
-    assert "asked about no defect" not in caplog.text
+    assert "used for no defect" not in caplog.text
     assert resolve(dataclasses.replace(config, gate_detector=detector)).delivery.detector is None
-    assert "asked about no defect" in caplog.text
+    assert "used for no defect" in caplog.text
 
 
 def test_format_and_quality_are_the_flags_or_the_profiles_or_ours(config: CorrectionConfig) -> None:
@@ -209,8 +209,8 @@ def test_the_gates_detector_is_its_own_or_the_labelling_one(config: CorrectionCo
     first, second = (write_detector(tmp_path / name, {"watermark": score}) for score, name in enumerate("ab"))
 
     def gate(**changes: Any) -> tuple[str, str] | None:
-        found = resolve(dataclasses.replace(config, **changes)).delivery.detector
-        return None if found is None else (found.uri, found.version)
+        detector = resolve(dataclasses.replace(config, **changes)).delivery.detector
+        return None if detector is None else (detector.uri, detector.version)
 
     asked = {"gates": str(tmp_path / "gates.yaml")}
     assert gate(**asked) is None
@@ -219,7 +219,7 @@ def test_the_gates_detector_is_its_own_or_the_labelling_one(config: CorrectionCo
         str(second),
         load_detector(second).version,
     )
-    assert gate(detector=str(first)) is None  # its bundle does not say what it sees in clean images
+    assert gate(detector=str(first)) is None  # its bundle has no figures of clean images
     with pytest.raises(ConfigurationError, match="--gate-detector"):
         gate(gate_detector=str(first), gates="off")
     with pytest.raises(ConfigurationError, match="--gate-detector"):
@@ -244,8 +244,8 @@ def test_a_storage_that_refuses_is_named_with_its_flag_before_any_work(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(s3, "IMPATIENCE", 0.3)
-    place = (s3_folder,) if setting == "catalog" else s3_folder
-    wrong = dataclasses.replace(config, **{setting: place})  # type: ignore[arg-type]
+    uri = (s3_folder,) if setting == "catalog" else s3_folder
+    wrong = dataclasses.replace(config, **{setting: uri})  # type: ignore[arg-type]
     with s3_environment(**variables), storage.impatient(), pytest.raises(ConfigurationError) as caught:
         resolve(wrong)
     assert str(caught.value).startswith(f"--{setting.replace('_', '-')}")

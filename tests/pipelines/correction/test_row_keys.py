@@ -47,9 +47,9 @@ def test_unknown_labels_count_only_where_they_fail() -> None:
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([bytes(16), b"a" * 15 + b"\0", b"a" * 16, b"\xff" * 16]), max_size=12))
 def test_a_set_counts_its_keys_and_arrow_carries_them(keys: list[bytes]) -> None:
-    found = KeySet(to_keys(keys))
+    key_set = KeySet(to_keys(keys))
     asked = [bytes(16), b"a" * 15 + b"\0", b"a" * 16, b"\xff" * 16, b"b" * 16]
-    assert found.copies(to_keys(asked)).tolist() == [keys.count(key) for key in asked]
+    assert key_set.copies(to_keys(asked)).tolist() == [keys.count(key) for key in asked]
     column = keys_column(to_keys(keys))
     assert column.to_pylist() == keys
     chunked = pa.chunked_array([pa.array([None, *keys, None], KEY).slice(1)])

@@ -1,4 +1,4 @@
-"""Scores outside 0..1 are a wrong catalog: they are found before anything is done, and told with their row."""
+"""Catalogs with scores outside 0..1 are refused before anything is done, and the message names the row."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def write(
 
 
 @pytest.mark.parametrize(
-    ("score", "scale", "told"),
+    ("score", "scale", "message"),
     [
         (12.5, 1, r"with score 12.5; scores are 0 to 1: .*--score-scale 100"),
         (1.001, 1, "score 1.001"),
@@ -43,9 +43,9 @@ def write(
         (float("inf"), 1, "score inf"),
     ],
 )
-def test_a_score_outside_is_told_with_row_value_and_remedy(score: float, scale: float, told: str) -> None:
+def test_a_score_outside_is_named_with_row_value_and_remedy(score: float, scale: float, message: str) -> None:
     rows = [("a", [("clean", None), ("watermark", 0.5)]), (None, []), ("b", [("watermark", score / scale)])]
-    with pytest.raises(ConfigurationError, match=f"--catalog x.parquet: row 9 .'b'.*{told}"):
+    with pytest.raises(ConfigurationError, match=f"--catalog x.parquet: row 9 .'b'.*{message}"):
         check_scores(rows, "x.parquet", 7, scale)
 
 
@@ -86,12 +86,12 @@ def test_scores_are_divided_wherever_they_are_read(tmp_path: Path) -> None:
     (unit,) = list_catalog([uri], score_scale=100).units
     expected = [0.7, None, 0.0, 1.0]  # exactly, so that a rule of 0.7 sees 70
     (table,) = read_rows(unit, scale=100)
-    found = {
+    read = {
         "rows": [row["labels"][1]["score"] for row in table.to_pylist()],
         "small": [row.labels[1][1] for row in read_small_rows(unit, 100)],
         "labels": [labels[1][1] for _, labels, _ in read_label_rows(unit, scale=100)],
     }
-    assert found == dict.fromkeys(found, expected)
+    assert read == dict.fromkeys(read, expected)
 
 
 def test_what_a_detector_of_ours_says_is_not_divided(tmp_path: Path) -> None:
@@ -99,15 +99,15 @@ def test_what_a_detector_of_ours_says_is_not_divided(tmp_path: Path) -> None:
     (unit,) = list_catalog([uri], score_scale=100).units
     table = pq.read_table(uri)
     pq.write_table(table.set_column(2, "labels", pa.nulls(1, table.schema.field("labels").type)), uri)
-    told = pa.chunked_array(
+    message = pa.chunked_array(
         [pa.array([[{"label": "watermark", "score": 0.5}]], table.schema.field("labels").type)]
     )
-    (rows,) = read_rows(unit, told, scale=100)
+    (rows,) = read_rows(unit, message, scale=100)
     assert rows.column("labels").to_pylist() == [[{"label": "watermark", "score": 0.5}]]
 
 
-def test_a_scale_that_is_too_large_is_told() -> None:
-    """It would keep every rule back, without a word."""
+def test_a_scale_that_is_too_large_is_warned_of() -> None:
+    """Otherwise no rule would apply, without any warning."""
     assert "--score-scale 100" in str(scale_note(0.0098, 100))
     assert scale_note(0.5, 100) is scale_note(0.98, 1) is scale_note(0, 100) is scale_note(0.5, 0.5) is None
 
@@ -115,5 +115,5 @@ def test_a_scale_that_is_too_large_is_told() -> None:
 def test_a_dry_run_tells_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     units = list_catalog([write(tmp_path / "a.parquet", [0.2, 0.9])], score_scale=100).units
     assert count_routes(units, LabelMap.default(), 100) == {"no defect": 2}
-    (told,) = caplog.messages
-    assert "leave the flag out" in told
+    (message,) = caplog.messages
+    assert "leave the flag out" in message

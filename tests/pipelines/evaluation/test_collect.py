@@ -47,6 +47,6 @@ def test_rows_are_counted_once_and_problems_count_nowhere_else(caplog: pytest.Lo
 def test_without_features_a_set_has_its_count_and_an_absent_set_is_empty() -> None:
     collection = Collection()
     collection.add(pa.Table.from_pylist([measure(1, UPLOAD)], MEASURES))
-    found = collection.set(SetName(UPLOAD, -1, "watermark"))
-    assert (len(found.photos), found.features) == (1, None)
+    images = collection.set(SetName(UPLOAD, -1, "watermark"))
+    assert (len(images.photos), images.features) == (1, None)
     assert collection.set(SetName(ANSWER, 0, "watermark")).photos == []

@@ -28,9 +28,9 @@ def test_a_bundle_named_twice_is_refused() -> None:
 
 
 def test_conditions_are_by_the_bundles_own_label_map(tmp_path: Path) -> None:
-    (found,) = read_contestants([str(write_bundle(tmp_path / "run" / "bundle"))])
-    assert (found.name, found.image_size, found.recipe) == ("run", 32, "unknown")
-    assert found.conditions == {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background": (0, 0)}
+    (bundle,) = read_contestants([str(write_bundle(tmp_path / "run" / "bundle"))])
+    assert (bundle.name, bundle.image_size, bundle.recipe) == ("run", 32, "unknown")
+    assert bundle.conditions == {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background": (0, 0)}
 
 
 def test_a_bundle_that_cannot_be_read_names_the_flag(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ BUNDLES = (
 )
 
 
-def shown(row: int, kind: str, value: int, bundle: int = -1) -> dict:
+def picture_row(row: int, kind: str, value: int, bundle: int = -1) -> dict:
     picture = encode_image(np.full((256, 256, 3), value, np.uint8), "png")
     return measure(row, kind, bundle=bundle, picture=picture, width=80, height=160)
 
@@ -26,9 +26,18 @@ def shown(row: int, kind: str, value: int, bundle: int = -1) -> dict:
 def test_columns_are_upload_bundles_and_target_with_names_above() -> None:
     collection = Collection()
     rows = [
-        *(shown(2, UPLOAD, 20), shown(2, ANSWER, 40, 0), shown(2, ANSWER, 60, 2), shown(2, TARGET, 80)),
-        *(shown(1, UPLOAD, 120), shown(1, ANSWER, 140, 0), shown(1, ANSWER, 160, 2)),  # without a target
-        shown(3, TARGET, 200),  # without an upload: no row of the picture
+        *(
+            picture_row(2, UPLOAD, 20),
+            picture_row(2, ANSWER, 40, 0),
+            picture_row(2, ANSWER, 60, 2),
+            picture_row(2, TARGET, 80),
+        ),
+        *(
+            picture_row(1, UPLOAD, 120),
+            picture_row(1, ANSWER, 140, 0),
+            picture_row(1, ANSWER, 160, 2),
+        ),  # without a target
+        picture_row(3, TARGET, 200),  # without an upload, so no row of the picture
     ]
     collection.add(pa.Table.from_pylist(rows, MEASURES))
     data = comparison_grid(collection, BUNDLES, "watermark")
@@ -45,7 +54,7 @@ def test_columns_are_upload_bundles_and_target_with_names_above() -> None:
         assert [at(line, column) for column in range(5)] == [
             list(GROUND) if value is None else [value] * 3 for value in values
         ]
-    assert at(0, 0, aside=CELL // 2 - 10) == [255] * 3  # the aspect ratio as stored: 80 by 160
+    assert at(0, 0, aside=CELL // 2 - 10) == [255] * 3  # the stored aspect ratio: 80 by 160
     names = np.abs(pixels[:head] - GROUND).sum(axis=(0, 2))
     for centre in centres:  # each name is within its own column
         assert names[centre - CELL // 2 : centre + CELL // 2].any()

@@ -1,4 +1,4 @@
-"""The whole evaluation in this process, with features in the FID network's place; on Ray: tests/end_to_end."""
+"""The whole evaluation in this process, with a stub for the FID network. tests/end_to_end has it on Ray."""
 
 import csv
 import io
@@ -28,17 +28,17 @@ from tests.training_data import write_dataset
 
 @pytest.fixture
 def extractor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Extractor:
-    found = Extractor()
-    monkeypatch.setattr(measure, "load_features", lambda weights, device: found)
+    stub = Extractor()
+    monkeypatch.setattr(measure, "load_features", lambda weights, device: stub)
     monkeypatch.setattr(evaluation_config, "find_weights", lambda path: tmp_path / "weights")
     monkeypatch.setattr(job, "read_weights", lambda path: path)
     monkeypatch.setattr(job, "describe", lambda weights: {"network": "four numbers"})
-    return found
+    return stub
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 photos, 10 of them in the test split, of which one background has no target."""
+    """40 photos, 10 of them in the test split; one background of these has no target."""
     return write_dataset(tmp_path_factory.mktemp("data") / "set", photos=40)
 
 
@@ -46,8 +46,8 @@ def evaluate(data: Path, output: Path, *bundles: Path, **settings: Any) -> dict[
     names = tuple(str(bundle) for bundle in bundles)
     config = EvaluationConfig((str(data),), names, str(output), device="cpu", **{"workers": 0, **settings})
     job.run(resolve(config))
-    found: dict[str, Any] = json.loads((output / "table.json").read_text())
-    return found
+    table: dict[str, Any] = json.loads((output / "table.json").read_text())
+    return table
 
 
 def figures(table: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -57,18 +57,18 @@ def figures(table: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 def test_a_bundle_that_paints_nothing_scores_as_the_uploads_do(
     data: Path, tmp_path: Path, extractor: Extractor
 ) -> None:
-    """At 256 pixels an untouched upload is the upload: every figure is that of doing nothing."""
+    """Without edits the answer is the upload, so that every figure equals that of doing nothing."""
     idle = write_bundle(tmp_path / "idle", content=0.5, matte=0, side=256)
     white = write_bundle(tmp_path / "white", content=1.0, matte=1, side=64)
     table = evaluate(data, tmp_path / "out", idle, white)
-    found = figures(table)
+    by_row = figures(table)
     for defect in ("non_white_background", "watermark", "wrong_angle"):
-        nothing, same = found[defect, "do nothing"], found[defect, "idle"]
+        nothing, same = by_row[defect, "do nothing"], by_row[defect, "idle"]
         for key in ("n", "n_reference", "n_pairs", "fid", "fid_ci95", "kid", "kid_ci95", "psnr", "l1"):
             assert nothing[key] == same[key], key
-        assert found[defect, "white"]["fid"] != nothing["fid"]
-        assert (nothing["n"], found[defect, "train targets (floor)"]["n_reference"]) == (10, 10)
-    assert found["watermark", "do nothing"]["psnr"] > found["watermark", "white"]["psnr"]
+        assert by_row[defect, "white"]["fid"] != nothing["fid"]
+        assert (nothing["n"], by_row[defect, "train targets (floor)"]["n_reference"]) == (10, 10)
+    assert by_row["watermark", "do nothing"]["psnr"] > by_row["watermark", "white"]["psnr"]
     reductions = {(one["name"], one["against"]): one["relative_reduction"] for one in table["reductions"]}
     assert reductions["idle", "do nothing"] == 0
     assert table["features"] == {"network": "four numbers"}
@@ -100,7 +100,7 @@ def test_what_all_bundles_share_is_computed_once(data: Path, tmp_path: Path, ext
     uploads, targets = (
         10 + 10 + 10,
         10 + 30,
-    )  # of the test photos, and of the training photos; defects share them
+    )  # test photos and training photos; defects share them
     assert extractor.images == uploads + targets + 3 * uploads
 
 
@@ -110,10 +110,10 @@ def test_bundles_with_other_defects_get_dashes(
     other = LabelMap({"marks": 0}, {"watermark": Defect("watermark", 0, "marks", 1)}, (Rule("clean", None),))
     generator = Generator(GeneratorConfig(n_groups=1, n_types=1, width=4, n_blocks=1, n_before_eta=0))
     save_bundle(tmp_path / "narrow", generator, other.to_yaml(), 32, "", {"recipe": "no_group"})
-    found = figures(evaluate(data, tmp_path / "out", write_bundle(tmp_path / "wide"), tmp_path / "narrow"))
-    assert found["watermark", "narrow"]["fid"] is not None
-    assert found["wrong_angle", "narrow"]["fid"] is None
-    assert "does not know this defect (it knows watermark)" in found["wrong_angle", "narrow"]["note"]
+    by_row = figures(evaluate(data, tmp_path / "out", write_bundle(tmp_path / "wide"), tmp_path / "narrow"))
+    assert by_row["watermark", "narrow"]["fid"] is not None
+    assert by_row["wrong_angle", "narrow"]["fid"] is None
+    assert "does not know this defect (it knows watermark)" in by_row["wrong_angle", "narrow"]["note"]
     assert "narrow does not know non_white_background, wrong_angle" in caplog.text.replace(
         "wrong_angle, non_white_background", "non_white_background, wrong_angle"
     )
@@ -129,7 +129,7 @@ def test_without_weights_there_is_a_table_without_fid_and_one_clear_line(
     table = evaluate(data, tmp_path / "out", write_bundle(tmp_path / "one"))
     assert len([record for record in caplog.records if "no weights are installed" in record.message]) == 1
     assert {row["fid"] for row in table["rows"]} == {None}
-    assert all(row["psnr"] is not None for row in table["rows"])  # no floor: it would have no figure
+    assert all(row["psnr"] is not None for row in table["rows"])  # no floor, which would have no figure
     assert "No FID and KID: no weights are installed" in (tmp_path / "out" / "table.md").read_text()
 
 
@@ -143,9 +143,9 @@ def test_a_bundle_that_diverged_is_an_error_after_the_tables(
     ):
         evaluate(data, tmp_path / "out", good, lost)
     assert not (tmp_path / "out" / "_SUCCESS").exists()
-    found = figures(json.loads((tmp_path / "out" / "table.json").read_text()))
-    assert (found["watermark", "good"]["n"], found["watermark", "lost"]["n"]) == (10, 0)
-    assert found["watermark", "lost"]["note"].endswith("10 left out (not finite)")
+    by_row = figures(json.loads((tmp_path / "out" / "table.json").read_text()))
+    assert (by_row["watermark", "good"]["n"], by_row["watermark", "lost"]["n"]) == (10, 0)
+    assert by_row["watermark", "lost"]["note"].endswith("10 left out (not finite)")
     assert (tmp_path / "out" / "table.md").exists()
 
 
@@ -161,7 +161,7 @@ def test_data_of_which_no_image_decodes_is_an_error_after_the_tables(
         evaluate(folder, tmp_path / "out", write_bundle(tmp_path / "one"))
     assert (tmp_path / "out" / "table.json").exists()
     assert not (tmp_path / "out" / "_SUCCESS").exists()
-    assert "images/s, 6 failed" in caplog.text  # the test split's: of training rows only targets are read
+    assert "images/s, 6 failed" in caplog.text  # of the test split; only targets are read of training rows
 
 
 def test_success_is_written_last(

@@ -26,9 +26,9 @@ INPUTS = (Input(32, "stretch"), Input(64, "letterbox"), Input(64, "stretch"), CO
 
 @pytest.fixture
 def extractor(monkeypatch: pytest.MonkeyPatch) -> Extractor:
-    found = Extractor()
-    monkeypatch.setattr(measure, "load_features", lambda weights, device: found)
-    return found
+    stub = Extractor()
+    monkeypatch.setattr(measure, "load_features", lambda weights, device: stub)
+    return stub
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +73,12 @@ def features(image: np.ndarray) -> list[float]:
 def test_every_image_is_measured_once_and_features_belong_to_their_image(
     contestants: tuple[Contestant, ...], extractor: Extractor
 ) -> None:
-    found = measured(measurer(contestants), *(row(index) for index in range(5)))
-    kinds = [(one["kind"], one["bundle"]) for one in found]
+    measures = measured(measurer(contestants), *(row(index) for index in range(5)))
+    kinds = [(one["kind"], one["bundle"]) for one in measures]
     assert {kind: kinds.count(kind) for kind in kinds} == dict.fromkeys(
         [(UPLOAD, -1), (TARGET, -1), (ANSWER, 0), (ANSWER, 1)], 5
     )
-    for one in found:
+    for one in measures:
         index = int(one["row"][1:])
         vector = np.frombuffer(one["features"], np.float32).tolist()
         if one["kind"] in (UPLOAD, TARGET):
@@ -91,28 +91,28 @@ def test_an_answer_is_the_generators_edit_of_the_upload_whatever_its_neighbours(
 ) -> None:
     together = measured(measurer(contestants), *(row(index, shown=True) for index in range(5)))
     alone = measured(measurer(contestants), row(3, shown=True))
-    for place, side in enumerate((32, 64)):
-        chosen = [one for one in together if one["bundle"] == place and one["row"] == "r3"]
-        assert chosen == [one for one in alone if one["bundle"] == place]
+    for index, side in enumerate((32, 64)):
+        chosen = [one for one in together if one["bundle"] == index and one["row"] == "r3"]
+        assert chosen == [one for one in alone if one["bundle"] == index]
         image = torch.from_numpy(resize_bicubic(picture(3), side, side)).permute(2, 0, 1)[None] / 127.5 - 1
         with torch.inference_mode():
-            edit = load_bundle(Path(contestants[place].uri)).generator.edit(
+            edit = load_bundle(Path(contestants[index].uri)).generator.edit(
                 image, torch.tensor([0]), torch.tensor([1])
             )
         expected = apply_edits(resize_bicubic(picture(3), 256, 256), encode_edits(edit)).image
-        shown = decode_image(chosen[0]["picture"])
-        # One level: passes of another size round otherwise.
-        assert np.abs(shown.astype(int) - expected).max() <= 1
+        answer = decode_image(chosen[0]["picture"])
+        # One level, because passes of another size round differently.
+        assert np.abs(answer.astype(int) - expected).max() <= 1
         target = resize_bicubic(picture(1003), 256, 256)
-        assert chosen[0]["psnr"] == pytest.approx(psnr(shown, target))
-        assert chosen[0]["l1"] == pytest.approx(l1(shown, target))
+        assert chosen[0]["psnr"] == pytest.approx(psnr(answer, target))
+        assert chosen[0]["l1"] == pytest.approx(l1(answer, target))
 
 
 def test_a_target_that_several_defects_share_is_computed_once(extractor: Extractor) -> None:
     one = measurer(())
     defects = ("watermark", "wrong_angle", "non_white_background")
     shared = [row(1, defect, sources=None, row=f"r{index}") for index, defect in enumerate(defects)]
-    vectors = {found["features"] for found in measured(one, *shared[:2]) + measured(one, shared[2])}
+    vectors = {entry["features"] for entry in measured(one, *shared[:2]) + measured(one, shared[2])}
     assert len(vectors) == 1
     assert extractor.images == 1
 
@@ -121,22 +121,24 @@ def test_unpaired_and_training_rows_have_no_errors_and_unknown_defects_no_answer
     contestants: tuple[Contestant, ...], extractor: Extractor
 ) -> None:
     narrow = Contestant(**{**vars(contestants[0]), "conditions": {"watermark": (0, 1)}})
-    found = measured(
+    measures = measured(
         measurer((narrow,)),
         row(1, paired=False),
         row(2, split="train", sources=None),
         row(3, "wrong_angle"),
         row(4, target=None, paired=False),
     )
-    kinds = {number: [one["kind"] for one in found if one["row"] == f"r{number}"] for number in range(1, 5)}
+    kinds = {
+        number: [one["kind"] for one in measures if one["row"] == f"r{number}"] for number in range(1, 5)
+    }
     assert kinds == {1: [TARGET, UPLOAD, ANSWER], 2: [TRAIN_TARGET], 3: [TARGET, UPLOAD], 4: [UPLOAD, ANSWER]}
-    assert {one["row"] for one in found if one["psnr"] is not None} == {"r3"}
+    assert {one["row"] for one in measures if one["psnr"] is not None} == {"r3"}
 
 
 def test_without_weights_there_are_errors_and_no_features(contestants: tuple[Contestant, ...]) -> None:
-    found = measured(measurer(contestants, weights=None), row(1))
-    assert {one["features"] for one in found} == {None}
-    assert all(one["psnr"] is not None for one in found if one["kind"] == ANSWER)
+    measures = measured(measurer(contestants, weights=None), row(1))
+    assert {one["features"] for one in measures} == {None}
+    assert all(one["psnr"] is not None for one in measures if one["kind"] == ANSWER)
 
 
 def test_what_cannot_be_decoded_or_is_not_finite_is_a_problem_and_no_crash(
@@ -149,10 +151,10 @@ def test_what_cannot_be_decoded_or_is_not_finite_is_a_problem_and_no_crash(
         for parameter in one._translators[0].edits_of.generator.parameters():  # type: ignore[attr-defined]
             parameter.fill_(float("nan"))
     broken = row(2, sources=None, target=None, problem="truncated")
-    found = measured(one, row(1), broken)
-    problems = {(entry["kind"], entry["row"]): entry["problem"] for entry in found if entry["problem"]}
+    measures = measured(one, row(1), broken)
+    problems = {(entry["kind"], entry["row"]): entry["problem"] for entry in measures if entry["problem"]}
     assert problems == {(ANSWER, "r1"): "not finite", (UPLOAD, "r2"): "truncated"}
-    assert [entry["kind"] for entry in found if entry["features"]] == [TARGET, UPLOAD]
+    assert [entry["kind"] for entry in measures if entry["features"]] == [TARGET, UPLOAD]
 
 
 def test_a_bundle_that_changed_meanwhile_is_refused(contestants: tuple[Contestant, ...]) -> None:

@@ -69,7 +69,7 @@ def test_images_are_squares_of_every_size_straight_from_the_stored_pixels() -> N
 
 def test_of_a_row_that_cannot_be_decoded_neither_image_counts() -> None:
     table = pa.Table.from_pylist([sampled(target=b"broken"), sampled()], SAMPLED)
-    (found,) = decode_rows(table, (COMPARED,))
-    broken, whole = found.to_pylist()
+    (decoded,) = decode_rows(table, (COMPARED,))
+    broken, whole = decoded.to_pylist()
     assert (broken["problem"], broken["sources"], broken["target"]) == ("unknown_format", None, None)
     assert whole["problem"] is None

@@ -26,13 +26,13 @@ def collected(*tables: pa.Table) -> Collection:
 
 @pytest.fixture(scope="module")
 def scores() -> Scores:
-    """Two bundles of which the first leaves half the distance of doing nothing and the second twice it."""
+    """Two bundles: the first halves the distance of doing nothing, the second doubles it."""
     return score(collected(measures(bundles=(0.5, 2.0))), BUNDLES, ["watermark"])
 
 
 def test_rows_are_nothing_done_each_bundle_and_the_floor_with_both_counts(scores: Scores) -> None:
-    found = [(row.name, row.n, row.n_reference) for row in scores.rows]
-    assert found == [(NOTHING, 40, 40), ("good", 40, 40), ("bad", 40, 40), (FLOOR, 50, 40)]
+    summary = [(row.name, row.n, row.n_reference) for row in scores.rows]
+    assert summary == [(NOTHING, 40, 40), ("good", 40, 40), ("bad", 40, 40), (FLOOR, 50, 40)]
 
 
 def test_figures_are_those_of_the_sets(scores: Scores) -> None:
@@ -45,24 +45,24 @@ def test_figures_are_those_of_the_sets(scores: Scores) -> None:
     for one in sets:
         statistics.append(FeatureSet(4))
         statistics[-1].add(one.features)
-    for row, one, found in zip(scores.rows, sets, statistics, strict=False):
-        shown = row.to_json()
-        assert shown["fid"] == pytest.approx(frechet_distance(found, statistics[-1]), abs=1e-3)
+    for row, one, statistic in zip(scores.rows, sets, statistics, strict=False):
+        row_values = row.to_json()
+        assert row_values["fid"] == pytest.approx(frechet_distance(statistic, statistics[-1]), abs=1e-3)
         kid = kernel_inception_distance(one.features, sets[-1].features)  # type: ignore[arg-type]
-        assert shown["kid"] == pytest.approx(kid.mean, abs=1e-6)
-        assert shown["kid_ci95"] == pytest.approx(kid.ci95, abs=1e-6)
-        assert shown["fid_ci95"][0] < shown["fid"] < shown["fid_ci95"][1]
+        assert row_values["kid"] == pytest.approx(kid.mean, abs=1e-6)
+        assert row_values["kid_ci95"] == pytest.approx(kid.ci95, abs=1e-6)
+        assert row_values["fid_ci95"][0] < row_values["fid"] < row_values["fid_ci95"][1]
     nothing, good, _, floor = (row.to_json() for row in scores.rows)
     assert (nothing["psnr"], good["psnr"], good["l1"], good["n_pairs"]) == (29, 29.5, 0.05, 40)
     assert (floor["psnr"], floor["l1"], floor["n_pairs"]) == (None, None, 0)
 
 
 def test_what_photos_share_narrows_the_interval_of_a_reduction(scores: Scores) -> None:
-    """Answers are their uploads' targets plus a constant: the ratio is all but certain, each FID is not."""
-    (found,) = [one for one in scores.reductions if (one.name, one.against) == ("good", NOTHING)]
-    assert found.reduction == pytest.approx(0.75, abs=0.02)
-    low, high = found.ci95  # type: ignore[misc]
-    assert low < found.reduction < high < low + 0.05
+    """Answers are targets plus a constant: the ratio is nearly certain, although each FID is not."""
+    (reduction,) = [one for one in scores.reductions if (one.name, one.against) == ("good", NOTHING)]
+    assert reduction.reduction == pytest.approx(0.75, abs=0.02)
+    low, high = reduction.ci95  # type: ignore[misc]
+    assert low < reduction.reduction < high < low + 0.05
     assert [(one.name, one.against) for one in scores.reductions] == [
         *(("good", other) for other in (NOTHING, "bad")),
         *(("bad", other) for other in (NOTHING, "good")),
@@ -74,19 +74,19 @@ def fids(defect: str, name: str, value: float) -> Score:
 
 
 def test_the_headline_gain_is_the_mean_of_each_defects_own_reduction_over_those_both_correct() -> None:
-    """Property 26's definition on constructed numbers: not the reduction of the sums."""
+    """The mean of the reductions, not the reduction of the sums."""
     rows = [
         *(fids("a", name, value) for name, value in ((NOTHING, 100.0), ("one", 90.0), ("two", 45.0))),
         *(fids("b", name, value) for name, value in ((NOTHING, 50.0), ("one", 20.0), ("two", 10.0))),
         *(fids("c", name, value) for name, value in ((NOTHING, 80.0), ("one", 88.0))),
         Score("c", "two", 0, 9, ("unknown",)),
     ]
-    found = {(one.name, one.against): one for one in reductions(rows, ["one", "two"])}
-    assert found["one", NOTHING].reduction == pytest.approx((0.1 + 0.6 - 0.1) / 3)
-    assert found["two", NOTHING].reduction == pytest.approx((0.55 + 0.8) / 2)
-    assert found["two", NOTHING].by_defect == pytest.approx({"a": 0.55, "b": 0.8})
-    assert found["two", "one"].reduction == pytest.approx(0.5)
-    assert found["two", "one"].ci95 == pytest.approx((0.5, 0.5))
+    by_pair = {(one.name, one.against): one for one in reductions(rows, ["one", "two"])}
+    assert by_pair["one", NOTHING].reduction == pytest.approx((0.1 + 0.6 - 0.1) / 3)
+    assert by_pair["two", NOTHING].reduction == pytest.approx((0.55 + 0.8) / 2)
+    assert by_pair["two", NOTHING].by_defect == pytest.approx({"a": 0.55, "b": 0.8})
+    assert by_pair["two", "one"].reduction == pytest.approx(0.5)
+    assert by_pair["two", "one"].ci95 == pytest.approx((0.5, 0.5))
 
 
 def test_no_reduction_of_a_distance_of_zero() -> None:
@@ -95,30 +95,30 @@ def test_no_reduction_of_a_distance_of_zero() -> None:
 
 def test_a_defect_that_a_bundle_does_not_know_is_null_with_a_note() -> None:
     narrow = contestant("narrow", "wrong_angle")
-    found = score(collected(measures()), (contestant("wide"), narrow), ["watermark"])
-    row = found.rows[2].to_json()
+    scored = score(collected(measures()), (contestant("wide"), narrow), ["watermark"])
+    row = scored.rows[2].to_json()
     assert row["note"] == "the bundle does not know this defect (it knows wrong_angle)"
     assert row["n"] == 0
     assert {row[key] for key in ("fid", "fid_ci95", "kid", "psnr", "l1")} == {None}
-    assert {one.name for one in found.reductions} == {"wide"}
+    assert {one.name for one in scored.reductions} == {"wide"}
 
 
 def test_without_weights_there_are_pairs_only() -> None:
     rows = [{**row, "features": None} for row in measures().to_pylist()]
-    found = score(collected(pa.Table.from_pylist(rows, MEASURES)), BUNDLES[:1], ["watermark"])
-    assert [row.to_json()["fid"] for row in found.rows] == [None] * 3
-    assert found.rows[1].psnr == pytest.approx(29.5)
-    assert found.reductions == []
+    scored = score(collected(pa.Table.from_pylist(rows, MEASURES)), BUNDLES[:1], ["watermark"])
+    assert [row.to_json()["fid"] for row in scored.rows] == [None] * 3
+    assert scored.rows[1].psnr == pytest.approx(29.5)
+    assert scored.reductions == []
 
 
 def test_every_replicate_leaves_out_as_many_of_a_defects_photos() -> None:
-    """FID's bias depends on the number of images: groups of unequal size would pass it for chance."""
+    """FID's bias depends on the number of images: with groups of unequal size it would look like chance."""
     rows = measures(photos=47).to_pylist()
     rows += [
         {**row, "defect": "wrong_angle", "image_id": f"q{row['image_id']}"}
         for row in measures(photos=25, train=33).to_pylist()
     ]
-    rng = np.random.default_rng(0)  # more dimensions than photos: a factor has a row per image
+    rng = np.random.default_rng(0)  # more dimensions than photos, so that a factor has a row per image
     rows = [{**row, "features": rng.standard_normal(64).astype(np.float32).tobytes()} for row in rows]
     collection = collected(pa.Table.from_pylist(rows, MEASURES))
     groups = Groups(collection)
@@ -133,22 +133,22 @@ def test_every_replicate_leaves_out_as_many_of_a_defects_photos() -> None:
 
 @pytest.mark.parametrize("train", [1, 2, 9])
 def test_a_small_training_split_takes_the_floors_interval_and_no_others(train: int, scores: Scores) -> None:
-    found = score(collected(measures(bundles=(0.5, 2.0), train=train)), BUNDLES, ["watermark"])
-    for row, same in zip(found.rows[:3], scores.rows[:3], strict=True):
+    scored = score(collected(measures(bundles=(0.5, 2.0), train=train)), BUNDLES, ["watermark"])
+    for row, same in zip(scored.rows[:3], scores.rows[:3], strict=True):
         assert row.to_json() == same.to_json()
-    floor = found.rows[3].to_json()
+    floor = scored.rows[3].to_json()
     assert (floor["fid"] is None) == (train == 1)
     assert floor["fid_ci95"] is None
 
 
 @pytest.mark.parametrize("photos", [1, 2, 3])
 def test_few_photos_give_fewer_figures_and_no_crash(photos: int) -> None:
-    found = score(collected(measures(photos=photos, train=4)), BUNDLES[:1], ["watermark"])
-    row = found.rows[1].to_json()
+    scored = score(collected(measures(photos=photos, train=4)), BUNDLES[:1], ["watermark"])
+    row = scored.rows[1].to_json()
     assert (row["fid"] is None) == (photos == 1)
     assert (row["fid_ci95"] is None) == (photos < 3)
     assert ("no FID or KID" in row["note"]) == (photos == 1)
-    json.dumps([one.to_json() for one in found.rows], allow_nan=False)
+    json.dumps([one.to_json() for one in scored.rows], allow_nan=False)
 
 
 def test_missing_images_and_targets_are_noted() -> None:
@@ -157,9 +157,9 @@ def test_missing_images_and_targets_are_noted() -> None:
         measure(901, UPLOAD, problem="truncated"),
         measure(902, UPLOAD, problem="truncated"),
     ]
-    found = score(collected(measures(), pa.Table.from_pylist(lost, MEASURES)), BUNDLES[:1], ["watermark"])
-    assert "2 left out (truncated)" in found.rows[0].notes
-    assert "1 left out (not finite)" in found.rows[1].notes
+    scored = score(collected(measures(), pa.Table.from_pylist(lost, MEASURES)), BUNDLES[:1], ["watermark"])
+    assert "2 left out (truncated)" in scored.rows[0].notes
+    assert "1 left out (not finite)" in scored.rows[1].notes
     only_uploads = collected(pa.Table.from_pylist([measure(1, UPLOAD, [1.0] * 4)], MEASURES))
     (nothing, *_) = score(only_uploads, (), ["watermark"]).rows
     assert "0 targets: no FID or KID" in nothing.notes

@@ -31,20 +31,20 @@ def rows(
     ]
 
 
-def survey(folder: Path, found: list[dict[str, Any]], samples: int = 10, files: int = 1) -> Survey:
-    step = -(-len(found) // files)
+def survey(folder: Path, records: list[dict[str, Any]], samples: int = 10, files: int = 1) -> Survey:
+    step = -(-len(records) // files)
     paths = []
     for part in range(files):
         paths.append(str(folder / f"{part}.parquet"))
-        table = pa.Table.from_pylist(found[part * step : (part + 1) * step], SHARD)
+        table = pa.Table.from_pylist(records[part * step : (part + 1) * step], SHARD)
         pq.write_table(table, paths[-1], row_group_size=7)
     return take_survey(list_shards(paths), samples, MAP)
 
 
 def test_the_sample_is_of_the_smallest_hashes_of_each_split_however_rows_are_stored(tmp_path: Path) -> None:
-    found = [*rows(40), *rows(30, "train")]
-    one = survey(tmp_path, found)
-    many = survey(tmp_path, found[::-1], files=5)
+    records = [*rows(40), *rows(30, "train")]
+    one = survey(tmp_path, records)
+    many = survey(tmp_path, records[::-1], files=5)
     ids = [row["image_id"] for row in rows(40)]
     expected = set(sorted(ids, key=sample_hash)[:10])
     for total in (one, many):
@@ -66,8 +66,8 @@ def test_without_a_floor_no_training_row_is_read(tmp_path: Path) -> None:
 def test_pictures_show_pairs_where_there_are_any(tmp_path: Path) -> None:
     unpaired = rows(20, pairing="unpaired")
     both = survey(tmp_path, [*rows(20), *unpaired], samples=50).sample(floor=False)
-    shown = [row for row in rows(20) if both.has(grid_set("watermark", "paired"), row["image_id"])]
-    assert len(shown) == GRID_ROWS
+    pictured = [row for row in rows(20) if both.has(grid_set("watermark", "paired"), row["image_id"])]
+    assert len(pictured) == GRID_ROWS
     assert not any(both.has(grid_set("watermark", "unpaired"), row["image_id"]) for row in unpaired)
     alone = survey(tmp_path, unpaired).sample(floor=False)
     assert sum(alone.has(grid_set("watermark", "unpaired"), row["image_id"]) for row in unpaired) == GRID_ROWS
@@ -78,7 +78,7 @@ def test_data_without_a_test_split_or_with_a_foreign_defect_is_refused(tmp_path:
         ConfigurationError, match=r"--data: no row has split 'test' \(9 rows in all\).*prepare more"
     ):
         survey(tmp_path, rows(9, "train"))
-    with pytest.raises(ConfigurationError, match="--data: rows of 'dust', which its label map does not have"):
+    with pytest.raises(ConfigurationError, match="--data: rows of 'dust', which its label map lacks"):
         survey(tmp_path, [*rows(3), *rows(1, defect="dust")])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.images import decode_apart as decode_process
+from pipelines.images import decode_apart as apart
 from pipelines.images.decode import DecodeLimits, ImageError, decode_upload
 from pipelines.images.decode_apart import DecoderStartError, decode_apart, decode_image_apart
 from tests.hostile_images import drawing, encode, hostile_images, odd_images
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Use no child of another test, whose environment may differ."""
-    decode_process.end_children()
+    decode_apart.end_children()
     yield
-    decode_process.end_children()
+    apart.end_children()
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def poisonous(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _child() -> int:
-    (child,) = decode_process._idle
+    (child,) = apart._idle
     return child.pid
 
 
@@ -70,8 +70,8 @@ def test_a_child_gives_the_same_results_and_is_reused() -> None:
 @pytest.mark.parametrize("kind", CODES)
 def test_a_poison_image_fails_alone(kind: str, poisonous: None, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "asleep":  # only the clock detects this one
-        monkeypatch.setattr(decode_process, "_CLOCK_GRACE", 0.2)
-        monkeypatch.setattr(decode_process, "_CLOCK_FACTOR", 1.0)
+        monkeypatch.setattr(decode_apart, "_CLOCK_GRACE", 0.2)
+        monkeypatch.setattr(decode_apart, "_CLOCK_FACTOR", 1.0)
     limits = QUICK if CODES[kind] == "decode_timeout" else PATIENT
     assert code(poison(kind), limits) == CODES[kind]
     monkeypatch.undo()
@@ -104,7 +104,7 @@ def test_threads_have_a_child_each() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert len(decode_process._idle) <= 2
+    assert len(apart._idle) <= 2
 
 
 def test_the_child_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,14 +161,14 @@ def test_a_child_ends_when_its_parent_is_killed(kind: str) -> None:
     """It ends both while it waits for work and while it is stuck in an image."""
     script = (
         "import sys, threading\n"
-        "from pipelines.images import decode_apart as decode_process\n"
+        "from pipelines.images import decode_apart as apart\n"
         "from pipelines.images.decode import DecodeLimits\n"
         "from tests.hostile_images import *\n"
         "from tests.poison import poison\n"
-        "decode_process.decode_apart(encode(drawing(), 'PNG'))\n"
-        "print(decode_process._idle[0].pid, flush=True)\n"
+        "apart.decode_apart(encode(drawing(), 'PNG'))\n"
+        "print(apart._idle[0].pid, flush=True)\n"
         "if sys.argv[1] == 'endless':\n"
-        "    decode_process.decode_apart(poison('endless'), DecodeLimits(max_seconds=1))\n"
+        "    apart.decode_apart(poison('endless'), DecodeLimits(max_seconds=1))\n"
         "sys.stdin.read()\n"
     )
     root = Path(__file__).resolve().parents[3]

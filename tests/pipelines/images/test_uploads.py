@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pytest
 
-from pipelines.images import uploads as fetch
+from pipelines.images import uploads
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import ImageError
 from pipelines.images.uploads import read_image
@@ -49,18 +49,18 @@ def test_a_file_uri_is_percent_decoded_and_a_path_is_not(tmp_path: Path) -> None
     photo.write_bytes(b"photo")
     allowed = AllowedUris((tmp_path.as_uri(),))
     for uri in (photo.as_uri(), f"file://localhost{photo}"):
-        assert read_image(uri) == fetch.read_upload(uri, allowed) == b"photo"
-        assert fetch.input_version(uri, allowed) == storage.version(str(photo))
+        assert read_image(uri) == uploads.read_upload(uri, allowed) == b"photo"
+        assert uploads.input_version(uri, allowed) == storage.version(str(photo))
     assert code(str(literal)) == "missing"
     literal.write_bytes(b"literal")
-    assert read_image(str(literal)) == fetch.read_upload(str(literal), allowed) == b"literal"
+    assert read_image(str(literal)) == uploads.read_upload(str(literal), allowed) == b"literal"
     assert read_image(photo.as_uri()) == b"photo"
 
 
 def test_a_name_that_is_not_valid_text_has_a_message_that_is(tmp_path: Path) -> None:
     """A text column rejects invalid text, so a stranger's uri would end the run."""
     with pytest.raises(ImageError) as caught:
-        fetch.read_upload(f"{tmp_path.as_uri()}/%FF.jpg", AllowedUris((str(tmp_path),)))
+        uploads.read_upload(f"{tmp_path.as_uri()}/%FF.jpg", AllowedUris((str(tmp_path),)))
     assert caught.value.code == "missing"
     assert rf"{tmp_path}/\udcff.jpg" in caught.value.message
     assert pa.array([caught.value.message, str(caught.value)], pa.string()).null_count == 0
@@ -128,7 +128,7 @@ class Shop(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(fetch, "_HTTP_PAUSE", 0.0)
+    monkeypatch.setattr(uploads, "_HTTP_PAUSE", 0.0)
     monkeypatch.setattr(Shop, "requests", [])
     monkeypatch.setenv("no_proxy", "*")
     with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
@@ -141,8 +141,8 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_uploads_are_read_over_http_if_that_is_allowed(shop: str) -> None:
     allowed = AllowedUris((f"{shop}/a/",))
-    assert fetch.read_upload(f"{shop}/a/b.jpg", allowed) == b"picture"
-    assert fetch.read_upload(f"{shop}/a/tired", allowed) == b"picture"
+    assert uploads.read_upload(f"{shop}/a/b.jpg", allowed) == b"picture"
+    assert uploads.read_upload(f"{shop}/a/tired", allowed) == b"picture"
     expected = {
         "a/gone": "missing",
         "a/secret": "forbidden",
@@ -152,10 +152,10 @@ def test_uploads_are_read_over_http_if_that_is_allowed(shop: str) -> None:
     }
     for path, wanted in expected.items():
         with pytest.raises(ImageError) as caught:
-            fetch.read_upload(f"{shop}/{path}", allowed)
+            uploads.read_upload(f"{shop}/{path}", allowed)
         assert (path, caught.value.code) == (path, wanted)
     with pytest.raises(ImageError) as caught:
-        fetch.read_upload(f"{shop}/a/b.jpg", allowed, max_bytes=3)
+        uploads.read_upload(f"{shop}/a/b.jpg", allowed, max_bytes=3)
     assert caught.value.code == "too_many_bytes"
     assert "/b/b.jpg" not in Shop.requests
 
@@ -163,7 +163,7 @@ def test_uploads_are_read_over_http_if_that_is_allowed(shop: str) -> None:
 @pytest.mark.parametrize("to", ["/b/b.jpg", "file:///etc/passwd", "ftp://x/", "/a/c.jpg"])
 def test_no_redirect_is_followed(shop: str, to: str) -> None:
     with pytest.raises(ImageError, match="redirects") as caught:
-        fetch.read_upload(f"{shop}/a/redirect?{to}", AllowedUris((f"{shop}/a",)))
+        uploads.read_upload(f"{shop}/a/redirect?{to}", AllowedUris((f"{shop}/a",)))
     assert caught.value.code == "unreadable"
     assert Shop.requests == [f"/a/redirect?{to}"]
 
@@ -171,10 +171,10 @@ def test_no_redirect_is_followed(shop: str, to: str) -> None:
 def test_uploads_are_read_from_allowed_locations(folder: str, tmp_path: Path) -> None:
     uri = storage.join(folder, "photos", "a b.jpg")
     storage.write_bytes(uri, b"picture")
-    assert fetch.read_upload(uri, AllowedUris((storage.join(folder, "photos"),))) == b"picture"
+    assert uploads.read_upload(uri, AllowedUris((storage.join(folder, "photos"),))) == b"picture"
     for allowed, wanted in ((AllowedUris(), "uri_not_allowed"), (AllowedUris((folder,)), "missing")):
         with pytest.raises(ImageError) as caught:
-            fetch.read_upload(storage.join(folder, "photos", "gone.jpg"), allowed)
+            uploads.read_upload(storage.join(folder, "photos", "gone.jpg"), allowed)
         assert caught.value.code == wanted
 
 
@@ -186,5 +186,5 @@ def test_no_local_path_makes_reading_wait(kind: str, tmp_path: Path) -> None:
     elif kind == "folder":
         path.mkdir()
     with pytest.raises(ImageError) as caught:
-        fetch.read_upload(str(path), AllowedUris((str(tmp_path),)))
+        uploads.read_upload(str(path), AllowedUris((str(tmp_path),)))
     assert caught.value.code == "unreadable"

@@ -12,7 +12,7 @@ from pipelines.inference.generator import GeneratorPass
 from tests.catalogs import SIDE, picture, write_bundle
 
 
-def generator_pass(folder: Path) -> GeneratorPass:
+def loaded(folder: Path) -> GeneratorPass:
     return GeneratorPass(
         str(folder), "--model", load_bundle(folder).version, torch.device("cpu"), "float32", 3
     )
@@ -33,7 +33,7 @@ class Turner:
 
 
 def test_an_edit_covers_the_image_and_has_the_same_effect_as_on_the_square(tmp_path: Path) -> None:
-    one = generator_pass(write_bundle(tmp_path, fit="letterbox"))
+    one = loaded(write_bundle(tmp_path, fit="letterbox"))
     turner = Turner()
     one.generator = turner  # type: ignore[assignment]
     images = [fit_inside(picture(7, *size), size, SIDE, one.fit) for size in ((50, 100), (100, 50), (90, 90))]
@@ -55,7 +55,7 @@ def test_an_edit_covers_the_image_and_has_the_same_effect_as_on_the_square(tmp_p
 
 
 def test_an_edit_without_motion_stays_exactly_the_identity(tmp_path: Path) -> None:
-    one = generator_pass(write_bundle(tmp_path, 0.5, 1.0, fit="letterbox"))
+    one = loaded(write_bundle(tmp_path, 0.5, 1.0, fit="letterbox"))
     (edit,), _ = one([fit_inside(picture(3, 30, 70), (30, 70), SIDE, "letterbox")], [(0, 0)])
     assert torch.equal(edit.theta, torch.eye(2, 3)[None])
 

@@ -21,10 +21,10 @@ def write(path: Path, rows: int, **columns: Any) -> Path:
 
 
 def images(reference: Reference) -> list[tuple[str, str, bytes]]:
-    return [found for unit in reference.units for found in read_images(unit, reference.sample)]
+    return [row for unit in reference.units for row in read_images(unit, reference.sample)]
 
 
-def test_without_one_the_catalogs_own_clean_images_serve() -> None:
+def test_without_one_the_catalogs_own_clean_images_are_used() -> None:
     reference = read_reference(None, DEFECTS, 10)
     assert reference.is_catalog
     assert "own clean images" in reference.description
@@ -34,9 +34,11 @@ def test_images_are_sampled_by_the_hash_of_their_id(tmp_path: Path) -> None:
     ids = [f"i{n}" for n in range(20)]
     reference = read_reference(str(write(tmp_path / "a.parquet", 20, image_id=ids)), DEFECTS, 5)
     assert not reference.is_catalog
-    found = images(reference)
-    assert {key for _, key, _ in found} == set(sorted(ids, key=sample_hash)[:5])
-    assert all(name == EVERY_DEFECT and image == f"picture {key[1:]}".encode() for name, key, image in found)
+    sampled = images(reference)
+    assert {key for _, key, _ in sampled} == set(sorted(ids, key=sample_hash)[:5])
+    assert all(
+        name == EVERY_DEFECT and image == f"picture {key[1:]}".encode() for name, key, image in sampled
+    )
 
 
 def test_images_of_one_defect_are_a_set_of_their_own(tmp_path: Path) -> None:
@@ -45,11 +47,11 @@ def test_images_of_one_defect_are_a_set_of_their_own(tmp_path: Path) -> None:
     reference = read_reference(
         str(write(tmp_path / "a.parquet", 20, image_id=ids, defect=defects)), DEFECTS, 3
     )
-    counts = {name: sum(found[0] == name for found in images(reference)) for name in (EVERY_DEFECT, *DEFECTS)}
+    counts = {name: sum(row[0] == name for row in images(reference)) for name in (EVERY_DEFECT, *DEFECTS)}
     assert counts == {EVERY_DEFECT: 3, "watermark": 3, "wrong_angle": 3}
 
 
-def test_the_defect_may_stand_in_the_path(tmp_path: Path) -> None:
+def test_the_defect_may_be_in_the_path(tmp_path: Path) -> None:
     for folder in ("defect=watermark", "defect=__HIVE_DEFAULT_PARTITION__"):
         (tmp_path / folder).mkdir()
         write(tmp_path / folder / "a.parquet", 4)
@@ -62,9 +64,9 @@ def test_the_defect_may_stand_in_the_path(tmp_path: Path) -> None:
 
 def test_an_image_column_is_enough(tmp_path: Path) -> None:
     reference = read_reference(str(write(tmp_path / "a.parquet", 20)), DEFECTS, 8)
-    found = images(reference)
-    assert len({key for _, key, _ in found}) == len(found) == 8
-    assert images(reference) == found
+    sampled = images(reference)
+    assert len({key for _, key, _ in sampled}) == len(sampled) == 8
+    assert images(reference) == sampled
 
 
 def test_images_in_structs_and_missing_ones(tmp_path: Path) -> None:
@@ -80,16 +82,16 @@ def statistics(path: Path, value: float, dimension: int = 2048) -> Path:
     return path
 
 
-def test_one_npz_serves_every_defect(tmp_path: Path) -> None:
+def test_one_npz_is_for_every_defect(tmp_path: Path) -> None:
     reference = read_reference(str(statistics(tmp_path / "clean.npz", 3)), DEFECTS, 5)
-    assert {name: found.mu[0] for name, found in reference.moments.items()} == {
+    assert {name: moments.mu[0] for name, moments in reference.moments.items()} == {
         "watermark": 3,
         "wrong_angle": 3,
     }
     assert not reference.is_catalog
 
 
-def test_a_folder_of_npz_serves_the_defects_it_names_and_others_are_told(
+def test_a_folder_of_npz_is_for_the_defects_it_names_with_a_warning_of_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     statistics(tmp_path / "watermark.npz", 1)
@@ -98,7 +100,7 @@ def test_a_folder_of_npz_serves_the_defects_it_names_and_others_are_told(
     assert "no defect 'wrong_angel'; did you mean 'wrong_angle'?" in caplog.text
 
 
-def test_images_of_a_defect_that_the_label_map_lacks_are_told_and_alone_refused(
+def test_images_of_a_defect_that_the_label_map_lacks_are_warned_of_and_alone_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["watermark", "watermrk"]
@@ -108,7 +110,7 @@ def test_images_of_a_defect_that_the_label_map_lacks_are_told_and_alone_refused(
         read_reference(str(write(tmp_path / "a.parquet", 1, defect=["watermrk"])), DEFECTS, 5)
 
 
-def test_what_cannot_serve_is_named_with_the_flag(tmp_path: Path) -> None:
+def test_an_unfit_reference_is_named_with_the_flag(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--reference"):
         read_reference(str(tmp_path / "nowhere"), DEFECTS, 5)
     pq.write_table(pa.table({"picture": [b"x"]}), tmp_path / "a.parquet")

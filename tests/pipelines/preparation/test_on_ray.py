@@ -29,18 +29,16 @@ def test_actors_fit_the_cluster(
     units: int,
     expected: tuple[object, ...],
 ) -> None:
-    made = place_actors(saliency, device, share, cluster, units)
-    most = None if made.unbounded else made.max_actors
-    assert (made.device, made.min_actors, most, made.gpus_per_actor) == expected
+    placement = place_actors(saliency, device, share, cluster, units)
+    most = None if placement.unbounded else placement.max_actors
+    assert (placement.device, placement.min_actors, most, placement.gpus_per_actor) == expected
 
 
 @pytest.mark.parametrize(
     ("device", "share", "flag"),
     [("cuda", None, "--device cuda"), ("auto", 0.5, "--gpus-per-actor 0.5")],
 )
-def test_a_gpu_that_is_not_there_is_an_error_where_one_was_asked_for(
-    device: str, share: float | None, flag: str
-) -> None:
+def test_an_absent_gpu_is_an_error_if_one_was_asked_for(device: str, share: float | None, flag: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{flag}: the cluster has no GPU"):
         place_actors("net.onnx", device, share, CPUS, 10)
 

@@ -5,7 +5,7 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.preparation.entries import Entry, Locator
-from pipelines.preparation.output import Places, Start, find_start
+from pipelines.preparation.output import Layout, Start, find_start
 from pipelines.preparation.plan.plan import Plan, make_plan
 from pipelines.storage import objects as storage
 
@@ -19,9 +19,9 @@ IDENTITY: dict[str, Any] = {
 }
 
 
-def unfinished(places: Places, **identity: Any) -> Plan:
+def unfinished(layout: Layout, **identity: Any) -> Plan:
     return make_plan(
-        places.plan,
+        layout.plan,
         lambda: [Entry("p", Locator("p.jpg"))],
         lambda _: None,
         identity={**IDENTITY, **identity},
@@ -35,82 +35,82 @@ def with_shards(folder: Path) -> None:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(str(tmp_path / "out"), str(tmp_path / "held-back"))
+def layout(tmp_path: Path) -> Layout:
+    return Layout(str(tmp_path / "out"), str(tmp_path / "held-back"))
 
 
-def test_an_empty_folder_is_begun(places: Places) -> None:
-    assert find_start(places, IDENTITY, overwrite=False) == Start()
-    assert find_start(places, IDENTITY, overwrite=True).mode == "new"
+def test_an_empty_folder_is_begun(layout: Layout) -> None:
+    assert find_start(layout, IDENTITY, overwrite=False) == Start()
+    assert find_start(layout, IDENTITY, overwrite=True).mode == "new"
 
 
-def test_an_unfinished_run_goes_on_with_its_own_plan(places: Places) -> None:
-    unfinished(places)
-    with_shards(Path(places.output))
-    start = find_start(places, IDENTITY, overwrite=False)
+def test_an_unfinished_run_goes_on_with_its_own_plan(layout: Layout) -> None:
+    unfinished(layout)
+    with_shards(Path(layout.output))
+    start = find_start(layout, IDENTITY, overwrite=False)
     assert start.mode == "continues"
     assert start.plan is not None
     assert start.plan.planned == 1
 
 
-def test_a_run_that_was_killed_while_it_planned_is_begun_again(places: Places) -> None:
-    unfinished(places)
-    Path(places.plan, "plan.json").unlink()
-    assert find_start(places, IDENTITY, overwrite=False) == Start()
-    foreign = Path(places.work, "notes.txt")
+def test_a_run_that_was_killed_while_planning_begins_again(layout: Layout) -> None:
+    unfinished(layout)
+    Path(layout.plan, "plan.json").unlink()
+    assert find_start(layout, IDENTITY, overwrite=False) == Start()
+    foreign = Path(layout.work, "notes.txt")
     foreign.write_text("mine")
     with pytest.raises(ConfigurationError, match="work exists"):
-        find_start(places, IDENTITY, overwrite=False)
+        find_start(layout, IDENTITY, overwrite=False)
     foreign.unlink()
-    with_shards(Path(places.output))
+    with_shards(Path(layout.output))
     with pytest.raises(ConfigurationError, match="shards exists"):
-        find_start(places, IDENTITY, overwrite=False)
+        find_start(layout, IDENTITY, overwrite=False)
 
 
-def test_a_removal_that_is_broken_off_leaves_no_plan_among_half_of_the_shards(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+def test_a_removal_that_is_interrupted_leaves_no_plan_among_some_of_the_shards(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unfinished(places)
-    with_shards(Path(places.output))
+    unfinished(layout)
+    with_shards(Path(layout.output))
     remove = storage.remove
 
     def killed(uri: str) -> None:
-        if uri == places.shards:
+        if uri == layout.shards:
             raise KeyboardInterrupt
         remove(uri)
 
     monkeypatch.setattr(storage, "remove", killed)
     with pytest.raises(KeyboardInterrupt):
-        places.remove()
+        layout.remove()
     with pytest.raises(ConfigurationError, match="shards exists"):
-        find_start(places, IDENTITY, overwrite=False)
+        find_start(layout, IDENTITY, overwrite=False)
 
 
-def test_an_unfinished_run_of_another_configuration_names_the_difference(places: Places) -> None:
-    unfinished(places)
+def test_other_settings_than_the_unfinished_runs_are_named(layout: Layout) -> None:
+    unfinished(layout)
     other = {**IDENTITY, "--max-side": 512, "--limit": 5}
     expected = (
         r"unfinished.*out: --limit is 5 and was not given; --max-side is 512 and was 384; .*--overwrite"
     )
     with pytest.raises(ConfigurationError, match=expected):
-        find_start(places, other, overwrite=False)
-    assert find_start(places, other, overwrite=True).mode == "replaces"
+        find_start(layout, other, overwrite=False)
+    assert find_start(layout, other, overwrite=True).mode == "replaces"
 
 
-def test_a_finished_dataset_is_left_alone_unless_asked(places: Places, tmp_path: Path) -> None:
-    unfinished(places)
-    storage.write_bytes(places.summary, b"{}")
-    with_shards(Path(places.output))
+def test_a_finished_dataset_is_left_alone_unless_asked(layout: Layout, tmp_path: Path) -> None:
+    unfinished(layout)
+    storage.write_bytes(layout.summary, b"{}")
+    with_shards(Path(layout.output))
     storage.write_bytes(str(tmp_path / "held-back" / "catalog" / "a.parquet"), b"rows")
     with pytest.raises(ConfigurationError, match=r"dataset\.json, .*shards, .*catalog exists; .*--overwrite"):
-        find_start(places, IDENTITY, overwrite=False)
-    start = find_start(places, IDENTITY, overwrite=True)
+        find_start(layout, IDENTITY, overwrite=False)
+    start = find_start(layout, IDENTITY, overwrite=True)
     assert [Path(uri).name for uri in start.replaces] == ["dataset.json", "work", "shards", "catalog"]
-    places.remove()
-    assert find_start(places, IDENTITY, overwrite=False) == Start()
+    layout.remove()
+    assert find_start(layout, IDENTITY, overwrite=False) == Start()
 
 
-def test_an_output_that_is_a_file_is_refused(places: Places, tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_is_refused(layout: Layout, tmp_path: Path) -> None:
     (tmp_path / "held-back").write_text("a file")
     with pytest.raises(ConfigurationError, match=r"--test-catalog .*held-back: is a file"):
-        find_start(places, IDENTITY, overwrite=True)
+        find_start(layout, IDENTITY, overwrite=True)

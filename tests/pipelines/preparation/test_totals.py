@@ -13,17 +13,17 @@ def example(quality: float) -> Example:
 
 
 def record(qualities: list[float], threshold: float = 0.6) -> UnitRecord:
-    found = UnitRecord()
+    unit = UnitRecord()
     for quality in qualities:
         accepted = quality >= threshold
-        if found.wants(quality, f"p{quality}", accepted):
-            found.show(example(quality), accepted)
-    return found
+        if unit.wants(quality, f"p{quality}", accepted):
+            unit.show(example(quality), accepted)
+    return unit
 
 
 @settings(deadline=None)
 @given(QUALITIES, st.integers(1, 7))
-def test_the_pairs_closest_to_the_threshold_are_kept_however_units_are_cut(
+def test_the_pairs_closest_to_the_threshold_are_kept_however_units_are_divided(
     qualities: list[float], step: int
 ) -> None:
     merged = UnitRecord()
@@ -35,13 +35,13 @@ def test_the_pairs_closest_to_the_threshold_are_kept_however_units_are_cut(
     assert merged.accepted == record(qualities).accepted
 
 
-def test_a_record_survives_being_kept() -> None:
+def test_a_record_survives_being_stored() -> None:
     totals = Totals()
     totals.add_unreadable("bad\ud800".encode("utf-8", "replace").decode(), "corrupt", "no picture")
     totals.counts["entries/prepared"] = 3
     totals.fingerprint = 2**255 + 1
-    kept = UnitRecord(totals, ["part-0.parquet"], [example(0.7)], [example(0.2)])
-    assert UnitRecord.from_bytes(kept.to_bytes()) == kept
+    stored = UnitRecord(totals, ["part-0.parquet"], [example(0.7)], [example(0.2)])
+    assert UnitRecord.from_bytes(stored.to_bytes()) == stored
 
 
 def test_many_unreadable_images_are_counted_and_a_few_named() -> None:
@@ -54,17 +54,17 @@ def test_many_unreadable_images_are_counted_and_a_few_named() -> None:
 
 def test_counts_do_not_grow_with_sellers_product_types(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(totals_module, "MOST_COUNTS", 40)
-    whole = Totals()
+    total = Totals()
     for unit in range(30):
         part = Totals()
         part.counts["entries/prepared"] = 9
         for number in range(10):
             part.counts[f"rows/watermark/paired/train/title {unit}-{number}"] = 1
         part.counts["rows/watermark/paired/test/shirt"] = 5
-        whole.merge(part)
-    rows = {key: n for key, n in whole.counts.items() if key.startswith("rows/")}
-    assert len(whole.counts) <= 40
+        total.merge(part)
+    rows = {key: n for key, n in total.counts.items() if key.startswith("rows/")}
+    assert len(total.counts) <= 40
     assert sum(rows.values()) == 30 * 15
     assert rows["rows/watermark/paired/test/shirt"] == 150
     assert rows[f"rows/watermark/paired/train/{OTHER_TYPES}"] > 200
-    assert whole.counts["entries/prepared"] == 270
+    assert total.counts["entries/prepared"] == 270

@@ -39,7 +39,7 @@ def rows() -> list[dict[str, dict[str, Any]]]:
 
 
 def pixels(row: dict[str, dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """What was uploaded and what it should become, as integers that may be subtracted."""
+    """Return the upload and its target, as integers that may be subtracted."""
     upload, target = (
         decode_image(row[kind][name]) for kind, name in (("catalog", "image"), ("truth", "target"))
     )
@@ -51,7 +51,7 @@ def border(image: np.ndarray) -> np.ndarray:
 
 
 def test_uploads_are_the_truth_with_its_defects(rows: list[dict[str, dict[str, Any]]]) -> None:
-    seen = Counter()
+    counts = Counter()
     for row in rows:
         truth = row["truth"]
         if truth["broken"]:
@@ -62,7 +62,7 @@ def test_uploads_are_the_truth_with_its_defects(rows: list[dict[str, dict[str, A
         assert (border(target) >= 250).all(), "the truth is on white"
         change = np.abs(upload - target)
         assert ("wrong_angle" in truth["defects"]) == (truth["tilt_degrees"] is not None)
-        seen[tuple(truth["defects"])] += 1
+        counts[tuple(truth["defects"])] += 1
         match truth["defects"]:
             case []:
                 assert change.mean() < 4
@@ -79,8 +79,8 @@ def test_uploads_are_the_truth_with_its_defects(rows: list[dict[str, dict[str, A
                 assert (border(upload) < 250).any(axis=-1).mean() > 0.5
                 goods = (target < 200).any(axis=-1)
                 assert np.abs(upload - target)[goods].mean() < 8
-    assert set(seen) >= {(), ("watermark",), ("wrong_angle",), ("non_white_background",)}
-    assert any(len(defects) == 2 for defects in seen)
+    assert set(counts) >= {(), ("watermark",), ("wrong_angle",), ("non_white_background",)}
+    assert any(len(defects) == 2 for defects in counts)
 
 
 def test_a_row_depends_on_seed_and_number_alone(rows: list[dict[str, dict[str, Any]]]) -> None:
@@ -117,18 +117,18 @@ def test_photos_have_the_exact_mask() -> None:
         assert row["product_type"] in PRODUCT_TYPES
 
 
-def test_labels_lead_the_label_map_to_the_defects_except_where_they_are_wrong() -> None:
+def test_labels_give_the_defects_unless_they_are_wrong() -> None:
     label_map = LabelMap.default()
     errors: Counter[str | None] = Counter()
     for index in range(3000):
         defects = sample_catalog._defects_of(index, 1)
         labels, error = sample_catalog._labels(defects, np.random.default_rng(index))
         assert all(0 <= label["score"] <= 1 for label in labels)
-        found = set(label_map.route([(label["label"], label["score"]) for label in labels], None).defects)
-        assert (found == set(defects)) == (error is None)
-        assert error != "missed" or found < set(defects)
-        assert error != "spurious" or found > set(defects)
-        assert bool(found) != any(label["label"] == "clean" for label in labels)
+        routed = set(label_map.route([(label["label"], label["score"]) for label in labels], None).defects)
+        assert (routed == set(defects)) == (error is None)
+        assert error != "missed" or routed < set(defects)
+        assert error != "spurious" or routed > set(defects)
+        assert bool(routed) != any(label["label"] == "clean" for label in labels)
         errors[error] += 1
     assert 0.02 < 1 - errors[None] / 3000 < 0.04
     assert min(errors["missed"], errors["spurious"]) > 20
@@ -180,7 +180,7 @@ def test_parts_hold_every_row_once(images: int, photos: int, reference: int) -> 
         ({"broken": 2.0}, "--broken is a share"),
     ],
 )
-def test_settings_without_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         SampleSettings(**({"images": 1, "photos": 1, "reference": 1} | changes))
 
@@ -207,7 +207,7 @@ def test_workers_write_the_bytes_that_one_process_writes(ray_local: None, tmp_pa
         assert table.num_rows == counts[kind]
 
 
-def test_a_part_s_rows_do_not_depend_on_its_neighbours() -> None:
+def test_a_parts_rows_do_not_depend_on_its_neighbours() -> None:
     settings = SampleSettings(images=0, photos=9, reference=0, seed=5)
     last = part_rows(find_part(1, settings), settings)["photos"]
     assert last == [photo_rows(8, settings)["photos"]]

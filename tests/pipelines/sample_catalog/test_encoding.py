@@ -13,7 +13,7 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 
 def picture() -> np.ndarray:
-    """Not symmetric in any way, smooth, with a white rim."""
+    """Return a picture without any symmetry, smooth, with a white rim."""
     y, x = np.mgrid[:96, :64]
     image = np.stack([40 + 2 * y, 60 + 2 * x, 200 - y], axis=-1)
     image[(x < 6) | (x > 50) | (y < 12) | (y > 80)] = 255
@@ -24,13 +24,13 @@ def picture() -> np.ndarray:
 def test_every_encoding_shows_the_picture_upright(encoding: str) -> None:
     for seed in range(6):
         data = encode_upload(picture(), encoding, generator(seed))
-        shown = decode_image(data).astype(int)
-        assert shown.shape == picture().shape
-        assert np.abs(shown - picture()).mean() < 4
+        upright = decode_image(data).astype(int)
+        assert upright.shape == picture().shape
+        assert np.abs(upright - picture()).mean() < 4
         assert data == encode_upload(picture(), encoding, generator(seed))
 
 
-def test_odd_encodings_are_what_they_say() -> None:
+def test_odd_encodings_have_their_formats() -> None:
     def opened(encoding: str) -> Image.Image:
         return Image.open(io.BytesIO(encode_upload(picture(), encoding, generator())))
 

@@ -11,14 +11,14 @@ import pytest
 
 from pipelines.contracts.schemas import SHARD
 from pipelines.images.encode import encode_image
-from pipelines.shards import reading as decoding
+from pipelines.shards import reading
 from pipelines.shards.reading import BROKEN, Decoding, Order, TrainingError, what_is_broken
 from tests.training_data import write_dataset
 
 
 @pytest.fixture
 def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(decoding, "RETRY_AFTER", (0.0, 0.0))
+    monkeypatch.setattr(reading, "RETRY_AFTER", (0.0, 0.0))
     return str(write_dataset(tmp_path / "set") / "shards" / "part-0.parquet")
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import SHARD
-from pipelines.shards import writer as shards
 from pipelines.shards.index import SOURCE, TARGET, Findings, build_index
 from pipelines.shards.writer import GROUP_ROWS, ShardWriter
 from pipelines.storage import objects as storage
@@ -92,7 +91,7 @@ def test_a_file_that_has_reached_its_size_is_closed_and_the_next_begun(tmp_path:
 
 
 def test_large_images_make_row_groups_of_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "GROUP_BYTES", 50_000)
+    monkeypatch.setattr("pipelines.shards.writer.GROUP_BYTES", 50_000)
     writer = write(tmp_path, [photo(i, size=200) for i in range(20)])
     written = groups(tmp_path / writer.names[0])
     assert len(written) == 10

@@ -87,6 +87,30 @@ def test_a_server_that_never_answers_is_asked_again(
     assert storage.read_bytes(f"{s3_folder}/a") == DATA
 
 
+def test_a_server_that_stops_reading_is_asked_again(
+    proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client's own timeout begins when the request's body has been sent."""
+    monkeypatch.setattr(s3, "_SILENCE", 1.0)
+    monkeypatch.setattr(s3, "_SLOWEST", 16 << 20)
+    data = bytes(15 << 20)  # more than the buffers on the way hold
+    proxy.set(hang=1.0, methods="PUT", most=1)
+    storage.write_bytes(f"{s3_folder}/a", data)
+    assert proxy.counts["hang"] == 1
+    assert storage.read_bytes(f"{s3_folder}/a") == data
+
+
+def test_a_block_of_a_large_object_that_was_cut_is_read_again(
+    proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3.PatientS3, "default_block_size", 1 << 20)
+    data = DATA * 300  # 5 MB: five blocks
+    storage.write_bytes(f"{s3_folder}/a", data)
+    proxy.set(cut=1.0, methods="GET", most=2)
+    assert storage.read_bytes(f"{s3_folder}/a") == data
+    assert proxy.counts["cut"] == 2
+
+
 def test_bodies_are_sent_without_asking_for_leave(s3_folder: str) -> None:
     """A client that waits for "100 Continue" waits without a timeout."""
     seen: list[object] = []
@@ -104,7 +128,7 @@ def test_a_server_that_stays_away_ends_with_its_last_error(
 ) -> None:
     monkeypatch.setattr(s3, "PATIENCE", 0.3)
     proxy.set(slow_down=1.0)
-    for operation in (storage.read_bytes, storage.exists, storage.list_files, storage.remove):
+    for operation in (storage.read_bytes, storage.exists, storage.list_files, storage.remove, read_arrow):
         with pytest.raises(s3.UnavailableError, match=r"503.*attempts: ") as caught:
             operation(f"{s3_folder}/a")
         assert isinstance(caught.value, storage.STORAGE_ERRORS)

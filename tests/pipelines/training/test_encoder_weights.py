@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from model.encoder import Encoder
 from model.errors import ConfigurationError
+from pipelines.storage.packaged_files import packaged_file
 from pipelines.training import encoder_weights
 from pipelines.training.encoder_weights import IMAGENET, NONE, find_encoder_weights
 
@@ -24,7 +25,7 @@ def test_none_leaves_the_encoder_as_it_is(encoder: Encoder) -> None:
 
 def test_the_packaged_weights_are_those_of_imagenet(encoder: Encoder) -> None:
     """An encoder with its layers in another order would still run, but its features would be useless."""
-    if encoder_weights._packaged_file() is None:
+    if packaged_file(encoder_weights.PACKAGE, encoder_weights.PACKAGED_FILE) is None:
         pytest.skip("the extra 'pretrained' is not installed")
     weights = find_encoder_weights(IMAGENET, encoder)
     assert weights is not None
@@ -84,7 +85,7 @@ def test_without_package_and_network_the_remedy_is_named(
     def fails(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(encoder_weights, "_packaged_file", lambda: None)
+    monkeypatch.setattr(encoder_weights, "packaged_file", lambda *_: None)
     monkeypatch.setattr("timm.create_model", fails)
     with pytest.raises(
         ConfigurationError, match=r"catalog-repair\[pretrained\].*give the URI of a state dict"

@@ -24,13 +24,13 @@ from tests.catalogs import write_detector
 NOTHING = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)))
 SETTINGS = DeliverySettings(gates=GateConfig())
 NO_PRODUCT_GATES = GateConfig(product_changed=None, product_lost=None, product_holes=None, weak_outline=None)
-NO_PRODUCT = DeliverySettings(gates=NO_PRODUCT_GATES)  # nobody looks for the product
+NO_PRODUCT = DeliverySettings(gates=NO_PRODUCT_GATES)  # no gate looks for the product
 RULES = Profile("shop", "page", "today", ("jpeg", "png"))
 
 
-def product(ground: int) -> np.ndarray:
-    """uint8 (200,160,3): a striped product on an even ground."""
-    image = np.full((200, 160, 3), ground, np.uint8)
+def product(background: int) -> np.ndarray:
+    """Return uint8 (200,160,3): a striped product on an even background."""
+    image = np.full((200, 160, 3), background, np.uint8)
     image[50:150, 40:120] = (30, 60, 180)
     for top in range(50, 150, 20):
         image[top : top + 10, 40:120] = (200, 180, 40)
@@ -48,7 +48,7 @@ def deliver(
     settings: DeliverySettings,
     remaining: Remaining | None = None,
 ) -> Delivered:
-    """`deliver` of a correction that has painted nothing."""
+    """Call `deliver` with a correction that painted nothing."""
     edited = Edited(after, np.zeros(after.shape[:2], np.uint8))
     return deliver_edited(upload, edited, row, settings, remaining)
 
@@ -66,15 +66,15 @@ def rejected(after: np.ndarray, settings: DeliverySettings = SETTINGS, **kwargs:
 @pytest.mark.parametrize("format", ["jpeg", "webp", "png"])
 def test_a_near_white_ground_is_white_in_the_file_and_the_product_is_not_touched(format: str) -> None:
     delivered = deliver(UPLOAD, CORRECTED, BACKGROUND, replace(SETTINGS, format=format))
-    found = decode_image(delivered.encoded)
-    np.testing.assert_array_equal(found, delivered.image)
-    assert measure_white(found).worst == 0
-    assert (found[:40] == 255).all()
+    decoded = decode_image(delivered.encoded)
+    np.testing.assert_array_equal(decoded, delivered.image)
+    assert measure_white(decoded).worst == 0
+    assert (decoded[:40] == 255).all()
     plain = decode_image(encode_image(product(255), format))
-    assert np.abs(found[50:150, 40:120].astype(int) - plain[50:150, 40:120]).max() == 0
+    assert np.abs(decoded[50:150, 40:120].astype(int) - plain[50:150, 40:120]).max() == 0
     assert delivered.issues is None
     other = deliver(UPLOAD, CORRECTED, row("watermark"), replace(SETTINGS, format="png"))
-    np.testing.assert_array_equal(other.image, CORRECTED)  # nobody asked for white
+    np.testing.assert_array_equal(other.image, CORRECTED)  # no white background was asked for
 
 
 def test_without_gates_the_correction_is_encoded_as_it_is() -> None:
@@ -89,7 +89,7 @@ def test_each_gate_keeps_the_original_with_its_code() -> None:
     speck[100:106, 80:86] = 0
     gates = replace(SETTINGS, gates=replace(GateConfig(), nearly_constant=None))
     assert rejected(speck, gates).code == "empty_product"
-    assert rejected(np.minimum(speck, 247), gates).code == "empty_product"  # white once it is whitened
+    assert rejected(np.minimum(speck, 247), gates).code == "empty_product"  # it is white after whitening
     grey = rejected(product(200))
     assert (grey.code, grey.value) == ("background_not_white", 1.0)
     half = CORRECTED.copy()
@@ -140,7 +140,7 @@ def test_the_detector_judges_the_encoded_file(tmp_path: Path) -> None:
 
 
 def noisy() -> np.ndarray:
-    """A product like gravel that reaches into a corner, on white."""
+    """Return a product like gravel that reaches into a corner, on white."""
     image = np.full((120, 120, 3), 255, np.uint8)
     image[3:, 3:] = np.random.default_rng(0).integers(0, 240, (117, 117, 3), np.uint8)
     return image
@@ -158,11 +158,11 @@ def test_where_an_encoder_ripples_the_white_border_a_finer_file_is_written() -> 
     coarse = replace(FREE, profile=replace(RULES, max_bytes=len(encode_image(noisy(), "jpeg", 92))))
     assert (
         deliver(noisy(), noisy(), BACKGROUND, coarse).image == plain
-    ).all()  # finer ones have too many bytes
+    ).all()  # finer qualities have too many bytes
 
 
 def test_where_no_quality_keeps_white_png_is_written_if_the_profile_takes_it() -> None:
-    webp = replace(FREE, format="webp")  # halved chroma bleeds, whatever the quality
+    webp = replace(FREE, format="webp")  # halved chroma bleeds at any quality
     delivered = deliver(noisy(), noisy(), BACKGROUND, webp)
     assert delivered.format == "png"
     np.testing.assert_array_equal(delivered.image, noisy())

@@ -1,4 +1,4 @@
-"""What a correction has erased, on drawn photos: a shirt on a grey floor, its print, and what goes wrong with them."""
+"""Losses by corrections of drawn photos: a shirt with a print on a grey floor, and typical mistakes."""
 
 import math
 
@@ -14,12 +14,12 @@ FLOOR, CLOTH, PRINT = (130, 120, 105), (226, 214, 186), (40, 70, 150)
 
 
 def noise(seed: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
-    """Grain of some levels, as cameras have it."""
+    """Return noise of some levels, like that of a camera."""
     return np.random.default_rng(seed).normal(0, 3, (*size, 1))
 
 
 def where(top: int, bottom: int, left: int, right: int) -> np.ndarray:
-    """bool (HEIGHT, WIDTH): a rectangle."""
+    """Return a rectangle as bool (HEIGHT, WIDTH)."""
     region = np.zeros((HEIGHT, WIDTH), bool)
     region[top:bottom, left:right] = True
     return region
@@ -29,7 +29,7 @@ SHIRT, MOTIF = where(40, 210, 40, 140), where(90, 140, 70, 110)
 
 
 def photo(floor: tuple[int, ...] = FLOOR) -> np.ndarray:
-    """uint8 (HEIGHT, WIDTH, 3): a cream shirt with a print."""
+    """Return uint8 (HEIGHT, WIDTH, 3): a cream shirt with a print."""
     image = np.empty((HEIGHT, WIDTH, 3))
     image[:] = floor
     image[SHIRT], image[MOTIF] = CLOTH, PRINT
@@ -37,7 +37,7 @@ def photo(floor: tuple[int, ...] = FLOOR) -> np.ndarray:
 
 
 def keep(image: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """`image` on white outside `region`."""
+    """Return `image` with white outside `region`."""
     return np.where(region[..., None], image, np.uint8(255))
 
 
@@ -47,17 +47,17 @@ def erased(upload: np.ndarray, corrected: np.ndarray) -> Erased:
 
 
 def test_a_right_correction_has_erased_nothing_of_the_product() -> None:
-    found = erased(photo(), keep(photo(), SHIRT))
-    assert found.lost < 0.02
-    assert found.holes == 0
-    assert found.weak_outline < 0.02
+    shares = erased(photo(), keep(photo(), SHIRT))
+    assert shares.lost < 0.02
+    assert shares.holes == 0
+    assert shares.weak_outline < 0.02
 
 
 def test_what_is_left_of_a_product_is_a_share_of_an_estimate_that_knows_nothing_of_the_model() -> None:
     upload = photo()
     print_alone = erased(upload, keep(upload, MOTIF))
     assert print_alone.lost > 0.8
-    assert print_alone.allowance == DOUBTFUL  # a print divides colours as well as a shirt
+    assert print_alone.allowance == DOUBTFUL  # a print separates colours as well as a shirt
     half = erased(upload, keep(upload, SHIRT & where(0, HEIGHT, 0, 90)))
     assert half.lost == pytest.approx(0.5, abs=0.06)
     assert half.allowance == 1  # cloth is on both sides
@@ -84,9 +84,9 @@ def test_an_outline_in_the_midst_of_cloth_is_weak() -> None:
 
 def test_an_image_that_is_on_white_already_has_little_to_lose() -> None:
     clean = keep(photo(), SHIRT)
-    found = erased(clean, keep(clean, SHIRT & ~where(40, 80, 40, 140)))
-    assert found.allowance == ON_WHITE
-    assert found.lost == pytest.approx(40 / 170, abs=0.05)
+    shares = erased(clean, keep(clean, SHIRT & ~where(40, 80, 40, 140)))
+    assert shares.allowance == ON_WHITE
+    assert shares.lost == pytest.approx(40 / 170, abs=0.05)
     same = erased(clean, clean)
     assert (same.lost, same.holes, same.weak_outline) == (0, 0, 0)
 
@@ -105,5 +105,5 @@ def test_pictures_without_product_or_of_one_colour_have_figures() -> None:
     for level in (0, 128, 255):
         upload = np.full((64, 48, 3), level, np.uint8)
         for after in (0, 128, 255):
-            found = erased(upload, np.full_like(upload, after))
-            assert all(0 <= value <= 1 for value in (found.lost, found.holes, found.weak_outline))
+            shares = erased(upload, np.full_like(upload, after))
+            assert all(0 <= value <= 1 for value in (shares.lost, shares.holes, shares.weak_outline))

@@ -29,8 +29,8 @@ def test_scores_are_of_the_labels_that_mean_the_defect(tmp_path: Path) -> None:
     remaining = gate.load()
     logo = 1 / (1 + np.exp(-2.0))
     for image in (picture(1), picture(2, 700, 90)):
-        found = remaining.scores(image, ("watermark", "stain"), "mug")
-        assert found == {"watermark": pytest.approx(logo, abs=1e-3), "stain": 0.0}
+        scores = remaining.scores(image, ("watermark", "stain"), "mug")
+        assert scores == {"watermark": pytest.approx(logo, abs=1e-3), "stain": 0.0}
         assert remaining.scores(image, ("watermark",), "shoe") == {"watermark": pytest.approx(0.5, abs=1e-3)}
 
 

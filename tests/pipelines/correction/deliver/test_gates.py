@@ -46,11 +46,11 @@ def test_an_allowance_moves_the_threshold_and_is_told() -> None:
 
 def test_what_nobody_judges_is_not_looked_for() -> None:
     gates = GateConfig(product_changed=None, product_lost=None, product_holes=None)
-    assert gates.looks_for_losses
-    assert gates.looks_for_product(background=True)
-    assert not gates.looks_for_product(background=False)
-    assert GateConfig().looks_for_product(background=False)
-    assert not replace(gates, weak_outline=None).looks_for_product(background=True)
+    assert gates.needs_losses
+    assert gates.needs_product(background=True)
+    assert not gates.needs_product(background=False)
+    assert GateConfig().needs_product(background=False)
+    assert not replace(gates, weak_outline=None).needs_product(background=True)
 
 
 def test_a_defect_remains_from_its_own_score_on() -> None:
@@ -86,11 +86,11 @@ def test_a_file_changes_what_it_names() -> None:
     assert parse_gates("version: 1", "file", DEFECTS) == GateConfig()
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_every_mistake_is_reported_at_once() -> None:
     text = "{version: 2, product_chnged: 1, empty_product: 2, defect_remains: {stain: 0.6}, white_background: [lint]}"
     with pytest.raises(ConfigurationError) as caught:
         parse_gates(text, "file", DEFECTS)
-    told = str(caught.value)
+    message = str(caught.value)
     for part in (
         "version: must be 1",
         "did you mean 'product_changed'",
@@ -98,8 +98,8 @@ def test_every_mistake_is_told_at_once() -> None:
         "'stain'",
         "'lint'",
     ):
-        assert part in told
-    # Below, a detector gives no label.
+        assert part in message
+    # Below 0.5 a detector gives no label.
     with pytest.raises(ConfigurationError, match=r"watermark: must be at least 0\.5"):
         parse_gates("{version: 1, defect_remains: {watermark: 0.3}}", "file", DEFECTS)
 
@@ -113,9 +113,9 @@ def test_where_gates_come_from(tmp_path: Path) -> None:
     assert read_gates(str(tmp_path / "gates.yaml"), DEFECTS) == GateConfig(product_changed=9)
 
 
-def test_a_detector_is_asked_by_default_where_it_rarely_sees_defects_in_clean_images(tmp_path: Path) -> None:
+def test_a_detector_is_asked_by_default_if_it_rarely_sees_defects_in_clean_images(tmp_path: Path) -> None:
     bundle = load_detector(write_detector(tmp_path, {"watermark": 0.0, "wrong_angle": 0.0, "crease": 0.0}))
-    assert usual_scores(bundle, LabelMap.default()) == {}  # it says nothing of clean images
+    assert usual_scores(bundle, LabelMap.default()) == {}  # it has no figures of clean images
     scores = {"images": {"clean": {"images": 100, "given": [0.3, 0.04, 0.0]}}}
-    told = replace(bundle, config={**bundle.config, "scores": scores})
-    assert usual_scores(told, LabelMap.default()) == {"wrong_angle": 0.5}
+    with_scores = replace(bundle, config={**bundle.config, "scores": scores})
+    assert usual_scores(with_scores, LabelMap.default()) == {"wrong_angle": 0.5}

@@ -9,7 +9,7 @@ from pipelines.inference.edits.codec import encode_edits
 
 
 def photo(width: int = 160, height: int = 120) -> np.ndarray:
-    """A blue product in the middle of a grey ground."""
+    """Return a blue product in the middle of a grey background."""
     image = np.full((height, width, 3), 150, np.uint8)
     image[30:90, 50:110] = (30, 60, 180)
     return image
@@ -29,12 +29,12 @@ STILL = edit([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def test_the_product_is_found_at_a_small_size() -> None:
-    found = find_product(photo()).core
-    assert found.shape == (72, SIDE)
-    truth = np.zeros_like(found)
+    core = find_product(photo()).core
+    assert core.shape == (72, SIDE)
+    truth = np.zeros_like(core)
     truth[18:54, 30:66] = True
-    assert (found & truth).sum() > 0.8 * truth.sum()
-    assert (found & ~truth).sum() < 0.05 * truth.sum()
+    assert (core & truth).sum() > 0.8 * truth.sum()
+    assert (core & ~truth).sum() < 0.05 * truth.sum()
 
 
 def test_a_new_ground_is_no_change_and_a_product_that_fades_is() -> None:
@@ -61,7 +61,7 @@ def test_a_move_is_undone_and_what_left_the_picture_is_lost() -> None:
     shifted = to_uint8(
         warp(to_tensor(upload[None]), torch.tensor([[[1.0, 0.0, 0.05], [0.0, 1.0, 0.0]]]), outside=1.0)
     )[0]
-    assert product_change(upload, shifted, half_of_each, product) < 3  # passes one after the other
+    assert product_change(upload, shifted, half_of_each, product) < 3  # two passes, one after the other
     away = [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
     cut = to_uint8(warp(to_tensor(upload[None]), torch.tensor([away]), outside=1.0))[0]
     assert product_change(upload, cut, edit(away), product) > 20

@@ -14,7 +14,7 @@ from pipelines.correction.deliver.white import (
 
 
 def on_ground(level: int, side: int = 40) -> np.ndarray:
-    """A red square ring on a ground of that level, with a white print inside the ring."""
+    """Return a red square ring on a background of that level, with a white print inside the ring."""
     image = np.full((side, side, 3), level, np.uint8)
     image[10:30, 10:30] = (180, 20, 20)
     image[15:25, 15:25] = 250
@@ -42,7 +42,7 @@ def test_what_is_not_near_white_stays_unless_the_generator_has_painted_it() -> N
 
 def test_a_white_product_that_the_generator_left_alone_keeps_its_texture() -> None:
     image = np.full((60, 60, 3), 253, np.uint8)  # painted
-    image[:, :6] = 244  # a strip of wall that was white enough
+    image[:, :6] = 244  # a strip of wall, nearly white
     product = slice(20, 40), slice(20, 40)
     image[product] = np.random.default_rng(1).integers(NEAR_WHITE, 255, (20, 20, 1))
     painted = np.full((60, 60), 255, np.uint8)
@@ -51,7 +51,7 @@ def test_a_white_product_that_the_generator_left_alone_keeps_its_texture() -> No
     np.testing.assert_array_equal(snapped[product], image[product])
     assert not background[product].any()
     assert background.sum() == 60 * 60 - 20 * 20
-    assert snap_white(image)[1][product].all()  # nothing tells the product from the ground without a matte
+    assert snap_white(image)[1][product].all()  # without a matte, product and background look the same
 
 
 pictures = arrays.arrays(
@@ -75,14 +75,14 @@ def test_only_near_white_that_reaches_the_border_changes_and_twice_is_once(image
 def test_corners_and_border_are_measured_and_the_product_is_left_out() -> None:
     image = np.full((100, 100, 3), 255, np.uint8)
     assert measure_white(image).worst == 0
-    image[50, 50] = 0  # inside: none of its business
+    image[50, 50] = 0  # inside, which does not count
     assert measure_white(image).worst == 0
     image[:3, :2, 1] = (
         WHITE - 1
     )  # one channel of six pixels of a corner's 36; four of them in the border's 784
-    found = measure_white(image)
-    assert found.corners == pytest.approx(6 / 36)
-    assert found.border == pytest.approx(6 / 784)
+    measured = measure_white(image)
+    assert measured.corners == pytest.approx(6 / 36)
+    assert measured.border == pytest.approx(6 / 784)
     product = np.zeros((100, 100), bool)
     product[:3, :2] = True
     assert measure_white(image, product).worst == 0

@@ -1,4 +1,4 @@
-"""What earlier runs and killed attempts have done, by layers: the last word on an id counts."""
+"""Finished work of earlier runs and killed attempts, by layers: the latest layer of an id counts."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ SCHEMA = pa.schema([("image_id", pa.string()), ("row_key", KEY), ("image_key", K
 
 
 def part(path: Path, *rows: tuple[str, str, str]) -> str:
-    """A part of a manifest or journal: (id, its image, its status); keys are of id and image."""
+    """Write a part of a manifest or journal from rows (id, image, status); keys are of id and image."""
     table: list[dict[str, Any]] = [
         {
             "image_id": name,
@@ -36,7 +36,7 @@ def begun(path: Path, *names: str) -> str:
 
 
 def knows(known: Known, name: str, image: str) -> tuple[bool, bool]:
-    """Whether the row may stay, and whether its image need not be corrected again."""
+    """Return whether the row may stay, and whether its image needs no new correction."""
     row, picture = (to_keys([key_of(kind, name, image)]) for kind in ("row", "image"))
     return bool(known.rows.has(row)[0]), bool(known.images.has(picture)[0])
 
@@ -46,17 +46,17 @@ def test_a_manifests_rows_are_known_and_counted(tmp_path: Path) -> None:
         part(tmp_path / "a.parquet", ("a", "1", "corrected"), ("b", "1", "failed")),
         part(tmp_path / "b.parquet", ("c", "1", "passthrough")),
     ]
-    known, facts = build_known(Layers([parts]), retry_failed=False)
+    known, counts = build_known(Layers([parts]), retry_failed=False)
     assert [knows(known, name, "1") for name in "abc"] == [(True, True)] * 3
     assert knows(known, "a", "2") == (False, False)
-    assert (facts.rows, facts.statuses, facts.total) == (
+    assert (counts.rows, counts.statuses, counts.total) == (
         ((2, 1),),
         {"corrected": 1, "failed": 1, "passthrough": 1},
         3,
     )
 
 
-def test_failed_rows_are_not_known_where_they_are_to_be_tried_again(tmp_path: Path) -> None:
+def test_failed_rows_are_not_known_if_they_are_tried_again(tmp_path: Path) -> None:
     parts = [part(tmp_path / "a.parquet", ("a", "1", "corrected"), ("b", "1", "failed"))]
     known, _ = build_known(Layers([parts]), retry_failed=True)
     assert [knows(known, name, "1") for name in "ab"] == [(True, True), (False, False)]
@@ -65,15 +65,15 @@ def test_failed_rows_are_not_known_where_they_are_to_be_tried_again(tmp_path: Pa
 def test_a_later_attempts_row_stands_for_the_earlier_one(tmp_path: Path) -> None:
     manifest = [part(tmp_path / "m.parquet", ("a", "1", "corrected"), ("b", "1", "corrected"))]
     journal = [part(tmp_path / "j.parquet", ("a", "2", "corrected"))]
-    known, facts = build_known(Layers([manifest, journal], [[]], ["000-x"]), retry_failed=False)
+    known, counts = build_known(Layers([manifest, journal], [[]], ["000-x"]), retry_failed=False)
     assert knows(known, "a", "1") == (False, False)  # OUTPUT/images has the second one
     assert knows(known, "a", "2") == (True, True)
     assert knows(known, "b", "1") == (True, True)
-    assert facts.rows == ((2,), (1,))
+    assert counts.rows == ((2,), (1,))
 
 
 def test_an_image_that_may_have_been_replaced_is_not_known(tmp_path: Path) -> None:
-    """A killed attempt had begun to replace it, and its row is in no journal."""
+    """A killed attempt had begun to replace it, but its row is in no journal."""
     manifest = [part(tmp_path / "m.parquet", ("a", "1", "corrected"), ("b", "1", "corrected"))]
     layers = Layers([manifest, []], [[begun(tmp_path / "b.parquet", "a")]], ["000-x"])
     known, _ = build_known(layers, retry_failed=False)

@@ -14,28 +14,21 @@ from hypothesis import strategies as st
 
 from model.errors import ConfigurationError, RunError
 from pipelines.contracts.label_map import LabelMap
-from pipelines.contracts.schemas import CATALOG, MANIFEST
-from pipelines.correction.catalog import list_catalog
+from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect import repeated
 from pipelines.correction.inspect.known import Known, build_known
 from pipelines.correction.inspect.pending import (
-    PLAN,
     Inspection,
-    InspectSettings,
-    groups,
-    inspect_units,
     is_pending,
-    plan_of,
     read_plan,
 )
 from pipelines.correction.inspect.repeated import find_repeated, merge_repeated
-from pipelines.correction.inspect.survey import CLEAN, Survey
+from pipelines.correction.inspect.survey import CLEAN
 from pipelines.correction.layout import Layers
 from pipelines.correction.row_keys import KeySet, to_keys
 from pipelines.correction.rows import to_table
-from pipelines.correction.stream.read import ReadSettings, read_work
-from pipelines.images.allowed_uris import AllowedUris
 from tests.catalogs import row, rows, write_catalog
+from tests.pipelines.correction.inspected import look
 
 MAP = LabelMap.default()
 SCHEMA = pa.schema(
@@ -66,26 +59,6 @@ def inspect(
     """Which rows need work in the catalog's order, their keys, and the whole."""
     plan, inspection = look(catalog, known, identity, **given)
     return is_pending(plan).tolist(), plan.column("row_key").to_pylist(), inspection
-
-
-def look(catalog: Path, known: Known, identity: str = "model", **given: Any) -> tuple[pa.Table, Inspection]:
-    """PLAN of all rows in the catalog's order, and the whole."""
-    allowed = AllowedUris((str(catalog.parent), "/gone"))
-    given = {"label_map": MAP, "sample_size": 5, **given}
-    places = InspectSettings(
-        identity=identity, plan=str(catalog.with_name("plan")), known=known, allowed=allowed, **given
-    )
-    inspection = Inspection(Survey(5))
-    tables = list(groups(list_catalog([str(catalog)], score_scale=given.get("score_scale", 1)).units))
-    first = [inspect_units(table, places) for table in tables]
-    plans = [plan_of(table, places.plan) for table in tables]
-    found = find_repeated(plans)
-    for inspected in first:
-        inspection.merge(inspected, found.affected)
-    for table, plan in zip(tables, plans, strict=True):
-        if plan in found.affected:
-            inspection.merge_again(inspect_units(table, replace(places, repeated=found)))
-    return pa.concat_tables([PLAN.empty_table(), *(pq.read_table(part) for part in plans)]), inspection
 
 
 def write(folder: Path, catalog: Sequence[tuple[str | None, ...]], row_group_size: int = 3) -> Path:
@@ -140,18 +113,6 @@ def test_done_is_exactly_what_is_the_same(
         assert all(times[place] == 1 for place in places) or not fails
     assert inspection.pending == sum(count for count, needed in zip(times, pending, strict=True) if needed)
     assert inspection.ids.rows == len(after)
-
-
-@pytest.mark.parametrize(("hashes", "fails"), [(("1", "1"), False), (("1", "2"), True), ((None, None), True)])
-def test_bytes_in_the_catalog_are_not_the_same_because_of_a_uri(
-    tmp_path: Path, hashes: tuple[str | None, ...], fails: bool
-) -> None:
-    catalog = [row("a", "watermark", image=b"1", uri="https://shop/page", sha256=one) for one in hashes]
-    schema = CATALOG.append(pa.field("sha256", pa.string()))
-    folder = write_catalog(tmp_path / "catalog" / "a.parquet", catalog, schema=schema).parent
-    (work,) = look(folder, Known())[1].works
-    (found,) = [one for table in read_work(work, ReadSettings(MAP)) for one in table.to_pylist()]
-    assert (found["times"], found["refusal"] is not None) == (2, fails)
 
 
 def test_repeated_ids_are_the_same_however_many_tasks_look_for_them(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_every_route_is_counted(tmp_path: Path) -> None:
 
 def test_a_sample_is_the_smallest_hashes_of_each_route_in_any_order() -> None:
     names = [f"image-{number}" for number in range(40)]
-    found = []
+    samples = []
     for order in (names, names[::-1]):
         parts = [Survey(5) for _ in range(4)]
         for index, name in enumerate(order):
@@ -38,10 +38,10 @@ def test_a_sample_is_the_smallest_hashes_of_each_route_in_any_order() -> None:
             whole.merge(part.sets())
         assert whole.rows == {CLEAN: 20, "watermark": 20}
         assert whole.total == 40
-        found.append(whole.sample(5))
-    assert found[0] == found[1]
+        samples.append(whole.sample(5))
+    assert samples[0] == samples[1]
     clean = [name for name in names if int(name[6:]) % 2]
-    assert {name for name in clean if found[0].has(CLEAN, name)} == set(sorted(clean, key=sample_hash)[:5])
+    assert {name for name in clean if samples[0].has(CLEAN, name)} == set(sorted(clean, key=sample_hash)[:5])
 
 
 def test_nothing_has_no_sample() -> None:

@@ -22,8 +22,8 @@ def test_samples_become_sets_before_and_after_and_the_clean_ones_the_reference(t
         {"image_id": "b", "route": CLEAN, "before": b"3"},
     ]
     pq.write_table(to_table(rows, SAMPLE), tmp_path / "part.parquet")
-    found = images([{"sample_part": str(tmp_path / "part.parquet")}], read_reference(None, ("watermark",), 5))
-    assert found == [
+    sets = images([{"sample_part": str(tmp_path / "part.parquet")}], read_reference(None, ("watermark",), 5))
+    assert sets == [
         ("before/watermark", "a", b"1"),
         ("after/watermark", "a", b"2"),
         ("reference/", "b", b"3"),

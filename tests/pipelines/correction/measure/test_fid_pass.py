@@ -14,7 +14,7 @@ from tests.hostile_images import encode
 
 
 class Extractor:
-    """Features that tell which image it was."""
+    """Features that identify the image."""
 
     def __call__(self, pixels: list[np.ndarray]) -> np.ndarray:
         means = [image.mean() for image in pixels]
@@ -35,9 +35,9 @@ def test_features_belong_to_their_images_and_a_broken_one_has_none(actor: Featur
         ("s", "b", encode(pictures[1], "PNG")),
     ]
     table = pa.table([list(column) for column in zip(*rows, strict=True)], names=["set", "image_id", "image"])
-    found = actor(table)
-    assert found.column("image_id").to_pylist() == ["a", "x", "b"]
-    first, broken, last = found.column("features").to_pylist()
+    features = actor(table)
+    assert features.column("image_id").to_pylist() == ["a", "x", "b"]
+    first, broken, last = features.column("features").to_pylist()
     values = [np.frombuffer(data, np.float32)[0] for data in (first, last)]
     assert values == pytest.approx([one.mean() for one in pictures])
     assert broken is None
@@ -51,9 +51,9 @@ def test_no_images_keep_their_types(actor: FeatureActor) -> None:
 
 
 def statistics(*values: float) -> FeatureSet:
-    found = FeatureSet(2048)
-    found.add(np.array([[value] * 2048 for value in values], np.float32), [f"{value}" for value in values])
-    return found
+    features = FeatureSet(2048)
+    features.add(np.array([[value] * 2048 for value in values], np.float32), [f"{value}" for value in values])
+    return features
 
 
 def test_a_defects_reference_is_its_own_images_and_those_for_all() -> None:

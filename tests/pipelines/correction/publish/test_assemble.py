@@ -23,16 +23,16 @@ def test_few_parts_come_of_many(tmp_path: Path) -> None:
     pq.write_table(manifest("new", status="failed"), tmp_path / "journal.parquet")
     old = [str(tmp_path / f"{number}.parquet") for number in range(10)]
     layers, journal = [old], [str(tmp_path / "journal.parquet")]
-    known, facts = build_known(Layers(layers), retry_failed=False)
-    assert facts.rows == ((1,) * 10,)
-    assert facts.total == 10
-    assert facts.statuses == {"corrected": 10}
+    known, counts = build_known(Layers(layers), retry_failed=False)
+    assert counts.rows == ((1,) * 10,)
+    assert counts.total == 10
+    assert counts.statuses == {"corrected": 10}
     assembled = Assembled()
-    wanted = list(sources([*layers, journal], [*facts.rows, [1]]))
+    wanted = list(sources([*layers, journal], [*counts.rows, [1]]))
     assert len(wanted) == 2
     for table in wanted:
-        found = assemble(table, str(tmp_path / "next"), known, staying([f"old {n}" for n in range(9)]))
-        assembled.merge(found)
+        part = assemble(table, str(tmp_path / "next"), known, staying([f"old {n}" for n in range(9)]))
+        assembled.merge(part)
     assert sorted(one["image_id"] for one in read_parquet(tmp_path / "next")) == [
         "new",
         *(f"old {n}" for n in range(9)),
@@ -104,15 +104,15 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
         pq.write_table(to_table(rows, MANIFEST), tmp_path / f"{number}.parquet")
         layers.append([str(tmp_path / f"{number}.parquet")])
     begun: list[list[str]] = [[], []]
-    known, facts = build_known(Layers(layers, begun), retry_failed=False)
+    known, counts = build_known(Layers(layers, begun), retry_failed=False)
     assert known.rows.keys.tolist() == sorted([key("a0"), key("b1"), key("c2")])
     assert [layer.has(id_keys("abc")).tolist() for layer in known.superseded] == [
         [False, True, True],
         [False, False, True],
         [False, False, False],
     ]
-    assert facts.rows == ((3,), (2,), (1,))
-    # The second attempt may have replaced an image of which it has no row.
+    assert counts.rows == ((3,), (2,), (1,))
+    # The second attempt may have replaced an image whose row it did not finish.
     pq.write_table(pa.table({"image_id": ["a", "c"]}), tmp_path / "begun.parquet")
     begun[1] = [str(tmp_path / "begun.parquet")]
     known, _ = build_known(Layers(layers, begun), retry_failed=False)
@@ -123,8 +123,8 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
     assert build_known(Layers(), retry_failed=False)[0].rows.keys.tolist() == Known().rows.keys.tolist() == []
 
 
-def test_rows_that_failed_do_not_stay_where_they_are_tried_again(tmp_path: Path) -> None:
-    """Two rows of one id and one key of which one has failed; only the other is known."""
+def test_failed_rows_do_not_stay_if_they_are_tried_again(tmp_path: Path) -> None:
+    """Of two rows of one id and key, one has failed; only the other is known."""
     rows = [{"image_id": "a", "row_key": key("a"), "status": status} for status in ("failed", "passthrough")]
     pq.write_table(to_table(rows, MANIFEST), tmp_path / "m.parquet")
     for retry, stay in ((False, 2), (True, 1)):

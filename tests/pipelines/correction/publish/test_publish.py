@@ -1,4 +1,4 @@
-"""The moves from OUTPUT/.run to what readers see, broken off and looked at after every one of them."""
+"""Publication, interrupted after every one of its steps; readers check the output each time."""
 
 import json
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from tests.catalogs import tree
 
 
 class KilledError(Exception):
-    """Stands for SIGKILL."""
+    """Simulates SIGKILL."""
 
 
 def write_next(output: str, run: str, names: list[str]) -> Publication:
-    """A run that is ready: each part has the run's name in it."""
+    """Write a run that is ready to publish; every part contains the run's name."""
     folder = RunFolder(output)
     for name in names:
         buffer = pa.BufferOutputStream()
@@ -36,7 +36,7 @@ def write_next(output: str, run: str, names: list[str]) -> Publication:
 
 
 def read(output: str) -> str | None:
-    """The run whose manifest a careful reader gets, None where none is whole."""
+    """Return the run whose manifest a careful reader gets, None if there is no complete one."""
     success = storage.join(output, "_SUCCESS")
     if not storage.exists(success):
         return None
@@ -48,15 +48,15 @@ def read(output: str) -> str | None:
         return None
     if not storage.exists(success) or storage.read_bytes(success) != before:
         return None
-    told = json.loads(before)
+    content = json.loads(before)
     runs = [run for table in tables for run in table["run"].to_pylist()]
-    assert set(runs) == {told["run"]}
-    assert (len(parts), len(runs)) == (told["parts"], told["rows"])
-    return str(told["run"])
+    assert set(runs) == {content["run"]}
+    assert (len(parts), len(runs)) == (content["parts"], content["rows"])
+    return str(content["run"])
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, at: int, look: Callable[[], Any]) -> list[Any]:
-    """Let the `at`-th change of the storage be the last; returns what `look` finds before each."""
+    """Make the `at`-th change of the storage the last; return what `look` returns before each change."""
     seen: list[Any] = []
 
     def counted(change: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,7 +79,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "out") if request.param == "local" else str(request.getfixturevalue("s3_folder"))
 
 
-def test_whatever_moment_it_is_broken_off_readers_see_one_run_and_the_next_finishes_it(
+def test_readers_see_one_run_whenever_it_is_interrupted_and_the_next_finishes_it(
     output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(output, write_next(output, "0", ["a.parquet", "b.parquet"]))
@@ -102,18 +102,16 @@ def test_whatever_moment_it_is_broken_off_readers_see_one_run_and_the_next_finis
         assert read(output) in {before, None, run}
         begun = storage.exists(RunFolder(output).at(publishing.MARKER))
         assert finish_publishing(output) == begun
-        if at == 0:  # not even the marker was there: the next run begins with what is published
+        if at == 0:  # not even the marker was written: the next run begins with what is published
             assert read(output) == before
             publish(output, ready)
-        if (
-            read(output) is None
-        ):  # all but the last word was there: the next run, which changes nothing, says it
+        if read(output) is None:  # only _SUCCESS was missing: the next run, which changes nothing, writes it
             publish(output, Publication(run, 2, None, [], success=True))
         assert read(output) == run
         assert not storage.list_files(RunFolder(output).at())
         if finished:
             break
-        at += 1 if storage.is_local(output) else 3  # a look at a server takes its time
+        at += 1 if storage.is_local(output) else 3  # a look at a server is slow
     assert at > 8
 
 
@@ -147,13 +145,13 @@ def test_there_is_nothing_to_finish_in_an_output_that_is_new(tmp_path: Path) -> 
     assert not finish_publishing(str(tmp_path))
 
 
-def test_the_lock_is_looked_at_right_before_each_step(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever slept in between has lost it, and must not touch what another run has published meanwhile."""
+def test_the_lock_is_checked_right_before_each_step(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that slept in between has lost it, and must not touch what another run has published meanwhile."""
     publish(output, write_next(output, "0", ["a.parquet"]))
     ready = write_next(output, "1", ["b.parquet"])
     events: list[str] = []
 
-    def told(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*arguments: Any) -> Any:
             events.append(f"{name} {str(arguments[0]).removeprefix(output)}")
             return change(*arguments)
@@ -162,8 +160,8 @@ def test_the_lock_is_looked_at_right_before_each_step(output: str, monkeypatch: 
 
     with monkeypatch.context() as patch:
         for name in ("remove", "move", "write_bytes"):
-            patch.setattr(storage, name, told(name, getattr(storage, name)))
-        patch.setattr(Path, "rename", told("rename", Path.rename))
+            patch.setattr(storage, name, recorded(name, getattr(storage, name)))
+        patch.setattr(Path, "rename", recorded("rename", Path.rename))
         publish(output, ready, lambda: events.append("lock"))
     steps = [after for before, after in pairwise(events) if before == "lock"]
     local = storage.is_local(output)
@@ -179,13 +177,13 @@ def test_the_lock_is_looked_at_right_before_each_step(output: str, monkeypatch: 
     ]
 
 
-def test_who_has_lost_the_lock_changes_nothing_more(output: str) -> None:
+def test_a_run_without_the_lock_changes_nothing_more(output: str) -> None:
     publish(output, write_next(output, "0", ["a.parquet"]))
     ready = write_next(output, "slow", ["b.parquet"])
     looks = iter(range(20))
 
     def confirm() -> None:
-        if next(looks) == 2:  # the marker is written, and readers are warned
+        if next(looks) == 2:  # the marker is written, and _SUCCESS is removed
             finish_publishing(output)
             RunFolder(output).begin_attempt()
             publish(output, write_next(output, "other", ["a.parquet", "c.parquet"]))
@@ -197,7 +195,7 @@ def test_who_has_lost_the_lock_changes_nothing_more(output: str) -> None:
 
 
 def test_two_attempts_of_one_number_are_two_layers(tmp_path: Path) -> None:
-    """The first had written nothing when the second one counted; then its last task did."""
+    """The first had written nothing when the second chose its number; then its last task did."""
     folder = RunFolder(str(tmp_path))
     assert folder.layers().next_attempt("20260102T-b") == "000-20260102T-b"
     storage.write_bytes(f"{folder.journal('000-20260102T-b')}/x.parquet", b"")

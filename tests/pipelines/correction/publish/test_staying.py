@@ -21,12 +21,12 @@ def test_rows_stay_or_get_new_values_or_go() -> None:
     assert kept["output_uri"].to_pylist() == ["/a.jpg", "/a.jpg"]
 
 
-def test_new_values_come_from_wherever_they_were_found(tmp_path: Path) -> None:
+def test_new_values_come_from_all_parts(tmp_path: Path) -> None:
     plan = [{"row_key": key(name), "pending": name != "a"} for name in "abcd"]
     pq.write_table(to_table(plan, PLAN), tmp_path / "plan.parquet")
     parts = []
     for names in ("db", "c"):
-        found = [
+        rows = [
             {
                 "image_key": key(f"i{name}"),
                 "row_key": key(f"new {name}"),
@@ -37,7 +37,7 @@ def test_new_values_come_from_wherever_they_were_found(tmp_path: Path) -> None:
             for name in names
         ]
         parts.append(str(tmp_path / f"{names}.parquet"))
-        pq.write_table(to_table(found, REFRESHED), parts[-1])
+        pq.write_table(to_table(rows, REFRESHED), parts[-1])
     old = manifest("a", "b", "c", "d", "e", source_uri="s3://old", product_type="bag", input_version="v1")
     kept, refreshed = keep(old, KeySet(), find_staying([str(tmp_path / "plan.parquet")], parts))
     assert refreshed == 3

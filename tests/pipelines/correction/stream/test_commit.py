@@ -66,7 +66,7 @@ def edited(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
         "height": 44,
         "product_type": "mug",
         "purpose": "correct",
-        "place": f"catalog row {image_id}",
+        "position": f"catalog row {image_id}",
         "input_version": "etag:1:2",
         "row_key": b"r" * 16,
         "image_key": b"k" * 16,
@@ -82,7 +82,7 @@ def commit(
     return summary, read_parquet(Path(settings.journal))
 
 
-def test_before_images_are_replaced_their_ids_are_written_down(
+def test_ids_are_recorded_before_their_images_are_replaced(
     commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = Path(RunFolder(commit_settings.output).begun(commit_settings.attempt))
@@ -104,7 +104,7 @@ def test_before_images_are_replaced_their_ids_are_written_down(
             storage, "write_bytes", lambda uri, *data: killed() if "/images/" in uri else write(uri, *data)
         )
         with pytest.raises(StorageWriteError):
-            commit(rows, dataclasses.replace(commit_settings, tell_begun=True))
+            commit(rows, dataclasses.replace(commit_settings, record_begun=True))
     assert seen == [["a"]]
     assert not Path(commit_settings.journal).exists()
 
@@ -112,9 +112,9 @@ def test_before_images_are_replaced_their_ids_are_written_down(
 def test_an_image_that_stands_for_several_rows_of_its_id_makes_them_all(
     commit_settings: CommitSettings,
 ) -> None:
-    summary, found = commit([edited("a", "watermark", times=3), edited("b")], commit_settings)
-    assert [one["image_id"] for one in found] == ["a", "a", "a", "b"]
-    assert found[0] == found[1] == found[2]
+    summary, rows = commit([edited("a", "watermark", times=3), edited("b")], commit_settings)
+    assert [one["image_id"] for one in rows] == ["a", "a", "a", "b"]
+    assert rows[0] == rows[1] == rows[2]
     assert (summary["rows"], summary["passthrough"]) == (4, 1)
     assert {one["route"]: sum(one[name] for name in STATUSES) for one in summary["routes"]} == {
         "watermark": 3,
@@ -131,7 +131,7 @@ def test_the_uploads_copyright_and_profile_come_along(commit_settings: CommitSet
     assert (kept.copyright, kept.has_profile) == ("© Ann's Shop", True)
 
 
-def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
+def test_a_corrected_image_is_written_under_its_defect_and_named_in_the_journal(
     commit_settings: CommitSettings,
 ) -> None:
     one = edited("shop/1", "wrong_angle", "watermark")
@@ -142,8 +142,8 @@ def test_a_corrected_image_is_written_under_its_defect_and_told_in_the_manifest(
     np.testing.assert_array_equal(decode_image(data), expected)
     assert (expected[:, 44:] == decode_image(one["upload"])[:, 44:]).all()
     assert list(row) == MANIFEST.names
-    told = {name: value for name, value in row.items() if name != "corrected_at"}
-    assert told == {
+    columns = {name: value for name, value in row.items() if name != "corrected_at"}
+    assert columns == {
         "image_id": "shop/1",
         "source_uri": "s3://shop/shop/1",
         "product_type": "mug",
@@ -180,7 +180,7 @@ def test_every_row_has_a_manifest_row_with_its_status(commit_settings: CommitSet
     assert (summary["corrected"], summary["passthrough"], summary["failed"]) == (1, 1, 2)
 
 
-def test_an_image_that_breaks_unforeseen_is_a_failed_row(
+def test_an_unexpected_exception_is_a_failed_row(
     commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_memory(*_: object) -> None:
@@ -192,14 +192,14 @@ def test_an_image_that_breaks_unforeseen_is_a_failed_row(
     assert row["error_message"] == "MemoryError: 600 MB"
 
 
-def test_edges_are_rid_of_the_ground_that_a_correction_of_the_background_paints_over(
+def test_edges_lose_the_background_that_a_correction_paints_over(
     commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[list[bool]] = []
+    passed: list[list[bool]] = []
 
-    def apply(image: np.ndarray, edits: Any, grounds: list[bool]) -> Any:
-        told.append(grounds)
-        return apply_edits(image, edits, grounds)
+    def apply(image: np.ndarray, edits: Any, background: list[bool]) -> Any:
+        passed.append(background)
+        return apply_edits(image, edits, background)
 
     monkeypatch.setattr("pipelines.correction.stream.commit.apply_edits", apply)
     off = dict.fromkeys(("nearly_constant", "empty_product", "product_lost", "product_holes", "weak_outline"))
@@ -211,7 +211,7 @@ def test_edges_are_rid_of_the_ground_that_a_correction_of_the_background_paints_
     delivery = DeliverySettings(format="png", gates=gates)
     _, (row,) = commit(rows, dataclasses.replace(commit_settings, attempt="001-b", delivery=delivery))
     assert row["status"] == "corrected"
-    assert told == [[False, False], [False, True]]
+    assert passed == [[False, False], [False, True]]
 
 
 def test_a_retry_writes_the_same_bytes_to_the_same_keys(commit_settings: CommitSettings) -> None:
@@ -264,7 +264,7 @@ def test_a_block_without_rows_writes_nothing(commit_settings: CommitSettings) ->
     assert not Path(commit_settings.output).exists()
 
 
-def test_a_storage_that_refuses_is_no_rows_failure(
+def test_a_storage_failure_is_not_a_failed_row(
     commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(uri: str, data: bytes, through: str | None = None) -> None:
@@ -301,7 +301,7 @@ def test_a_rejected_row_says_why_and_nothing_is_written_for_it(commit_settings: 
     assert (summary["rejected"], summary["corrected"], summary["errors"][0]["count"]) == (1, 0, 1)
     output = Path(commit_settings.output)
     assert not (output / "images").exists()
-    assert not (output / ".run" / SAMPLES).exists()  # FID is of what is published
+    assert not (output / ".run" / SAMPLES).exists()  # FID describes what is published
     (strip,) = read_parquet(output / ".run" / STRIPS / commit_settings.attempt)
     assert strip["rejected"] == row["error_message"]
 

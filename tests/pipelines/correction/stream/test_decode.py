@@ -28,27 +28,27 @@ def decode(rows: list[dict[str, Any]], settings: DecodeSettings = SETTINGS) -> l
         [{name: one[name] for name in CATALOG_ROW.names} for one in normal], CATALOG_ROW
     )
     tables = list(decode_rows(table, settings))
-    assert all(found.schema == DECODED for found in tables)
-    return [found for one in tables for found in one.to_pylist()]
+    assert all(part.schema == DECODED for part in tables)
+    return [part for one in tables for part in one.to_pylist()]
 
 
 def test_a_defective_image_becomes_the_models_input() -> None:
     image = picture(3, 20, 24)
     data = encode(image, "PNG")
-    (found,) = decode([row("a", "watermark", "wrong_angle", image=data)])
-    assert found["defects"] == ["wrong_angle", "watermark"]
-    assert found["route"] == "wrong_angle"
-    assert found["upload"] == data
-    assert found["input_sha256"] == hashlib.sha256(data).hexdigest()
-    assert (found["width"], found["height"]) == (20, 24)
-    assert found["error_code"] is None
-    model_input = np.frombuffer(found["model_input"], np.uint8).reshape(16, 16, 3)
+    (decoded,) = decode([row("a", "watermark", "wrong_angle", image=data)])
+    assert decoded["defects"] == ["wrong_angle", "watermark"]
+    assert decoded["route"] == "wrong_angle"
+    assert decoded["upload"] == data
+    assert decoded["input_sha256"] == hashlib.sha256(data).hexdigest()
+    assert (decoded["width"], decoded["height"]) == (20, 24)
+    assert decoded["error_code"] is None
+    model_input = np.frombuffer(decoded["model_input"], np.uint8).reshape(16, 16, 3)
     np.testing.assert_array_equal(model_input, resize_bicubic(image, 16, 16))
 
 
 def test_the_size_is_the_uploads_though_it_is_decoded_smaller() -> None:
-    (found,) = decode([row("a", "clean", image=encode(picture(3, 640, 480)))])
-    assert (found["width"], found["height"]) == (640, 480)
+    (decoded,) = decode([row("a", "clean", image=encode(picture(3, 640, 480)))])
+    assert (decoded["width"], decoded["height"]) == (640, 480)
 
 
 def test_a_clean_image_carries_nothing_on_unless_it_is_sampled() -> None:
@@ -63,19 +63,21 @@ def test_a_clean_image_carries_nothing_on_unless_it_is_sampled() -> None:
 @pytest.mark.parametrize("label", ["watermark", "clean"])
 def test_every_hostile_upload_is_a_failed_row_with_its_code(label: str) -> None:
     cases = hostile_images()
-    found = decode([row(name, label, image=data) for name, (data, _) in cases.items()])
-    assert {one["image_id"]: one["error_code"] for one in found} == {
+    decoded = decode([row(name, label, image=data) for name, (data, _) in cases.items()])
+    assert {one["image_id"]: one["error_code"] for one in decoded} == {
         name: code for name, (_, code) in cases.items()
     }
-    assert all(one["error_message"] and one["upload"] is None and one["model_input"] is None for one in found)
-    assert all(one["input_sha256"] for one in found)
+    assert all(
+        one["error_message"] and one["upload"] is None and one["model_input"] is None for one in decoded
+    )
+    assert all(one["input_sha256"] for one in decoded)
 
 
 def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
     data = encode(picture(1))
     (tmp_path / "there.jpg").write_bytes(data)
     (tmp_path / "empty.jpg").write_bytes(b"")
-    found = decode(
+    decoded = decode(
         [
             row("a", "watermark", uri=str(tmp_path / "there.jpg")),
             row("b", "watermark", uri=(tmp_path / "there.jpg").as_uri()),
@@ -87,7 +89,7 @@ def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
         ],
         dataclasses.replace(SETTINGS, allowed=AllowedUris((str(tmp_path),))),
     )
-    assert [one["error_code"] for one in found] == [
+    assert [one["error_code"] for one in decoded] == [
         None,
         None,
         "missing",
@@ -96,8 +98,8 @@ def test_images_are_fetched_and_missing_ones_fail_alone(tmp_path: Path) -> None:
         "uri_not_allowed",
         "uri_not_allowed",
     ]
-    assert [one["upload"] for one in found[:2]] == [data, data]
-    assert found[0]["source_uri"] == str(tmp_path / "there.jpg")
+    assert [one["upload"] for one in decoded[:2]] == [data, data]
+    assert decoded[0]["source_uri"] == str(tmp_path / "there.jpg")
 
 
 def test_unknown_labels_fail_only_where_the_map_says_so() -> None:
@@ -119,30 +121,31 @@ def test_no_rows_are_no_tables() -> None:
     assert decode([]) == []
 
 
-def test_a_row_whose_image_is_not_the_one_that_the_catalog_tells_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_row_whose_image_lacks_the_stated_hash_is_read_again(tmp_path: Path) -> None:
     data = encode(picture(1))
-    told = f"sha256:{hashlib.sha256(data).hexdigest().upper()}"
+    stated = f"sha256:{hashlib.sha256(data).hexdigest().upper()}"
     settings = dataclasses.replace(SETTINGS, allowed=AllowedUris((str(tmp_path),)))
     rows = {
-        "as told": row("a", "watermark", image=data),
+        "as stated": row("a", "watermark", image=data),
         "not yet": row("b", "watermark", image=encode(picture(2))),
         "not there": row("c", "watermark", uri=str(tmp_path / "gone")),
         "not allowed": row("d", "watermark", uri="/elsewhere"),
         "no image": row("e", "watermark", image=None, uri=None),
-        "broken, and told so": row("f", "watermark", image=b"broken"),
+        "broken, as stated": row("f", "watermark", image=b"broken"),
     }
-    version = {"broken, and told so": f"sha256:{hashlib.sha256(b'broken').hexdigest()}"}
+    version = {"broken, as stated": f"sha256:{hashlib.sha256(b'broken').hexdigest()}"}
     asked = [
-        {**one, "row_key": b"r" * 16, "input_version": version.get(name, told)} for name, one in rows.items()
+        {**one, "row_key": b"r" * 16, "input_version": version.get(name, stated)}
+        for name, one in rows.items()
     ]
-    stays = {
+    keeps_key = {
         name: one["row_key"] is not None for name, one in zip(rows, decode(asked, settings), strict=True)
     }
-    assert stays == {
-        "as told": True,
+    assert keeps_key == {
+        "as stated": True,
         "not yet": False,
         "not there": False,
         "not allowed": False,
         "no image": True,
-        "broken, and told so": True,
+        "broken, as stated": True,
     }

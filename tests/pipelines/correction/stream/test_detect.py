@@ -31,7 +31,7 @@ SURE = [("watermark", pytest.approx(0.9526, abs=1e-4))]
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It sees a watermark in everything, and no wrong angle."""
+    """A detector that sees a watermark in everything, and never a wrong angle."""
     return write_detector(tmp_path_factory.mktemp("detector"), {"watermark": 3.0, "wrong_angle": -3.0})
 
 
@@ -44,7 +44,7 @@ def detect(catalog: Path, folder: Path, detector: Path) -> list[dict[str, int]]:
 
 
 def inspected(catalog: Path, plan: Path) -> Inspection:
-    """The first look at a catalog of which nothing is known."""
+    """Inspect a catalog without earlier runs."""
     settings = InspectSettings(
         LabelMap.default(),
         "identity",
@@ -54,10 +54,10 @@ def inspected(catalog: Path, plan: Path) -> Inspection:
         detector=True,
         allowed=AllowedUris((str(plan.parent),)),
     )
-    found = Inspection(Survey(10))
+    inspection = Inspection(Survey(10))
     for table in groups(list_catalog([str(catalog)], labelled=False).units):
-        found.merge(inspect_units(table, settings))
-    return found
+        inspection.merge(inspect_units(table, settings))
+    return inspection
 
 
 def write_mixed(folder: Path) -> Path:
@@ -86,17 +86,19 @@ def test_rows_without_labels_get_the_detector_s_and_others_keep_theirs(
         "unreadable": 3,
     }
     units = list_catalog([str(catalog)]).units
-    found = {one[0]: one[1] for unit in units for one in read_label_rows(unit, str(folder))}
-    assert found["own"] == [("wrong_angle", pytest.approx(0.9))]
-    assert found["null"] == found["fetched"] == found["more-29"] == SURE
-    assert found["empty"] == found["gone"] == found["nowhere"] == found["broken"] == []
+    labels_of = {one[0]: one[1] for unit in units for one in read_label_rows(unit, str(folder))}
+    assert labels_of["own"] == [("wrong_angle", pytest.approx(0.9))]
+    assert labels_of["null"] == labels_of["fetched"] == labels_of["more-29"] == SURE
+    assert labels_of["empty"] == labels_of["gone"] == labels_of["nowhere"] == labels_of["broken"] == []
     assert count_unlabelled(units) == 35
 
     tables = [table for unit in units for table in read_rows(unit, read_detected(str(folder), unit))]
     read = {one["image_id"]: one["labels"] for table in tables for one in table.to_pylist()}
     assert {
         name: [(label["label"], label["score"]) for label in labels or ()] for name, labels in read.items()
-    } == {name: [(label, pytest.approx(score)) for label, score in labels] for name, labels in found.items()}
+    } == {
+        name: [(label, pytest.approx(score)) for label, score in labels] for name, labels in labels_of.items()
+    }
     inspection = inspected(catalog, tmp_path / "plan")
     for work in inspection.works:
         for one in survey_detected(work.table(), LabelMap.default(), 10, str(folder)).to_pylist():
@@ -145,7 +147,7 @@ def test_a_plain_label_that_is_null_is_no_label() -> None:
     assert unlabelled(table) == [False, True]
 
 
-def test_labels_that_are_gone_are_no_empty_ones(tmp_path: Path) -> None:
+def test_missing_files_of_labels_are_an_error(tmp_path: Path) -> None:
     write_catalog(tmp_path / "a.parquet", [row("a")])
     [unit] = list_catalog([str(tmp_path)]).units
     with pytest.raises(StorageReadError, match=file_of("labels", unit)):

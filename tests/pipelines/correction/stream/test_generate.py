@@ -57,18 +57,18 @@ def edited(actor: Corrector, rows: list[dict[str, Any]]) -> list[dict[str, Any]]
 
 def test_each_row_gets_one_edit_per_defect_and_nothing_else_changes(bundle: Path) -> None:
     rows = [*block(), decoded("broken", error_code="empty", error_message="no bytes", product_type="mug")]
-    found = edited(corrector(bundle), rows)
-    assert [one["image_id"] for one in found] == [one["image_id"] for one in rows]
-    assert [len(one["edits"] or ()) for one in found] == [len(one["defects"]) for one in rows]
-    assert found[-1]["error_code"] == "empty"
-    assert found[-1]["product_type"] == "mug"
+    results = edited(corrector(bundle), rows)
+    assert [one["image_id"] for one in results] == [one["image_id"] for one in rows]
+    assert [len(one["edits"] or ()) for one in results] == [len(one["defects"]) for one in rows]
+    assert results[-1]["error_code"] == "empty"
+    assert results[-1]["product_type"] == "mug"
 
 
 def test_an_edit_is_what_the_generator_says(bundle: Path) -> None:
-    (found,) = edited(corrector(bundle, batch_size=1), [decoded("a", "watermark")])
+    (results,) = edited(corrector(bundle, batch_size=1), [decoded("a", "watermark")])
     image = torch.from_numpy(picture(97, SIDE, SIDE)).permute(2, 0, 1)[None] / 127.5 - 1
     expected = load_bundle(bundle).generator.edit(image, torch.tensor([0]), torch.tensor([1]))
-    edit = decode_edit(found["edits"][0])
+    edit = decode_edit(results["edits"][0])
     torch.testing.assert_close(edit.content, expected.content.detach(), rtol=0, atol=1.6 / 255)
     torch.testing.assert_close(edit.matte, expected.matte.detach(), rtol=0, atol=0.9 / 255)
 
@@ -84,8 +84,8 @@ def test_an_images_edits_do_not_depend_on_its_neighbours(bundle: Path) -> None:
 
 def test_the_batch_size_moves_no_value_by_more_than_a_level(bundle: Path) -> None:
     def pixels(batch_size: int) -> np.ndarray:
-        found = edited(corrector(bundle, batch_size), block())
-        edits = [edit for one in found for edit in one["edits"] or ()]
+        results = edited(corrector(bundle, batch_size), block())
+        edits = [edit for one in results for edit in one["edits"] or ()]
         return np.frombuffer(b"".join(edit["content"] + edit["matte"] for edit in edits), np.uint8).astype(
             int
         )
@@ -98,21 +98,24 @@ def test_an_image_of_several_rows_goes_through_the_generator_once(bundle: Path) 
     rows = [decoded(f"i{number}", "watermark", "wrong_angle", input_sha256="1") for number in range(5)]
     for one in rows:
         one["model_input"] = rows[0]["model_input"]
-    rows[0] |= {"model_input": None, "error_code": "unknown_label"}  # has failed: it is nobody's example
+    rows[0] |= {
+        "model_input": None,
+        "error_code": "unknown_label",
+    }  # it has failed, and is no example for others
     rows[3]["defects"] = ["watermark"]
     rows[4]["input_sha256"] = "2"
     alone = [edited(actor, [one])[0]["edits"] for one in rows]
     painter = Painter()
-    found = edited(actor, rows)
-    assert [one["edits"] for one in found] == alone
-    assert [one["generator_seconds"] > 0 for one in found] == [False, True, False, True, True]
+    results = edited(actor, rows)
+    assert [one["edits"] for one in results] == alone
+    assert [one["generator_seconds"] > 0 for one in results] == [False, True, False, True, True]
     actor.edits_of.generator = painter  # type: ignore[assignment]
     edited(actor, rows)
     assert len(painter.seen) == 2 + 1 + 2
 
 
 class Painter:
-    """A generator that halves the distance to a colour of the defect's own, so that the order shows."""
+    """A generator that halves the distance to a colour of each defect, so that the order matters."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, float]] = []
@@ -138,18 +141,18 @@ def test_a_later_defect_sees_the_image_as_earlier_ones_left_it(bundle: Path) -> 
     assert means == pytest.approx(expected, abs=0.01)
 
 
-def test_between_two_passes_edges_are_rid_of_the_ground_where_it_was_painted_over(
+def test_between_two_passes_edges_lose_the_background_that_was_painted_over(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[list[bool]] = []
+    passed: list[list[bool]] = []
 
-    def apply(image: np.ndarray, edits: Any, grounds: list[bool]) -> Any:
-        told.append(grounds)
-        return apply_edits(image, edits, grounds)
+    def apply(image: np.ndarray, edits: Any, background_defects: list[bool]) -> Any:
+        passed.append(background_defects)
+        return apply_edits(image, edits, background_defects)
 
     monkeypatch.setattr("pipelines.correction.stream.generate.apply_edits", apply)
-    edited(corrector(bundle, grounds=("watermark",)), [decoded("a", *DEFECTS)])
-    assert told == [[False], [True]]  # wrong_angle, watermark; after the last nothing is applied
+    edited(corrector(bundle, background_defects=("watermark",)), [decoded("a", *DEFECTS)])
+    assert passed == [[False], [True]]  # wrong_angle, watermark; the last edit is not applied here
 
 
 def spoiled(what: str) -> Callable[..., Edit]:
@@ -162,7 +165,7 @@ def spoiled(what: str) -> Callable[..., Edit]:
 
 
 @pytest.mark.parametrize("what", ["theta", "content", "matte"])
-def test_what_is_not_finite_fails_its_row_alone(bundle: Path, what: str) -> None:
+def test_an_edit_that_is_not_finite_fails_only_its_row(bundle: Path, what: str) -> None:
     actor = corrector(bundle)
     actor.edits_of.generator.edit = spoiled(what)  # type: ignore[method-assign]
     rows = [
@@ -171,11 +174,11 @@ def test_what_is_not_finite_fails_its_row_alone(bundle: Path, what: str) -> None
         decoded("c", "watermark"),
         decoded("d"),
     ]
-    found = edited(actor, rows)
-    assert [one["error_code"] for one in found] == [None, NOT_FINITE, NOT_FINITE, None]
-    assert "'watermark'" in found[1]["error_message"]
-    assert [len(one["edits"] or ()) for one in found] == [1, 0, 0, 0]
-    assert [one["upload"] for one in found] == [b"u", None, None, b"u"]
+    results = edited(actor, rows)
+    assert [one["error_code"] for one in results] == [None, NOT_FINITE, NOT_FINITE, None]
+    assert "'watermark'" in results[1]["error_message"]
+    assert [len(one["edits"] or ()) for one in results] == [1, 0, 0, 0]
+    assert [one["upload"] for one in results] == [b"u", None, None, b"u"]
 
 
 def test_blocks_without_work_keep_their_types(bundle: Path) -> None:

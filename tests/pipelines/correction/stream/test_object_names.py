@@ -36,7 +36,7 @@ def test_a_name_is_one_visible_component_that_every_storage_takes(image_id: str)
 @example("é", "e\u0301")  # composed and decomposed
 @example("ﬀ", "ff")
 @example("İ", "i")
-@example("K", "\u212a")  # the Kelvin sign is a k to those who ignore case
+@example("K", "\u212a")  # the Kelvin sign equals k without regard to case
 @example("a ", "a")
 @example("\ud83d\ude00", "😀")  # two lone surrogates are not the character
 @example("x" * 2000 + "y", "x" * 2000 + "Y")
@@ -49,7 +49,7 @@ def test_two_ids_never_share_a_name_even_where_case_does_not_count(one: str, oth
 def test_ids_made_to_look_like_names_do_not_collide(texts: list[str]) -> None:
     different = {text for text in texts if text}
     names = {safe_name(text) for text in different}
-    for _ in range(2):  # a name taken for an id has a name of its own
+    for _ in range(2):  # a name that is used as an id has a name of its own
         different |= names
         names = {safe_name(text) for text in different}
     assert len({name.lower() for name in names}) == len(different)

@@ -27,8 +27,8 @@ def manifest(count: int, status: str, code: str | None = None, prefix: str = "i"
 def one(rows: list[dict[str, Any]], route: str) -> dict[str, Any]:
     table = summarise(rows, [route] * len(rows), SECONDS)
     assert table.schema == SUMMARY
-    (found,) = table.to_pylist()
-    return found
+    (summary,) = table.to_pylist()
+    return summary
 
 
 def test_a_blocks_summary_is_bounded_whatever_its_size() -> None:
@@ -82,7 +82,7 @@ def test_a_run_in_which_nothing_succeeds_is_given_up() -> None:
     hopeless = Totals()
     hopeless.add(one(manifest(500, "passthrough"), "clean"))
     hopeless.add(one(manifest(HOPELESS - 1, "failed", "missing"), "watermark"))
-    hopeless.check_promising(0.1)  # not enough to tell
+    hopeless.check_promising(0.1)  # too few to decide
     hopeless.add(one(manifest(1, "failed", "corrupt", "z"), "watermark"))
     with pytest.raises(
         TooManyFailedError,
@@ -90,6 +90,6 @@ def test_a_run_in_which_nothing_succeeds_is_given_up() -> None:
     ):
         hopeless.check_promising(0.1)
     hopeless.check_promising(1.0)  # whatever fails is tolerated
-    hopeless.check_promising(0.1, before=1)  # one of them is no news
+    hopeless.check_promising(0.1, before=1)  # one of them has failed before
     hopeless.add(one(manifest(1, "corrected", prefix="y"), "watermark"))
     hopeless.check_promising(0.1)

@@ -15,26 +15,26 @@ Form = Callable[[np.ndarray], FeatureSet | Moments]
 
 
 def kept(features: np.ndarray) -> FeatureSet:
-    """As images have them."""
+    """Return the statistics of images."""
     statistics = FeatureSet(features.shape[1])
     statistics.add(features)
     return statistics
 
 
 def moments(features: np.ndarray) -> Moments:
-    """As read from a `.npz`."""
+    """Return the statistics as read from a `.npz`."""
     buffer = io.BytesIO()
     np.savez(buffer, mu=features.mean(0, dtype=np.float64), sigma=np.cov(features, rowvar=False))
     return Moments.from_npz(buffer.getvalue(), "test", features.shape[1])
 
 
 FORMS = pytest.mark.parametrize("form", [kept, moments])
-#: Fewer samples than dimensions (singular), as many, more.
+#: Fewer samples than dimensions (singular), as many, and more.
 SIZES = pytest.mark.parametrize("n", [5, DIMENSION, 60])
 
 
 def draw(seed: int, n: int, dimension: int = DIMENSION, scale: float = 1.0) -> np.ndarray:
-    """Correlated features, float32; each seed another covariance."""
+    """Return correlated features, float32; each seed has another covariance."""
     rng = np.random.default_rng(seed)
     mixing = rng.standard_normal((dimension, dimension)) * np.geomspace(1, 0.01, dimension)
     return (scale * rng.standard_normal((n, dimension)) @ mixing + rng.standard_normal(dimension)).astype(
@@ -45,7 +45,7 @@ def draw(seed: int, n: int, dimension: int = DIMENSION, scale: float = 1.0) -> n
 @FORMS
 @SIZES
 def test_a_set_is_at_distance_zero_from_itself(form: Form, n: int) -> None:
-    """Property 22; relative to the spread, which the terms of the distance cancel."""
+    """Property 22, relative to the spread, because the distance is a difference of terms of that size."""
     features = draw(0, n)
     distance = frechet_distance(form(features), form(features))
     assert 0 <= distance < 1e-4
@@ -64,7 +64,7 @@ def test_symmetry(form: Form, n: int) -> None:
 @settings(max_examples=20, deadline=None)
 @given(shift=st.lists(st.integers(-64, 64), min_size=DIMENSION, max_size=DIMENSION))
 def test_a_shift_adds_its_squared_length(form: Form, n: int, shift: list[int]) -> None:
-    """Features on a grid of 1/256, so that shifting rounds nothing."""
+    """Features are on a grid of 1/256, so that shifting does not round."""
     features = np.round(draw(3, n) * 256) / 256
     t = np.array(shift) / 4
     distance = frechet_distance(form(features), form((features + t).astype(np.float32)))
@@ -87,7 +87,7 @@ def test_orthogonal_maps_leave_the_distance(form: Form, n: int, seed: int) -> No
     b=st.lists(st.floats(0, 100), min_size=3, max_size=3),
 )
 def test_commuting_covariances_have_a_closed_form(a: list[float], b: list[float]) -> None:
-    """For diagonal covariances the distance is the sum of squared differences of standard deviations."""
+    """For diagonal covariances, the distance is the sum of squared differences of standard deviations."""
     mu = np.zeros(3)
     distance = frechet_distance(Moments(mu, np.diag(a)), Moments(mu, np.diag(b)))
     assert distance == pytest.approx(np.square(np.sqrt(a) - np.sqrt(b)).sum(), rel=1e-6, abs=1e-4)
@@ -110,7 +110,7 @@ def test_parity_with_pytorch_fid(n: int, m: int) -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(10, 12), (10, 50), (50, 40)])
 def test_the_nuclear_norm_equals_the_eigenvalue_route(n: int, m: int) -> None:
-    """tr √(S1 S2) from kept features against the roots of the eigenvalues of S1^½ S2 S1^½."""
+    """tr √(S1 S2) from kept features equals that from the eigenvalues of S1^½ S2 S1^½."""
     a, b = draw(8, n).astype(np.float64), draw(9, m).astype(np.float64)
     s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     values, vectors = np.linalg.eigh(s1)

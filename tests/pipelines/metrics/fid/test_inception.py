@@ -35,7 +35,7 @@ def extract() -> FeatureExtractor:
 
 
 def draw(seed: int, colours: int = 3) -> np.ndarray:
-    """A picture of soft coloured patches with some noise, 64 to 256 pixels a side."""
+    """Return a picture of soft coloured patches with some noise, 64 to 256 pixels a side."""
     rng = np.random.default_rng(seed)
     height, width = rng.integers(64, 257, 2)
     patches = Image.fromarray(rng.integers(0, 256, (colours, colours, 3), dtype=np.uint8))
@@ -51,7 +51,7 @@ def collect(features: np.ndarray) -> FeatureSet:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_features_equal_those_of_the_official_torchscript(extract: FeatureExtractor) -> None:
-    """The packaged network itself, on the same input, stretched to 299 as pytorch-fid does it."""
+    """Compare with the packaged network on the same input, resized to 299 as in pytorch-fid."""
     official = torch.jit.load(str(find_weights(None)), map_location="cpu")
     images = [resize_bicubic(draw(seed), 256, 256) for seed in range(3)]
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
@@ -73,24 +73,24 @@ def test_fid_agrees_with_pytorch_fid_on_the_same_png_files(
     state = read_weights(find_weights(None)).state
     monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: state)
     network = pytorch_fid.inception.InceptionV3([3])
-    theirs, ours = [], []
+    expected_moments, sets = [], []
     for name, colours in (("flat", 2), ("busy", 9)):
         images = [draw(seed, colours) for seed in range(12)]
         files = [tmp_path / f"{name}-{i}.png" for i in range(len(images))]
         for file, image in zip(files, images, strict=True):
             Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC).save(file)
-        theirs.extend(calculate_activation_statistics(files, network, batch_size=6, num_workers=0))
-        ours.append(collect(extract(images)))
-    expected = calculate_frechet_distance(*theirs)
+        expected_moments.extend(calculate_activation_statistics(files, network, batch_size=6, num_workers=0))
+        sets.append(collect(extract(images)))
+    expected = calculate_frechet_distance(*expected_moments)
     assert expected > 10  # the sets do differ
-    assert frechet_distance(*ours) == pytest.approx(expected, rel=1e-3)
+    assert frechet_distance(*sets) == pytest.approx(expected, rel=1e-3)
 
 
-def test_each_image_has_its_features_whatever_its_size_batch_or_surroundings(
+def test_features_of_an_image_do_not_depend_on_its_batch(
     extract: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inception, "PASS_SIZE", 3)
-    images = [draw(seed) for seed in range(5)]  # more than one pass, and a rest
+    images = [draw(seed) for seed in range(5)]  # more than one pass, and a remainder
     together = extract(images)
     for i in (0, 4):
         np.testing.assert_allclose(extract([images[i]])[0], together[i], atol=1e-5)
@@ -100,7 +100,7 @@ def test_each_image_has_its_features_whatever_its_size_batch_or_surroundings(
     assert extract([]).shape == (0, FEATURE_DIMENSION)
 
 
-def test_building_the_network_downloads_nothing_and_leaves_pytorch_fid_as_it_was(
+def test_building_the_network_downloads_nothing_and_leaves_pytorch_fid_unchanged(
     extract: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

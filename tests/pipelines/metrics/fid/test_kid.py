@@ -13,7 +13,7 @@ def kernel(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def double_loop(x: np.ndarray, y: np.ndarray) -> float:
-    """Unbiased MMD², written out."""
+    """Return the unbiased MMD², written out."""
     n, m = len(x), len(y)
     xx = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
     yy = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
@@ -32,7 +32,7 @@ def test_it_matches_a_double_loop(n: int, m: int, seed: int) -> None:
 
 
 def test_its_expectation_is_zero_for_identical_distributions() -> None:
-    """Property 25: the mean of 300 independent estimates lies within four of its standard errors of 0."""
+    """Property 25: the mean of 300 independent estimates is within four of its standard errors of 0."""
     estimates = []
     for seed in range(300):
         rng = np.random.default_rng(seed)
@@ -56,10 +56,10 @@ def test_a_kernel_matrix_in_several_blocks_gives_the_same_figures(monkeypatch: p
     x, y = rng.random((1100, 4)), rng.random((30, 4)) + 0.2
     expected = kernel_inception_distance(x, y)
     monkeypatch.setattr(kid, "_BLOCK", 2000)
-    whole = kernel_inception_distance(x, y)
-    assert expected.mean == pytest.approx(whole.mean, rel=1e-9)
-    assert expected.sd == pytest.approx(whole.sd, rel=1e-6)
-    assert expected.ci95 == pytest.approx(whole.ci95, rel=1e-9)
+    in_one_block = kernel_inception_distance(x, y)
+    assert expected.mean == pytest.approx(in_one_block.mean, rel=1e-9)
+    assert expected.sd == pytest.approx(in_one_block.sd, rel=1e-6)
+    assert expected.ci95 == pytest.approx(in_one_block.ci95, rel=1e-9)
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_seed_other_subsets() -> None:
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_seed_other_subsets() -
 @settings(max_examples=10, deadline=None)
 @given(n=st.integers(3, 9), m=st.integers(3, 9), seed=st.integers(0, 1000))
 def test_the_interval_is_that_of_the_jackknife(n: int, m: int, seed: int) -> None:
-    """Against estimates with each image left out in turn."""
+    """Compare with estimates that leave out each image in turn."""
     rng = np.random.default_rng(seed)
     x, y = rng.random((n, 5)), rng.random((m, 5)) + 0.3
     variance = 0.0
@@ -87,8 +87,10 @@ def test_the_interval_is_that_of_the_jackknife(n: int, m: int, seed: int) -> Non
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.5])
-def test_the_interval_covers_the_truth_and_is_not_idle(gap: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets of 100 from two distributions of eight points each, whose MMD² is a finite sum."""
+def test_the_interval_covers_the_truth_and_is_not_too_wide(
+    gap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sets of 100 are from two distributions of eight points each, whose MMD² is a finite sum."""
     monkeypatch.setattr(kid, "SUBSETS", 2)  # all of them are the whole set here
     rng = np.random.default_rng(5)
     points_x, points_y = rng.random((8, 6)), rng.random((8, 6)) * (gap > 0) + gap
@@ -108,7 +110,7 @@ def test_the_interval_covers_the_truth_and_is_not_idle(gap: float, monkeypatch: 
         widths.append(estimate.ci95[1] - estimate.ci95[0])
         estimates.append(estimate.mean)
     assert covered >= 184  # 190 expected; fewer than 184 has a probability below 1%
-    assert np.mean(widths) < 2 * 4 * np.std(estimates)  # at most about twice as wide as it must be
+    assert np.mean(widths) < 2 * 4 * np.std(estimates)  # at most about twice as wide as necessary
 
 
 def test_tiny_sets() -> None:

@@ -33,7 +33,7 @@ def collect(
     cap: int = NO_CAP,
     order: int = 0,
 ) -> FeatureSet:
-    """The rows as parts between `cuts`, merged in an order drawn from `order` (0: as they come)."""
+    """Return the rows as parts between `cuts`, merged in an order drawn from `order` (0: the given order)."""
     bounds = [0, *sorted(cuts), len(features)]
     parts = []
     for low, high in pairwise(bounds):
@@ -53,7 +53,7 @@ CUTS = st.lists(st.integers(0, 40), max_size=5).map(tuple)
 @settings(max_examples=30, deadline=None)
 @given(cuts=CUTS, order=st.integers(1, 1000))
 def test_features_depend_on_the_ids_alone(cuts: tuple[int, ...], order: int) -> None:
-    """Property 23: neither order nor division decides the distance."""
+    """The distance depends neither on order nor on division (property 23)."""
     features = draw(0, 40)
     for cap in (NO_CAP, 15, 1):
         expected = collect(features, names(40), cap=cap)
@@ -71,14 +71,14 @@ def test_up_to_the_cap_all_are_kept() -> None:
 
 def test_above_the_cap_a_sample_is_kept() -> None:
     features = draw(0, 500)
-    found = FeatureSet(DIMENSION, cap=50)
+    statistics = FeatureSet(DIMENSION, cap=50)
     for start in range(0, 500, 20):
-        found.add(features[start : start + 20], names(500)[start : start + 20])
-    assert (found.n, found.added, found.features.shape) == (50, 500, (50, DIMENSION))
+        statistics.add(features[start : start + 20], names(500)[start : start + 20])
+    assert (statistics.n, statistics.added, statistics.features.shape) == (50, 500, (50, DIMENSION))
     rows = {row.tobytes(): i for i, row in enumerate(features)}
-    positions = [rows[row.tobytes()] for row in found.features]  # every kept row is one of those added
+    positions = [rows[row.tobytes()] for row in statistics.features]  # every kept row is one of those added
     assert len(set(positions)) == 50
-    assert 150 < np.mean(positions) < 350  # from all over the set, not its beginning
+    assert 150 < np.mean(positions) < 350  # from the whole set, not only its beginning
 
 
 def test_merging_leaves_the_other_set_alone() -> None:
@@ -89,21 +89,21 @@ def test_merging_leaves_the_other_set_alone() -> None:
     assert (part.n, total.n) == (12, 24)
 
 
-def test_what_is_not_a_feature_matrix_is_refused() -> None:
-    found = FeatureSet(DIMENSION)
+def test_anything_but_a_feature_matrix_is_refused() -> None:
+    statistics = FeatureSet(DIMENSION)
     for wrong in (np.zeros((2, DIMENSION + 1)), np.zeros(DIMENSION), np.full((1, DIMENSION), np.nan)):
         with pytest.raises(ValueError, match="features"):
-            found.add(wrong)
+            statistics.add(wrong)
     with pytest.raises(ValueError, match="ids"):
-        found.add(np.zeros((2, DIMENSION)), ["one"])
-    assert (found.n, found.features.shape) == (0, (0, DIMENSION))
+        statistics.add(np.zeros((2, DIMENSION)), ["one"])
+    assert (statistics.n, statistics.features.shape) == (0, (0, DIMENSION))
 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 def test_statistics_that_pytorch_fid_saves_are_read_and_compare_with_features(
     tmp_path: Path, offset: float
 ) -> None:
-    """An offset of many standard deviations: float32 would lose the covariance."""
+    """With an offset of many standard deviations, float32 would lose the covariance."""
     features = draw(3, 60) + np.float32(offset)
     exact = features.astype(np.float64)
     path = tmp_path / "reference.npz"

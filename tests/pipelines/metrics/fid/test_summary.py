@@ -42,7 +42,7 @@ def test_a_row_holds_the_distances_to_the_reference() -> None:
 @pytest.mark.parametrize(
     ("n", "reference", "named"), [(5, 30, "n"), (20, 6, "n_reference"), (7, 5, "n and n_reference")]
 )
-def test_fewer_images_than_dimensions_are_said_to_bias_fid(n: int, reference: int, named: str) -> None:
+def test_fewer_images_than_dimensions_are_noted_to_bias_fid(n: int, reference: int, named: str) -> None:
     row = fid_row(collect(n), collect(n), collect(reference))
     assert f"biased upward: {named} below the 8 feature dimensions" in row["note"]
     assert None not in row.values()
@@ -106,7 +106,7 @@ def test_the_summary_is_json_of_the_agreed_form_and_notes_unofficial_weights() -
     assert unofficial["watermark"]["note"].startswith("not the official Inception weights")
     assert unofficial["angle"]["note"].startswith("first; ")
     assert "not the official" in unofficial["angle"]["note"]
-    assert rows["watermark"]["note"] == ""  # the rows given are left alone
+    assert rows["watermark"]["note"] == ""  # the given rows are not changed
 
 
 def test_the_csv_holds_the_same_table() -> None:
@@ -125,7 +125,7 @@ def test_the_csv_holds_the_same_table() -> None:
 
 
 def test_the_headline_gain_is_the_mean_of_the_tasks_own_reductions() -> None:
-    """Property 26: not the reduction of the sums, in which tasks with a high distance outweigh the others."""
+    """It is not the reduction of the sums, in which tasks with a high distance outweigh the others (property 26)."""
     baseline = {"maps": 100.0, "shoes": 50.0, "horses": 80.0}
     improved = {"shoes": 20.0, "maps": 90.0, "horses": 88.0}
     assert mean_relative_reduction(baseline, improved) == pytest.approx((0.1 + 0.6 - 0.1) / 3)
@@ -140,6 +140,6 @@ def test_an_equal_share_everywhere_is_the_mean_reduction(baseline: dict[str, flo
 @pytest.mark.parametrize(
     ("baseline", "improved"), [({}, {}), ({"a": 1.0}, {"b": 1.0}), ({"a": 0.0}, {"a": 1.0})]
 )
-def test_what_has_no_reduction_is_refused(baseline: dict[str, float], improved: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"same tasks|not positive"):
+def test_an_undefined_reduction_is_refused(baseline: dict[str, float], improved: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"same tasks|positive baseline"):
         mean_relative_reduction(baseline, improved)

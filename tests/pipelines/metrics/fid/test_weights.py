@@ -50,7 +50,7 @@ def test_a_path_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> 
 
 
 def test_a_state_dict_is_accepted_and_known_to_be_unofficial(tmp_path: Path) -> None:
-    """The official one is known by its hash, which a copy saved anew does not have."""
+    """The official one is recognised by its hash, which a copy that was saved again does not have."""
     packaged = read_weights(find_weights(None))
     path = tmp_path / "copy.pth"
     torch.save(packaged.state, path)
@@ -61,7 +61,7 @@ def test_a_state_dict_is_accepted_and_known_to_be_unofficial(tmp_path: Path) -> 
 
 
 class Hostile:
-    """Unpickling this writes a file."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,7 +73,7 @@ class Hostile:
 def test_other_content_is_a_configuration_error_and_is_not_executed(tmp_path: Path) -> None:
     evidence = tmp_path / "evidence"
     altered = bytearray(find_weights(None).read_bytes())
-    altered[len(altered) // 2] ^= 1  # inside a tensor: a TorchScript program that is not the known one
+    altered[len(altered) // 2] ^= 1  # inside a tensor, so it is an unknown TorchScript program
     torch.save({"model": Hostile(evidence)}, tmp_path / "hostile.pth")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     torch.save([torch.zeros(3)], tmp_path / "list.pth")

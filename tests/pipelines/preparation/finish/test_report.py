@@ -47,7 +47,7 @@ def preparation() -> Preparation:
     return Preparation(record, 0.6, "abc" * 20, ["twice"], ["maps: 1 <i>odd</i> file"], {"seed": 0}, 12.5)
 
 
-def test_the_page_tells_counts_and_shows_the_pairs_around_the_threshold(preparation: Preparation) -> None:
+def test_the_page_shows_counts_and_the_pairs_around_the_threshold(preparation: Preparation) -> None:
     page = render(preparation)
     assert "1,000 training rows from 1,000 images" in page
     assert page.count("<figure>") == 16
@@ -62,7 +62,7 @@ def test_the_page_tells_counts_and_shows_the_pairs_around_the_threshold(preparat
     assert "cannot be read (missing: 3, truncated: 2)" in page
 
 
-def test_what_the_data_say_is_text_and_nothing_else(preparation: Preparation) -> None:
+def test_text_from_the_data_is_escaped(preparation: Preparation) -> None:
     page = render(preparation)
     assert "<script" not in page
     assert "<i>odd" not in page
@@ -72,17 +72,17 @@ def test_what_the_data_say_is_text_and_nothing_else(preparation: Preparation) ->
 
 def test_rows_add_up_by_task(preparation: Preparation) -> None:
     assert set(tasks(preparation.record.totals, ["blur"])["blur"].values()) == {0}
-    found = tasks(preparation.record.totals)
-    assert found["watermark"] == {
+    by_defect = tasks(preparation.record.totals)
+    assert by_defect["watermark"] == {
         "paired train": 700,
         "paired test": 200,
         "unpaired train": 0,
         "unpaired test": 0,
     }
-    assert sum(sum(row.values()) for row in found.values()) == 1000
+    assert sum(sum(row.values()) for row in by_defect.values()) == 1000
 
 
-def test_the_files_have_what_the_page_shows(preparation: Preparation, tmp_path: Path) -> None:
+def test_the_files_agree_with_the_page(preparation: Preparation, tmp_path: Path) -> None:
     assert write_report(str(tmp_path), preparation) == str(tmp_path / "index.html")
     document = json.loads((tmp_path / "report.json").read_text())
     assert document["counts"]["rows"]["pairing"] == {"paired": 900, "unpaired": 100}

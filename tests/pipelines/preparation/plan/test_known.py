@@ -8,7 +8,7 @@ IDS = st.lists(st.text(max_size=3), max_size=30)
 
 @settings(deadline=None)
 @given(st.lists(IDS, max_size=5))
-def test_an_id_is_new_exactly_once_however_ids_are_cut_into_calls(chunks: list[list[str]]) -> None:
+def test_an_id_is_new_exactly_once_however_calls_divide_them(chunks: list[list[str]]) -> None:
     known, seen = KnownIds(), set()
     for chunk in chunks:
         expected = []

@@ -32,7 +32,7 @@ def test_of_equal_ids_the_first_is_taken_and_the_others_are_counted_and_named(
 
 @pytest.mark.parametrize("entries", [(PHOTO, PAIR), (SOURCE, PHOTO), (CLEAN, TARGET)])
 @pytest.mark.parametrize("apart", [0, 5])
-def test_an_id_of_a_photo_and_of_a_given_pair_is_refused_with_both_places(
+def test_an_id_of_a_photo_and_of_a_given_pair_is_refused_with_both_locations(
     entries: tuple[Entry, Entry], apart: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "CHUNK", 3)
@@ -41,7 +41,7 @@ def test_an_id_of_a_photo_and_of_a_given_pair_is_refused_with_both_places(
         distinct([entries[0], *between, entries[1]])
 
 
-def test_the_place_of_a_cell_has_its_row() -> None:
+def test_the_location_of_a_cell_names_its_row() -> None:
     rows = [Entry("p", source=Locator("t.parquet", 7, "image")), Entry("p", X, Y, defect="blur")]
     with pytest.raises(ConfigurationError, match=r"a photo in t\.parquet, row 7 \(from 0\)"):
         distinct(rows)

@@ -38,7 +38,7 @@ def plan(folder: Path, entries: Iterable[Entry], **changes: Any) -> Plan:
     return make_plan(str(folder), lambda: entries, values.pop("check"), **values)
 
 
-def test_units_cover_all_entries_once_and_in_order_with_all_that_readers_said(
+def test_units_cover_all_entries_once_and_in_order_with_all_their_fields(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "FILE_ENTRIES", 40)
@@ -54,7 +54,7 @@ def test_units_cover_all_entries_once_and_in_order_with_all_that_readers_said(
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["", "a", "b", "c", "d"]), max_size=20))
-def test_every_listed_entry_is_planned_or_counted_for_what_it_is(
+def test_every_listed_entry_is_planned_or_counted(
     tmp_path_factory: pytest.TempPathFactory, names: list[str]
 ) -> None:
     folder = tmp_path_factory.mktemp("plan")
@@ -71,7 +71,7 @@ def test_one_image_may_show_two_defects_in_given_pairs(tmp_path: Path) -> None:
     assert (plan(tmp_path, pairs).planned, plan(tmp_path, pairs).duplicates) == (2, 1)
 
 
-def test_a_plan_that_was_not_committed_is_none_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_uncommitted_plan_is_none_and_leaves_nothing_behind(tmp_path: Path) -> None:
     def broken() -> Iterator[Entry]:
         for number in range(40_000):
             yield entry(f"p{number}")
@@ -85,9 +85,9 @@ def test_a_plan_that_was_not_committed_is_none_and_leaves_nothing_behind(tmp_pat
     assert len(list(tmp_path.glob("*.parquet"))) == 1
 
 
-def test_an_entry_that_nothing_can_be_made_of_ends_the_planning(tmp_path: Path) -> None:
-    def check(found: Entry) -> None:
-        if found.image_id == "b":
+def test_an_entry_that_cannot_be_used_ends_the_planning(tmp_path: Path) -> None:
+    def check(entry: Entry) -> None:
+        if entry.image_id == "b":
             raise ConfigurationError("b cannot be")
 
     with pytest.raises(ConfigurationError, match="b cannot be"):
@@ -95,7 +95,7 @@ def test_an_entry_that_nothing_can_be_made_of_ends_the_planning(tmp_path: Path) 
     assert load_plan(str(tmp_path)) is None
 
 
-def test_a_damaged_plan_is_told(tmp_path: Path) -> None:
+def test_a_damaged_plan_is_an_error(tmp_path: Path) -> None:
     made = plan(tmp_path, [entry(f"p{i}") for i in range(5)])
     with pytest.raises(RunError, match="damaged"):
         list(read_entries(str(tmp_path), range(made.planned + 1)))
@@ -116,7 +116,7 @@ def test_units_are_many_for_few_images_and_fill_a_shard_for_many(n: int, side: i
     assert size == LEAST_ENTRIES or estimate <= shard
 
 
-def test_the_test_catalog_takes_the_first_by_hash_whatever_the_order(tmp_path: Path) -> None:
+def test_the_test_catalog_takes_the_first_by_hash_in_any_order(tmp_path: Path) -> None:
     entries = [entry(f"p{i}") for i in range(200)]
     for size in (1, 5, 10_000):
         chosen = []

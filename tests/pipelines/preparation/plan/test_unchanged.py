@@ -24,12 +24,12 @@ def test_a_rewritten_table_is_named_with_the_remedy(
 ) -> None:
     for module in (plan_module, unchanged):
         monkeypatch.setattr(module, "FILE_ENTRIES", 6)
-    work = planned(tables, tmp_path / "out", of_unit=4)
+    work = planned(tables, tmp_path / "out", unit_size=4)
     check_unchanged(work.plan_folder, work.plan, range(work.plan.units))
     os.utime(tables[1], (1, 1))
     with pytest.raises(ConfigurationError, match=r"^[^;]*b\.parquet \(planned as .*--overwrite$"):
         check_unchanged(work.plan_folder, work.plan, range(work.plan.units))
-    # Units 0 and 1 lie in the other table: whoever has read all of a table may rewrite it.
+    # The entries of units 0 and 1 are in the other table. A table may be rewritten once all of it has been read.
     check_unchanged(work.plan_folder, work.plan, [0, 1])
     check_unchanged(work.plan_folder, work.plan, [])
     tables[0].unlink()

@@ -10,8 +10,8 @@ from pipelines.preparation.readers.base import EXAMPLES, Counted, NoRepeats, Not
 
 
 @given(ids=st.lists(st.integers(0, 40), max_size=40), fresh=st.integers(1, 8))
-def test_what_comes_twice_is_found_wherever_it_is(ids: list[int], fresh: int) -> None:
-    repeats = NoRepeats(lambda shown: ConfigurationError(f"{shown} comes twice"))
+def test_a_repeated_text_is_detected_wherever_it_is(ids: list[int], fresh: int) -> None:
+    repeats = NoRepeats(lambda name: ConfigurationError(f"{name} comes twice"))
 
     def take_all() -> None:
         for number in ids:

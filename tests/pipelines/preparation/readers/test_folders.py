@@ -20,18 +20,18 @@ def test_a_folder_gives_its_files_by_their_paths(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, bytes], clean: bool
 ) -> None:
     root = write_tree(tmp_path_factory.mktemp("folder"), tree)
-    found, _ = read(ImageFolder("--photos", root, clean, "shoes", "p/"))
-    assert {image_id: record.target if clean else record.source for image_id, record in found.items()} == {
+    records, _ = read(ImageFolder("--photos", root, clean, "shoes", "p/"))
+    assert {image_id: record.target if clean else record.source for image_id, record in records.items()} == {
         f"p/{path}": data for path, data in tree.items()
     }
-    for record in found.values():
+    for record in records.values():
         assert (record.source is None, record.target is None) == (clean, not clean)
         assert (record.entry.product_type, record.entry.defect, record.entry.split) == ("shoes", None, None)
 
 
 @st.composite
 def two_trees(draw: st.DrawFn) -> tuple[dict[str, tuple[str, bytes]], dict[str, tuple[str, bytes]]]:
-    """Two trees as path without extension -> (extension, content); at least one path is in both."""
+    """Draw two trees, each as {path without extension: (extension, content)}; at least one path is in both."""
     paths = draw(
         st.lists(
             st.tuples(st.sampled_from(["", "x_/", "x_/y_/"]), NAMES).map("".join),
@@ -40,11 +40,11 @@ def two_trees(draw: st.DrawFn) -> tuple[dict[str, tuple[str, bytes]], dict[str, 
             unique=True,
         )
     )
-    places = [draw(st.sampled_from(["both", "source", "target"])) for _ in paths]
-    places[0] = "both"
+    membership = [draw(st.sampled_from(["both", "source", "target"])) for _ in paths]
+    membership[0] = "both"
     sides: list[dict[str, tuple[str, bytes]]] = []
     for side in ("source", "target"):
-        mine = [path for path, place in zip(paths, places, strict=True) if place in ("both", side)]
+        mine = [path for path, where in zip(paths, membership, strict=True) if where in ("both", side)]
         sides.append({path: (draw(SUFFIXES), side.encode() + path.encode()) for path in mine})
     return sides[0], sides[1]
 
@@ -58,11 +58,11 @@ def test_pairs_are_matched_by_path_without_extension(
     folder = tmp_path_factory.mktemp("paired")
     for name, side in zip(("source", "target"), sides, strict=True):
         write_tree(folder / name, {path + suffix: data for path, (suffix, data) in side.items()})
-    found, notes = read(PairedFolders("x", f"{folder}/source", f"{folder}/target", "watermark"))
+    records, notes = read(PairedFolders("x", f"{folder}/source", f"{folder}/target", "watermark"))
     content = [{path: data for path, (_, data) in side.items()} for side in sides]
-    assert {key: record.source for key, record in found.items() if record.source is not None} == content[0]
-    assert {key: record.target for key, record in found.items() if record.target is not None} == content[1]
-    assert all(record.entry.defect == "watermark" and record.error is None for record in found.values())
+    assert {key: record.source for key, record in records.items() if record.source is not None} == content[0]
+    assert {key: record.target for key, record in records.items() if record.target is not None} == content[1]
+    assert all(record.entry.defect == "watermark" and record.error is None for record in records.values())
     alone = sides[0].keys() ^ sides[1].keys()
     assert len(notes) == bool(alone)
     assert all(f"{len(alone)} images without a partner" in note for note in notes)
@@ -71,8 +71,8 @@ def test_pairs_are_matched_by_path_without_extension(
 
 def test_a_missing_partner_may_be_an_error(folder: str) -> None:
     write_tree(folder, {"s/a/1.jpg": b"1", "t/a/1.png": b"1", "s/a/2.jpg": b"2"})
-    found, notes = read(PairedFolders("x", f"{folder}/s", f"{folder}/t", "blur"))
-    assert (found["a/2"].source, found["a/2"].target) == (b"2", None)
+    records, notes = read(PairedFolders("x", f"{folder}/s", f"{folder}/t", "blur"))
+    assert (records["a/2"].source, records["a/2"].target) == (b"2", None)
     assert "source/a/2" in notes[0]
     with pytest.raises(ConfigurationError, match="source/a/2 has no partner"):
         listed(PairedFolders("x", f"{folder}/s", f"{folder}/t", "blur", unmatched="error"))
@@ -105,11 +105,11 @@ def test_unpaired_trees_keep_their_sides(
     write_tree(folder / "s", source)
     write_tree(folder / "t", target)
     roots = [f"{folder}/{side}" if side in sides else None for side in "st"]
-    found, _ = read(UnpairedFolders("x", *roots, "wrong_angle"))
+    records, _ = read(UnpairedFolders("x", *roots, "wrong_angle"))
     expected = {f"source/{path}": (data, None) for path, data in source.items() if "s" in sides}
     expected |= {f"target/{path}": (None, data) for path, data in target.items() if "t" in sides}
-    assert {key: (record.source, record.target) for key, record in found.items()} == expected
-    assert {record.entry.defect for record in found.values()} == {"wrong_angle"}
+    assert {key: (record.source, record.target) for key, record in records.items()} == expected
+    assert {record.entry.defect for record in records.values()} == {"wrong_angle"}
 
 
 def test_unpaired_needs_a_folder() -> None:

@@ -18,7 +18,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-#: Products: for each the positions of its photos, in the table's order.
+#: Products, each as the positions of its photos in the table's order.
 PRODUCTS = st.lists(st.lists(st.integers(-5, 5), min_size=1, max_size=5), min_size=1, max_size=5).filter(
     lambda products: any(len(photos) > 1 for photos in products)
 )
@@ -44,28 +44,28 @@ def test_secondary_photos_are_paired_with_the_main_one(
             if index != main
         }
         expected |= pairs or {f"p{number}/0": (None, contents[0])}
-    found, notes = read(ProductTable("x", write(tmp_path_factory.mktemp("p") / "p.parquet", rows)))
-    assert {key: (r.source, r.target) for key, r in found.items()} == expected
-    assert {r.entry.defect for r in found.values()} == {"wrong_angle"}
-    # The main photo is in all of a product's pairs: they must be on one side.
-    assert all(r.entry.split == split_of(key.partition("/")[0]) for key, r in found.items())
+    records, notes = read(ProductTable("x", write(tmp_path_factory.mktemp("p") / "p.parquet", rows)))
+    assert {key: (r.source, r.target) for key, r in records.items()} == expected
+    assert {r.entry.defect for r in records.values()} == {"wrong_angle"}
+    # The main photo is in all of a product's pairs, so these must be on one side.
+    assert all(r.entry.split == split_of(key.partition("/")[0]) for key, r in records.items())
     assert [note for note in notes if f"{alone} products without both kinds" in note] == (
         notes if alone else []
     )
 
 
-def test_photos_without_ids_are_known_by_their_uris_whatever_photos_come_later(tmp_path: Path) -> None:
+def test_photos_without_ids_are_identified_by_their_uris(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a.jpg": b"a", "b.jpg": b"b", "c.jpg": b"c"})
     (tmp_path / "p.csv").write_text("sku,file,position\n7,c.jpg,2.5\n7,a.jpg,1\n7,b.jpg,\n")
     columns = {"product_id": "sku", "uri": "file"}
-    found, _ = read(
+    records, _ = read(
         ProductTable("x", f"{tmp_path}/p.csv", "tilt", "shoes", columns=columns, id_prefix="shop/")
     )
-    assert {key: (r.source, r.target) for key, r in found.items()} == {
+    assert {key: (r.source, r.target) for key, r in records.items()} == {
         "shop/7/c.jpg": (b"c", b"a"),
         "shop/7/b.jpg": (b"b", b"a"),
     }
-    assert {(r.entry.defect, r.entry.product_type) for r in found.values()} == {("tilt", "shoes")}
+    assert {(r.entry.defect, r.entry.product_type) for r in records.values()} == {("tilt", "shoes")}
 
 
 def test_odd_products_are_noted(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ def test_odd_products_are_noted(tmp_path: Path) -> None:
         {"product_id": p, "image_id": str(n), "role": role, "image": f"{p} {role}".encode()}
         for n, (p, role) in enumerate(roles)
     ]
-    found, notes = read(ProductTable("x", write(tmp_path / "p.parquet", rows), main="front"))
-    assert {key: (r.source, r.target) for key, r in found.items()} == {
+    records, notes = read(ProductTable("x", write(tmp_path / "p.parquet", rows), main="front"))
+    assert {key: (r.source, r.target) for key, r in records.items()} == {
         "a/1": (b"a back", b"a front"),
         "b/2": (b"b back", None),
         "c/3": (None, b"c front"),
@@ -107,14 +107,14 @@ def test_odd_products_are_noted(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_tables_that_do_not_serve(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+def test_unfit_tables_are_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
     named = [{"image_id": str(number), **row} for number, row in enumerate(rows)]
     reader = ProductTable("x", write(tmp_path / "p.parquet", named))
     with pytest.raises(ConfigurationError, match=message):
         listed(reader)
 
 
-def test_photos_that_nothing_names_are_refused_because_numbers_change(tmp_path: Path) -> None:
+def test_photos_without_a_name_are_refused_because_numbers_change(tmp_path: Path) -> None:
     image = {"bytes": b"1", "path": "a.jpg"}
     rows = [{"product_id": "a", "role": role, "image": image} for role in ("main", "x")]
     assert [e.image_id for e in listed(ProductTable("x", write(tmp_path / "p.parquet", rows)))] == ["a/a.jpg"]
@@ -124,7 +124,7 @@ def test_photos_that_nothing_names_are_refused_because_numbers_change(tmp_path: 
     ):
         listed(ProductTable("x", write(tmp_path / "p.parquet", rows)))
     bare = [{**row, "image": b"1"} for row in rows]
-    with pytest.raises(ConfigurationError, match=r"no column image_id to know the photos by"):
+    with pytest.raises(ConfigurationError, match=r"no column image_id to identify the photos"):
         listed(ProductTable("x", write(tmp_path / "p.parquet", bare)))
 
 
@@ -136,13 +136,13 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_a_folder_for_each_product(folder: str) -> None:
     paths = ["a/10.jpg", "a/2.jpg", "a/1.png", "shoes/b/back.jpg", "shoes/b/Main.jpg", "c/1.jpg", "stray.jpg"]
     write_tree(folder, {path: path.encode() for path in paths})
-    found, notes = read(ProductFolders("x", folder))
-    assert {key: (r.source, r.target) for key, r in found.items()} == {
+    records, notes = read(ProductFolders("x", folder))
+    assert {key: (r.source, r.target) for key, r in records.items()} == {
         "a/2.jpg": (b"a/2.jpg", b"a/1.png"),
         "a/10.jpg": (b"a/10.jpg", b"a/1.png"),
         "shoes/b/back.jpg": (b"shoes/b/back.jpg", b"shoes/b/Main.jpg"),
         "c/1.jpg": (None, b"c/1.jpg"),
     }
-    assert {r.entry.split for key, r in found.items() if key.startswith("a/")} == {split_of("a")}
+    assert {r.entry.split for key, r in records.items() if key.startswith("a/")} == {split_of("a")}
     assert any("1 images belong to no product's folder" in note for note in notes)
     assert any("1 products without both kinds" in note and note.endswith(" c") for note in notes)

@@ -27,7 +27,7 @@ CONTENTS = st.sets(st.integers(0, 10_000), max_size=60).map(
 
 
 def draw_paired(root: Path, name: str, counts: dict[str, int]) -> None:
-    """A dataset in the official layout: JPEGs of A|B, red on the left and blue on the right, each different."""
+    """Write a dataset in the official layout: JPEGs of A|B, red on the left and blue on the right, all different."""
     seed = 0
     for folder, count in counts.items():
         for number in range(1, count + 1):
@@ -36,7 +36,7 @@ def draw_paired(root: Path, name: str, counts: dict[str, int]) -> None:
 
 
 def draw_unpaired(root: Path, name: str, counts: dict[str, int], photos: str = "") -> None:
-    """A dataset in the official layout. `photos`: what B's files are, so that two datasets can share them."""
+    """Write a dataset in the official layout. `photos`: content of B's files, so that two datasets can share them."""
     for folder, count in counts.items():
         about = photos if photos and folder.endswith("B") else name
         write_tree(
@@ -63,7 +63,7 @@ def reader(root: Path, benchmark: str) -> PublicReader:
     ],
 )
 def test_pairs_take_no_cycle_and_identity_and_unpaired_images_do(benchmark: str, cyclic: set[str]) -> None:
-    """Section 3 of the method: the paper sets lambda 3 and 4 to 0 for pairs."""
+    """The paper sets lambda 3 and 4 to 0 for pairs (section 3 of the method)."""
     label_map_ = label_map(datasets_of(benchmark))
     assert LabelMap.parse(label_map_.to_yaml(), "map").cyclic({"angle"}) == cyclic
 
@@ -94,31 +94,31 @@ def test_a_content_keeps_its_side(first: set[bytes], second: set[bytes]) -> None
 
 @pytest.mark.parametrize("name", ["maps", "facades", "edges2shoes", "edges2handbags"])
 def test_paired_datasets_keep_left_and_right(tmp_path: Path, name: str) -> None:
-    """Maps run B (right, map) to A (left, aerial photo), the others A to B."""
+    """Maps run from B (right, map) to A (left, aerial photo), the others from A to B."""
     draw_paired(tmp_path, name, {"train": 5, "val": 3, "test": 2})
-    found, _ = read(reader(tmp_path, name))
-    assert set(found) == {f"{name}/train/{n}" for n in range(1, 6)} | {
+    records, _ = read(reader(tmp_path, name))
+    assert set(records) == {f"{name}/train/{n}" for n in range(1, 6)} | {
         f"{name}/val/{n}" for n in (1, 2, 3)
     } | {f"{name}/test/{n}" for n in (1, 2)}
-    for record in found.values():
+    for record in records.values():
         assert record.source is not None
         assert record.target is not None
         assert record.entry.defect == name
         assert is_reddish(decode_image(record.source)) == (name != "maps")
         assert is_reddish(decode_image(record.target)) == (name == "maps")
-    assert by_split(record.entry for record in found.values()) == {"train": 8, "test": 2}
+    assert by_split(record.entry for record in records.values()) == {"train": 8, "test": 2}
 
 
 def test_unpaired_datasets_have_a_as_source_and_b_as_target(tmp_path: Path) -> None:
     draw_unpaired(tmp_path, "horse2zebra", {"trainA": 7, "testA": 3, "trainB": 16, "testB": 4})
-    found, _ = read(reader(tmp_path, "horse2zebra"))
-    for key, record in found.items():
+    records, _ = read(reader(tmp_path, "horse2zebra"))
+    for key, record in records.items():
         assert (record.source is None) == ("B/" in key)
         assert (record.target is None) == ("A/" in key)
         assert record.entry.defect == "horse2zebra"
-    assert found["horse2zebra/testB/0003"].target == b"horse2zebra testB 3"
-    assert by_split(r.entry for r in found.values() if r.source is not None) == {"train": 8, "test": 2}
-    assert by_split(r.entry for r in found.values() if r.target is not None) == {"train": 16, "test": 4}
+    assert records["horse2zebra/testB/0003"].target == b"horse2zebra testB 3"
+    assert by_split(r.entry for r in records.values() if r.source is not None) == {"train": 8, "test": 2}
+    assert by_split(r.entry for r in records.values() if r.target is not None) == {"train": 16, "test": 4}
 
 
 @settings(max_examples=15, deadline=None)
@@ -130,7 +130,7 @@ def test_unpaired_datasets_have_a_as_source_and_b_as_target(tmp_path: Path) -> N
 def test_splits_depend_on_contents_alone(
     tmp_path_factory: pytest.TempPathFactory, a: dict[int, int], b: dict[int, int], moved: bool
 ) -> None:
-    """Method property 19: disjoint, order-independent, 80/20, no content on both sides; also under other names."""
+    """Splits are disjoint, 80/20 and independent of order and names; no content is on both sides (property 19)."""
     sides = []
     for rename in (False, True):
         root = tmp_path_factory.mktemp("split")
@@ -139,9 +139,9 @@ def test_splits_depend_on_contents_alone(
             for number, content in files.items():
                 name = f"{99 - number if rename else number}.jpg"
                 write_tree(root / "apple2orange" / f"{folder}{domain}", {name: f"{domain}{content}".encode()})
-        found, notes = read(reader(root, "apple2orange"))
-        by_content = {(r.source or r.target): r.entry.split for r in found.values()}
-        assert len(by_content) == len(found)  # no content twice
+        records, notes = read(reader(root, "apple2orange"))
+        by_content = {(r.source or r.target): r.entry.split for r in records.values()}
+        assert len(by_content) == len(records)  # no content twice
         for domain, files in (("A", a), ("B", b)):
             mine = [split for data, split in by_content.items() if data and data.startswith(domain.encode())]
             assert len(mine) == len(set(files.values()))
@@ -156,14 +156,14 @@ def test_splits_depend_on_contents_alone(
 
 
 def test_shared_photos_are_on_the_same_side(tmp_path: Path) -> None:
-    """Monet's and van Gogh's photos are the same; here one dataset lacks some, so that ranks differ."""
+    """The datasets share their photos; here one of them lacks some, so that ranks differ."""
     draw_unpaired(tmp_path, "horse2zebra", {"trainA": 4, "testB": 4})
     draw_unpaired(tmp_path, "apple2orange", {"trainA": 4, "trainB": 4})
     draw_unpaired(tmp_path, "monet2photo", {"trainA": 6, "trainB": 40, "testB": 11}, photos="photo")
     draw_unpaired(tmp_path, "vangogh2photo", {"trainA": 6, "trainB": 40, "testB": 3}, photos="photo")
-    found, _ = read(reader(tmp_path, UNPAIRED4))
+    records, _ = read(reader(tmp_path, UNPAIRED4))
     sides: dict[bytes, set[str | None]] = {}
-    for record in found.values():
+    for record in records.values():
         if record.entry.defect in ("monet2photo", "vangogh2photo") and record.target is not None:
             sides.setdefault(record.target, set()).add(record.entry.split)
     assert len(sides) == 51
@@ -171,7 +171,7 @@ def test_shared_photos_are_on_the_same_side(tmp_path: Path) -> None:
     alone = [entry for entry in listed(reader(tmp_path, "monet2photo")) if entry.target is not None]
     assert {entry.image_id: entry.split for entry in alone} == {
         key: r.entry.split
-        for key, r in found.items()
+        for key, r in records.items()
         if key.startswith("monet2photo/") and r.target is not None
     }
 
@@ -198,9 +198,9 @@ def test_combined_benchmarks_have_all_four(tmp_path: Path) -> None:
     ],
 )
 def test_conditions_are_the_papers(benchmark: str, conditions: dict[str, tuple[int, int]]) -> None:
-    found = label_map(datasets_of(benchmark))
-    assert found.conditions == conditions
-    assert LabelMap.parse(found.to_yaml(), "map") == found
+    made = label_map(datasets_of(benchmark))
+    assert made.conditions == conditions
+    assert LabelMap.parse(made.to_yaml(), "map") == made
 
 
 def test_the_reported_counts_add_up_to_the_papers() -> None:
@@ -219,8 +219,8 @@ def test_the_reported_counts_add_up_to_the_papers() -> None:
 def test_other_counts_and_repeated_files_are_noted_not_refused(tmp_path: Path) -> None:
     draw_unpaired(tmp_path, "vangogh2photo", {"trainA": 400, "testA": 3, "trainB": 2})
     write_tree(tmp_path / "vangogh2photo" / "testA", {"again.jpg": b"vangogh2photo trainA 7"})
-    found, notes = read(reader(tmp_path, "vangogh2photo"))
-    assert len(found) == 405
+    records, notes = read(reader(tmp_path, "vangogh2photo"))
+    assert len(records) == 405
     text = "\n".join(notes)
     assert "vangogh2photo/testA has 4 images; 400 are commonly reported" in text
     assert "vangogh2photo/trainB has 2 images; 6287" in text
@@ -230,13 +230,13 @@ def test_other_counts_and_repeated_files_are_noted_not_refused(tmp_path: Path) -
     assert f"1 files repeat another's content and are dropped: {repeated}" in text
 
 
-def test_a_picture_that_cannot_be_read_is_a_record(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_a_record(tmp_path: Path) -> None:
     draw_paired(tmp_path, "facades", {"train": 4})
     broken = tmp_path / "facades" / "train" / "2.jpg"
     broken.write_bytes(broken.read_bytes()[:150])
     (tmp_path / "facades" / "train" / "9.jpg").symlink_to(tmp_path / "nowhere")
-    found, _ = read(reader(tmp_path, "facades"))
-    errors = {key: record.error[0] for key, record in found.items() if record.error}
+    records, _ = read(reader(tmp_path, "facades"))
+    errors = {key: record.error[0] for key, record in records.items() if record.error}
     assert errors == {"facades/train/2": "truncated", "facades/train/9": "missing"}
 
 
@@ -246,7 +246,7 @@ def test_a_single_dataset_may_be_the_root_itself(tmp_path: Path) -> None:
     assert inside == listed(reader(tmp_path, "facades"))
 
 
-def test_what_is_missing_is_said_with_the_layout(tmp_path: Path) -> None:
+def test_missing_folders_are_named_with_the_layout(tmp_path: Path) -> None:
     draw_unpaired(tmp_path, "horse2zebra", {"trainA": 4})
     with pytest.raises(
         ConfigurationError, match=r"--root: horse2zebra: no images in trainB or testB .*trainA,testA"
@@ -268,10 +268,10 @@ def test_public_datasets_on_s3(s3_folder: str, tmp_path: Path) -> None:
     local = PublicReader("--root", write_tree(tmp_path, tree), datasets_of("facades"))
     assert remote.describe()["images"] == {"facades": {"train": 3, "val": 3, "test": 0}}
 
-    def shown(entries: list[Entry]) -> list[tuple[str, str | None]]:
+    def splits(entries: list[Entry]) -> list[tuple[str, str | None]]:
         return [(entry.image_id, entry.split) for entry in entries]
 
-    assert shown(list(remote.entries(Notes()))) == shown(list(local.entries(Notes())))
+    assert splits(list(remote.entries(Notes()))) == splits(list(local.entries(Notes())))
     assert len(read(remote)[0]) == 6
 
 

@@ -18,7 +18,7 @@ def ids(sources: Sources) -> list[str]:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
-    """Folders and tables of several kinds."""
+    """Return a folder with image folders and tables of several kinds."""
     write_table(tmp_path / "table.parquet", [record("a"), record("b")])
     write_tree(tmp_path / "folder", {"1.jpg": b"1", "x/2.jpg": b"2"})
     write_tree(tmp_path / "marked", {"3.jpg": b"3"})
@@ -30,12 +30,12 @@ def test_photos_may_be_tables_and_folders(mixed: Path) -> None:
     sources = open_sources([f"{mixed}/table.parquet", f"{mixed}/folder"], None, None)
     assert ids(sources) == ["a", "b", "1.jpg", "x/2.jpg"]
     assert sources.label_map is None
-    assert [found.error for found in records(sources.entries())] == [None] * 4
+    assert [record.error for record in records(sources.entries())] == [None] * 4
     assert sources.describe()["sources"][0]["rows"] == 2
     json.dumps(sources.describe())
 
 
-def test_a_folder_is_taken_for_tables_where_there_are_some(mixed: Path) -> None:
+def test_a_folder_with_tables_is_read_as_tables(mixed: Path) -> None:
     write_tree(mixed / "both", {"m.csv": b"image_id,uri\n7,i/1.jpg\n", "i/1.jpg": b"1", "i/stray.jpg": b"2"})
     assert ids(open_sources([f"{mixed}/both"], None, None)) == ["7"]
 
@@ -61,8 +61,12 @@ def test_entries_fit_the_plans_schema(mixed: Path) -> None:
         {
             "image_id": entry.image_id,
             **{
-                role: place and place._asdict()
-                for role, place in (("source", entry.source), ("target", entry.target), ("mask", entry.mask))
+                role: locator and locator._asdict()
+                for role, locator in (
+                    ("source", entry.source),
+                    ("target", entry.target),
+                    ("mask", entry.mask),
+                )
             },
             "defect": entry.defect,
             "product_type": entry.product_type,
@@ -93,11 +97,11 @@ def test_an_id_that_comes_twice_is_listed_twice_because_the_plan_counts_it(mixed
     ("photos", "benchmark", "message"),
     [
         ([], None, "nothing to read; give --photos"),
-        (["folder", "folder/"], None, "--photos: the same place is named twice"),
+        (["folder", "folder/"], None, "--photos: the same URI is given twice"),
         (["absent"], None, "--photos: cannot read .*absent.*does not exist"),
         (["empty"], None, r"--photos: no images at .*empty"),
         (["folder/1.jpg"], None, r"--photos: no \.parquet, \.pq or \.csv file at .*1\.jpg"),
-        (["folder"], ("facades", "folder"), "--benchmark .* stands alone"),
+        (["folder"], ("facades", "folder"), "--benchmark .* cannot be combined"),
         (
             [],
             ("facade", "folder"),
@@ -106,7 +110,7 @@ def test_an_id_that_comes_twice_is_listed_twice_because_the_plan_counts_it(mixed
         ([], ("facades", "folder"), "--root: facades: no images in train or val or test"),
     ],
 )
-def test_what_cannot_be_opened(
+def test_sources_that_cannot_be_opened(
     mixed: Path,
     monkeypatch: pytest.MonkeyPatch,
     photos: list[str],

@@ -36,7 +36,7 @@ def test_every_reader_with_its_settings(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         sources_file, "holds_tables", lambda uri, flag: uri == "/elsewhere.parquet" or holds_tables(uri, flag)
     )
-    monkeypatch.chdir(tmp_path.parent)  # relative places are relative to the file, not to where one is
+    monkeypatch.chdir(tmp_path.parent)  # relative URIs are relative to the file, not to the working directory
     flags = [f"{tmp_path.name}/s.yaml, line {number + 4}, sources[{number}]" for number in range(10)]
     assert read_sources(f"{tmp_path.name}/s.yaml") == [
         ImageFolder(flags[0], f"{tmp_path}/folder", product_type="shirt", id_prefix="a/"),
@@ -54,7 +54,7 @@ def test_every_reader_with_its_settings(tmp_path: Path, monkeypatch: pytest.Monk
     ]
 
 
-def test_relative_places_of_a_file_on_s3(s3_folder: str) -> None:
+def test_relative_uris_of_a_file_on_s3(s3_folder: str) -> None:
     text = "version: 1\nsources: [{reader: paired, source: a, target: b, defect: blur}]\n"
     write_tree(s3_folder, {"s.yaml": text.encode()})
     (reader,) = read_sources(f"{s3_folder}/s.yaml")
@@ -82,8 +82,8 @@ sources:
         read_sources(f"{tmp_path}/s.yaml")
     first, *complaints = str(caught.value).splitlines()
     assert first == f"{tmp_path}/s.yaml has 15 problems:"
-    found = [line.strip().split(": ", 1) for line in complaints]
-    assert [place for place, _ in found] == [
+    problems = [line.strip().split(": ", 1) for line in complaints]
+    assert [location for location, _ in problems] == [
         "line 1, version",
         "line 3, sources[0].reader",
         "line 4, sources[1].reader",
@@ -100,13 +100,13 @@ sources:
         "line 12, sources[9].reader",
         "line 13, sources[10].uri",
     ]
-    problems = dict(found)
-    assert problems["line 3, sources[0].reader"].startswith(
+    messages = dict(problems)
+    assert messages["line 3, sources[0].reader"].startswith(
         "there is no 'foto'; choose one of 'photos', 'clean', 'table'"
     )
-    assert "did you mean 'uri'?" in problems["line 6, sources[3].url"]
-    assert "'unpaired' or 'error'" in problems["line 7, sources[4].unmatched"]
-    assert "unknown column 'picture'" in problems["line 9, sources[6].columns"]
+    assert "did you mean 'uri'?" in messages["line 6, sources[3].url"]
+    assert "'unpaired' or 'error'" in messages["line 7, sources[4].unmatched"]
+    assert "unknown column 'picture'" in messages["line 9, sources[6].columns"]
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ sources:
         ("version: 1\nsources: [\n", "line [0-9]+: "),
     ],
 )
-def test_files_that_do_not_serve(tmp_path: Path, text: str, message: str) -> None:
+def test_unfit_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     write_tree(tmp_path, {"s.yaml": text.encode(), "f/1.jpg": b"1"})
     with pytest.raises(ConfigurationError, match=message):
         read_sources(f"{tmp_path}/s.yaml")
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"--sources: cannot read .*does not exist"):
         read_sources(f"{tmp_path}/absent.yaml")

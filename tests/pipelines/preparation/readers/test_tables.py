@@ -38,25 +38,25 @@ def write_csv(path: Path, rows: list[list[str]]) -> str:
 def test_a_photo_table_gives_its_bytes(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], group: int, data: st.DataObject
 ) -> None:
-    """The project's photo tables: image_id, image, mask, product_type."""
+    """The project's photo tables have the columns image_id, image, mask, product_type."""
     masks = [data.draw(st.none() | st.binary(max_size=3)) for _ in ids]
     rows = [record(key, image=key.encode(), mask=mask) for key, mask in zip(ids, masks, strict=True)]
     path = write_table(tmp_path_factory.mktemp("photos") / "a.parquet", rows, group)
-    found, notes = read(TableReader("--photos", str(path)))
+    records, notes = read(TableReader("--photos", str(path)))
     assert notes == []
-    assert [(key, r.source, r.mask) for key, r in found.items()] == [
+    assert [(key, r.source, r.mask) for key, r in records.items()] == [
         (key, key.encode(), mask) for key, mask in zip(ids, masks, strict=True)
     ]
-    assert {r.entry.product_type for r in found.values()} == {"shirt"}
-    assert all(r.target is r.entry.defect is None for r in found.values())
+    assert {r.entry.product_type for r in records.values()} == {"shirt"}
+    assert all(r.target is r.entry.defect is None for r in records.values())
 
 
 @settings(max_examples=30, deadline=None)
 @given(ids=IDS, parquet=st.booleans(), data=st.data())
-def test_a_manifest_gives_what_its_uris_say(
+def test_a_manifest_gives_the_images_of_its_uris(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], parquet: bool, data: st.DataObject
 ) -> None:
-    """Pairs, and unpaired images where a cell is blank, with a defect of the row or of the source."""
+    """Rows are pairs, or unpaired images if a cell is blank, with a defect of the row or of the source."""
     folder = tmp_path_factory.mktemp("manifest")
     header = ["image_id", "source_uri", "target_uri", "defect", "product_type", "comment"]
     rows, expected = [], {}
@@ -64,8 +64,8 @@ def test_a_manifest_gives_what_its_uris_say(
         sides = data.draw(st.sampled_from(["st", "s", "t"]))
         defect = data.draw(st.sampled_from(["", "blur", "watermark"]))
         write_tree(folder, {f"x/{side}{number}.jpg": f"{side}{number}".encode() for side in sides})
-        places = [f"x/{side}{number}.jpg" if side in sides else "" for side in "st"]
-        rows.append([key, *places, defect, "", "a, b"])
+        uris = [f"x/{side}{number}.jpg" if side in sides else "" for side in "st"]
+        rows.append([key, *uris, defect, "", "a, b"])
         contents = [f"{side}{number}".encode() if side in sides else None for side in "st"]
         expected[key] = (*contents, defect or "wrong_angle", "shoes")
     if parquet:
@@ -73,9 +73,9 @@ def test_a_manifest_gives_what_its_uris_say(
         uri = write(folder / "m.parquet", dict(zip(header, columns, strict=True)))
     else:
         uri = write_csv(folder / "m.csv", [header, *rows])
-    found, _ = read(TableReader("x", uri, "wrong_angle", "shoes"))
+    records, _ = read(TableReader("x", uri, "wrong_angle", "shoes"))
     assert {
-        key: (r.source, r.target, r.entry.defect, r.entry.product_type) for key, r in found.items()
+        key: (r.source, r.target, r.entry.defect, r.entry.product_type) for key, r in records.items()
     } == expected
 
 
@@ -91,11 +91,11 @@ def test_hugging_faces_images_have_ids_from_paths_or_rows(
     folder = tmp_path_factory.mktemp("hub")
     images = [struct(str(number).encode(), path) for number, path in enumerate(paths)]
     write(folder / "data/train-00000-of-00001.parquet", {"photo": images, "label": [0] * len(paths)}, group)
-    found, notes = read(TableReader("x", str(folder), columns={"image": "photo"}))
+    records, notes = read(TableReader("x", str(folder), columns={"image": "photo"}))
     ids = [
         f"data/train-00000-of-00001#{number}" if path is None else path for number, path in enumerate(paths)
     ]
-    assert {key: r.source for key, r in found.items()} == {
+    assert {key: r.source for key, r in records.items()} == {
         key: str(number).encode() for number, key in enumerate(ids)
     }
     assert len(notes) == (None in paths)
@@ -107,18 +107,22 @@ def test_hugging_faces_images_have_ids_from_paths_or_rows(
 def test_hugging_faces_pairs(tmp_path: Path) -> None:
     images = {"before": [struct(b"b0", "0.png")], "after": [struct(b"a0", "1.png")], "key": [7]}
     names = {"source": "before", "target": "after", "image_id": "key"}
-    found, _ = read(TableReader("x", write(tmp_path / "a.parquet", images), "watermark", columns=names))
-    assert (found["7"].source, found["7"].target, found["7"].entry.defect) == (b"b0", b"a0", "watermark")
+    records, _ = read(TableReader("x", write(tmp_path / "a.parquet", images), "watermark", columns=names))
+    assert (records["7"].source, records["7"].target, records["7"].entry.defect) == (
+        b"b0",
+        b"a0",
+        "watermark",
+    )
 
 
-def test_paths_may_be_asked_for(tmp_path: Path) -> None:
+def test_ids_may_be_taken_from_paths(tmp_path: Path) -> None:
     uri = write(tmp_path / "a.parquet", {"image_id": ["1"], "image": [struct(b"x", "p.png")]})
     assert list(read(TableReader("x", uri))[0]) == ["1"]
     assert list(read(TableReader("x", uri, ids="path"))[0]) == ["p.png"]
 
 
-def test_bytes_or_uri_whichever_a_row_has(tmp_path: Path) -> None:
-    """The catalog's columns: `image`, or else `uri`."""
+def test_a_row_gives_its_bytes_or_else_its_uri(tmp_path: Path) -> None:
+    """These are the catalog's columns: `image`, or else `uri`."""
     write_tree(tmp_path, {"1.jpg": b"from uri"})
     images = pa.array([b"bytes", None, b"bytes too"], pa.binary())
     for name, size in (("mixed", 3), ("apart", 1)):
@@ -127,25 +131,25 @@ def test_bytes_or_uri_whichever_a_row_has(tmp_path: Path) -> None:
             {"image_id": ["a", "b", "c"], "image": images, "uri": [None, "1.jpg", None]},
             size,
         )
-        found, _ = read(TableReader("x", uri))
-        assert [r.source for r in found.values()] == [b"bytes", b"from uri", b"bytes too"]
+        records, _ = read(TableReader("x", uri))
+        assert [r.source for r in records.values()] == [b"bytes", b"from uri", b"bytes too"]
     known = write(
         tmp_path / "known.parquet", {"image_id": ["a"], "image": [b"bytes"], "uri": ["http://elsewhere"]}
     )
     assert read(TableReader("x", known))[0]["a"].source == b"bytes"
 
 
-def test_columns_may_stand_in_a_tables_path(tmp_path: Path) -> None:
-    """Hive's folders: of parquet and CSV, by the names that the files have for a column."""
+def test_columns_may_be_in_a_tables_path(tmp_path: Path) -> None:
+    """Hive's folders work for parquet and CSV, with the names that columns have in the files."""
     write_tree(tmp_path, {"1.jpg": b"1"})
-    place = tmp_path / "kind=running%20shoe"
-    write(place / "defect=blur" / "a.pq", {"image_id": ["a"], "image": [b"a"], "kind": ["running shoe"]})
-    write_csv(place / "b.csv", [["image_id", "uri", "kind"], ["b", str(tmp_path / "1.jpg"), "running shoe"]])
+    folder = tmp_path / "kind=running%20shoe"
+    write(folder / "defect=blur" / "a.pq", {"image_id": ["a"], "image": [b"a"], "kind": ["running shoe"]})
+    write_csv(folder / "b.csv", [["image_id", "uri", "kind"], ["b", str(tmp_path / "1.jpg"), "running shoe"]])
     write(tmp_path / "kind=__HIVE_DEFAULT_PARTITION__" / "c.parquet", {"image_id": ["c"], "image": [b"c"]})
     reader = TableReader("x", str(tmp_path), product_type="mug", columns={"product_type": "kind"})
-    found, _ = read(reader)
-    told = {key: (r.source, r.entry.defect, r.entry.product_type) for key, r in found.items()}
-    assert told == {
+    records, _ = read(reader)
+    values = {key: (r.source, r.entry.defect, r.entry.product_type) for key, r in records.items()}
+    assert values == {
         "a": (b"a", "blur", "running shoe"),
         "b": (b"1", None, "running shoe"),
         "c": (b"c", None, "mug"),
@@ -153,41 +157,39 @@ def test_columns_may_stand_in_a_tables_path(tmp_path: Path) -> None:
     for name, other in (("a.pq", ["running shoe", "mug"]), ("b.csv", ["running shoe", ""])):
         rows = [["image_id", "uri", "kind"], *([str(n), "1.jpg", kind] for n, kind in enumerate(other))]
         if name.endswith("csv"):
-            write_csv(place / name, rows)
+            write_csv(folder / name, rows)
         else:
-            write(place / name, dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True)))
+            write(folder / name, dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True)))
         with pytest.raises(ConfigurationError, match=rf"{name}, row 1.* has kind .*kind=running shoe"):
-            read(TableReader("x", str(place / name), columns={"product_type": "kind"}))
+            read(TableReader("x", str(folder / name), columns={"product_type": "kind"}))
 
 
 def test_file_uris_of_rows_are_percent_decoded_and_paths_are_not(tmp_path: Path) -> None:
     write_tree(tmp_path, {"my 1.jpg": b"decoded", "my%201.jpg": b"literal"})
-    places = [
+    uris = [
         (tmp_path / "my 1.jpg").as_uri(),
         f"file:{tmp_path}/my%201.jpg",
         "my%201.jpg",
         f"{tmp_path}/my%201.jpg",
     ]
-    uri = write_csv(
-        tmp_path / "a.csv", [["image_id", "uri"], *([str(n), place] for n, place in enumerate(places))]
-    )
-    found, _ = read(TableReader("x", uri))
-    assert [record.source for record in found.values()] == [b"decoded", b"decoded", b"literal", b"literal"]
+    uri = write_csv(tmp_path / "a.csv", [["image_id", "uri"], *([str(n), uri] for n, uri in enumerate(uris))])
+    records, _ = read(TableReader("x", uri))
+    assert [record.source for record in records.values()] == [b"decoded", b"decoded", b"literal", b"literal"]
 
 
 def test_a_text_column_of_images_holds_uris(tmp_path: Path) -> None:
     write_tree(tmp_path, {"i/1.jpg": b"1", "i/1.png": b"m"})
     uri = write_csv(tmp_path / "a.csv", [["image_id", "image", "mask"], ["007", "i/1.jpg", "i/1.png"]])
-    found, _ = read(TableReader("x", uri))
-    assert (found["007"].source, found["007"].mask) == (b"1", b"m")
+    records, _ = read(TableReader("x", uri))
+    assert (records["007"].source, records["007"].mask) == (b"1", b"m")
 
 
 def test_a_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
     write_tree(tmp_path, {"i/1.jpg": b"1", "a,b.jpg": b"2"})
     text = '\ufeffimage_id,uri\r\n"x ""1""\nnext",i/1.jpg\r\n\r\n2,"a,b.jpg"\r\n'
     (tmp_path / "a.csv").write_bytes(text.encode())
-    found, _ = read(TableReader("x", str(tmp_path / "a.csv")))
-    assert {key: r.source for key, r in found.items()} == {'x "1"\nnext': b"1", "2": b"2"}
+    records, _ = read(TableReader("x", str(tmp_path / "a.csv")))
+    assert {key: r.source for key, r in records.items()} == {'x "1"\nnext': b"1", "2": b"2"}
 
 
 def test_clean_products_are_targets(tmp_path: Path) -> None:
@@ -201,8 +203,8 @@ def test_rows_without_an_id_or_an_image_are_not_lost(tmp_path: Path) -> None:
     columns = {"image_id": ["a", None, " "], "uri": ["1.jpg", "1.jpg", None]}
     uri = write(tmp_path / "t.parquet", columns)
     write_tree(tmp_path, {"1.jpg": b"1"})
-    found, notes = read(TableReader("x", uri))
-    assert {key: r.error and r.error[0] for key, r in found.items()} == {
+    records, notes = read(TableReader("x", uri))
+    assert {key: r.error and r.error[0] for key, r in records.items()} == {
         "a": None,
         "t#1": None,
         "t#2": "no_image",
@@ -210,10 +212,10 @@ def test_rows_without_an_id_or_an_image_are_not_lost(tmp_path: Path) -> None:
     assert "2 rows are named after file and row: t#1, t#2" in notes[0]
 
 
-def test_an_image_that_cannot_be_read_is_a_record(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_a_record(tmp_path: Path) -> None:
     uri = write_csv(tmp_path / "a.csv", [["image_id", "uri"], ["a", "absent.jpg"], ["b", "ftp://x/a.jpg"]])
-    found, _ = read(TableReader("x", uri))
-    assert [r.error[0] for r in found.values() if r.error] == ["missing", "scheme_not_allowed"]
+    records, _ = read(TableReader("x", uri))
+    assert [r.error[0] for r in records.values() if r.error] == ["missing", "scheme_not_allowed"]
 
 
 def test_tables_on_s3(s3_folder: str, tmp_path: Path) -> None:
@@ -223,11 +225,11 @@ def test_tables_on_s3(s3_folder: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image_id": ["3"], "image": [b"3"]})
     storage.write_bytes(f"{s3_folder}/t/a.parquet", Path(path).read_bytes())
     reader = TableReader("x", f"{s3_folder}/t")
-    found, _ = read(reader)
-    assert {key: r.source for key, r in found.items()} == {"1": b"1", "2": b"2", "3": b"3"}
+    records, _ = read(reader)
+    assert {key: r.source for key, r in records.items()} == {"1": b"1", "2": b"2", "3": b"3"}
 
 
-def test_rows_are_counted_where_that_is_cheap(tmp_path: Path) -> None:
+def test_rows_are_counted_if_that_is_cheap(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"image_id": ["3", "4"], "image": [b"3", b"4"]})
     assert TableReader("x", str(tmp_path)).describe()["rows"] == 2
     write_csv(tmp_path / "b.csv", [["image_id", "uri"], ["1", "a"]])
@@ -255,7 +257,7 @@ def test_rows_are_counted_where_that_is_cheap(tmp_path: Path) -> None:
         ({"image_id": ["a"], "image": [b"1"]}, {"columns": {"picture": "m"}}, "unknown column 'picture'"),
     ],
 )
-def test_columns_that_do_not_serve(
+def test_unfit_columns_are_refused(
     tmp_path: Path, columns: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
     uri = write(tmp_path / "a.parquet", columns)
@@ -280,7 +282,7 @@ def test_a_pair_without_a_defect_names_its_row(tmp_path: Path) -> None:
         (b"image_id;uri\na;b\n", "no column with images.*its columns are image_id;uri"),
     ],
 )
-def test_a_csv_that_does_not_serve(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_unfit_csv_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     reader = TableReader("x", str(tmp_path / "a.csv"))
     with pytest.raises(ConfigurationError, match=message):
@@ -301,10 +303,10 @@ def test_no_tables_and_no_rows_are_errors(tmp_path: Path) -> None:
 
 
 def test_images_alone_are_named_after_file_and_row(tmp_path: Path) -> None:
-    """No column of text at all; and a column whose name looks like a struct's field."""
+    """Also if there is no column of text at all, and if a column's name looks like a struct's field."""
     write(tmp_path / "a.parquet", {"photo.jpg": [b"1", b"2", b"3"]}, 2)
-    found, _ = read(TableReader("x", str(tmp_path), columns={"image": "photo.jpg"}, ids="row"))
-    assert {key: r.source for key, r in found.items()} == {"a#0": b"1", "a#1": b"2", "a#2": b"3"}
+    records, _ = read(TableReader("x", str(tmp_path), columns={"image": "photo.jpg"}, ids="row"))
+    assert {key: r.source for key, r in records.items()} == {"a#0": b"1", "a#1": b"2", "a#2": b"3"}
 
 
 def test_text_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:

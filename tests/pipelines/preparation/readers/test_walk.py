@@ -28,14 +28,14 @@ def test_every_image_once_folders_in_order(
     assert all(list(folder.files) == sorted(folder.files) for folder in folders)
 
 
-def test_hidden_and_private_places_are_left_out_and_others_noted(folder: str) -> None:
+def test_hidden_and_private_files_are_left_out_and_others_noted(folder: str) -> None:
     images = ("_DSC1.JPG", "a/1.jpg", "a/b/2.png", "scan.tiff")
     others = ("a/readme.txt", "Thumbs.db")
     hidden = (".hidden.jpg", "._1.jpg", ".git/3.jpg", "__MACOSX/4.jpg", "a/_tmp/5.jpg")
     write_tree(folder, dict.fromkeys((*images, *others, *hidden), b"x"))
     notes = Notes()
-    found = [tree.key(name) for tree in walk_images(folder, "--x", notes) for name in tree.files]
-    assert found == ["_DSC1.JPG", "scan.tiff", "a/1.jpg", "a/b/2.png"]
+    images_read = [tree.key(name) for tree in walk_images(folder, "--x", notes) for name in tree.files]
+    assert images_read == ["_DSC1.JPG", "scan.tiff", "a/1.jpg", "a/b/2.png"]
     (note,) = notes.all()
     assert "2 files" in note
     assert "a/readme.txt" in note
@@ -49,7 +49,7 @@ def test_no_images_is_an_error(folder: str) -> None:
             look()
 
 
-def test_what_is_no_folder_is_an_error(folder: str) -> None:
+def test_anything_but_a_folder_is_an_error(folder: str) -> None:
     write_tree(folder, {"a.jpg": b"x"})
     with pytest.raises(ConfigurationError, match=r"--x: .*a\.jpg is a file"):
         check_images(f"{folder}/a.jpg", "--x")
@@ -68,11 +68,11 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "root" / "a" / "up").symlink_to(tmp_path / "root")
     (tmp_path / "root" / "a" / "self").symlink_to(tmp_path / "root" / "a")
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "elsewhere")
-    found = [folder.key(name) for folder in walk(str(tmp_path / "root"), "--x") for name in folder.files]
-    assert found == ["a/1.jpg", "linked/2.jpg"]
+    files = [folder.key(name) for folder in walk(str(tmp_path / "root"), "--x") for name in folder.files]
+    assert files == ["a/1.jpg", "linked/2.jpg"]
 
 
-def test_names_that_are_no_text_are_noted(tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_noted(tmp_path: Path) -> None:
     write_tree(tmp_path, {"good.jpg": b"x"})
     try:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xffd.jpg")).write_bytes(b"x")

@@ -49,7 +49,7 @@ def test_any_cell_can_be_read_in_any_order(files: list[str], wanted: list[tuple[
             assert cells.read(files[file], row, column, role) == content(column, row)
 
 
-def test_going_down_a_file_opens_it_once(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ascending_rows_open_a_file_once(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     parquet_file = pq.ParquetFile
 
@@ -77,13 +77,13 @@ def test_files_are_closed(files: list[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("row", "column"), [(ROWS, "a"), (-1, "a"), (0, "absent")])
-def test_what_is_not_in_the_file_is_missing(files: list[str], row: int, column: str) -> None:
+def test_absent_rows_and_columns_are_missing(files: list[str], row: int, column: str) -> None:
     with Cells() as cells, pytest.raises(ImageError) as caught:
         cells.read(files[1], row, column)
     assert caught.value.code == "missing"
 
 
-def test_a_file_that_cannot_be_read_is_no_rows_fault(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_not_a_rows_fault(tmp_path: Path) -> None:
     (tmp_path / "text.parquet").write_text("no parquet")
     with Cells() as cells:
         for name in ("absent.parquet", "text.parquet"):
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_is_no_rows_fault(tmp_path: Path) -> None:
                 cells.read(str(tmp_path / name), 0, "a")
 
 
-def test_a_row_group_that_is_shorter_than_its_footer_says_is_no_rows_fault(
+def test_a_row_group_that_is_shorter_than_its_footer_says_is_not_a_rows_fault(
     files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: iter(()))
@@ -114,7 +114,7 @@ def test_a_file_that_was_rewritten_gives_none_of_its_rows(tmp_path: Path) -> Non
     with Cells() as cells:
         assert cells.read(uri, 5, "a", version=before) == content("a", 5)
     write(tmp_path / "b.parquet", 7)
-    # Of the same size and, on a coarse clock, of the same time, there would be nothing to see.
+    # A file of the same size and, on a coarse clock, the same time would go unnoticed.
     (tmp_path / "b.parquet").replace(uri)
     os.utime(uri, (1, 1))
     with (

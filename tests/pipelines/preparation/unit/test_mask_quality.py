@@ -14,7 +14,7 @@ RED, GREY = (200, 40, 40), (120, 130, 120)
 
 
 def disc(radius: float = 20, x: float = 32, y: float = 32, side: int = SIDE) -> np.ndarray:
-    """Boolean (side, side): where a round product lies."""
+    """Return bool (side, side), True inside a round product."""
     rows, columns = np.mgrid[:side, :side]
     return (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 <= radius**2
 
@@ -32,7 +32,7 @@ def test_a_sharp_mask_of_a_product_that_stands_out_is_perfect() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 128])
-def test_a_mask_that_says_nothing_is_worthless(value: int) -> None:
+def test_a_constant_mask_is_worthless(value: int) -> None:
     assert mask_quality(photo(disc()), np.full((SIDE, SIDE), value, np.uint8)) == 0
 
 
@@ -96,14 +96,14 @@ def test_a_see_through_veil_around_the_product_is_doubtful() -> None:
     assert mask_quality(photo(disc()), mask) < 0.6
 
 
-def test_a_mask_that_leaves_half_of_the_product_out_is_doubtful() -> None:
+def test_a_mask_of_half_the_product_is_doubtful() -> None:
     product = disc(24)
     half = product & (np.arange(SIDE) < SIDE // 2)
     assert measure_mask(photo(product), hard(half)).separation < 0.9
     assert mask_quality(photo(product), hard(half)) < 0.6 < mask_quality(photo(product), hard(product))
 
 
-def test_a_mask_that_takes_the_ground_along_is_doubtful() -> None:
+def test_a_mask_that_includes_background_is_doubtful() -> None:
     product, around = disc(14), disc(26)
     ragged = around & (np.mgrid[:SIDE, :SIDE][1] % 20 < 12) | product
     assert mask_quality(photo(product), hard(ragged)) < 0.6
@@ -135,7 +135,7 @@ def test_another_size_is_refused() -> None:
         measure_mask(np.zeros((64, 32, 3), np.uint8), np.zeros((64, 64), np.uint8))
 
 
-#: Real masks whose composites were looked at: faded or eaten products and carried-over floors, or spotless.
+#: Real masks, judged by looking at their composites: faded or eaten products and visible floors, or spotless.
 SPOILT = (
     "638afa0a-e012-4a74-bb4a-1ea1c6d0b3b5",
     "e85b5945-e8d0-4049-84b4-22ff5907ec8e",
@@ -152,7 +152,7 @@ SPOTLESS = (
 )
 
 
-def test_real_masks_that_were_looked_at_fall_on_the_right_side(shared_photos: Path) -> None:
+def test_real_masks_are_judged_as_by_eye(shared_photos: Path) -> None:
     chosen = pyarrow.dataset.field("image_id").isin([*SPOILT, *SPOTLESS])
     table = pyarrow.dataset.dataset(shared_photos).to_table(
         columns=["image_id", "image", "mask"], filter=chosen

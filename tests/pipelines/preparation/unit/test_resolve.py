@@ -41,9 +41,9 @@ def test_files_come_as_they_are(folder: str) -> None:
         for uri in uris:
             storage.write_bytes(uri, uri.encode())
         entries.append(Entry(str(number), *map(Locator, uris)))
-    found = list(records(entries))
-    assert [record.entry for record in found] == entries
-    for entry, record in zip(entries, found, strict=True):
+    results = list(records(entries))
+    assert [record.entry for record in results] == entries
+    for entry, record in zip(entries, results, strict=True):
         assert record.error is None
         for role in ("source", "target", "mask"):
             assert getattr(record, role) == getattr(entry, role).uri.encode()
@@ -71,7 +71,7 @@ def test_halves_are_cut_without_loss_and_never_swapped(
     assert (decode_image(record.target) == whole[:, :width]).all()
 
 
-def test_halves_are_those_that_one_sees(tmp_path: Path) -> None:
+def test_halves_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     data, upright = with_orientation(3, "PNG")  # stored upside down
     (tmp_path / "a.png").write_bytes(data)
     record = one(Entry("x", source=Locator(str(tmp_path / "a.png"), part=LEFT)))
@@ -89,12 +89,12 @@ def test_a_picture_of_two_halves_is_read_once(tmp_path: Path, monkeypatch: pytes
         resolve, "decode_image_apart", lambda data: decodes.append(len(data)) or decode_image(data)
     )
     (tmp_path / "a.jpg").write_bytes(two_sided(1)[0])
-    place = str(tmp_path / "a.jpg")
-    assert one(Entry("x", Locator(place, part=LEFT), Locator(place, part=RIGHT))).error is None
+    path = str(tmp_path / "a.jpg")
+    assert one(Entry("x", Locator(path, part=LEFT), Locator(path, part=RIGHT))).error is None
     assert (len(reads), len(decodes)) == (1, 1)
 
 
-def test_what_is_wrong_with_an_image_is_its_error(tmp_path: Path) -> None:
+def test_a_fault_of_an_image_is_its_records_error(tmp_path: Path) -> None:
     def file(name: str, data: bytes) -> str:
         (tmp_path / name).write_bytes(data)
         return str(tmp_path / name)
@@ -113,13 +113,13 @@ def test_what_is_wrong_with_an_image_is_its_error(tmp_path: Path) -> None:
     assert one(Entry("i", good)).error is None
 
 
-def test_an_absent_mask_is_none_and_a_storage_that_fails_is_tried_again(tmp_path: Path) -> None:
+def test_an_absent_mask_is_none_but_a_storage_failure_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "good.png").write_bytes(encode(drawing(), "PNG"))
     photo = Locator(str(tmp_path / "good.png"))
     absent = one(Entry("a", photo, mask=Locator(str(tmp_path / "absent.png"))))
     assert absent.source is not None
     assert (absent.mask, absent.error, absent.mask_error) == (None, None, "missing")
-    # A folder stands there: as where the storage fails, nobody knows whether there is a mask.
+    # A folder has the mask's name: as with a storage failure, it is unknown whether there is a mask.
     assert code(Entry("b", photo, mask=Locator(str(tmp_path)))) == "unreadable"
 
 
@@ -128,7 +128,7 @@ def struct(data: bytes | None, path: str | None) -> dict[str, bytes | str | None
 
 
 def test_cells_of_tables(folder: str, tmp_path: Path) -> None:
-    """Bytes, structs with bytes, structs that only say where; null is as if the entry had not named it."""
+    """Cells hold bytes, structs with bytes, or structs with only a path; null counts as if the entry had no locator."""
     table = pa.table(
         {
             "plain": pa.array([b"0", None, b"2", b"3"], pa.binary()),
@@ -156,9 +156,9 @@ def test_cells_of_tables(folder: str, tmp_path: Path) -> None:
 def test_a_cell_that_no_longer_holds_bytes_is_its_images_error(tmp_path: Path, values: list[object]) -> None:
     path = tmp_path / "changed.parquet"
     pq.write_table(pa.table({"image": values}), path)
-    [found] = records([Entry("p", Locator(str(path), 0, "image"))])
-    assert found.error is not None
-    assert found.error[0] == "missing"
+    [record] = records([Entry("p", Locator(str(path), 0, "image"))])
+    assert record.error is not None
+    assert record.error[0] == "missing"
 
 
 def test_halves_of_a_cell(tmp_path: Path) -> None:
@@ -197,6 +197,6 @@ def test_entries_are_drawn_as_records_are_asked_for() -> None:
             drawn.append(number)
             yield Entry(str(number))
 
-    found = records(entries())
-    next(found)
+    results = records(entries())
+    next(results)
     assert len(drawn) < 100

@@ -24,7 +24,7 @@ from tests.photo_tables import HEIGHT, WIDTH, encode, product, record, scene
 
 GROUPS = {"non_white_background": "background", "watermark": "background", "wrong_angle": "angle"}
 SYNTHESES = {name: name for name in GROUPS}
-#: Fixed pairs, which can be looked at; `ANEW` leaves them to training.
+#: Fixed pairs, which tests can compare; `ANEW` leaves them to training.
 SETTINGS = RowSettings(GROUPS, SYNTHESES, max_side=64, draws=1)
 ANEW = replace(SETTINGS, draws=0)
 TRAINED, HELD_BACK = (
@@ -34,7 +34,7 @@ SOMEWHERE = Locator("somewhere")
 
 
 def sample(settings: RowSettings = SETTINGS, image_id: str = "photo", **changes: Any) -> Sample:
-    """A decoded photo, with a perfect mask except for `changes`."""
+    """Return a decoded photo, with a perfect mask except for `changes`."""
     row = record(image_id, **changes)
     entry = Entry(image_id, SOMEWHERE, mask=SOMEWHERE, product_type=row["product_type"])
     return read_sample(Record(entry, row["image"], mask=row["mask"]), settings)
@@ -44,8 +44,8 @@ def rows(settings: RowSettings = SETTINGS, **changes: Any) -> dict[str, dict[str
     return by_defect(sample(settings, **changes), settings)
 
 
-def by_defect(found: Sample, settings: RowSettings = SETTINGS) -> dict[str, dict[str, Any]]:
-    return {row["defect"]: row for row in training_rows(found, settings)}
+def by_defect(decoded: Sample, settings: RowSettings = SETTINGS) -> dict[str, dict[str, Any]]:
+    return {row["defect"]: row for row in training_rows(decoded, settings)}
 
 
 def test_a_photo_with_a_good_mask_gives_a_pair_for_every_defect() -> None:
@@ -73,15 +73,15 @@ def test_the_background_source_is_the_photo() -> None:
     assert np.abs(source[20:48, 16:26] - (200, 40, 40)).max() < 12
 
 
-def test_training_rows_of_a_photo_hold_what_pairs_are_made_of() -> None:
+def test_training_rows_of_a_photo_hold_the_material_of_pairs() -> None:
     made = rows(ANEW, image_id=TRAINED)
     assert set(made) == set(GROUPS)
     for defect, row in made.items():
         assert (row["pairing"], row["split"]) == ("paired", "train")
-        shown = decode_image(row["mask"])[..., 0] > 127
-        assert (shown == (decode_image(row["target"]).min(axis=-1) < 128)).mean() > 0.97
+        covered = decode_image(row["mask"])[..., 0] > 127
+        assert (covered == (decode_image(row["target"]).min(axis=-1) < 128)).mean() > 0.97
         shows = defect == "non_white_background"
-        # The photo shows the background's defect; for the others it is what marks may lie over.
+        # The photo is the source of the background's defect; for the others, it is what marks may be drawn over.
         assert (row["source"] is not None, row["photo"] is not None) == (shows, not shows)
         photo = decode_image(row["source"] or row["photo"]).astype(int)
         assert np.abs(photo[:10] - (60, 140, 90)).max() < 12
@@ -104,15 +104,15 @@ def test_pairs_of_the_test_split_are_fixed() -> None:
         assert row["mask"] is row["photo"] is None
 
 
-def test_draws_are_different_pairs_of_what_is_drawn() -> None:
+def test_draws_give_different_pairs_of_drawn_defects() -> None:
     settings = replace(SETTINGS, draws=3)
-    found = list(training_rows(sample(settings, TRAINED), settings))
-    assert Counter(row["defect"] for row in found) == {
+    drawn = list(training_rows(sample(settings, TRAINED), settings))
+    assert Counter(row["defect"] for row in drawn) == {
         "non_white_background": 1,
         "watermark": 3,
         "wrong_angle": 3,
     }
-    assert len({row["source"] for row in found}) == 7
+    assert len({row["source"] for row in drawn}) == 7
     held_back = list(training_rows(sample(settings, HELD_BACK), settings))
     assert len(held_back) == 3
 
@@ -139,7 +139,7 @@ def test_a_turned_product_shows_no_photo_background() -> None:
         (encode(np.full((WIDTH, HEIGHT), 255, np.uint8)), "wrong_size"),
     ],
 )
-def test_without_a_trusted_mask_the_photo_alone_is_left(mask: bytes | None, missing: str | None) -> None:
+def test_without_a_trusted_mask_only_the_photo_is_used(mask: bytes | None, missing: str | None) -> None:
     photo = sample(mask=mask)
     (row,) = training_rows(photo, SETTINGS)
     assert photo.mask_missing == missing
@@ -191,7 +191,7 @@ def test_small_photos_are_not_enlarged() -> None:
     assert decode_image(rows(settings)["watermark"]["source"]).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_a_photo_that_cannot_be_read_says_why() -> None:
+def test_an_unreadable_photo_has_an_error_code() -> None:
     for record_, code in (
         (Record(Entry("p", SOMEWHERE), b""), "empty"),
         (Record(Entry("p", SOMEWHERE), b"<html>"), "unknown_format"),
@@ -274,7 +274,7 @@ def test_a_clean_product_gives_a_pair_for_every_defect() -> None:
     assert row["defect"] is None
 
 
-def test_a_given_pair_passes_at_the_stored_size() -> None:
+def test_a_given_pair_is_kept_at_the_stored_size() -> None:
     other = encode(np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
     entry = Entry("pair", SOMEWHERE, SOMEWHERE, defect="wrong_angle", split="test")
     pair = read_sample(Record(entry, encode(scene()), other), SETTINGS)
@@ -289,14 +289,14 @@ def test_a_given_pair_passes_at_the_stored_size() -> None:
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_an_unpaired_image_passes_alone(side: str) -> None:
+def test_an_unpaired_image_is_kept_alone(side: str) -> None:
     entry = Entry("one", **{side: SOMEWHERE}, defect="watermark")  # type: ignore[arg-type]
-    found = read_sample(Record(entry, **{side: encode(scene())}), SETTINGS)  # type: ignore[arg-type]
-    (row,) = training_rows(found, SETTINGS)
+    decoded = read_sample(Record(entry, **{side: encode(scene())}), SETTINGS)  # type: ignore[arg-type]
+    (row,) = training_rows(decoded, SETTINGS)
     other = "target" if side == "source" else "source"
     assert row[side] is not None
     assert (row[other], row["pairing"]) == (None, "unpaired")
-    assert (catalog_row(found, [row]) is None) == (side == "target")
+    assert (catalog_row(decoded, [row]) is None) == (side == "target")
 
 
 def test_a_saliency_mask_is_judged_like_one_that_came_with_the_photo() -> None:
@@ -316,7 +316,7 @@ def test_a_saliency_mask_is_judged_like_one_that_came_with_the_photo() -> None:
     assert by_defect(doubtful)["non_white_background"]["pairing"] == "unpaired"
 
 
-def test_another_synthesis_may_make_a_defect_and_decides_what_photos_show_as_they_are() -> None:
+def test_a_defects_synthesis_decides_whether_photos_show_it() -> None:
     settings = RowSettings(
         {"clutter": "background", "logo": "background"},
         {"clutter": "non_white_background", "logo": "watermark"},

@@ -51,7 +51,7 @@ def test_making_a_unit_again_writes_the_same_bytes_to_the_same_names(tmp_path: P
 
 def test_shards_are_named_after_their_unit(tmp_path: Path) -> None:
     table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(7)], row_group_size=3)
-    prepare([table], tmp_path / "out", of_unit=3)
+    prepare([table], tmp_path / "out", unit_size=3)
     made = {
         path.name: sorted(set(pq.read_table(path)["image_id"].to_pylist()))
         for path in (tmp_path / "out" / "shards").iterdir()
@@ -70,7 +70,7 @@ def test_content_does_not_depend_on_the_order_or_the_files_of_photos(tmp_path: P
         write_table(tmp_path / "x.parquet", photos[:3:-1], row_group_size=2),
         write_table(tmp_path / "y.parquet", photos[3::-1], row_group_size=1),
     ]
-    one, other = prepare([whole], tmp_path / "one", 2), prepare(parts, tmp_path / "other", 2, of_unit=4)
+    one, other = prepare([whole], tmp_path / "one", 2), prepare(parts, tmp_path / "other", 2, unit_size=4)
     assert one == other
 
     def key(row: dict[str, Any]) -> tuple[str, str]:
@@ -91,7 +91,7 @@ def test_the_fingerprint_changes_with_the_content(tmp_path: Path, change: dict[s
     assert one.fingerprint != other.fingerprint
 
 
-def test_photos_that_cannot_be_read_are_counted_and_the_rest_is_made(tmp_path: Path) -> None:
+def test_photos_that_cannot_be_read_are_counted_and_the_others_are_prepared(tmp_path: Path) -> None:
     bad = [record(f"bad{i:03}", image=b"junk") for i in range(LISTED + 5)]
     photos = [record("good"), *bad, record("empty", image=None)]
     work = planned([write_table(tmp_path / "a.parquet", photos, row_group_size=7)], tmp_path / "out")
@@ -106,7 +106,7 @@ def test_photos_that_cannot_be_read_are_counted_and_the_rest_is_made(tmp_path: P
     assert {row["image_id"] for row in rows(tmp_path / "out" / "shards")} == {"good"}
 
 
-def test_the_held_back_catalog_has_test_photos_only_and_references_are_trusted(tmp_path: Path) -> None:
+def test_the_held_back_catalog_has_test_photos_only_and_trusted_references(tmp_path: Path) -> None:
     doubtful = encode(np.full((HEIGHT, WIDTH), 128, np.uint8))
     photos = [record(f"p{i}", mask=doubtful if i % 2 else record()["mask"]) for i in range(40)]
     totals = prepare([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out")
@@ -137,9 +137,9 @@ def test_one_image_with_two_given_defects_is_two_of_the_held_back_catalog(
     ]
     pq.write_table(pa.Table.from_pylist(pairs), tmp_path / "a.parquet")
     prepare([tmp_path / "a.parquet"], tmp_path / "out", size)
-    found = [row["image_id"] for row in rows(tmp_path / "out" / "held-back" / "catalog")]
+    ids_written = [row["image_id"] for row in rows(tmp_path / "out" / "held-back" / "catalog")]
     assert (
-        len(set(found)) == len(found) == min(size or len(pairs), len(pairs))
+        len(set(ids_written)) == len(ids_written) == min(size or len(pairs), len(pairs))
     )  # correction refuses repeated ids
 
 
@@ -162,23 +162,23 @@ def test_images_may_be_structs_with_bytes(tmp_path: Path) -> None:
     assert {row["product_type"] for row in rows(tmp_path / "out" / "shards")} == {None}
 
 
-def test_masks_are_counted_by_quality_and_those_near_the_threshold_are_shown(tmp_path: Path) -> None:
+def test_masks_are_counted_by_quality_and_those_near_the_threshold_are_kept(tmp_path: Path) -> None:
     doubtful = encode(np.full((HEIGHT, WIDTH), 128, np.uint8))
     photos = [record(f"good{i:02}") for i in range(SHOWN + 3)]
     photos += [record("doubtful", mask=doubtful), record("bare", mask=None)]
     work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out")
     for unit in range(work.plan.units):
         prepare_unit(unit, work)
-    found = collect(work)
-    counts = found.totals.counts
+    total = collect(work)
+    counts = total.totals.counts
     assert sum(n for key, n in counts.items() if key.startswith("quality/")) == len(photos) - 1
     assert (counts["masks/good"], counts["masks/doubtful"], counts["masks/missing"]) == (SHOWN + 3, 1, 1)
-    assert [(e.image_id, e.quality < SETTINGS.min_quality) for e in found.rejected] == [("doubtful", True)]
-    assert [e.image_id for e in found.accepted] == [f"good{i:02}" for i in range(SHOWN)]
-    assert counts[f"doubtful_because/{found.rejected[0].lowest}"] == 1
+    assert [(e.image_id, e.quality < SETTINGS.min_quality) for e in total.rejected] == [("doubtful", True)]
+    assert [e.image_id for e in total.accepted] == [f"good{i:02}" for i in range(SHOWN)]
+    assert counts[f"doubtful_because/{total.rejected[0].lowest}"] == 1
 
 
-def test_absent_and_damaged_masks_are_alike_and_counted_with_their_codes(tmp_path: Path) -> None:
+def test_absent_and_damaged_masks_are_counted_with_their_codes(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", [record("damaged", mask=b"junk")])
     (tmp_path / "p.png").write_bytes(encode(scene()))
     (tmp_path / "b.csv").write_text("image_id,uri,mask_uri\nabsent,p.png,gone.png\n")
@@ -193,7 +193,7 @@ def test_photos_without_a_mask_get_one_from_saliency_in_their_order(tmp_path: Pa
 
     def saliency(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         sizes.append(len(images))
-        # Red is product: a mask that belongs to another photo would cut through this one.
+        # Red is product: a mask of another photo would cut through this one.
         return [(image[..., 0] > 150).astype(np.float32) for image in images]
 
     def at(shift: int) -> NDArray[np.uint8]:
@@ -203,7 +203,7 @@ def test_photos_without_a_mask_get_one_from_saliency_in_their_order(tmp_path: Pa
         record(f"p{i}") if i % 5 == 4 else record(f"p{i}", image=encode(at(i % 7 - 3)), mask=None)
         for i in range(40)
     ]
-    work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out", of_unit=40)
+    work = planned([write_table(tmp_path / "a.parquet", photos)], tmp_path / "out", unit_size=40)
     prepare_unit(0, work, saliency)
     counts = UnitRecord.from_bytes((tmp_path / "out/work/done/000000.parquet").read_bytes()).totals.counts
     assert (counts["masks/saliency_good"], counts["masks/good"]) == (32, 8)
@@ -220,13 +220,13 @@ def test_only_one_images_bytes_are_held_at_a_time(tmp_path: Path, monkeypatch: p
     events: list[str] = []
 
     def observed(entries: Any) -> Any:
-        for found in records(entries):
+        for unread in records(entries):
             events.append("read")
-            yield found
+            yield unread
 
-    def decoded(found: Any, settings: Any) -> Any:
+    def decoded(unread: Any, settings: Any) -> Any:
         events.append("decoded")
-        return read_sample(found, settings)
+        return read_sample(unread, settings)
 
     monkeypatch.setattr(unit_module, "records", observed)
     monkeypatch.setattr(unit_module, "read_sample", decoded)
@@ -242,7 +242,7 @@ def test_a_shard_that_no_unit_wrote_is_an_error(tmp_path: Path) -> None:
         collect(work)
 
 
-def test_what_killed_workers_left_half_written_goes_in_the_end(tmp_path: Path) -> None:
+def test_unfinished_files_of_killed_workers_are_removed_at_the_end(tmp_path: Path) -> None:
     work = planned([write_table(tmp_path / "a.parquet", [record()])], tmp_path / "out")
     prepare_unit(0, work)
     folders = [tmp_path / "out" / name for name in ("shards", "held-back/catalog", "held-back/reference")]
@@ -255,7 +255,7 @@ def test_what_killed_workers_left_half_written_goes_in_the_end(tmp_path: Path) -
 
 def test_lost_shards_and_lost_entries_are_an_error(tmp_path: Path) -> None:
     table = write_table(tmp_path / "a.parquet", [record(f"p{i}") for i in range(5)])
-    work = planned([table], tmp_path / "out", of_unit=3)
+    work = planned([table], tmp_path / "out", unit_size=3)
     for unit in range(2):
         prepare_unit(unit, work)
     collect(work)
@@ -267,7 +267,7 @@ def test_lost_shards_and_lost_entries_are_an_error(tmp_path: Path) -> None:
         collect(work)
 
 
-def test_storage_that_fails_ends_the_unit_and_not_its_images(
+def test_a_storage_failure_is_the_units_and_not_its_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = planned([write_table(tmp_path / "a.parquet", [record()])], tmp_path / "out")

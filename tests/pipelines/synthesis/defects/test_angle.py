@@ -13,7 +13,7 @@ def generator(seed: int) -> np.random.Generator:
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:
-    """A product with soft edges, far from the border: interpolation has nothing to lose."""
+    """Return a product with soft edges, far from the border, so that interpolation loses nothing."""
     y = np.linspace(-1, 1, height)[:, None] * height / max(height, width)
     x = np.linspace(-1, 1, width)[None, :] * width / max(height, width)
     blob = np.exp(-((x / 0.35) ** 2) - (y / 0.2) ** 4)
@@ -21,7 +21,7 @@ def smooth_picture(height: int, width: int) -> np.ndarray:
 
 
 def axis_degrees(image: np.ndarray) -> float:
-    """Direction of the dark product's longest axis, counter-clockwise from horizontal, in (-90, 90]."""
+    """Return the direction of the dark product's longest axis, counter-clockwise from horizontal, in (-90, 90]."""
     weight = 255.0 - image.mean(axis=-1)
     y, x = np.indices(weight.shape)
     x, y = x - (weight * x).sum() / weight.sum(), y - (weight * y).sum() / weight.sum()
@@ -35,7 +35,8 @@ def test_a_turn_by_a_known_angle_is_undone_by_its_opposite(degrees: float, heigh
     image = smooth_picture(height, width)
     back = rotate(rotate(image, degrees), -degrees)
     inner = slice(20, -20)
-    # Two interpolations and two roundings: 5 at worst over angles in steps of half a degree. One degree amiss gives 7.
+    # Two interpolations and two roundings: at most 5 for angles in steps of half a degree. An error of a degree gives
+    # 7.
     assert np.abs(back[inner, inner].astype(int) - image[inner, inner]).max() <= 6
 
 
@@ -51,12 +52,12 @@ def test_rotation_keeps_shapes_in_pictures_that_are_not_square() -> None:
     y, x = np.mgrid[:120, :300]
     disc = np.where(np.hypot(x - 149.5, y - 59.5) < 40, 0, 255).astype(np.uint8)
     image = np.repeat(disc[..., None], 3, axis=2)
-    # Nothing beyond the reach of bicubic interpolation from its edge may change.
+    # Only pixels within the reach of bicubic interpolation from its edge may change.
     far = np.abs(np.hypot(x - 149.5, y - 59.5) - 40) > 3
     assert np.array_equal(rotate(image, 30.0)[far], image[far])
 
 
-def test_tilt_is_between_its_limits_and_goes_either_way() -> None:
+def test_tilt_is_between_its_limits_and_goes_in_both_directions() -> None:
     image = smooth_picture(213, 213)
     angles = [axis_degrees(tilt(image, generator(seed))) - axis_degrees(image) for seed in range(30)]
     assert all(7.5 <= abs(angle) <= 30.5 for angle in angles)
@@ -68,14 +69,14 @@ def test_tilt_is_between_its_limits_and_goes_either_way() -> None:
 
 
 def test_a_slanted_plane_keeps_its_middle_and_converges_away_from_the_viewer() -> None:
-    seen = slanted(20.0, 0.0, 300.0)
-    top = seen @ [[-50.0, 50.0], [-100.0, -100.0], [1.0, 1.0]]
-    bottom = seen @ [[-50.0, 50.0], [100.0, 100.0], [1.0, 1.0]]
+    projection = slanted(20.0, 0.0, 300.0)
+    top = projection @ [[-50.0, 50.0], [-100.0, -100.0], [1.0, 1.0]]
+    bottom = projection @ [[-50.0, 50.0], [100.0, 100.0], [1.0, 1.0]]
     wide = [float(np.ptp(edge[0] / edge[2])) for edge in (top, bottom)]
     # x' = x d / (d + y sin a)
     expected = [100 * 300 / (300 + y * np.sin(np.radians(20.0))) for y in (-100, 100)]
     assert wide == pytest.approx(expected)
-    assert np.allclose(seen @ [0.0, 0.0, 1.0], [0.0, 0.0, 1.0])
+    assert np.allclose(projection @ [0.0, 0.0, 1.0], [0.0, 0.0, 1.0])
     assert np.allclose(slanted(0.0, 35.0, 300.0), np.eye(3))
     sideways = slanted(20.0, 90.0, 300.0) @ [[100.0, 100.0], [-50.0, 50.0], [1.0, 1.0]]
     assert float(np.ptp(sideways[1] / sideways[2])) != pytest.approx(100.0, abs=5)
@@ -91,9 +92,7 @@ def test_a_homography_that_only_turns_is_a_rotation(height: int, width: int) -> 
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32), height=st.integers(64, 160), ratio=st.floats(0.7, 1.4))
-def test_goods_that_lie_within_the_picture_keep_their_corners_in_it(
-    seed: int, height: int, ratio: float
-) -> None:
+def test_goods_inside_the_picture_keep_their_corners_in_it(seed: int, height: int, ratio: float) -> None:
     width = int(ratio * height)
     image = np.full((height, width, 3), 255, np.uint8)
     image[2:-2, 2:-2] = 90  # as large as can be
@@ -102,10 +101,10 @@ def test_goods_that_lie_within_the_picture_keep_their_corners_in_it(
     colours = {(0, 0): (200, 0, 0), (0, 1): (0, 160, 0), (1, 0): (0, 0, 200), (1, 1): (180, 160, 0)}
     for (down, right), colour in colours.items():
         image[corners[down], corners[right]] = colour
-    seen = wrong_angle(image, generator(seed)).astype(int)
+    result = wrong_angle(image, generator(seed)).astype(int)
     for colour in colours.values():
-        share = (np.abs(seen - np.array(colour)).max(axis=-1) < 30).sum() / patch**2
-        # MIN_SCALE squared is 0.36 of the area; a slant takes up to half of what is farthest away.
+        share = (np.abs(result - np.array(colour)).max(axis=-1) < 30).sum() / patch**2
+        # MIN_SCALE squared is 0.36 of the area; a slant takes up to half of the farthest corner.
         assert share > 0.14
 
 
@@ -127,6 +126,6 @@ def test_wrong_angles_are_turned_or_seen_at_a_slant_or_both() -> None:
 
 def test_the_surroundings_stay_white_and_a_blank_picture_blank() -> None:
     blank = np.full((50, 70, 3), 255, np.uint8)
-    seen = [wrong_angle(product_on_white(80, 60), generator(seed)) for seed in range(20)]
-    assert all((image[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all() for image in seen)
+    results = [wrong_angle(product_on_white(80, 60), generator(seed)) for seed in range(20)]
+    assert all((image[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all() for image in results)
     assert all(np.array_equal(wrong_angle(blank, generator(seed)), blank) for seed in range(5))

@@ -31,17 +31,17 @@ def test_composite_is_the_mean_of_image_and_white_by_the_mask(seed: int) -> None
     assert np.abs(result - exact).max() <= 0.501
 
 
-def test_whiteness_tells_where_a_product_is_and_how_much_of_its_edge() -> None:
+def test_a_products_alpha_is_estimated_from_the_white() -> None:
     side, radius = 120, 40.0
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     truth = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)
     alpha = product_alpha(disc_on_white(side, radius))
-    assert np.abs(alpha - truth).max() < 0.08  # what is nearly white counts as white: 11 of 225 levels
+    assert np.abs(alpha - truth).max() < 0.08  # nearly white counts as white: 11 of 225 levels
     assert (alpha[truth == 0] == 0).all()
     assert (alpha[truth == 1] == 1).all()
 
 
-def test_whiteness_looks_through_a_handle_but_not_through_a_white_print() -> None:
+def test_a_hole_in_a_handle_is_background_but_a_white_print_is_not() -> None:
     image = product_on_white(200, 160)
     image[80:120, 60:100] = 255  # a hole
     assert (product_alpha(image)[82:118, 62:98] == 0).all()
@@ -77,32 +77,32 @@ def test_the_goods_keep_their_pixels_and_their_surroundings_are_not_white(
 
 def test_surfaces_differ_and_have_texture() -> None:
     clean = product_on_white(96, 80)
-    grounds = [non_white_background(clean, generator(seed))[:20].astype(float) for seed in range(12)]
-    means = np.array([ground.mean(axis=(0, 1)) for ground in grounds])
+    surfaces = [non_white_background(clean, generator(seed))[:20].astype(float) for seed in range(12)]
+    means = np.array([surface.mean(axis=(0, 1)) for surface in surfaces])
     assert np.ptp(means, axis=0).min() > 60
-    assert np.median([ground.std(axis=(0, 1)).mean() for ground in grounds]) > 3
+    assert np.median([surface.std(axis=(0, 1)).mean() for surface in surfaces]) > 3
 
 
-def test_goods_cast_a_shadow_on_the_ground_beside_them() -> None:
+def test_goods_cast_a_shadow_on_the_surface_beside_them() -> None:
     lying, speck = np.zeros((256, 256), np.float32), np.zeros((256, 256), np.float32)
     lying[80:180, 80:180] = 1.0
     speck[2:5, 2:5] = 1.0
     white = np.full((256, 256, 3), 255, np.uint8)
-    missing, same_ground = [], 0
+    missing, same_surface = [], 0
     for seed in range(30):
         lit = put_on_background(white, generator(seed), speck)[20:240, 20:240].astype(float)
         shaded = put_on_background(white, generator(seed), lying)[20:240, 20:240].astype(float)
         if not np.array_equal(lit[:, -20:], shaded[:, -20:]):
-            continue  # what stands has a wall behind it, at another height for other goods
-        same_ground += 1
+            continue  # behind standing goods there is a wall, at another height for other goods
+        same_surface += 1
         missing.append(1 - shaded[161:164, 60:160].mean() / lit[161:164, 60:160].mean())
         assert (shaded <= lit)[lying[20:240, 20:240] == 0].all()
-    assert same_ground >= 15
+    assert same_surface >= 15
     assert min(missing) > 0.03
     assert np.mean(missing) > 0.15
 
 
-def test_a_picture_that_the_goods_fill_shows_the_surface_round_its_margin() -> None:
+def test_a_picture_that_the_goods_fill_shows_the_surface_in_its_margin() -> None:
     image = np.full((100, 80, 3), 90, np.uint8)
     upload = non_white_background(image, generator(3))
     assert np.array_equal(upload[10:-10, 10:-10], image[10:-10, 10:-10])

@@ -17,7 +17,7 @@ RED, GREEN = np.array([200, 30, 40]), np.array([30, 160, 60])
 
 
 def disc(side: int, radius: float, softness: float = 1.0) -> NDArray[np.uint8]:
-    """Opacity of a disc whose edge is `softness` pixels wide."""
+    """Return the opacity of a disc whose edge is `softness` pixels wide."""
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     return np.rint(np.clip((radius - np.hypot(x, y)) / softness + 0.5, 0, 1) * 255).astype(np.uint8)
 
@@ -27,34 +27,34 @@ def filled(colour: NDArray[np.int_], side: int = 96) -> NDArray[np.uint8]:
 
 
 @given(seed=st.integers(0, 2**32))
-def test_over_is_exact_where_one_side_is_all(seed: int) -> None:
+def test_over_is_exact_where_only_one_side_shows(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    product, ground = rng.integers(0, 256, (2, 9, 13, 3), dtype=np.uint8)
+    product, background = rng.integers(0, 256, (2, 9, 13, 3), dtype=np.uint8)
     alpha = rng.choice(np.array([0, 255, 77], np.uint8), (9, 13))
-    made = over(product, alpha, ground)
+    made = over(product, alpha, background)
     assert np.array_equal(made[alpha == 255], product[alpha == 255])
-    assert np.array_equal(made[alpha == 0], ground[alpha == 0])
-    mixed = product + (1 - 77 / 255) * (ground.astype(float) - product)
+    assert np.array_equal(made[alpha == 0], background[alpha == 0])
+    mixed = product + (1 - 77 / 255) * (background.astype(float) - product)
     assert np.abs(made - mixed)[alpha == 77].max(initial=0) <= 1
     assert np.array_equal(on_white(product, alpha), over(product, alpha, np.full_like(product, 255)))
 
 
-def test_the_ground_leaves_no_rim() -> None:
+def test_the_background_leaves_no_rim() -> None:
     alpha = disc(192, 60, softness=4)
     photo = over(filled(RED, 192), alpha, filled(GREEN, 192))
     own = foreground(photo, alpha)
-    shown = on_white(own, alpha).astype(int)
+    result = on_white(own, alpha).astype(int)
     perfect = on_white(filled(RED, 192), alpha)
     naive = on_white(photo, alpha).astype(int)
     rim = (alpha > 0) & (alpha < 255)
-    assert np.abs(shown - perfect)[rim].mean() < 4
+    assert np.abs(result - perfect)[rim].mean() < 4
     assert np.abs(naive - perfect)[rim].mean() > 15
 
 
 def test_white_is_unmixed_from_the_edges_of_a_product_on_white() -> None:
     alpha = disc(192, 60, softness=4)
     target = on_white(filled(RED, 192), alpha)
-    dark = over(foreground(target, alpha, ground=255), alpha, filled(np.array([10, 10, 10]), 192))
+    dark = over(foreground(target, alpha, background=255), alpha, filled(np.array([10, 10, 10]), 192))
     perfect = over(filled(RED, 192), alpha, filled(np.array([10, 10, 10]), 192))
     assert np.abs(dark.astype(int) - perfect).max() < 12
 
@@ -70,7 +70,7 @@ def test_only_soft_edges_change(seed: int) -> None:
     assert np.array_equal(own[alpha != 90], image[alpha != 90])
 
 
-def test_hard_masks_get_the_edges_that_the_picture_shows() -> None:
+def test_hard_masks_get_the_pictures_soft_edges() -> None:
     alpha = disc(192, 60)
     target = on_white(filled(RED, 192), alpha)
     hard = np.where(alpha > 0, 255, 0).astype(np.uint8)
@@ -102,12 +102,12 @@ def test_most_apart_is_the_largest_difference_of_a_channel() -> None:
     assert (most_apart(one, other) == np.abs(RED - GREEN).max()).all()
 
 
-def test_ground_that_shows_through_the_goods_is_ground_and_white_goods_are_not() -> None:
+def test_holes_in_the_goods_are_background_and_white_goods_are_not() -> None:
     whole = disc(160, 60)
     handle = np.minimum(whole, 255 - np.roll(disc(160, 12), 30, axis=1))
     body = np.minimum(whole, 255 - np.roll(disc(160, 40), -5, axis=1))
     for alpha, is_open in ((handle, True), (body, False)):
         target = on_white(filled(RED, 160), alpha)
-        found = with_holes(target, whole)
-        assert np.abs(found.astype(int) - (alpha if is_open else whole)).max() < 40
+        opened = with_holes(target, whole)
+        assert np.abs(opened.astype(int) - (alpha if is_open else whole)).max() < 40
     assert with_holes(on_white(filled(RED, 160), whole), whole) is whole

@@ -12,10 +12,10 @@ def generator(seed: int) -> np.random.Generator:
 
 @settings(deadline=None, max_examples=80)
 @given(image=pictures(), seed=st.integers(0, 2**32))
-def test_a_frame_is_near_the_edge_and_leaves_the_rest_as_it_was(image: np.ndarray, seed: int) -> None:
+def test_a_frame_is_near_the_edge_and_leaves_the_rest_unchanged(image: np.ndarray, seed: int) -> None:
     changed = change(image, border_frame(image, generator(seed)))
     height, width = changed.shape
-    # Ornaments of an inset frame reach three insets of 6 % into the picture; a line is at least a pixel wide.
+    # Ornaments of an inset frame reach three insets of 6 % into the picture; a line is at least one pixel wide.
     deep = int(0.2 * min(height, width)) + 6
     if min(height, width) > 2 * deep:
         assert (changed[deep:-deep, deep:-deep] == 0).all()
@@ -54,7 +54,7 @@ def test_text_is_opaque_and_leaves_most_of_a_product_picture() -> None:
     assert max(shares) < 0.5
 
 
-def test_text_is_in_many_places_and_colours() -> None:
+def test_text_has_many_positions_and_colours() -> None:
     clean = np.full((160, 120, 3), 255, np.uint8)
     texts = [added_text(clean, generator(seed)) for seed in range(60)]
     top = sum(bool((change(clean, text)[:8] > 100).mean() > 0.6) for text in texts)

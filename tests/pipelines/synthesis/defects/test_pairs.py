@@ -1,4 +1,4 @@
-"""Pairs made while training: what the training relies on, on drawn material with exact masks."""
+"""Tests of pairs made in training: the properties that training relies on, for drawn material with exact masks."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from model.errors import ConfigurationError
 from pipelines.synthesis.defects import pairs as module
 from pipelines.synthesis.defects.angle import MAX_DEGREES, MIN_DEGREES
+from pipelines.synthesis.defects.backgrounds import Backgrounds
 from pipelines.synthesis.defects.foreground import on_white, over
-from pipelines.synthesis.defects.grounds import Grounds
 from pipelines.synthesis.defects.pairs import MadePair, Material, draw_pair
 
 KINDS = ("non_white_background", "watermark", "wrong_angle", "blur", "border_frame")
@@ -27,7 +27,7 @@ def waves(height: int, width: int, colour: tuple[int, int, int]) -> np.ndarray:
 def material(
     height: int = 120, width: int = 90, *, photo: bool = True, cut_off: bool = False, masked: bool = True
 ) -> Material:
-    """A soft red rectangle on green, in the middle or reaching over the lower border."""
+    """Return a soft red rectangle on green, in the middle or reaching over the lower border."""
     y, x = np.mgrid[:height, :width]
     foot = height + 9 if cut_off else 0.8 * height
     inside = np.minimum.reduce([y - 0.25 * height, foot - y, x - 0.25 * width, 0.7 * width - x])
@@ -38,7 +38,9 @@ def material(
 
 
 def made(kind: str, seed: int, given_material: Material, size: int = 64, fit: str = "stretch") -> MadePair:
-    return draw_pair(kind, given_material, Grounds(), size, fit, np.random.default_rng(seed)).squared(size)
+    return draw_pair(kind, given_material, Backgrounds(), size, fit, np.random.default_rng(seed)).squared(
+        size
+    )
 
 
 @st.composite
@@ -60,7 +62,7 @@ def materials(draw: st.DrawFn) -> Material:
     fit=st.sampled_from(FITS),
     seed=st.integers(0, 2**32),
 )
-def test_what_holds_for_every_pair(
+def test_properties_of_every_pair(
     kind: str, given_material: Material, size: int, fit: str, seed: int
 ) -> None:
     before = [None if part is None else part.copy() for part in given_material]
@@ -81,7 +83,7 @@ def test_what_holds_for_every_pair(
 
 @settings(max_examples=40, deadline=None)
 @given(given_material=materials(), fit=st.sampled_from(FITS), seed=st.integers(0, 2**32))
-def test_where_there_is_no_product_a_corrected_background_is_white(
+def test_a_corrected_background_is_white_outside_the_product(
     given_material: Material, fit: str, seed: int
 ) -> None:
     pair = made("non_white_background", seed, given_material, 64, fit)
@@ -90,11 +92,11 @@ def test_where_there_is_no_product_a_corrected_background_is_white(
 
 @settings(max_examples=40, deadline=None)
 @given(given_material=materials(), fit=st.sampled_from(FITS), seed=st.integers(0, 2**32))
-def test_theta_takes_the_target_out_of_the_source(given_material: Material, fit: str, seed: int) -> None:
+def test_theta_samples_the_target_from_the_source(given_material: Material, fit: str, seed: int) -> None:
     pair = made("wrong_angle", seed, given_material, 96, fit)
     if pair.theta is None:
         return
-    # What lies outside of the source is white.
+    # Pixels outside of the source are white.
     source = torch.from_numpy(pair.source.astype(np.float32) - 255).permute(2, 0, 1)[None]
     grid = torch.nn.functional.affine_grid(
         torch.from_numpy(pair.theta)[None], source.shape, align_corners=False
@@ -104,13 +106,13 @@ def test_theta_takes_the_target_out_of_the_source(given_material: Material, fit:
     )
     product = pair.target.min(axis=-1) < 250
     if module._is_cut_off(255 * product.astype(np.uint8)):
-        return  # corners that the turn took out of the picture cannot come back
-    apart = np.abs(sampled - pair.target)
-    assert apart.mean() < 4  # of noise, what two interpolations make of it
-    assert np.quantile(apart[product], 0.5, axis=0).max() < 4
+        return  # corners that the turn moved out of the picture cannot come back
+    difference = np.abs(sampled - pair.target)
+    assert difference.mean() < 4  # noise after two interpolations
+    assert np.quantile(difference[product], 0.5, axis=0).max() < 4
 
 
-def test_turns_are_as_far_as_a_wrong_angle() -> None:
+def test_turns_are_within_the_limits_of_wrong_angles() -> None:
     turned = []
     for seed in range(60):
         theta = made("wrong_angle", seed, material(100, 80), 64, "letterbox").theta
@@ -137,20 +139,20 @@ def test_a_few_sources_have_no_defect(kind: str) -> None:
     assert all(np.array_equal(pair.source, pair.target) for pair in clean)
 
 
-def test_half_of_the_background_sources_are_the_photo_itself_seen_like_its_target() -> None:
+def test_half_of_the_background_sources_are_the_photo_itself() -> None:
     green = 0
     for seed in range(100):
         pair = made("non_white_background", seed, material())
         product = pair.changed == 0
         assert product.mean() > 0.02
-        ground = pair.source[pair.changed == 255].astype(int)
-        if ground.size:
-            green += bool((ground[:, 1] > ground[:, 0] + 15).mean() > 0.9)
+        background = pair.source[pair.changed == 255].astype(int)
+        if background.size:
+            green += bool((background[:, 1] > background[:, 0] + 15).mean() > 0.9)
     assert 35 < green < 75
 
 
-def test_no_rim_of_the_old_ground_is_left() -> None:
-    """Of a red product out of green: its soft edges on white lie between red and white."""
+def test_no_rim_of_the_old_background_is_left() -> None:
+    """Soft edges of a red product cut out of green are between red and white."""
     worst = []
     for seed in range(30):
         pair = made("non_white_background", seed, material(), 96)
@@ -171,7 +173,7 @@ def test_products_that_the_photo_cuts_off_stay_cut_off() -> None:
             assert (pair.changed[-1] < 128).any(), "the cut is not shown inside of the picture"
 
 
-def test_products_on_other_grounds_may_lie_anywhere_and_come_close() -> None:
+def test_products_on_other_backgrounds_vary_in_position_and_size() -> None:
     shares = []
     for seed in range(60):
         pair = made("non_white_background", seed, material(photo=False))
@@ -181,7 +183,7 @@ def test_products_on_other_grounds_may_lie_anywhere_and_come_close() -> None:
     assert max(shares) > 0.5
 
 
-def test_watermarks_lie_on_white_on_photos_and_on_other_grounds() -> None:
+def test_watermarks_are_on_white_on_photos_and_on_other_backgrounds() -> None:
     kinds = {"white": 0, "green": 0, "other": 0}
     for seed in range(120):
         target = made("watermark", seed, material()).target
@@ -200,7 +202,7 @@ def test_letterboxes_are_white_beside_the_picture_on_both_sides() -> None:
         assert (pair.changed[:, :10] == 0).all()
 
 
-def test_other_syntheses_are_applied_as_they_are() -> None:
+def test_other_syntheses_are_applied_directly() -> None:
     pair = made("border_frame", 5, material())
     assert pair.theta is None
     assert pair.changed[0].max() > 100
@@ -209,13 +211,13 @@ def test_other_syntheses_are_applied_as_they_are() -> None:
 
 def test_a_mask_that_is_not_given_is_estimated_from_the_target() -> None:
     clean = material(masked=False, photo=False)
-    seen = [made("non_white_background", seed, clean).changed for seed in range(12)]
-    shares = [(changed < 128).mean() for changed in seen if changed.any()]
+    changes = [made("non_white_background", seed, clean).changed for seed in range(12)]
+    shares = [(changed < 128).mean() for changed in changes if changed.any()]
     assert len(shares) > 8
     assert 0.05 < min(shares) < 0.4
 
 
-def test_an_empty_mask_makes_no_trouble() -> None:
+def test_an_empty_mask_is_allowed() -> None:
     empty = material()._replace(mask=np.zeros((120, 90), np.uint8))
     for kind in KINDS:
         for seed in range(6):

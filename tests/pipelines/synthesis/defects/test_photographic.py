@@ -72,9 +72,9 @@ def test_blur_is_soft_out_of_focus_or_shaken() -> None:
 @given(seed=st.integers(0, 2**32), level=st.integers(120, 255))
 def test_dark_exposures_lack_one_to_three_stops_or_more_to_one_side(seed: int, level: int) -> None:
     image = np.full((64, 80, 3), level, np.uint8)
-    dark = dark_exposure(image, generator(seed))[..., 1]  # green is what the lamp's colour leaves alone
+    dark = dark_exposure(image, generator(seed))[..., 1]  # the lamp's colour does not change green
     stops = np.log2(linear(image)[..., 1].mean() / linear(dark).mean())
-    # Half of the fall-off of 0.4 on average, and a contrast curve whose exponent is up to 1.3 on levels.
+    # The fall-off is half of 0.4 on average, and the contrast curve's exponent is up to 1.3 on levels.
     assert 0.95 < stops < 3.0 + np.log2(1 / 0.8) + 0.3 * 2.4 * 3.4
 
 
@@ -89,7 +89,7 @@ def test_dark_exposures_are_noisier_in_the_light_than_the_original_and_often_war
     assert 12 <= warm <= 29
 
 
-def test_low_resolution_loses_what_the_small_picture_cannot_hold() -> None:
+def test_low_resolution_loses_fine_detail() -> None:
     fine, coarse = checkered(384, 2), checkered(384, 64)
     for seed in range(12):
         lost = low_resolution(fine, generator(seed)).astype(float)

@@ -28,7 +28,7 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Puts a distribution with entry points and a module of its own on sys.path, as an installer leaves it."""
+    """Return a function that puts a distribution with entry points and a module on sys.path, as an installer does."""
 
     def put(distribution: str, points: dict[str, str], code: str = "") -> None:
         site = tmp_path / distribution
@@ -52,12 +52,12 @@ def test_every_synthesis_changes_any_picture_and_keeps_its_shape(
 ) -> None:
     made = checked(synthesis(name), image, seed)
     if name == "wrong_angle" and (image == 255).all():
-        return  # a blank picture has nothing that could lean
+        return  # a blank picture stays blank
     assert change(image, made).any()
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_synthesis_shows_on_a_product_picture_at_any_size(name: str) -> None:
+def test_every_synthesis_is_visible_on_a_product_picture_at_any_size(name: str) -> None:
     for height, width in ((16, 16), (16, 300), (300, 16), (384, 288), (260, 2000)):
         image = product_on_white(height, width)
         for seed in range(2 if height < 1000 else 1):
@@ -70,14 +70,14 @@ def test_every_synthesis_shows_on_a_product_picture_at_any_size(name: str) -> No
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("size", [(2, 32), (32, 2), (3, 48), (2, 2)])
-def test_a_sliver_of_a_picture_ends_no_synthesis(name: str, size: tuple[int, int]) -> None:
-    # What is left of the longest shape that is decoded (20:1) at the smallest --max-side.
+def test_every_synthesis_accepts_very_thin_pictures(name: str, size: tuple[int, int]) -> None:
+    # Such pictures come from the longest shape that is decoded (20:1) at the smallest --max-side.
     image = np.full((*size, 3), 255, np.uint8)
     for seed in range(12):
         assert synthesis(name)(image, np.random.default_rng(seed)).shape == image.shape
 
 
-def test_the_names_are_those_that_label_maps_use() -> None:
+def test_the_built_in_names_are_those_of_label_maps() -> None:
     assert known_syntheses()[: len(BUILT_IN)] == BUILT_IN
 
 
@@ -92,9 +92,9 @@ def test_another_distributions_synthesis_is_found_by_its_entry_point(install: In
     )
     assert known_syntheses() == (*BUILT_IN, "inverted")
     image = product_on_white(20, 30)
-    found = synthesis("inverted")
-    assert np.array_equal(checked(found, image, 0), 255 - image)
-    sent = pickle.loads(pickle.dumps(found))  # as a worker gets it
+    plug_in = synthesis("inverted")
+    assert np.array_equal(checked(plug_in, image, 0), 255 - image)
+    sent = pickle.loads(pickle.dumps(plug_in))  # as a worker receives it
     assert np.array_equal(sent(image, np.random.default_rng(0)), 255 - image)
 
 
@@ -127,7 +127,7 @@ def test_a_plug_in_that_breaks_the_contract_is_named(install: Install, body: str
         ("not an object reference", "", "cannot be loaded"),
     ],
 )
-def test_a_plug_in_that_cannot_be_loaded_is_named_and_hinders_no_other(
+def test_a_plug_in_that_cannot_be_loaded_is_named_and_does_not_affect_others(
     install: Install, value: str, code: str, complaint: str
 ) -> None:
     install("third-party", {"broken": value}, code)

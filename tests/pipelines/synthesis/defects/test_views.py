@@ -14,7 +14,7 @@ def waves(height: int, width: int) -> np.ndarray:
     return np.rint(np.stack([red, green, (red + green) / 2], axis=-1)).astype(np.uint8)
 
 
-def test_a_picture_seen_as_it_is_stays_as_it_is() -> None:
+def test_the_identity_leaves_a_picture_unchanged() -> None:
     picture = waves(40, 60)
     assert np.array_equal(seen(picture, np.eye(3), (60, 40)), picture)
 
@@ -30,13 +30,13 @@ def test_a_mirrored_view_is_the_picture_mirrored() -> None:
     assert np.array_equal(seen(picture, moved((25, 25), (25, 25), mirror=True), (50, 50)), picture[:, ::-1])
 
 
-def test_what_becomes_much_smaller_is_averaged_not_aliased() -> None:
+def test_a_much_smaller_picture_is_averaged_not_aliased() -> None:
     checks = np.kron(np.indices((64, 64)).sum(axis=0) % 2, np.ones((2, 2))).astype(np.uint8) * 255
     small = seen(checks, np.diag([1 / 8, 1 / 8, 1.0]), (16, 16))
     assert np.abs(small.astype(int) - 128).max() <= 2
 
 
-def test_reducing_first_shows_the_same_place() -> None:
+def test_reducing_first_gives_the_same_view() -> None:
     picture, matrix = waves(120, 90), moved((45, 60), (20, 22), degrees=12, scale=0.4)
     small, rest = reduced(picture, matrix)
     assert small.shape == (48, 36, 3)
@@ -45,7 +45,7 @@ def test_reducing_first_shows_the_same_place() -> None:
 
 
 @given(degrees=st.floats(-60, 60), scale=st.floats(0.5, 2), x=st.floats(-30, 30), y=st.floats(-30, 30))
-def test_theta_samples_the_source_where_the_map_says(
+def test_theta_samples_the_source_according_to_the_map(
     degrees: float, scale: float, x: float, y: float
 ) -> None:
     matrix = moved((32, 32), (32 + x, 32 + y), degrees, scale)
@@ -55,12 +55,12 @@ def test_theta_samples_the_source_where_the_map_says(
     assert np.allclose(middle_of_first, (matrix @ [0.5, 0.5, 1])[:2], atol=1e-3)
 
 
-def test_homographies_are_seen_too() -> None:
+def test_a_view_may_be_a_homography() -> None:
     matrix = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.004, 1.0]])
     picture = np.full((40, 40, 3), 90, np.uint8)
-    shown = seen(picture, matrix, (40, 40), cv2.BORDER_CONSTANT, fill=255)
-    assert shown[-1].min() == 255, "the far end is drawn closer together"
-    assert shown[2, 2, 0] == 90
+    result = seen(picture, matrix, (40, 40), cv2.BORDER_CONSTANT, fill=255)
+    assert result[-1].min() == 255, "the far end is drawn closer together"
+    assert result[2, 2, 0] == 90
 
 
 def test_pixels_of_a_stretched_portrait_are_shown_higher_than_wide() -> None:

@@ -27,7 +27,9 @@ def test_watermark_moves_pixels_by_no_more_than_its_opacity(
     assert np.array_equal(image, before)
     assert marked.dtype == np.uint8
     assert marked.shape == image.shape
-    farthest = np.maximum(image, 255 - image).astype(float)  # the mark's colour is at most so far away
+    farthest = np.maximum(image, 255 - image).astype(
+        float
+    )  # the largest possible distance of the mark's colour
     assert (np.abs(marked.astype(float) - image) <= MAX_OPACITY * farthest + 1.5).all()
     assert np.array_equal(marked, add_watermark(image, generator(seed)))
 
@@ -60,7 +62,7 @@ def test_watermarks_differ_in_tone_and_extent() -> None:
 @given(image=pictures(), seed=st.integers(0, 2**32))
 def test_watermark_shows_on_any_picture(image: np.ndarray, seed: int) -> None:
     changed = change(image, add_watermark(image, generator(seed)))
-    # Any level is 128 from black or from white, 19 of them at the least opacity; strokes may be a little less.
+    # Any level is 128 from black or from white, which is 19 at the least opacity; strokes may be slightly weaker.
     assert changed.max() >= 15
     assert (changed >= 6).mean() >= 0.004
 
@@ -71,7 +73,7 @@ def test_white_goods_get_no_white_mark_and_black_ones_no_black_mark() -> None:
         for seed in range(30):
             changed = change(goods, add_watermark(goods, generator(seed)))
             inside = changed[40:-40, 30:-30]
-            assert inside.max() >= 12, f"level {level}, seed {seed}: nothing to see on the goods"
+            assert inside.max() >= 12, f"level {level}, seed {seed}: nothing visible on the goods"
 
 
 def test_some_marks_are_two_toned() -> None:
@@ -86,5 +88,5 @@ def test_some_marks_are_two_toned() -> None:
 def test_marks_on_busy_patterns_are_not_the_faintest() -> None:
     cells = generator(0).choice(np.array([0, 245], np.uint8), (80, 60))
     busy = np.repeat(np.kron(cells, np.ones((2, 2), np.uint8))[..., None], 3, axis=2)
-    # 0.32 of the 123 levels that the middle grey is from both: 0.15 of them would be 18.
+    # The middle grey is 123 levels from both, and 0.32 of that is 39; 0.15 would be 18.
     assert min(change(busy, add_watermark(busy, generator(seed))).max() for seed in range(60)) >= 39

@@ -30,9 +30,9 @@ def test_surfaces_have_texture_and_a_sane_range(maker) -> None:  # type: ignore[
     assert np.ptp(means, axis=0).max() > 0.1, "all look alike"
 
 
-@pytest.mark.parametrize("ground", [0.2, 0.8, 1.1])
-def test_something_stands_on_every_ground(ground: float) -> None:
+@pytest.mark.parametrize("foot", [0.2, 0.8, 1.1])
+def test_standing_backgrounds_allow_any_foot(foot: float) -> None:
     for seed in range(6):
-        picture = backgrounds.standing_background(np.random.default_rng(seed), 100, 80, ground)
+        picture = backgrounds.standing_background(np.random.default_rng(seed), 100, 80, foot)
         assert picture.shape == (100, 80, 3)
         assert np.isfinite(picture).all()

@@ -12,7 +12,7 @@ def canvas(**changes: float) -> Canvas:
 
 
 @pytest.mark.parametrize("radians", [0.0, 0.4])
-def test_filled_area_is_the_outline_s(radians: float) -> None:
+def test_filled_area_is_the_outlines(radians: float) -> None:
     region = canvas(radians=radians).fill(ellipse((0.1, 0.05), 0.8, 0.4))
     assert region.coverage.sum() == pytest.approx(math.pi * 40 * 20, rel=0.02)
     assert region.coverage.min() == 0.0
@@ -28,7 +28,7 @@ def test_stroke_has_its_width_along_a_bend() -> None:
     assert capped.coverage.sum() - region.coverage.sum() == pytest.approx(math.pi * 2.5**2, rel=0.35)
 
 
-def test_product_coordinates_agree_with_where_outlines_land() -> None:
+def test_product_coordinates_agree_with_drawn_outlines() -> None:
     board = canvas(radians=0.3, mirror=True, limp=0.01, phase=1.0)
     region = board.fill(ellipse((0.4, -0.3), 0.05, 0.05))
     weight = region.coverage / region.coverage.sum()

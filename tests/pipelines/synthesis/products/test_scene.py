@@ -14,7 +14,7 @@ def scenes() -> list[Scene]:
     return [draw_scene(f"scene-{index}", 3) for index in range(16)]
 
 
-def test_the_photo_shows_the_target_s_product_and_the_mask_is_exact(scenes: list[Scene]) -> None:
+def test_the_photo_shows_the_targets_product_and_the_mask_is_exact(scenes: list[Scene]) -> None:
     for scene in scenes:
         assert scene.photo.shape == scene.product.shape == (*scene.mask.shape, 3)
         assert scene.photo.dtype == scene.product.dtype == np.uint8
@@ -25,7 +25,7 @@ def test_the_photo_shows_the_target_s_product_and_the_mask_is_exact(scenes: list
         assert (scene.product[outside] == 255).all()
         levels = scene.mask * 255
         assert np.abs(levels - np.rint(levels)).max() < 1e-4, "an 8-bit mask file would not be exact"
-        # Compositing the photo is right except where the rim has a share of the background's colour.
+        # The composite of the photo is right except in the rim, which contains some of the background's colour.
         composite = composite_on_white(scene.photo, scene.mask).astype(int)
         rim = ~inside & ~outside
         assert np.abs(composite - scene.product)[~rim].max() <= 1
@@ -40,9 +40,9 @@ def test_no_product_touches_the_border(scenes: list[Scene]) -> None:
 
 def test_backgrounds_are_neither_white_nor_flat(scenes: list[Scene]) -> None:
     for scene in scenes:
-        ground = scene.photo[scene.mask == 0].astype(float)
-        assert (ground > 250).all(axis=-1).mean() < 0.6
-        assert ground.std(axis=0).max() > 2
+        background = scene.photo[scene.mask == 0].astype(float)
+        assert (background > 250).all(axis=-1).mean() < 0.6
+        assert background.std(axis=0).max() > 2
 
 
 def test_goods_cast_shadows(scenes: list[Scene]) -> None:

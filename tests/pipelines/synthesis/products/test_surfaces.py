@@ -75,7 +75,7 @@ def test_a_fold_is_dark_on_one_side_and_light_on_the_other() -> None:
 
 
 def test_prints_stay_on_the_product_and_vary() -> None:
-    seen = set()
+    areas = set()
     for seed in range(20):
         canvas = board()
         whole = canvas.fill(ellipse((0, 0), 0.5, 0.9))
@@ -85,5 +85,5 @@ def test_prints_stay_on_the_product_and_vary() -> None:
         assert np.array_equal(canvas.coverage, before)
         changed = np.abs(canvas.premultiplied - RED * before[..., None]).max(axis=-1) > 0.05
         assert changed.sum() > 100
-        seen.add(int(changed.sum()))
-    assert len(seen) > 5
+        areas.add(int(changed.sum()))
+    assert len(areas) > 5

@@ -1,4 +1,4 @@
-"""What products are laid on while training: other photos' grounds, drawn surfaces, plain ones; and their shadows."""
+"""Backgrounds for products in training: those of other photos, drawn surfaces and plain ones; and shadows on them."""
 
 import colorsys
 import math
@@ -15,63 +15,65 @@ from pipelines.synthesis.defects.colours import Tint
 from pipelines.synthesis.defects.views import moved, seen
 from pipelines.synthesis.products.backgrounds import flat_background, standing_background
 
-#: Longer side of what the bank keeps, pixels: enough for a training at 256, a quarter of a megabyte for each.
+#: Longer side of the kept pictures, pixels: enough for a training at 256, a quarter of a megabyte each.
 SIDE = 320
-#: Photos whose product takes more than this share show too little of their ground.
+#: Photos whose product takes more than this share show too little background.
 MOST_PRODUCT = 0.7
-#: How far beyond the mask a ground counts as product: soft edges and contact shadows, as a share of the longer side.
+#: Width around the mask that counts as product: soft edges and contact shadows, as a share of the longer side.
 RIM = 0.025
-#: Tones are what is larger than 2 ** (FINEST + 1) pixels, the rest is texture.
+#: Structures larger than 2 ** (FINEST + 1) pixels are tones, smaller ones are texture.
 FINEST = 3
-#: Parts of the ground that a hole is filled from at most, and the least share of it that one must fill.
+#: Maximum number of parts that fill a hole, and the least share of it that each must fill.
 FILLINGS, LEAST_COVERED = 4, 0.03
-#: Pixels around a hole by which a part is put in phase.
+#: Number of pixels around a hole by which a part is aligned.
 COMPARED = 800
-#: Parts are compared on a copy smaller by this factor, and blended over about this many pixels.
+#: Factor by which the copy for comparing parts is smaller, and width of blended seams in pixels.
 SEARCHED, SEAM = 8, 2.0
-#: Steps to either side, up and down, by which parts are moved, as far as half of the picture.
+#: Steps in each direction by which parts are moved, up to half of the picture.
 MOVES = 2
-#: Drawn surfaces of a process, and their side in pixels.
+#: Number of drawn surfaces per process, and their side in pixels.
 DRAWN, DRAWN_SIDE = 192, 288
-#: Side of the noise that plain grounds take theirs from.
+#: Side of the noise field for plain backgrounds.
 NOISE_SIDE = 768
-#: Shares of photos' grounds and of drawn surfaces; the rest is plain.
+#: Shares of photos' backgrounds and of drawn surfaces; the others are plain.
 PHOTOS_SHARE, DRAWN_SHARE = 0.6, 0.25
 
 Image = NDArray[np.uint8]
 
 
-class Grounds:
-    """A bank of photos' grounds, uint8 (h, w, 3); without any, surfaces are drawn or plain."""
+class Backgrounds:
+    """A set of photos' backgrounds, uint8 (h, w, 3); without any, surfaces are drawn or plain."""
 
     def __init__(self, pictures: tuple[Image, ...] = ()) -> None:
         self.pictures = pictures
 
     @classmethod
-    def from_photos(cls, photos: Iterable[tuple[Image, NDArray[np.uint8]]], side: int = SIDE) -> "Grounds":
-        """Grounds of photos, uint8 (H, W, 3), with masks, uint8 (H, W), 255 product; the products are filled in.
+    def from_photos(
+        cls, photos: Iterable[tuple[Image, NDArray[np.uint8]]], side: int = SIDE
+    ) -> "Backgrounds":
+        """Return backgrounds of photos, uint8 (H, W, 3), with masks, uint8 (H, W), 255 product. Products are filled in.
 
-        Photos that are nearly all product are left out. side: longer side that is kept, pixels.
+        Photos that are nearly all product are left out. side: longer side of the kept pictures, pixels.
         """
         return cls(
-            tuple(ground for ground in (ground_of(*pair, side) for pair in photos) if ground is not None)
+            tuple(kept for kept in (background_of(*pair, side) for pair in photos) if kept is not None)
         )
 
     def draw(self, width: int, height: int, rng: np.random.Generator) -> Image:
-        """A ground of that size, uint8 (height, width, 3): a part of one, turned, mirrored, in another light."""
+        """Return a background, uint8 (height, width, 3): a part of one, turned, mirrored, in another light."""
         kind = float(rng.random())
         if self.pictures and kind < PHOTOS_SHARE:
             return _part(self.pictures[int(rng.integers(len(self.pictures)))], width, height, rng)
         if kind < PHOTOS_SHARE + DRAWN_SHARE:
-            return _part(drawn_ground(int(rng.integers(DRAWN))), width, height, rng)
-        return plain_ground(width, height, rng)
+            return _part(drawn_background(int(rng.integers(DRAWN))), width, height, rng)
+        return plain_background(width, height, rng)
 
 
-def ground_of(photo: Image, mask: NDArray[np.uint8], side: int = SIDE) -> Image | None:
-    """The photo's ground with its product filled in: uint8 (h, w, 3), or None where hardly any is seen.
+def background_of(photo: Image, mask: NDArray[np.uint8], side: int = SIDE) -> Image | None:
+    """Return the photo's background with its product filled in: uint8 (h, w, 3), or None if hardly any is visible.
 
-    Tones come from the ground around, texture from another part of it, mirrored or not: the one that goes on best what
-    lies around the product.
+    Tones come from the background nearby. Texture comes from another part of it, mirrored or not: the one that best
+    continues the surroundings of the product.
     """
     if photo.shape[:2] != mask.shape:
         raise ValueError(f"the mask is {mask.shape}, the photo {photo.shape[:2]}")
@@ -95,37 +97,41 @@ def ground_of(photo: Image, mask: NDArray[np.uint8], side: int = SIDE) -> Image 
         if shift is None:
             break
         brought = cv2.warpAffine(texture, shift, size, flags=cv2.INTER_NEAREST)
-        there = cv2.warpAffine(free, shift, size, flags=cv2.INTER_NEAREST)
-        taken = cv2.GaussianBlur(known, (0, 0), SEAM)[..., None] * known[..., None]  # no cut along the rim
-        texture = np.where(there[..., None] > 0, brought + taken * (texture - brought), texture)
-        known = np.maximum(known, there)
+        arrived = cv2.warpAffine(free, shift, size, flags=cv2.INTER_NEAREST)
+        feathered = (
+            cv2.GaussianBlur(known, (0, 0), SEAM)[..., None] * known[..., None]
+        )  # no visible cut at the rim
+        texture = np.where(arrived[..., None] > 0, brought + feathered * (texture - brought), texture)
+        known = np.maximum(known, arrived)
     return np.clip(np.rint(tone + texture), 0, 255).astype(np.uint8)
 
 
 def _best_shift(
     texture: NDArray[np.float32], known: NDArray[np.float32], free: NDArray[np.float32]
 ) -> NDArray[np.float64] | None:
-    """The map (2, 3) that brings known ground into the hole: the more of it, and the better it fits around, the better.
+    """Return the map (2, 3) that moves known background into the hole and fills most of it with the best fit around it.
 
-    texture: float32 (H, W, 3), without slow changes of tone. known, free: float32 (H, W), 1 where there is texture,
-    and where there was from the beginning. None where no map brings any.
+    texture: float32 (H, W, 3), without slow changes of tone. known: float32 (H, W), 1 where there is texture by now.
+    free: float32 (H, W), 1 where there was from the beginning. Returns None if no map fills enough.
     """
     height, width = known.shape
     small = max(4, width // SEARCHED), max(4, height // SEARCHED)
-    looks = cv2.resize(texture, small, interpolation=cv2.INTER_AREA)
-    have = cv2.resize(free, small, interpolation=cv2.INTER_NEAREST).ravel()
+    pixels_small = cv2.resize(texture, small, interpolation=cv2.INTER_AREA)
+    has_texture = cv2.resize(free, small, interpolation=cv2.INTER_NEAREST).ravel()
     hole = 1.0 - cv2.resize(known, small, interpolation=cv2.INTER_NEAREST)
     ring = (cv2.dilate(hole, np.ones((5, 5), np.uint8)) * (1.0 - hole)).ravel()
-    maps, places, inside = _shifts(*small)
-    there = have[places] * inside
-    covered = there @ hole.ravel() / max(float(hole.sum()), 1.0)
-    pixels = looks.reshape(-1, 3)
-    apart = np.abs(pixels[places] - pixels).sum(axis=-1) / 3
-    beside = there * ring
-    misfit = (apart * beside).sum(axis=1) / np.maximum(beside.sum(axis=1), 1.0)
-    worth = np.where(covered < LEAST_COVERED, 0.0, covered / (1.0 + misfit / (np.abs(looks).mean() + 1.0)))
-    best = int(worth.argmax())
-    if worth[best] == 0:
+    maps, sources, inside = _shifts(*small)
+    available = has_texture[sources] * inside
+    covered = available @ hole.ravel() / max(float(hole.sum()), 1.0)
+    flat = pixels_small.reshape(-1, 3)
+    difference = np.abs(flat[sources] - flat).sum(axis=-1) / 3
+    compared = available * ring
+    misfit = (difference * compared).sum(axis=1) / np.maximum(compared.sum(axis=1), 1.0)
+    value = np.where(
+        covered < LEAST_COVERED, 0.0, covered / (1.0 + misfit / (np.abs(pixels_small).mean() + 1.0))
+    )
+    best = int(value.argmax())
+    if value[best] == 0:
         return None
     chosen = maps[best].copy()
     chosen[:, 2] = np.rint(chosen[:, 2] * (width / small[0], height / small[1]))
@@ -138,7 +144,7 @@ def _in_phase(
     known: NDArray[np.float32],
     free: NDArray[np.float32],
 ) -> NDArray[np.float64]:
-    """The map moved by up to SEARCHED pixels, so that stripes and tiles go on where they were; see `_best_shift`."""
+    """Return the map moved by up to SEARCHED pixels, so that stripes and tiles are continued; see `_best_shift`."""
     height, width = known.shape
     hole = 1.0 - known
     ring = cv2.dilate(hole, np.ones((2 * SEARCHED + 1, 2 * SEARCHED + 1), np.uint8)) * known
@@ -156,7 +162,7 @@ def _in_phase(
             )
             inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
             inside[inside] = free[from_y[inside], from_x[inside]] > 0
-            if inside.sum() * 4 < len(y):  # too little to compare
+            if inside.sum() * 4 < len(y):  # too few pixels to compare
                 continue
             misfit = float(np.abs(texture[from_y[inside], from_x[inside]] - here[inside]).mean())
             if misfit < least:
@@ -167,11 +173,11 @@ def _in_phase(
 
 @lru_cache(maxsize=32)
 def _shifts(width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.float32]]:
-    """Maps (N, 2, 3) that mirror a picture or not and move it by shares of its sides; where each pixel is then from.
+    """Return maps (N, 2, 3) that move a picture by shares of its sides, mirrored or not, and the source of each pixel.
 
-    That is its index (N, height * width), and 1 where it is inside of the picture.
+    The source is an index (N, height * width); the last array is 1 where it is inside the picture.
     """
-    maps, places, inside = [], [], []
+    maps, sources, inside = [], [], []
     y, x = np.mgrid[:height, :width]
     moves = np.arange(-MOVES, MOVES + 1) / (MOVES + 2)
     for flip_x, flip_y, right, down in product((1, -1), (1, -1), moves, moves):
@@ -182,13 +188,13 @@ def _shifts(width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.in
         from_x, from_y = flip_x * (x - to_x), flip_y * (y - to_y)
         within = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
         maps.append([[flip_x, 0, to_x], [0, flip_y, to_y]])
-        places.append(np.where(within, from_y * width + from_x, 0).ravel())
+        sources.append(np.where(within, from_y * width + from_x, 0).ravel())
         inside.append(within.ravel())
-    return np.array(maps, np.float64), np.array(places, np.int32), np.array(inside, np.float32)
+    return np.array(maps, np.float64), np.array(sources, np.int32), np.array(inside, np.float32)
 
 
 def _tone(levels: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Slow changes of tone of what is known, continued into what is not: averages over ever larger surroundings."""
+    """Return slow changes of tone, continued into unknown parts as averages over ever larger surroundings."""
     height, width = known.shape
     stack = []
     colour, weight = levels * known[..., None], known
@@ -207,8 +213,8 @@ def _tone(levels: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np
 
 
 @lru_cache(maxsize=DRAWN)
-def drawn_ground(number: int) -> Image:
-    """Surface `number` of DRAWN, uint8 (DRAWN_SIDE, DRAWN_SIDE, 3): a function of the number alone."""
+def drawn_background(number: int) -> Image:
+    """Return surface `number` of DRAWN, uint8 (DRAWN_SIDE, DRAWN_SIDE, 3), which depends on the number only."""
     rng = np.random.default_rng(hash_number("drawn ground", number))
     if number % 5:
         surface = flat_background(rng, DRAWN_SIDE, DRAWN_SIDE)
@@ -217,10 +223,10 @@ def drawn_ground(number: int) -> Image:
     return np.rint(np.clip(surface, 0, 1) * 255).astype(np.uint8)
 
 
-def plain_ground(width: int, height: int, rng: np.random.Generator) -> Image:
-    """One colour, or a gradient between two shades of it, with a little noise: uint8 (height, width, 3).
+def plain_background(width: int, height: int, rng: np.random.Generator) -> Image:
+    """Return one colour, or a gradient between two shades of it, with a little noise: uint8 (height, width, 3).
 
-    One in five is nearly white, as a sheet of paper in the evening: to be whitened as well, and easily overlooked.
+    One in five is nearly white, like paper in the evening: it must be whitened as well, and is easily overlooked.
     """
     light, saturation = float(rng.uniform(0.08, 0.96)), float(rng.beta(1.0, 2.5))
     if rng.random() < 0.2:
@@ -232,7 +238,7 @@ def plain_ground(width: int, height: int, rng: np.random.Generator) -> Image:
         np.array(colorsys.hsv_to_rgb(hue, saturation, value), np.float32) * 255 for value in (light, other)
     ]
     toward = float(rng.uniform(0, 2 * math.pi))
-    # A gradient between four corners, enlarged: OpenCV's interpolation is the fastest arithmetic at hand.
+    # A gradient between four corners, enlarged, because OpenCV's interpolation is the fastest arithmetic available.
     x, y = np.array([[-0.5, 0.5]], np.float32), np.array([[-0.5], [0.5]], np.float32)
     share = np.clip(0.5 + x * math.cos(toward) + y * math.sin(toward), 0, 1).astype(np.float32)[..., None]
     picture = cv2.resize(
@@ -244,7 +250,7 @@ def plain_ground(width: int, height: int, rng: np.random.Generator) -> Image:
 
 
 def _noise(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A part of NOISE_SIDE squared normal numbers that are the same for ever: drawing fresh ones takes longer."""
+    """Return a part of NOISE_SIDE squared fixed normal numbers, because drawing new ones takes longer."""
     field = _noise_field()
     top, left = (int(rng.integers(max(1, NOISE_SIDE - length))) for length in (height, width))
     return np.resize(field[top : top + height, left : left + width], (height, width))
@@ -255,13 +261,13 @@ def _noise_field() -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((NOISE_SIDE, NOISE_SIDE), dtype=np.float32)
 
 
-def shaded(ground: Image, alpha: NDArray[np.uint8], rng: np.random.Generator) -> Image:
-    """The ground under the shadow of a product, uint8 (H, W, 3): narrow where it touches, wide where light is kept off.
+def shaded(background: Image, alpha: NDArray[np.uint8], rng: np.random.Generator) -> Image:
+    """Return the background with a product's shadow, uint8 (H, W, 3): narrow at contacts, wide where light is blocked.
 
-    alpha: uint8 (H, W), 255 is product. One ground in six has no shadow, as under an overcast sky or a flash.
+    alpha: uint8 (H, W), 255 is product. One background in six has no shadow, as under an overcast sky or a flash.
     """
     if rng.random() < 1 / 6:
-        return ground
+        return background
     height, width = alpha.shape
     size = max(8, width // 4), max(8, height // 4)
     small = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
@@ -274,7 +280,7 @@ def shaded(ground: Image, alpha: NDArray[np.uint8], rng: np.random.Generator) ->
     dark = float(rng.uniform(0.05, 0.45)) * thrown.astype(np.float32)
     dark += float(rng.uniform(0.05, 0.35)) * near.astype(np.float32)
     light = cv2.resize(1.0 - np.float32(1 / 255) * dark, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.multiply(ground, cv2.merge([light, light, light]), dtype=cv2.CV_8U)
+    return cv2.multiply(background, cv2.merge([light, light, light]), dtype=cv2.CV_8U)
 
 
 def _part(picture: Image, width: int, height: int, rng: np.random.Generator) -> Image:

@@ -1,0 +1,40 @@
+"""The models against one least-squares problem per window, as the paper writes it."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.images.guided_filter import colour_models
+
+SIDES = st.integers(1, 7)
+
+
+def window(pixel: tuple[int, int], radius: int) -> tuple[slice, slice, slice]:
+    row, column = (slice(max(0, at - radius), at + radius + 1) for at in pixel)
+    return slice(None), row, column
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIDES, SIDES, st.integers(1, 3), st.floats(1e-4, 1), st.integers(0, 999))
+def test_models_are_windows_least_squares_averaged(
+    height: int, width: int, radius: int, ridge: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    guide, values = random.uniform(-1, 1, (3, height, width)), random.uniform(0, 1, (2, height, width))
+    weights = random.uniform(0.1, 1, (1, height, width))
+    own, totals = np.empty((2, 4, height, width)), np.empty((height, width))
+    for pixel in np.ndindex(height, width):
+        near = window(pixel, radius)
+        share = weights[near].ravel()
+        totals[pixel] = share.sum()
+        colours, wanted = (planes[near].reshape(len(planes), -1) for planes in (guide, values))
+        mean, mean_wanted = (np.average(part, axis=1, weights=share) for part in (colours, wanted))
+        off, off_wanted = colours - mean[:, None], wanted - mean_wanted[:, None]
+        variance = (share * off) @ off.T / share.sum() + ridge * np.eye(3)
+        slopes = np.linalg.solve(variance, (share * off) @ off_wanted.T / share.sum()).T
+        own[:, :3, pixel[0], pixel[1]], own[:, 3, pixel[0], pixel[1]] = slopes, mean_wanted - slopes @ mean
+    models = colour_models(guide, values, weights, radius, ridge)
+    for pixel in np.ndindex(height, width):
+        near = window(pixel, radius)
+        expected = (own[(slice(None), *near)] * totals[near[1:]]).sum(axis=(2, 3)) / totals[near[1:]].sum()
+        np.testing.assert_allclose(models[:, :, pixel[0], pixel[1]], expected, atol=1e-7)
