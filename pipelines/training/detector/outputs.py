@@ -81,7 +81,7 @@ def evaluate(plan: DetectorPlan, training: DetectorTraining) -> tuple[list[Calib
 
 
 def warn_of_poor(scores: dict[str, Any], wanted: float) -> None:
-    """Warn of labels that are less precise on the test split than --precision-target asks for."""
+    """Warn of labels that are less precise on the test split than --label-precision asks for."""
     for label, row in scores.items():
         if row["precision"] is not None and row["precision"] < wanted:
             logger.warning(

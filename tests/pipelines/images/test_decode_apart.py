@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Use no child of another test, whose environment may differ."""
-    decode_apart.end_children()
+    apart.end_children()
     yield
     apart.end_children()
 
@@ -70,8 +70,8 @@ def test_a_child_gives_the_same_results_and_is_reused() -> None:
 @pytest.mark.parametrize("kind", CODES)
 def test_a_poison_image_fails_alone(kind: str, poisonous: None, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "asleep":  # only the clock detects this one
-        monkeypatch.setattr(decode_apart, "_CLOCK_GRACE", 0.2)
-        monkeypatch.setattr(decode_apart, "_CLOCK_FACTOR", 1.0)
+        monkeypatch.setattr(apart, "_CLOCK_GRACE", 0.2)
+        monkeypatch.setattr(apart, "_CLOCK_FACTOR", 1.0)
     limits = QUICK if CODES[kind] == "decode_timeout" else PATIENT
     assert code(poison(kind), limits) == CODES[kind]
     monkeypatch.undo()

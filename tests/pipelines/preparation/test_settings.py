@@ -104,7 +104,7 @@ def test_a_file_is_known_by_its_text_and_not_by_its_place(photos: str, tmp_path:
         ({"gpus_per_actor": float("nan"), "saliency": "n.onnx"}, "--gpus-per-actor nan"),
         (
             {"gpus_per_actor": 0.5, "saliency": "n.onnx", "saliency_device": "cpu"},
-            "without --saliency-device cpu",
+            "without --device cpu",
         ),
     ],
 )

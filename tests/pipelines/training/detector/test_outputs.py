@@ -114,7 +114,7 @@ def test_labels_below_the_precision_that_was_asked_for_are_named(caplog: pytest.
     warn_of_poor(scores, 0.8)
     (record,) = caplog.records
     assert (
-        "poor: precision 0.7951 on the test split, below --precision-target 0.8: train longer"
+        "poor: precision 0.7951 on the test split, below --label-precision 0.8: train longer"
         in record.message
     )
 

@@ -125,7 +125,7 @@ def test_a_validation_that_fails_or_lags_is_told_and_the_training_goes_on(source
     follower.finish(training)
     assert told[0].startswith("measuring step 2 on the validation part")
     assert told[1] == "validation at step 2 failed: no room"
-    assert told[3].startswith("step 6 is not validated: that of step 4 is still running")
+    assert told[3].startswith("step 6 is not validated: the validation of step 4 is still running")
     assert training.checkpoints.steps() == [7]
 
 
