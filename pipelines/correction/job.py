@@ -13,7 +13,7 @@ import time
 import uuid
 from datetime import datetime, timezone
 
-from model.errors import underway
+from model.errors import RunError, underway
 from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
 from pipelines.correction.inspect.known import find_known
@@ -41,6 +41,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
     """
     started = time.perf_counter()
     config = plan.config
+    _check_tables(plan)
     storage.check_writable(config.output, "--output")  # before Ray, which takes seconds to start
     inputs = (config.model, config.detector, config.gate_detector, config.reference)
     cluster = session.start(*config.catalog, config.output, *filter(None, inputs))
@@ -70,6 +71,19 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
         publish(run, lock)
         storage.remove(storage.join(run.output, CATALOG_FOLDER))
     return run
+
+
+def _check_tables(plan: Plan) -> None:
+    """Raise RunError if another run has removed the tables of folders and CSV files (see `tabulate`) that ended between
+    the making of this plan and the taking of the lock.
+    """
+    folder = storage.join(plan.config.output, CATALOG_FOLDER)
+    tables = {unit.uri for unit in plan.listing.units if unit.uri.startswith(f"{folder}/")}
+    if not all(map(storage.exists, tables)):
+        raise RunError(
+            f"--output {plan.config.output}: another run ended there while this one read its catalog; give the same "
+            "command again"
+        )
 
 
 def begin(plan: Plan, placement: Placement, lock: Lock | None = None) -> Run:

@@ -24,8 +24,10 @@ from pipelines.storage import outputs
 
 #: Names that runs write and --overwrite removes; nothing else in the folder is touched.
 OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER)
-#: Those of them that prove a run, complete or killed: people have folders called `images`, too.
-_MARKS = {SUCCESS, RUN, MANIFEST, RUN_FOLDER, CATALOG_FOLDER}
+#: Those of them that prove a run, complete or killed: people have folders called `images` and `manifest`, too.
+_MARKS = {SUCCESS, RUN, RUN_FOLDER, CATALOG_FOLDER}
+#: Those that a run replaces as a whole, even without --overwrite.
+_REPLACED = {MANIFEST, REPORT}
 _FLAG = "--output"
 
 
@@ -35,8 +37,8 @@ def check_output(
     others: Mapping[str, Sequence[str]] = MappingProxyType({}),
     overwrite: bool = False,
 ) -> None:
-    """Raise ConfigurationError if `output` is a file or lies in a catalog, if an input lies where runs write, or if
-    `overwrite` would remove files that no run wrote.
+    """Raise ConfigurationError if `output` is a file or lies in a catalog, if an input lies where runs write, or if the
+    run would replace, or with `overwrite` remove, files that no run wrote.
 
     others: further inputs by their flag. Writes nothing.
     """
@@ -58,6 +60,12 @@ def check_output(
         raise ConfigurationError(
             f"--overwrite would remove {', '.join(existing)} in {output}, but nothing there says that a run wrote it; "
             "choose another --output, or, if a run with --overwrite was killed, leave the flag out"
+        )
+    replaced = sorted(set(existing) & _REPLACED)
+    if replaced and not set(existing) & _MARKS:
+        raise ConfigurationError(
+            f"{_FLAG} {output}: it would replace {', '.join(replaced)} in there, but nothing says that a run wrote "
+            "it; choose another folder"
         )
 
 

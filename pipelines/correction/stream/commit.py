@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from pipelines.cluster.memory import keep_freed_memory
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.deliver.deliver import DeliverySettings, deliver
 from pipelines.correction.deliver.gate_detector import Remaining
@@ -89,6 +90,7 @@ class _Row:
 def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     """Commit a block of EDITED rows and return one row of SUMMARY. Raises StorageWriteError."""
     torch.set_num_threads(1)  # as many tasks run as there are cores
+    keep_freed_memory()
     started = time.perf_counter()
     detector = settings.delivery.detector
     remaining = None if detector is None else detector.load()

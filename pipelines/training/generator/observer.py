@@ -147,8 +147,10 @@ class Observer:
         chosen_by, output = score(measurements), self.settings.output
         if chosen_by is None:
             return
-        # Scores on different photos cannot be compared, and --resume may have changed the share.
-        metric, value = f"{chosen_by[0]}, --validation-share {self.settings.validation_share:g}", chosen_by[1]
+        # Scores on different photos cannot be compared, and --resume may have changed which these are.
+        settings, value = self.settings, chosen_by[1]
+        photos = f"--validation-share {settings.validation_share:g} --validation-images {settings.validation_images}"
+        metric = f"{chosen_by[0]}, {photos}"
         with self._warning_if_unwritten("the best bundle"):
             if would_be_best(output, metric, value):
                 folder = folder_for(output, step)

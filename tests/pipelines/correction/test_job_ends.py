@@ -1,5 +1,7 @@
 """Runs that end before the whole catalog is done."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ from model.errors import RunError, TooManyFailedError
 from pipelines.correction import job as correction_job
 from pipelines.correction.plan import CorrectionConfig, resolve
 from pipelines.correction.stream import totals
+from pipelines.images.encode import encode_image
 from pipelines.storage.lock import Lock, locked
-from tests.catalogs import read_parquet, row, rows, tree, write_bundle, write_catalog
+from tests.catalogs import picture, read_parquet, row, rows, tree, write_bundle, write_catalog
 
 pytestmark = pytest.mark.ray
 
@@ -66,3 +69,14 @@ def test_a_second_run_is_refused_before_it_touches_anything(config: CorrectionCo
         with pytest.raises(correct_catalog.command.ConfigurationError, match="another run is at work"):
             correct_catalog.main(flags)
         assert tree(tmp_path / "out") == before
+
+
+def test_a_catalogs_table_that_another_run_has_removed_is_an_error_with_a_remedy(
+    config: CorrectionConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "catalog" / "a.png").write_bytes(encode_image(picture(1), "png"))
+    plan = resolve(replace(config, label="watermark"))
+    shutil.rmtree(tmp_path / "out" / ".catalog")
+    with pytest.raises(RunError, match=r"another run ended there .*give the same command again"):
+        correction_job.run(plan)

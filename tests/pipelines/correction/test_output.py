@@ -138,6 +138,7 @@ def test_a_file_is_no_output(tmp_path: Path) -> None:
 
 def test_on_s3_as_on_a_disk(s3_folder: str) -> None:
     storage.write_bytes(f"{s3_folder}/manifest/a.parquet", b"x")
+    storage.write_bytes(f"{s3_folder}/run.json", b"{}")
     check_output(s3_folder, ())
     remove_run(s3_folder)
     assert not storage.exists(f"{s3_folder}/manifest/a.parquet")
@@ -181,6 +182,10 @@ def test_other_files_below_the_output_are_not_removed(tmp_path: Path) -> None:
         check_output(str(shop), catalog, overwrite=True)
     with pytest.raises(ConfigurationError, match=r"--allow-uri .*shop/images lies in one of them"):
         check_output(str(shop), catalog, {"--allow-uri": (str(shop / "images"),)})
+    (shop / "manifest").mkdir()
+    (shop / "manifest" / "march.parquet").write_bytes(b"a shop's own")
+    with pytest.raises(ConfigurationError, match=r"would replace manifest in there, but nothing says"):
+        check_output(str(shop), catalog)
     (shop / ".run").mkdir()
     (shop / ".run" / "run.json").write_text("{}")
     check_output(str(shop), catalog, overwrite=True)
