@@ -171,6 +171,7 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
     termination.end_at_sigterm(partial(_terminate, go_on))
     try:
         code = main(None)
+        termination.too_late()
     except BaseException as error:
         termination.leave_to_it()  # an error may be what Ray's own end looks like from here
         if isinstance(error, KeyboardInterrupt):
@@ -198,7 +199,7 @@ def _leave(code: int, words: str) -> NoReturn:
     While Python tidies up, Ray's threads report errors of all kinds, and one starts Ray anew. Ray's own processes end
     with this one.
     """
-    with contextlib.suppress(OSError):  # nobody listens any more
+    with contextlib.suppress(OSError, AttributeError):  # nobody listens any more, or ever did
         sys.stderr.write(f"{words}\n")
         sys.stdout.flush()
         sys.stderr.flush()
@@ -208,8 +209,11 @@ def _leave(code: int, words: str) -> NoReturn:
 def _terminate(go_on: str) -> NoReturn:
     """Give back what this process holds, and end it, beside a main thread that is at work."""
     logging.disable()  # what the main thread says from here on misleads
-    lock.release_all()
-    _leave(EXIT_TERMINATED, f"terminated; {go_on}")
+    try:
+        left = lock.release_all()
+        _leave(EXIT_TERMINATED, "\n".join([*left, f"terminated; {go_on}"]))
+    finally:
+        os._exit(EXIT_TERMINATED)
 
 
 def exit_code(error: Exception) -> int:
@@ -231,7 +235,18 @@ def show_configuration(
 
 
 def keep_flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Write the flags to OUTPUT/flags.yaml, which --config reads. Raises ConfigurationError where that cannot be."""
-    with storage.as_configuration_error(arguments.output, "--output", "write"), storage.impatient():
-        uri = storage.join(storage.absolute(arguments.output), FLAGS_FILE)
-        storage.write_bytes(uri, config_file.to_yaml(p, arguments).encode())
+    """Write the flags to OUTPUT/flags.yaml, which --config reads.
+
+    A file of that name that no job wrote stays. A storage that fails is logged: the flags are a convenience.
+    """
+    uri = storage.join(storage.absolute(arguments.output), FLAGS_FILE)
+    try:
+        with storage.impatient():
+            if storage.exists(uri) and not storage.read_bytes(uri).startswith(
+                config_file.FIRST_WORDS.encode()
+            ):
+                logger.warning("%s was not written by a job, and stays as it is", uri)
+                return
+            storage.write_bytes(uri, config_file.to_yaml(p, arguments).encode())
+    except storage.STORAGE_ERRORS as error:
+        logger.warning("the flags could not be kept in %s: %s", uri, error)

@@ -18,6 +18,8 @@ from pipelines.storage import objects as storage
 FLAG = "--config"
 #: Key of a file that says more than flags.
 PART = "flags"
+#: How a file begins that a job has written.
+FIRST_WORDS = "# The flags of the last run of"
 #: Flags of one occasion, which a file that is used again must not repeat.
 _ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
 
@@ -91,7 +93,7 @@ def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str
 def to_yaml(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
     """Return the flags of a parsed command line as a file for --config."""
     plain = json.loads(json.dumps(flags(p, arguments), default=str))
-    comment = f"# The flags of the last run of {p.prog} here. To use them again: {p.prog} {FLAG} THIS_FILE\n"
+    comment = f"{FIRST_WORDS} {p.prog} here. To use them again: {p.prog} {FLAG} THIS_FILE\n"
     return comment + yaml.safe_dump(plain, allow_unicode=True)
 
 

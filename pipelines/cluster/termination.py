@@ -27,6 +27,11 @@ def end_at_sigterm(end: Callable[[], object]) -> None:
     threading.Thread(target=_watch, args=(reading, end), name="termination", daemon=True).start()
 
 
+def too_late() -> None:
+    """Ignore SIGTERM from here on: the job is done, and the process ends anyway."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def leave_to_it() -> None:
     """Return only where no SIGTERM has come; else the thread that ends the process has the last word."""
     if _came.is_set():

@@ -27,7 +27,7 @@ OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATA
 #: Those of them that prove a run, complete or killed: people have folders called `images` and `manifest`, too.
 _MARKS = {SUCCESS, RUN, RUN_FOLDER, CATALOG_FOLDER}
 #: Those that a run replaces as a whole, even without --overwrite.
-_REPLACED = {MANIFEST, REPORT}
+_REPLACED = {MANIFEST}
 _FLAG = "--output"
 
 

@@ -104,17 +104,20 @@ class Lock:
             storage.write_bytes(_uri(self._folder, self._number), self._record.to_json())
             self._alive = asked
 
-    def release(self) -> None:
-        """Leave the lock to others. A storage that fails is logged: the lock will be stale."""
+    def release(self) -> str | None:
+        """Leave the lock to others. A storage that fails is logged, and returned as text: the lock will be stale."""
         self._ended.set()
         self._thread.join()
         try:
             self._look()
             if self._lost is None:  # else what is there is another's, who may even have begun to count anew
                 _remove_until(self._folder, self._number)
-        except storage.STORAGE_ERRORS as error:
-            logger.warning("the lock %s could not be removed: %s", self._folder, error)
+            left = None
+        except (ConfigurationError, *storage.STORAGE_ERRORS) as error:  # type: ignore[misc] # a tuple of classes
+            left = f"the lock {self._folder} could not be removed: {error}"
+            logger.warning("%s", left)
         _held.discard(self)
+        return left
 
     def _look(self) -> None:
         numbers = _numbers(self._folder)
@@ -135,11 +138,13 @@ class Lock:
 _held: set[Lock] = set()
 
 
-def release_all() -> None:
-    """Leave every lock that this process holds, for one that ends without the way out of its blocks."""
+def release_all() -> list[str]:
+    """Leave every lock that this process holds, for one that ends without the way out of its blocks.
+
+    Return what could not be removed.
+    """
     with storage.impatient():
-        for lock in list(_held):
-            lock.release()
+        return [left for lock in list(_held) if (left := lock.release())]
 
 
 @contextlib.contextmanager

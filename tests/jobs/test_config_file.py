@@ -166,8 +166,15 @@ def test_the_flags_that_a_job_keeps_in_its_output_are_its_flags(tmp_path: Path) 
     assert vars(again) == {**vars(given), "config": str(kept), "overwrite": False}
 
 
-def test_flags_that_cannot_be_kept_are_an_error_of_the_output(tmp_path: Path) -> None:
+def test_flags_that_cannot_be_kept_end_no_job_and_replace_nothing_of_anybody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
     given = correct_catalog.parser().parse_args(["--catalog", "a", "--output", str(tmp_path / "file")])
-    with pytest.raises(ConfigurationError, match="--output"):
-        command.keep_flags(correct_catalog.parser(), given)
+    command.keep_flags(correct_catalog.parser(), given)
+    assert "could not be kept in" in caplog.text
+    (tmp_path / command.FLAGS_FILE).write_text("# mine\ncatalog: a\n")
+    given = correct_catalog.parser().parse_args(["--catalog", "a", "--output", str(tmp_path)])
+    command.keep_flags(correct_catalog.parser(), given)
+    assert (tmp_path / command.FLAGS_FILE).read_text().startswith("# mine")
+    assert "was not written by a job" in caplog.text

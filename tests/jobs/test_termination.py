@@ -55,6 +55,21 @@ def test_sigterm_gives_the_lock_back_and_says_how_to_go_on(
     assert not list(tmp_path.rglob("*.json")), "the lock is still there"
 
 
+def test_a_process_ends_whatever_goes_wrong_on_its_way_out(repository: Path, tmp_path: Path) -> None:
+    damaged = """
+        __import__("pathlib").Path(sys.argv[1], ".lock", "000001.json").write_text("{}")
+        print('ready', flush=True); threading.Event().wait()"""
+    code, errors = _signalled(damaged, signal.SIGTERM, repository, tmp_path / "damaged")
+    assert code == command.EXIT_TERMINATED
+    assert "could not be removed" in errors
+    assert errors.endswith("terminated; the same command goes on\n")
+    silent = "sys.stderr = None; print('ready', flush=True); threading.Event().wait()"
+    assert _signalled(silent, signal.SIGTERM, repository, tmp_path / "silent") == (
+        command.EXIT_TERMINATED,
+        "",
+    )
+
+
 def test_ctrl_c_is_told_from_it(repository: Path, tmp_path: Path) -> None:
     found = _signalled(WAITS["python"], signal.SIGINT, repository, tmp_path)
     assert found == (command.EXIT_INTERRUPTED, "interrupted\n")

@@ -65,7 +65,7 @@ def darkest_channel(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def reached_from_border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the parts of `region` (H,W) that are connected to the border by shared sides of pixels."""
     # A frame around the region joins everything that touches the border to one piece, which is filled from its corner.
-    framed = np.pad(region.view(np.uint8), 1, constant_values=1)
+    framed = np.pad(np.ascontiguousarray(region).view(np.uint8), 1, constant_values=1)
     cv2.floodFill(framed, None, (0, 0), 2)
     return framed[1:-1, 1:-1] == 2
 

@@ -73,7 +73,10 @@ def _scaled(image: np.ndarray) -> np.ndarray:
 
 
 def _guide(image: np.ndarray, theta: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the image that the generator saw, of `size` (h, w), moved as the edit moves it: float32 (h,w,3)."""
+    """Return the image that the generator saw, to about two levels, of `size` (h, w), moved as the edit moves it.
+
+    float32 (h,w,3), -1..1.
+    """
     height, width = size
     if np.array_equal(theta, _IDENTITY):
         return _scaled(shrink_quickly(image, width, height))

@@ -3,8 +3,7 @@
 A pixel of a soft edge is x = a F + (1 - a) B: a share a of the product's colour F, the rest of the old background's B.
 Painting P over it by the matte 1 - a gives a x + (1 - a) P, which still contains a (1 - a) B: a fringe of the removed
 background. Here an estimate of F replaces x (see `pipelines.images.unmixing`). F, B and P are averaged nearby at the
-edit's size, where `guided` also keeps its models, and enlarged only along soft edges. Time and memory therefore depend
-on the edges alone, and a pixel's value does not depend on tiles.
+edit's size, where `guided` also keeps its models, and enlarged where the matte is neither 0 nor 1.
 
 If the matte is wrong, the estimate would smear the product's colour over the background beside it. So the estimate
 counts only as far as both sides are visible nearby and the pixel's own colour agrees with the matte; other pixels are

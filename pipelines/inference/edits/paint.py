@@ -4,6 +4,7 @@ Compiled: the same in array operations moves a gigabyte through memory for a pho
 times as long. Each pixel is computed by itself, so nothing is held beside the upload and its result.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -25,9 +26,30 @@ def _compiled(function: _Function) -> _Function:
     """Compile `function` when it is first called, and keep the result on disk if possible: compiling takes seconds."""
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **settings)(function)
+        compiled = numba.njit(cache=True, **settings)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written
         return numba.njit(**settings)(function)
+    compiled._cache = _Cache(compiled._cache)
+    return compiled
+
+
+class _Cache:
+    """Numba's cache of one function, whose failures cost time and no photo: a full disk, a file that was cut short."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        with contextlib.suppress(Exception):
+            return self._cache.load_overload(*arguments)
+        return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with contextlib.suppress(Exception):
+            self._cache.save_overload(*arguments)
 
 
 def paint(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.checking.findings import KINDS, Findings, Leak
-from pipelines.checking.look_again import Seen
+from pipelines.checking.look_again import FetchedImage
 from pipelines.checking.tally import ASPECTS, SIDES, Example, Tally
 
 
@@ -15,9 +15,11 @@ def found(**counts: int) -> Findings:
     return Findings(6, Tally(), counts=Counter(counts))
 
 
-def seen(image: int, image_id: str) -> Seen:
+def seen(image: int, image_id: str) -> FetchedImage:
     """The row of this image of the second shard, whose first row is the third of all; even numbers are sources."""
-    return Seen(image, "s3://b/part-1.parquet", image // 2 - 2, image_id, "watermark", "mug", b"pixels")
+    return FetchedImage(
+        image, "s3://b/part-1.parquet", image // 2 - 2, image_id, "watermark", "mug", b"pixels"
+    )
 
 
 def test_what_spoils_a_training_or_its_figures_is_a_problem_and_the_rest_a_note() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.checking.config import CheckConfig, Plan, resolve
 from pipelines.checking.findings import KINDS, Findings, Leak
-from pipelines.checking.look_again import Seen
+from pipelines.checking.look_again import FetchedImage
 from pipelines.checking.page import LISTED, PRODUCT_TYPES, SHOWN, render, sheet
 from pipelines.checking.tally import SIDES, Example, Tally
 from pipelines.reports.pictures import CELL, GROUND
@@ -29,8 +29,10 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     return resolve(CheckConfig((str(folder / "set"),), str(folder / "out")))
 
 
-def seen(image: int, image_id: str, pixels: bytes | None = JPEG) -> Seen:
-    return Seen(image, "s3://b/shards/part-1.parquet", image // 2, image_id, "watermark", "mug", pixels)
+def seen(image: int, image_id: str, pixels: bytes | None = JPEG) -> FetchedImage:
+    return FetchedImage(
+        image, "s3://b/shards/part-1.parquet", image // 2, image_id, "watermark", "mug", pixels
+    )
 
 
 def text_of(plan: Plan, findings: Findings, **given: Any) -> str:

@@ -29,7 +29,7 @@ def read(inspection: Inspection, **settings: Any) -> dict[str, dict[str, Any]]:
     tables = list(read_works(table, ReadSettings(MAP, **settings)))
     assert all(one.schema == CATALOG_ROW for one in tables)
     found = [one for part in tables for one in part.to_pylist()]
-    assert len({one["place"] for one in found}) == len(found)
+    assert len({one["position"] for one in found}) == len(found)
     return {one["image_id"]: one for one in found}
 
 
@@ -60,7 +60,7 @@ def test_rows_that_are_done_are_not_read_and_the_others_as_the_catalog_has_them(
             label["label"] for label in catalog[number]["labels"]
         ]
         assert (one["purpose"], one["times"], one["refusal"]) == ("correct", 1, None)
-        assert one["place"] == f"{folder}/a.parquet row {number}"  # counted in its file
+        assert one["position"] == f"{folder}/a.parquet row {number}"  # counted in its file
         assert one["row_key"] == plan["row_key"][number].as_py()
 
 
@@ -71,7 +71,7 @@ def test_rows_are_named_by_their_number_in_the_file_whatever_unit_they_are_read_
     assert len(everything.works) == 3
     old = [f"image-{number}" for number in range(600) if number not in (3, 431)]
     found = read(look(folder, done(tmp_path, plan, catalog, *old))[1])
-    assert {name: (one["place"], one["source_uri"]) for name, one in found.items()} == {
+    assert {name: (one["position"], one["source_uri"]) for name, one in found.items()} == {
         f"image-{number}": (f"{folder}/a.parquet row {number}", f"/gone/{number}") for number in (3, 431)
     }
 
@@ -102,7 +102,7 @@ def test_rows_of_an_id_of_several_images_carry_why_they_fail(tmp_path: Path) -> 
     table = pa.concat_tables(
         [part for work in inspection.works for part in read_work(work, ReadSettings(MAP))]
     )
-    refusals = dict(zip(table["place"].to_pylist(), table["refusal"].to_pylist(), strict=True))
+    refusals = dict(zip(table["position"].to_pylist(), table["refusal"].to_pylist(), strict=True))
     assert refusals.pop(f"{folder}/a.parquet row 0") is None
     for place, text in refusals.items():
         assert f"the id occurs 2 times, here in {place}" in text
