@@ -80,6 +80,16 @@ class Plan:
             for defect in self.source.label_map.defects
         }
 
+    def measurer_settings(self, device: str) -> dict[str, Any]:
+        """Return the arguments of a `measure.Measurer`."""
+        return {
+            "contestants": self.contestants,
+            "inputs": self.inputs,
+            "weights": None if self.weights is None else str(self.weights),
+            "device": device,
+            "precision": self.config.precision,
+        }
+
     def describe(self) -> dict[str, Any]:
         """Return the settings that decide the figures."""
         return {

@@ -6,7 +6,6 @@ read -> decode -> generators and FID network -> one row per image -> driver: set
 import logging
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 
@@ -37,7 +36,7 @@ def run(plan: Plan) -> Scores:
     for name, missing in plan.preview()["plan"]["defects_unknown_to"].items():
         logger.warning("%s does not know %s: the table has dashes there", name, ", ".join(missing))
     if plan.config.workers == 0:
-        measurer = Measurer(**measurer_settings(plan, choose_device(plan.config.device).type))
+        measurer = Measurer(**plan.measurer_settings(choose_device(plan.config.device).type))
         prepare_output(plan.config)
         with underway():
             collection = collect(plan, measure_here(plan, measurer))
@@ -63,17 +62,6 @@ def measure_here(plan: Plan, measurer: Measurer) -> Iterator[pa.Table]:
         for sampled in read_rows(unit.table(), sample):
             for decoded in decode_rows(sampled, plan.inputs):
                 yield measurer(decoded)
-
-
-def measurer_settings(plan: Plan, device: str) -> dict[str, Any]:
-    """Return the arguments of a Measurer."""
-    return {
-        "contestants": plan.contestants,
-        "inputs": plan.inputs,
-        "weights": None if plan.weights is None else str(plan.weights),
-        "device": device,
-        "precision": plan.config.precision,
-    }
 
 
 def collect(plan: Plan, measures: Iterator[pa.Table]) -> Collection:

@@ -8,7 +8,6 @@ import ray.data
 from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement, configure, tables
 from pipelines.evaluation.config import Plan
-from pipelines.evaluation.job import measurer_settings
 from pipelines.evaluation.measure import Measurer
 from pipelines.evaluation.rows import BATCH, decode_rows, read_rows
 
@@ -30,7 +29,7 @@ def measure_on_ray(plan: Plan, placement: Placement) -> Iterator[pa.Table]:
     """Return tables of MEASURES, in any order."""
     configure(_BLOCK, ["StorageReadError"])
     sample = plan.survey.sample(floor=plan.weights is not None)
-    settings = measurer_settings(plan, placement.device)
+    settings = plan.measurer_settings(placement.device)
     if placement.device == "cpu":
         settings["threads"] = 1  # actors share the cores
     units = ray.data.from_arrow([unit.table() for unit in plan.units])
