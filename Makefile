@@ -44,7 +44,7 @@ bench-training: $(VENV)/installed  ## training images/s against a plain loop; wh
 	$(BIN)/python -m tests.benchmarks.corrupted_pairs
 
 bench-data: $(VENV)/installed  ## memory while 50,000 drawn photos are prepared; how good masks without weights are (on ../shared's photos)
-	$(BIN)/python -m tests.benchmarks.preparation_memory
+	$(BIN)/python -m tests.benchmarks.preparation_memory --folder $(OUT)/preparation_memory
 	$(BIN)/python -m tests.benchmarks.saliency_quality
 
 bench-full-size: $(VENV)/installed  ## corrections at 1,000 to 2,000 pixels against exact targets, and their cost

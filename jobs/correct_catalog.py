@@ -21,8 +21,9 @@ the catalog leave the manifest. A run that was killed goes on when it is started
 Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine.
 
 Exit codes: 0 done; 1 the run broke off, and the manifest is as it was (but for --overwrite); 2 wrong command line or
-configuration, nothing was written; 3 more images failed than --max-failed tolerates: outputs are kept, without
-_SUCCESS; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM): the same command goes on.
+configuration, nothing was published; 3 more images failed than --max-failed tolerates: the manifest is published
+without _SUCCESS, or not at all if the first thousand all failed; 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM): the same command goes on.
 """
 
 import argparse

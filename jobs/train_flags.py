@@ -309,13 +309,17 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--reduce",
         choices=REDUCTIONS,
-        help="how the attention map is summed; sum, the default, is the paper's",
+        help="how the attention map is summed; sum, the default, is the paper's (pretrained_unet: sqrt)",
     )
-    add("--inject-init", choices=INJECT_INITS, help="initial weights of the injections (default: normal)")
+    add(
+        "--inject-init",
+        choices=INJECT_INITS,
+        help="initial weights of the injections (default: normal; pretrained_unet: wide)",
+    )
     add(
         "--head",
         choices=HEADS,
-        help="direct, the default, is the paper's; blend keeps untouched pixels exactly",
+        help="direct, the default, is the paper's; blend, pretrained_unet's, keeps untouched pixels exactly",
     )
     add(
         "--geometry", choices=GEOMETRIES, help="affine lets --geometric-groups turn the image (default: none)"

@@ -50,6 +50,8 @@ def blend(image: Tensor, content: Tensor, matte: Tensor) -> Tensor:
 def apply_edit(image: Tensor, edit: Edit) -> Tensor:
     """Apply `edit` to image (B, 3, H, W) float32 RGB in [-1, 1], of any size; same shape.
 
+    For training; uploads at full size are painted by `pipelines.inference.edits.apply`.
+
     Moves the image first (outside is white), then paints. Rows with the identity transform are not resampled, so their
     untouched pixels stay exact.
     """

@@ -170,7 +170,7 @@ class LabelMap:
         """Return the groups whose pairs also enter the cycle and identity terms, as unpaired images always do.
 
         They are the map's own `cycle_groups`. Without that key, they are all groups except `geometric`, those that
-        concern the product's position: for the paper's three defects, the background's (section 3 of the method).
+        concern the product's position: for the paper's three defects, the background's (Li et al., 2022).
         """
         return (
             frozenset(self.groups) - set(geometric)

@@ -1,5 +1,6 @@
-"""One run at a time in an output folder: a lock that outlives no run for long, on any storage that can create an object
-only where none is (`storage.objects.create_bytes`).
+"""Lock an output folder for one run. A dead run's lock expires after minutes.
+
+The storage must support "create if absent" (`storage.objects.create_bytes`).
 
 OUTPUT/.lock/ holds a numbered record of who is at work, rewritten every HEARTBEAT seconds by its own run and by nobody
 else. Who takes the lock creates the next number: one of several does. The highest number holds the lock, so a run whose

@@ -1,4 +1,4 @@
-"""Tests of those properties of method.md's section 7 that apply to a network over a pretrained encoder."""
+"""Tests of the generator's properties that apply to a network over a pretrained encoder, too."""
 
 import copy
 from dataclasses import replace

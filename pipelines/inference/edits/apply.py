@@ -1,4 +1,4 @@
-"""Apply edits to uploads at full size. Beside the upload only its result, and itself moved, take memory."""
+"""Apply edits to uploads at full size. Only the upload, a moved copy, the result and its matte are in memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -41,9 +41,9 @@ def apply_edits(
     grounds: for each edit, whether its matte is the background behind the product; the old background's colour is then
     removed from soft edges (see `edges`). None: for no edit.
 
-    Each edit is applied to the 8-bit result of the edit before it, as in the generator. The image is moved once,
-    bicubically, with white from outside; content and matte then follow its edges (see `guided`). Pixels that an edit
-    neither paints nor moves keep their bytes. Without edits the matte is 0.
+    Each edit is applied to the 8-bit result of the edit before it, as in the generator. An edit that turns moves
+    the image, bicubically, with white from outside; content and matte then follow its edges (see `guided`). Pixels that
+    an edit neither paints nor moves keep their bytes. Without edits the matte is 0.
     """
     edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
     for value, is_ground in zip(edits, grounds or [False] * len(edits), strict=True):

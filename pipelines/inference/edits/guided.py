@@ -36,8 +36,8 @@ def fitted(guide: Array, content: Array, matte: Array, size: tuple[int, int]) ->
     """Return content and matte as models of the guide's colours: float32 (h,w,paint.PLANES).
 
     guide: float32 (h,w,3), the image that the generator saw, moved as the edit moves it. content: float32 (h,w,3),
-    matte: float32 (h,w), the edit's. size: (H, W) of the upload. One no larger than the edit gets the edit as it is,
-    one of twice its size or more gets the models alone.
+    matte: float32 (h,w), the edit's. size: (H, W) of the upload. Uploads up to the edit's size get the edit itself,
+    from twice its size on the models, and a mixture in between.
     """
     trust = min(max(min(size[0] / matte.shape[0], size[1] / matte.shape[1]) - 1, 0), 1)
     colours, values = (part.transpose(2, 0, 1).astype(np.float64) for part in (guide, content))

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-#: Planes of `paint`: of each channel of the content, then of the matte, the slopes for three colours of the guide, and
-#: the offset (`images.guided_filter`); then the smallest and the largest matte nearby.
+#: The planes of `paint`: for red, green and blue of the content and for the matte, three slopes and an offset each
+#: (`images.guided_filter`); then the smallest and the largest matte nearby.
 CONTENT, MATTE, LOW, HIGH, PLANES = 0, 12, 16, 17, 18
 #: Planes of soft edges: the colours of product, old background and paint, and how far they are believed.
 PRODUCT, BACKGROUND, PAINT, BELIEF, EDGE_PLANES = 0, 3, 6, 9, 10

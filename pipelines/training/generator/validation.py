@@ -34,8 +34,8 @@ Evaluate = Callable[[int, ImageGenerator], "Future[list[Measurement]]"]
 
 #: The metrics by which the best bundle may be chosen, in order of preference.
 CHOICES = ("fid", "l1", "kid")
-#: Images that a defect must have on either side for a choice by its FID, which is biased upward below 2,049 images
-#: (section 6 of the method). A judgement: raise it if the best bundle jumps between steps that look alike.
+#: Images that a defect must have on either side for a choice by its FID, which is biased upward below 2,048
+#: images. A judgement: raise it if the best bundle jumps between steps that look alike.
 LEAST_FOR_FID = 50
 
 

@@ -63,7 +63,7 @@ def reader(root: Path, benchmark: str) -> PublicReader:
     ],
 )
 def test_pairs_take_no_cycle_and_identity_and_unpaired_images_do(benchmark: str, cyclic: set[str]) -> None:
-    """The paper sets lambda 3 and 4 to 0 for pairs (section 3 of the method)."""
+    """The paper sets lambda 3 and 4 to 0 for pairs (Li et al., 2022)."""
     label_map_ = label_map(datasets_of(benchmark))
     assert LabelMap.parse(label_map_.to_yaml(), "map").cyclic({"angle"}) == cyclic
 
