@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.command import FLAGS_FILE
 from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.layout import MANIFEST, REPORT, RUN, SUCCESS
 from pipelines.correction.stream.object_names import IMAGES
@@ -25,7 +26,7 @@ OF_STORAGE = ("error_message", "input_version")
 #: Number of discrepancies of one kind that are named.
 NAMED = 5
 #: The parts of an output.
-RESULTS = (IMAGES, MANIFEST, REPORT, RUN, SUCCESS)
+RESULTS = (IMAGES, MANIFEST, REPORT, RUN, FLAGS_FILE, SUCCESS)
 #: Objects read at once, because each waits for storage.
 _THREADS = 8
 
