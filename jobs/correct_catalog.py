@@ -31,6 +31,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -287,8 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(parser(), arguments, plan.describe())
     session.check()
     with locked(plan.config.output, arguments.break_lock) as lock, session.stopped_afterwards():
-        command.keep_flags(parser(), arguments)
-        run = correction_job.run(plan, lock)
+        run = correction_job.run(plan, lock, partial(command.keep_flags, parser(), arguments))
     sys.stdout.write(summary(run))
     attempted = sum(run.night.statuses[status] for status in ("corrected", "rejected"))
     if attempted and run.night.statuses["rejected"] == attempted:

@@ -11,6 +11,7 @@ publish   replace what was published before
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 from model.errors import RunError, underway
@@ -33,11 +34,12 @@ from pipelines.storage.lock import Lock
 logger = logging.getLogger(__name__)
 
 
-def run(plan: Plan, lock: Lock | None = None) -> Run:
+def run(plan: Plan, lock: Lock | None = None, began: Callable[[], None] = lambda: None) -> Run:
     """Bring the output up to date with the catalog: correct new and changed rows, and publish the next manifest.
 
     Raises ConfigurationError before anything is changed, RunError and others after. Starts or joins Ray; the caller
     shuts it down. lock: of the output, held by the caller; if it is lost, nothing is published.
+    began: called once nothing can be refused any more.
     """
     started = time.perf_counter()
     config = plan.config
@@ -60,6 +62,7 @@ def run(plan: Plan, lock: Lock | None = None) -> Run:
             inspect(run, known, sum(counts.rows[0]))
         if config.overwrite:
             remove_run(config.output)
+        began()
         write_run(config.output, describe(run, RUNNING))
         with underway(), session.our_errors():
             stream(run, known, counts, layers, lock)
