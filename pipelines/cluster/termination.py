@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
 
 _came = threading.Event()
 
@@ -34,12 +33,7 @@ def too_late() -> None:
 
 def leave_to_it() -> None:
     """Return only where no SIGTERM has come; else the thread that ends the process has the last word."""
-    if _came.is_set():
-        _wait()
-
-
-def _wait() -> NoReturn:
-    while True:
+    while _came.is_set():
         threading.Event().wait()
 
 
@@ -50,5 +44,4 @@ def _note(number: int, frame: FrameType | None) -> None:
 def _watch(reading: int, end: Callable[[], object]) -> None:
     while signal.SIGTERM not in os.read(reading, 64):
         pass
-    _came.set()
     end()

@@ -26,8 +26,6 @@ from pipelines.storage import outputs
 OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER)
 #: Those of them that prove a run, complete or killed: people have folders called `images` and `manifest`, too.
 _MARKS = {SUCCESS, RUN, RUN_FOLDER, CATALOG_FOLDER}
-#: Those that a run replaces as a whole, even without --overwrite.
-_REPLACED = {MANIFEST}
 _FLAG = "--output"
 
 
@@ -56,15 +54,16 @@ def check_output(
                 f"but {flag} {inside} lies in one of them; choose another folder"
             )
     existing = outputs.present(output, OWNED)
-    if overwrite and existing and not set(existing) & _MARKS:
+    if set(existing) & _MARKS:
+        return
+    if overwrite and existing:
         raise ConfigurationError(
             f"--overwrite would remove {', '.join(existing)} in {output}, but nothing there says that a run wrote it; "
             "choose another --output, or, if a run with --overwrite was killed, leave the flag out"
         )
-    replaced = sorted(set(existing) & _REPLACED)
-    if replaced and not set(existing) & _MARKS:
+    if MANIFEST in existing:  # which a run replaces even without --overwrite
         raise ConfigurationError(
-            f"{_FLAG} {output}: it would replace {', '.join(replaced)} in there, but nothing says that a run wrote "
+            f"{_FLAG} {output}: it would replace {MANIFEST} in there, but nothing says that a run wrote "
             "it; choose another folder"
         )
 

@@ -9,9 +9,8 @@ import numpy as np
 from model.edits import Edit
 from pipelines.images.resize import shrink_quickly
 from pipelines.inference.edits.codec import decode_edit
-from pipelines.inference.edits.edges import ALIKE, DISAGREED, soft_edges
-from pipelines.inference.edits.guided import FLATTENED, fitted
-from pipelines.inference.edits.paint import paint
+from pipelines.inference.edits.edges import soft_edges
+from pipelines.inference.edits.guided import fitted
 
 #: Defects whose correction makes the background white.
 BACKGROUNDS = ("non_white_background",)
@@ -53,6 +52,10 @@ def apply_edits(
 
 def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited:
     """Apply one edit of one image (B is 1), as `apply_edits` does."""
+    from pipelines.inference.edits.paint import (
+        paint,
+    )  # numba takes a third of a second, and only this needs it
+
     size = image.shape[0], image.shape[1]
     theta = edit.theta[0].double().numpy()
     matte, content = edit.matte[0, 0].numpy(), edit.content[0].permute(1, 2, 0).contiguous().numpy()
@@ -61,7 +64,7 @@ def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited
     guide = _guide(image, theta, matte.shape)
     models = fitted(guide, content, matte, size)
     edges = soft_edges(guide, content, matte) if is_ground else None
-    return Edited(*paint(moved(image, theta), models, edges, FLATTENED, (DISAGREED, ALIKE)))
+    return Edited(*paint(moved(image, theta), models, edges))
 
 
 def _scaled(image: np.ndarray) -> np.ndarray:
@@ -85,13 +88,13 @@ def _guide(image: np.ndarray, theta: np.ndarray, size: tuple[int, int]) -> np.nd
 
 
 def moved(image: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Return a copy of `image` uint8 (H,W,3), resampled bicubically by theta (2,3), with white from outside.
+    """Return `image` uint8 (H,W,3) resampled bicubically by theta (2,3), white from outside; itself if nothing moves.
 
     theta: from positions in the result to positions in `image`, both from -1 to 1 between the borders
     (`torch.nn.functional.affine_grid`).
     """
     if np.array_equal(theta, _IDENTITY):
-        return image.copy()
+        return image
     sides = np.array([image.shape[1], image.shape[0]], np.float64)
     matrix = np.empty((2, 3))  # the same in pixels; 0 is the centre of the first
     matrix[:, :2] = theta[:, :2] * (sides[:, None] / sides)

@@ -19,6 +19,9 @@ from pipelines.images.unmixing import average
 
 Array = NDArray[np.float32]
 
+#: The planes of `soft_edges`: the colours of product, old background and paint, and how far they are believed.
+PRODUCT, BACKGROUND, PAINT, BELIEF, EDGE_PLANES = 0, 3, 6, 9, 10
+
 #: Side of the window, in the edit's pixels, over which colours are averaged: an edge may be two or three of them wide.
 REACH = 7
 #: A side counts as visible from a share of UNSURE (not at all) to SURE (fully) in any pixel of the window. Inside a
@@ -33,7 +36,7 @@ ALIKE = 0.002
 
 
 def soft_edges(guide: Array, content: Array, matte: Array) -> Array:
-    """Return what product, old background and paint look like around each pixel: float32 (h,w,paint.EDGE_PLANES).
+    """Return what product, old background and paint look like around each pixel: float32 (h,w,EDGE_PLANES).
 
     guide: float32 (h,w,3), the image that the generator saw, moved as the edit moves it. content: float32 (h,w,3),
     matte: float32 (h,w), the edit's; its matte is the background. Colours are -1..1, shares 0..1.

@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.images.guided_filter import colour_models
-from pipelines.inference.edits.paint import CONTENT, HIGH, LOW, MATTE, PLANES
 
 Array = NDArray[np.float32]
+
+#: The planes of `fitted`: for red, green and blue of the content and for the matte, three slopes and an offset each
+#: (`images.guided_filter`); then the smallest and the largest matte nearby.
+CONTENT, MATTE, LOW, HIGH, PLANES = 0, 12, 16, 17, 18
 
 #: Variance of a colour (on -1..1) below which it explains little of the matte: differences of 8 levels. A thirtieth of
 #: it gave 2 dB more on exact mattes, but mattes that miss the product's edge, as an early model's do, became grainy.
@@ -33,7 +36,7 @@ _UNPAINTED = 1e-3
 
 
 def fitted(guide: Array, content: Array, matte: Array, size: tuple[int, int]) -> Array:
-    """Return content and matte as models of the guide's colours: float32 (h,w,paint.PLANES).
+    """Return content and matte as models of the guide's colours: float32 (h,w,PLANES).
 
     guide: float32 (h,w,3), the image that the generator saw, moved as the edit moves it. content: float32 (h,w,3),
     matte: float32 (h,w), the edit's. size: (H, W) of the upload. Uploads up to the edit's size get the edit itself,

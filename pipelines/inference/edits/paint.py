@@ -13,13 +13,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.inference.edits.edges import ALIKE, BACKGROUND, BELIEF, DISAGREED, EDGE_PLANES, PAINT, PRODUCT
+from pipelines.inference.edits.guided import CONTENT, FLATTENED, HIGH, LOW, MATTE
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-#: The planes of `paint`: for red, green and blue of the content and for the matte, three slopes and an offset each
-#: (`images.guided_filter`); then the smallest and the largest matte nearby.
-CONTENT, MATTE, LOW, HIGH, PLANES = 0, 12, 16, 17, 18
-#: Planes of soft edges: the colours of product, old background and paint, and how far they are believed.
-PRODUCT, BACKGROUND, PAINT, BELIEF, EDGE_PLANES = 0, 3, 6, 9, 10
+# float32, as all that they meet: a plain number would make the kernel compute in float64.
+_FLATTENED, _DISAGREED, _ALIKE = np.float32(FLATTENED), np.float32(DISAGREED), np.float32(ALIKE)
 
 
 def _compiled(function: _Function) -> _Function:
@@ -53,25 +53,19 @@ class _Cache:
 
 
 def paint(
-    image: NDArray[np.uint8],
-    models: NDArray[np.float32],
-    edges: NDArray[np.float32] | None,
-    flattened: float,
-    agreement: tuple[float, float],
+    image: NDArray[np.uint8], models: NDArray[np.float32], edges: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return `image` uint8 (H,W,3) painted, and its matte uint8 (H,W).
 
-    models: float32 (h,w,PLANES). edges: float32 (h,w,EDGE_PLANES), None where soft edges stay as they are painted.
-    flattened: share at either end of the matte's local range that counts as its end. agreement: DISAGREED and ALIKE
-    of `edges`.
+    models: float32 (h,w,PLANES), of `guided.fitted`. edges: float32 (h,w,EDGE_PLANES), of `edges.soft_edges`; None
+    where soft edges stay as they are painted.
     """
     height, width = image.shape[:2]
     result, matte = image.copy(), np.zeros((height, width), np.uint8)
     has_edges = edges is not None
     planes = edges if edges is not None else np.zeros((*models.shape[:2], EDGE_PLANES), np.float32)
     rows, columns = (_neighbours(*axis) for axis in zip((height, width), models.shape[:2], strict=True))
-    numbers = tuple(np.float32(number) for number in (flattened, *agreement))
-    _paint(np.ascontiguousarray(image), models, planes, has_edges, rows, columns, numbers, result, matte)
+    _paint(np.ascontiguousarray(image), models, planes, has_edges, rows, columns, result, matte)
     return result, matte
 
 
@@ -83,7 +77,7 @@ def _neighbours(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 @_compiled
-def _paint(image, models, edges, has_edges, rows, columns, numbers, result, matte):  # type: ignore[no-untyped-def]
+def _paint(image, models, edges, has_edges, rows, columns, result, matte):  # type: ignore[no-untyped-def]
     line, edge_line = np.empty(models.shape[1:], np.float32), np.empty(edges.shape[1:], np.float32)
     for y in range(image.shape[0]):
         near = rows[0][y], rows[1][y], rows[2][y]
@@ -91,11 +85,11 @@ def _paint(image, models, edges, has_edges, rows, columns, numbers, result, matt
         if line[:, HIGH].any():
             if has_edges:
                 _between(edges, near, edge_line)
-            _paint_row(image[y], line, edge_line, has_edges, columns, numbers, result[y], matte[y])
+            _paint_row(image[y], line, edge_line, has_edges, columns, result[y], matte[y])
 
 
 @_compiled
-def _paint_row(image, line, edge_line, has_edges, columns, numbers, result, matte):  # type: ignore[no-untyped-def]
+def _paint_row(image, line, edge_line, has_edges, columns, result, matte):  # type: ignore[no-untyped-def]
     one, half, levels = np.float32(1), np.float32(127.5), np.float32(255)
     pixel, content = np.empty(3, np.float32), np.empty(3, np.float32)
     for x in range(image.shape[0]):
@@ -105,14 +99,14 @@ def _paint_row(image, line, edge_line, has_edges, columns, numbers, result, matt
             continue
         for channel in range(3):
             pixel[channel] = np.float32(image[x, channel]) / half - one
-        level = np.rint(_matte(line, near, pixel, high, numbers[0]) * levels)
+        level = np.rint(_matte(line, near, pixel, high) * levels)
         if level == 0:
             continue
         matte[x] = np.uint8(level)
         share = level / levels
         _content(line, near, pixel, content)
         if has_edges and level < levels:
-            _unmix(edge_line, near, share, numbers, pixel, content)
+            _unmix(edge_line, near, share, pixel, content)
         for channel in range(3):
             value = pixel[channel] + (content[channel] - pixel[channel]) * share
             result[x, channel] = np.uint8(min(max(np.rint((value + one) * half), np.float32(0)), levels))
@@ -146,14 +140,14 @@ def _applied(line, plane, near, pixel):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _matte(line, near, pixel, high, flattened):  # type: ignore[no-untyped-def]
+def _matte(line, near, pixel, high):  # type: ignore[no-untyped-def]
     """Return the matte, within the edit's own values nearby: texture leaves no trace in a constant matte."""
     low = _at(line, LOW, near)
     span = high - low
     if span <= np.float32(1e-6):
         return low
     value = _applied(line, MATTE, near, pixel)
-    share = ((value - low) / span - flattened) / (np.float32(1) - np.float32(2) * flattened)
+    share = ((value - low) / span - _FLATTENED) / (np.float32(1) - np.float32(2) * _FLATTENED)
     return low + min(max(share, np.float32(0)), np.float32(1)) * span
 
 
@@ -166,7 +160,7 @@ def _content(line, near, pixel, content):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _unmix(line, near, painted, numbers, pixel, content):  # type: ignore[no-untyped-def]
+def _unmix(line, near, painted, pixel, content):  # type: ignore[no-untyped-def]
     """Replace the pixel's colour by the product's own, and the content by the paint nearby, as far as both are
     believed; see `edges`.
     """
@@ -174,13 +168,13 @@ def _unmix(line, near, painted, numbers, pixel, content):  # type: ignore[no-unt
     if belief <= 0:
         return
     opacity = np.float32(1) - painted
-    disagreed, apart = np.float32(0), numbers[2]
+    disagreed, apart = np.float32(0), _ALIKE
     for channel in range(3):
         background = _at(line, BACKGROUND + channel, near)
         distance = _at(line, PRODUCT + channel, near) - background
         disagreed += (pixel[channel] - background - opacity * distance) * distance
         apart += distance * distance
-    belief *= np.float32(math.exp(-((disagreed / apart / numbers[1]) ** 2)))
+    belief *= np.float32(math.exp(-((disagreed / apart / _DISAGREED) ** 2)))
     for channel in range(3):
         product, background = _at(line, PRODUCT + channel, near), _at(line, BACKGROUND + channel, near)
         own = product + opacity * (pixel[channel] - opacity * product - painted * background)

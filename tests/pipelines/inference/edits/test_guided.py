@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipelines.inference.edits.guided import FLATTENED, fitted
+from pipelines.inference.edits.guided import fitted
 from pipelines.inference.edits.paint import paint
 
 SIZES = st.tuples(st.integers(6, 12), st.integers(6, 12))
@@ -32,7 +32,7 @@ def painted(
     matte: NDArray[np.float32],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     models = fitted(guide, content, matte, image.shape[:2])
-    return paint(image, models, None, FLATTENED, (1, 1))
+    return paint(image, models, None)
 
 
 @settings(max_examples=30, deadline=None)
