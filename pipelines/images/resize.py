@@ -4,12 +4,15 @@ import numpy as np
 from PIL import Image
 
 
-def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
+def resize_bicubic(image: np.ndarray, width: int, height: int, quickly: bool = False) -> np.ndarray:
     """Resize `image` uint8 (H,W,3) to uint8 (height,width,3); the caller decides about the aspect ratio.
 
     Pillow's bicubic filter (a = -0.5) widens with the reduction, so that shrinking does not alias: the FID
     literature calls this a clean resize (Parmar et al., 2022). The inputs of both the model and the FID network come
     from here. If the size is already right, the result is `image` itself.
+
+    quickly: for looking at a picture. Large ones are averaged down by a whole number first: three megapixels take a
+    third of the time, and the result differs by about two levels.
 
     Raises ValueError for another dtype or shape.
     """
@@ -17,18 +20,10 @@ def resize_bicubic(image: np.ndarray, width: int, height: int) -> np.ndarray:
         raise ValueError(f"resize_bicubic takes uint8 (H,W,3), not {image.dtype} {image.shape}")
     if image.shape[:2] == (height, width):
         return image
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def shrink_quickly(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize like `resize_bicubic`, but average large images down by a whole number first.
-
-    For looking at a picture: three megapixels take a third of the time, and the result differs by about two levels.
-    """
-    if image.shape[:2] == (height, width):
-        return image
-    small = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    return np.array(small)
+    gap = 2.0 if quickly else None
+    return np.array(
+        Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=gap)
+    )
 
 
 def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
@@ -37,16 +32,12 @@ def scaled_size(width: int, height: int, side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def shrink_bicubic(image: np.ndarray, max_side: int) -> np.ndarray:
-    """Shrink `image` uint8 (H,W,3) until its longer side has `max_side` pixels, aspect kept; never enlarge."""
-    return resize_bicubic(image, *_shrunk_size(image, max_side))
+def shrink_bicubic(image: np.ndarray, max_side: int, quickly: bool = False) -> np.ndarray:
+    """Shrink `image` uint8 (H,W,3) until its longer side has `max_side` pixels, aspect kept; never enlarge.
 
-
-def look_at(image: np.ndarray, max_side: int) -> np.ndarray:
-    """Shrink like `shrink_bicubic`, by `shrink_quickly`."""
-    return shrink_quickly(image, *_shrunk_size(image, max_side))
-
-
-def _shrunk_size(image: np.ndarray, max_side: int) -> tuple[int, int]:
+    quickly: as in `resize_bicubic`.
+    """
     height, width = image.shape[:2]
-    return scaled_size(width, height, min(max_side, max(height, width)))
+    if max(height, width) <= max_side:
+        return image
+    return resize_bicubic(image, *scaled_size(width, height, max_side), quickly)

@@ -32,7 +32,7 @@ from pipelines.correction.deliver.white import WHITE, darkest_channel, measure_w
 from pipelines.images.decode import DecodeLimits, decode_image
 from pipelines.images.encode import encode_image
 from pipelines.images.metadata import Metadata
-from pipelines.images.resize import look_at
+from pipelines.images.resize import shrink_bicubic
 from pipelines.inference.edits.apply import Edited
 
 #: Steps in which quality goes down to meet a profile's bytes, and the lowest quality.
@@ -144,7 +144,7 @@ def deliver(
 
 
 def _judge_pixels(after: NDArray[np.uint8], gates: GateConfig) -> None:
-    small = look_at(after, _LOOK_SIDE)
+    small = shrink_bicubic(after, _LOOK_SIDE, quickly=True)
     gates.judge(NEARLY_CONSTANT, float(small.std()), "the standard deviation of the corrected image's values")
     share = float((darkest_channel(small) < WHITE).mean())
     gates.judge(EMPTY_PRODUCT, share, "the share of the corrected image that is not white")

@@ -10,7 +10,7 @@ from scipy import ndimage
 from model.edits import warp
 from pipelines.images.colour import rgb_to_lab
 from pipelines.images.pixels import to_tensor, to_uint8
-from pipelines.images.resize import look_at, shrink_quickly
+from pipelines.images.resize import resize_bicubic, shrink_bicubic
 from pipelines.inference.edits.codec import decode_edit
 from pipelines.saliency.classical import ClassicalConfig, ClassicalSaliency
 
@@ -31,7 +31,7 @@ class Product(NamedTuple):
 
 def find_product(upload: NDArray[np.uint8]) -> Product:
     """Return the product in `upload` uint8 (H,W,3), found by classical saliency."""
-    mask = ClassicalSaliency(SALIENCY)([look_at(upload, SIDE)])[0] > 0.5
+    mask = ClassicalSaliency(SALIENCY)([shrink_bicubic(upload, SIDE, quickly=True)])[0] > 0.5
     return Product(mask, ndimage.binary_erosion(mask))
 
 
@@ -42,8 +42,8 @@ def compared(
 
     The edits' transforms are undone; pixels that they moved out of the picture are white.
     """
-    before = look_at(upload, SIDE)
-    return before, _undone(shrink_quickly(corrected, before.shape[1], before.shape[0]), edits)
+    before = shrink_bicubic(upload, SIDE, quickly=True)
+    return before, _undone(resize_bicubic(corrected, before.shape[1], before.shape[0], quickly=True), edits)
 
 
 def product_change(before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product) -> float:

@@ -40,7 +40,7 @@ from pipelines.correction.stream.totals import summarise
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.images.decode_apart import DecoderStartError, decode_apart, decode_image_apart
 from pipelines.images.encode import encode_image
-from pipelines.images.resize import look_at, resize_bicubic
+from pipelines.images.resize import resize_bicubic, shrink_bicubic
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.storage import objects as storage
 
@@ -209,7 +209,7 @@ def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -
 
 def _picture(image: np.ndarray) -> bytes:
     """Return a JPEG whose longer side is at most STRIP_SIDE."""
-    return encode_image(look_at(image, STRIP_SIDE), "jpeg", STRIP_QUALITY)
+    return encode_image(shrink_bicubic(image, STRIP_SIDE, quickly=True), "jpeg", STRIP_QUALITY)
 
 
 def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from model.edits import Edit
-from pipelines.images.resize import shrink_quickly
+from pipelines.images.resize import resize_bicubic
 from pipelines.inference.edits.codec import decode_edit
 from pipelines.inference.edits.edges import soft_edges
 from pipelines.inference.edits.guided import fitted
@@ -82,8 +82,8 @@ def _guide(image: np.ndarray, theta: np.ndarray, size: tuple[int, int]) -> np.nd
     """
     height, width = size
     if np.array_equal(theta, _IDENTITY):
-        return _scaled(shrink_quickly(image, width, height))
-    larger = shrink_quickly(image, _OVERSAMPLING * width, _OVERSAMPLING * height)
+        return _scaled(resize_bicubic(image, width, height, quickly=True))
+    larger = resize_bicubic(image, _OVERSAMPLING * width, _OVERSAMPLING * height, quickly=True)
     return _scaled(cv2.resize(moved(larger, theta), (width, height), interpolation=cv2.INTER_AREA))
 
 
