@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from jobs import train_flags
+from jobs import command, train_flags
 from model.errors import ConfigurationError
 from pipelines.shards.source import TrainingSource
 from pipelines.storage import objects as storage
@@ -44,15 +44,16 @@ def _starts(args: argparse.Namespace) -> list[str]:
     return [uri for uri in given if uri and uri not in train_flags.ENCODER_WEIGHTS]
 
 
-def begin(plan: LoopPlan, owned: Sequence[str], overwrite: bool) -> None:
+def begin(plan: LoopPlan, owned: Sequence[str], p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Remove an earlier training where it may be replaced, and remember what this one was started with."""
     output = plan.settings.output
-    if overwrite:
+    if args.overwrite:
         outputs.remove(output, owned)
     with storage.as_configuration_error(output, "--output", "write"):
         if not Checkpoints(plan.settings.checkpoints, plan.settings.keep).steps():
             forget_best(output)  # its checkpoints were removed by hand: it is of another training
         started.remember(plan.settings, plan.source)
+    command.keep_flags(p, args)
 
 
 def portable_command(job: str, argv: Sequence[str], args: argparse.Namespace) -> str:

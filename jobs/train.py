@@ -304,10 +304,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.workers[1]:
         check_ray()
     with locked(plan.settings.output, args.break_lock) as lock:
-        command.keep_flags(train_flags.parser(__doc__), args)
         plan = balanced(plan)
         # The earlier training stays until nothing is left to find wrong with this one.
-        begin = partial(earlier_training.begin, plan, OWNED, args.overwrite)
+        begin = partial(earlier_training.begin, plan, OWNED, train_flags.parser(__doc__), args)
         (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
         lock.confirm()
     _tell_bundles(plan.settings.output)

@@ -27,7 +27,7 @@ from pipelines.correction.deliver.gates import (
     WEAK_OUTLINE,
     GateConfig,
 )
-from pipelines.correction.deliver.product import Product, compared, find_product, product_change
+from pipelines.correction.deliver.product import SIDE, Product, compared, find_product, product_change
 from pipelines.correction.deliver.white import WHITE, darkest_channel, measure_white, snap_white
 from pipelines.images.decode import DecodeLimits, decode_image
 from pipelines.images.encode import encode_image
@@ -129,8 +129,11 @@ def deliver(
         _judge_pixels(after, gates)
     metadata = replace(metadata or Metadata(), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
-    product = find_product(before) if gates is not None and gates.needs_product(white) else None
+    product = None
     if gates is not None:
+        if gates.needs_product(white):
+            before = shrink_bicubic(before, SIDE, quickly=True)  # once for all that look at it there
+            product = find_product(before)
         _judge_file(before, image, row, white, product, gates)
         if remaining is not None:
             gated = [defect for defect in row["defects"] if defect in (gates.defect_remains or ())]
