@@ -20,8 +20,9 @@ from pipelines.synthesis.defects.marks import lettering_mark, logo_mark, logo_wi
 from pipelines.synthesis.defects.views import Affine, about, moved, seen
 from pipelines.synthesis.defects.watermark import mark_coverage
 
-#: Number of layers per process, and their side in pixels: 64 kB each at most, drawn when first used.
-LAYERS, SIDE = 1000, 256
+#: Number of layers per process, and their side in pixels: 256 kB each at most, drawn when first used. They are larger
+#: than pictures in training, because sellers mark photos at full size: shrinking makes thin strokes faint and soft.
+LAYERS, SIDE = 500, 512
 #: Share of layers that are endless patterns.
 TILED = 0.4
 #: Smallest and largest scale of single marks and of patterns; 1 is as drawn.
@@ -98,7 +99,7 @@ def _cell(rng: np.random.Generator) -> Plane:
         cell[where] = np.maximum(cell[where], mark)
     if rng.random() < 0.15:  # thin crossing lines, as in stock photos
         for start, end in (((0, 0), (step_x, 2 * step_y)), ((0, 2 * step_y), (step_x, 0))):
-            cv2.line(cell, start, end, 255, 1, cv2.LINE_AA)
+            cv2.line(cell, start, end, 255, SIDE // 256, cv2.LINE_AA)
     return cv2.convertScaleAbs(cell, alpha=255 / max(1, int(cell.max())))
 
 
@@ -185,7 +186,7 @@ def any_tone(rng: np.random.Generator) -> NDArray[np.float32]:
 def _visible_tone(image: Image, coverage: Plane, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return a tone; if it hardly shows on most of what it covers, usually another one."""
     tone = any_tone(rng)
-    under = image[::4, ::4][coverage[::4, ::4] > 100]
+    under = image[::2, ::2][coverage[::2, ::2] > 100]
     if under.size == 0 or rng.random() < 0.12:
         return tone
     levels = under.astype(np.float32)
