@@ -175,7 +175,7 @@ def judge(
     size = upload.shape[1], upload.shape[0]
     edits, _ = generator([fit_inside(upload, size, generator.side, generator.fit)], [conditions])
     stored = encode_edits(edits[0])
-    edited = apply_edits(upload, stored)
+    edited = apply_edits(upload, stored, [True])
     encoded = encode_image(upload, "jpeg", 95)
     row: dict[str, Any] = {"upload": encoded, "defects": [DEFECT], "edits": stored, "product_type": None}
     off = GateConfig(**dict.fromkeys(GATES))

@@ -11,6 +11,7 @@ from pipelines.images.resize import resize_bicubic
 from pipelines.inference.edits.codec import decode_edit
 from pipelines.inference.edits.edges import soft_edges
 from pipelines.inference.edits.guided import fitted
+from pipelines.inference.edits.islands import without_islands
 
 #: Defects whose correction makes the background white.
 BACKGROUNDS = ("non_white_background",)
@@ -37,8 +38,8 @@ def apply_edits(
 ) -> Edited:
     """Return `image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
 
-    grounds: for each edit, whether its matte is the background behind the product; the old background's colour is then
-    removed from soft edges (see `edges`). None: for no edit.
+    grounds: for each edit, whether its matte is the background behind the product; scraps of the background are then
+    removed (see `islands`), and its colour from soft edges (see `edges`). None: for no edit.
 
     Each edit is applied to the 8-bit result of the edit before it, as in the generator. An edit that turns moves
     the image, bicubically, with white from outside; content and matte then follow its edges (see `guided`). Pixels that
@@ -59,6 +60,8 @@ def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited
     size = image.shape[0], image.shape[1]
     theta = edit.theta[0].double().numpy()
     matte, content = edit.matte[0, 0].numpy(), edit.content[0].permute(1, 2, 0).contiguous().numpy()
+    if is_ground:
+        content, matte = without_islands(content, matte)
     if not matte.any():
         return Edited(moved(image, theta), np.zeros(size, np.uint8))
     guide = _guide(image, theta, matte.shape)

@@ -68,8 +68,12 @@ def test_a_green_ground_leaves_no_green_fringe() -> None:
 @settings(deadline=None, max_examples=25)
 @given(st.integers(10, 90), st.integers(10, 90), st.integers(0, 1000))
 def test_what_is_wholly_product_or_wholly_ground_is_as_without(width: int, height: int, seed: int) -> None:
-    image, value = picture(seed, width, height), random_edit(seed, moves=False)
-    before, after = apply_edits(image, [value]), apply_edits(image, [value], [True])
+    generator = torch.Generator().manual_seed(seed)
+    matte = torch.ones(1, 1, 8, 8)
+    matte[..., :4], matte[..., 4] = 0, torch.rand(8, generator=generator)  # in one piece
+    content = torch.rand(1, 3, 8, 8, generator=generator) * 2 - 1
+    image, value = picture(seed, width, height), encode_edits(Edit(identity_theta(1), content, matte))
+    before, after = apply_edits(image, value), apply_edits(image, value, [True])
     product, ground = after.matte == 0, after.matte == 255
     np.testing.assert_array_equal(after.image[product], image[product])
     np.testing.assert_array_equal(after.image[ground], before.image[ground])
