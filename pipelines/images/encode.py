@@ -1,9 +1,11 @@
 """Encodes pixels deterministically, with the given metadata only."""
 
 import io
-from typing import Any
+from typing import Any, cast
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import ConfigurationError
@@ -39,6 +41,12 @@ def encode_image(
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format.upper(), **options[format], **extra)
     return buffer.getvalue()
+
+
+def decode_encoded(encoded: bytes) -> NDArray[np.uint8]:
+    """Decode what `encode_image` returned to uint8 (H,W,3), in half the time of `decode_image`. Not for uploads."""
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    return cast(NDArray[np.uint8], cv2.imdecode(np.frombuffer(encoded, np.uint8), flags))
 
 
 def encode_mask(mask: np.ndarray) -> bytes:

@@ -42,9 +42,11 @@ def guided_matte(
     small: the photo at the size of `alpha`. radius: of the windows, in pixels of `small`. eps: variance of colour,
     in squared units of RGB in [0, 1], below which a window counts as flat.
     """
-    guide = np.ascontiguousarray(small.transpose(2, 0, 1)) / 255
-    (model,) = colour_models(guide, alpha[None].astype(np.float64), np.ones((1, *alpha.shape)), radius, eps)
-    *slopes, full = (_enlarge(plane.astype(np.float32), image.shape[:2]) for plane in model)
+    models = colour_models(
+        small / 255, alpha[..., None].astype(np.float64), np.ones(alpha.shape), radius, eps
+    )
+    planes = np.moveaxis(models[:, :, 0], 2, 0).astype(np.float32)
+    *slopes, full = (_enlarge(plane, image.shape[:2]) for plane in planes)
     for channel, slope in enumerate(slopes):
         full += slope * (image[..., channel] / np.float32(255))
     return full

@@ -29,8 +29,7 @@ from pipelines.correction.deliver.gates import (
 )
 from pipelines.correction.deliver.product import SIDE, Product, compared, find_product, product_change
 from pipelines.correction.deliver.white import WHITE, darkest_channel, measure_white, snap_white
-from pipelines.images.decode import DecodeLimits, decode_image
-from pipelines.images.encode import encode_image
+from pipelines.images.encode import decode_encoded, encode_image
 from pipelines.images.metadata import Metadata
 from pipelines.images.resize import shrink_bicubic
 from pipelines.inference.edits.apply import Edited
@@ -44,11 +43,8 @@ _LOOK_SIDE = 256
 #: Pixels, at `product.SIDE`, by which the product's region grows before the border is measured: the region is too small
 #: at its edge, and JPEG's ripples reach beyond it.
 _MARGIN = 4
-
 #: Share of the border's white pixels that an encoder may make darker than white.
 _RIPPLES = 0.005
-#: For our own files, which may be larger than uploads.
-_OWN = DecodeLimits(max_bytes=1 << 40, max_pixels=1 << 40)
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,7 @@ def _encode(
     profile = settings.profile
     limit = None if profile is None else profile.max_bytes
     encoded = _fitting(image, settings.format, settings.quality, metadata, limit)
-    decoded = decode_image(encoded, _OWN)
+    decoded = decode_encoded(encoded)
     if background is None or _stays_white(decoded, background):
         return encoded, settings.format, decoded
     for format in (settings.format, "png"):
@@ -207,7 +203,7 @@ def _encode(
             continue
         finer = encode_image(image, format, max(settings.quality, FINE_QUALITY), metadata)
         if limit is None or len(finer) <= limit:
-            pixels = decode_image(finer, _OWN)
+            pixels = decode_encoded(finer)
             if _stays_white(pixels, background):
                 return finer, format, pixels
     return encoded, settings.format, decoded

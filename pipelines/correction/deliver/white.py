@@ -76,20 +76,33 @@ def measure_white(image: NDArray[np.uint8], product: NDArray[np.bool_] | None = 
     product: mask (H,W) of pixels that are not background even at the border, such as a product that the photo cuts off.
     A corner or border that is all product counts as white.
     """
-    dark = darkest_channel(image) < WHITE
-    counts = np.ones(dark.shape, bool) if product is None else ~product
-    height, width = dark.shape
+    height, width = image.shape[:2]
     thick, corner = (max(1, round(share * min(height, width))) for share in (BORDER, CORNER))
-    ring = np.ones(dark.shape, bool)
-    ring[thick:-thick, thick:-thick] = False
+    top, bottom, left, right = (
+        np.s_[:thick, :],
+        np.s_[max(thick, height - thick) :, :],
+        np.s_[thick : height - thick, :thick],
+        np.s_[thick : height - thick, max(thick, width - thick) :],
+    )
     corners = [
-        _share(dark[rows, columns], counts[rows, columns])
+        _share(*_counted(image, product, (rows, columns)))
         for rows in (slice(0, corner), slice(height - corner, height))
         for columns in (slice(0, corner), slice(width - corner, width))
     ]
-    return NotWhite(max(corners), _share(dark, counts & ring))
+    border = np.sum([_counted(image, product, side) for side in (top, bottom, left, right)], axis=0)
+    return NotWhite(max(corners), _share(*border))
 
 
-def _share(region: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
-    total = int(among.sum())
-    return int((region & among).sum()) / total if total else 0.0
+def _counted(
+    image: NDArray[np.uint8], product: NDArray[np.bool_] | None, area: tuple[slice, slice]
+) -> tuple[int, int]:
+    """Return the number of dark background pixels in an area, and of all its background pixels."""
+    dark = darkest_channel(image[area]) < WHITE
+    if product is None:
+        return int(dark.sum()), dark.size
+    counts = ~product[area]
+    return int((dark & counts).sum()), int(counts.sum())
+
+
+def _share(part: int, total: int) -> float:
+    return float(part / total) if total else 0.0

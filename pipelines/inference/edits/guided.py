@@ -43,15 +43,21 @@ def fitted(guide: Array, content: Array, matte: Array, size: tuple[int, int]) ->
     from twice its size on the models, and a mixture in between.
     """
     trust = min(max(min(size[0] / matte.shape[0], size[1] / matte.shape[1]) - 1, 0), 1)
-    colours, values = (part.transpose(2, 0, 1).astype(np.float64) for part in (guide, content))
-    exact = matte[None].astype(np.float64)
+    colours, values, exact = (part.astype(np.float64) for part in (guide, content, matte))
     planes = np.empty((*matte.shape, PLANES), np.float32)
     models = trust * colour_models(colours, values, exact + _UNPAINTED, 1, CONTENT_RIDGE)
-    models[:, 3] += (1 - trust) * values
-    planes[..., CONTENT:MATTE] = np.moveaxis(models.reshape(-1, *matte.shape), 0, 2)
-    models = colour_models(colours, exact, np.ones_like(exact), 1, MATTE_RIDGE)
-    planes[..., MATTE:LOW] = np.moveaxis(models[0], 0, 2)
+    models[..., 3] += (1 - trust) * values
+    models[_is_constant(content)] *= (0, 0, 0, 1)  # exactly, so that painting need not look at the colours
+    planes[..., CONTENT:MATTE] = models.reshape(*matte.shape, -1)
+    models = colour_models(colours, exact[..., None], np.ones_like(exact), 1, MATTE_RIDGE)
+    planes[..., MATTE:LOW] = models[:, :, 0]
     around = np.ones((3, 3), np.uint8)
     for plane, bound in ((LOW, cv2.erode(matte, around)), (HIGH, cv2.dilate(matte, around))):
         planes[..., plane] = matte + trust * (bound - matte)
     return planes
+
+
+def _is_constant(content: Array) -> NDArray[np.bool_]:
+    """Return where content (h,w,3) is one colour, as far as a model's windows reach: bool (h,w)."""
+    around = np.ones((5, 5), np.uint8)
+    return (cv2.dilate(content, around) == cv2.erode(content, around)).all(axis=2)

@@ -4,52 +4,17 @@ Compiled: the same in array operations moves a gigabyte through memory for a pho
 times as long. Each pixel is computed by itself, so nothing is held beside the upload and its result.
 """
 
-import contextlib
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.images.compiled import compiled
 from pipelines.inference.edits.edges import ALIKE, BACKGROUND, BELIEF, DISAGREED, EDGE_PLANES, PAINT, PRODUCT
 from pipelines.inference.edits.guided import CONTENT, FLATTENED, HIGH, LOW, MATTE
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
 # float32, as all that they meet: a plain number would make the kernel compute in float64.
 _FLATTENED, _DISAGREED, _ALIKE = np.float32(FLATTENED), np.float32(DISAGREED), np.float32(ALIKE)
-
-
-def _compiled(function: _Function) -> _Function:
-    """Compile `function` when it is first called, and keep the result on disk if possible: compiling takes seconds."""
-    settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **settings)(function)
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return numba.njit(**settings)(function)
-    compiled._cache = _Cache(compiled._cache)
-    return compiled
-
-
-class _Cache:
-    """Numba's cache of one function, whose failures cost time and no photo: a full disk, a file that was cut short."""
-
-    def __init__(self, cache: Any) -> None:
-        self._cache = cache
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
-
-    def load_overload(self, *arguments: Any) -> Any:
-        with contextlib.suppress(Exception):
-            return self._cache.load_overload(*arguments)
-        return None
-
-    def save_overload(self, *arguments: Any) -> None:
-        with contextlib.suppress(Exception):
-            self._cache.save_overload(*arguments)
 
 
 def paint(
@@ -76,24 +41,41 @@ def _neighbours(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.in
     return first, np.minimum(first + 1, count - 1), (position - first).astype(np.float32)
 
 
-@_compiled
+@compiled
 def _paint(image, models, edges, has_edges, rows, columns, result, matte):  # type: ignore[no-untyped-def]
     line, edge_line = np.empty(models.shape[1:], np.float32), np.empty(edges.shape[1:], np.float32)
+    covered = np.empty(models.shape[1], np.bool_)
     for y in range(image.shape[0]):
         near = rows[0][y], rows[1][y], rows[2][y]
         _between(models, near, line)
         if line[:, HIGH].any():
             if has_edges:
                 _between(edges, near, edge_line)
-            _paint_row(image[y], line, edge_line, has_edges, columns, result[y], matte[y])
+            _find_covered(line, covered)
+            _paint_row(image[y], line, covered, edge_line, has_edges, columns, result[y], matte[y])
 
 
-@_compiled
-def _paint_row(image, line, edge_line, has_edges, columns, result, matte):  # type: ignore[no-untyped-def]
+@compiled
+def _find_covered(line, covered):  # type: ignore[no-untyped-def]
+    """Write into `covered` (w,) where only the content counts, and its models ignore the pixel's colours."""
+    for x in range(line.shape[0]):
+        covered[x] = line[x, LOW] == 1
+        for plane in range(CONTENT, MATTE):
+            covered[x] &= line[x, plane] == 0 or plane % 4 == 3
+
+
+@compiled
+def _paint_row(image, line, covered, edge_line, has_edges, columns, result, matte):  # type: ignore[no-untyped-def]
     one, half, levels = np.float32(1), np.float32(127.5), np.float32(255)
     pixel, content = np.empty(3, np.float32), np.empty(3, np.float32)
     for x in range(image.shape[0]):
         near = columns[0][x], columns[1][x], columns[2][x]
+        if covered[near[0]] and covered[near[1]]:
+            matte[x] = 255
+            for channel in range(3):
+                value = _at(line, CONTENT + 4 * channel + 3, near)
+                result[x, channel] = np.uint8(min(max(np.rint((value + one) * half), np.float32(0)), levels))
+            continue
         high = _at(line, HIGH, near)
         if high == 0:
             continue
@@ -112,7 +94,7 @@ def _paint_row(image, line, edge_line, has_edges, columns, result, matte):  # ty
             result[x, channel] = np.uint8(min(max(np.rint((value + one) * half), np.float32(0)), levels))
 
 
-@_compiled
+@compiled
 def _between(planes, near, line):  # type: ignore[no-untyped-def]
     """Write the planes at one row of the upload into `line` (w,P)."""
     top, bottom, share = near
@@ -122,7 +104,7 @@ def _between(planes, near, line):  # type: ignore[no-untyped-def]
             line[x, plane] = above + (planes[bottom, x, plane] - above) * share
 
 
-@_compiled
+@compiled
 def _at(line, plane, near):  # type: ignore[no-untyped-def]
     """Return a plane at one pixel of the row."""
     left, right, share = near
@@ -130,7 +112,7 @@ def _at(line, plane, near):  # type: ignore[no-untyped-def]
     return value + (line[right, plane] - value) * share
 
 
-@_compiled
+@compiled
 def _applied(line, plane, near, pixel):  # type: ignore[no-untyped-def]
     """Return a model, whose planes begin at `plane`, of the pixel's colours."""
     value = _at(line, plane + 3, near)
@@ -139,7 +121,7 @@ def _applied(line, plane, near, pixel):  # type: ignore[no-untyped-def]
     return value
 
 
-@_compiled
+@compiled
 def _matte(line, near, pixel, high):  # type: ignore[no-untyped-def]
     """Return the matte, within the edit's own values nearby: texture leaves no trace in a constant matte."""
     low = _at(line, LOW, near)
@@ -151,7 +133,7 @@ def _matte(line, near, pixel, high):  # type: ignore[no-untyped-def]
     return low + min(max(share, np.float32(0)), np.float32(1)) * span
 
 
-@_compiled
+@compiled
 def _content(line, near, pixel, content):  # type: ignore[no-untyped-def]
     """Write the content at one pixel, within -1..1."""
     for channel in range(3):
@@ -159,7 +141,7 @@ def _content(line, near, pixel, content):  # type: ignore[no-untyped-def]
         content[channel] = min(max(value, np.float32(-1)), np.float32(1))
 
 
-@_compiled
+@compiled
 def _unmix(line, near, painted, pixel, content):  # type: ignore[no-untyped-def]
     """Replace the pixel's colour by the product's own, and the content by the paint nearby, as far as both are
     believed; see `edges`.

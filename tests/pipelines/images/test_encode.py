@@ -5,11 +5,15 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from model.errors import ConfigurationError
 from pipelines.images.decode import decode_image
-from pipelines.images.encode import EXTENSIONS, check_encoding, encode_image
+from pipelines.images.encode import EXTENSIONS, check_encoding, decode_encoded, encode_image
+from pipelines.images.metadata import Metadata
+from tests.catalogs import picture
 from tests.hostile_images import drawing, odd_images
 
 
@@ -31,6 +35,13 @@ pixels = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(60, 80, 3)
 for format in EXTENSIONS:
     print(hashlib.sha256(encode_image(pixels, format, 90)).hexdigest())
 """
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(EXTENSIONS)), st.integers(16, 70), st.integers(16, 70), st.integers(0, 999))
+def test_own_files_are_decoded_as_any_file(format: str, width: int, height: int, seed: int) -> None:
+    encoded = encode_image(picture(seed, width, height), format, metadata=Metadata(copyright="Luma Store"))
+    np.testing.assert_array_equal(decode_encoded(encoded), decode_image(encoded))
 
 
 def test_another_process_writes_the_same_bytes() -> None:

@@ -9,9 +9,8 @@ from pipelines.images.guided_filter import colour_models
 SIDES = st.integers(1, 7)
 
 
-def window(pixel: tuple[int, int], radius: int) -> tuple[slice, slice, slice]:
-    row, column = (slice(max(0, at - radius), at + radius + 1) for at in pixel)
-    return slice(None), row, column
+def window(pixel: tuple[int, int], radius: int) -> tuple[slice, ...]:
+    return tuple(slice(max(0, at - radius), at + radius + 1) for at in pixel)
 
 
 @settings(max_examples=30, deadline=None)
@@ -20,21 +19,21 @@ def test_models_are_windows_least_squares_averaged(
     height: int, width: int, radius: int, ridge: float, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    guide, values = random.uniform(-1, 1, (3, height, width)), random.uniform(0, 1, (2, height, width))
-    weights = random.uniform(0.1, 1, (1, height, width))
-    own, totals = np.empty((2, 4, height, width)), np.empty((height, width))
+    guide, values = random.uniform(-1, 1, (height, width, 3)), random.uniform(0, 1, (height, width, 2))
+    weights = random.uniform(0.1, 1, (height, width))
+    own, totals = np.empty((height, width, 2, 4)), np.empty((height, width))
     for pixel in np.ndindex(height, width):
         near = window(pixel, radius)
         share = weights[near].ravel()
         totals[pixel] = share.sum()
-        colours, wanted = (planes[near].reshape(len(planes), -1) for planes in (guide, values))
+        colours, wanted = (planes[near].reshape(-1, planes.shape[-1]).T for planes in (guide, values))
         mean, mean_wanted = (np.average(part, axis=1, weights=share) for part in (colours, wanted))
         off, off_wanted = colours - mean[:, None], wanted - mean_wanted[:, None]
         variance = (share * off) @ off.T / share.sum() + ridge * np.eye(3)
         slopes = np.linalg.solve(variance, (share * off) @ off_wanted.T / share.sum()).T
-        own[:, :3, pixel[0], pixel[1]], own[:, 3, pixel[0], pixel[1]] = slopes, mean_wanted - slopes @ mean
+        own[pixel] = np.column_stack([slopes, mean_wanted - slopes @ mean])
     models = colour_models(guide, values, weights, radius, ridge)
     for pixel in np.ndindex(height, width):
         near = window(pixel, radius)
-        expected = (own[(slice(None), *near)] * totals[near[1:]]).sum(axis=(2, 3)) / totals[near[1:]].sum()
-        np.testing.assert_allclose(models[:, :, pixel[0], pixel[1]], expected, atol=1e-7)
+        expected = (own[near] * totals[near][..., None, None]).sum(axis=(0, 1)) / totals[near].sum()
+        np.testing.assert_allclose(models[pixel], expected, atol=1e-7)

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pipelines.correction.deliver.white import (
+    BORDER,
+    CORNER,
     NEAR_WHITE,
     NEAR_WHITE_PAINTED,
     WHITE,
@@ -87,3 +89,17 @@ def test_corners_and_border_are_measured_and_the_product_is_left_out() -> None:
     product[:3, :2] = True
     assert measure_white(image, product).worst == 0
     assert measure_white(image, np.ones((100, 100), bool)).worst == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(pictures, st.integers(0, 999))
+def test_border_and_corners_are_those_of_the_whole_picture(image: np.ndarray, seed: int) -> None:
+    product = np.random.default_rng(seed).random(image.shape[:2]) < 0.3
+    rows, columns = (np.minimum(np.arange(side), np.arange(side)[::-1]) for side in image.shape[:2])
+    thick, corner = (max(1, round(share * min(image.shape[:2]))) for share in (BORDER, CORNER))
+    dark, counts = (image < WHITE).any(axis=2), ~product
+    ring = (rows[:, None] < thick) | (columns < thick)
+    measured = measure_white(image, product)
+    assert measured.border == pytest.approx((dark & counts & ring).sum() / max(1, (counts & ring).sum()))
+    first = np.s_[:corner, :corner]
+    assert measured.corners >= (dark & counts)[first].sum() / max(1, counts[first].sum()) - 1e-12
