@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -193,6 +194,16 @@ def test_the_cpu_variant_serves_every_pod_but_the_gpu_workers(tmp_path: Path) ->
     named = images(list(yaml.safe_load_all(text)))
     assert of_gpus == ["catalog-repair:2"] * len(JOBS)
     assert sorted(named) == sorted([*of_gpus, *["catalog-repair-cpu:2"] * (len(named) - len(JOBS))])
+
+
+def test_the_overlay_of_a_users_own_in_the_readme_renders(tmp_path: Path) -> None:
+    page = (KUBERAY.parent / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    shutil.copytree(KUBERAY, tmp_path / "catalog-repair" / "infra" / "kuberay")
+    (tmp_path / "kustomization.yaml").write_text(block)
+    text = kustomize(tmp_path)
+    assert set(images(list(yaml.safe_load_all(text)))) == {"registry.example.com/catalog-repair:0.1.0"}
+    assert "s3://my-bucket/nightly.yaml" in text
 
 
 # ---- the jobs

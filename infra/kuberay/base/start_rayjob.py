@@ -2,8 +2,8 @@
 
     python start_rayjob.py nightly-correction
 
-Runs in a pod of a CronJob of the same namespace; JOB_NAME and JOB_UID are its Job's name and uid. The RayJob gets the
-Job's name, so that a second try of a pod whose first one had succeeded creates nothing. Standard library only.
+Runs in a pod of a CronJob of the same namespace; JOB_NAME and JOB_UID are its Job's name and uid. The RayJob is named
+after the Job, so that a second try of a pod whose first one had succeeded creates nothing. Standard library only.
 Exit codes: 0 the RayJob is there, 1 it is not, and the last line of the log says why.
 """
 
@@ -26,8 +26,11 @@ SERVER = "https://kubernetes.default.svc"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 STARTED_BY = "catalog-repair/started-by"
 TIMEOUT = 60
-#: What KubeRay takes as the name of a RayJob.
-NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
+#: Before the Job's name. KubeRay names the Job that submits after the RayJob; where a Job has that name already, it
+#: takes that one for its own, and submits nothing.
+PREFIX = "ray-"
+#: Jobs' names that leave a RayJob's within the 47 characters that KubeRay takes; it gives no Job such a name itself.
+NAME = re.compile(r"(?!ray-)[a-z0-9]([-a-z0-9]{0,41}[a-z0-9])?")
 
 log = logging.getLogger("start_rayjob")
 
@@ -38,7 +41,7 @@ def rayjob_of(definition: dict[str, Any], job_name: str, job_uid: str) -> dict[s
         "apiVersion": definition["apiVersion"],
         "kind": "RayJob",
         "metadata": {
-            "name": job_name,
+            "name": PREFIX + job_name,
             "labels": definition["metadata"].get("labels", {}),
             "annotations": {STARTED_BY: job_uid},
         },
@@ -64,25 +67,26 @@ def request(resource: str, body: dict[str, Any] | None = None) -> dict[str, Any]
 
 
 def start(definition_name: str, job_name: str, job_uid: str) -> None:
-    """Create the RayJob `job_name`.
+    """Create a RayJob for the Job.
 
     Raises ValueError for a name that KubeRay refuses, FileExistsError if another Job has created a RayJob of that name.
     """
     if not NAME.fullmatch(job_name):
         raise ValueError(
-            f"the Job's name {job_name!r} cannot be a RayJob's: at most 47 letters (small ones), digits and dashes, "
-            "the first a letter, the last no dash"
+            f"no RayJob can be named after the Job {job_name}: give the Job a name of at most 43 characters that does "
+            f"not begin with {PREFIX}"
         )
     rayjob = rayjob_of(request(f"raycronjobs/{definition_name}"), job_name, job_uid)
+    name = rayjob["metadata"]["name"]
     try:
         request("rayjobs", rayjob)
     except urllib.error.HTTPError as error:
         if error.code != HTTPStatus.CONFLICT:
             raise
-        there = request(f"rayjobs/{job_name}")
+        there = request(f"rayjobs/{name}")
         if there["metadata"].get("annotations", {}).get(STARTED_BY) != job_uid:
             raise FileExistsError(
-                f"another RayJob is named {job_name}: delete it, or give the Job another name"
+                f"an earlier Job has created the RayJob {name}: delete it, or name this Job otherwise"
             ) from error
 
 
@@ -98,7 +102,7 @@ def main() -> int:
     except (OSError, ValueError) as error:  # no connection; an answer that is not JSON
         log.error("%s: %s", type(error).__name__, error)
         return 1
-    log.info("the RayJob %s is created", name)
+    log.info("the RayJob %s%s is created", PREFIX, name)
     return 0
 
 
