@@ -39,10 +39,10 @@ def objects(overlay: str) -> tuple[Object, ...]:
 
 
 def one(overlay: str, kind: str, name: str) -> Object:
-    (found,) = [
+    (match,) = [
         item for item in objects(overlay) if item["kind"] == kind and item["metadata"]["name"] == name
     ]
-    return found
+    return match
 
 
 @functools.cache

@@ -97,12 +97,12 @@ def test_pip_takes_nothing_that_the_lists_do_not_name(instructions: Instructions
 
 def pins(path: Path) -> dict[str, str]:
     """Return name -> version of a list, each of whose packages has a hash."""
-    found = {}
+    versions = {}
     for entry in re.split(r"\n(?=[a-z0-9])", re.sub(r"(?m)^#.*\n?", "", path.read_text())):
         name, _, rest = entry.partition("==")
-        found[name] = re.split(r"[\s\\]", rest)[0]
+        versions[name] = re.split(r"[\s\\]", rest)[0]
         assert re.fullmatch(r"\S+( \\\n {4}--hash=sha256:[0-9a-f]{64})+\s*", rest), name
-    return found
+    return versions
 
 
 def test_the_lists_are_what_pyproject_allows(repository: Path) -> None:

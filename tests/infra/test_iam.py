@@ -31,8 +31,8 @@ def iam(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def statements(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(path.read_text())["Statement"]
-    return found
+    parts: list[dict[str, Any]] = json.loads(path.read_text())["Statement"]
+    return parts
 
 
 def many(value: str | list[str]) -> list[str]:

@@ -30,8 +30,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Cluster
 
     def do_GET(self) -> None:
-        found = self.server.objects.get(self.path)
-        self.answer(200 if found else 404, found or {"message": "not found"})
+        there = self.server.objects.get(self.path)
+        self.answer(200 if there else 404, there or {"message": "not found"})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
