@@ -370,9 +370,10 @@ def test_heads_stay_where_they_are(overlay: str, name: str) -> None:
     of_head = values[head["spec"]["priorityClassName"]]
     assert all(-10 <= values[worker["spec"]["priorityClassName"]] < of_head for worker in workers)
     for template in ray_templates(rayjob(overlay, name)):
-        assert (
-            template["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
-        )
+        assert template["metadata"]["annotations"] == {
+            "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+            "karpenter.sh/do-not-disrupt": "true",
+        }
 
 
 def test_on_spot_only_workers() -> None:
