@@ -9,27 +9,12 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.infra.rendered import JOBS, REPOSITORY, rayjob
+
 INFRA = REPOSITORY / "infra"
-
-
-def manifests(path: Path) -> list[dict[str, Any]]:
-    """Every Kubernetes object of a file, with those that a ConfigMap carries as text."""
-    objects = [document for document in yaml.safe_load_all(path.read_text()) if document]
-    carried = [
-        yaml.safe_load(text)
-        for document in objects
-        if document["kind"] == "ConfigMap"
-        for name, text in document["data"].items()
-        if name.endswith(".yaml")
-    ]
-    return objects + carried
-
-
-def rayjobs() -> list[dict[str, Any]]:
-    """Every RayJob under infra/."""
-    files = sorted((INFRA / "kuberay").glob("*.yaml"))
-    return [document for path in files for document in manifests(path) if document["kind"] == "RayJob"]
+#: Of the overlays, those whose commands differ.
+COMMANDING = ("gpu", "cpu-only")
+PAGES = (INFRA / "aws" / "cluster.yaml", REPOSITORY / "docs" / "cluster.md")
 
 
 def documented(text: str) -> Iterator[list[str]]:
@@ -41,26 +26,38 @@ def documented(text: str) -> Iterator[list[str]]:
 
 
 def words_of(job: dict[str, Any]) -> list[str]:
-    """A RayJob's command as bash hands it on, with the flags of the example that its --config is a copy of."""
+    """A RayJob's command as bash hands it on, with the flags of the example that its --config is a copy of.
+
+    The file's flags stand first, because those of the command line win.
+    """
     command = f"printf '%s\\n' {job['spec']['entrypoint']}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     words = done.stdout.splitlines()
     number = words.index("--config")
     example = REPOSITORY / "examples" / Path(words[number + 1]).name
+    flags = []
     for name, value in yaml.load(example.read_text(), yaml.BaseLoader).items():
         values = value if isinstance(value, list) else [] if value == "true" else [value]
-        words += [f"--{name}", *values]
-    return words[:number] + words[number + 2 :]
+        flags += [f"--{name}", *values]
+    return [*words[:number], *flags, *words[number + 2 :]]
 
 
-def all_commands() -> dict[str, list[str]]:
-    """Name -> arguments of every job command for clusters, in manifests, comments and prose."""
-    found = {f"RayJob {_name(job)}": words_of(job) for job in rayjobs()}
-    for path in [INFRA / "aws" / "cluster.yaml", REPOSITORY / "docs" / "cluster.md"]:
-        for number, command in enumerate(documented(path.read_text()), 1):
-            found[f"{path.name} {number}"] = command
-    return found
+def of_page(path: Path) -> list[list[str]]:
+    return list(documented(path.read_text()))
 
 
-def _name(job: dict[str, Any]) -> str:
-    return str(job["metadata"].get("name") or job["metadata"]["generateName"].rstrip("-"))
+def names() -> list[str]:
+    """Return a name of each job command for clusters, in manifests, comments and prose."""
+    return [
+        *(f"{overlay}/{name}" for overlay in COMMANDING for name in JOBS),
+        *(f"{path.name}/{number}" for path in PAGES for number in range(len(of_page(path)))),
+    ]
+
+
+def command(name: str) -> list[str]:
+    """Return the arguments of the command that `names` lists."""
+    first, _, second = name.partition("/")
+    if first in COMMANDING:
+        return words_of(rayjob(first, second))
+    (path,) = [page for page in PAGES if page.name == first]
+    return of_page(path)[int(second)]

@@ -1,14 +1,46 @@
-"""A compact JSON schema of the KubeRay and Kubernetes fields that our manifests use.
+"""JSON schemas of KubeRay's RayJob and RayCronJob.
 
-Not the official resource definitions, which no package ships: written after the `ray.io/v1` API reference
-of KubeRay 1.6 and the Kubernetes API of the same kinds. It is closed (no further properties) wherever our
-files go, so that a misspelt or misplaced field is noticed. A right field that is not here has to be added.
+`official` makes them from the resource definitions of a release, where a checkout has these beside it. `WRITTEN` has
+the fields that our manifests use, written after the `ray.io/v1` API reference, for where it has not. Both are closed: a
+misspelt or misplaced field is noticed. Pod templates are open in `WRITTEN`, because they are checked as pods.
 """
 
+import functools
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 
-def closed(required: list[str], **properties: Any) -> dict[str, Any]:
+DEFINITIONS = Path(__file__).resolve().parents[3] / "shared" / "kuberay"
+
+Schema = dict[str, Any]
+
+
+@functools.cache
+def official(release: str, kind: str) -> Schema:
+    """Return the closed schema of version v1 of a kind, such as RayJob of 1.7.0. Skips where there is none."""
+    path = DEFINITIONS / f"v{release}-{kind.lower()}.json"
+    if not path.exists():
+        pytest.skip("no copy of KubeRay's resource definitions beside this checkout")
+    versions = json.loads(path.read_text())["spec"]["versions"]
+    (schema,) = [version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1"]
+    return {**_closed(schema), "required": ["apiVersion", "kind", "metadata", "spec"]}
+
+
+def _closed(schema: Any) -> Any:
+    """Forbid fields beyond `properties` everywhere, as the API server does for `kubectl apply`."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        inner.setdefault("additionalProperties", False)
+    return inner
+
+
+def closed(required: list[str], **properties: Any) -> Schema:
     return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
 
 
@@ -16,75 +48,22 @@ TEXT = {"type": "string", "minLength": 1}
 BOOLEAN = {"type": "boolean"}
 COUNT = {"type": "integer", "minimum": 0}
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-QUANTITY = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(m|[KMGT]i?)?$"}
-QUANTITIES = {"type": "object", "additionalProperties": QUANTITY}
-NAME = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 63}
-
-METADATA = {
-    **closed(
-        [],
-        name=NAME,
-        generateName={"type": "string", "pattern": "^[a-z0-9][-a-z0-9]*-$"},
-        labels=TEXTS,
-        annotations=TEXTS,
-    ),
-    "oneOf": [{"required": ["name"]}, {"required": ["generateName"]}],
-}
-RESOURCES = closed(["requests", "limits"], requests=QUANTITIES, limits=QUANTITIES)
-SECURITY = closed(
-    [],
-    allowPrivilegeEscalation=BOOLEAN,
-    capabilities=closed(["drop"], drop={"type": "array", "items": TEXT}),
-    runAsNonRoot=BOOLEAN,
-    runAsUser={"type": "integer", "minimum": 1},
-    fsGroup=COUNT,
-    seccompProfile=closed(["type"], type={"enum": ["RuntimeDefault"]}),
-)
-CONTAINER = closed(
-    ["name", "image", "resources", "securityContext"],
-    name=NAME,
-    image=TEXT,
-    args={"type": "array", "items": TEXT},
-    envFrom={
-        "type": "array",
-        "items": closed(["secretRef"], secretRef=closed(["name"], name=NAME, optional=BOOLEAN)),
-    },
-    ports={
-        "type": "array",
-        "items": closed(["containerPort"], containerPort=COUNT, name={**NAME, "maxLength": 15}),
-    },
-    resources=RESOURCES,
-    securityContext=SECURITY,
-    volumeMounts={
-        "type": "array",
-        "items": closed(["name", "mountPath"], name=NAME, mountPath=TEXT, readOnly=BOOLEAN),
-    },
-)
-POD = closed(
-    ["containers", "serviceAccountName", "securityContext"],
-    serviceAccountName=NAME,
-    securityContext=SECURITY,
-    restartPolicy={"enum": ["Never", "OnFailure"]},
-    tolerations={
-        "type": "array",
-        "items": closed(
-            ["key", "operator"],
-            key=TEXT,
-            operator={"enum": ["Exists", "Equal"]},
-            effect={"enum": ["NoSchedule"]},
-        ),
-    },
-    containers={"type": "array", "items": CONTAINER, "minItems": 1},
-    volumes={"type": "array", "items": closed(["name"], name=NAME, configMap=closed(["name"], name=NAME))},
-)
-TEMPLATE = closed(["spec"], metadata=METADATA, spec=POD)
+NAME = {"type": "string", "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "maxLength": 47}
+TEMPLATE = closed(["spec"], metadata=closed([], labels=TEXTS, annotations=TEXTS), spec={"type": "object"})
+METADATA = closed(["name"], name=NAME, namespace=NAME, labels=TEXTS, annotations=TEXTS)
 
 RAY_CLUSTER = closed(
-    ["headGroupSpec", "rayVersion"],
+    ["headGroupSpec", "rayVersion", "workerGroupSpecs"],
     rayVersion={"type": "string", "pattern": r"^\d+\.\d+\.\d+$"},
     authOptions=closed(["mode"], mode={"enum": ["token", "disabled"]}),
     enableInTreeAutoscaling=BOOLEAN,
-    autoscalerOptions=closed([], idleTimeoutSeconds=COUNT, resources=RESOURCES, securityContext=SECURITY),
+    autoscalerOptions=closed(
+        [],
+        version={"enum": ["v1", "v2"]},
+        idleTimeoutSeconds=COUNT,
+        resources=closed(["requests", "limits"], requests=TEXTS, limits=TEXTS),
+        securityContext={"type": "object"},
+    ),
     headGroupSpec=closed(["rayStartParams", "template"], rayStartParams=TEXTS, template=TEMPLATE),
     workerGroupSpecs={
         "type": "array",
@@ -99,64 +78,38 @@ RAY_CLUSTER = closed(
         ),
     },
 )
+RAY_JOB = closed(
+    ["entrypoint", "rayClusterSpec"],
+    entrypoint=TEXT,
+    backoffLimit=COUNT,
+    activeDeadlineSeconds={"type": "integer", "minimum": 1},
+    shutdownAfterJobFinishes=BOOLEAN,
+    ttlSecondsAfterFinished=COUNT,
+    rayClusterSpec=RAY_CLUSTER,
+    submitterPodTemplate=TEMPLATE,
+)
 
 
-def kind(name: str, version: str, required: list[str], **properties: Any) -> dict[str, Any]:
+def kind(name: str, spec: Schema) -> Schema:
     return closed(
-        ["apiVersion", "kind", "metadata", *required],
-        apiVersion={"const": version},
+        ["apiVersion", "kind", "metadata", "spec"],
+        apiVersion={"const": "ray.io/v1"},
         kind={"const": name},
         metadata=METADATA,
-        **properties,
+        spec=spec,
     )
 
 
-RULE = closed(
-    ["apiGroups", "resources", "verbs"],
-    **{key: {"type": "array", "items": TEXT} for key in ("apiGroups", "resources", "verbs")},
-)
-
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "RayJob": kind(
-        "RayJob",
-        "ray.io/v1",
-        ["spec"],
-        spec=closed(
-            ["entrypoint", "rayClusterSpec"],
-            entrypoint=TEXT,
-            backoffLimit=COUNT,
-            activeDeadlineSeconds={"type": "integer", "minimum": 1},
-            shutdownAfterJobFinishes=BOOLEAN,
-            ttlSecondsAfterFinished=COUNT,
-            rayClusterSpec=RAY_CLUSTER,
-        ),
-    ),
-    "CronJob": kind(
-        "CronJob",
-        "batch/v1",
-        ["spec"],
-        spec=closed(
+WRITTEN = {
+    "RayJob": kind("RayJob", RAY_JOB),
+    "RayCronJob": kind(
+        "RayCronJob",
+        closed(
             ["schedule", "jobTemplate"],
-            schedule={"type": "string", "pattern": r"^(\S+ ){4}\S+$"},
+            schedule={"type": "string", "pattern": r"^(@\w+|(\S+ ){4}\S+)$"},
             timeZone=TEXT,
-            concurrencyPolicy={"enum": ["Forbid", "Allow", "Replace"]},
-            startingDeadlineSeconds=COUNT,
-            jobTemplate=closed(
-                ["spec"],
-                spec=closed(
-                    ["template"], backoffLimit=COUNT, ttlSecondsAfterFinished=COUNT, template=TEMPLATE
-                ),
-            ),
+            suspend=BOOLEAN,
+            jobTemplate=RAY_JOB,
         ),
-    ),
-    "ServiceAccount": kind("ServiceAccount", "v1", []),
-    "ConfigMap": kind("ConfigMap", "v1", ["data"], data=TEXTS),
-    "Role": kind("Role", "rbac.authorization.k8s.io/v1", ["rules"], rules={"type": "array", "items": RULE}),
-    "RoleBinding": kind(
-        "RoleBinding",
-        "rbac.authorization.k8s.io/v1",
-        ["roleRef", "subjects"],
-        roleRef=closed(["apiGroup", "kind", "name"], apiGroup=TEXT, kind=TEXT, name=NAME),
-        subjects={"type": "array", "items": closed(["kind", "name"], kind=TEXT, name=NAME)},
     ),
 }

@@ -15,10 +15,8 @@ from model.generator import Generator
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import CATALOG, REFERENCE
 from tests.hostile_images import drawing, encode
-from tests.infra.commands import all_commands
+from tests.infra.commands import command, names
 from tests.training_data import write_dataset
-
-COMMANDS = all_commands()
 
 # Flags that name storage, and which of the stand-ins below takes the bucket's place.
 STORAGE = {
@@ -49,14 +47,14 @@ def write_row(folder: Path, schema: pa.Schema, row: dict[str, Any]) -> None:
 
 
 def test_every_job_kind_is_among_the_commands() -> None:
-    jobs = [Path(command[1]).name for command in COMMANDS.values()]
+    jobs = [Path(command(name)[1]).name for name in names()]
     assert jobs.count("correct_catalog.py") >= 2
     assert jobs.count("train.py") >= 2
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", names())
 def test_commands_run_dry(name: str, stand_ins: dict[str, str], repository: Path) -> None:
-    python, script, *arguments = COMMANDS[name]
+    python, script, *arguments = command(name)
     assert python == "python"
     local = [
         stand_ins[flag] if value.startswith("s3://") else value
