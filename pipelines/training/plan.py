@@ -35,7 +35,7 @@ logger = logging.getLogger("train")
 #: Pairs per defect from which the task balance is computed.
 BALANCE_PAIRS = 128
 #: Photos of --data whose backgrounds products are laid on. Each decoding process holds them (a quarter of a megabyte).
-GROUND_PHOTOS = 160
+BACKGROUND_PHOTOS = 160
 #: Channels of the networks that are tried on one image before the training starts.
 PROBE_WIDTH = 2
 
@@ -111,7 +111,7 @@ def find_making(source: TrainingSource, index: Index, seed: int) -> Making:
         & index.training
         & (index.kinds & (PAIRED | SOURCE | MADE) == PAIRED | SOURCE)
     )
-    chosen = photos[spread(len(photos), GROUND_PHOTOS)]
+    chosen = photos[spread(len(photos), BACKGROUND_PHOTOS)]
     return Making(seed, tuple(sorted(source.syntheses.items())), tuple(orders_of(index, np.sort(chosen))))
 
 

@@ -284,7 +284,7 @@ def test_the_last_words_are_counts_a_table_and_places(tmp_path: Path) -> None:
     fid = {"defects": {"watermark": row, "wrong_angle": {**row, "n": 3}}}
     run = one_run(tmp_path, {"corrected": 15, "failed": 1}, fid=fid)
     text = summary(run)
-    assert "4 images are unchanged since an earlier run" in text
+    assert "4 images have not changed since an earlier run" in text
     counts = "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed"
     assert f"{counts}; 4.0 images/s while correcting, 9 s in all" in text
     assert "interrupted" not in text
@@ -298,6 +298,6 @@ def test_the_last_words_are_counts_a_table_and_places(tmp_path: Path) -> None:
     run.totals = Totals()  # all of it had been finished
     text = summary(run)
     assert f"{counts}; 9 s in all" in text
-    assert "16 of these were finished before an earlier attempt was interrupted" in text
+    assert "16 of these were finished by an interrupted attempt" in text
     run.night = Totals()
     assert "nothing was corrected" in summary(run)

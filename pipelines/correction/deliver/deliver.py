@@ -33,7 +33,7 @@ from pipelines.images.decode import DecodeLimits, decode_image
 from pipelines.images.encode import encode_image
 from pipelines.images.metadata import Metadata
 from pipelines.images.resize import shrink_bicubic
-from pipelines.inference.edits.apply import Edited
+from pipelines.inference.edits.apply import EditedImage
 
 #: Steps in which quality goes down to meet a profile's bytes, and the lowest quality.
 QUALITY_STEP, LOWEST_QUALITY = 6, 50
@@ -106,7 +106,7 @@ class Delivered:
 
 def deliver(
     before: NDArray[np.uint8],
-    edited: Edited,
+    edited: EditedImage,
     row: Mapping[str, Any],
     settings: DeliverySettings,
     remaining: Remaining | None = None,
