@@ -1,4 +1,4 @@
-"""Computes FID and KID per task against real images. Slow to import, so imported only where it is used."""
+"""Computes FID and KID per defect against real images. Slow to import, so imported only where it is used."""
 
 import numpy as np
 import torch
