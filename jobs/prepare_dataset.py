@@ -32,6 +32,7 @@ Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command li
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from jobs import command
@@ -172,8 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.EXIT_OK
     session.check()
     with locked(request.layout.output, arguments.break_lock) as lock:
-        command.keep_flags(parser(), arguments)
-        job.run(request, *_check(arguments, request), lock)
+        keep_flags = partial(command.keep_flags, parser(), arguments)
+        job.run(request, *_check(arguments, request), lock, keep_flags)
     return command.EXIT_OK
 
 
