@@ -45,8 +45,9 @@ from pipelines.correction.catalog import count_unlabelled
 from pipelines.correction.deliver.gates import OFF
 from pipelines.correction.inspect.pending import INSPECT_HERE
 from pipelines.correction.inspect.survey import count_routes
-from pipelines.correction.output import check_whole, published_rows
+from pipelines.correction.output import check_whole
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
+from pipelines.correction.publish.publish import published_rows
 from pipelines.correction.run import Run
 from pipelines.images.decode import DecodeLimits
 from pipelines.images.encode import EXTENSIONS

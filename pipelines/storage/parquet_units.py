@@ -256,6 +256,20 @@ def _footers(
         yield from pool.map(lambda file: _footer(file, flag), files[start : start + step])
 
 
+def count_rows(files: Sequence[str]) -> int:
+    """Return the number of rows of all parquet files, by their footers. Raises StorageReadError."""
+
+    def rows(uri: str) -> int:
+        filesystem, path = storage.arrow_filesystem(uri)
+        try:
+            return int(pq.read_metadata(path, filesystem=filesystem).num_rows)
+        except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+            raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error
+
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        return sum(pool.map(rows, files))
+
+
 def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
     filesystem, path = storage.arrow_filesystem(uri)
     try:

@@ -157,8 +157,12 @@ def test_a_dry_run_prints_configuration_and_plan_without_ray_and_writes_nothing(
 def test_a_dry_run_says_that_half_a_catalog_would_be_refused(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "_SUCCESS").write_text(json.dumps({"run": "a", "parts": 1, "rows": 40}))
+    """Even if the earlier run ended with exit code 3, without _SUCCESS: its manifest is what the next run replaces."""
+    (tmp_path / "out" / "manifest").mkdir(parents=True)
+    (tmp_path / "out" / "run.json").write_text("{}")
+    pq.write_table(
+        pa.table({"image_id": [str(n) for n in range(40)]}), tmp_path / "out" / "manifest" / "a.parquet"
+    )
     with pytest.raises(command.ConfigurationError, match="12 rows and the manifest in --output 40"):
         main([*arguments, "--dry-run"])
     for allowed in (["--max-dropped", "1"], ["--overwrite"]):
