@@ -86,8 +86,8 @@ def add_fid_weights(p: Any) -> None:
     p.add_argument(
         "--fid-weights",
         type=location,
-        metavar="PATH",
-        help="Inception weights (default: those of the extra 'fid')",
+        metavar="URI",
+        help="file with Inception weights (default: the one in the extra 'fid')",
     )
 
 

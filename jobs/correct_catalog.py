@@ -410,6 +410,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         reference=absolute(arguments.reference),
         gates=arguments.gates if arguments.gates == OFF else absolute(arguments.gates),
         gate_detector=absolute(arguments.gate_detector),
+        fid_weights=absolute(arguments.fid_weights),
         profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
         limits=_limits(arguments),
@@ -421,7 +422,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         **{
             name: getattr(arguments, name)
             for name in (
-                *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
+                *("fid_samples", "actors", "gpus_per_actor", "device", "precision"),
                 *(
                     "batch_size",
                     "limit",

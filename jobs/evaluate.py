@@ -101,9 +101,10 @@ def _config(arguments: argparse.Namespace) -> EvaluationConfig:
         bundles=tuple(storage.absolute(uri) for uri in arguments.bundle),
         output=storage.absolute(arguments.output),
         fid=not arguments.no_fid,
+        fid_weights=None if arguments.fid_weights is None else storage.absolute(arguments.fid_weights),
         **{
             name: getattr(arguments, name)
-            for name in ("samples", "fid_weights", "device", "precision", "workers", "overwrite")
+            for name in ("samples", "device", "precision", "workers", "overwrite")
         },
     )
 

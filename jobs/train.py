@@ -224,7 +224,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
         flipped_defects=flipped(args, source.label_map),
         grid_every=args.grid_every,
         validate_every=args.validate_every,
-        fid_weights=args.fid_weights,
+        fid_weights=None if args.fid_weights is None else storage.absolute(args.fid_weights),
         **train_flags.shared_settings(args),
     )
 
