@@ -47,10 +47,11 @@ def _starts(args: argparse.Namespace) -> list[str]:
 
 
 def begin(plan: LoopPlan, owned: Sequence[str], p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Remove an earlier training if --overwrite is given, and record what this one was started with."""
+    """Remove an earlier training (--overwrite) or just its temporary files, and record what this one starts with."""
     output = plan.settings.output
     if args.overwrite:
         outputs.remove(output, owned)
+    outputs.remove_unfinished(output, owned)
     with storage.as_configuration_error(output, "--output", "write"):
         if not Checkpoints(plan.settings.checkpoints, plan.settings.keep).steps():
             forget_best(output)  # a best bundle without checkpoints is of another training

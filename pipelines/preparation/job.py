@@ -66,6 +66,7 @@ def run(
         storage.check_writable(request.config.test_catalog, "--test-catalog")
     plan, cluster = _plan_and_cluster(request, start)
     actors = _actors(request, cluster, plan.units)
+    request.layout.remove_unfinished()
     began()
     work = request.work(plan, "cpu" if actors is None else actors.device)
     with underway(), session.our_errors():

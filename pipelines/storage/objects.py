@@ -61,6 +61,8 @@ OBJECT_TIMEOUT = 600
 PART_BYTES = 16 << 20
 
 _PRECONDITION_FAILED = 412
+#: Names of local files that are being written.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 #: Error numbers of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -483,15 +485,20 @@ def move(uri: str, to: str) -> None:
     fs.rm_file(path)
 
 
-def remove_unfinished(uri: str) -> None:
-    """Remove the temporary files that killed processes left in a local folder (not in folders below it).
+def remove_unfinished(uri: str, recursive: bool = False) -> None:
+    """Remove the temporary files that killed processes left in a local folder; with `recursive` also in those below it.
 
-    Call it only if no other process writes there. Other storages show no unfinished objects.
+    Only files with the names that this module gives them are removed, and no links are followed. Call it only if no
+    other process writes there. Other storages show no unfinished objects. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
-    if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
-        for part in Path(path).glob(".*.part"):
-            part.unlink(missing_ok=True)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    for folder, _, names in os.walk(path):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            (Path(folder) / name).unlink(missing_ok=True)
+        if not recursive:
+            return
 
 
 def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -132,8 +132,8 @@ def location_of(schema: pa.Schema) -> tuple[str, int]:
 def refusal(rows: int, position: str) -> str:
     """Return the message of a row that fails because its id has `rows` rows which do not count as one."""
     return (
-        f"the id occurs {rows} times, here in {position} (counted from 0), and its rows differ in image (sha256, or uri "
-        "if no row has image bytes), product type or meaning of labels; give each image its own id"
+        f"the id occurs {rows} times, here in {position} (counted from 0), and its rows differ in image (sha256, or "
+        "uri if no row has image bytes), product type or meaning of labels; give each image its own id"
     )
 
 
