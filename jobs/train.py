@@ -97,9 +97,8 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
         "objective": {name: getattr(args, name) for name in LOSS_FLAGS},
     }
     kinds = _setting_types(args.recipe)
-    chosen: dict[str, dict[str, Any]] = {
-        part: {} for part in PARTS
-    }  # if a name occurs twice, the last --set counts
+    # If a name occurs twice, the last --set counts.
+    chosen: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for item in args.set:
         part, name, value = _setting(item)
         kind = kinds[part].get(name)

@@ -179,8 +179,8 @@ def read_small_rows(unit: Unit, scale: float = 1.0) -> Iterator[SmallRow]:
 def where_images_are(unit: Unit) -> tuple[bool, bool]:
     """Return whether rows of the unit may hold image bytes, and whether some may lack them, by the file's footer."""
     groups = _row_groups(unit.uri)
-    found = [_where_images_are(groups[index]) for index in unit.row_groups]
-    return any(embedded for embedded, _ in found), any(fetched for _, fetched in found)
+    wheres = [_where_images_are(groups[index]) for index in unit.row_groups]
+    return any(embedded for embedded, _ in wheres), any(fetched for _, fetched in wheres)
 
 
 def _row_groups(uri: str) -> list[pq.RowGroupMetaData]:

@@ -76,7 +76,7 @@ class Repeated:
 
     @property
     def refused(self) -> int:
-        """The number of ids whose rows fail."""
+        """Number of ids whose rows fail."""
         return int((~self.ids["is_one"]).sum())
 
     def among(self, ids: Keys, plan: str) -> Iterator[tuple[int, RepeatedRow]]:
