@@ -488,8 +488,8 @@ def move(uri: str, to: str) -> None:
 def remove_unfinished(uri: str, recursive: bool = False) -> None:
     """Remove the temporary files that killed processes left in a local folder; with `recursive` also in those below it.
 
-    Only files with the names that this module gives them are removed, and no links are followed. Call it only if no
-    other process writes there. Other storages show no unfinished objects. Raises one of STORAGE_ERRORS.
+    Only files with the names that this module gives them are removed. Links below `uri` are not followed. Call it only
+    if no other process writes there. Other storages show no unfinished objects. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     if not isinstance(fs, LocalFileSystem):
