@@ -1,1 +1,1 @@
-"""Thin entry points: parse, validate, print the resolved configuration, call, exit code."""
+"""Contain the command lines of the seven jobs: parse, validate, print the resolved configuration, run, exit code."""

@@ -1,4 +1,4 @@
-"""What every job's command line shares: logging, exit codes, and errors without a traceback."""
+"""Provide what the command lines of all jobs share: flags, logging, exit codes, and errors without a traceback."""
 
 import argparse
 import contextlib
@@ -23,28 +23,29 @@ EXIT_TOO_MANY_FAILED = 3  # outputs are kept
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 EXIT_TERMINATED = 143  # by SIGTERM
 
-#: What a job keeps of its command line in its output.
+#: Name of the file in a job's output that keeps its flags.
 FLAGS_FILE = "flags.yaml"
 
 #: Schemes that no job can write to, and why.
 _NO_DESTINATIONS = {
     **dict.fromkeys(("http", "https"), "it can only be read"),
-    "memory": "no other process would see it",
+    "memory": "other processes cannot see it",
 }
 
 logger = logging.getLogger("jobs")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's examples as written and appends each flag's default, where it has one."""
+    """Print the description as written, and append its default to each flag that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaint is one line that ends with where to look next, that guesses no flag, and that
-    takes flags from a file, too (`config_file`).
+    """Parse a command line and a file of flags (`config_file`).
+
+    An error is one line that refers to --help. Abbreviated flags are refused.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -53,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         config_file.add(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse the words of the command line behind those of --config; as `ArgumentParser` has it."""
+        """Parse the flags of --config and then those of the command line, which win; see `ArgumentParser`."""
         words = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(config_file.expand(self, words), namespace)
 
@@ -63,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_data(p: argparse.ArgumentParser, several: str) -> None:
-    """--data, the prepared datasets that a job reads; several: what becomes of more than one."""
+    """Add --data, the prepared datasets that a job reads. several: how the job uses more than one, for the help."""
     p.add_argument(
         "--data",
         nargs="+",
@@ -76,22 +77,22 @@ def add_data(p: argparse.ArgumentParser, several: str) -> None:
 
 
 def add_output(p: Any, content: str) -> None:
-    """--output, the folder that a job writes; content: what it will hold."""
+    """Add --output, the folder that a job writes. content: what it will hold, for the help."""
     p.add_argument("--output", required=True, type=destination, metavar="URI", help=f"folder for {content}")
 
 
 def add_fid_weights(p: Any) -> None:
-    """--fid-weights of a job that measures FID."""
+    """Add --fid-weights, for a job that measures FID."""
     p.add_argument(
         "--fid-weights",
         type=location,
-        metavar="PATH",
-        help="Inception weights (default: those of the extra 'fid')",
+        metavar="URI",
+        help="file with Inception weights (default: the one in the extra 'fid')",
     )
 
 
 def add_dry_run(p: Any) -> None:
-    """--dry-run of a job that checks all it can before it begins."""
+    """Add --dry-run, for a job that checks its inputs before it begins."""
     p.add_argument(
         "--dry-run",
         action="store_true",
@@ -100,48 +101,50 @@ def add_dry_run(p: Any) -> None:
 
 
 def add_break_lock(group: Any) -> None:
-    """--break-lock of a job that holds the lock of its output."""
+    """Add --break-lock, for a job that holds the lock of its output."""
     group.add_argument(
         "--break-lock",
         action="store_true",
-        help="take OUTPUT from a run that still seems to be at work there, when you know that it has ended; without it "
-        "a dead run's lock is taken over at once on the same machine, elsewhere after five minutes",
+        help="take the lock of OUTPUT from a run that still seems active, if you know that it has ended; without this "
+        "flag a dead run's lock is taken over at once on the same machine, and after five minutes on another",
     )
 
 
 def positive(text: str) -> int:
-    """An argument type: a whole number from 1."""
+    """Parse an argument: a whole number, at least 1."""
     return _at_least(1, text)
 
 
 def not_negative(text: str) -> int:
-    """An argument type: a whole number from 0."""
+    """Parse an argument: a whole number, at least 0."""
     return _at_least(0, text)
 
 
 def location(uri: str) -> str:
-    """An argument type: a URI, not of a place that goes with a job that was submitted to a cluster."""
+    """Parse an argument: a URI, but none in the working directory of a submitted job, which Ray removes afterwards."""
     if submission.goes_with_the_job(uri):
         raise argparse.ArgumentTypeError(
-            f"{uri!r} lies in the copy of --working-dir that Ray unpacked for this job and removes after it; give an "
+            f"{uri!r} lies in the copy of --working-dir that Ray unpacked for this job and removes afterwards; give an "
             "absolute path that all machines of the cluster share, or an s3:// URI"
         )
     return uri
 
 
 def location_unless(is_name: Callable[[str], bool]) -> Callable[[str], str]:
-    """An argument type: `location`, or one of the names that the flag takes as well."""
+    """Return an argument type: `location`, or one of the names that the flag also accepts."""
     return lambda text: text if is_name(text) else location(text)
 
 
 def destination(uri: str) -> str:
-    """An argument type: the URI of a folder for outputs, not in a place that is only read or that one process has."""
-    scheme, separator, place = uri.partition("://")
+    """Parse an argument: the URI of a folder for outputs, in a storage that can be written and shared."""
+    scheme, separator, path = uri.partition("://")
     why = _NO_DESTINATIONS.get(scheme.lower()) if separator else None
     if why is not None:
         raise argparse.ArgumentTypeError(f"{uri!r}: {why}; give a local folder or an s3:// URI")
-    if separator and not place.strip("/"):
-        raise argparse.ArgumentTypeError(f"{uri!r} names no place; give a local folder or s3://BUCKET/FOLDER")
+    if separator and not path.strip("/"):
+        raise argparse.ArgumentTypeError(
+            f"{uri!r} names no folder; give a local folder or s3://BUCKET/FOLDER"
+        )
     return location(uri)
 
 
@@ -156,12 +159,12 @@ def _at_least(smallest: int, text: str) -> int:
 
 
 def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same command again") -> NoReturn:
-    """Run a job's `main(argv) -> exit code` as a process: our own errors become one line.
+    """Run a job's `main(argv) -> exit code` as a process, and print errors as one line each.
 
-    Exit code 2 for ConfigurationError, 3 for TooManyFailedError, 1 for the others. An error that nobody foresaw is
-    one line and exit code 1 too; LOG_LEVEL=DEBUG adds its traceback. Exit code 130 after Ctrl-C, 143 after SIGTERM.
+    Exit code 2 for ConfigurationError, 3 for TooManyFailedError, 1 for all other errors, 130 after Ctrl-C, 143 after
+    SIGTERM. LOG_LEVEL=DEBUG adds the traceback of an unexpected error.
 
-    go_on: what to do after SIGTERM, for the last line.
+    go_on: how to continue after SIGTERM, for the last line.
     """
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"),
@@ -173,7 +176,7 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
         code = main(None)
         termination.too_late()
     except BaseException as error:
-        termination.leave_to_it()  # an error may be what Ray's own end looks like from here
+        termination.leave_to_it()  # the error may only be an effect of Ray's shutdown after SIGTERM
         if isinstance(error, KeyboardInterrupt):
             _leave(EXIT_INTERRUPTED, "interrupted")
         if not isinstance(error, Exception):
@@ -186,20 +189,19 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
 def _explain(error: Exception) -> str:
     if isinstance(error, CatalogRepairError):
         return str(error)
-    # The last resort: a person reads this, not a program.
     logger.debug("unexpected", exc_info=error)
-    # The last line: an error of a Ray task carries the worker's whole traceback before it.
+    # Only the last line: an error of a Ray task begins with the worker's whole traceback.
     last = (str(error).strip().splitlines() or ["no message"])[-1]
     return f"unexpected {type(error).__name__}: {last}; run again with LOG_LEVEL=DEBUG for the traceback"
 
 
 def _leave(code: int, words: str) -> NoReturn:
-    """End this process at once with a last line.
+    """Print a last line and end this process at once.
 
-    While Python tidies up, Ray's threads report errors of all kinds, and one starts Ray anew. Ray's own processes end
-    with this one.
+    A normal exit of Python would make Ray's threads report errors, and one of them would start Ray again. Ray's own
+    processes end with this one.
     """
-    with contextlib.suppress(OSError, AttributeError):  # nobody listens any more, or ever did
+    with contextlib.suppress(OSError, AttributeError):  # the streams may be closed, or missing
         sys.stderr.write(f"{words}\n")
         sys.stdout.flush()
         sys.stderr.flush()
@@ -207,17 +209,17 @@ def _leave(code: int, words: str) -> NoReturn:
 
 
 def _terminate(go_on: str) -> NoReturn:
-    """Give back what this process holds, and end it, beside a main thread that is at work."""
-    logging.disable()  # what the main thread says from here on misleads
+    """Release the locks that this process holds, and end it while the main thread still works."""
+    logging.disable()  # messages of the main thread from here on would mislead
     try:
-        left = lock.release_all()
-        _leave(EXIT_TERMINATED, "\n".join([*left, f"terminated; {go_on}"]))
+        failures = lock.release_all()
+        _leave(EXIT_TERMINATED, "\n".join([*failures, f"terminated; {go_on}"]))
     finally:
         os._exit(EXIT_TERMINATED)
 
 
 def exit_code(error: Exception) -> int:
-    """The code that a job ends with."""
+    """Return the exit code of a job that ends with `error`."""
     if isinstance(error, ConfigurationError):
         return EXIT_USAGE
     return EXIT_TOO_MANY_FAILED if isinstance(error, TooManyFailedError) else EXIT_BROKEN_OFF
@@ -226,9 +228,7 @@ def exit_code(error: Exception) -> int:
 def show_configuration(
     p: argparse.ArgumentParser, arguments: argparse.Namespace, configuration: Mapping[str, Any]
 ) -> None:
-    """Write the resolved configuration as JSON to standard output: for people, for scripts, and for --config, which
-    reads its `flags`.
-    """
+    """Write the resolved configuration as JSON to standard output. --config can read its key `flags`."""
     shown = {config_file.PART: config_file.flags(p, arguments), **configuration}
     sys.stdout.write(json.dumps(shown, indent=2, default=str, sort_keys=True) + "\n")
     sys.stdout.flush()
@@ -237,7 +237,8 @@ def show_configuration(
 def keep_flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Write the flags to OUTPUT/flags.yaml, which --config reads.
 
-    A file of that name that no job wrote stays. A storage that fails is logged: the flags are a convenience.
+    A file of that name that was not written by a job stays. A failure of the storage is only logged, because the job
+    does not need the file.
     """
     uri = storage.join(storage.absolute(arguments.output), FLAGS_FILE)
     try:
@@ -249,4 +250,4 @@ def keep_flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> Non
                 return
             storage.write_bytes(uri, config_file.to_yaml(p, arguments).encode())
     except storage.STORAGE_ERRORS as error:
-        logger.warning("the flags could not be kept in %s: %s", uri, error)
+        logger.warning("cannot write the flags to %s: %s", uri, error)

@@ -1,7 +1,7 @@
-"""--config: a YAML file of flags, so that a long command line can be kept, reviewed and shared.
+"""Read flags from a YAML file (--config), so that a long command line can be kept, reviewed and shared.
 
-What a job prints before it starts, or with --dry-run, is such a file, too: JSON is YAML, and of a file with the key
-`flags` that part alone counts.
+The configuration that a job prints before it starts, or with --dry-run, is such a file too: JSON is YAML, and only the
+part under the key `flags` is read if there is one.
 """
 
 import argparse
@@ -16,23 +16,23 @@ from pipelines.contracts.names import suggestion
 from pipelines.storage import objects as storage
 
 FLAG = "--config"
-#: Key of a file that says more than flags.
+#: Key of the flags in a file that contains more than flags.
 PART = "flags"
-#: How a file begins that a job has written.
+#: First words of a file that a job has written.
 FIRST_WORDS = "# The flags of the last run of"
-#: Flags of one occasion, which a file that is used again must not repeat.
+#: Flags that are meant for one run, and must not be repeated by a file that is used again.
 _ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose numbers stay as they are written: they become words, and 1:8 would be 68, a number to the base 60."""
+    """Load YAML, but keep numbers as text, for the command line; YAML would read 1:8 as 68, a number to the base 60."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands there twice: YAML's own reader would keep the last one in silence."""
+        """Refuse a key that occurs twice: YAML's own loader would silently keep the last one."""
         names = [key.value for key, _ in node.value]
         twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(problem=f"{twice!r} stands there twice")
+            raise yaml.constructor.ConstructorError(problem=f"{twice!r} occurs twice")
         return super().construct_mapping(node, deep)
 
 
@@ -43,20 +43,20 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def add(p: argparse.ArgumentParser) -> None:
-    """Add --config."""
+    """Add --config to the parser."""
     p.add_argument(
         FLAG,
         metavar="YAML",
-        help="file or URI whose keys are flags without their dashes and whose values are theirs (a list for several, "
-        "true for a switch, null for nothing); flags on the command line win, or add up where they can be repeated; a "
-        "switch that is on in the file stays on",
+        help="file or URI with flags: keys are their names without dashes (a list for several values, true for a "
+        "switch, null for no value). Flags on the command line win; those that can be repeated are added. A switch "
+        "that is on in the file stays on",
     )
 
 
 def expand(p: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """The words of a command line, those of the file that --config names before them.
+    """Return the words of a command line, preceded by those of the file that --config names.
 
-    Raises ConfigurationError naming the file and the key.
+    Raises ConfigurationError that names the file and the key.
     """
     uri = _named(words)
     if uri is None:
@@ -64,19 +64,19 @@ def expand(p: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
     with storage.as_configuration_error(uri, FLAG, "read"):
         data = storage.read_bytes(storage.absolute(uri))
     try:
-        found = yaml.load(data, _Loader)
+        content = yaml.load(data, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{FLAG} {uri}: no YAML ({' '.join(str(error).split())})") from error
-    if isinstance(found, dict) and isinstance(found.get(PART), dict):
-        found = found[PART]
-    if not isinstance(found, dict):
+        raise ConfigurationError(f"{FLAG} {uri}: not YAML ({' '.join(str(error).split())})") from error
+    if isinstance(content, dict) and isinstance(content.get(PART), dict):
+        content = content[PART]
+    if not isinstance(content, dict):
         raise ConfigurationError(f"{FLAG} {uri}: give flags and their values, as in 'batch-size: 8'")
-    return [word for key, value in found.items() for word in _words(p, uri, key, value)] + list(words)
+    return [word for key, value in content.items() for word in _words(p, uri, key, value)] + list(words)
 
 
 def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The flags of a parsed command line with their values, defaults included: a file of them gives the same."""
-    found: dict[str, Any] = {}
+    """Return all flags of a parsed command line with their values, defaults included."""
+    values: dict[str, Any] = {}
     for action in p._actions:
         value = getattr(arguments, action.dest, None)
         if action.dest in _ONCE or not action.option_strings or value is None or value == []:
@@ -85,9 +85,9 @@ def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str
         is_switch = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
         if is_switch and value != action.const:
             continue
-        is_range = isinstance(value, tuple)  # MIN:MAX, where one number stands for both
-        found[name] = ":".join(map(str, dict.fromkeys(value))) if is_range else value
-    return found
+        is_range = isinstance(value, tuple)  # MIN:MAX; one number if both are equal
+        values[name] = ":".join(map(str, dict.fromkeys(value))) if is_range else value
+    return values
 
 
 def to_yaml(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
@@ -106,7 +106,7 @@ def _named(words: Sequence[str]) -> str | None:
 
 
 def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[str]:
-    """One entry as words of a command line."""
+    """Return one entry of the file as words of a command line."""
     actions = {flag: action for action in p._actions for flag in action.option_strings}
     flag = f"--{key}"
     if flag not in actions or flag in (FLAG, "--help"):
@@ -124,6 +124,6 @@ def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[s
         return [f"{flag}={one}" for one in value]
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and actions[flag].nargs != 0:
         return [f"{flag}={value}"] if actions[flag].nargs is None else [flag, str(value)]
-    # YAML takes on, off, yes and no for truth values.
+    # YAML reads on, off, yes and no as truth values.
     remedy = "put a word such as 'off' in quotes" if isinstance(value, bool) else f"see {p.prog} --help"
     raise ConfigurationError(f"{FLAG} {uri}: {flag} takes no {value!r}; {remedy}")

@@ -11,8 +11,8 @@ map which defects each image has; corrects them with the generator of a model bu
     OUTPUT/_SUCCESS               written last, only by a run that exits with 0
     OUTPUT/.run/                  a run's work until it is published
 
-Over an output that exists it corrects only what is new or changed, without reading other images again; rows that left
-the catalog leave the manifest. A run that was killed goes on when it is started again.
+If OUTPUT holds an earlier run, only new and changed images are corrected, and no other image is read again. Rows that
+are no longer in the catalog leave the manifest. A run that was killed continues if it is started again.
 
     python jobs/correct_catalog.py --catalog catalog/ --output corrected/
     python jobs/correct_catalog.py --catalog s3://shop/catalog --output s3://shop/corrected \\
@@ -20,10 +20,10 @@ the catalog leave the manifest. A run that was killed goes on when it is started
 
 Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine.
 
-Exit codes: 0 done; 1 the run broke off, and the manifest is as it was (but for --overwrite); 2 wrong command line or
-configuration, nothing was published; 3 more images failed than --max-failed tolerates: the manifest is published
+Exit codes: 0 done; 1 the run broke off, and the manifest is as it was (--overwrite removes it); 2 wrong command line
+or configuration, nothing was published; 3 more images failed than --max-failed tolerates: the manifest is published
 without _SUCCESS, or not at all if the first thousand all failed; 130 interrupted (Ctrl-C), 143 terminated
-(SIGTERM): the same command goes on.
+(SIGTERM): the same command continues.
 """
 
 import argparse
@@ -45,8 +45,9 @@ from pipelines.correction.catalog import count_unlabelled
 from pipelines.correction.deliver.gates import OFF
 from pipelines.correction.inspect.pending import INSPECT_HERE
 from pipelines.correction.inspect.survey import count_routes
-from pipelines.correction.output import check_whole, published_rows
+from pipelines.correction.output import check_whole
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
+from pipelines.correction.publish.publish import published_rows
 from pipelines.correction.run import Run
 from pipelines.images.decode import DecodeLimits
 from pipelines.images.encode import EXTENSIONS
@@ -59,7 +60,7 @@ logger = logging.getLogger("jobs.correct_catalog")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = command.Parser("correct_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
     _add_data(p.add_argument_group("data"))
     _add_uploads(p.add_argument_group("what sellers may upload"))
@@ -78,17 +79,17 @@ def _add_data(group: Any) -> None:
         required=True,
         type=command.location,
         metavar="URI",
-        help="parquet files, folders with them, or patterns in quotes, where folders such as product_type=shirt are "
-        "columns; or a folder of images (ids are their paths in it), or a CSV file with uri and perhaps label; images "
-        "may be read from that folder, or from the CSV's",
+        help="parquet files, folders of them, or patterns in quotes (folders such as product_type=shirt are columns); "
+        "or a folder of images (their paths in it are the ids), or a CSV file with uri and optionally label. Images "
+        "may be read from that folder, or from the folder of the CSV",
     )
     group.add_argument(
         "--label",
         metavar="NAME",
-        help="what is wrong with the images of a folder, and with rows of a CSV that have no label: one that the label "
-        "map knows, such as non_white_background",
+        help="what is wrong with the images of a folder, and with rows of a CSV that have no label: a label that the "
+        "label map knows, such as non_white_background",
     )
-    command.add_output(group, "everything that is written")
+    command.add_output(group, "all outputs")
     group.add_argument(
         "--model",
         type=command.location,
@@ -106,14 +107,14 @@ def _add_data(group: Any) -> None:
         type=float,
         default=1.0,
         metavar="N",
-        help="what the catalog's scores are divided by, 100 for percentages; one outside 0 to 1 then is refused",
+        help="divisor of the catalog's scores, 100 for percentages; the result must lie between 0 and 1",
     )
     group.add_argument(
         "--detector",
         type=command.location,
         metavar="URI",
         help="bundle of jobs/train_detector.py, which labels the rows that have no labels (null, or no such column; an "
-        "empty list has no defect); OUTPUT/labels/<run> has what it said",
+        "empty list means that there is no defect); its labels are kept in OUTPUT/labels/<run>",
     )
     group.add_argument(
         "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"
@@ -145,16 +146,18 @@ def _add_data(group: Any) -> None:
         type=float,
         default=0.5,
         metavar="SHARE",
-        help="share of the manifest's rows that a smaller catalog may drop, 0 to 1; above it nothing is done",
+        help="share of the manifest's rows that a smaller catalog may drop, 0 to 1; above it the run is refused",
     )
     group.add_argument(
-        "--retry-failed", action="store_true", help="try images again that failed before and have not changed"
+        "--retry-failed",
+        action="store_true",
+        help="try images again that failed before, even if they have not changed",
     )
     group.add_argument(
         "--overwrite",
         action="store_true",
-        help="remove what OUTPUT holds of earlier runs, its manifest too, and correct everything; where such a run was "
-        "killed, go on without this flag",
+        help="remove what earlier runs left in OUTPUT, the manifest too, and correct everything; to continue such a "
+        "run that was killed, leave this flag out",
     )
     command.add_break_lock(group)
 
@@ -175,7 +178,7 @@ def _add_uploads(group: Any) -> None:
         type=command.positive,
         default=defaults.max_pixels // 1_000_000,
         metavar="N",
-        help="larger uploads fail with too_many_pixels; a decoding process takes up to 25 bytes of memory per pixel",
+        help="larger uploads fail with too_many_pixels; decoding takes up to 25 bytes of memory per pixel",
     )
     group.add_argument(
         "--max-megabytes",
@@ -189,7 +192,7 @@ def _add_uploads(group: Any) -> None:
         type=float,
         default=defaults.max_seconds,
         metavar="S",
-        help="time of one core after which an upload fails with decode_timeout",
+        help="CPU time after which an upload fails with decode_timeout",
     )
 
 
@@ -206,22 +209,22 @@ def _add_gates(group: Any) -> None:
         "--gates",
         type=command.location_unless(lambda text: text == OFF),
         metavar=f"URI|{OFF}",
-        help="YAML with thresholds from which on the original is kept and the row is 'rejected' (default: those in "
-        "pipelines/correction/deliver/gates.py); off: no gates, and white backgrounds only where a profile asks for "
+        help="YAML with thresholds beyond which the original is kept and the row is 'rejected' (default: those in "
+        "pipelines/correction/deliver/gates.py); off: no gates, and white backgrounds only if a profile asks for "
         "them",
     )
     group.add_argument(
         "--gate-detector",
         type=command.location,
         metavar="URI",
-        help="detector that must not find the defect in the corrected image any more (default: --detector's)",
+        help="detector that must no longer find the defect in the corrected image (default: that of --detector)",
     )
     group.add_argument(
         "--profile",
         type=command.location_unless(lambda text: text in profile_names()),
         metavar="NAME|URI",
-        help=f"a marketplace's rules: {', '.join(profile_names())}, or a YAML file; they choose format, quality and "
-        "bytes, and the manifest says what each corrected image fails (profile_issues)",
+        help=f"a marketplace's rules: {', '.join(profile_names())}, or a YAML file; they set format, quality and file "
+        "size, and the manifest lists the rules that each corrected image breaks (profile_issues)",
     )
 
 
@@ -239,14 +242,14 @@ def _add_fid(group: Any) -> None:
         type=command.positive,
         default=10_000,
         metavar="N",
-        help="images per defect, chosen by hash; the driver keeps 16 KB of each",
+        help="images per defect, chosen by hash; the driver keeps 16 KB for each",
     )
     command.add_fid_weights(group)
 
 
 def _add_resources(group: Any) -> None:
     group.add_argument(
-        "--device", choices=DEVICES, default="auto", help="auto: GPUs where the cluster has any, else CPUs"
+        "--device", choices=DEVICES, default="auto", help="auto: GPUs if the cluster has any, else CPUs"
     )
     group.add_argument(
         "--actors",
@@ -258,25 +261,25 @@ def _add_resources(group: Any) -> None:
         "--gpus-per-actor",
         type=float,
         metavar="F",
-        help="GPUs that an actor claims; 0.5 puts two on each, so that one computes while the other copies "
+        help="GPUs that an actor claims; 0.5 puts two actors on each GPU: one computes while the other copies "
         "(default: 1 with GPUs)",
     )
     group.add_argument(
         "--batch-size",
         type=command.positive,
         metavar="B",
-        help="images in a pass of the generator (default: 32 on a GPU, 2 on a CPU, 8 where that computes in bfloat16)",
+        help="images in a pass of the generator (default: 32 on a GPU, 2 on a CPU, 8 on a CPU with bfloat16)",
     )
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto: bfloat16 where the hardware is built for it",
+        help="auto: bfloat16 if the hardware supports it",
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Correct a catalog; returns the exit code. Raises CatalogRepairError for what the caller must change."""
+    """Correct a catalog and return the exit code. Raises CatalogRepairError for what the user must change."""
     arguments = parser().parse_args(argv)
     if arguments.dry_run:
         with storage.impatient(), tempfile.TemporaryDirectory() as tables:
@@ -293,15 +296,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     attempted = sum(run.night.statuses[status] for status in ("corrected", "rejected"))
     if attempted and run.night.statuses["rejected"] == attempted:
         logger.warning(
-            "every one of %d corrections was rejected by a gate: a model that was hardly trained, or gates that do "
-            "not suit these images (--gates); the report shows them",
+            "all %d corrections were rejected by a gate: the model is hardly trained, or the gates do not suit these "
+            "images (--gates); the report shows them",
             attempted,
         )
-    waiting = run.statuses["failed"] - run.totals.statuses["failed"]
-    if waiting:
+    failed_before = run.statuses["failed"] - run.totals.statuses["failed"]
+    if failed_before:
         logger.warning(
-            "%d images failed in earlier runs or attempts and have not changed; --retry-failed tries them",
-            waiting,
+            "%d images failed in earlier runs or attempts and have not changed; --retry-failed tries them again",
+            failed_before,
         )
     if run.too_many_failed:
         failed, rows = run.statuses["failed"], run.inspection.rows
@@ -314,10 +317,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def summary(run: Run) -> str:
-    """What a person wants to know at the end: counts, the table of FID, and where everything is."""
+    """Return the text that the job prints at its end: counts, the table of FID, and where the outputs are."""
     lines = [""]
     if run.unchanged:
-        lines.append(f"{run.unchanged} images are unchanged since an earlier run and were left as they are")
+        lines.append(f"{run.unchanged} images have not changed since an earlier run and stay as they are")
     rows = run.night.rows
     if rows:
         counts = ", ".join(f"{run.night.statuses[status]} {status}" for status in STATUSES)
@@ -326,8 +329,8 @@ def summary(run: Run) -> str:
         lines.append(f"{rows} images: {counts}; {speed}{run.seconds['total']:.0f} s in all")
         if run.resumed:
             lines.append(
-                f"{run.resumed} of these were finished before an earlier attempt was interrupted; FID and the report's "
-                "pictures are of the others"
+                f"{run.resumed} of these were finished by an interrupted attempt; FID and the report's pictures are of "
+                "the others"
             )
         lines += _remarks(run)
         lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
@@ -344,7 +347,7 @@ def summary(run: Run) -> str:
 
 
 def _remarks(run: Run) -> list[str]:
-    """The most frequent errors, and what marketplace rules are missed."""
+    """Return lines about the most frequent errors and the marketplace rules that corrected images break."""
     remarks = [
         f"  {error.code}: {error.count}, such as {error.example_ids[0]!r}"
         for error in run.night.top_errors[:5]
@@ -377,7 +380,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _preview(plan: Plan) -> dict[str, Any]:
-    """What the run would do, from the labels of a catalog that is not too large to read here."""
+    """Return what the run would do; includes rows by route if the catalog is small enough to read in this process."""
     config = plan.config
     with storage.as_configuration_error(config.output, "--output", "read"):
         published = published_rows(config.output)
@@ -407,18 +410,19 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         reference=absolute(arguments.reference),
         gates=arguments.gates if arguments.gates == OFF else absolute(arguments.gates),
         gate_detector=absolute(arguments.gate_detector),
+        fid_weights=absolute(arguments.fid_weights),
         profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
         limits=_limits(arguments),
         allow_uri=tuple(
-            # An empty one, of a variable that is not set, must not mean the working directory.
+            # An empty prefix, from a variable that is not set, must not mean the working directory.
             prefix if "://" in prefix or is_file_uri(prefix) or not prefix else str(Path(prefix).absolute())
             for prefix in arguments.allow_uri or ()
         ),
         **{
             name: getattr(arguments, name)
             for name in (
-                *("fid_samples", "fid_weights", "actors", "gpus_per_actor", "device", "precision"),
+                *("fid_samples", "actors", "gpus_per_actor", "device", "precision"),
                 *(
                     "batch_size",
                     "limit",
@@ -445,4 +449,4 @@ def _actors(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    command.run(main, "the same command goes on where this run was; --overwrite would begin anew")
+    command.run(main, "the same command continues this run; --overwrite starts afresh")

@@ -1,4 +1,4 @@
-"""What OUTPUT holds of an earlier training: kept, continued or replaced."""
+"""Decide what happens to an earlier training in OUTPUT: it stays, is continued, or is replaced."""
 
 import argparse
 import shlex
@@ -20,8 +20,10 @@ from pipelines.training.settings import LoopSettings
 def check(
     args: argparse.Namespace, settings: LoopSettings, source: TrainingSource, owned: Sequence[str]
 ) -> None:
-    """Raise ConfigurationError where OUTPUT holds a training that the flags neither continue nor replace, or continue
-    as another one, or where --overwrite, which removes `owned` in OUTPUT, would remove an input.
+    """Check that the flags suit the training that OUTPUT holds.
+
+    Raises ConfigurationError if they neither continue nor replace it, if they would continue it with other settings or
+    data, or if --overwrite, which removes `owned` from OUTPUT, would remove an input.
     """
     with storage.as_configuration_error(args.output, "--output", "read"):
         occupied = bool(Checkpoints(settings.checkpoints, settings.keep).steps())
@@ -39,25 +41,26 @@ def check(
 
 
 def _starts(args: argparse.Namespace) -> list[str]:
-    """What else a training reads, by the flags that its job has."""
+    """Return the URIs of the weights that a training reads, from those flags that its job has."""
     given = (getattr(args, name, None) for name in ("init_from", "encoder_weights", "fid_weights"))
     return [uri for uri in given if uri and uri not in train_flags.ENCODER_WEIGHTS]
 
 
 def begin(plan: LoopPlan, owned: Sequence[str], p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Remove an earlier training where it may be replaced, and remember what this one was started with."""
+    """Remove an earlier training (--overwrite) or just its temporary files, and record what this one starts with."""
     output = plan.settings.output
     if args.overwrite:
         outputs.remove(output, owned)
+    outputs.remove_unfinished(output, owned)
     with storage.as_configuration_error(output, "--output", "write"):
         if not Checkpoints(plan.settings.checkpoints, plan.settings.keep).steps():
-            forget_best(output)  # its checkpoints were removed by hand: it is of another training
+            forget_best(output)  # a best bundle without checkpoints is of another training
         started.remember(plan.settings, plan.source)
     command.keep_flags(p, args)
 
 
 def portable_command(job: str, argv: Sequence[str], args: argparse.Namespace) -> str:
-    """The command line for the model card, which travels: of this machine's paths only their last part stays."""
+    """Return the command line for the model card, with only the last part of local paths: the card goes elsewhere."""
     given = [*args.data, args.output, *_starts(args), *([args.config] if args.config else [])]
     names = {uri: PurePath(storage.resolve(uri)[1]).name or uri for uri in given if storage.is_local(uri)}
     words = []

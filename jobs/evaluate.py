@@ -1,9 +1,9 @@
 """Compare model bundles on the test split of prepared shards: FID and KID per defect, PSNR, L1, pictures.
 
 Every bundle corrects the same held-back rows at its own input size. All answers are compared at 256 pixels with the
-test split's targets, beside the uploads as they are and beside the training split's targets (the floor).
+test split's targets. So are, as limits, the uploads themselves and the training split's targets (the floor).
 
-    OUTPUT/table.md              the page to look at: reductions, a table per defect, what the figures are
+    OUTPUT/table.md              the page to read: reductions, a table per defect, what the figures mean
     OUTPUT/table.csv, .json      the same rows for programs
     OUTPUT/grids/<defect>.png    upload, each bundle's answer, target
     OUTPUT/_SUCCESS              written last
@@ -13,11 +13,11 @@ test split's targets, beside the uploads as they are and beside the training spl
 
 Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this machine; with --workers 0 in this
 process, without Ray. The same data, bundles and --samples give the same table: byte for byte in this process, to
-the third significant digit on Ray, where images meet in other batches. An image costs about a quarter of a second
-on a CPU core for FID, besides the generators' own time; all bundles share the uploads and targets.
+the third significant digit on Ray, where batches contain other images. FID costs about a quarter of a second of a
+CPU core per image, besides the generators' own time; the uploads and targets are measured once for all bundles.
 
 Exit codes: 0 done; 1 the run broke off, or (tables, but no _SUCCESS) a bundle gave no finite answer for a defect it
-knows, or none of a defect's test images could be decoded; 2 wrong command line or input, nothing was written;
+knows, or no test image of a defect could be decoded; 2 wrong command line or input, nothing was written;
 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
@@ -34,7 +34,7 @@ from pipelines.storage import objects as storage
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = command.Parser("evaluate.py", description=__doc__, formatter_class=command.HelpFormatter)
     add = p.add_argument
     command.add_data(p, "taken together")
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         type=command.location,
         metavar="URI",
-        help="model bundles, as jobs/train.py writes them; a defect that one does not know is a dash",
+        help="model bundles, as jobs/train.py writes them; a dash stands for a defect that a bundle does not know",
     )
     command.add_output(p, "the tables and pictures")
     add(
@@ -64,12 +64,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="Ray actors at most (default: one per CPU or GPU); 0 evaluates in this process, without Ray",
     )
-    add("--device", choices=DEVICES, default="auto", help="auto takes GPUs where there are any")
+    add("--device", choices=DEVICES, default="auto", help="auto: GPUs if there are any, else CPUs")
     add(
         "--precision",
         choices=PRECISIONS,
         default=EvaluationConfig.precision,
-        help="of the generators; float32 compares across machines, auto is what correction uses",
+        help="of the generators; float32 gives figures that compare across machines, auto is what correction uses",
     )
     add("--overwrite", action="store_true", help="replace the evaluation that OUTPUT holds")
     command.add_dry_run(p)
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare bundles; returns the exit code. Raises CatalogRepairError for what the caller must change."""
+    """Compare bundles and return the exit code. Raises CatalogRepairError for what the user must change."""
     arguments = parser().parse_args(argv)
     with storage.impatient():
         plan = resolve(_config(arguments))
@@ -101,12 +101,13 @@ def _config(arguments: argparse.Namespace) -> EvaluationConfig:
         bundles=tuple(storage.absolute(uri) for uri in arguments.bundle),
         output=storage.absolute(arguments.output),
         fid=not arguments.no_fid,
+        fid_weights=None if arguments.fid_weights is None else storage.absolute(arguments.fid_weights),
         **{
             name: getattr(arguments, name)
-            for name in ("samples", "fid_weights", "device", "precision", "workers", "overwrite")
+            for name in ("samples", "device", "precision", "workers", "overwrite")
         },
     )
 
 
 if __name__ == "__main__":
-    command.run(main, "the same command begins anew, with --overwrite where something was written already")
+    command.run(main, "the same command starts again; add --overwrite if something was written already")

@@ -1,8 +1,8 @@
-"""Draw a catalog of product photos with known defects, to try, test and measure everything else with.
+"""Draw a catalog of product photos with known defects, to try, test and measure the other jobs.
 
-Shirts, trousers, dresses, mugs, shoes, bags and sunglasses, drawn from nothing: photos on floors and sheets,
-watermarked, tilted, clean, with two defects at once, oddly encoded and broken, with a detector's labels, some
-of them wrong. Same seed, same bytes, however many workers draw them.
+The products are shirts, trousers, dresses, mugs, shoes, bags and sunglasses. Their photos are on floors and sheets,
+watermarked, tilted, clean, with two defects at once, in unusual encodings, or broken. They have a detector's labels,
+some of which are wrong. The same seed gives the same bytes, whatever the number of workers.
 
     python jobs/make_sample_catalog.py --output sample
     python jobs/make_sample_catalog.py --output s3://shop/sample --images 100000 --training-photos 0
@@ -30,16 +30,16 @@ from pipelines.storage import outputs
 logger = logging.getLogger("jobs.make_sample_catalog")
 
 SUMMARY = "sample.json"
-#: What a sample consists of: two must not mix, and nothing else in the folder is touched.
+#: All that a sample consists of. Two samples must not mix, and no other file in the folder is touched.
 OWNED = (*SCHEMAS, SUMMARY)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = command.Parser("make_sample_catalog.py", description=__doc__, formatter_class=command.HelpFormatter)
     command.add_output(p, "catalog/, truth/, reference/, photos/")
     p.add_argument("--images", type=int, default=200, metavar="N", help="rows of the catalog")
-    p.add_argument("--seed", type=int, default=0, help="another seed is another catalog of other products")
+    p.add_argument("--seed", type=int, default=0, help="another seed draws other products")
     p.add_argument(
         "--training-photos",
         type=int,
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=SampleSettings.broken,
         metavar="SHARE",
-        help="files that cannot be read, besides one of each kind among the first 60 rows; 0: none at all",
+        help="share of files that cannot be read, besides one of each kind among the first 60 rows; 0: none at all",
     )
     p.add_argument("--overwrite", action="store_true", help="remove an earlier sample from OUTPUT first")
     command.add_dry_run(p)
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job; returns its exit code. Raises CatalogRepairError for a wrong command line or output."""
+    """Draw the catalog and return the exit code. Raises CatalogRepairError for a wrong command line or output."""
     arguments = parser().parse_args(argv)
     half = arguments.images // 2
     settings = SampleSettings(
@@ -107,4 +107,4 @@ def _draw(settings: SampleSettings, output: str) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    command.run(main, "the same command begins anew, with --overwrite where something was written already")
+    command.run(main, "the same command starts again; add --overwrite if something was written already")

@@ -1,9 +1,10 @@
-"""Turn photos, product images and pairs into training shards: the one way into training.
+"""Turn photos, product images and pairs into training shards, which all trainings read.
 
-A photo with a good mask (its own, or with --saliency a network's) gives the clean-up pair, photo and product on white,
-and a pair for each defect that can be put into a clean image: a mark over it, another angle, and so on. Photos without
-a mask, or with one of low quality, give the photo alone, for unpaired training. Clean product images give pairs for
-every such defect; given pairs pass. One image in five, by hash of its id, is kept for tests.
+A photo with a good mask (its own, or one that --saliency makes) gives a pair of the photo and its product on white, and
+a pair for each defect that can be put into a clean image: a mark over it, another angle, and so on. A photo without a
+mask, or with a mask of low quality, gives a row without a target, for unpaired training. A clean product image gives
+a pair for each such defect. Pairs that you provide are taken as they are. One image in five, by hash of its id, is kept
+for tests.
 
     python jobs/prepare_dataset.py --photos photos.parquet --output shards
     python jobs/prepare_dataset.py --photos s3://shop/photos --saliency s3://shop/saliency.onnx \\
@@ -12,17 +13,17 @@ every such defect; given pairs pass. One image in five, by hash of its id, is ke
     python jobs/prepare_dataset.py --sources sources.yaml --output shards
 
 A table of photos is parquet or CSV with image_id and image (encoded bytes) or uri, and optionally mask (8-bit grey PNG
-of the photo's size, 255 is product) and product_type. --sources takes a YAML file that mixes any readers.
+of the photo's size, 255 is product) and product_type. --sources takes a YAML file that combines any readers.
 
-Writes OUTPUT/shards/*.parquet, OUTPUT/label_map.yaml, OUTPUT/report/index.html, which is the page to judge
---min-quality by, and last OUTPUT/dataset.json: counts, a fingerprint, and which images cannot be read. OUTPUT/work/ is
-what it needs to go on: a run that was killed continues where it was when the same command is given again. Leave tables
-that hold image bytes as they are until a run has finished: their rows are known by number, and a run whose tables were
-rewritten ends with a message that names them.
+Writes OUTPUT/shards/*.parquet, OUTPUT/label_map.yaml, OUTPUT/report/index.html, which shows whether --min-quality is
+right, and last OUTPUT/dataset.json: counts, a fingerprint, and the images that cannot be read. A run that was killed
+continues from OUTPUT/work/ if the same command is given again. Do not rewrite tables that hold image bytes until a run
+has finished: their rows are identified by number, and a run whose tables were rewritten ends with an error that names
+them.
 
-New photos are a new dataset: give each delivery an --output of its own, and name all of them to jobs/train.py,
-jobs/evaluate.py and jobs/check_dataset.py (--data 2026-01 2026-02). The split is by hash of the id, so no image changes
-sides; check_dataset reports ids that repeat.
+New photos are a new dataset: give each delivery its own --output, and give all of them to jobs/train.py,
+jobs/evaluate.py and jobs/check_dataset.py (--data 2026-01 2026-02). The split is by hash of the id, so an image is on
+the same side in every delivery; check_dataset reports ids that repeat.
 
 Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command line or input, 130 interrupted (Ctrl-C),
 143 terminated (SIGTERM).
@@ -31,6 +32,7 @@ Exit codes: 0 done, 1 broke off (the same command continues), 2 wrong command li
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from jobs import command
@@ -45,7 +47,7 @@ from pipelines.storage.lock import locked
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = command.Parser("prepare_dataset.py", description=__doc__, formatter_class=command.HelpFormatter)
     inputs = p.add_argument_group("what to prepare (one of them at least)")
     inputs.add_argument(
@@ -70,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "--sources",
         type=command.location,
         metavar="FILE",
-        help="YAML file that names any mix of readers",
+        help="YAML file that combines any readers",
     )
     command.add_output(p, "shards/, label_map.yaml, report/ and dataset.json")
     p.add_argument(
@@ -84,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DEFECT=NAME",
-        help="make DEFECT by another synthesis than that of its own name (default: its own, where there is one)",
+        help="make DEFECT by the synthesis NAME (default: the synthesis of the defect's own name, if there is one)",
     )
     p.add_argument(
         "--draws",
@@ -98,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
         "--seed",
         type=int,
         default=PreparationConfig.seed,
-        help="of marks, turns, …; the split does not depend on it",
+        help="of the marks, turns and so on that are drawn; the split does not depend on it",
     )
     p.add_argument(
         "--max-side",
@@ -110,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
         "--min-quality",
         type=float,
         default=PreparationConfig.min_quality,
-        help="masks scored below make no target (0 to 1)",
+        help="a mask with a lower score makes no target (0 to 1)",
     )
     p.add_argument(
         "--saliency",
@@ -123,28 +125,29 @@ def parser() -> argparse.ArgumentParser:
         dest="saliency_device",
         choices=DEVICES,
         default=PreparationConfig.saliency_device,
-        help="where the network of --saliency runs; auto takes GPUs where the cluster has them",
+        help="where the network of --saliency runs; auto: GPUs if the cluster has any, else CPUs",
     )
     p.add_argument(
         "--gpus-per-actor",
         type=float,
         metavar="F",
-        help="share of a GPU of each process with the network (default: 0.25)",
+        help="share of a GPU for each process with the network (default: 0.25)",
     )
     p.add_argument(
         "--shard-size",
         type=command.positive,
         default=PreparationConfig.shard_size,
         metavar="MB",
-        help="size of a shard at most; smaller where there would be fewer than 64, which is how the work is shared",
+        help="largest size of a shard; shards are smaller if there would be fewer than 64, so that many workers can "
+        "share them",
     )
     p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N images, for a try")
     p.add_argument(
         "--test-catalog",
         type=command.destination,
         metavar="URI",
-        help="also write the held-back images, each with one of its defects, as URI/catalog, and others as "
-        "URI/reference, for jobs/correct_catalog.py",
+        help="also write a test for jobs/correct_catalog.py: the held-back images, each with one of its defects, as "
+        "URI/catalog, and clean ones as URI/reference",
     )
     p.add_argument(
         "--test-limit",
@@ -161,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare a dataset; returns the exit code. Raises CatalogRepairError for what the caller must change."""
+    """Prepare a dataset and return the exit code. Raises CatalogRepairError for what the user must change."""
     arguments = parser().parse_args(argv)
     with storage.impatient():
         request = resolve(_config(arguments))
@@ -170,8 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.EXIT_OK
     session.check()
     with locked(request.layout.output, arguments.break_lock) as lock:
-        command.keep_flags(parser(), arguments)
-        job.run(request, *_check(arguments, request), lock)
+        keep_flags = partial(command.keep_flags, parser(), arguments)
+        job.run(request, *_check(arguments, request), lock, keep_flags)
     return command.EXIT_OK
 
 
@@ -190,4 +193,4 @@ def _check(arguments: argparse.Namespace, request: Request) -> tuple[Start, dict
 
 
 if __name__ == "__main__":
-    command.run(main, "the same command goes on where this run was; --overwrite would begin anew")
+    command.run(main, "the same command continues this run; --overwrite starts afresh")

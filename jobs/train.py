@@ -5,10 +5,10 @@
     ray job submit --working-dir . -- python jobs/train.py --data s3://shop/train --output s3://shop/runs/1 --workers 8
 
 One photo in twenty of the training split is kept for validation (--validation-share), and the test split for
-jobs/evaluate.py: neither trains. Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model), best.json
-(whose `bundle` names the folder of the model that validation scored best, best/step-N), history.parquet,
+jobs/evaluate.py: neither is trained on. Writes OUTPUT/bundle (the model, for jobs/correct_catalog.py --model),
+best.json (its `bundle` names the folder of the model with the best validation score, best/step-N), history.parquet,
 validation.parquet, tensorboard/, samples/*.png (columns: input, output, target) and checkpoints/, from which --resume
-continues after any kind of death.
+continues after any crash or kill.
 Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data,
 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
@@ -59,11 +59,11 @@ logger = logging.getLogger("train")
 
 LOSS_FLAGS = ("adversarial", "reconstruction", "cycle", "identity", "matte", "directions", "task_balance")
 
-#: What --set sets.
+#: Parts of a method's configuration that --set changes.
 PARTS = ("generator", "discriminator", "objective")
 
-#: What a training leaves in OUTPUT, and so what --overwrite removes; the checkpoints last, because they are what
-#: tells that OUTPUT holds a training.
+#: All that a training writes to OUTPUT, in the order in which --overwrite removes it: the checkpoints last, because a
+#: training is recognised by them.
 OWNED = (
     *("ray_train", "samples", "tensorboard", "history.parquet", "validation.parquet"),
     *("bundle", POINTER, FOLDER, "checkpoints"),
@@ -71,12 +71,12 @@ OWNED = (
 
 
 def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfig:
-    """The networks and losses that the flags and the label map ask for."""
+    """Return the networks and losses that the flags and the label map ask for. Raises ConfigurationError."""
     geometric = sorted(label_map.groups[name] for name in geometric_groups(args, label_map))
     moves = args.geometry not in (None, "none")
     if moves and not geometric:
         raise ConfigurationError(
-            f"--geometry {args.geometry}: which groups? Name them with --geometric-groups; the label map has "
+            f"--geometry {args.geometry}: name the groups with --geometric-groups; the label map has "
             f"{', '.join(label_map.groups)}"
         )
     given: dict[str, dict[str, Any]] = {
@@ -97,7 +97,8 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
         "objective": {name: getattr(args, name) for name in LOSS_FLAGS},
     }
     kinds = _setting_types(args.recipe)
-    chosen: dict[str, dict[str, Any]] = {part: {} for part in PARTS}  # of one name, the last --set counts
+    # If a name occurs twice, the last --set counts.
+    chosen: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     for item in args.set:
         part, name, value = _setting(item)
         kind = kinds[part].get(name)
@@ -105,7 +106,7 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
             raise ConfigurationError(f"--set {item}: {part}.{name} takes {_KINDS[kind]}")
         if (flagged := given[part].get(name)) not in (None, value):
             raise ConfigurationError(
-                f"--set {item}: a flag says {flagged} for {part}.{name}; leave one of them out"
+                f"--set {item}: a flag sets {part}.{name} to {flagged}; leave one of the two out"
             )
         chosen[part][name] = value
     for part, values in chosen.items():
@@ -120,11 +121,11 @@ def resolve_method(args: argparse.Namespace, label_map: LabelMap) -> MethodConfi
 
 
 def _freeze_norms(args: argparse.Namespace) -> bool | None:
-    """--freeze-norms; an encoder that starts from nothing has no statistics to keep."""
+    """Return --freeze-norms; False for an encoder without pretrained weights, which has no statistics to keep."""
     return False if args.freeze_norms is None and args.encoder_weights == NONE else args.freeze_norms
 
 
-#: The types that settings have, in words.
+#: The types of settings, in words.
 _KINDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -135,13 +136,13 @@ _KINDS: dict[Any, str] = {
 
 
 def _setting_types(recipe: str) -> dict[str, dict[str, Any]]:
-    """The type of each setting by part and name."""
+    """Return the type of each setting by part and name."""
     own = method_config(recipe, n_groups=1, n_types=1)
     return {part: get_type_hints(type(getattr(own, part))) for part in PARTS}
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether what JSON made of a setting's text is of its type; a whole number also stands for a number."""
+    """Return whether a value that JSON gave has a setting's type; a whole number is also accepted as a number."""
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     if kind == tuple[int, ...]:
@@ -150,9 +151,9 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _setting(item: str) -> tuple[str, str, Any]:
-    """--set PART.NAME=VALUE. Raises ConfigurationError for anything else."""
-    place, equals, text = item.partition("=")
-    part, dot, name = place.partition(".")
+    """Return the parts of --set PART.NAME=VALUE. Raises ConfigurationError for any other text."""
+    path, equals, text = item.partition("=")
+    part, dot, name = path.partition(".")
     if not (equals and dot and name) or part not in PARTS:
         raise ConfigurationError(f"--set {item}: use PART.NAME=VALUE, PART one of {', '.join(PARTS)}")
     try:
@@ -163,7 +164,7 @@ def _setting(item: str) -> tuple[str, str, Any]:
 
 
 def geometric_groups(args: argparse.Namespace, label_map: LabelMap) -> frozenset[str]:
-    """--geometric-groups. Raises ConfigurationError for a name that the label map lacks."""
+    """Return --geometric-groups. Raises ConfigurationError for a name that the label map lacks."""
     if args.geometric_groups is None:
         return frozenset({train_flags.GEOMETRIC_GROUP} & label_map.groups.keys())
     check_names("--geometric-groups", "group", args.geometric_groups, label_map.groups)
@@ -171,8 +172,8 @@ def geometric_groups(args: argparse.Namespace, label_map: LabelMap) -> frozenset
 
 
 def repeats(items: Sequence[str], label_map: LabelMap) -> tuple[tuple[str, int], ...]:
-    """--repeat as (defect, N). Raises ConfigurationError for anything else."""
-    found = []
+    """Return --repeat as pairs (defect, N). Raises ConfigurationError for any other text."""
+    pairs = []
     for item in items:
         defect, _, count = item.partition("=")
         if not count.isdecimal() or int(count) < 1:
@@ -180,12 +181,12 @@ def repeats(items: Sequence[str], label_map: LabelMap) -> tuple[tuple[str, int],
                 f"--repeat {item}: use DEFECT=N with N of 1 or more and one of {', '.join(label_map.defects)}"
             )
         check_names(f"--repeat {item}", "defect", [defect], label_map.defects)
-        found.append((defect, int(count)))
-    return tuple(found)
+        pairs.append((defect, int(count)))
+    return tuple(pairs)
 
 
 def flipped(args: argparse.Namespace, label_map: LabelMap) -> frozenset[str]:
-    """--flip. Raises ConfigurationError for what is no defect, or one of how the product stands."""
+    """Return --flip. Raises ConfigurationError for a name that is no defect, and for a geometric defect."""
     check_names("--flip", "defect", args.flip, label_map.defects)
     geometric = geometric_groups(args, label_map)
     for name in args.flip:
@@ -197,7 +198,7 @@ def flipped(args: argparse.Namespace, label_map: LabelMap) -> frozenset[str]:
 
 
 def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSettings:
-    """The resolved settings, without what needs the data: the task balance, and the length where --epochs gives it."""
+    """Return the settings, except those that depend on the data: task balance, making, and the length of --epochs."""
     geometric = geometric_groups(args, source.label_map)
     cyclic = source.label_map.cyclic(geometric)
     if source.label_map.cycle_groups is None:
@@ -222,13 +223,13 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> TrainSett
         flipped_defects=flipped(args, source.label_map),
         grid_every=args.grid_every,
         validate_every=args.validate_every,
-        fid_weights=args.fid_weights,
+        fid_weights=None if args.fid_weights is None else storage.absolute(args.fid_weights),
         **train_flags.shared_settings(args),
     )
 
 
 def check_fid_weights(settings: TrainSettings) -> bool:
-    """Whether validation will have FID; says where not. Raises ConfigurationError for --fid-weights that are none."""
+    """Return whether validation measures FID; log if not. Raises ConfigurationError for a wrong --fid-weights."""
     if not settings.validate_every:
         return False
     try:
@@ -240,12 +241,12 @@ def check_fid_weights(settings: TrainSettings) -> bool:
 
 
 def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
-    """Parse and validate everything that needs no training."""
+    """Parse and check the command line and the data; return the arguments and the plan. Raises ConfigurationError."""
     argv = sys.argv[1:] if argv is None else argv
     args = train_flags.parser(__doc__).parse_args(argv)
     source = open_source([storage.absolute(uri) for uri in args.data])
     settings = settings_from(args, source)
-    if args.workers[1] == 0:  # with workers, their machines decide
+    if args.workers[1] == 0:  # otherwise the machines of the workers decide
         choose_precision(args.precision, choose_device(args.device))
     check_networks(settings)
     init, encoder = _start(args, settings, source.label_map)
@@ -273,21 +274,21 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
 def _start(
     args: argparse.Namespace, settings: TrainSettings, label_map: LabelMap
 ) -> tuple[Mapping[str, Tensor] | None, Mapping[str, str] | None]:
-    """Weights that G_XY starts from, and where its encoder's come from: a bundle's know more than ImageNet's."""
+    """Return the weights that G_XY starts from, and the origin of its encoder's. --init-from wins over ImageNet."""
     if args.init_from:
         return initial_weights(storage.absolute(args.init_from), settings, label_map)
     if settings.method.generator.architecture != "pretrained_unet":
         if args.encoder_weights is not None:
             raise ConfigurationError("--encoder-weights needs --architecture pretrained_unet")
         return None, None
-    init, found = pretrained_weights(args.encoder_weights or IMAGENET, settings)
-    if found is not None:
-        logger.info("encoder weights: %s", found.source)
-    return init, found.describe() if found is not None else None
+    init, encoder = pretrained_weights(args.encoder_weights or IMAGENET, settings)
+    if encoder is not None:
+        logger.info("encoder weights: %s", encoder.source)
+    return init, encoder.describe() if encoder is not None else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job; returns its exit code."""
+    """Train a generator and return the exit code. Raises CatalogRepairError for what the user must change."""
     with storage.impatient():
         args, plan = resolve(argv)
     shown = {
@@ -305,15 +306,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_ray()
     with locked(plan.settings.output, args.break_lock) as lock:
         plan = balanced(plan)
-        # The earlier training stays until nothing is left to find wrong with this one.
+        # The earlier training is removed only after all checks of this one have passed.
         begin = partial(earlier_training.begin, plan, OWNED, train_flags.parser(__doc__), args)
         (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
         lock.confirm()
-    _tell_bundles(plan.settings.output)
+    _log_bundles(plan.settings.output)
     return command.EXIT_OK
 
 
-def _tell_bundles(output: str) -> None:
+def _log_bundles(output: str) -> None:
     """Log where the last bundle and the best one are."""
     logger.info("bundle: %s", storage.join(output, "bundle"))
     with contextlib.suppress(*storage.STORAGE_ERRORS):
@@ -325,5 +326,5 @@ def _tell_bundles(output: str) -> None:
 if __name__ == "__main__":
     command.run(
         main,
-        "the same command with --resume goes on from the newest checkpoint; --overwrite would begin anew",
+        "the same command with --resume continues from the newest checkpoint; --overwrite starts afresh",
     )

@@ -3,10 +3,10 @@
     python jobs/train_detector.py --data shards --output detector --steps 20000 --workers 2
     python jobs/correct_catalog.py --catalog uploads.parquet --output corrected --detector detector/bundle
 
-Learns from the shards of jobs/prepare_dataset.py which of their defects an image shows, also several at once.
-One photo in ten of the training split (--validation-share) is kept to calibrate scores and thresholds; the table of
-precision and recall is of the test split. Writes OUTPUT/bundle (the detector with its model card), history.parquet and
-checkpoints/, from which --resume continues after any kind of death.
+The detector learns from the shards of jobs/prepare_dataset.py which of their defects an image shows; it may show
+several. One photo in ten of the training split (--validation-share) is kept to calibrate scores and thresholds;
+precision and recall are measured on the test split. Writes OUTPUT/bundle (the detector with its model card),
+history.parquet and checkpoints/, from which --resume continues after any crash or kill.
 Exit codes: 0 done, 1 broken off (the losses diverged, or a worker kept failing), 2 wrong command line or data,
 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
@@ -39,12 +39,12 @@ from pipelines.training.settings import describe
 logger = logging.getLogger("train")
 
 DEFAULT_STEPS = 10_000
-#: What a training leaves in OUTPUT; the checkpoints last, because they tell that OUTPUT holds a training.
+#: All that a training writes to OUTPUT; the checkpoints last, because a training is recognised by them.
 OWNED = ("ray_train", "history.parquet", "bundle", "checkpoints")
 
 
 def parser() -> command.Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = command.Parser("train_detector.py", description=__doc__, formatter_class=command.HelpFormatter)
     _add_what(p)
     _add_data(p.add_argument_group("data"))
@@ -61,7 +61,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         "--backbone",
         metavar="NAME",
         default="tf_efficientnet_lite0",
-        help="timm's name; any convolutional network with features at 1/8, 1/16 and 1/32",
+        help="name in timm of a convolutional network with features at 1/8, 1/16 and 1/32",
     )
     train_flags.add_length(p, DEFAULT_STEPS)
     add("--image-size", type=command.positive, default=256, help="side of the network's input in pixels")
@@ -69,14 +69,14 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=command.positive,
         default=16,
-        help="rows per worker and update; each gives two images, its source and its target",
+        help="rows per worker and update; a row has two images, its source and its target",
     )
     train_flags.add_rate(p, 1e-3)
     add(
         "--encoder-rate",
         type=float,
         metavar="RATE",
-        help="learning rate of the backbone; 0 leaves it as it is, in a third of the time (default: --rate)",
+        help="learning rate of the backbone; 0 does not train it, and takes a third of the time (default: --rate)",
     )
     add("--weight-decay", type=float, default=0.05, help="of AdamW")
     add(
@@ -84,15 +84,15 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         type=float,
         default=0.8,
         metavar="SHARE",
-        help="thresholds have the best F1 at this precision or more; raise it where a wrong correction costs more "
-        "than a defect that stays",
+        help="thresholds are those with the best F1 among those of at least this precision; raise it if a wrong "
+        "correction costs more than a defect that stays",
     )
     start = p.add_mutually_exclusive_group()
     start.add_argument(
         "--init-from",
         type=command.location,
         metavar="BUNDLE",
-        help="start from this detector; new labels start afresh",
+        help="start from this detector; labels that it does not know start untrained",
     )
     train_flags.add_encoder_weights(start)
     train_flags.add_earlier(p)
@@ -104,37 +104,38 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--unknown",
         choices=UNKNOWN,
         default="absent",
-        help="what a source's other defects are: masked where photos often have several that nobody labelled",
+        help="what the other defects of a source count as; use masked if photos often have defects without a label",
     )
     add(
         "--overlay",
         type=float,
         default=0.5,
         metavar="SHARE",
-        help="images over which a further defect is drawn (a watermark, a turn), so that several are told at once",
+        help="share of images that get a further drawn defect (a watermark, a turn), so that the detector learns to "
+        "find several",
     )
     add(
         "--flip-half",
         action="store_true",
-        help="mirror half of the images: for few photos; not where a defect is of text, or of left and right",
+        help="mirror half of the images, if there are few photos; not for defects of text, or of left and right",
     )
-    train_flags.add_order(group, DETECTOR_SHARE, "scores are calibrated and thresholds chosen by them")
+    train_flags.add_order(group, DETECTOR_SHARE, "they calibrate scores and thresholds")
     add(
         "--validation-images",
         type=command.positive,
         default=1000,
         metavar="N",
-        help="rows of each defect that calibrate, and as many that are measured",
+        help="rows of each defect for calibration, and as many for the measurement",
     )
 
 
 def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPlan]:
-    """Parse and validate everything that needs no training."""
+    """Parse and check the command line and the data; return the arguments and the plan. Raises ConfigurationError."""
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     source = open_source([storage.absolute(uri) for uri in args.data])
     settings = settings_from(args, source)
-    if args.workers[1] == 0:  # with workers, their machines decide
+    if args.workers[1] == 0:  # otherwise the machines of the workers decide
         choose_precision(args.precision, choose_device(args.device))
     init, encoder = initial_state(
         settings.detector, args.seed, args.init_from, args.encoder_weights or IMAGENET
@@ -158,7 +159,7 @@ def resolve(argv: Sequence[str] | None) -> tuple[argparse.Namespace, DetectorPla
 
 
 def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorSettings:
-    """The resolved settings, but for the length where --epochs gives it."""
+    """Return the settings, except the length under --epochs, which depends on the data."""
     return DetectorSettings(
         output=storage.absolute(args.output),
         detector=DetectorConfig(
@@ -176,7 +177,7 @@ def settings_from(args: argparse.Namespace, source: TrainingSource) -> DetectorS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job; returns its exit code."""
+    """Train a detector and return the exit code. Raises CatalogRepairError for what the user must change."""
     with storage.impatient():
         args, plan = resolve(argv)
     settings = plan.settings
@@ -206,5 +207,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     command.run(
         main,
-        "the same command with --resume goes on from the newest checkpoint; --overwrite would begin anew",
+        "the same command with --resume continues from the newest checkpoint; --overwrite starts afresh",
     )

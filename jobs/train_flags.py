@@ -1,4 +1,4 @@
-"""The command line of jobs/train.py, and what jobs/train_detector.py shares of it."""
+"""Define the command line of jobs/train.py, and the flags that jobs/train_detector.py has too."""
 
 import argparse
 from typing import Any
@@ -12,14 +12,14 @@ from pipelines.shards.validation_part import GENERATOR_SHARE
 from pipelines.training.feed.order import SAMPLERS
 
 DEFAULT_STEPS = 20_000
-#: What --encoder-weights takes besides a URI; see `pipelines.training.encoder_weights`.
+#: Names that --encoder-weights accepts besides a URI; see `pipelines.training.encoder_weights`.
 ENCODER_WEIGHTS = ("imagenet", "none")
-#: What --geometric-groups is where nothing is said, of label maps that have it.
+#: Default of --geometric-groups, if the label map has this group.
 GEOMETRIC_GROUP = "angle"
 
 
 def parser(description: str | None) -> command.Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = command.Parser("train.py", description=description, formatter_class=command.HelpFormatter)
     _add_what(p)
     _add_data(p.add_argument_group("data"))
@@ -53,8 +53,8 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         "--fit",
         choices=FITS,
         default="stretch",
-        help="how images get onto the square: stretched (the paper's), or at their aspect ratio on white; "
-        "corrections have the upload's own size and shape either way",
+        help="how images are made square: stretched (as in the paper), or at their aspect ratio on white; "
+        "corrections have the upload's own size and shape in both cases",
     )
     add(
         "--batch-size",
@@ -67,7 +67,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         type=command.positive,
         default=1,
         metavar="N",
-        help="passes per update: for a batch that does not fit into memory",
+        help="passes per update, for batches that do not fit into memory",
     )
     add_rate(p, 2e-4)
     add("--beta1", type=float, default=0.5, help="Adam's first beta; 0.9 suits --adversarial 0")
@@ -78,7 +78,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="DECAY",
-        help="keep a running average of the generator (0.999), which is then validated and shipped; 0 keeps none",
+        help="keep a running average of the generator (0.999), which is validated and goes into the bundle; 0: none",
     )
     add(
         "--init-from",
@@ -90,7 +90,7 @@ def _add_what(p: argparse.ArgumentParser) -> None:
 
 
 def add_length(p: argparse.ArgumentParser, steps: int) -> None:
-    """How long a training is, and what its chance comes from. steps: the default."""
+    """Add the flags for the length of a training, and its seed. steps: the default length."""
     length = p.add_mutually_exclusive_group()
     length.add_argument(
         "--steps", type=command.positive, metavar="N", help=f"length in updates (default: {steps:,})"
@@ -99,40 +99,40 @@ def add_length(p: argparse.ArgumentParser, steps: int) -> None:
         "--epochs",
         type=command.positive,
         metavar="N",
-        help="length in passes over what the data draws; --workers MIN:MAX counts them with MAX: fewer workers make as "
-        "many updates, of fewer samples",
+        help="length in passes over the data; with --workers MIN:MAX they are counted for MAX workers: fewer workers "
+        "make as many updates, with fewer samples",
     )
     p.add_argument("--seed", type=int, default=0)
 
 
 def add_encoder_weights(group: argparse._ActionsContainer) -> None:
-    """What a pretrained encoder starts from."""
+    """Add the flag for the initial weights of a pretrained encoder."""
     group.add_argument(
         "--encoder-weights",
         type=command.location_unless(lambda text: text in ENCODER_WEIGHTS),
         metavar="imagenet|URI|none",
-        help="what the encoder starts from: imagenet, the default, is looked for in the extra 'pretrained', then "
-        "downloaded; or a state dict with timm's names",
+        help="initial weights of the encoder: imagenet, the default, is taken from the extra 'pretrained', else "
+        "downloaded; or the URI of a state dict with timm's names",
     )
 
 
 def add_rate(p: argparse.ArgumentParser, rate: float) -> None:
-    """How fast it learns."""
+    """Add the flag for the learning rate. rate: the default."""
     p.add_argument(
         "--rate",
         type=float,
         default=rate,
-        help="learning rate, constant for half the length, then falling to zero",
+        help="learning rate, constant for half of the length, then falling to zero",
     )
 
 
 def add_earlier(p: argparse.ArgumentParser) -> None:
-    """What is to become of an earlier training in OUTPUT; see `earlier_training`."""
+    """Add the flags that decide about an earlier training in OUTPUT; see `earlier_training`."""
     add = p.add_argument
     add(
         "--resume",
         action="store_true",
-        help="continue from OUTPUT's newest good checkpoint, or start where there is none; --steps may change",
+        help="continue from the newest good checkpoint in OUTPUT, or start if there is none; --steps may change",
     )
     add("--overwrite", action="store_true", help="replace an earlier training in OUTPUT")
     command.add_break_lock(p)
@@ -148,7 +148,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         action="extend",
         default=[],
         metavar="DEFECT=N",
-        help="draw a defect's rows N times an epoch: for one that is harder or rarer than the others",
+        help="draw a defect's rows N times in each epoch, if it is harder or rarer than the others",
     )
     add("--crop", action="store_true", help="random crops of images whose defect is not geometric")
     add(
@@ -157,15 +157,15 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         action="extend",
         default=[],
         metavar="DEFECT",
-        help="mirror these defects' images at random; never one of orientation, and none where text may stand in the "
-        "image: a watermark, a label, which are not looked for",
+        help="mirror images of these defects at random; not for defects of orientation, nor if images may contain text "
+        "(a watermark, a label): the job does not check for text",
     )
 
 
 def add_order(group: argparse._ArgumentGroup, validation_share: float, chosen: str) -> None:
-    """Which rows are drawn, how often and in which order.
+    """Add the flags that decide which rows are drawn, how often and in which order.
 
-    validation_share: the default, and chosen: what the photos are for that it holds back.
+    validation_share: the default. chosen: how the photos of that share are used, for the help.
     """
     add = group.add_argument
     add(
@@ -173,14 +173,14 @@ def add_order(group: argparse._ArgumentGroup, validation_share: float, chosen: s
         type=float,
         default=validation_share,
         metavar="SHARE",
-        help=f"training photos, by hash of their ids, that train nothing: {chosen}; the test split is left to the "
-        "reports. 0 to 0.5; raise it where defects have few photos",
+        help=f"share of training photos, by hash of their ids, that are not trained on: {chosen}; the test split is "
+        "used by reports only. 0 to 0.5; raise it if defects have few photos",
     )
     add(
         "--sampler",
         choices=SAMPLERS,
         default="proportional",
-        help="balanced draws every defect equally often: where one has a hundred times another's photos",
+        help="balanced draws every defect equally often: for data in which one has a hundred times another's photos",
     )
     add(
         "--shuffle-rows",
@@ -192,27 +192,27 @@ def add_order(group: argparse._ArgumentGroup, validation_share: float, chosen: s
     add(
         "--allow-missing",
         action="store_true",
-        help="train although the data lacks some of the label map's defects",
+        help="train even if the data lacks some of the label map's defects",
     )
 
 
 def add_machine(group: argparse._ArgumentGroup) -> None:
-    """Where a training runs, and how it computes."""
+    """Add the flags for the machines that a training uses, and how it computes."""
     add = group.add_argument
     add(
         "--workers",
         type=workers,
-        default="1",  # text, as it is shown
+        default="1",  # text, which the help prints as it is
         metavar="N|MIN:MAX",
-        help="Ray Train workers; MIN:MAX goes on with fewer when nodes are lost and takes more when they come; "
+        help="Ray Train workers; MIN:MAX continues with fewer if nodes are lost, and uses more if they are added; "
         "0 trains in this process, without Ray",
     )
-    add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where there is one")
+    add("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one, else the CPU")
     add(
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto is bfloat16 where the hardware has units for it",
+        help="auto: bfloat16 if the hardware supports it",
     )
 
 
@@ -224,27 +224,27 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
         type=command.positive,
         default=500,
         metavar="STEPS",
-        help="how often samples/*.png are drawn",
+        help="steps between sample pictures (samples/*.png)",
     )
     add(
         "--validate-every",
         type=command.not_negative,
         default=2000,
         metavar="STEPS",
-        help="how often FID, KID, L1 and PSNR are measured on the photos of --validation-share; 0 never",
+        help="steps between measurements of FID, KID, L1 and PSNR on the photos of --validation-share; 0: never",
     )
     add(
         "--validation-images",
         type=command.positive,
         default=200,
         metavar="N",
-        help="images per defect and side for that; more are steadier and slower",
+        help="images per defect and side for --validate-every; more give steadier figures and take longer",
     )
     command.add_fid_weights(group)
 
 
 def add_history(group: argparse._ArgumentGroup) -> None:
-    """How often a training leaves something behind."""
+    """Add the flags for log lines and checkpoints."""
     add = group.add_argument
     add("--log-every", type=command.positive, default=20, metavar="STEPS")
     add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
@@ -253,12 +253,12 @@ def add_history(group: argparse._ArgumentGroup) -> None:
         type=command.positive,
         default=2,
         metavar="N",
-        help="newest checkpoints that stay",
+        help="checkpoints to keep, the newest ones",
     )
 
 
 def shared_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings of any training (`LoopSettings`) that are flags of the same name."""
+    """Return the settings of any training (`LoopSettings`) whose flags have the same names."""
     names = (
         *("image_size", "batch_size", "seed", "device", "precision", "sampler", "shuffle_rows"),
         *("log_every", "checkpoint_every", "keep", "validation_share", "validation_images"),
@@ -271,25 +271,25 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--architecture",
         choices=ARCHITECTURES,
-        help="pretrained_unet knows from ImageNet what a product is; resnet, the default, is the paper's",
+        help="pretrained_unet has an encoder trained on ImageNet; resnet, the default, is the paper's",
     )
     add(
         "--encoder",
         metavar="NAME",
-        help="backbone of pretrained_unet, by timm's name (default: tf_efficientnet_lite0)",
+        help="backbone of pretrained_unet, a name in timm (default: tf_efficientnet_lite0)",
     )
     add_encoder_weights(group)
     add("--encoder-rate", type=float, metavar="RATE", help="learning rate of the encoder (default: --rate)")
     add(
         "--freeze-norms",
         action=argparse.BooleanOptionalAction,
-        help="keep the encoder's batch norms as pretrained (default: yes, but for --encoder-weights none)",
+        help="keep the encoder's batch norms as pretrained (default: yes, except for --encoder-weights none)",
     )
     add(
         "--matte",
         type=float,
         metavar="WEIGHT",
-        help="tell the matte what the synthesis has changed (default: 0)",
+        help="weight of the loss that compares the matte with what the synthesis changed (default: 0)",
     )
     add(
         "--width",
@@ -304,7 +304,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--blocks-before-type",
         type=command.not_negative,
-        help="of these, before the type is injected (default: 4/9)",
+        help="how many of --blocks come before the type is injected (default: 4/9 of them)",
     )
     add(
         "--reduce",
@@ -319,18 +319,20 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--head",
         choices=HEADS,
-        help="direct, the default, is the paper's; blend, pretrained_unet's, keeps untouched pixels exactly",
+        help="direct, the default, is the paper's; blend keeps untouched pixels exactly (pretrained_unet: blend)",
     )
     add(
-        "--geometry", choices=GEOMETRIES, help="affine lets --geometric-groups turn the image (default: none)"
+        "--geometry",
+        choices=GEOMETRIES,
+        help="affine: the generator may turn images of --geometric-groups (default: none)",
     )
     add(
         "--geometric-groups",
         nargs="*",
         action="extend",
         metavar="GROUP",
-        help="groups whose defect is where the product stands: never cropped, moved by --geometry, and without cycle "
-        "and identity where the data's label map has no cycle_groups (default: angle, where there is one)",
+        help="groups whose defect is the position or angle of the product: never cropped, moved by --geometry, and "
+        "without cycle and identity if the data's label map has no cycle_groups (default: angle, if the map has it)",
     )
     add("--adversarial", type=float, metavar="WEIGHT", help="0 trains without discriminators (default: 1)")
     add("--reconstruction", type=float, metavar="WEIGHT", help="(default: 150)")
@@ -340,7 +342,7 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
     add(
         "--task-balance",
         choices=TASK_BALANCES,
-        help="baseline lets faint defects count as much as large ones",
+        help="baseline gives faint defects the same weight as large ones",
     )
     add(
         "--set",
@@ -348,19 +350,19 @@ def _add_method(group: argparse._ArgumentGroup) -> None:
         action="extend",
         default=[],
         metavar="PART.NAME=VALUE",
-        help="any other setting of the recipe, as --dry-run shows them: PART is generator, discriminator or objective",
+        help="any other setting of the recipe (--dry-run prints all); PART is generator, discriminator or objective",
     )
 
 
 def workers(text: str) -> tuple[int, int]:
-    """An argument type: N or MIN:MAX Ray Train workers."""
+    """Parse an argument: N or MIN:MAX Ray Train workers."""
     low, separator, high = text.partition(":")
     try:
-        found = int(low), int(high) if separator else int(low)
+        bounds = int(low), int(high) if separator else int(low)
     except ValueError:
-        found = (-1, -1)
-    if not (0 <= found[0] <= found[1]) or (separator and found[0] == 0):
+        bounds = (-1, -1)
+    if not (0 <= bounds[0] <= bounds[1]) or (separator and bounds[0] == 0):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a number of workers such as 4, or MIN:MAX such as 2:8"
         )
-    return found
+    return bounds

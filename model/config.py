@@ -128,8 +128,8 @@ class DiscriminatorConfig:
     width: int = 64
     # Strided convolutions. 3 sees 70x70 pixels; 2 (34x34) suits images of 64 pixels and below.
     n_layers: int = 3
-    # Whether D sees the type label. `none` is the paper's, and enough if real images come from the fake's own task. Use
-    # `concat` (planes beside the image) or `projection` (Miyato and Koyama, 2018) if realistic images of the wrong task
+    # Whether D sees the type label. `none` is the paper's, and enough if real images are of the fake's own defect. Use
+    # `concat` (planes beside the image) or `projection` (Miyato and Koyama, 2018) if realistic images of a wrong defect
     # are accepted.
     condition: str = "none"
 

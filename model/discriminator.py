@@ -20,7 +20,7 @@ class PatchDiscriminator(nn.Module):
     """C(image): convolutions of kernel 4; instance norm except in the first and last; LeakyReLU 0.2; no sigmoid.
 
     By default a patch sees 70x70 pixels, 256x256 gives 30x30 logits, and there are 2,764,737 parameters. It is not
-    conditioned on labels, as in the paper, so real images must be drawn from the same task as the fakes.
+    conditioned on labels, as in the paper, so real images must be of the same defect as the fakes.
     """
 
     def __init__(

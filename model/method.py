@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """Training samples. x, y: (B, 3, S, S) float RGB in [-1, 1]; group, type_: (B,) int64.
 
     paired (p) and unpaired (u): (B,) float 0 or 1. p: x and y are a trusted pair and enter the reconstruction term. u:
-    the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same task.
+    the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same defect.
     any_unpaired: False only if u is 0 throughout; the passes for it are then skipped. The batch's maker sets it,
     because reading a tensor on a GPU would wait for the GPU to finish its work. truth: ground truth of synthetic
     defects, or None if there are none.

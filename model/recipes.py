@@ -116,8 +116,8 @@ class MethodConfig:
         return self.objective.uses_unpaired
 
     @property
-    def balances_tasks(self) -> bool:
-        """True if `build_method` needs task weights, measured from the data."""
+    def balances_defects(self) -> bool:
+        """True if `build_method` needs weights of defects, measured from the data."""
         return getattr(self.objective, "task_balance", "none") == "baseline"
 
 
@@ -171,13 +171,13 @@ def method_config(
     )
 
 
-def build_method(config: MethodConfig, task_weight: Tensor | None = None) -> Method:
+def build_method(config: MethodConfig, defect_weight: Tensor | None = None) -> Method:
     """Return the method's networks, freshly initialised.
 
-    task_weight: (n_types,) factors of each task's reconstruction term, if `config.balances_tasks`.
+    defect_weight: (n_types,) factors of each defect's reconstruction term, if `config.balances_defects`.
     """
     kind = _RECIPES[config.recipe].method
     parts = (config.generator, config.discriminator, config.objective)
     if issubclass(kind, SemiPaired):
-        return kind(*parts, task_weight=task_weight)  # type: ignore[arg-type]  # checked by MethodConfig
+        return kind(*parts, defect_weight=defect_weight)  # type: ignore[arg-type]  # checked by MethodConfig
     return kind(*parts)  # type: ignore[arg-type]

@@ -50,10 +50,10 @@ class SemiPairedObjective:
     geometry: float = 0.0
     # `forward` trains only G_XY at a fraction of the cost, for trainings without a cycle.
     directions: str = "both"
-    # `baseline` divides each sample's reconstruction by its task's do-nothing L1, so that faint defects count.
+    # `baseline` divides each sample's reconstruction by its defect's do-nothing L1, so that faint defects count.
     task_balance: str = "none"
     # The generated images that D_X compares with x. `mirror`: G_YX(y), as the equations' symmetry suggests. `cycle`:
-    # G_YX(G_XY(x)), as the paper's text says, for tasks whose y contains too little of x to invent one. `both`: half
+    # G_YX(G_XY(x)), as the paper's text says, for defects whose y contains too little of x to invent one. `both`: half
     # each. `cycle` and `both` translate every sample forth and back, also those without u.
     dx_fake: str = "mirror"
     # `pairwise` is the paper's. `average` compares with the mean of the other side: steadier for batches of 8 and more,
@@ -101,16 +101,16 @@ class SemiPairedObjective:
 class SemiPaired(Method):
     """G_XY (`generator`), G_YX, D_X and D_Y; with directions='forward' only G_XY and D_Y; D only if it is used."""
 
-    task_weight: Tensor | None
+    defect_weight: Tensor | None
 
     def __init__(
         self,
         generator: GeneratorConfig,
         discriminator: DiscriminatorConfig,
         objective: SemiPairedObjective,
-        task_weight: Tensor | None = None,
+        defect_weight: Tensor | None = None,
     ) -> None:
-        """task_weight: (n_types,) factors of the reconstruction term, or None."""
+        """defect_weight: (n_types,) factors of the reconstruction term, or None."""
         super().__init__()
         require(
             not objective.matte or generator.head == "blend",
@@ -130,7 +130,7 @@ class SemiPaired(Method):
         self.d_x = PatchDiscriminator(discriminator, generator.n_types) if adversarial and both else None
         self._discriminator_loss, self._generator_loss = RELATIVISTIC[objective.relativistic]
         # Every training measures these from the data, so they are not part of the state.
-        self.register_buffer("task_weight", task_weight, persistent=False)
+        self.register_buffer("defect_weight", defect_weight, persistent=False)
 
     def generator_parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters of the generators that exist."""
@@ -172,15 +172,15 @@ class SemiPaired(Method):
         return self._back(generator.render(batch.x, batch.group, answer), batch), terms
 
     def reconstruction_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
-        """Return |G_XY(x) - y| + |G_YX(y) - x| over trusted pairs, times the task's weight if there are weights."""
+        """Return |G_XY(x) - y| + |G_YX(y) - x| over trusted pairs, times the defect's weight if there are weights."""
         values = l1(fakes.y, batch.y)
         if fakes.x is not None:
             values = values + l1(fakes.x, batch.x)
         return mean_over_samples(self._weighted(values, batch), batch.paired)
 
     def _weighted(self, errors: Tensor, batch: Batch) -> Tensor:
-        """Return errors of samples (B,), times their task's weight if there are weights."""
-        return errors if self.task_weight is None else errors * self.task_weight[batch.type_]
+        """Return errors of samples (B,), times their defect's weight if there are weights."""
+        return errors if self.defect_weight is None else errors * self.defect_weight[batch.type_]
 
     def cycle_loss(self, fakes: Fakes, batch: Batch) -> Tensor:
         """Return |G_YX(G_XY(x)) - x| + |G_XY(G_YX(y)) - y| over samples with u set."""

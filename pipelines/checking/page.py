@@ -13,7 +13,7 @@ from pipelines.checking.findings import KINDS, Findings, Leak
 from pipelines.checking.look_again import FetchedImage
 from pipelines.checking.tally import SIDES, Example
 from pipelines.reports.html import shorten, template
-from pipelines.reports.pictures import CELL, GROUND, Strip, contact_sheet
+from pipelines.reports.pictures import BACKDROP, CELL, Strip, contact_sheet
 
 #: Leaks of each kind that the page shows with pictures, two of 8 KB each. health.json names more.
 SHOWN = 24
@@ -94,7 +94,7 @@ def sheet(pairs: Sequence[tuple[FetchedImage, FetchedImage]]) -> bytes:
 
 def _blank() -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (CELL, CELL), GROUND).save(buffer, "PNG")
+    Image.new("RGB", (CELL, CELL), BACKDROP).save(buffer, "PNG")
     return buffer.getvalue()
 
 

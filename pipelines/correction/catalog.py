@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
 from pipelines.contracts.columns import image_columns, is_image, is_text
@@ -176,26 +178,50 @@ def read_small_rows(unit: Unit, scale: float = 1.0) -> Iterator[SmallRow]:
 
 def where_images_are(unit: Unit) -> tuple[bool, bool]:
     """Return whether rows of the unit may hold image bytes, and whether some may lack them, by the file's footer."""
-    filesystem, path = storage.arrow_filesystem(unit.uri)
+    groups = _row_groups(unit.uri)
+    wheres = [_where_images_are(groups[index]) for index in unit.row_groups]
+    return any(embedded for embedded, _ in wheres), any(fetched for _, fetched in wheres)
+
+
+def _row_groups(uri: str) -> list[pq.RowGroupMetaData]:
+    filesystem, path = storage.arrow_filesystem(uri)
     try:
         with pq.ParquetFile(path, filesystem=filesystem) as file:
             metadata = file.metadata
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
-        raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
-    embedded = fetched = False
-    for group in map(metadata.row_group, unit.row_groups):
-        columns = {
-            group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)
-        }
-        column = columns.get("image") or columns.get("image.bytes")
-        if column is None:
-            fetched = True
-            continue
-        statistics = column.statistics
-        nulls = None if statistics is None or not statistics.has_null_count else statistics.null_count
-        embedded |= nulls is None or nulls < group.num_rows
-        fetched |= nulls is None or nulls > 0
-    return embedded, fetched
+        raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error
+    return [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+
+
+def _where_images_are(group: pq.RowGroupMetaData) -> tuple[bool, bool]:
+    columns = {group.column(index).path_in_schema: group.column(index) for index in range(group.num_columns)}
+    column = columns.get("image") or columns.get("image.bytes")
+    if column is None:
+        return False, True
+    statistics = column.statistics
+    if statistics is None or not statistics.has_null_count:
+        return True, True
+    return statistics.null_count < group.num_rows, statistics.null_count > 0
+
+
+def hold_bytes(uri: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (len(rows),): whether these rows of a file, by their numbers, hold image bytes. Raises StorageReadError.
+
+    Images are read only from row groups whose footer does not show that all of their rows are alike.
+    """
+    held = np.zeros(len(rows), bool)
+    first = 0
+    for index, group in enumerate(_row_groups(uri) if len(rows) else ()):
+        inside = (first <= rows) & (rows < first + group.num_rows)
+        embedded, fetched = _where_images_are(group)
+        if inside.any() and embedded and fetched:
+            unit = Unit(uri, (index,), 0, first, group.num_rows)
+            valid = [image_columns(table)[0].is_valid().to_numpy() for _, table in _read(unit, ("image",))]
+            held[inside] = np.concatenate(valid)[rows[inside] - first]
+        elif embedded:
+            held[inside] = True
+        first += group.num_rows
+    return held
 
 
 class UnlabelledRow(NamedTuple):

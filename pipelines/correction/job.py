@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from model.errors import RunError, underway
 from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
+from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
 from pipelines.correction.layout import CATALOG_FOLDER, RUN, Layers, RunFolder
@@ -29,6 +30,7 @@ from pipelines.correction.report.run_report import RUNNING, describe, report
 from pipelines.correction.run import BFLOAT16_BATCH, Run
 from pipelines.correction.stream.stage import stream
 from pipelines.storage import objects as storage
+from pipelines.storage import outputs
 from pipelines.storage.lock import Lock
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ def run(plan: Plan, lock: Lock | None = None, began: Callable[[], None] = lambda
     config = plan.config
     _check_tables(plan)
     storage.check_writable(config.output, "--output")  # before Ray, which takes seconds to start
-    inputs = (config.model, config.detector, config.gate_detector, config.reference)
+    inputs = (config.model, config.detector, config.gate_detector, config.reference, config.fid_weights)
     cluster = session.start(*config.catalog, config.output, *filter(None, inputs))
     with session.our_errors():
         batches = -(-plan.listing.rows // BFLOAT16_BATCH)
@@ -98,7 +100,7 @@ def begin(plan: Plan, placement: Placement, lock: Lock | None = None) -> Run:
         )
     interrupted = storage.exists(folder.at(RUN))
     folder.begin_attempt()
-    storage.remove_unfinished(plan.config.output)
+    outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER,))  # images are renamed out of .run
     now = datetime.now(timezone.utc)
     name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
     return Run(plan, placement, now, name, interrupted, fid_missing=plan.fid_missing)

@@ -86,14 +86,6 @@ def check_whole(rows: int, published: int, max_dropped: float) -> None:
         )
 
 
-def published_rows(output: str) -> int:
-    """Return the number of rows of the published manifest, by its `_SUCCESS`; 0 without one. Raises one of
-    STORAGE_ERRORS.
-    """
-    success = storage.join(output, SUCCESS)
-    return int(json.loads(storage.read_bytes(success)).get("rows", 0)) if storage.exists(success) else 0
-
-
 def remove_run(output: str) -> None:
     """Remove what earlier runs published and killed runs left, but not the files of the current run.
 

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from model.bundle import Bundle
@@ -130,7 +129,7 @@ class Plan:
     delivery: DeliverySettings
     listing: Listing
     reference: Reference
-    fid_weights: Path | None
+    fid_weights: str | None
     fid_missing: str | None  # why there will be no FID
 
     @property
@@ -188,7 +187,7 @@ class Plan:
             "defects": list(self.label_map.defects),
             "unknown_labels": self.label_map.unknown_labels,
             "reference": self.reference.description if self.config.fid else None,
-            "fid_weights": None if self.fid_weights is None else str(self.fid_weights),
+            "fid_weights": self.fid_weights,
             "fid_missing": self.fid_missing,
             "limits": asdict(self.config.limits),
         }
@@ -304,7 +303,7 @@ def _check_rules(detector: DetectorBundle, label_map: LabelMap) -> None:
     logger.warning("%s: these are not corrected", complaint)
 
 
-def _find_weights(config: CorrectionConfig) -> tuple[Path | None, str | None]:
+def _find_weights(config: CorrectionConfig) -> tuple[str | None, str | None]:
     if not config.fid:
         return None, "switched off (--no-fid)"
     try:

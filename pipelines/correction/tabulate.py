@@ -1,8 +1,8 @@
-"""Folders of images and CSV files as catalogs: each becomes a parquet table of URIs, which the run reads as any other.
+"""Turn folders of images and CSV files into parquet tables of URIs, which a run reads as any other catalog.
 
-A folder's rows have the paths of its images below it as ids; hidden files and folders (.name), and folders called
-_name, are left out. A CSV has a column `uri`, whose relative paths begin at the CSV's own folder, and optionally
-`image_id` (default: the uri as written), `label`, `product_type` and `sha256`.
+The ids of a folder's images are their paths relative to it; hidden files and folders (.name) and folders named _name
+are left out. A CSV has a column `uri`, whose relative paths start at the CSV's own folder, and optionally `image_id`
+(default: the uri as written), `label`, `product_type` and `sha256`.
 """
 
 import hashlib
@@ -35,8 +35,9 @@ _ROW_GROUP = 4096
 
 @dataclass(frozen=True)
 class Tables:
-    """uris: parquet files, folders or patterns in the place of what --catalog names. allowed: prefixes that rows may be
-    read from because --catalog names them.
+    """Name the parquet catalogs of a run. uris: files, folders or patterns that replace the values of --catalog.
+
+    allowed: prefixes from which images may be read because --catalog names them.
     """
 
     uris: tuple[str, ...]
@@ -51,13 +52,13 @@ def tabulate(
     detector: bool,
     written: Sequence[str] = (),
 ) -> Tables:
-    """Write a table for each of `catalogs` that is a folder of images or a CSV into `folder`; the others stay.
+    """Write a table to `folder` for each of `catalogs` that is a folder of images or a CSV; other catalogs stay as is.
 
-    folder: URI that all machines of the cluster can read. A table's name follows from its rows, so that the same
-    folder gives the same URI. label: what is wrong with the rows that have no label (--label); one of `known`, the
-    labels that the label map knows for products of any type. detector: one will label rows without a label. written:
-    places that the run writes, where no image may lie. Raises ConfigurationError that names --catalog or --label, and
-    StorageWriteError.
+    folder: URI that all machines of the cluster can read. A table's name is a hash of its rows, so that the same images
+    give the same URI. label: for rows that have none (--label); one of `known`, the labels for which the label map has
+    a rule for all product types. detector: whether the run has a detector that labels rows without a label. written:
+    folders that the run writes, in which no image may lie. Raises ConfigurationError that names --catalog or --label,
+    and StorageWriteError.
     """
     if label is not None and label not in known:
         raise ConfigurationError(f"--label: {not_in_label_map('rule for', label, known)}")
@@ -68,15 +69,15 @@ def tabulate(
         if table is None:
             if label is not None:
                 raise ConfigurationError(
-                    f"--label is for folders of images and CSV files, and --catalog {uri} is parquet; add a column "
+                    f"--label is for folders of images and CSV files, but --catalog {uri} is parquet; add a column "
                     "'label' to it"
                 )
             uris.append(uri)
             continue
         if label is None and not detector and "label" not in table.column_names:
             raise ConfigurationError(
-                f"--catalog {uri}: nothing says what is wrong with these images; give --label, one of "
-                f"{', '.join(known)}, or a --detector that finds it"
+                f"--catalog {uri}: these images have no labels; give --label, one of "
+                f"{', '.join(known)}, or a --detector"
             )
         _check_outside(table, uri, written)
         data = parquet_bytes(_labelled(table, label), _ROW_GROUP)
@@ -90,14 +91,14 @@ def tabulate(
 
 
 def _table(uri: str) -> tuple[pa.Table | None, str | None]:
-    """The rows that `uri` stands for, None for parquet; and the folder that naming it allows to read."""
+    """Return the rows of a catalog (None for parquet), and the folder that may be read because --catalog names it."""
     with storage.as_configuration_error(uri, "--catalog", "read"):
         if storage.is_pattern(uri) or uri.lower().endswith(PARQUET_SUFFIXES):
             return None, None
         fs, path = storage.resolve(uri)
         if uri.lower().endswith(".csv") and fs.isfile(path):
             parent = uri.rpartition("/")[0]
-            # Not a whole disk or bucket, which somebody might name by accident.
+            # Not the root of a disk or bucket: a CSV there must not open all of it.
             is_folder = "/" in parent.partition("://")[2] if "://" in uri else bool(parent)
             return _of_csv(uri, parent or "/"), parent if is_folder else None
         if not fs.isdir(path):
@@ -106,7 +107,10 @@ def _table(uri: str) -> tuple[pa.Table | None, str | None]:
 
 
 def _of_folder(uri: str) -> pa.Table | None:
-    """None where there is parquet, which a folder of partitions shows at once, or no image at all."""
+    """Return the rows of a folder; None if it has parquet files or no image.
+
+    The walk ends at the first parquet file, so that large partitioned folders are not listed.
+    """
     ids: list[str] = []
     others: list[str] = []
     for folder in walk(uri, "--catalog", logger.warning):
@@ -116,13 +120,13 @@ def _of_folder(uri: str) -> pa.Table | None:
             (ids if is_image(name) else others).append(folder.key(name))
     if others and ids:
         logger.warning(
-            "--catalog %s: %d files are left out, which are no images by their names, such as %s",
+            "--catalog %s: %d files are left out because their names are not those of images, such as %s",
             *(uri, len(others), others[0]),
         )
     for id_ in ids:
         if not is_text(id_):
             raise ConfigurationError(
-                f"--catalog {uri}: the name of {id_!a} is not UTF-8, and would be no image_id; rename it"
+                f"--catalog {uri}: the name {id_!a} is not UTF-8 and cannot be an image_id; rename it"
             )
     if not ids:
         return None
@@ -131,17 +135,18 @@ def _of_folder(uri: str) -> pa.Table | None:
 
 
 def _check_outside(table: pa.Table, uri: str, written: Sequence[str]) -> None:
-    """Raise ConfigurationError where an image lies where the run writes: --overwrite would remove it."""
-    places = tuple(f"{place}/" for place in written)
-    for one in table.column("uri").to_pylist():
-        if (one if "://" in one else posixpath.normpath(one)).startswith(places):
+    """Raise ConfigurationError if an image lies in a folder that the run writes: --overwrite would remove it."""
+    prefixes = tuple(f"{folder}/" for folder in written)
+    for image in table.column("uri").to_pylist():
+        if (image if "://" in image else posixpath.normpath(image)).startswith(prefixes):
             raise ConfigurationError(
-                f"--catalog {uri}: {one} lies where the run writes, and --overwrite would remove it; give another "
-                "--output"
+                f"--catalog {uri}: {image} lies in a folder that the run writes, and --overwrite would remove it; give "
+                "another --output"
             )
 
 
 def _of_csv(uri: str, parent: str) -> pa.Table:
+    """Return the rows of a CSV in the folder `parent`. Raises ConfigurationError that names --catalog."""
     try:
         table = csv.read_csv(
             pa.py_buffer(storage.read_bytes(uri)),
@@ -178,12 +183,12 @@ def _of_csv(uri: str, parent: str) -> pa.Table:
 
 
 def _beside(parent: str, uri: str) -> str:
-    """`uri`, whose relative path begins at `parent`; its dots stay, for `AllowedUris` to judge."""
+    """Return `uri` with relative paths joined to `parent`. Dots stay in the path: `AllowedUris` judges them."""
     return uri if "://" in uri or is_file_uri(uri) or posixpath.isabs(uri) else storage.join(parent, uri)
 
 
 def _labelled(table: pa.Table, label: str | None) -> pa.Table:
-    """`table` with `label` in the rows that have none."""
+    """Return `table` with `label` in the rows that have none."""
     if label is None:
         return table
     value = pa.scalar(label, pa.string())

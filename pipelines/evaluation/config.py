@@ -1,7 +1,6 @@
 """Settings of an evaluation, and their resolution into a plan before any image is read."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from model.config import require, require_choice
@@ -55,7 +54,7 @@ class Plan:
     contestants: tuple[Contestant, ...]
     units: tuple[Unit, ...]
     survey: Survey
-    weights: Path | None
+    weights: str | None
     fid_missing: str | None
 
     @property
@@ -85,7 +84,7 @@ class Plan:
         return {
             "contestants": self.contestants,
             "inputs": self.inputs,
-            "weights": None if self.weights is None else str(self.weights),
+            "weights": self.weights,
             "device": device,
             "precision": self.config.precision,
         }
@@ -108,7 +107,7 @@ class Plan:
                 one.name: {"uri": one.uri, "version": one.version, "image_size": one.image_size}
                 for one in self.contestants
             },
-            "fid_weights": None if self.weights is None else str(self.weights),
+            "fid_weights": self.weights,
             "fid_missing": self.fid_missing,
             "plan": {
                 "rows": self.rows(),
@@ -165,7 +164,7 @@ def prepare_output(config: EvaluationConfig) -> None:
     outputs.remove(config.output, OWNED)
 
 
-def _weights(config: EvaluationConfig) -> tuple[Path | None, str | None]:
+def _weights(config: EvaluationConfig) -> tuple[str | None, str | None]:
     if not config.fid:
         return None, "No FID and KID: --no-fid."
     try:

@@ -9,7 +9,7 @@ from pipelines.evaluation.collect import Collection, Picture, SetName
 from pipelines.evaluation.contestants import Contestant
 from pipelines.evaluation.measure import ANSWER, TARGET, UPLOAD
 from pipelines.images.resize import scaled_size
-from pipelines.reports.pictures import CELL, GAP, GROUND
+from pipelines.reports.pictures import BACKDROP, CELL, GAP
 
 #: Height of the line of names in pixels, and the size of its letters.
 _HEAD, _LETTERS = 30, 16
@@ -30,7 +30,7 @@ def comparison_grid(collection: Collection, contestants: Sequence[Contestant], d
     columns += [(one.name, SetName(ANSWER, index, defect)) for index, one in enumerate(contestants)]
     columns += [("target", SetName(TARGET, -1, defect))]
     step = CELL + GAP
-    sheet = Image.new("RGB", (GAP + step * len(columns), _HEAD + step * len(rows)), GROUND)
+    sheet = Image.new("RGB", (GAP + step * len(columns), _HEAD + step * len(rows)), BACKDROP)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_LETTERS)
     for column, (title, name) in enumerate(columns):

@@ -3,7 +3,6 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,9 +62,9 @@ class Measurer:
     ) -> None:
         """Load the networks.
 
-        inputs: of the tables' `sources`. weights: the FID network's file; None: no features. device, precision: as
-        `model.precision` takes them. threads: for torch; None does not change them. Raises BundleError if a bundle has
-        another version by now.
+        inputs: of the tables' `sources`. weights: URI of the FID network's file; None: no features. device, precision:
+        as `model.precision` takes them. threads: for torch; None does not change them. Raises BundleError if a bundle
+        has another version by now.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -73,7 +72,7 @@ class Measurer:
         self._inputs = list(inputs)
         self._contestants = list(contestants)
         self._translators = [Translator(one, self._device, precision) for one in contestants]
-        self._extract = None if weights is None else load_features(Path(weights), self._device)
+        self._extract = None if weights is None else load_features(weights, self._device)
         self._remembered: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
     def __call__(self, table: pa.Table) -> pa.Table:

@@ -17,7 +17,8 @@ _BLOCK = 8 << 20
 
 def place_actors(plan: Plan) -> Placement:
     """Start or join Ray, and decide where the networks run. Raises ConfigurationError if there is no GPU."""
-    cluster = session.start(*plan.config.data, *plan.config.bundles)
+    inputs = (*plan.config.data, *plan.config.bundles, plan.config.fid_weights)
+    cluster = session.start(*filter(None, inputs))
     rows = plan.survey.sampled_rows(floor=plan.weights is not None)
     actors = -(-rows // BATCH)
     if plan.config.workers is not None:

@@ -165,8 +165,8 @@ def score(collection: Collection, contestants: Sequence[Contestant], defects: Se
 def reductions(rows: Sequence[Score], names: Sequence[str]) -> list[Reduction]:
     """Compare each bundle with doing nothing and with every other bundle, over the defects that both correct.
 
-    Li et al. (2022) report the mean over tasks of `(baseline − improved) / baseline`. The interval is made
-    by leaving the same photos out of all tasks and both models.
+    Li et al. (2022) report the mean over defects of `(baseline − improved) / baseline`. The interval is made
+    by leaving the same photos out of all defects and both models.
     """
     fids = {
         (row.name, row.defect): row.fid for row in rows if row.fid is not None and np.isfinite(row.fid[0])
@@ -196,7 +196,7 @@ def _mean_reductions(baselines: list[np.ndarray], improved: list[np.ndarray]) ->
     means = []
     for before, after in zip(np.transpose(baselines), np.transpose(improved), strict=True):
         possible = np.isfinite([before, after]).all() and (before > 0).all()
-        pair = [{str(task): float(fid) for task, fid in enumerate(side)} for side in (before, after)]
+        pair = [{str(defect): float(fid) for defect, fid in enumerate(side)} for side in (before, after)]
         means.append(mean_relative_reduction(pair[0], pair[1]) if possible else np.nan)
     return np.array(means)
 

@@ -10,8 +10,8 @@ Only one structure on the driver grows with the photos: eight bytes per image wh
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from model.errors import ConfigurationError, underway
@@ -21,7 +21,7 @@ from pipelines.contracts.names import not_in_label_map
 from pipelines.preparation.entries import Entry
 from pipelines.preparation.finish.finish import Description, finish
 from pipelines.preparation.on_ray import place_actors, run_units
-from pipelines.preparation.output import Start, find_start
+from pipelines.preparation.output import Layout, Start, find_start
 from pipelines.preparation.plan.listing import distinct_entries
 from pipelines.preparation.plan.plan import Plan, make_plan, unit_entries
 from pipelines.preparation.plan.unchanged import check_unchanged
@@ -48,22 +48,31 @@ def check(request: Request) -> Start:
     return start
 
 
-def run(request: Request, start: Start, configuration: Mapping[str, Any], lock: Lock) -> None:
+def run(
+    request: Request,
+    start: Start,
+    configuration: Mapping[str, Any],
+    lock: Lock,
+    began: Callable[[], None] = lambda: None,
+) -> None:
     """Prepare the dataset.
 
-    configuration: `request.preview(start)`, which is kept in the dataset. lock: the output's. Raises ConfigurationError
-    before anything is removed, or if no image could be read; RunError if the run cannot finish.
+    configuration: `request.preview(start)`, which is kept in the dataset. lock: the output's. began: called once
+    the sources are listed and nothing is refused any more. Raises ConfigurationError before anything is removed, or if
+    no image could be read; RunError if the run cannot finish.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     if request.config.test_catalog:
         storage.check_writable(request.config.test_catalog, "--test-catalog")
     plan, cluster = _plan_and_cluster(request, start)
     actors = _actors(request, cluster, plan.units)
+    request.layout.remove_unfinished()
+    began()
     work = request.work(plan, "cpu" if actors is None else actors.device)
     with underway(), session.our_errors():
         run_units(work, actors)
         lock.confirm()
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         description = Description(request.label_map.to_yaml(), configuration, seconds)
         totals = finish(request.layout, work, description)
     _report(request, totals, seconds)
@@ -83,9 +92,9 @@ def _plan_and_cluster(request: Request, start: Start) -> tuple[Plan, session.Clu
 
 
 def _make_plan(request: Request) -> Plan:
-    """List the sources and commit the plan. Raises ConfigurationError for invalid entries."""
+    """List the sources and commit the plan. Raises ConfigurationError for invalid entries, and then leaves no draft."""
     logger.info("listing the sources")
-    with session.our_errors():
+    with session.our_errors(), _without_draft(request.layout):
         plan = make_plan(
             request.layout.plan,
             request.entries,
@@ -102,6 +111,16 @@ def _make_plan(request: Request) -> Plan:
         *(plan.listed, plan.planned, plan.units, plan.duplicates),
     )
     return plan
+
+
+@contextmanager
+def _without_draft(layout: Layout) -> Iterator[None]:
+    """Remove the unfinished plan if the block raises ConfigurationError."""
+    try:
+        yield
+    except ConfigurationError:
+        storage.remove(layout.work)  # it holds nothing else before a plan is committed
+        raise
 
 
 def _check_entries(request: Request) -> None:

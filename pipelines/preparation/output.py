@@ -86,6 +86,10 @@ class Layout:
         for folder, names, _ in self._owned():
             outputs.remove(folder, names)
 
+    def remove_unfinished(self) -> None:
+        """Remove the temporary files of killed runs from the output, whose lock the caller holds."""
+        outputs.remove_unfinished(self.output, OWNED)
+
     def _owned(self) -> list[tuple[str, Sequence[str], str]]:
         """Return each folder with the names that the job owns in it, and the flag that names the folder."""
         held_back = [(self.test_catalog, tuple(HELD_BACK), "--test-catalog")] if self.test_catalog else []

@@ -79,17 +79,17 @@ class Totals:
         """Halve the number of counts, so that the next merges need not."""
         by_type: dict[str, Counter[str]] = {}
         for key, count in self.counts.items():
-            task, _, product_type = key.rpartition("/")
+            row, _, product_type = key.rpartition("/")  # rows/<defect>/<pairing>/<split>
             if key.startswith("rows/") and product_type != OTHER_TYPES:
-                by_type.setdefault(product_type, Counter())[task] = count
+                by_type.setdefault(product_type, Counter())[row] = count
         kept = len(self.counts) - sum(map(len, by_type.values()))
         for product_type in sorted(by_type, key=lambda name: (-by_type[name].total(), name)):
-            tasks = by_type[product_type]
-            kept += len(tasks)
+            of_type = by_type[product_type]
+            kept += len(of_type)
             if kept > MOST_COUNTS // 2:
-                for task, count in tasks.items():
-                    del self.counts[f"{task}/{product_type}"]
-                    self.counts[f"{task}/{OTHER_TYPES}"] += count
+                for row, count in of_type.items():
+                    del self.counts[f"{row}/{product_type}"]
+                    self.counts[f"{row}/{OTHER_TYPES}"] += count
 
     def to_json(self) -> str:
         """Return the totals as text."""

@@ -24,7 +24,7 @@ class Strip:
 #: Side of a cell and the space between cells, pixels.
 CELL, GAP = 200, 8
 #: Colour around the cells; not white, because the corrections are white.
-GROUND = (226, 228, 232)
+BACKDROP = (226, 228, 232)
 #: Height of a column's caption, pixels, and the colour of its text.
 CAPTION, INK = 20, (28, 35, 41)
 
@@ -54,7 +54,7 @@ def picture_columns(
         return None
     step, below = CELL + GAP, CAPTION if captions is not None else 0
     size = (GAP + step * len(columns), GAP + step * len(columns[0]) + below)
-    sheet = Image.new("RGB", size, GROUND)
+    sheet = Image.new("RGB", size, BACKDROP)
     for column, pictures in enumerate(columns):
         for line, picture in enumerate(pictures):
             with Image.open(io.BytesIO(picture)) as image:

@@ -185,7 +185,7 @@ def missing_tasks(index: Index, label_map: LabelMap, *, pairs: bool, unpaired: b
     return reasons
 
 
-def check_tasks(
+def check_defects(
     index: Index, label_map: LabelMap, *, pairs: bool, unpaired: bool, allow_missing: bool
 ) -> None:
     """Raise ConfigurationError for defects that cannot be trained; with allow_missing warn, if at least one can be."""

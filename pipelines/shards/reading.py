@@ -77,13 +77,13 @@ Decode = Callable[[Order], Iterator[Decoded]]
 class Making:
     """Make pairs anew: a function of seed, epoch, draw, image and defect, the same in any process.
 
-    syntheses: (defect, name of its synthesis). grounds: rows of photos with masks, on whose backgrounds products are
-    laid; each process reads them once.
+    syntheses: (defect, name of its synthesis). backgrounds: rows of photos with masks, on whose backgrounds products
+    are laid; each process reads them once.
     """
 
     seed: int
     syntheses: tuple[tuple[str, str], ...]
-    grounds: tuple[Order, ...] = ()
+    backgrounds: tuple[Order, ...] = ()
 
     def pair(self, row: Mapping[str, Any], order: Order, size: int, fit: str) -> Pair:
         """Make the pair of a row, for squares of `size` pixels. Raises ImageError if the row cannot be decoded."""
@@ -96,7 +96,7 @@ class Making:
         )
         identity = (order.epoch, order.turn, row["image_id"], row["defect"])
         rng = np.random.default_rng(hash_number(self.seed, "made", *identity))
-        return draw_pair(name, material, _read_grounds(self.grounds), size, fit, rng)
+        return draw_pair(name, material, _read_backgrounds(self.backgrounds), size, fit, rng)
 
     def defects_of(self, pair: Pair, defect: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the names of the defects that the source and the target of `defect`'s pair show."""
@@ -138,7 +138,7 @@ def is_made(row: Mapping[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _read_grounds(orders: tuple[Order, ...]) -> Backgrounds:
+def _read_backgrounds(orders: tuple[Order, ...]) -> Backgrounds:
     return Backgrounds.from_photos(_photos(orders))
 
 

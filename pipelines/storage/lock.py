@@ -2,9 +2,10 @@
 
 The storage must support "create if absent" (`storage.objects.create_bytes`).
 
-OUTPUT/.lock/ holds a numbered record of who is at work, rewritten every HEARTBEAT seconds by its own run and by nobody
-else. Who takes the lock creates the next number: one of several does. The highest number holds the lock, so a run whose
-lock was broken, or that was silent for so long that its lock was taken over, finds a higher one, or its own gone.
+OUTPUT/.lock/ holds a numbered record of the run that holds the lock. Only this run rewrites it, every HEARTBEAT
+seconds. To take the lock, a run creates the record with the next number, which succeeds for only one of several runs.
+The highest number holds the lock. A run whose lock was broken or taken over sees that there is a higher number, or that
+its own record is gone.
 """
 
 import contextlib
@@ -27,78 +28,78 @@ from pipelines.storage import objects as storage
 logger = logging.getLogger(__name__)
 
 FOLDER = ".lock"
-#: Seconds between signs of life.
+#: Seconds between heartbeats.
 HEARTBEAT = 30.0
-#: Seconds without one after which a run counts as dead: longer than a storage's failures are sat out (s3.PATIENCE), and
-#: than clocks of machines differ.
+#: Seconds without a heartbeat after which a run counts as dead: longer than failing requests are repeated
+#: (s3.PATIENCE), and longer than the clocks of machines differ.
 STALE = 300.0
-#: Looks at a lock that others take and leave meanwhile.
+#: Attempts to take a lock while others take and release it.
 _ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
 class Record:
-    """Who holds a lock. since, heartbeat: seconds since 1970, by the holder's clock."""
+    """Describe the run that holds a lock. since, heartbeat: seconds since 1970, by the clock of its machine."""
 
-    run: str  # a number of its own for every run
+    run: str  # unique to each run
     owner: str  # user@host
-    machine: str  # tells whether `pid` means anything here; "" where the system does not say
+    machine: str  # see `_machine`: `pid` is only valid on this machine
     pid: int
-    started: str  # of the process: its id may be another's by now
+    started: str  # start of the process, because its id may have been reused
     since: float
     heartbeat: float
 
     def to_json(self) -> bytes:
-        """The object's content."""
+        """Return the content of the record's file."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
     def describe(self, now: float) -> str:
-        """For the one who must wait."""
+        """Return a description for messages to a run that cannot have the lock."""
         since = datetime.fromtimestamp(self.since, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
         return (
             f"{self.owner}, process {self.pid}, run {self.run[:8]}, since {since} ({_span(now - self.since)}), "
-            f"last sign of life {_span(now - self.heartbeat)} ago"
+            f"last heartbeat {_span(now - self.heartbeat)} ago"
         )
 
     def is_stale(self, now: float) -> bool:
-        """True where the run is dead: silent for too long, or a process of this machine that is gone."""
+        """Return whether the run is dead: silent for too long, or a process of this machine that has ended."""
         if now - self.heartbeat > STALE:
             return True
         return bool(self.machine) and self.machine == _machine() and _started(self.pid) != self.started
 
 
 class Lock:
-    """A lock that is held; made by `locked`."""
+    """Hold a lock, and write its heartbeats in a thread; made by `locked`."""
 
     def __init__(self, output: str, number: int, record: Record) -> None:
         self.run = record.run
         self._folder, self._number, self._record = storage.join(output, FOLDER), number, record
         self._lost: str | None = None
-        self._alive = time.monotonic()  # at the last sign of life that was written
+        self._alive = time.monotonic()  # time of the last heartbeat that was written
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, name="lock", daemon=True)
         self._thread.start()
         _held.add(self)
 
     def check(self) -> None:
-        """Raise RunError where the lock is known to be lost. Costs nothing: call it often."""
+        """Raise RunError if the lock is known to be lost. Asks no storage, so call it often."""
         if self._lost is None and time.monotonic() - self._alive > STALE:
-            self._lost = f"no sign of life could be written for {STALE:.0f} s"
+            self._lost = f"no heartbeat could be written for {STALE:.0f} s"
         if self._lost is not None:
             raise RunError(
                 f"the lock {self._folder} was lost: {self._lost}; nothing more is published, because another run may "
-                "be at work there: see that none is, and give the same command again"
+                "use this output: check that none does, and give the same command again"
             )
 
     def confirm(self) -> None:
-        """Raise RunError unless the lock is held now; call it before what readers see is changed."""
-        with contextlib.suppress(*storage.STORAGE_ERRORS):  # what is not known is decided by `check`
+        """Raise RunError unless the lock is held now. Call it before changing what readers see."""
+        with contextlib.suppress(*storage.STORAGE_ERRORS):  # if the storage does not answer, `check` decides
             self._look()
         self.check()
 
     def beat(self) -> None:
-        """Write a sign of life, if the lock is still held. Raises one of storage.STORAGE_ERRORS."""
-        asked = time.monotonic()  # before the look: what happens between it and the writing counts as silence
+        """Write a heartbeat if the lock is still held. Raises one of storage.STORAGE_ERRORS."""
+        asked = time.monotonic()  # before reading the lock, which may be lost between reading and writing
         self._look()
         if self._lost is None:
             self._record = replace(self._record, heartbeat=time.time())
@@ -106,53 +107,50 @@ class Lock:
             self._alive = asked
 
     def release(self) -> str | None:
-        """Leave the lock to others. A storage that fails is logged, and returned as text: the lock will be stale."""
+        """Release the lock. A failure of the storage is logged and returned as text; the lock then becomes stale."""
         self._ended.set()
         self._thread.join()
         try:
             self._look()
-            if self._lost is None:  # else what is there is another's, who may even have begun to count anew
+            if self._lost is None:  # else the records are another run's, whose numbers may have started again
                 _remove_until(self._folder, self._number)
-            left = None
+            failure = None
         except (ConfigurationError, *storage.STORAGE_ERRORS) as error:  # type: ignore[misc] # a tuple of classes
-            left = f"the lock {self._folder} could not be removed: {error}"
-            logger.warning("%s", left)
+            failure = f"the lock {self._folder} could not be removed: {error}"
+            logger.warning("%s", failure)
         _held.discard(self)
-        return left
+        return failure
 
     def _look(self) -> None:
         numbers = _numbers(self._folder)
         highest = _read(self._folder, numbers[-1]) if numbers else None
-        # Numbers begin anew in a folder that was left: ours may be another run's by now.
+        # Numbers start again after a release: the record of our number may be another run's.
         if self._lost is None and (highest is None or highest.run != self.run):
-            self._lost = f"taken by {highest.owner}" if highest else "somebody removed it"
+            self._lost = f"taken by {highest.owner}" if highest else "its record was removed"
 
     def _live(self) -> None:
         while self._lost is None and not self._ended.wait(HEARTBEAT):
             try:
                 self.beat()
             except storage.STORAGE_ERRORS as error:
-                logger.warning("no sign of life could be written to %s: %s", self._folder, error)
+                logger.warning("cannot write the heartbeat to %s: %s", self._folder, error)
 
 
-#: What this process holds.
+#: Locks that this process holds.
 _held: set[Lock] = set()
 
 
 def release_all() -> list[str]:
-    """Leave every lock that this process holds, for one that ends without the way out of its blocks.
-
-    Return what could not be removed.
-    """
+    """Release all locks of this process, if it ends without leaving its `locked` blocks. Return the failures."""
     with storage.impatient():
-        return [left for lock in list(_held) if (left := lock.release())]
+        return [failure for lock in list(_held) if (failure := lock.release())]
 
 
 @contextlib.contextmanager
 def locked(output: str, break_lock: bool = False) -> Iterator[Lock]:
-    """Hold the lock of the folder `output` inside the block.
+    """Hold the lock of the folder `output` in the block.
 
-    break_lock: take it from whoever holds it now. Raises ConfigurationError where another run holds it, or `output`
+    break_lock: take it even if another run holds it. Raises ConfigurationError if another run holds it, or if `output`
     cannot be written.
     """
     lock = take(output, break_lock)
@@ -163,7 +161,7 @@ def locked(output: str, break_lock: bool = False) -> Iterator[Lock]:
 
 
 def take(output: str, break_lock: bool = False) -> Lock:
-    """The lock of `output`, to be released by the caller; see `locked`."""
+    """Return the lock of `output`, which the caller releases; see `locked`."""
     folder, record = storage.join(output, FOLDER), _record()
     with storage.as_configuration_error(output, "--output", "write"), storage.impatient():
         for attempt in range(_ATTEMPTS):
@@ -174,18 +172,18 @@ def take(output: str, break_lock: bool = False) -> Lock:
             if number is not None:
                 return Lock(output, number, record)
         storage.check_writable(output, "--output")
-    raise ConfigurationError(f"--output {output}: other runs are taking the lock just now; try again")
+    raise ConfigurationError(f"--output {output}: other runs take the lock at this moment; try again")
 
 
 def _judge(output: str, holder: Record | None, break_lock: bool) -> None:
-    """Raise ConfigurationError unless the lock may be taken from its holder (None: left in this moment)."""
+    """Raise ConfigurationError unless the lock may be taken from its holder (None: it was just released)."""
     if holder is None:
         return
     now = time.time()
     if break_lock:
         logger.warning("breaking the lock of %s: %s", output, holder.describe(now))
     elif holder.is_stale(now):
-        logger.warning("taking over the lock of a run that is dead: %s", holder.describe(now))
+        logger.warning("taking over the lock of a dead run: %s", holder.describe(now))
     else:
         raise ConfigurationError(
             f"--output {output}: another run is at work there: {holder.describe(now)}; wait for it, choose another "
@@ -194,15 +192,15 @@ def _judge(output: str, holder: Record | None, break_lock: bool) -> None:
 
 
 def _claim(folder: str, seen: list[int], record: Record) -> int | None:
-    """The number under which the lock is ours now; None where somebody was faster."""
+    """Create the next record and return its number; None if another run was faster."""
     number = (seen[-1] if seen else 0) + 1
     try:
         if not storage.create_bytes(_uri(folder, number), record.to_json()):
             return None
-    except FileNotFoundError:  # the folder was removed between its making and its use, by a run that ended
+    except FileNotFoundError:  # a run that ended has just removed the folder
         return None
-    # Between the look and the claim others may have come and gone, and numbers begun anew: what was seen must still be
-    # there, and nothing higher.
+    # Since the records were listed, other runs may have taken and released the lock, so that numbers started again. The
+    # record that was seen must still be there, and none may be higher than ours.
     numbers = _numbers(folder)
     if numbers[-1:] != [number] or not set(seen[-1:]) <= set(numbers):
         storage.remove(_uri(folder, number))
@@ -221,7 +219,7 @@ def _uri(folder: str, number: int) -> str:
 
 
 def _read(folder: str, number: int) -> Record | None:
-    """A record; None where it is gone. Raises ConfigurationError for what is none."""
+    """Return a record; None if it is gone. Raises ConfigurationError for a file that is no record."""
     uri = _uri(folder, number)
     try:
         return Record(**json.loads(storage.read_bytes(uri)))
@@ -229,7 +227,7 @@ def _read(folder: str, number: int) -> Record | None:
         return None
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"{uri} is no lock of this version; if no run is at work there, remove it"
+            f"{uri} is not a lock of this version; if no run uses this output, remove it"
         ) from error
 
 
@@ -253,7 +251,7 @@ def _record() -> Record:
 
 
 def _machine() -> str:
-    """What process ids belong to: this boot of this machine, and the container; "" where the system does not say."""
+    """Return the scope of process ids: this boot of this machine, and the container; "" if they are unknown."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -261,16 +259,16 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine began, in the kernel's ticks; None where there is none."""
+    """Return when a process of this machine started, in the kernel's ticks; None if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]  # a zombie only waits to be counted
+    return None if fields[0] == "Z" else fields[19]  # Z: the process has ended
 
 
 def _span(seconds: float) -> str:
-    """A length of time for people."""
+    """Return a length of time as text."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,10 +1,11 @@
-"""Storage behind URIs: local folders, S3 and whatever else fsspec knows.
+"""Read, write and list files by their URIs: local folders, S3 and every other storage that fsspec knows.
 
-S3 is asked again while it fails (`pipelines.storage.s3`); other remote storages have what their own clients do.
+Requests to S3 are repeated while it fails (`pipelines.storage.s3`); other remote storages are retried as their own
+clients do it.
 
-Endpoint and credentials of S3 come from the usual environment variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID,
-…), which the job forwards to every Ray worker (`worker_environment`), or from the machine's role. No file
-system object made here holds a secret, so they may travel to Ray tasks.
+The endpoint and credentials of S3 come from the usual environment variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …),
+which the job forwards to every Ray worker (`worker_environment`), or from the machine's role. The file system objects
+that are made here hold no secrets, so they may be sent to Ray tasks.
 """
 
 import contextlib
@@ -35,8 +36,8 @@ from pipelines.storage.s3 import PatientS3, impatient, status_of
 
 logger = logging.getLogger(__name__)
 
-#: Environment variables that decide where S3 is and who we are there; every FSSPEC_* variable (fsspec's own
-#: way to configure any scheme) is forwarded as well.
+#: Environment variables with the endpoint and credentials of S3. Every FSSPEC_* variable (fsspec's own way to configure
+#: any scheme) is forwarded as well.
 STORAGE_ENVIRONMENT = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
@@ -53,22 +54,24 @@ STORAGE_ENVIRONMENT = (
 
 _CHECKED: tuple[type[Exception], ...] = (*STORAGE_ERRORS, ValueError)  # ValueError: a malformed endpoint
 
-#: Seconds after which reading or writing one object of a remote storage other than S3 is given up.
+#: Seconds until reading or writing one object fails, for remote storages other than S3.
 OBJECT_TIMEOUT = 600
 
-#: S3 objects of twice this size and more are sent in parts of it: a part is what is sent again when it fails.
+#: Size of the parts in which S3 objects of at least twice this size are sent. Only a failed part is sent again.
 PART_BYTES = 16 << 20
 
 _PRECONDITION_FAILED = 412
-#: What the system says where a file system has no hard links.
+#: Names of local files that are being written.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
+#: Error numbers of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
-    """The file system of `uri` and the path inside it; local paths become absolute, file:// URIs are percent-decoded.
+    """Return the file system of `uri` and the path in it: absolute if it is local, percent-decoded for file:// URIs.
 
-    Listings are not cached: what a worker has just written is seen here. Raises ConfigurationError for an
-    empty URI or a scheme that no installed package serves.
+    Listings are not cached, so that they include files that a worker has just written. Raises ConfigurationError for
+    an empty URI or a scheme that no installed package serves.
     """
     if not uri.strip():
         raise ConfigurationError("an empty URI; give a local path, file:// or s3:// URI")
@@ -85,7 +88,7 @@ def _open(uri: str) -> tuple[AbstractFileSystem, str]:
     if is_file_uri(uri):  # fsspec does not decode it
         return LocalFileSystem(use_listings_cache=False), path_of(uri).rstrip("/") or "/"
     if uri.startswith(("s3://", "s3a://")) and "::" not in uri:
-        # Only here: the process's other users of fsspec keep its own S3.
+        # Not registered with fsspec: other code in this process keeps fsspec's own S3.
         options = PatientS3._get_kwargs_from_urls(uri)
         return PatientS3(**options, use_listings_cache=False), PatientS3._strip_protocol(uri)
     fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
@@ -93,32 +96,32 @@ def _open(uri: str) -> tuple[AbstractFileSystem, str]:
 
 
 def is_local(uri: str) -> bool:
-    """True where `uri` names a path of this machine."""
+    """Return whether `uri` names a path of this machine."""
     return isinstance(resolve(uri)[0], LocalFileSystem)
 
 
 def absolute(uri: str) -> str:
-    """`uri` in a form that means the same in every worker and every run: local paths become absolute, a last slash
-    goes.
+    """Return `uri` in a form that means the same in every worker and every run.
+
+    Local paths become absolute, and a final slash is removed. Raises ConfigurationError.
     """
     try:
         fs, path = resolve(uri)
     except OSError as error:  # some clients connect at once
-        raise ConfigurationError(f"cannot use {uri!r}: {error}; see that the server is there") from error
+        raise ConfigurationError(f"cannot use {uri!r}: {error}; check that its server runs") from error
     if isinstance(fs, LocalFileSystem):
         return path
-    return re.sub(
-        "^s3a://", "s3://", uri.rstrip("/")
-    )  # listings have the usual name: what is compared must agree
+    # Listings return s3:// as the scheme, and URIs are compared as text.
+    return re.sub("^s3a://", "s3://", uri.rstrip("/"))
 
 
 def join(uri: str, *parts: str) -> str:
-    """`uri/part/part` with single slashes between."""
+    """Return `uri/part/part` with single slashes."""
     return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
 def arrow_filesystem(uri: str) -> tuple[FileSystem, str]:
-    """The same place for pyarrow and Ray Data: a pyarrow file system and the path in it."""
+    """Return the pyarrow file system of `uri` and the path in it, for pyarrow and Ray Data."""
     fs, path = resolve(uri)
     return (
         ArrowLocalFileSystem() if isinstance(fs, LocalFileSystem) else PyFileSystem(FSSpecHandler(fs))
@@ -126,13 +129,13 @@ def arrow_filesystem(uri: str) -> tuple[FileSystem, str]:
 
 
 def exists(uri: str) -> bool:
-    """True where a file or a folder stands at `uri`. Raises one of STORAGE_ERRORS where that is unknown."""
+    """Return whether there is a file or folder at `uri`. Raises one of STORAGE_ERRORS if the storage cannot answer."""
     fs, path = resolve(uri)
     return bool(fs.exists(path))
 
 
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
-    """The content of one object, or its first `limit` bytes in a single request.
+    """Return the content of one object, or its first `limit` bytes in a single request.
 
     Raises one of STORAGE_ERRORS: FileNotFoundError, PermissionError, …
     """
@@ -148,12 +151,12 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
 
 
 def version(uri: str) -> str | None:
-    """What the storage says of an object without reading it, as text that changes when the object does.
+    """Return a text that changes when the object changes, from its metadata alone.
 
-    ETag and size, or time of change (local: to the nanosecond, and the inode) and size; None where it says neither.
-    Raises one of STORAGE_ERRORS.
+    It has the ETag and size, or the modification time and size (local files: in nanoseconds, with the inode). None if
+    the storage states neither ETag nor time. Raises one of STORAGE_ERRORS.
     """
-    # A million of these are asked for: without the way through fsspec.
+    # Called for millions of files: local paths do not go through fsspec, which is slower.
     if "://" not in uri and not is_file_uri(uri):
         return _local_version(Path(uri).expanduser().stat())
     fs, path = resolve(uri)
@@ -170,21 +173,20 @@ def version(uri: str) -> str | None:
     return None if changed is None else f"mtime:{changed}:{size}"
 
 
-def _local_version(found: os.stat_result) -> str:
-    return f"mtime:{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
+def _local_version(status: os.stat_result) -> str:
+    return f"mtime:{status.st_mtime_ns}:{status.st_size}:{status.st_ino}"
 
 
 def write_bytes(uri: str, data: bytes, through: str | None = None) -> None:
-    """Write one object whole: a reader sees the old content or the new, never half, and a repetition changes
-    nothing.
+    """Write one object atomically: a reader sees the old content or the new. Writing it twice does no harm.
 
-    Local folders are made as needed, and the content gets its name by a rename. through: folder in which a local file
-    is written before that, so that who removes it removes what killed processes have left; default: beside `uri`, as
-    where the two are not on one file system. Raises one of STORAGE_ERRORS.
+    Missing local folders are made. A local file is written under a temporary name and then renamed. through: folder for
+    temporary files, so that removing this folder removes what killed processes left; by default, and if `through` is
+    on another file system, the temporary file is beside `uri`. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     if not isinstance(fs, LocalFileSystem):
-        # An object store shows an object only once it is complete.
+        # An object store shows an object only when it is complete.
         _upload(lambda: fs.pipe_file(path, data, **_sending(fs)))
         return
     target = Path(path)
@@ -202,8 +204,8 @@ def write_bytes(uri: str, data: bytes, through: str | None = None) -> None:
 
 
 def _write_and_rename(data: bytes, folder: Path, target: Path) -> None:
-    # Not named after the target (a name may have 255 bytes), and not after this process: two attempts of one
-    # task may run on two machines that share the folder.
+    # A random name: the target's may already have the 255 bytes that a name may have, and process ids may be equal if
+    # two machines that share the folder run the same task.
     temporary = folder / f".{uuid.uuid4().hex}.part"
     try:
         temporary.write_bytes(data)
@@ -214,23 +216,24 @@ def _write_and_rename(data: bytes, folder: Path, target: Path) -> None:
 
 
 def create_bytes(uri: str, data: bytes) -> bool:
-    """Write one object whole unless there is one: True where it was written, False where something stood there.
+    """Write one object atomically unless it exists, and return whether this call wrote it.
 
-    Of several callers at once one is told True. `data` must tell callers apart (a run's id, say): where an answer was
-    lost and the object is found to hold `data`, it counts as written by this call. Local folders: by a hard link. S3:
-    `If-None-Match: *`, which AWS, Ceph and SeaweedFS honour; a store that ignores it, and any other scheme, gets a
-    look before the write, which two callers may pass at once. Raises one of STORAGE_ERRORS.
+    Of several callers at the same time, only one gets True. Each caller needs its own `data` (with a run's id, for
+    example): if the storage's answer was lost and the object holds `data`, this call has written it. Local files are
+    created by a hard link. S3 gets `If-None-Match: *`, which AWS, Ceph and SeaweedFS honour. For a store that ignores
+    it, and for other schemes, only a check before the write remains, which two callers may pass at the same time.
+    Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
         return _create_local(Path(path), data)
-    with contextlib.suppress(FileNotFoundError):  # removed after it had been seen
+    with contextlib.suppress(FileNotFoundError):  # removed after the check
         return _create_remote(fs, path, data) or bool(fs.cat_file(path) == data)
     return False
 
 
 def _create_remote(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """True where the storage says that this call wrote the object."""
+    """Return whether the storage confirms that this call wrote the object."""
     try:
         if fs.exists(path):
             return False
@@ -262,7 +265,7 @@ def _create_local(target: Path, data: bytes) -> bool:
 
 
 def _create_unlinked(target: Path, data: bytes) -> bool:
-    """For file systems without hard links: still one winner, but a reader may see the file before its content."""
+    """Create a file without hard links. Only one caller succeeds, but a reader may see the file before its content."""
     try:
         with target.open("xb") as file:
             file.write(data)
@@ -273,10 +276,10 @@ def _create_unlinked(target: Path, data: bytes) -> bool:
 
 @contextlib.contextmanager
 def whole_file(uri: str) -> Iterator[Path]:
-    """A local path to write one large file to, piece by piece; behind the block it is at `uri`, whole or not at all.
+    """Yield a local path for a large file, which is at `uri` after the block; an error leaves nothing there.
 
-    Where `uri` is local the file grows in its folder and gets its name by a rename; elsewhere it grows in this
-    machine's temporary folder (TMPDIR) and is uploaded in parts. Raises one of STORAGE_ERRORS.
+    If `uri` is local, the file is written in its folder under a temporary name and then renamed. Otherwise it is
+    written to this machine's temporary folder (TMPDIR) and uploaded in parts. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
@@ -301,16 +304,16 @@ def whole_file(uri: str) -> Iterator[Path]:
     reraise=True,
 )
 def _upload(put: Callable[[], object]) -> None:
-    """An upload in parts whose last answer was lost is gone when it is asked for again: it is sent once more."""
+    """Call `put`, and repeat it if S3 does not know the upload in parts: it has ended, but its answer was lost."""
     put()
 
 
 def list_files(uri: str, suffix: str = "", follow_links: bool = False) -> list[str]:
-    """URIs of all files at or below `uri` whose name ends with `suffix`, sorted. Empty where nothing is.
+    """Return the URIs of all files at or below `uri` whose names end with `suffix`, sorted; empty if there are none.
 
-    Files and folders below `uri` whose name begins with . or _ are left out: markers, and writes in progress.
-    follow_links: those to local folders, to each folder once (`LinkedFolders`). It is for what is only read; without it
-    they are left out, for who removes what is listed must not come to other places. Raises one of STORAGE_ERRORS.
+    Files and folders below `uri` whose names begin with . or _ are left out: markers, and writes in progress.
+    follow_links: enter links to local folders, each folder once (`LinkedFolders`). Do not use it on files that will be
+    removed, because links lead out of `uri`. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
@@ -333,7 +336,7 @@ def _local_files(path: str, links: LinkedFolders | None) -> Iterator[str]:
 def _files_in(folder: str, links: LinkedFolders | None) -> Iterator[str]:
     try:
         folders, files = scan(folder)
-    except FileNotFoundError:  # removed meanwhile
+    except FileNotFoundError:  # removed since its parent was listed
         return
     yield from (f"{folder.rstrip('/')}/{name}" for name in files if not is_hidden(name))
     for name in sorted(name for name in folders if not is_hidden(name)):
@@ -343,25 +346,28 @@ def _files_in(folder: str, links: LinkedFolders | None) -> Iterator[str]:
 
 
 def is_pattern(uri: str) -> bool:
-    """True where `uri` has wildcards and nothing is called just so. Raises one of STORAGE_ERRORS."""
+    """Return whether `uri` has wildcards and is not itself the name of a file. Raises one of STORAGE_ERRORS."""
     return WILDCARDS.search(uri) is not None and not exists(uri)
 
 
 def files_matching(pattern: str) -> list[str]:
-    """URIs of the files that match `pattern`, and of those below folders that do, sorted.
+    """Return the URIs of the files that match `pattern`, and of those below folders that match it, sorted.
 
-    Wildcards are a shell's: * and ? for letters of one name, [a-z] for one of several; what begins with . or _ must be
-    named. Raises ConfigurationError for **, and one of STORAGE_ERRORS.
+    Wildcards are those of a shell: * and ? for characters of one name, [a-z] for one of several. A name that begins
+    with . or _ matches only if the pattern's part begins with it too. Raises ConfigurationError for **, and one of
+    STORAGE_ERRORS.
     """
     fs, path = resolve(pattern)
     if "**" in path:
-        raise ConfigurationError(f"{pattern}: there is no **; name the folder, and all that is in it is read")
+        raise ConfigurationError(
+            f"{pattern}: ** is not supported; name the folder, and all files in it are read"
+        )
     if isinstance(fs, LocalFileSystem):
-        found = _local_matches(path)
+        matches = _local_matches(path)
     else:
-        found = {name: info["type"] == "directory" for name, info in fs.glob(path, detail=True).items()}
+        matches = {name: info["type"] == "directory" for name, info in fs.glob(path, detail=True).items()}
     files: list[str] = []
-    for name, is_folder in found.items():
+    for name, is_folder in matches.items():
         parts = zip(name.split("/"), path.split("/"), strict=False)
         if not any(is_hidden(part) and wanted[:1] != part[0] for part, wanted in parts):
             uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
@@ -370,35 +376,36 @@ def files_matching(pattern: str) -> list[str]:
 
 
 def _local_matches(pattern: str) -> dict[str, bool]:
-    """Paths that match an absolute pattern, and which are folders. Python's own globbing passes over folders that may
-    not be read, fsspec's over links to folders.
+    """Return the paths that match an absolute pattern, each with whether it is a folder.
+
+    Python's own globbing silently skips folders that may not be read, and fsspec's skips links to folders.
     """
-    found = {"": True}
+    parents = {"": True}
     for wanted in pattern.strip("/").split("/"):
         matches: dict[str, bool] = {}
-        for folder in (path for path, is_folder in found.items() if is_folder):
+        for folder in (path for path, is_folder in parents.items() if is_folder):
             if WILDCARDS.search(wanted):
                 folders, files = scan(folder or "/")
                 names = [name for name in (*folders, *files) if fnmatchcase(name, wanted)]
                 matches |= {f"{folder}/{name}": name in folders for name in names}
             elif Path(f"{folder}/{wanted}").exists():
                 matches[f"{folder}/{wanted}"] = Path(f"{folder}/{wanted}").is_dir()
-        found = matches
-    return found
+        parents = matches
+    return parents
 
 
 def fetch_folder(uri: str, destination: Path) -> Path:
-    """A local folder with the files of `uri`: itself where it is local, else a copy in `destination`.
+    """Return a local folder with the files of `uri`: `uri` itself if it is local, else a copy in `destination`.
 
-    Raises one of STORAGE_ERRORS, and ConfigurationError where nothing is at a remote `uri` or an object's
-    name would leave `destination`.
+    Raises one of STORAGE_ERRORS, and ConfigurationError if a remote `uri` has no files, or if the name of an object
+    would place its copy outside `destination`.
     """
     fs, path = resolve(uri)
     if isinstance(fs, LocalFileSystem):
         return Path(path)
     names = _files_below(fs, path)
     if not names:
-        raise ConfigurationError(f"nothing at {uri}; check the bucket and the path")
+        raise ConfigurationError(f"there is nothing at {uri}; check the bucket and the path")
     for name in names:
         relative = PurePosixPath(name[len(path) :].lstrip("/") or PurePosixPath(name).name)
         if ".." in relative.parts:
@@ -413,10 +420,10 @@ def fetch_folder(uri: str, destination: Path) -> Path:
 
 @contextlib.contextmanager
 def as_configuration_error(uri: str, flag: str, action: str) -> Iterator[None]:
-    """Turn what the storage raises inside the block into a ConfigurationError that names `flag` and the remedy.
+    """Turn errors of the storage in the block into a ConfigurationError that names `flag` and the remedy.
 
-    action: what the block does with `uri`, as in "cannot read s3://…". A ValueError counts as the storage's
-    fault too, so keep blocks to reading and writing.
+    action: what the block does with `uri`, for messages such as "cannot read s3://…". A ValueError also counts as an
+    error of the storage, so the block should only read or write.
     """
     try:
         yield
@@ -439,10 +446,9 @@ def check_readable(uri: str, flag: str) -> None:
 
 
 def check_writable(uri: str, flag: str) -> None:
-    """Raise ConfigurationError, naming `flag` and the remedy, unless files can be written below the folder
-    `uri` now.
+    """Raise ConfigurationError, naming `flag` and the remedy, unless files can be written to the folder `uri`.
 
-    Writes an empty object and removes it; a local folder is made.
+    Writes an empty object and removes it. A local folder is made if it is missing.
     """
     probe = join(uri, ".write-check")
     with as_configuration_error(uri, flag, "write"), impatient():
@@ -450,22 +456,22 @@ def check_writable(uri: str, flag: str) -> None:
         fs, path = resolve(probe)
         with contextlib.suppress(
             PermissionError, FileNotFoundError
-        ):  # may write but not delete; another run was faster
+        ):  # no right to remove it, or another run already has
             fs.rm_file(path)
 
 
 def remove(uri: str) -> None:
-    """Remove the file or the whole folder at `uri`, where there is one. Raises one of STORAGE_ERRORS."""
+    """Remove the file or the whole folder at `uri`, if there is one. Raises one of STORAGE_ERRORS."""
     fs, path = resolve(uri)
     if fs.exists(path):
         fs.rm(path, recursive=True)
 
 
 def move(uri: str, to: str) -> None:
-    """Give one object of a storage another name there, replacing what has it; nothing where `uri` is gone.
+    """Move one object within a storage, and replace what is at `to`. Do nothing if `uri` does not exist.
 
-    Local: a rename; elsewhere a copy and a removal, so that a repetition after any interruption ends the same. Raises
-    one of STORAGE_ERRORS.
+    Local files are renamed; remote objects are copied and then removed, so that a repetition after any interruption
+    has the same result. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
     target = resolve(to)[1]
@@ -479,22 +485,27 @@ def move(uri: str, to: str) -> None:
     fs.rm_file(path)
 
 
-def remove_unfinished(uri: str) -> None:
-    """Remove what `write_bytes` and `whole_file` left below a local folder when their process was killed.
+def remove_unfinished(uri: str, recursive: bool = False) -> None:
+    """Remove the temporary files that killed processes left in a local folder; with `recursive` also in those below it.
 
-    For when nobody writes there any more. Other storages show no unfinished objects.
+    Only files with the names that this module gives them are removed. Links below `uri` are not followed. Call it only
+    if no other process writes there. Other storages show no unfinished objects. Raises one of STORAGE_ERRORS.
     """
     fs, path = resolve(uri)
-    if isinstance(fs, LocalFileSystem) and Path(path).is_dir():
-        for part in Path(path).glob(".*.part"):
-            part.unlink(missing_ok=True)
+    if not isinstance(fs, LocalFileSystem):
+        return
+    for folder, _, names in os.walk(path):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            (Path(folder) / name).unlink(missing_ok=True)
+        if not recursive:
+            return
 
 
 def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The storage variables that are set here, for `runtime_env={"env_vars": …}` of Ray workers.
+    """Return the storage variables of `environment`, for `runtime_env={"env_vars": …}` of Ray workers.
 
-    Ray shows a job's runtime environment on its dashboard: on a shared cluster give the machines a role
-    instead of setting keys here.
+    Ray shows a job's runtime environment on its dashboard: on a shared cluster give the machines a role instead of
+    setting keys in variables.
     """
     return {
         name: value
@@ -504,15 +515,15 @@ def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def _files_below(fs: AbstractFileSystem, path: str) -> list[str]:
-    """Paths of the files at or below `path`, sorted; without the empty objects that mark folders on S3."""
-    found = fs.find(path, detail=True)
+    """Return the paths of the files at or below `path`, sorted, without the empty objects that mark folders on S3."""
+    infos = fs.find(path, detail=True)
     return sorted(
-        name for name, info in found.items() if info.get("type") != "directory" and not name.endswith("/")
+        name for name, info in infos.items() if info.get("type") != "directory" and not name.endswith("/")
     )
 
 
 def _patience(fs: AbstractFileSystem) -> dict[str, Any]:
-    """The timeout argument, for file systems that take one; S3 has its own."""
+    """Return the timeout argument for file systems that accept one; S3 has its own limits."""
     own = isinstance(fs, PatientS3) or not isinstance(fs, AsyncFileSystem)
     return {} if own else {"timeout": OBJECT_TIMEOUT}
 
@@ -522,7 +533,7 @@ def _sending(fs: AbstractFileSystem) -> dict[str, Any]:
 
 
 def _is_range_of_nothing(error: OSError) -> bool:
-    """True where S3 refused a range because the object is empty."""
+    """Return whether S3 refused a range because the object is empty."""
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("Error", {}).get("Code") == "InvalidRange"
 

@@ -29,6 +29,17 @@ def first_inside(inputs: Iterable[str], output: str, owned: Sequence[str]) -> st
     return next((uri for uri in inputs if lies_in(uri, places)), None)
 
 
+def remove_unfinished(output: str, owned: Iterable[str]) -> None:
+    """Remove the temporary files that killed runs left in `output` and, at any depth, in its folders `owned`.
+
+    Call it only while holding the output's lock. Raises ConfigurationError.
+    """
+    with storage.as_configuration_error(output, "--output", "write"):
+        storage.remove_unfinished(output)
+        for name in owned:
+            storage.remove_unfinished(storage.join(output, name), recursive=True)
+
+
 def remove(output: str, owned: Iterable[str]) -> None:
     """Remove all of `owned` that is there. Raises ConfigurationError."""
     with storage.as_configuration_error(output, "--overwrite", "replace"):

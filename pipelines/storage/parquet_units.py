@@ -1,8 +1,8 @@
-"""Parquet files as units of work: runs of row groups that one task reads.
+"""Divide parquet files into units of work, each of which one task reads: consecutive row groups, or parts of one.
 
-Ray Data's own parquet source packs files into bins of 128 MiB, whose tasks ask for a whole CPU each; with
-actors on every CPU of a small machine they would wait for ever. These units are tasks of our own: they
-claim what they need, and since a unit names its rows, limits are exact and outputs the same in every run.
+Ray Data's own parquet source packs files into bins of 128 MiB and requests a whole CPU for each of its tasks. If actors
+hold every CPU of a small machine, these tasks wait for ever. Tasks that read units request what they need. Since a unit
+names its rows, limits are exact and outputs are the same in every run.
 """
 
 import logging
@@ -22,22 +22,22 @@ from pipelines.storage.path_columns import add_path_columns, path_columns
 
 logger = logging.getLogger(__name__)
 
-#: How names of parquet files end, in letters of any case.
+#: Endings of the names of parquet files, in upper or lower case.
 PARQUET_SUFFIXES = (".parquet", ".pq")
-#: Bytes that one unit reads at most, unless a single row group is larger. Small enough that a few workers
-#: share a small catalog, large enough that starting tasks costs nothing beside it.
+#: Most bytes of one unit, unless a single row group is larger. Small enough that a few workers share a small catalog,
+#: large enough that the start of a task costs little in comparison.
 UNIT_BYTES = 32 << 20
-#: Rows that one unit should have at most where they hold no image bytes but say where the images are: each of them
-#: costs a fetch and a decode. Such a file may have a million rows in one row group. Every piece of a row group reads
-#: the whole of it, so it has no more than MOST_PIECES: little beside the images, as long as its rows are small.
+#: Most rows of one unit if rows hold no image bytes but URIs: each row costs a download and a decoding. Such a file may
+#: have a million rows in one row group. Every piece of a row group reads the whole group, so a group has at most
+#: MOST_PIECES pieces: that costs little beside the images, as long as rows are small.
 UNIT_ROWS = 256
 SMALL_ROW_BYTES = 4096
 MOST_PIECES = 64
-#: Rows that one unit has where only small columns are read (`joined`).
+#: Most rows of one unit if only small columns are read (`joined`).
 SMALL_COLUMNS_ROWS = 100_000
-#: Rows decoded from parquet at a time: bounds memory at this many uploads.
+#: Rows decoded from parquet at a time: no more uploads than these are in memory.
 READ_ROWS = 16
-#: Footers read at once: each waits for storage, not for a CPU.
+#: Footers read at the same time: each waits for the storage, not for a CPU.
 _FOOTER_THREADS = 16
 
 UNIT = pa.schema(
@@ -52,13 +52,14 @@ UNIT = pa.schema(
 
 
 class StorageReadError(RunError):
-    """A parquet file cannot be read any more. Not a row's failure: the task is tried again, then the job fails."""
+    """Report that a parquet file can no longer be read. No row fails: the task is tried again, then the job fails."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """`rows` rows of file `uri`: those of `row_groups` after the first `skip`. `first` is the number of the first one
-    in the file.
+    """Name consecutive rows of a parquet file: `rows` rows of `row_groups`, after the first `skip` rows of these.
+
+    first: number of the first row in the file.
     """
 
     uri: str
@@ -68,20 +69,20 @@ class Unit:
     rows: int
 
     def table(self) -> pa.Table:
-        """As one row of schema UNIT, for a Ray Data source."""
+        """Return the unit as one row of schema UNIT, for a Ray Data source."""
         return pa.Table.from_pylist([asdict(self)], UNIT)
 
     @staticmethod
     def from_table(table: pa.Table) -> "list[Unit]":
-        """The inverse of `table`, for any number of rows."""
+        """Return the units of a table of UNIT; the inverse of `table`, for any number of rows."""
         return [Unit(row.pop("uri"), tuple(row.pop("row_groups")), **row) for row in table.to_pylist()]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Units of all files, their rows, and their size in bytes as stored.
+    """List the units of all files, with their number of rows and their stored size in bytes.
 
-    filled_columns: paths (`image.bytes`) of the columns in which some row has a value, as far as the footers tell.
+    filled_columns: paths (`image.bytes`) of the columns that are not null in all rows, according to the footers.
     """
 
     units: tuple[Unit, ...]
@@ -98,13 +99,13 @@ def list_units(
     in_path: Collection[str] = (),
     look: Callable[[str, pq.FileMetaData], None] | None = None,
 ) -> Listing:
-    """Units of the parquet files at or below `uris`, in the order of names; only the first `limit` rows.
+    """Divide the parquet files at or below `uris` into units, in the order of names; only the first `limit` rows.
 
     uris: files, folders, or patterns (`storage.objects.files_matching`). flag: the command-line flag that they come
-    from, for messages. check: raises ConfigurationError for a schema that does not serve; gets the file's URI as
-    well. in_path: columns that may stand in a file's path (`path_columns`); `check` sees them as text. look: gets
-    each file's URI and footer. What links lead to is read once. Raises ConfigurationError where nothing is found, a
-    file is named twice, a link leads nowhere, or a file cannot be read.
+    from, for messages. check: gets each file's schema and URI, and raises ConfigurationError for an unsuitable schema.
+    in_path: columns that a file's path may contain (`path_columns`); `check` sees them as text columns. look: gets each
+    file's URI and footer. A file that several links lead to is read once. Raises ConfigurationError if there is no
+    file, or if a file is named twice or cannot be read, or a link leads nowhere.
     """
     files = _once(_files(uris, flag), flag)
     units: list[Unit] = []
@@ -130,16 +131,16 @@ def list_units(
 def read_unit(
     unit: Unit, columns: Sequence[str], step: int | None = None, in_path: Collection[str] = ()
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Tables of at most `step` rows (default: READ_ROWS, small ones UNIT_ROWS) over `unit`, each with the number of its
-    first row.
+    """Yield the rows of `unit` as tables of at most `step` rows, each with the number of its first row.
 
-    Columns that the file lacks are left out, unless they are `in_path` and its path has them (`path_columns`);
-    `struct.field` names a part of one. Raises StorageReadError, and ConfigurationError where path and file disagree.
+    step: READ_ROWS by default, UNIT_ROWS in pieces of a row group. Columns that the file lacks are left out, unless
+    they are `in_path` and the path contains them (`path_columns`); `struct.field` names a part of a column. Raises
+    StorageReadError, and ConfigurationError if path and file disagree.
     """
-    told = path_columns(unit.uri, set(columns).intersection(in_path))
+    from_path = path_columns(unit.uri, set(columns).intersection(in_path))
     try:
         for first, table in _read(unit, columns, step):
-            yield first, add_path_columns(table, told, unit.uri, first)
+            yield first, add_path_columns(table, from_path, unit.uri, first)
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
         raise StorageReadError(f"cannot read {unit.uri}: {type(error).__name__}: {error}") from error
 
@@ -149,7 +150,7 @@ def _read(unit: Unit, columns: Sequence[str], step: int | None) -> Iterator[tupl
     with pq.ParquetFile(path, filesystem=filesystem, pre_buffer=False) as file:
         present = [name for name in columns if _has(file.schema_arrow, name)]
         row, skip, left = unit.first, unit.skip, unit.rows
-        # A piece of a row group has small rows (`_pieces`): the ones before it are passed in larger steps.
+        # A piece of a row group has small rows (`_pieces`): larger steps skip those before it faster.
         step = step or (UNIT_ROWS if skip else READ_ROWS)
         for batch in file.iter_batches(step, row_groups=list(unit.row_groups), columns=present):
             table = pa.Table.from_batches([batch.slice(skip, left)])
@@ -171,7 +172,7 @@ def _has(schema: pa.Schema, name: str) -> bool:
 
 
 def _check_text(table: pa.Table, uri: str, first: int) -> None:
-    """Raise ConfigurationError where text is not UTF-8: found later, it would end the run in Python's decoder."""
+    """Raise ConfigurationError if text is not UTF-8: Python's decoder would otherwise end the run later."""
     for name in table.column_names:
         try:
             table.column(name).validate(full=True)
@@ -182,56 +183,61 @@ def _check_text(table: pa.Table, uri: str, first: int) -> None:
 
 
 def _files(uris: Sequence[str], flag: str) -> list[str]:
-    """The parquet files that `uris` name; what else is there is counted. Raises ConfigurationError where none is."""
+    """Return the parquet files that `uris` name, and log other files. Raises ConfigurationError if there are none."""
     files: list[str] = []
     others: list[str] = []
     for uri in uris:
         names = _names(uri, flag)
-        # The file itself is what is meant, whatever it is called.
+        # A file that is named itself is read, whatever its suffix.
         is_file = len(names) == 1 and storage.absolute(uri) == storage.absolute(names[0])
         for name in names:
             is_parquet = is_file or name.lower().endswith(PARQUET_SUFFIXES)
             (files if is_parquet else others).append(name)
     check_links(others, flag)
-    told = f"names of parquet files end in {' or '.join(PARQUET_SUFFIXES)}"
+    rule = f"names of parquet files end in {' or '.join(PARQUET_SUFFIXES)}"
     if not files:
-        there = f"there are {len(others)} others, such as {others[0]}" if others else "it is empty"
-        raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}; {there}: {told}")
+        content = f"there are {len(others)} others, such as {others[0]}" if others else "it is empty"
+        raise ConfigurationError(f"{flag}: no .parquet file at {', '.join(uris)}; {content}: {rule}")
     if others:
-        logger.info("%s: %d files are not read, such as %s: %s", flag, len(others), others[0], told)
+        logger.info("%s: %d files are not read, such as %s: %s", flag, len(others), others[0], rule)
     return files
 
 
 def _once(files: Sequence[str], flag: str) -> list[str]:
-    """`files`, each real one once: by its own name where that is among them, else by the first.
+    """Return each real file of `files` once: by its own name if that is among them, else by the first link to it.
 
-    Links may lead from one of several places, or matches of a pattern, to another. Raises ConfigurationError where one
-    name is there twice.
+    Several folders or matches of a pattern may contain links to one file. Raises ConfigurationError if a name occurs
+    twice.
     """
     twice = [file for file, count in Counter(files).items() if count > 1]
     if twice:
-        raise ConfigurationError(f"{flag}: {twice[0]} is there twice; name each file, or its folder, once")
-    found: dict[str, str] = {}
+        raise ConfigurationError(f"{flag}: {twice[0]} is named twice; name each file, or its folder, once")
+    names: dict[str, str] = {}
     for file in files:
         real = file if "://" in file else os.path.realpath(file)
-        found[real] = file if file == real else found.get(real, file)
-    again = set(files).difference(found.values())
+        names[real] = file if file == real else names.get(real, file)
+    again = set(files).difference(names.values())
     if again:
         logger.warning(
-            "%s: %d files are links to others, such as %s: each is read once", flag, len(again), min(again)
+            "%s: %d files are links to other files, such as %s; each file is read once",
+            flag,
+            len(again),
+            min(again),
         )
-    return list(found.values())
+    return list(names.values())
 
 
 def _names(uri: str, flag: str) -> list[str]:
-    """All files that `uri` names. Raises ConfigurationError where it names none that can be read."""
+    """Return all files that `uri` names. Raises ConfigurationError if there are none, or they cannot be listed."""
     with storage.as_configuration_error(uri, flag, "read"):
         if not storage.is_pattern(uri):
             storage.check_readable(uri, flag)
             return storage.list_files(uri, follow_links=True)
         names = storage.files_matching(uri)
     if not names:
-        raise ConfigurationError(f"{flag}: nothing matches {uri}; name a folder, and all in it is read")
+        raise ConfigurationError(
+            f"{flag}: nothing matches {uri}; name a folder, and all files in it are read"
+        )
     return names
 
 
@@ -244,10 +250,24 @@ def _with_path(schema: pa.Schema, uri: str, names: Collection[str]) -> pa.Schema
 def _footers(
     pool: ThreadPoolExecutor, files: list[str], flag: str, limit: int | None
 ) -> Iterator[tuple[pa.Schema, pq.FileMetaData]]:
-    """Schema and metadata of each file in order; with a limit only as many as are asked for, a few ahead."""
+    """Yield the schema and metadata of each file in order; with a limit only a few more than the caller takes."""
     step = len(files) if limit is None else _FOOTER_THREADS
     for start in range(0, len(files), step):
         yield from pool.map(lambda file: _footer(file, flag), files[start : start + step])
+
+
+def count_rows(files: Sequence[str]) -> int:
+    """Return the number of rows of all parquet files, by their footers. Raises StorageReadError."""
+
+    def rows(uri: str) -> int:
+        filesystem, path = storage.arrow_filesystem(uri)
+        try:
+            return int(pq.read_metadata(path, filesystem=filesystem).num_rows)
+        except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
+            raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error
+
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        return sum(pool.map(rows, files))
 
 
 def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
@@ -257,12 +277,12 @@ def _footer(uri: str, flag: str) -> tuple[pa.Schema, pq.FileMetaData]:
             return file.schema_arrow, file.metadata
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
         raise ConfigurationError(
-            f"{flag} {uri}: not a readable parquet file: {error}; write it anew, as parquet"
+            f"{flag} {uri}: not a readable parquet file: {error}; write it again as parquet"
         ) from error
 
 
 def joined(units: Sequence[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[Unit]:
-    """The same rows in fewer units: neighbours of one file together, of up to `rows` rows. For who reads no images."""
+    """Yield the same rows in fewer units, for passes that read no image: neighbours are joined to up to `rows` rows."""
     last: Unit | None = None
     for unit in units:
         if last is None or unit.uri != last.uri or last.rows + unit.rows > rows:
@@ -277,22 +297,26 @@ def joined(units: Sequence[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[Un
 
 
 def _filled(metadata: pq.FileMetaData) -> set[str]:
-    """Paths of columns that are not null throughout; without statistics a column counts as filled."""
-    found: set[str] = set()
+    """Return the paths of columns that are not null in all rows; without statistics a column counts as filled."""
+    filled: set[str] = set()
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         for position in range(group.num_columns):
             chunk = group.column(position)
-            if chunk.path_in_schema in found:
+            if chunk.path_in_schema in filled:
                 continue
-            told = chunk.statistics
-            if told is None or not told.has_null_count or told.null_count < chunk.num_values:
-                found.add(chunk.path_in_schema)
-    return found
+            statistics = chunk.statistics
+            if (
+                statistics is None
+                or not statistics.has_null_count
+                or statistics.null_count < chunk.num_values
+            ):
+                filled.add(chunk.path_in_schema)
+    return filled
 
 
 def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:
-    """Cut the first `wanted` rows of a file into units of consecutive row groups, or of parts of one."""
+    """Yield the first `wanted` rows of a file as units of consecutive row groups, or of parts of one."""
     groups: list[int] = []
     first = rows = size = 0
     for index in range(metadata.num_row_groups):
@@ -316,7 +340,7 @@ def _split(uri: str, metadata: pq.FileMetaData, wanted: int) -> Iterator[Unit]:
 
 
 def _pieces(uri: str, group: int, first: int, taken: int, rows: int) -> Iterator[Unit]:
-    """The first `taken` of a row group's `rows` rows as pieces of that row group."""
+    """Yield the first `taken` of a row group's `rows` rows as pieces of that row group."""
     step = max(UNIT_ROWS, -(-rows // MOST_PIECES))
     for start in range(0, taken, step):
         yield Unit(uri, (group,), start, first + start, min(step, taken - start))

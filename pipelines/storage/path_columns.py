@@ -1,9 +1,9 @@
-"""Columns that stand in a file's path and not in the file, as Hive, Spark and pyarrow write partitioned folders:
+"""Read columns from a file's path, where Hive, Spark and pyarrow write the columns of partitioned folders:
 
     uploads/product_type=running%20shoe/part-0.parquet
 
-All folders above a file count, also those that a command line names; of a file in a hidden folder (.name), which is a
-program's own, only those below that. Values are percent-decoded text.
+All folders above a file count, including those that the command line names. If one of them is hidden (.name, a
+program's own folder), only the folders below it count. Values are percent-decoded text.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,11 +19,11 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def path_columns(uri: str, names: Collection[str]) -> dict[str, str | None]:
-    """Those of the columns `names` that stand in the path of the file `uri`, with its value in all its rows.
+    """Return those of the columns `names` that the path of the file `uri` contains, with their values.
 
-    Raises ConfigurationError where two folders of the path disagree, or a value is not UTF-8.
+    Raises ConfigurationError if two folders of the path disagree, or if a value is not UTF-8.
     """
-    found: dict[str, str | None] = {}
+    columns: dict[str, str | None] = {}
     folders = uri.split("/")[:-1]
     hidden = [number for number, folder in enumerate(folders) if folder.startswith(".") and folder.strip(".")]
     for folder in folders[hidden[-1] :] if hidden else folders:
@@ -34,19 +34,20 @@ def path_columns(uri: str, names: Collection[str]) -> dict[str, str | None]:
             value = None if text == NULL else unquote(text, errors="strict")
         except UnicodeDecodeError as error:
             raise ConfigurationError(
-                f"{uri}: folder {folder}: its percent signs are no UTF-8; rename it"
+                f"{uri}: folder {folder}: its percent-encoded text is not UTF-8; rename it"
             ) from error
-        if found.setdefault(unquote(name), value) != value:
+        if columns.setdefault(unquote(name), value) != value:
             raise ConfigurationError(
-                f"{uri}: its folders say that {name} is {found[unquote(name)]!r} and that it is {value!r}; rename one"
+                f"{uri}: two of its folders give different values for {name}: {columns[unquote(name)]!r} and "
+                f"{value!r}; rename one"
             )
-    return found
+    return columns
 
 
 def add_path_columns(table: pa.Table, columns: Mapping[str, str | None], uri: str, first: int) -> pa.Table:
-    """`table`, rows of the file `uri` from number `first` on, with the columns that stand in its path.
+    """Return `table` with the columns of its file's path added. first: number of its first row in the file `uri`.
 
-    Raises ConfigurationError, with the row, where the table has such a column and it says something else.
+    Raises ConfigurationError that names the row if the table has such a column with another value.
     """
     for name, value in columns.items():
         if name not in table.column_names:
@@ -63,9 +64,9 @@ def add_path_columns(table: pa.Table, columns: Mapping[str, str | None], uri: st
     return table
 
 
-def disagreement(place: str, name: str, own: str | None, value: str | None) -> ConfigurationError:
-    """The complaint about a row at `place` whose column `name` is `own`, where its path says `value`."""
+def disagreement(where: str, name: str, own: str | None, value: str | None) -> ConfigurationError:
+    """Return the error for a row whose column `name` is `own` while its path gives `value`. where: names the row."""
     return ConfigurationError(
-        f"{place} has {name} {own!r}, and its folder says {name}={NULL if value is None else value}; correct one of "
+        f"{where} has {name} {own!r}, but its folder gives {name}={NULL if value is None else value}; correct one of "
         "the two, or leave the column out of the file"
     )

@@ -1,4 +1,4 @@
-"""Trees of files, folder by folder: only one folder's names are in memory."""
+"""Walk trees of files folder by folder: only the names of one folder are in memory at a time."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -12,29 +12,29 @@ from pipelines.storage.linked_folders import LinkedFolders, check_links, is_hidd
 
 
 class Folder(NamedTuple):
-    """A folder below a root: its place as names, and its files' names in order."""
+    """List one folder below a root. parts: names of the folders that lead to it. files: names of its files, sorted."""
 
     parts: tuple[str, ...]
     files: tuple[str, ...]
 
     def key(self, name: str) -> str:
-        """The path of file `name` from the root."""
+        """Return the path of file `name` relative to the root."""
         return "/".join((*self.parts, name))
 
 
-def walk(uri: str, flag: str, tell: Callable[[str], None] | None = None) -> Iterator[Folder]:
-    """All folders at and below the folder `uri`, each before those in it, in order of names.
+def walk(uri: str, flag: str, warn: Callable[[str], None] | None = None) -> Iterator[Folder]:
+    """Yield all folders at and below the folder `uri`, each before those in it, in order of names.
 
-    Without hidden files (.name) and hidden or private folders (.name, _name). The order of `parts` is that of tuples.
-    Links to local folders are followed, to each folder once (`LinkedFolders`); `tell` gets a note of the others.
-    Raises ConfigurationError that names `flag` where a folder cannot be listed, or a link that is no image by its name
-    leads nowhere.
+    Hidden files (.name) and hidden or private folders (.name, _name) are left out. The order is that of the tuples
+    `parts`. Links to local folders are followed, each folder once (`LinkedFolders`); `warn` gets a note about links
+    that were not followed. Raises ConfigurationError that names `flag` if a folder cannot be listed, or if a link leads
+    nowhere and its name is not that of an image.
     """
     fs, path = storage.resolve(uri)
     links = LinkedFolders(path) if isinstance(fs, LocalFileSystem) else None
     yield from _walk(fs, path, (), flag, links)
-    if tell is not None and links is not None and (note := links.note()):
-        tell(f"{flag}: {note}")
+    if warn is not None and links is not None and (note := links.note()):
+        warn(f"{flag}: {note}")
 
 
 def _walk(
@@ -46,7 +46,7 @@ def _walk(
     if links is not None:
         check_links((f"{path.rstrip('/')}/{name}" for name in files if not is_image(name)), flag)
     yield Folder(parts, tuple(sorted(files)))
-    del files  # not while the folders below are read
+    del files  # frees the names before the folders below are listed
     for name in sorted(name for name in folders if not is_hidden(name)):
         below = f"{path.rstrip('/')}/{name}"
         if links is None or links.enters(below, folders[name]):
@@ -54,7 +54,7 @@ def _walk(
 
 
 def _remote(fs: AbstractFileSystem, path: str) -> tuple[dict[str, bool], list[str]]:
-    """As `scan` does it; no storage but a local one has links to folders."""
+    """List a remote folder in the form of `scan`; remote storages have no links to folders."""
     folders: dict[str, bool] = {}
     files: list[str] = []
     for info in fs.ls(path, detail=True):

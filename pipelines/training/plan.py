@@ -20,22 +20,22 @@ from model.recipes import build_method
 from model.transfer import transfer_generator
 from pipelines.contracts.label_map import LabelMap
 from pipelines.inference.bundles import read_bundle
-from pipelines.shards.index import MADE, PAIRED, SOURCE, VALIDATION, Index, build_index, check_tasks
+from pipelines.shards.index import MADE, PAIRED, SOURCE, VALIDATION, Index, build_index, check_defects
 from pipelines.shards.reading import Making
 from pipelines.shards.source import TrainingSource
 from pipelines.synthesis.defects.registry import CLEAN_UP, synthesis
 from pipelines.training.encoder_weights import EncoderWeights, find_encoder_weights
 from pipelines.training.feed.batches import orders_of
 from pipelines.training.feed.order import epoch_draws
-from pipelines.training.feed.selected import do_nothing_errors, some_rows, spread, task_weights
+from pipelines.training.feed.selected import defect_weights, do_nothing_errors, some_rows, spread
 from pipelines.training.settings import LoopSettings, TrainSettings
 
 logger = logging.getLogger("train")
 
-#: Pairs per defect from which the task balance is computed.
+#: Pairs per defect from which the weights of --task-balance are computed.
 BALANCE_PAIRS = 128
 #: Photos of --data whose backgrounds products are laid on. Each decoding process holds them (a quarter of a megabyte).
-GROUND_PHOTOS = 160
+BACKGROUND_PHOTOS = 160
 #: Channels of the networks that are tried on one image before the training starts.
 PROBE_WIDTH = 2
 
@@ -78,7 +78,7 @@ def inspect(source: TrainingSource, settings: TrainSettings, allow_missing: bool
     """Return the data's index. Raises ConfigurationError for everything in the data that would make a training fail."""
     index = build_index(source.shards, source.label_map, settings.validation_share)
     method = settings.method
-    check_tasks(
+    check_defects(
         index,
         source.label_map,
         pairs=method.uses_pairs,
@@ -111,7 +111,7 @@ def find_making(source: TrainingSource, index: Index, seed: int) -> Making:
         & index.training
         & (index.kinds & (PAIRED | SOURCE | MADE) == PAIRED | SOURCE)
     )
-    chosen = photos[spread(len(photos), GROUND_PHOTOS)]
+    chosen = photos[spread(len(photos), BACKGROUND_PHOTOS)]
     return Making(seed, tuple(sorted(source.syntheses.items())), tuple(orders_of(index, np.sort(chosen))))
 
 
@@ -138,7 +138,7 @@ def check_networks(settings: TrainSettings) -> None:
         generator=replace(method.generator, width=min(method.generator.width, PROBE_WIDTH)),
         discriminator=replace(method.discriminator, width=min(method.discriminator.width, PROBE_WIDTH)),
     )
-    networks = build_method(narrow, torch.ones(method.generator.n_types) if method.balances_tasks else None)
+    networks = build_method(narrow, torch.ones(method.generator.n_types) if method.balances_defects else None)
     image, label = torch.zeros(1, 3, side, side), torch.zeros(1, dtype=torch.long)
     paired, unpaired = (torch.full((1,), float(used)) for used in (method.uses_pairs, method.uses_unpaired))
     with torch.no_grad():
@@ -167,14 +167,16 @@ def _naming(side: int, part: str) -> Iterator[None]:
 
 
 def balanced(plan: Plan) -> Plan:
-    """Return the plan with the task balance measured, if its method uses one."""
+    """Return the plan with the weights of --task-balance measured, if its method uses them."""
     settings = plan.settings
-    if not settings.method.balances_tasks:
+    if not settings.method.balances_defects:
         return plan
     pairs = some_rows(plan.source, plan.index, PAIRED, 0, BALANCE_PAIRS, settings.validation_decoding)
     errors = do_nothing_errors(pairs)
     logger.info("do-nothing L1 per defect: %s", {name: round(error, 4) for name, error in errors.items()})
-    return replace(plan, settings=replace(settings, task_weight=task_weights(plan.source.label_map, errors)))
+    return replace(
+        plan, settings=replace(settings, defect_weight=defect_weights(plan.source.label_map, errors))
+    )
 
 
 def initial_weights(

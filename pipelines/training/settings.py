@@ -37,7 +37,7 @@ class LoopSettings:
     precision: str = "auto"
     # (defect, N): its rows are drawn N times an epoch. For a defect that is harder than the others, or rarer.
     repeat: tuple[tuple[str, int], ...] = ()
-    # `balanced` draws every task equally often. For data in which one task has a hundred times another's photos.
+    # `balanced` draws every defect equally often. For data in which one defect has a hundred times another's photos.
     sampler: str = "proportional"
     # Decoded rows to shuffle among, per worker: 2 * 3 * image_size^2 bytes each.
     shuffle_rows: int = 512
@@ -109,7 +109,7 @@ class TrainSettings(LoopSettings):
     # URI of the Inception weights, if the extra `fid` is not installed.
     fid_weights: str | None = None
     # Factors of the reconstruction term by type id; empty for none.
-    task_weight: tuple[float, ...] = ()
+    defect_weight: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         require_choice("--fit", self.fit, FITS)

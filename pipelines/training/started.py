@@ -13,11 +13,11 @@ from pipelines.training.settings import LoopSettings, describe
 logger = logging.getLogger("train")
 
 #: Settings that change how long and where a training runs and what it shows, but not what it learns from a sample.
-#: task_weight follows from the data and the objective.
+#: defect_weight follows from the data and the objective.
 NO_DIFFERENCE = frozenset(
     {
         *("steps", "device", "compile", "log_every", "checkpoint_every", "keep", "grid_every"),
-        *("validate_every", "validation_images", "task_weight"),
+        *("validate_every", "validation_images", "defect_weight"),
     }
 )
 #: Prefixes of the settings that --resume cannot change: they mean other networks, or another method for the same ones.

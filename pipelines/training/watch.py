@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Steps whose mean loss is compared. A single batch says little, because tasks differ.
+#: Steps whose mean loss is compared. A single batch says little, because defects differ.
 WINDOW = 100
 #: A window has diverged if its mean is this many times the best one, and worse than the first. Generous, because
 #: adversarial losses swing by a factor of a few.
@@ -17,7 +17,7 @@ DIVERGED = 10.0
 
 @dataclass(frozen=True)
 class Trouble:
-    """Describe how the losses went wrong at `step`. reason: which loss and, as far as known, which task.
+    """Describe how the losses went wrong at `step`. reason: which loss and, as far as known, which defect.
 
     good: checkpoints up to this step are from before it began.
     """
@@ -74,27 +74,30 @@ class Watch:
             if len(self._window) < WINDOW:
                 continue
             mean = math.fsum(value for value, _ in self._window) / WINDOW
-            by_task = self._by_task()
+            by_defect = self._by_defect()
             self._window = []
             if self._first is None:
                 self._first = mean
             best = self._best.get("", mean)
             if mean > DIVERGED * best and mean > self._first:
                 worst = max(
-                    by_task, key=lambda task: by_task[task] / max(self._best.get(task, by_task[task]), 1e-12)
+                    by_defect,
+                    key=lambda defect: (
+                        by_defect[defect] / max(self._best.get(defect, by_defect[defect]), 1e-12)
+                    ),
                 )
                 return Trouble(
                     step,
                     f"the loss diverges: {mean:.4g} on average over the last {WINDOW} steps, {best:.4g} at its best; "
-                    f"it grew most in batches of {worst} ({by_task[worst]:.4g})",
+                    f"it grew most in batches of {worst} ({by_defect[worst]:.4g})",
                     # It may have begun late in the window before, whose mean then hardly shows it.
                     self._begin_before,
                 )
-            for task, value in {"": mean, **by_task}.items():
-                self._best[task] = min(value, self._best.get(task, value))
+            for defect, value in {"": mean, **by_defect}.items():
+                self._best[defect] = min(value, self._best.get(defect, value))
         return None
 
-    def _by_task(self) -> dict[str, float]:
+    def _by_defect(self) -> dict[str, float]:
         by_defect: dict[str, list[float]] = defaultdict(list)
         for value, defects in self._window:
             for defect in defects:

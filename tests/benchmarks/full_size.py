@@ -35,7 +35,7 @@ from model.bundle import STARTER, load_bundle
 from model.edits import Edit, apply_edit, identity_theta
 from pipelines.images.pixels import to_tensor, to_uint8
 from pipelines.images.resize import resize_bicubic
-from pipelines.inference.edits.apply import Edited, apply_edits
+from pipelines.inference.edits.apply import EditedImage, apply_edits
 from pipelines.inference.edits.codec import decode_edit, encode_edits
 from pipelines.inference.generator import GeneratorPass
 from pipelines.metrics.pixel_errors import psnr
@@ -97,17 +97,17 @@ def edits(case: Case, starter: GeneratorPass) -> Iterator[tuple[str, Edit]]:
     yield "starter", _as_stored(answers[0])
 
 
-def ways(case: Case, edit: Edit) -> Iterator[tuple[str, Edited, float]]:
+def ways(case: Case, edit: Edit) -> Iterator[tuple[str, EditedImage, float]]:
     """Yield each method's name, result and seconds of one core."""
     height, width = case.upload.shape[:2]
     nothing = np.zeros((height, width), np.uint8)
-    yield "nothing", Edited(case.upload, nothing), 0.0
+    yield "nothing", EditedImage(case.upload, nothing), 0.0
     started = time.process_time()
     small = to_uint8(apply_edit(to_tensor(resize_bicubic(case.upload, SIDE, SIDE)[None]), edit))[0]
-    yield "plain", Edited(resize_bicubic(small, width, height), nothing), time.process_time() - started
+    yield "plain", EditedImage(resize_bicubic(small, width, height), nothing), time.process_time() - started
     started = time.process_time()
     whole = to_uint8(apply_edit(to_tensor(case.upload[None]), edit))[0]
-    yield "bilinear", Edited(whole, nothing), time.process_time() - started
+    yield "bilinear", EditedImage(whole, nothing), time.process_time() - started
     started = time.process_time()
     guided = apply_edits(case.upload, encode_edits(edit))
     yield "guided", guided, time.process_time() - started
@@ -143,7 +143,7 @@ def _turn(degrees: float, height: int, width: int) -> Tensor:
     return torch.tensor([linear])
 
 
-def _crop(case: Case, results: dict[str, Edited]) -> Image.Image:
+def _crop(case: Case, results: dict[str, EditedImage]) -> Image.Image:
     """Return 300 pixels around a point of the band: the upload, each result, the matte, the target."""
     rows, columns = np.nonzero(case.band)
     index = len(rows) // 3

@@ -17,7 +17,7 @@ from tests.processes import processes_that_name, wait_until
 
 #: Seconds that Kubernetes gives a container after SIGTERM.
 GRACE = 30
-GO_ON = "terminated; the same command goes on where this run was; --overwrite would begin anew"
+GO_ON = "terminated; the same command continues this run; --overwrite starts afresh"
 
 
 @pytest.mark.ray

@@ -108,7 +108,7 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     assert before.pop("run.json") != after.pop("run.json")
     assert after == before  # the report, too, which describes what was corrected
     said = capsys.readouterr().out
-    assert "10 images are unchanged since an earlier run" in said
+    assert "10 images have not changed since an earlier run" in said
     assert "nothing was corrected" in said
     retried = shop.correct("--no-fid", "--retry-failed")
     assert (retried["unchanged"], retried["corrected_now"]["failed"]) == (9, 1)
@@ -215,7 +215,7 @@ def test_fid_and_pictures_are_of_the_last_attempt_and_say_of_how_many_rows(
         3,
     )  # the images that finished rows are compared with are read again
     assert watermark["note"].startswith("of 2 of 3 corrected rows: ")
-    assert "4 of these were finished before an earlier attempt was interrupted" in capsys.readouterr().out
+    assert "4 of these were finished by an interrupted attempt" in capsys.readouterr().out
     page = (shop.output / "report" / "index.html").read_text()
     assert "3 of 6 images corrected" in page
     assert "FID, KID and pictures are of the 2 that followed" in page

@@ -89,9 +89,9 @@ def test_the_command_line_wins_and_lists_add_up(tmp_path: Path) -> None:
         ("step: 3", r"job\.yaml: there is no flag --step; did you mean '--steps'\?"),
         ("config: other.yaml", r"no flag --config"),
         ("- steps", "give flags and their values"),
-        ("steps: [", "no YAML"),
+        ("steps: [", "not YAML"),
         ("steps: {a: 1}", r"--steps takes no \{'a': '1'\}"),
-        ("steps: 1\nrate: 2\nsteps: 3", "'steps' stands there twice"),
+        ("steps: 1\nrate: 2\nsteps: 3", "'steps' occurs twice"),
         ("crop: 1", "--crop takes no '1'"),
         ("title: off", r"--title takes no False; put a word such as 'off' in quotes"),
         ("steps: [1, 2]", r"--steps takes no \['1', '2'\]"),
@@ -172,7 +172,7 @@ def test_flags_that_cannot_be_kept_end_no_job_and_replace_nothing_of_anybody(
     (tmp_path / "file").write_text("")
     given = correct_catalog.parser().parse_args(["--catalog", "a", "--output", str(tmp_path / "file")])
     command.keep_flags(correct_catalog.parser(), given)
-    assert "could not be kept in" in caplog.text
+    assert "cannot write the flags to" in caplog.text
     (tmp_path / command.FLAGS_FILE).write_text("# mine\ncatalog: a\n")
     given = correct_catalog.parser().parse_args(["--catalog", "a", "--output", str(tmp_path)])
     command.keep_flags(correct_catalog.parser(), given)

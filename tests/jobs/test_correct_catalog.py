@@ -157,8 +157,12 @@ def test_a_dry_run_prints_configuration_and_plan_without_ray_and_writes_nothing(
 def test_a_dry_run_says_that_half_a_catalog_would_be_refused(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "_SUCCESS").write_text(json.dumps({"run": "a", "parts": 1, "rows": 40}))
+    """Even if the earlier run ended with exit code 3, without _SUCCESS: its manifest is what the next run replaces."""
+    (tmp_path / "out" / "manifest").mkdir(parents=True)
+    (tmp_path / "out" / "run.json").write_text("{}")
+    pq.write_table(
+        pa.table({"image_id": [str(n) for n in range(40)]}), tmp_path / "out" / "manifest" / "a.parquet"
+    )
     with pytest.raises(command.ConfigurationError, match="12 rows and the manifest in --output 40"):
         main([*arguments, "--dry-run"])
     for allowed in (["--max-dropped", "1"], ["--overwrite"]):
@@ -284,7 +288,7 @@ def test_the_last_words_are_counts_a_table_and_places(tmp_path: Path) -> None:
     fid = {"defects": {"watermark": row, "wrong_angle": {**row, "n": 3}}}
     run = one_run(tmp_path, {"corrected": 15, "failed": 1}, fid=fid)
     text = summary(run)
-    assert "4 images are unchanged since an earlier run" in text
+    assert "4 images have not changed since an earlier run" in text
     counts = "16 images: 15 corrected, 0 passthrough, 0 rejected, 1 failed"
     assert f"{counts}; 4.0 images/s while correcting, 9 s in all" in text
     assert "interrupted" not in text
@@ -298,6 +302,6 @@ def test_the_last_words_are_counts_a_table_and_places(tmp_path: Path) -> None:
     run.totals = Totals()  # all of it had been finished
     text = summary(run)
     assert f"{counts}; 9 s in all" in text
-    assert "16 of these were finished before an earlier attempt was interrupted" in text
+    assert "16 of these were finished by an interrupted attempt" in text
     run.night = Totals()
     assert "nothing was corrected" in summary(run)

@@ -11,6 +11,7 @@ from model.errors import ConfigurationError
 from pipelines.cluster.session import Cluster
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import SHARD
+from pipelines.preparation.plan import plan as planning
 from pipelines.preparation.plan.plan import LEAST_ENTRIES
 from tests.photo_tables import record, write_table
 from tests.preparation import digests, prepare
@@ -187,6 +188,20 @@ def test_a_file_uri_into_the_output_is_seen_through_its_percent_signs(tmp_path: 
     pq.write_table(table, tmp_path / "photos.parquet")
     with pytest.raises(ConfigurationError, match="lies where this job writes"):
         main(["--photos", str(tmp_path / "photos.parquet"), "--output", str(output)])
+
+
+def test_a_run_that_is_refused_while_it_lists_its_sources_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        planning, "FILE_ENTRIES", 1
+    )  # so that a part of the plan is written before the row is seen
+    output = tmp_path / "out"
+    table = pa.table({"image_id": ["a", "b"], "uri": ["/photos/a.jpg", str(output / "shards" / "b.jpg")]})
+    pq.write_table(table, tmp_path / "photos.parquet")
+    with pytest.raises(ConfigurationError, match="lies where this job writes"):
+        main(["--photos", str(tmp_path / "photos.parquet"), "--output", str(output)])
+    assert not output.exists() or not list(output.iterdir())
 
 
 def test_an_output_inside_the_input_is_refused_because_the_next_run_would_read_it(tmp_path: Path) -> None:

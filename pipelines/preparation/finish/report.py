@@ -110,7 +110,7 @@ def render(preparation: Preparation) -> str:
         entries=ENTRIES,
         masks=MASKS,
         measures=MEASURES,
-        tasks=tasks(preparation.record.totals, preparation.defects),
+        defects=rows_of_defects(preparation.record.totals, preparation.defects),
         types=types[:TYPES],
         types_left=len(types[TYPES:]),
         bins=[{"from": n / QUALITY_BINS, "n": count} for n, count in enumerate(bins)],
@@ -138,7 +138,7 @@ def histogram(totals: Totals) -> list[int]:
     return [totals.counts[f"quality/{number:02}"] for number in range(QUALITY_BINS)]
 
 
-def tasks(totals: Totals, defects: Sequence[str] = ()) -> dict[str, dict[str, int]]:
+def rows_of_defects(totals: Totals, defects: Sequence[str] = ()) -> dict[str, dict[str, int]]:
     """Return rows by defect, then by 'paired train', 'paired test', 'unpaired train' and 'unpaired test'.
 
     Those of `defects` without rows are included.
@@ -168,7 +168,7 @@ def nested(totals: Totals) -> dict[str, Any]:
             counts.setdefault(kind, {})["/".join(keys)] = n
             continue
         rows = counts.setdefault(
-            "rows", {name: {} for name in ("defect", "pairing", "split", "product_type", "by_task")}
+            "rows", {name: {} for name in ("defect", "pairing", "split", "product_type", "by_defect")}
         )
         defect, pairing, split, product_type = keys
         for name, value in zip(

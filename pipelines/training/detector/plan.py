@@ -10,7 +10,7 @@ from torch import Tensor
 from model.detector.network import Detector, DetectorConfig, transfer_detector
 from model.errors import ConfigurationError
 from pipelines.inference.detector_bundles import read_detector
-from pipelines.shards.index import TEST, VALIDATION, Index, build_index, check_tasks
+from pipelines.shards.index import TEST, VALIDATION, Index, build_index, check_defects
 from pipelines.shards.source import TrainingSource
 from pipelines.training.detector.settings import DetectorSettings
 from pipelines.training.encoder_weights import find_encoder_weights
@@ -30,7 +30,7 @@ class DetectorPlan(LoopPlan):
 def inspect(source: TrainingSource, validation_share: float, allow_missing: bool) -> Index:
     """Return the data's index. Raises ConfigurationError for everything in the data that would make a training fail."""
     index = build_index(source.shards, source.label_map, validation_share)
-    check_tasks(index, source.label_map, pairs=True, unpaired=True, allow_missing=allow_missing)
+    check_defects(index, source.label_map, pairs=True, unpaired=True, allow_missing=allow_missing)
     for name, defect in source.label_map.defects.items():
         if not index.having(defect.id, 0, VALIDATION).any():
             logger.warning(

@@ -16,9 +16,9 @@ from model.config import require, require_choice
 from pipelines.shards.index import PAIRED, SOURCE, TARGET, Index
 
 SAMPLERS = ("proportional", "balanced")
-#: Real targets kept per task as partners of unpaired sources; a bound on memory, not a tuning knob.
+#: Real targets kept per defect as partners of unpaired sources; a bound on memory, not a tuning knob.
 TARGET_POOL = 64
-#: How many of these are read before an epoch's first row; a rare task's first sources would otherwise have no partner.
+#: How many of these are read before an epoch's first row, so that a rare defect's first sources have partners.
 PREFILL = 16
 #: The turn of rows that are read for this.
 PREFILL_TURN = -1
@@ -30,8 +30,8 @@ RECENT = 8
 class SamplingConfig:
     """Configure how often an epoch draws which rows, and how well it shuffles them."""
 
-    # `proportional` (the paper's) draws every row once; `balanced` draws every task equally often. Use the latter if
-    # one task has a hundred times another's photos and the small one does not learn.
+    # `proportional` (the paper's) draws every row once; `balanced` draws every defect equally often. Use the latter if
+    # one defect has a hundred times another's photos and the small one does not learn.
     sampler: str = "proportional"
     # (defect's type id, N): its rows are drawn N times an epoch. For a defect that is harder than the others.
     repeat: tuple[tuple[int, int], ...] = ()
@@ -96,7 +96,7 @@ def drawable(index: Index, config: SamplingConfig) -> NDArray[np.bool_]:
     paired = (index.kinds & PAIRED).astype(bool) & (config.pairs | config.unpaired)
     source = (index.kinds & SOURCE).astype(bool) & config.unpaired
     drawn = training & (paired | source)
-    if config.unpaired:  # a source whose task has no real image at all would have no partner
+    if config.unpaired:  # a source whose defect has no real image at all would have no partner
         for type_ in np.unique(index.types[drawn]):
             if not index.having(int(type_), TARGET).any():
                 drawn &= index.types != type_
@@ -106,7 +106,7 @@ def drawable(index: Index, config: SamplingConfig) -> NDArray[np.bool_]:
 def row_uses(index: Index, config: SamplingConfig, rng: np.random.Generator) -> NDArray[np.int32]:
     """Return (N,) counts: how often an epoch draws each row.
 
-    The sum does not depend on the rng, which only decides which rows get the remainder of a fractional count. A task
+    The sum does not depend on the rng, which only decides which rows get the remainder of a fractional count. A defect
     with more unpaired targets than sources draws its sources more often, so that an epoch is max(|X|, |Y|).
     """
     drawn = drawable(index, config)
@@ -160,7 +160,7 @@ class WorkerEpoch:
         self.pools: dict[int, list[Row]] = {}
 
     def _types_with_unpaired(self, uses: NDArray[np.int32]) -> list[int]:
-        """Return the tasks with samples that need another row's target."""
+        """Return the defects with samples that need another row's target."""
         if not self.config.unpaired:
             return []
         alone = uses > 0
@@ -169,7 +169,7 @@ class WorkerEpoch:
         return [int(type_) for type_ in np.unique(self.index.types[alone])]
 
     def _kept(self) -> NDArray[np.bool_]:
-        """Return (N,) flags: rows that are read but are no sample's x, the real targets of tasks that need them."""
+        """Return (N,) flags: rows that are read but are no sample's x, the real targets of defects that need them."""
         wanted = self.index.training & np.isin(self.index.types, self.unpaired_types)
         return wanted & (self.index.kinds & TARGET > 0) & (self._uses == 0)
 
@@ -186,7 +186,7 @@ class WorkerEpoch:
         entries = [np.stack([units, np.zeros_like(units)], axis=1)]
         counts = [np.bincount(unit_of[uses > 0], minlength=len(self.index.units))[units]]
         turn = 1
-        # Each pass computes with its own rows only: a rare task may be drawn thousands of times beside a large one.
+        # Each pass computes with its own rows only: a rare defect may be drawn thousands of times beside a large one.
         while (again := uses > turn).any():
             uses, unit_of = uses[again], unit_of[again]
             units, draws = np.unique(unit_of, return_counts=True)
@@ -203,7 +203,7 @@ class WorkerEpoch:
         return np.searchsorted(self.index.starts, rows, side="right") - 1
 
     def _drawn_targets(self) -> list[Part]:
-        """Return parts with a few real targets of each task that needs them, from as few row groups as possible."""
+        """Return parts with a few real targets of each defect that needs them, from as few row groups as possible."""
         parts = []
         for type_ in self.unpaired_types:
             rows = np.flatnonzero(self.index.having(type_, TARGET))
@@ -256,7 +256,7 @@ class WorkerEpoch:
     def repaired(self, draw: Draw) -> Draw | None:
         """Return the draw just made, with pixels; if an image could not be decoded, another draw in its place.
 
-        It uses another row that is in memory, if possible of the same task and kind. Later draws do not change, and the
+        It uses another row in memory, if possible of the same defect and kind. Later draws do not change, and the
         choice depends on `live` alone, so a resumed epoch makes the same one. None if no row can replace it.
         """
         if draw.source.source is not None and draw.target.target is not None:

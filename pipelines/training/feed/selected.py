@@ -67,8 +67,8 @@ def do_nothing_errors(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return {defect: float(np.mean(values)) for defect, values in errors.items()}
 
 
-def task_weights(label_map: LabelMap, errors: Mapping[str, float]) -> tuple[float, ...]:
-    """Return 1 / do-nothing error by type id, so that every task starts with a reconstruction loss of about 1.
+def defect_weights(label_map: LabelMap, errors: Mapping[str, float]) -> tuple[float, ...]:
+    """Return 1 / do-nothing error by type id, so that every defect starts with a reconstruction loss of about 1.
 
     A defect without pairs gets 1. Raises ConfigurationError for a defect whose sources equal its targets.
     """

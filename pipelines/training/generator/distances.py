@@ -1,4 +1,4 @@
-"""Computes FID and KID per task against real images. Slow to import, so imported only where it is used."""
+"""Computes FID and KID per defect against real images. Slow to import, so imported only where it is used."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from pipelines.metrics.fid.distance import frechet_distance
 from pipelines.metrics.fid.inception import FEATURE_DIMENSION, load_features
 from pipelines.metrics.fid.kid import kernel_inception_distance
 from pipelines.metrics.fid.statistics import FeatureSet
-from pipelines.metrics.fid.weights import find_weights
+from pipelines.metrics.fid.weights import locate_weights
 from pipelines.training.generator.batch import Rows
 
 
@@ -16,8 +16,8 @@ class Distances:
     """Hold the features of the real images, by defect, and compare outputs with them."""
 
     def __init__(self, weights: str | None, device: torch.device, real: Rows) -> None:
-        """weights: see `find_weights`, whose errors this raises. real: rows whose `target` is the real image."""
-        self._extract = load_features(find_weights(weights), device)
+        """weights: see `locate_weights`, whose errors this raises. real: rows whose `target` is the real image."""
+        self._extract = load_features(locate_weights(weights), device)
         self._real: dict[str, FeatureSet] = {}
         for defect in {row["defect"] for row in real}:
             self._real[defect] = self._features([row["target"] for row in real if row["defect"] == defect])

@@ -34,7 +34,7 @@ class Training(Loop):
     def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
         """Build the method's networks. init: initial weights of G_XY, the only ones that a bundle has, or None."""
         settings = self.settings
-        weight = torch.tensor(settings.task_weight) if settings.task_weight else None
+        weight = torch.tensor(settings.defect_weight) if settings.defect_weight else None
         method = build_method(settings.method, weight)
         if init is not None:
             method.generator.load_state_dict(init)

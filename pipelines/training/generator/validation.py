@@ -1,4 +1,4 @@
-"""Measures a generator on the validation part: FID and KID per task, L1 and PSNR on exact pairs.
+"""Measures a generator on the validation part: FID and KID per defect, L1 and PSNR on exact pairs.
 
 The best bundle is chosen by these figures, so they must not use the test split, on which jobs/evaluate.py reports.
 """

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipelines.correction.deliver.deliver import DeliverySettings, deliver
 from pipelines.correction.deliver.gates import GateConfig, Rejection
 from pipelines.images.decode import decode_image
-from pipelines.inference.edits.apply import Edited
+from pipelines.inference.edits.apply import EditedImage
 from pipelines.metrics.pixel_errors import psnr
 from tests.benchmarks.starter_quality.baselines import BASELINES
 from tests.benchmarks.starter_quality.cases import (
@@ -100,7 +100,9 @@ def _delivered(case: Case, picture: NDArray[np.uint8]) -> Published:
     row = {"upload": case.upload, "defects": [LABELS[case.task]], "edits": [], "product_type": None}
     painted = np.where((picture != case.pixels).any(axis=2), np.uint8(255), np.uint8(0))
     try:
-        delivered = deliver(case.pixels, Edited(picture, painted), row, DeliverySettings(gates=GateConfig()))
+        delivered = deliver(
+            case.pixels, EditedImage(picture, painted), row, DeliverySettings(gates=GateConfig())
+        )
     except Rejection as rejection:
         return Published("rejected", rejection.code, rejection.message, None)
     return Published("corrected", None, None, delivered.encoded)

@@ -14,7 +14,7 @@ from pipelines.checking.findings import KINDS, Findings, Leak
 from pipelines.checking.look_again import FetchedImage
 from pipelines.checking.page import LISTED, PRODUCT_TYPES, SHOWN, render, sheet
 from pipelines.checking.tally import SIDES, Example, Tally
-from pipelines.reports.pictures import CELL, GROUND
+from pipelines.reports.pictures import BACKDROP, CELL
 from tests.catalogs import picture
 from tests.checking_data import healthy, write
 from tests.hostile_images import encode
@@ -114,7 +114,7 @@ def test_a_sheet_has_sources_above_targets_and_grey_where_there_is_none() -> Non
     pairs = [(seen(0, "a", None), seen(1, "a", white)), (seen(2, "b", white), seen(3, "b", None))]
     with Image.open(io.BytesIO(sheet(pairs))) as image:
         pixels = [[image.getpixel((x, y)) for x in (60, 60 + CELL)] for y in (100, 100 + CELL)]
-    assert pixels == [[GROUND, (255, 255, 255)], [(255, 255, 255), GROUND]]
+    assert pixels == [[BACKDROP, (255, 255, 255)], [(255, 255, 255), BACKDROP]]
     with Image.open(io.BytesIO(sheet([]))) as image:
         assert image.size == (CELL, CELL)
 

@@ -10,7 +10,7 @@ from model.errors import ConfigurationError
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import build_known
 from pipelines.correction.layout import RunFolder
-from pipelines.correction.output import check_output, check_whole, published_rows, remove_run, write_run
+from pipelines.correction.output import check_output, check_whole, remove_run, write_run
 from pipelines.correction.row_keys import to_keys
 from pipelines.correction.rows import BEGUN, to_table
 from pipelines.storage import objects as storage
@@ -163,12 +163,6 @@ def test_half_a_catalog_does_not_empty_the_manifest(rows: int, share: float) -> 
         match=f"{rows} rows and the manifest in --output 10, of which {10 - rows}.*--max-dropped 1",
     ):
         check_whole(rows, 10, share)
-
-
-def test_how_many_rows_are_published_is_known_without_the_manifest(tmp_path: Path) -> None:
-    assert published_rows(str(tmp_path)) == 0
-    (tmp_path / "_SUCCESS").write_text(json.dumps({"run": "a", "parts": 1, "rows": 7}))
-    assert published_rows(str(tmp_path)) == 7
 
 
 def test_other_files_below_the_output_are_not_removed(tmp_path: Path) -> None:

@@ -130,7 +130,9 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, caplog: pytest.Log
     write(tmp_path / "photos" / "a.jpg")
     write(tmp_path / "photos" / "notes.txt")
     tables(tmp_path, tmp_path / "photos")
-    assert "1 files are left out, which are no images by their names, such as notes.txt" in caplog.text
+    assert (
+        "1 files are left out because their names are not those of images, such as notes.txt" in caplog.text
+    )
 
 
 def test_a_link_to_a_disk_that_is_gone_is_refused(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_a_link_to_a_disk_that_is_gone_is_refused(tmp_path: Path) -> None:
 def test_no_image_lies_where_the_run_writes(tmp_path: Path) -> None:
     listed = write(tmp_path / "list.csv", b"uri\nimages/a.jpg\n")
     written = [str(tmp_path / "images"), str(tmp_path / "manifest")]
-    with pytest.raises(ConfigurationError, match=r"images/a\.jpg lies where the run writes"):
+    with pytest.raises(ConfigurationError, match=r"images/a\.jpg lies in a folder that the run writes"):
         tabulate([str(listed)], str(tmp_path / "tables"), "watermark", KNOWN, False, written)
 
 

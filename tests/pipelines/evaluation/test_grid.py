@@ -8,7 +8,7 @@ from pipelines.evaluation.collect import Collection
 from pipelines.evaluation.grid import comparison_grid
 from pipelines.evaluation.measure import ANSWER, MEASURES, TARGET, UPLOAD
 from pipelines.images.encode import encode_image
-from pipelines.reports.pictures import CELL, GAP, GROUND
+from pipelines.reports.pictures import BACKDROP, CELL, GAP
 from tests.evaluation_data import contestant, measure
 
 BUNDLES = (
@@ -52,10 +52,10 @@ def test_columns_are_upload_bundles_and_target_with_names_above() -> None:
 
     for line, values in enumerate(([120, 140, None, 160, None], [20, 40, None, 60, 80])):
         assert [at(line, column) for column in range(5)] == [
-            list(GROUND) if value is None else [value] * 3 for value in values
+            list(BACKDROP) if value is None else [value] * 3 for value in values
         ]
     assert at(0, 0, aside=CELL // 2 - 10) == [255] * 3  # the stored aspect ratio: 80 by 160
-    names = np.abs(pixels[:head] - GROUND).sum(axis=(0, 2))
+    names = np.abs(pixels[:head] - BACKDROP).sum(axis=(0, 2))
     for centre in centres:  # each name is within its own column
         assert names[centre - CELL // 2 : centre + CELL // 2].any()
         assert not names[centre + CELL // 2 : centre + CELL // 2 + GAP].any()

@@ -30,7 +30,7 @@ from tests.training_data import write_dataset
 def extractor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Extractor:
     stub = Extractor()
     monkeypatch.setattr(measure, "load_features", lambda weights, device: stub)
-    monkeypatch.setattr(evaluation_config, "find_weights", lambda path: tmp_path / "weights")
+    monkeypatch.setattr(evaluation_config, "find_weights", lambda uri: str(tmp_path / "weights"))
     monkeypatch.setattr(job, "read_weights", lambda path: path)
     monkeypatch.setattr(job, "describe", lambda weights: {"network": "four numbers"})
     return stub

@@ -18,7 +18,7 @@ from pipelines.shards.index import (
     TEST,
     VALIDATION,
     build_index,
-    check_tasks,
+    check_defects,
     rows_by_defect,
 )
 from pipelines.shards.source import open_source
@@ -146,8 +146,8 @@ def test_a_task_without_rows_is_an_error_unless_allowed(
     with pytest.raises(
         ConfigurationError, match=r"lacks 1 of the label map's 3 defects \(watermark: no training rows"
     ):
-        check_tasks(index, source.label_map, pairs=True, unpaired=True, allow_missing=False)
-    check_tasks(index, source.label_map, pairs=True, unpaired=True, allow_missing=True)
+        check_defects(index, source.label_map, pairs=True, unpaired=True, allow_missing=False)
+    check_defects(index, source.label_map, pairs=True, unpaired=True, allow_missing=True)
     assert "untrained defects: watermark" in caplog.text
 
 
@@ -161,4 +161,4 @@ def test_a_task_of_the_wrong_kind_of_rows_is_an_error(tmp_path: Path) -> None:
     index = build_index(source.shards, source.label_map)
     for unpaired in (True, False):
         with pytest.raises(ConfigurationError, match="nothing that this recipe learns from"):
-            check_tasks(index, source.label_map, pairs=True, unpaired=unpaired, allow_missing=True)
+            check_defects(index, source.label_map, pairs=True, unpaired=unpaired, allow_missing=True)

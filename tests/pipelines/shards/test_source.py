@@ -15,7 +15,7 @@ from pipelines.contracts.schemas import SHARD
 from pipelines.shards.index import PAIRED, SOURCE, TEST, build_index
 from pipelines.shards.reading import Decoding
 from pipelines.shards.source import open_source
-from pipelines.training.feed.selected import do_nothing_errors, some_rows, task_weights
+from pipelines.training.feed.selected import defect_weights, do_nothing_errors, some_rows
 from tests.training_data import write_dataset
 
 
@@ -53,7 +53,7 @@ def test_some_rows_leave_out_rows_that_cannot_be_decoded(
 def test_with_the_task_balance_doing_nothing_has_an_error_of_one_in_every_task(source) -> None:
     index = build_index(source.shards, source.label_map, 0)
     errors = do_nothing_errors(some_rows(source, index, PAIRED, 0, 8, Decoding(32)))
-    weights = task_weights(source.label_map, errors)
+    weights = defect_weights(source.label_map, errors)
     for name, defect in source.label_map.defects.items():
         assert errors[name] * weights[defect.id] == pytest.approx(1)
 

@@ -50,7 +50,7 @@ def test_a_second_run_is_told_who_is_at_work(output: str, held: Lock) -> None:
         "@",
         f"process {os.getpid()}",
         "since 20",
-        "sign of life",
+        "heartbeat",
         "--break-lock",
     ):
         assert part in message
@@ -142,7 +142,7 @@ def test_breaking_a_lock_ends_its_run_before_it_publishes(output: str, held: Loc
             held.check()
         mine.confirm()
         held.beat()
-        mine.confirm()  # the loser's sign of life changed nothing
+        mine.confirm()  # the loser's heartbeat changed nothing
 
 
 def test_a_loser_takes_nothing_away_from_whoever_came_after(output: str, held: Lock) -> None:
@@ -170,16 +170,16 @@ def test_a_run_whose_storage_stays_away_knows_that_its_lock_is_lost(
         raise OSError("away")
 
     monkeypatch.setattr(storage, "list_files", fail)
-    held.confirm()  # not known, and the last sign of life is fresh
+    held.confirm()  # not known, and the last heartbeat is fresh
     monkeypatch.setattr(lock, "STALE", -1.0)
-    with pytest.raises(RunError, match="no sign of life"):
+    with pytest.raises(RunError, match="no heartbeat"):
         held.confirm()
     monkeypatch.undo()
 
 
 def test_what_is_no_lock_is_not_overwritten(output: str) -> None:
     storage.write_bytes(storage.join(output, lock.FOLDER, "000001.json"), b'{"by": "hand"}')
-    with pytest.raises(ConfigurationError, match="no lock of this version"):
+    with pytest.raises(ConfigurationError, match="not a lock of this version"):
         take(output)
 
 

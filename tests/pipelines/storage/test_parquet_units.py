@@ -210,7 +210,9 @@ def test_what_several_names_lead_to_is_read_once(tmp_path: Path, caplog: pytest.
     caplog.clear()
     assert found(f"{tmp_path}/all/*") == [0]
     assert [
-        m for m in caplog.messages if "links to others" in m and "all/day 1/a.parquet: each is read once" in m
+        m
+        for m in caplog.messages
+        if "links to other files" in m and "all/day 1/a.parquet; each file is read once" in m
     ]
 
 
@@ -276,5 +278,5 @@ def test_a_schema_that_does_not_serve_is_refused_before_reading(tmp_path: Path) 
 
 def test_a_file_that_is_named_twice_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", 0, 3, 3)
-    with pytest.raises(ConfigurationError, match=r"--catalog: .*/a.parquet is there twice"):
+    with pytest.raises(ConfigurationError, match=r"--catalog: .*/a.parquet is named twice"):
         list_units([str(tmp_path), str(tmp_path / "a.parquet")], "--catalog", accept)

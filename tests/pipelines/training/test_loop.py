@@ -94,7 +94,7 @@ def test_with_other_workers_the_epoch_continues_at_the_same_share(
     assert "4 samples an update now and 2 before" in caplog.text
 
 
-def test_a_loss_that_is_not_finite_names_step_task_and_checkpoint(
+def test_a_loss_that_is_not_finite_names_step_defect_and_checkpoint(
     source: TrainingSource, tmp_path: Path
 ) -> None:
     def poison(training: Training) -> None:
@@ -103,10 +103,10 @@ def test_a_loss_that_is_not_finite_names_step_task_and_checkpoint(
                 training.method.generator.head.bias.fill_(float("nan"))
 
     training = Training(settings(tmp_path, batch_size=1, checkpoint_every=2), source.label_map)
-    tasks = "(non_white_background|watermark|wrong_angle)"
+    defects = "(non_white_background|watermark|wrong_angle)"
     follower = Recorder(poison)
     with pytest.raises(
-        DivergedError, match=rf"step 4: the loss \w+ is nan in a batch of {tasks}\. .*step-00000002\.pt"
+        DivergedError, match=rf"step 4: the loss \w+ is nan in a batch of {defects}\. .*step-00000002\.pt"
     ):
         run(training, source, follower)
     assert [record["step"] for record in follower.records] == [1, 2, 3, 4]

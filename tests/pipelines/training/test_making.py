@@ -82,7 +82,7 @@ def index(data: TrainingSource) -> Index:
 @pytest.fixture(scope="module")
 def decoding(data: TrainingSource, index: Index, tmp_path_factory: pytest.TempPathFactory) -> Decoding:
     making = find_making(data, index, seed=0)
-    assert making.grounds
+    assert making.backgrounds
     return settings(tmp_path_factory.mktemp("out"), image_size=SIDE, making=making).decoding
 
 

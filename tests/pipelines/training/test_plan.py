@@ -104,11 +104,11 @@ def test_an_epoch_is_what_is_drawn_shared_among_workers(source: TrainingSource, 
         steps(2, batch_size=20)
 
 
-def test_doing_nothing_costs_the_same_in_every_task(source: TrainingSource, tmp_path: Path) -> None:
+def test_doing_nothing_costs_the_same_for_every_defect(source: TrainingSource, tmp_path: Path) -> None:
     objective = replace(SMALL.objective, task_balance="baseline")
     one = balanced(plan(source, tmp_path, method=replace(SMALL, objective=objective)))
     pairs = some_rows(source, one.index, PAIRED, 0, 100, one.settings.validation_decoding)
-    errors, weights = do_nothing_errors(pairs), one.settings.task_weight
+    errors, weights = do_nothing_errors(pairs), one.settings.defect_weight
     costs = [errors[name] * weights[defect.id] for name, defect in source.label_map.defects.items()]
     assert costs == pytest.approx([1, 1, 1])
     assert max(errors.values()) > 2 * min(errors.values())

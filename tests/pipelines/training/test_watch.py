@@ -23,7 +23,7 @@ def test_means_are_since_the_last_call() -> None:
     assert watch.collect() == ({}, None)
 
 
-def test_the_first_loss_that_is_not_finite_is_named_with_its_step_and_task() -> None:
+def test_the_first_loss_that_is_not_finite_is_named_with_its_step_and_defect() -> None:
     for value in (math.nan, math.inf, -math.inf):
         watch = Watch()
         feed(watch, [1.0] * 3)
@@ -34,7 +34,7 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_step_and_task() -> 
         assert trouble.reason == f"the loss total is {value} in a batch of wrong_angle"
 
 
-def test_divergence_is_detected_and_names_the_task_that_grew() -> None:
+def test_divergence_is_detected_and_names_the_defect_that_grew() -> None:
     watch, half = Watch(), WINDOW // 2
     step = 0
     for background, angle in ((1.0, 1.0), (0.5, 0.4), (0.5, 30 * DIVERGED)):

@@ -17,7 +17,7 @@ from pipelines.correction.deliver.gates import GateConfig, Rejection
 from pipelines.correction.deliver.white import WHITE, measure_white
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
-from pipelines.inference.edits.apply import Edited
+from pipelines.inference.edits.apply import EditedImage
 from pipelines.inference.edits.codec import encode_edits
 from tests.catalogs import write_detector
 
@@ -49,7 +49,7 @@ def deliver(
     remaining: Remaining | None = None,
 ) -> Delivered:
     """Call `deliver` with a correction that painted nothing."""
-    edited = Edited(after, np.zeros(after.shape[:2], np.uint8))
+    edited = EditedImage(after, np.zeros(after.shape[:2], np.uint8))
     return deliver_edited(upload, edited, row, settings, remaining)
 
 

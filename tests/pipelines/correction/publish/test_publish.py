@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from model.errors import RunError
 from pipelines.correction.layout import RunFolder
 from pipelines.correction.publish import publish as publishing
-from pipelines.correction.publish.publish import Publication, finish_publishing, publish
+from pipelines.correction.publish.publish import Publication, finish_publishing, publish, published_rows
 from pipelines.storage import objects as storage
 from tests.catalogs import tree
 
@@ -113,6 +115,29 @@ def test_readers_see_one_run_whenever_it_is_interrupted_and_the_next_finishes_it
             break
         at += 1 if storage.is_local(output) else 3  # a look at a server is slow
     assert at > 8
+
+
+def test_the_rows_of_the_manifest_are_those_that_the_next_run_begins_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "out")
+    assert published_rows(output) == 0
+    publish(output, replace(write_next(output, "0", ["a.parquet"]), success=False))  # exit code 3
+    assert published_rows(output) == 1
+    outcomes = set()
+    for at in range(30):
+        ready = write_next(output, "1", ["a.parquet", "b.parquet", "c.parquet"][: 1 + at % 3])
+        with monkeypatch.context() as patch:
+            interrupted(patch, at, lambda: None)
+            with suppress(KilledError):
+                publish(output, ready)
+        expected = published_rows(output)
+        finish_publishing(output)
+        files = storage.list_files(RunFolder(output).manifest)
+        assert expected == sum(pq.read_metadata(file).num_rows for file in files)
+        outcomes.add(expected)
+        storage.remove(RunFolder(output).at())
+    assert outcomes == {1, 2, 3}
 
 
 def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -> None:

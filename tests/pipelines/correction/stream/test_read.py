@@ -118,8 +118,42 @@ def test_bytes_in_the_catalog_are_not_the_same_because_of_a_uri(
     schema = CATALOG.append(pa.field("sha256", pa.string()))
     folder = write_catalog(tmp_path / "catalog" / "a.parquet", catalog, schema=schema).parent
     (work,) = look(folder, Known())[1].works
-    (found,) = [one for table in read_work(work, ReadSettings(MAP)) for one in table.to_pylist()]
-    assert (found["times"], found["refusal"] is not None) == (2, fails)
+    rows = [one for table in read_work(work, ReadSettings(MAP)) for one in table.to_pylist()]
+    assert [one["times"] for one in rows] == ([1, 1] if fails else [2])
+    assert all((one["refusal"] is not None) == fails for one in rows)
+
+
+@pytest.mark.parametrize("images", [(None, b"1"), (b"1", None), (None, None), (b"1", b"1")])
+@pytest.mark.parametrize("row_group_size", [1, 8])  # the footers show which rows hold bytes, or do not
+@pytest.mark.parametrize("statistics", [True, False])
+def test_rows_are_of_one_image_only_if_all_are_read_from_one_uri(
+    tmp_path: Path, images: tuple[bytes | None, ...], row_group_size: int, statistics: bool
+) -> None:
+    catalog = [row("a", "watermark", image=image, uri="/gone/a.jpg") for image in images]
+    catalog += [row("b", "watermark", image=b"1"), row("c", "watermark", uri="/gone/c.jpg")]
+    file = tmp_path / "catalog" / "a.parquet"
+    file.parent.mkdir()
+    pq.write_table(
+        pa.Table.from_pylist(catalog, CATALOG),
+        file,
+        row_group_size=row_group_size,
+        write_statistics=statistics,
+    )
+    plan, inspection = look(file.parent, Known())
+    is_one = images == (None, None)
+    assert plan["times"].to_pylist() == [*((2, 0) if is_one else (1, 1)), 1, 1]
+    assert plan["refused"].to_pylist() == [*((0, 0) if is_one else (2, 2)), 0, 0]
+    assert inspection.pending == 4
+
+
+def test_rows_of_one_uri_in_two_files_are_compared_by_how_each_holds_its_image(tmp_path: Path) -> None:
+    """One file embeds the image and the other does not, so neither file alone shows that the rows differ."""
+    for name, image in {"a": None, "b": b"1"}.items():
+        write_catalog(
+            tmp_path / "catalog" / f"{name}.parquet", [row("a", "watermark", image=image, uri="/gone/a.jpg")]
+        )
+    plan, _ = look(tmp_path / "catalog", Known())
+    assert plan["refused"].to_pylist() == [2, 2]
 
 
 def test_scores_are_divided_before_anything_reads_them(tmp_path: Path) -> None:

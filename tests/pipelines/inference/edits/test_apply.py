@@ -32,10 +32,15 @@ def random_edit(seed: int, moves: bool) -> dict[str, bytes]:
 
 
 @settings(deadline=None, max_examples=40)
-@given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 1000), ground=st.booleans())
-def test_any_size_keeps_what_is_not_painted(height: int, width: int, seed: int, ground: bool) -> None:
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    seed=st.integers(0, 1000),
+    is_background=st.booleans(),
+)
+def test_any_size_keeps_what_is_not_painted(height: int, width: int, seed: int, is_background: bool) -> None:
     image = picture(seed, width, height)
-    edited = apply_edits(image, [random_edit(seed, moves=False)], [ground])
+    edited = apply_edits(image, [random_edit(seed, moves=False)], [is_background])
     unpainted = edited.matte == 0
     np.testing.assert_array_equal(edited.image[unpainted], image[unpainted])
 

@@ -59,7 +59,8 @@ def test_a_green_ground_leaves_no_green_fringe() -> None:
     soft = (opacity > 0.05) & (opacity < 0.95)
     target = mixed(opacity, RED, 255).astype(int)
     before, after = (
-        np.abs(apply_edits(photo, value, grounds).image - target)[soft].mean() for grounds in (None, [True])
+        np.abs(apply_edits(photo, value, backgrounds).image - target)[soft].mean()
+        for backgrounds in (None, [True])
     )
     assert before > 15
     assert after < 7

@@ -52,7 +52,7 @@ def collect(features: np.ndarray) -> FeatureSet:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_features_equal_those_of_the_official_torchscript(extract: FeatureExtractor) -> None:
     """Compare with the packaged network on the same input, resized to 299 as in pytorch-fid."""
-    official = torch.jit.load(str(find_weights(None)), map_location="cpu")
+    official = torch.jit.load(find_weights(None), map_location="cpu")
     images = [resize_bicubic(draw(seed), 256, 256) for seed in range(3)]
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
@@ -117,7 +117,7 @@ def test_a_state_dict_gives_the_same_features_and_is_described_as_unofficial(
     path = tmp_path / "copy.pth"
     torch.save(read_weights(find_weights(None)).state, path)
     with caplog.at_level(logging.WARNING):
-        copy = load_features(path, "cpu")
+        copy = load_features(str(path), "cpu")
     assert "not the official file" in caplog.text
     assert (extract.describe()["official_weights"], copy.describe()["official_weights"]) == (True, False)
     images = [draw(0)]
@@ -129,7 +129,7 @@ def test_a_state_dict_of_other_shapes_is_a_configuration_error(tmp_path: Path) -
     path = tmp_path / "wrong.pth"
     torch.save({**state, "Conv2d_1a_3x3.conv.weight": torch.zeros(32, 3, 5, 5)}, path)
     with pytest.raises(ConfigurationError, match=r"wrong\.pth: does not fit .*Conv2d_1a_3x3"):
-        load_features(path, "cpu")
+        load_features(str(path), "cpu")
 
 
 def test_real_photos_composited_on_white_come_closer_to_composited_photos(

@@ -14,6 +14,7 @@ from pipelines.metrics.fid.weights import (
     find_weights,
     read_weights,
 )
+from pipelines.storage import objects as storage
 
 
 def test_the_extra_carries_the_official_file_and_is_never_imported() -> None:
@@ -25,7 +26,7 @@ def test_the_extra_carries_the_official_file_and_is_never_imported() -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_every_tensor_of_the_file_is_used_once() -> None:
-    source = torch.jit.load(str(find_weights(None)), map_location="cpu").state_dict()
+    source = torch.jit.load(find_weights(None), map_location="cpu").state_dict()
     used = [
         f"net.layers.{name}.{part}" for name in LAYERS.values() for part in ("weight", "beta", "mean", "var")
     ]
@@ -45,7 +46,7 @@ def test_without_the_extra_the_message_names_both_remedies(monkeypatch: pytest.M
 
 
 def test_a_path_that_does_not_exist_is_a_configuration_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"--fid-weights .*absent\.pth: no such file"):
+    with pytest.raises(ConfigurationError, match=r"--fid-weights: cannot read .*absent\.pth: "):
         find_weights(str(tmp_path / "absent.pth"))
 
 
@@ -60,6 +61,21 @@ def test_a_state_dict_is_accepted_and_known_to_be_unofficial(tmp_path: Path) -> 
     assert all(torch.equal(weights.state[name], tensor) for name, tensor in packaged.state.items())
 
 
+@pytest.mark.parametrize("place", ["file://", "s3"])
+def test_weights_are_read_from_any_storage(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    packaged = read_weights(find_weights(None))
+    folder = tmp_path.as_uri() if place == "file://" else str(request.getfixturevalue("s3_folder"))
+    uri = f"{folder}/inception.pt"
+    storage.write_bytes(uri, Path(find_weights(None)).read_bytes())
+    weights = read_weights(find_weights(uri))
+    assert (weights.official, weights.sha256) == (True, packaged.sha256)
+    assert torch.equal(weights.state["fc.bias"], packaged.state["fc.bias"])
+    with pytest.raises(ConfigurationError, match=r"--fid-weights: cannot read .*absent\.pt"):
+        find_weights(f"{folder}/absent.pt")
+
+
 class Hostile:
     """An object that writes a file when it is unpickled."""
 
@@ -72,7 +88,7 @@ class Hostile:
 
 def test_other_content_is_a_configuration_error_and_is_not_executed(tmp_path: Path) -> None:
     evidence = tmp_path / "evidence"
-    altered = bytearray(find_weights(None).read_bytes())
+    altered = bytearray(Path(find_weights(None)).read_bytes())
     altered[len(altered) // 2] ^= 1  # inside a tensor, so it is an unknown TorchScript program
     torch.save({"model": Hostile(evidence)}, tmp_path / "hostile.pth")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines.images.encode import encode_image
-from pipelines.preparation.finish.report import COLUMNS, Preparation, render, tasks, write_report
+from pipelines.preparation.finish.report import COLUMNS, Preparation, render, rows_of_defects, write_report
 from pipelines.preparation.totals import Example, Totals, UnitRecord
 from pipelines.reports.pictures import CAPTION, CELL, GAP
 
@@ -70,9 +70,9 @@ def test_text_from_the_data_is_escaped(preparation: Preparation) -> None:
     assert "\x00" not in page
 
 
-def test_rows_add_up_by_task(preparation: Preparation) -> None:
-    assert set(tasks(preparation.record.totals, ["blur"])["blur"].values()) == {0}
-    by_defect = tasks(preparation.record.totals)
+def test_rows_add_up_by_defect(preparation: Preparation) -> None:
+    assert set(rows_of_defects(preparation.record.totals, ["blur"])["blur"].values()) == {0}
+    by_defect = rows_of_defects(preparation.record.totals)
     assert by_defect["watermark"] == {
         "paired train": 700,
         "paired test": 200,

@@ -1,3 +1,4 @@
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_unfinished_files_of_killed_workers_are_removed_at_the_end(tmp_path: Pat
     folders = [tmp_path / "out" / name for name in ("shards", "held-back/catalog", "held-back/reference")]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".0123.part").write_bytes(b"half")
+        (folder / f".{uuid.uuid4().hex}.part").write_bytes(b"half")
     remove_done(work)
     assert not [path for folder in folders for path in folder.glob(".*")]
 

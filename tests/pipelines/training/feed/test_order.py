@@ -54,7 +54,7 @@ CONFIGS = st.builds(
 
 
 @given(DATA, CONFIGS, st.integers(1, 4), st.integers(0, 2**31), st.integers(1, 7))
-def test_workers_share_an_epoch_evenly_and_unpaired_sources_get_targets_of_their_task(
+def test_workers_share_an_epoch_evenly_and_unpaired_sources_get_targets_of_their_defect(
     rows: list[tuple[int, int]], config: SamplingConfig, workers: int, seed: int, group_size: int
 ) -> None:
     index = index_of(rows, group_size)
@@ -108,7 +108,7 @@ def test_an_unpaired_epoch_is_as_long_as_the_larger_side() -> None:
     assert epoch_draws(index_of([(0, SOURCE)] * 50 + [(0, TARGET)] * 20), SamplingConfig()) == 50
 
 
-def test_balanced_draws_every_task_equally_often_and_spreads_the_rare_one() -> None:
+def test_balanced_draws_every_defect_equally_often_and_spreads_the_rare_one() -> None:
     index = index_of([(0, PAIR)] * 90 + [(1, PAIR)] * 7)
     drawn = draws(index, SamplingConfig(sampler="balanced", shuffle_rows=8), 0, 1)
     assert Counter(draw.source.type for draw in drawn) == {0: 90, 1: 90}
@@ -118,7 +118,7 @@ def test_balanced_draws_every_task_equally_often_and_spreads_the_rare_one() -> N
     assert min(thirds) > 10
 
 
-def test_repeat_draws_a_tasks_rows_more_often() -> None:
+def test_repeat_draws_a_defects_rows_more_often() -> None:
     index = index_of([(0, PAIR)] * 5 + [(1, PAIR)] * 5)
     uses = row_uses(index, SamplingConfig(repeat=((1, 3),)), np.random.default_rng(0))
     assert uses.tolist() == [1] * 5 + [3] * 5

@@ -1,7 +1,5 @@
 """A tiny dataset, and features of images that are quick."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -25,5 +23,5 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> TrainingSource:
 
 @pytest.fixture
 def quick_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distances, "find_weights", lambda path: Path("weights"))
+    monkeypatch.setattr(distances, "locate_weights", lambda uri: "weights")
     monkeypatch.setattr(distances, "load_features", lambda path, device: FakeFeatures())

@@ -56,7 +56,7 @@ def test_pairs_of_cyclic_groups_and_all_unpaired_samples_enter_cycle_and_identit
     assert all(bool(u) == (not paired or group in ids) for group, paired, u in seen)
 
 
-def test_reconstruction_alone_learns_the_tasks(source: TrainingSource, tmp_path: Path) -> None:
+def test_reconstruction_alone_learns_the_defects(source: TrainingSource, tmp_path: Path) -> None:
     method = replace(
         SMALL,
         generator=GeneratorConfig(n_groups=2, n_types=3, width=8, n_blocks=1, n_before_eta=0, head="blend"),

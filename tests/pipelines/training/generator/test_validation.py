@@ -58,7 +58,7 @@ def test_without_weights_there_are_l1_and_psnr(
     def missing(path: object) -> Path:
         raise FidWeightsMissing("none")
 
-    monkeypatch.setattr(distances, "find_weights", missing)
+    monkeypatch.setattr(distances, "locate_weights", missing)
     plan = plan_of(source, tmp_path)
     found = Validator(plan.settings, source, plan.index).measure(1, Identity())
     assert all("fid" not in one and one["l1"] > 0 for one in found)
