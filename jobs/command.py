@@ -99,8 +99,16 @@ def add_dry_run(p: Any) -> None:
     )
 
 
-def add_break_lock(group: Any) -> None:
-    """--break-lock of a job that holds the lock of its output."""
+def add_lock(group: Any) -> None:
+    """--wait-for-lock and --break-lock of a job that holds the lock of its output."""
+    group.add_argument(
+        "--wait-for-lock",
+        type=not_negative,
+        default=0,
+        metavar="SECONDS",
+        help="wait where another run is at work in OUTPUT: up to SECONDS for one that is alive, five minutes for one "
+        "that gives no sign of life, whose lock is then taken over; 0 ends with exit code 2 at once",
+    )
     group.add_argument(
         "--break-lock",
         action="store_true",

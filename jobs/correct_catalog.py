@@ -156,7 +156,7 @@ def _add_data(group: Any) -> None:
         help="remove what OUTPUT holds of earlier runs, its manifest too, and correct everything; where such a run was "
         "killed, go on without this flag",
     )
-    command.add_break_lock(group)
+    command.add_lock(group)
 
 
 def _add_uploads(group: Any) -> None:
@@ -287,7 +287,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = resolve(_config(arguments))
     command.show_configuration(parser(), arguments, plan.describe())
     session.check()
-    with locked(plan.config.output, arguments.break_lock) as lock, session.stopped_afterwards():
+    output, wait = plan.config.output, arguments.wait_for_lock
+    with locked(output, arguments.break_lock, wait) as lock, session.stopped_afterwards():
+        if lock.waited:  # the catalog may have changed, and the other run has removed tables of this plan
+            plan = resolve(_config(arguments))
         run = correction_job.run(plan, lock, partial(command.keep_flags, parser(), arguments))
     sys.stdout.write(summary(run))
     attempted = sum(run.night.statuses[status] for status in ("corrected", "rejected"))
