@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from jobs import config_file
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
-from pipelines.cluster import submission, termination
+from pipelines.cluster import logs, submission, termination
 from pipelines.storage import lock
 from pipelines.storage import objects as storage
 
 EXIT_OK = 0
-EXIT_BROKEN_OFF = 1
-EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same code
-EXIT_TOO_MANY_FAILED = 3  # outputs are kept
+EXIT_BROKEN_OFF = CatalogRepairError.exit_code
+EXIT_USAGE = ConfigurationError.exit_code  # wrong command line or configuration; argparse uses the same code
+EXIT_TOO_MANY_FAILED = TooManyFailedError.exit_code  # outputs are kept
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 EXIT_TERMINATED = 143  # by SIGTERM
 
@@ -169,7 +169,7 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
     Exit code 2 for ConfigurationError, 3 for TooManyFailedError, 1 for the others. An error that nobody foresaw is
     one line and exit code 1 too; LOG_LEVEL=DEBUG adds its traceback. Exit code 130 after Ctrl-C, 143 after SIGTERM.
 
-    go_on: what to do after SIGTERM, for the last line.
+    go_on: how to continue after Ctrl-C or SIGTERM, for the last line.
     """
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"),
@@ -183,15 +183,16 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
     except BaseException as error:
         termination.leave_to_it()  # an error may be what Ray's own end looks like from here
         if isinstance(error, KeyboardInterrupt):
-            _leave(EXIT_INTERRUPTED, "interrupted")
+            _leave(EXIT_INTERRUPTED, f"interrupted; {go_on}")
         if not isinstance(error, Exception):
             raise
-        sys.stderr.write(f"error: {_explain(error)}\n")
+        sys.stderr.write(logs.last_words(logging.ERROR, f"error: {explain(error)}") + "\n")
         code = exit_code(error)
     sys.exit(code)
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """Return an error as one line for the person who reads the log."""
     if isinstance(error, CatalogRepairError):
         return str(error)
     # The last resort: a person reads this, not a program.
@@ -208,7 +209,7 @@ def _leave(code: int, words: str) -> NoReturn:
     with this one.
     """
     with contextlib.suppress(OSError, AttributeError):  # nobody listens any more, or ever did
-        sys.stderr.write(f"{words}\n")
+        sys.stderr.write(logs.last_words(logging.WARNING, words) + "\n")
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
@@ -218,7 +219,9 @@ def _terminate(go_on: str) -> NoReturn:
     """Give back what this process holds, and end it, beside a main thread that is at work."""
     logging.disable()  # what the main thread says from here on misleads
     try:
+        termination.act(last=False)
         left = lock.release_all()
+        termination.act(last=True)
         _leave(EXIT_TERMINATED, "\n".join([*left, f"terminated; {go_on}"]))
     finally:
         os._exit(EXIT_TERMINATED)
@@ -226,9 +229,7 @@ def _terminate(go_on: str) -> NoReturn:
 
 def exit_code(error: Exception) -> int:
     """The code that a job ends with."""
-    if isinstance(error, ConfigurationError):
-        return EXIT_USAGE
-    return EXIT_TOO_MANY_FAILED if isinstance(error, TooManyFailedError) else EXIT_BROKEN_OFF
+    return error.exit_code if isinstance(error, CatalogRepairError) else EXIT_BROKEN_OFF
 
 
 def show_configuration(

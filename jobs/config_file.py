@@ -22,6 +22,8 @@ PART = "flags"
 FIRST_WORDS = "# The flags of the last run of"
 #: Flags of one occasion, which a file that is used again must not repeat.
 _ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
+#: Flags whose values are neither kept nor shown.
+_SECRET = {"notify"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -79,7 +81,7 @@ def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str
     found: dict[str, Any] = {}
     for action in p._actions:
         value = getattr(arguments, action.dest, None)
-        if action.dest in _ONCE or not action.option_strings or value is None or value == []:
+        if action.dest in _ONCE | _SECRET or not action.option_strings or value is None or value == []:
             continue
         name = next(one for one in action.option_strings if one.startswith("--")).removeprefix("--")
         is_switch = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
@@ -126,4 +128,5 @@ def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[s
         return [f"{flag}={value}"] if actions[flag].nargs is None else [flag, str(value)]
     # YAML takes on, off, yes and no for truth values.
     remedy = "put a word such as 'off' in quotes" if isinstance(value, bool) else f"see {p.prog} --help"
-    raise ConfigurationError(f"{FLAG} {uri}: {flag} takes no {value!r}; {remedy}")
+    shown = "such value" if key in _SECRET else repr(value)
+    raise ConfigurationError(f"{FLAG} {uri}: {flag} takes no {shown}; {remedy}")

@@ -1,6 +1,6 @@
 """Names the files that a run keeps below OUTPUT until it is published.
 
-    OUTPUT/.run/run.json             the run's description while it works; its state is `running`
+    OUTPUT/.run/run.json             the name of the run at work; later the record that is published with the manifest
     OUTPUT/.run/plan/*.parquet       the work that the catalog's rows need, see `inspect.pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows that attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
@@ -25,6 +25,8 @@ from pipelines.storage import objects as storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
+#: Folder of the records of all runs, see `report.record`. It is kept, even by --overwrite: it says what happened.
+RUNS_FOLDER = "runs"
 PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
 WRITING_FOLDER = "writing"
 #: Tables of folders and CSV files (see `tabulate`) while a run reads them. Not in RUN_FOLDER, because a run removes
@@ -69,6 +71,10 @@ class RunFolder:
     def manifest(self) -> str:
         """Folder of the published manifest."""
         return storage.join(self.output, MANIFEST)
+
+    def record(self, run: str) -> str:
+        """Return the URI of a run's record."""
+        return storage.join(self.output, RUNS_FOLDER, f"{run}.json")
 
     def journal(self, attempt: str) -> str:
         """Return the folder of one attempt's finished rows."""

@@ -108,5 +108,9 @@ def remove_run(output: str) -> None:
 
 def write_run(output: str, run: Mapping[str, Any]) -> None:
     """Write run.json below OUTPUT/.run."""
-    text = json.dumps(run, indent=2, sort_keys=True, default=str) + "\n"
-    storage.write_bytes(RunFolder(output).at(RUN), text.encode())
+    storage.write_bytes(RunFolder(output).at(RUN), to_json(run))
+
+
+def to_json(run: Mapping[str, Any]) -> bytes:
+    """Return the content of a run's record as a file."""
+    return (json.dumps(run, indent=2, sort_keys=True, default=str) + "\n").encode()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from model.precision import choose_precision
+from pipelines.cluster import logs
 from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
@@ -82,8 +83,8 @@ class Run:
     @property
     def images_per_second(self) -> float | None:
         """Rows read per second of the correcting stage's wall time; None if no row had to be read."""
-        rows = self.totals.rows + self.totals.refreshed
-        return rows / self.seconds["correct"] if rows else None
+        rows, seconds = self.totals.rows + self.totals.refreshed, self.seconds.get("correct")
+        return rows / seconds if rows and seconds else None
 
     @property
     def precision(self) -> str:
@@ -102,7 +103,10 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the wall time of a stage."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
+        """Measure the wall time of a stage, also of one that fails, and name it in the log."""
+        started, logs.context.stage = time.perf_counter(), name
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - started
+        logs.context.stage = None

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from jobs.command import FLAGS_FILE
 from pipelines.contracts.schemas import STATUSES
-from pipelines.correction.layout import MANIFEST, REPORT, RUN, SUCCESS
+from pipelines.correction.layout import MANIFEST, REPORT, RUN, RUNS_FOLDER, SUCCESS
 from pipelines.correction.stream.object_names import IMAGES
 from pipelines.images.decode import decode_image
 from pipelines.storage import objects as storage
@@ -26,7 +26,7 @@ OF_STORAGE = ("error_message", "input_version")
 #: Number of discrepancies of one kind that are named.
 NAMED = 5
 #: The parts of an output.
-RESULTS = (IMAGES, MANIFEST, REPORT, RUN, FLAGS_FILE, SUCCESS)
+RESULTS = (IMAGES, MANIFEST, REPORT, RUN, RUNS_FOLDER, FLAGS_FILE, SUCCESS)
 #: Objects read at once, because each waits for storage.
 _THREADS = 8
 
@@ -180,6 +180,11 @@ def _check_run(entry: Entry, output: str) -> None:
     run = json.loads(storage.read_bytes(storage.join(output, RUN)))
     if run["state"] != "complete" or run["rows_in"] != entry.rows_in:
         entry.complain("records of the run that are wrong", [f"{run['state']}, {run['rows_in']} rows"])
+    records = [
+        json.loads(storage.read_bytes(uri)) for uri in storage.list_files(storage.join(output, RUNS_FOLDER))
+    ]
+    at_work = [record["run"] for record in records if record["state"] == "running"]
+    entry.complain("records of runs that are said to work, and ended", at_work)
 
 
 def _comparable(row: Mapping[str, Any], output: str, root: str) -> dict[str, Any]:

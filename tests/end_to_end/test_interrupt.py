@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM while images are being corrected."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,17 +18,17 @@ from tests.processes import processes_that_name, wait_until
 
 #: Seconds that Kubernetes gives a container after SIGTERM.
 GRACE = 30
-GO_ON = "terminated; the same command goes on where this run was; --overwrite would begin anew"
+GO_ON = "the same command goes on where this run was; --overwrite would begin anew"
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("number", "send", "code", "words"),
     [
-        (signal.SIGINT, os.kill, command.EXIT_INTERRUPTED, "interrupted"),
-        (signal.SIGTERM, os.kill, command.EXIT_TERMINATED, GO_ON),
+        (signal.SIGINT, os.kill, command.EXIT_INTERRUPTED, f"interrupted; {GO_ON}"),
+        (signal.SIGTERM, os.kill, command.EXIT_TERMINATED, f"terminated; {GO_ON}"),
         # Like `timeout` and systemd, which send it to Ray's processes at the same time.
-        (signal.SIGTERM, os.killpg, command.EXIT_TERMINATED, GO_ON),
+        (signal.SIGTERM, os.killpg, command.EXIT_TERMINATED, f"terminated; {GO_ON}"),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGTERM to all"],
 )
@@ -47,18 +48,20 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     output = tmp_path / "out"
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(tmp_path / "catalog"), "--no-fid"]
     line += ["--gates", "off"]  # a toy bundle's corrections pass none
+    line += ["--summary", "json", "--log-format", "json"]
     line += ["--model", str(bundle), "--output", str(output), "--device", "cpu", "--actors", "1:1"]
     # A folder of its own, which identifies this Ray's processes; its path is short, because sockets are in it.
     ray_folder = tempfile.mkdtemp(prefix="ray-")
     environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
-    log = tmp_path / "log"
+    log, said = tmp_path / "log", tmp_path / "said"
     with (
         log.open("wb") as file,
+        said.open("wb") as standard_output,
         subprocess.Popen(
             line,
             cwd=repository,
             env=environment,
-            stdout=subprocess.DEVNULL,
+            stdout=standard_output,
             stderr=file,
             start_new_session=True,
         ) as process,
@@ -68,13 +71,23 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
         process.wait(timeout=GRACE)
     errors = log.read_text()
     assert process.returncode == code
-    assert errors.splitlines()[-1] == words
+    last = json.loads(errors.splitlines()[-1])
+    assert last["message"] == words
     assert "Traceback" not in errors
     assert "SIGTERM received" not in errors, "Ray's native stack trace"
     assert not (output / ".lock").exists()
     wait_until(lambda: not processes_that_name(ray_folder))
     shutil.rmtree(ray_folder)
     assert not (output / "_SUCCESS").exists()
+    (record,) = (output / "runs").iterdir()
+    kept = json.loads(record.read_text())
+    assert (kept["state"], kept["exit_code"]) == ("stopped", code)
+    assert kept["rows_in"] == 4000
+    (summary,) = map(json.loads, said.read_text().splitlines())
+    assert {name: summary[name] for name in ("run", "state", "exit_code", "reason", "counts")} == {
+        name: kept[name] for name in ("run", "state", "exit_code", "reason", "counts")
+    }
+    assert last["run"] == kept["run"]
     written = read_parquet(next((output / ".run" / "journal").iterdir()))
     assert 0 < len(written) < 4000
     assert all(Path(row["output_uri"]).exists() for row in written if row["status"] == "corrected")

@@ -105,13 +105,20 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     assert again["counts"] == first["counts"]
     assert not any(again["corrected_now"].values())
     after = tree(shop.output)
-    assert before.pop("run.json") != after.pop("run.json")
+    assert before.pop("run.json") != after["run.json"]
+    assert after.pop(f"runs/{again['run']}.json") == after.pop("run.json")
     assert after == before  # the report, too, which describes what was corrected
     said = capsys.readouterr().out
     assert "10 images are unchanged since an earlier run" in said
     assert "nothing was corrected" in said
-    retried = shop.correct("--no-fid", "--retry-failed")
+    retried = shop.correct("--no-fid", "--retry-failed", "--summary", "json")
     assert (retried["unchanged"], retried["corrected_now"]["failed"]) == (9, 1)
+    (line,) = capsys.readouterr().out.splitlines()
+    summary = json.loads(line)
+    assert {name: retried[name] for name in summary.keys() & retried.keys()} | {"seconds": 0} == {
+        name: summary[name] for name in summary.keys() & retried.keys()
+    } | {"seconds": 0}
+    assert summary["error_counts"] == {"unknown_format": 1}
 
 
 def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
@@ -357,7 +364,10 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
         with pytest.raises(KilledError):
             shop.correct()
     assert not (shop.output / "manifest").exists()
-    assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
+    (record,) = (shop.output / "runs").iterdir()
+    said = json.loads(record.read_text())
+    assert (said["state"], said["exit_code"]) == ("failed", 1)
+    assert said["corrected_now"]["corrected"] + said["corrected_now"]["passthrough"] == 10
     # One image changes before the second attempt, which is killed as well, and then it is the first image again.
     (shop.folder / "catalog" / "a.parquet").rename(shop.folder / "first.parquet")
     shop.write([{**catalog[0], "image": encode(picture(9))}, *catalog[1:4], twice], "a")

@@ -1,6 +1,7 @@
 """Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
-    publish.json written -> _SUCCESS removed -> manifest, report, run.json moved -> .run removed -> _SUCCESS written
+    publish.json written -> _SUCCESS removed -> manifest, report moved -> record copied to runs/, run.json moved
+    -> .run removed -> _SUCCESS written
 
 A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
 between is of one run. Right before each step the run checks that it still holds the output's lock. A run that slept too
@@ -60,6 +61,9 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     if publication.report is not None:
         confirm()
         _replace(run.at(REPORT), storage.join(output, REPORT), publication.report, confirm)
+    if storage.exists(run.at(RUN)):
+        confirm()
+        storage.write_bytes(run.record(publication.run), storage.read_bytes(run.at(RUN)))
     confirm()
     storage.move(run.at(RUN), storage.join(output, RUN))
     parts = len(storage.list_files(run.manifest, ".parquet"))

@@ -105,6 +105,7 @@ def test_readers_see_one_run_whenever_it_is_interrupted_and_the_next_finishes_it
         if at == 0:  # not even the marker was written: the next run begins with what is published
             assert read(output) == before
             publish(output, ready)
+        assert not begun or json.loads(storage.read_bytes(f"{output}/runs/{run}.json")) == {"run": run}
         if read(output) is None:  # only _SUCCESS was missing: the next run, which changes nothing, writes it
             publish(output, Publication(run, 2, None, [], success=True))
         assert read(output) == run
@@ -121,7 +122,10 @@ def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -
     folder = RunFolder(output)
     storage.write_bytes(folder.at("run.json"), json.dumps({"run": "1"}).encode())
     publish(output, Publication("1", 1, None, None, success=True))
-    assert set(tree(tmp_path)) == {"_SUCCESS", "manifest/a.parquet", "report/index.html", "run.json"}
+    records = {"runs/0.json", "runs/1.json"}
+    assert (
+        set(tree(tmp_path)) == {"_SUCCESS", "manifest/a.parquet", "report/index.html", "run.json"} | records
+    )
     assert (tmp_path / "report/index.html").read_text() == "0"
     assert json.loads((tmp_path / "run.json").read_text()) == {"run": "1"}
 
@@ -131,7 +135,8 @@ def test_too_many_failures_are_published_without_success(tmp_path: Path) -> None
     publish(output, write_next(output, "0", ["a.parquet"]))
     ready = write_next(output, "1", ["a.parquet"])
     publish(output, Publication(ready.run, ready.rows, ready.parts, ready.report, success=False))
-    assert set(tree(tmp_path)) == {"manifest/a.parquet", "report/index.html", "run.json"}
+    records = {"runs/0.json", "runs/1.json"}
+    assert set(tree(tmp_path)) == {"manifest/a.parquet", "report/index.html", "run.json"} | records
 
 
 def test_a_report_that_is_not_made_again_goes(tmp_path: Path) -> None:
@@ -171,6 +176,7 @@ def test_the_lock_is_checked_right_before_each_step(output: str, monkeypatch: py
         "remove /.run/replaced" if local else "move /.run/manifest/b.parquet",
         *([] if local else ["remove /manifest/a.parquet"]),
         "move /.run/report/index.html",
+        "write_bytes /runs/1.json",
         "move /.run/run.json",
         "remove /.run/plan",
         "write_bytes /_SUCCESS",
