@@ -116,16 +116,16 @@ def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[s
         raise ConfigurationError(f"{FLAG} {uri}: there is no flag {flag}; {meant or f'see {p.prog} --help'}")
     if value is None:
         return []
-    if isinstance(value, bool) and actions[flag].nargs == 0:
+    if isinstance(value, bool) and (actions[flag].nargs == 0 or actions[flag].const is not None):
         if value:
             return [flag]
         return [f"--no-{key}"] if f"--no-{key}" in actions[flag].option_strings else []
-    if isinstance(value, list) and actions[flag].nargs not in (None, 0):
+    if isinstance(value, list) and actions[flag].nargs not in (None, 0, "?"):
         return [flag, *map(str, value)]
     if isinstance(value, list) and isinstance(actions[flag], argparse._AppendAction):
         return [f"{flag}={one}" for one in value]
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and actions[flag].nargs != 0:
-        return [f"{flag}={value}"] if actions[flag].nargs is None else [flag, str(value)]
+        return [f"{flag}={value}"] if actions[flag].nargs in (None, "?") else [flag, str(value)]
     # YAML takes on, off, yes and no for truth values.
     remedy = "put a word such as 'off' in quotes" if isinstance(value, bool) else f"see {p.prog} --help"
     shown = "such value" if key in _SECRET else repr(value)

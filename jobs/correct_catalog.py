@@ -5,6 +5,7 @@ map which defects each image has; corrects them with the generator of a model bu
 
     OUTPUT/images/<defect>/<image_id>.<jpg|png|webp>
     OUTPUT/manifest/*.parquet     one row per input image: status, output_uri, hashes, error
+    OUTPUT/changes/<run>.parquet  the rows that a run added, changed or removed
     OUTPUT/report/index.html      counts, FID and KID per defect, pictures; fid.json and fid.csv beside it
     OUTPUT/run.json               configuration, versions, counts, timings; of every run in OUTPUT/runs/<run>.json
     OUTPUT/flags.yaml             the flags, for --config
@@ -40,7 +41,7 @@ from jobs.outcome import TEXT, Outcome
 from jobs.outcome import add_flags as add_outcome
 from model.precision import DEVICES, PRECISIONS
 from pipelines.cluster import logs, session
-from pipelines.contracts.error_codes import FAILED
+from pipelines.contracts.error_codes import EVERY_CODE, FAILED
 from pipelines.contracts.profiles.profile import profile_names
 from pipelines.contracts.schemas import STATUSES
 from pipelines.correction import job as correction_job
@@ -153,7 +154,13 @@ def _add_data(group: Any) -> None:
         help="share of the manifest's rows that a smaller catalog may drop, 0 to 1; above it nothing is done",
     )
     group.add_argument(
-        "--retry-failed", action="store_true", help="try images again that failed before and have not changed"
+        "--retry-failed",
+        action="append",
+        nargs="?",
+        const=EVERY_CODE,
+        metavar="CODE",
+        help="try images again that failed before and have not changed: all, or those with this error code; may be "
+        "given several times",
     )
     group.add_argument(
         "--overwrite",
@@ -435,6 +442,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         gate_detector=absolute(arguments.gate_detector),
         profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
+        retry_failed=tuple(arguments.retry_failed or ()),
         limits=_limits(arguments),
         allow_uri=tuple(
             # An empty one, of a variable that is not set, must not mean the working directory.
@@ -455,7 +463,6 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "max_failed",
                     "max_dropped",
                     "overwrite",
-                    "retry_failed",
                 ),
             )
         },

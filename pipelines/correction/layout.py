@@ -8,6 +8,8 @@
     OUTPUT/.run/writing/             images on a local disk before they are renamed
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json exists
+    OUTPUT/.run/aside/*/*.parquet    rows that are new and rows that are gone, see `publish.changes`
+    OUTPUT/.run/changes/             what the next manifest changes, complete once publish.json exists
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
 
@@ -28,12 +30,15 @@ MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
 #: Folder of the records of all runs, see `report.record`. It is kept, even by --overwrite: it says what happened.
 RUNS_FOLDER = "runs"
 PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
-WRITING_FOLDER = "writing"
+WRITING_FOLDER, ASIDE_FOLDER, CHANGES_FOLDER = "writing", "aside", "changes"
 #: Tables of folders and CSV files (see `tabulate`) while a run reads them. Not in RUN_FOLDER, because a run removes
 #: that at its beginning if it finishes the publication of a killed one.
 CATALOG_FOLDER = ".catalog"
 #: Folders that every attempt makes anew.
-_OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
+_OF_AN_ATTEMPT = (
+    *(PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, ASIDE_FOLDER),
+    *(CHANGES_FOLDER, MANIFEST, REPORT),
+)
 _JOURNAL, _BEGUN = "journal", "begun"
 #: Folders that killed attempts leave to the next one, in the order of their removal: the rows before the ids that
 #: invalidate rows.

@@ -10,6 +10,7 @@ from model.errors import ConfigurationError
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.layout import (
     CATALOG_FOLDER,
+    CHANGES_FOLDER,
     LEFT,
     MANIFEST,
     REPORT,
@@ -23,7 +24,10 @@ from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 
 #: Names that runs write and --overwrite removes; nothing else in the folder is touched.
-OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER)
+OWNED = (
+    *(SUCCESS, RUN, MANIFEST, CHANGES_FOLDER, IMAGES, REPORT),
+    *(LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER),
+)
 #: Those of them that prove a run, complete or killed: people have folders called `images` and `manifest`, too.
 _MARKS = {SUCCESS, RUN, RUN_FOLDER, CATALOG_FOLDER}
 _FLAG = "--output"
@@ -94,6 +98,15 @@ def published_rows(output: str) -> int:
     return int(json.loads(storage.read_bytes(success)).get("rows", 0)) if storage.exists(success) else 0
 
 
+def last_run(output: str) -> str | None:
+    """Return the name of the run that published last, by its run.json; None without one.
+
+    Raises one of STORAGE_ERRORS.
+    """
+    uri = storage.join(output, RUN)
+    return json.loads(storage.read_bytes(uri)).get("run") if storage.exists(uri) else None
+
+
 def remove_run(output: str) -> None:
     """Remove what earlier runs published and killed runs left, but not the files of the current run.
 
@@ -102,7 +115,7 @@ def remove_run(output: str) -> None:
     """
     for name in (SUCCESS, RUN, MANIFEST, *(storage.join(RUN_FOLDER, left) for left in LEFT)):
         storage.remove(storage.join(output, name))
-    for name in (IMAGES, REPORT, LABELS_FOLDER):
+    for name in (CHANGES_FOLDER, IMAGES, REPORT, LABELS_FOLDER):
         storage.remove(storage.join(output, name))
 
 

@@ -18,6 +18,7 @@ from pipelines.correction.inspect.survey import Survey
 from pipelines.correction.layout import RunFolder
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.assemble import Assembled
+from pipelines.correction.publish.changes import Changes
 from pipelines.correction.stream.totals import Totals
 
 #: Errors after which a task is tried again.
@@ -48,6 +49,7 @@ class Run:
     totals: Totals = field(default_factory=Totals)  # of this attempt
     night: Totals = field(default_factory=Totals)  # of all attempts since the last manifest
     assembled: Assembled | None = None  # the next manifest
+    changes: Changes = field(default_factory=Changes)  # between the last manifest and the next
     statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
     dropped: int = 0  # rows of the last manifest that are not in this one
     fid: dict[str, Any] | None = None

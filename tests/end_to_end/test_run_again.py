@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import command
 from jobs.correct_catalog import main
 from model.errors import RunError
-from pipelines.contracts.schemas import CATALOG
+from pipelines.contracts.schemas import CATALOG, CHANGES
 from pipelines.correction import job
 from pipelines.correction.measure import fid
 from pipelines.correction.publish import stage
@@ -32,6 +33,10 @@ from tests.catalogs import (
 from tests.hostile_images import encode
 
 pytestmark = pytest.mark.ray
+
+
+#: Columns of the manifest that make a row a changed one.
+VISIBLE = tuple(name for name in CHANGES.names if name not in ("change", "corrected_at"))
 
 
 class KilledError(Exception):
@@ -71,6 +76,7 @@ class Shop:
             "0.9",
         ]
         places += ["--gates", "off"]  # toy bundles' corrections pass none
+        before = self.manifest() if (self.output / "manifest").exists() else {}
         assert main([*places, *(flags or ("--no-fid",))]) == command.EXIT_OK
         assert not (self.output / ".run").exists()
         told: dict[str, Any] = json.loads((self.output / "run.json").read_text())
@@ -78,7 +84,28 @@ class Shop:
         found = read_parquet(self.output / "manifest")
         assert success["rows"] == len(found) == sum(told["counts"].values()) == told["rows_in"]
         assert success["parts"] == len(list((self.output / "manifest").iterdir()))
+        self.check_changes(told, before)
         return told
+
+    def check_changes(self, told: dict[str, Any], before: dict[str, dict[str, Any]]) -> None:
+        """Check that the changes of a run lead from the rows `before` to its manifest."""
+        changes = pq.read_table(self.output / "changes" / f"{told['run']}.parquet").to_pylist()
+        assert Counter(one["change"] for one in changes) == +Counter(told["changes"])
+        now = self.manifest()
+        for one in changes:
+            kind, name = one.pop("change"), one["image_id"]
+            if kind == "removed":
+                assert name in before
+                assert name not in now
+            else:
+                assert (name in before) == (kind == "changed")
+                assert one == {column: now[name][column] for column in one}
+        touched = {one["image_id"] for one in changes}
+        assert touched >= before.keys() ^ now.keys()
+        for name in now.keys() - touched:  # but for what is for the next run alone
+            assert {column: before[name][column] for column in VISIBLE} == {
+                column: now[name][column] for column in VISIBLE
+            }
 
     def manifest(self) -> dict[str, dict[str, Any]]:
         return {one["image_id"]: one for one in read_parquet(self.output / "manifest")}
@@ -106,19 +133,20 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     assert not any(again["corrected_now"].values())
     after = tree(shop.output)
     assert before.pop("run.json") != after["run.json"]
+    assert after.pop(f"changes/{again['run']}.parquet")
     assert after.pop(f"runs/{again['run']}.json") == after.pop("run.json")
     assert after == before  # the report, too, which describes what was corrected
     said = capsys.readouterr().out
     assert "10 images are unchanged since an earlier run" in said
     assert "nothing was corrected" in said
-    retried = shop.correct("--no-fid", "--retry-failed", "--summary", "json")
+    retried = shop.correct("--no-fid", "--retry-failed", "unknown_format", "--summary", "json")
     assert (retried["unchanged"], retried["corrected_now"]["failed"]) == (9, 1)
     (line,) = capsys.readouterr().out.splitlines()
     summary = json.loads(line)
-    assert {name: retried[name] for name in summary.keys() & retried.keys()} | {"seconds": 0} == {
-        name: summary[name] for name in summary.keys() & retried.keys()
-    } | {"seconds": 0}
+    same = (summary.keys() & retried.keys()) - {"seconds"}  # the summary has those of publishing, too
+    assert {name: summary[name] for name in same} == {name: retried[name] for name in same}
     assert summary["error_counts"] == {"unknown_format": 1}
+    assert not any(retried["changes"].values())  # it failed alike
 
 
 def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def describe(run: Run) -> dict[str, Any]:
         "unchanged": run.unchanged if run.statuses else run.inspection.rows - run.inspection.pending,
         "resumed": run.resumed,
         "dropped": run.dropped,
+        "changes": run.changes.counts,
         "detected": run.detected,
         "counts": {status: run.statuses[status] for status in STATUSES},
         "corrected_now": {status: night.statuses[status] for status in STATUSES},
