@@ -202,8 +202,8 @@ def explain(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {last}; run again with LOG_LEVEL=DEBUG for the traceback"
 
 
-def _leave(code: int, words: str) -> NoReturn:
-    """End this process at once with a last line.
+def _leave(code: int, words: str, act: Callable[[], object] = lambda: None) -> NoReturn:
+    """End this process at once with a last line. act: called after the line.
 
     While Python tidies up, Ray's threads report errors of all kinds, and one starts Ray anew. Ray's own processes end
     with this one.
@@ -212,6 +212,7 @@ def _leave(code: int, words: str) -> NoReturn:
         sys.stderr.write(logs.last_words(logging.WARNING, words) + "\n")
         sys.stdout.flush()
         sys.stderr.flush()
+    act()
     os._exit(code)
 
 
@@ -221,8 +222,11 @@ def _terminate(go_on: str) -> NoReturn:
     try:
         termination.act(last=False)
         left = lock.release_all()
-        termination.act(last=True)
-        _leave(EXIT_TERMINATED, "\n".join([*left, f"terminated; {go_on}"]))
+        _leave(
+            EXIT_TERMINATED,
+            "\n".join([*left, f"terminated; {go_on}"]),
+            partial(termination.act, last=True),
+        )
     finally:
         os._exit(EXIT_TERMINATED)
 

@@ -32,7 +32,7 @@ def end_at_sigterm(end: Callable[[], object]) -> None:
 
 @contextlib.contextmanager
 def at_sigterm(act: Callable[[], object], last: Callable[[], object]) -> Iterator[None]:
-    """If SIGTERM comes inside the block, `act` is called before the job's locks are left, and `last` after that.
+    """If SIGTERM comes inside the block, call `act` before the job's locks are left, and `last` behind its last line.
 
     Both are called in another thread, beside a main thread that is at work, and have seconds.
     """

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from jobs import command
+from jobs.outcome import NOTIFY_VARIABLE
 from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
+from tests.pipelines.reports.test_webhook import SECRET, server
 from tests.processes import processes_that_name, wait_until
 
 #: Seconds that Kubernetes gives a container after SIGTERM.
@@ -55,12 +57,13 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
     log, said = tmp_path / "log", tmp_path / "said"
     with (
+        server() as (url, bodies),
         log.open("wb") as file,
         said.open("wb") as standard_output,
         subprocess.Popen(
             line,
             cwd=repository,
-            env=environment,
+            env={**environment, NOTIFY_VARIABLE: url},
             stdout=standard_output,
             stderr=file,
             start_new_session=True,
@@ -69,7 +72,10 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
         wait_until(lambda: list(output.glob(".run/journal/000-*/*.parquet")), process, log)
         send(process.pid, number)
         process.wait(timeout=GRACE)
+    # Whoever presses Ctrl-C knows.
+    assert [body["state"] for body in bodies] == ["stopped"] * (number == signal.SIGTERM)
     errors = log.read_text()
+    assert SECRET not in errors + said.read_text()
     assert process.returncode == code
     last = json.loads(errors.splitlines()[-1])
     assert last["message"] == words

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 import ray
 
+from pipelines.storage import lock
 from tests.infra.commands import INFRA, manifests, rayjobs, words_of
 from tests.infra.kuberay_schema import SCHEMAS
 
@@ -79,6 +80,12 @@ def test_there_are_gpus_for_what_the_command_asks(job: dict[str, Any]) -> None:
     gpus = [(most, limit) for most, limit in limits if "nvidia.com/gpu" in limit]
     assert sum(most * int(limit["nvidia.com/gpu"]) for most, limit in gpus) >= wanted
     assert all(int(limit["cpu"]) > 1 for _, limit in gpus)  # a worker takes one; Ray Data needs another
+
+
+@pytest.mark.parametrize("job", rayjobs(), ids=lambda job: str(job["metadata"]))
+def test_a_job_that_is_started_again_outlives_a_dead_heads_lock(job: dict[str, Any]) -> None:
+    words = words_of(job)
+    assert int(words[words.index("--wait-for-lock") + 1]) > lock.STALE
 
 
 def test_the_cronjob_creates_the_rayjob_and_may_do_nothing_else() -> None:
