@@ -85,6 +85,7 @@ def test_there_are_gpus_for_what_the_command_asks(job: dict[str, Any]) -> None:
 @pytest.mark.parametrize("job", rayjobs(), ids=lambda job: str(job["metadata"]))
 def test_a_job_that_is_started_again_outlives_a_dead_heads_lock(job: dict[str, Any]) -> None:
     words = words_of(job)
+    assert job["spec"]["backoffLimit"] >= 1
     assert int(words[words.index("--wait-for-lock") + 1]) > lock.STALE
 
 
