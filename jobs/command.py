@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from jobs import config_file
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
-from pipelines.cluster import submission, termination
+from pipelines.cluster import logs, submission, termination
 from pipelines.storage import lock
 from pipelines.storage import objects as storage
 
 EXIT_OK = 0
-EXIT_BROKEN_OFF = 1
-EXIT_USAGE = 2  # wrong command line or configuration; argparse uses the same code
-EXIT_TOO_MANY_FAILED = 3  # outputs are kept
+EXIT_BROKEN_OFF = CatalogRepairError.exit_code
+EXIT_USAGE = ConfigurationError.exit_code  # wrong command line or configuration; argparse uses the same code
+EXIT_TOO_MANY_FAILED = TooManyFailedError.exit_code  # outputs are kept
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 EXIT_TERMINATED = 143  # by SIGTERM
 
@@ -100,8 +100,16 @@ def add_dry_run(p: Any) -> None:
     )
 
 
-def add_break_lock(group: Any) -> None:
-    """Add --break-lock, for a job that holds the lock of its output."""
+def add_lock(group: Any) -> None:
+    """Add --wait-for-lock and --break-lock, for a job that holds the lock of its output."""
+    group.add_argument(
+        "--wait-for-lock",
+        type=not_negative,
+        default=0,
+        metavar="SECONDS",
+        help="wait if another run is at work in OUTPUT: up to SECONDS for one that is alive, five minutes for one "
+        "without heartbeats, whose lock is then taken over; 0 ends with exit code 2 at once",
+    )
     group.add_argument(
         "--break-lock",
         action="store_true",
@@ -164,7 +172,7 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
     Exit code 2 for ConfigurationError, 3 for TooManyFailedError, 1 for all other errors, 130 after Ctrl-C, 143 after
     SIGTERM. LOG_LEVEL=DEBUG adds the traceback of an unexpected error.
 
-    go_on: how to continue after SIGTERM, for the last line.
+    go_on: how to continue after Ctrl-C or SIGTERM, for the last line.
     """
     logging.basicConfig(
         level=os.environ.get("LOG_LEVEL", "INFO"),
@@ -178,15 +186,16 @@ def run(main: Callable[[Sequence[str] | None], int], go_on: str = "give the same
     except BaseException as error:
         termination.leave_to_it()  # the error may only be an effect of Ray's shutdown after SIGTERM
         if isinstance(error, KeyboardInterrupt):
-            _leave(EXIT_INTERRUPTED, "interrupted")
+            _leave(EXIT_INTERRUPTED, f"interrupted; {go_on}")
         if not isinstance(error, Exception):
             raise
-        sys.stderr.write(f"error: {_explain(error)}\n")
+        sys.stderr.write(logs.last_words(logging.ERROR, f"error: {explain(error)}") + "\n")
         code = exit_code(error)
     sys.exit(code)
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """Return an error as one line for the person who reads the log."""
     if isinstance(error, CatalogRepairError):
         return str(error)
     logger.debug("unexpected", exc_info=error)
@@ -195,16 +204,17 @@ def _explain(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {last}; run again with LOG_LEVEL=DEBUG for the traceback"
 
 
-def _leave(code: int, words: str) -> NoReturn:
-    """Print a last line and end this process at once.
+def _leave(code: int, words: str, act: Callable[[], object] = lambda: None) -> NoReturn:
+    """Print a last line, call `act`, and end this process at once.
 
     A normal exit of Python would make Ray's threads report errors, and one of them would start Ray again. Ray's own
     processes end with this one.
     """
     with contextlib.suppress(OSError, AttributeError):  # the streams may be closed, or missing
-        sys.stderr.write(f"{words}\n")
+        sys.stderr.write(logs.last_words(logging.WARNING, words) + "\n")
         sys.stdout.flush()
         sys.stderr.flush()
+    act()
     os._exit(code)
 
 
@@ -212,17 +222,20 @@ def _terminate(go_on: str) -> NoReturn:
     """Release the locks that this process holds, and end it while the main thread still works."""
     logging.disable()  # messages of the main thread from here on would mislead
     try:
+        termination.act(last=False)
         failures = lock.release_all()
-        _leave(EXIT_TERMINATED, "\n".join([*failures, f"terminated; {go_on}"]))
+        _leave(
+            EXIT_TERMINATED,
+            "\n".join([*failures, f"terminated; {go_on}"]),
+            partial(termination.act, last=True),
+        )
     finally:
         os._exit(EXIT_TERMINATED)
 
 
 def exit_code(error: Exception) -> int:
     """Return the exit code of a job that ends with `error`."""
-    if isinstance(error, ConfigurationError):
-        return EXIT_USAGE
-    return EXIT_TOO_MANY_FAILED if isinstance(error, TooManyFailedError) else EXIT_BROKEN_OFF
+    return error.exit_code if isinstance(error, CatalogRepairError) else EXIT_BROKEN_OFF
 
 
 def show_configuration(

@@ -22,6 +22,8 @@ PART = "flags"
 FIRST_WORDS = "# The flags of the last run of"
 #: Flags that are meant for one run, and must not be repeated by a file that is used again.
 _ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
+#: Flags whose values are neither kept nor shown.
+_SECRET = {"notify"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -79,7 +81,7 @@ def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str
     values: dict[str, Any] = {}
     for action in p._actions:
         value = getattr(arguments, action.dest, None)
-        if action.dest in _ONCE or not action.option_strings or value is None or value == []:
+        if action.dest in _ONCE | _SECRET or not action.option_strings or value is None or value == []:
             continue
         name = next(one for one in action.option_strings if one.startswith("--")).removeprefix("--")
         is_switch = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
@@ -114,16 +116,17 @@ def _words(p: argparse.ArgumentParser, uri: str, key: Any, value: Any) -> list[s
         raise ConfigurationError(f"{FLAG} {uri}: there is no flag {flag}; {meant or f'see {p.prog} --help'}")
     if value is None:
         return []
-    if isinstance(value, bool) and actions[flag].nargs == 0:
+    if isinstance(value, bool) and (actions[flag].nargs == 0 or actions[flag].const is not None):
         if value:
             return [flag]
         return [f"--no-{key}"] if f"--no-{key}" in actions[flag].option_strings else []
-    if isinstance(value, list) and actions[flag].nargs not in (None, 0):
+    if isinstance(value, list) and actions[flag].nargs not in (None, 0, "?"):
         return [flag, *map(str, value)]
     if isinstance(value, list) and isinstance(actions[flag], argparse._AppendAction):
         return [f"{flag}={one}" for one in value]
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and actions[flag].nargs != 0:
-        return [f"{flag}={value}"] if actions[flag].nargs is None else [flag, str(value)]
+        return [f"{flag}={value}"] if actions[flag].nargs in (None, "?") else [flag, str(value)]
     # YAML reads on, off, yes and no as truth values.
     remedy = "put a word such as 'off' in quotes" if isinstance(value, bool) else f"see {p.prog} --help"
-    raise ConfigurationError(f"{FLAG} {uri}: {flag} takes no {value!r}; {remedy}")
+    shown = "such value" if key in _SECRET else repr(value)
+    raise ConfigurationError(f"{FLAG} {uri}: {flag} takes no {shown}; {remedy}")

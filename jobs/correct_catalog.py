@@ -5,8 +5,9 @@ map which defects each image has; corrects them with the generator of a model bu
 
     OUTPUT/images/<defect>/<image_id>.<jpg|png|webp>
     OUTPUT/manifest/*.parquet     one row per input image: status, output_uri, hashes, error
+    OUTPUT/changes/<run>.parquet  the rows that a run added, changed or removed
     OUTPUT/report/index.html      counts, FID and KID per defect, pictures; fid.json and fid.csv beside it
-    OUTPUT/run.json               configuration, versions, counts, timings
+    OUTPUT/run.json               configuration, versions, counts, timings; of every run in OUTPUT/runs/<run>.json
     OUTPUT/flags.yaml             the flags, for --config
     OUTPUT/_SUCCESS               written last, only by a run that exits with 0
     OUTPUT/.run/                  a run's work until it is published
@@ -36,8 +37,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs import command
+from jobs.outcome import TEXT, Outcome
+from jobs.outcome import add_flags as add_outcome
 from model.precision import DEVICES, PRECISIONS
-from pipelines.cluster import session
+from pipelines.cluster import logs, session
+from pipelines.contracts.error_codes import EVERY_CODE, FAILED
 from pipelines.contracts.profiles.profile import profile_names
 from pipelines.contracts.schemas import STATUSES
 from pipelines.correction import job as correction_job
@@ -48,6 +52,7 @@ from pipelines.correction.inspect.survey import count_routes
 from pipelines.correction.output import check_whole
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
 from pipelines.correction.publish.publish import published_rows
+from pipelines.correction.report.record import Record, too_many_failed
 from pipelines.correction.run import Run
 from pipelines.images.decode import DecodeLimits
 from pipelines.images.encode import EXTENSIONS
@@ -67,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _add_gates(p.add_argument_group("gates and marketplaces"))
     _add_fid(p.add_argument_group("FID and KID"))
     _add_resources(p.add_argument_group("resources"))
+    add_outcome(p.add_argument_group("what a run says at its end"))
     command.add_dry_run(p)
     return p
 
@@ -150,8 +156,12 @@ def _add_data(group: Any) -> None:
     )
     group.add_argument(
         "--retry-failed",
-        action="store_true",
-        help="try images again that failed before, even if they have not changed",
+        action="append",
+        nargs="?",
+        const=EVERY_CODE,
+        metavar="CODE",
+        help="try images again that failed before, even if they have not changed: all, or those with this error code; "
+        "may be given several times",
     )
     group.add_argument(
         "--overwrite",
@@ -159,7 +169,7 @@ def _add_data(group: Any) -> None:
         help="remove what earlier runs left in OUTPUT, the manifest too, and correct everything; to continue such a "
         "run that was killed, leave this flag out",
     )
-    command.add_break_lock(group)
+    command.add_lock(group)
 
 
 def _add_uploads(group: Any) -> None:
@@ -281,18 +291,45 @@ def _add_resources(group: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Correct a catalog and return the exit code. Raises CatalogRepairError for what the user must change."""
     arguments = parser().parse_args(argv)
+    outcome = Outcome(arguments)
     if arguments.dry_run:
         with storage.impatient(), tempfile.TemporaryDirectory() as tables:
             plan = resolve(_config(arguments), tables)
             command.show_configuration(parser(), arguments, {**plan.describe(), "plan": _preview(plan)})
         return command.EXIT_OK
+    logs.use(arguments.log_format)
+    record = Record(storage.absolute(arguments.output))
+    with outcome.announced(record):
+        run = _correct(arguments, record)
+        if arguments.summary == TEXT:
+            sys.stdout.write(summary(run))
+        _warn(run)
+    return command.EXIT_TOO_MANY_FAILED if run.too_many_failed else command.EXIT_OK
+
+
+def _correct(arguments: argparse.Namespace, record: Record) -> Run:
     with storage.impatient():
         plan = resolve(_config(arguments))
-    command.show_configuration(parser(), arguments, plan.describe())
+    if arguments.summary == TEXT:
+        command.show_configuration(parser(), arguments, plan.describe())
     session.check()
-    with locked(plan.config.output, arguments.break_lock) as lock, session.stopped_afterwards():
-        run = correction_job.run(plan, lock, partial(command.keep_flags, parser(), arguments))
-    sys.stdout.write(summary(run))
+    output, wait = plan.config.output, arguments.wait_for_lock
+    with locked(output, arguments.break_lock, wait) as lock, session.stopped_afterwards():
+        if lock.waited:  # the catalog may have changed, and the other run has removed tables of this plan
+            plan = resolve(_config(arguments))
+        began = partial(command.keep_flags, parser(), arguments)
+        return correction_job.run(plan, lock, began, record)
+
+
+def _warn(run: Run) -> None:
+    """Log what a person should look at: failures with ids, and counts that point to a fault."""
+    for error in run.night.top_errors:
+        if error.code in FAILED:
+            logger.warning(
+                "%d images failed with %s, such as %s: %s",
+                *(error.count, error.code, ", ".join(map(repr, error.example_ids)), error.example_message),
+                extra={"error_code": error.code, "image_ids": error.example_ids},
+            )
     attempted = sum(run.night.statuses[status] for status in ("corrected", "rejected"))
     if attempted and run.night.statuses["rejected"] == attempted:
         logger.warning(
@@ -307,13 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             failed_before,
         )
     if run.too_many_failed:
-        failed, rows = run.statuses["failed"], run.inspection.rows
-        logger.error(
-            "%d of %d images failed, more than --max-failed %g tolerates; see the report, or the manifest's error_code",
-            *(failed, rows, plan.config.max_failed),
-        )
-        return command.EXIT_TOO_MANY_FAILED
-    return command.EXIT_OK
+        logger.error("%s; see the report, or the manifest's error_code", too_many_failed(run))
 
 
 def summary(run: Run) -> str:
@@ -413,6 +444,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         fid_weights=absolute(arguments.fid_weights),
         profile=arguments.profile if arguments.profile in profile_names() else absolute(arguments.profile),
         fid=not arguments.no_fid,
+        retry_failed=tuple(arguments.retry_failed or ()),
         limits=_limits(arguments),
         allow_uri=tuple(
             # An empty prefix, from a variable that is not set, must not mean the working directory.
@@ -433,7 +465,6 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "max_failed",
                     "max_dropped",
                     "overwrite",
-                    "retry_failed",
                 ),
             )
         },

@@ -158,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--overwrite", action="store_true", help="replace what earlier runs wrote to the same folders"
     )
-    command.add_break_lock(p)
+    command.add_lock(p)
     command.add_dry_run(p)
     return p
 
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(arguments, request)
         return command.EXIT_OK
     session.check()
-    with locked(request.layout.output, arguments.break_lock) as lock:
+    with locked(request.layout.output, arguments.break_lock, arguments.wait_for_lock) as lock:
         keep_flags = partial(command.keep_flags, parser(), arguments)
         job.run(request, *_check(arguments, request), lock, keep_flags)
     return command.EXIT_OK

@@ -304,7 +304,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.EXIT_OK
     if args.workers[1]:
         check_ray()
-    with locked(plan.settings.output, args.break_lock) as lock:
+    with locked(plan.settings.output, args.break_lock, args.wait_for_lock) as lock:
+        if lock.waited:  # the other run has changed what was looked at
+            args, plan = resolve(argv)
         plan = balanced(plan)
         # The earlier training is removed only after all checks of this one have passed.
         begin = partial(earlier_training.begin, plan, OWNED, train_flags.parser(__doc__), args)

@@ -191,10 +191,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(parser(), args, shown)
     if args.dry_run:
         return command.EXIT_OK
-    begin = partial(earlier_training.begin, plan, OWNED, parser(), args)
     if args.workers[1]:
         check_ray()
-    with locked(settings.output, args.break_lock) as lock:
+    with locked(settings.output, args.break_lock, args.wait_for_lock) as lock:
+        if lock.waited:  # the other run has changed what was looked at
+            args, plan = resolve(argv)
+        begin = partial(earlier_training.begin, plan, OWNED, parser(), args)
         if args.workers[1]:
             train_on_ray(plan, begin, run_worker)
         else:

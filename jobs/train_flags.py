@@ -135,7 +135,7 @@ def add_earlier(p: argparse.ArgumentParser) -> None:
         help="continue from the newest good checkpoint in OUTPUT, or start if there is none; --steps may change",
     )
     add("--overwrite", action="store_true", help="replace an earlier training in OUTPUT")
-    command.add_break_lock(p)
+    command.add_lock(p)
     command.add_dry_run(p)
 
 

@@ -5,11 +5,18 @@ from contextlib import contextmanager
 
 
 class CatalogRepairError(Exception):
-    """Base of every error that this project raises on purpose. Its message names the remedy."""
+    """Base of every error that this project raises on purpose. Its message names the remedy.
+
+    exit_code: what a job ends with that raises it.
+    """
+
+    exit_code = 1
 
 
 class ConfigurationError(CatalogRepairError):
     """A wrong flag, file or setting: the job exits with code 2 before it touches any image."""
+
+    exit_code = 2
 
 
 class RunError(CatalogRepairError):
@@ -18,6 +25,8 @@ class RunError(CatalogRepairError):
 
 class TooManyFailedError(RunError):
     """A run that was ended because the number of failed images points to another fault: exit code 3."""
+
+    exit_code = 3
 
 
 class BundleError(ConfigurationError):

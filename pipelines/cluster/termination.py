@@ -5,13 +5,17 @@ with code 1 as soon as it misses one of them. An exception in the main thread wo
 be heard of at all in C code. So a thread ends the process. What a job has written is whole at any time.
 """
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _came = threading.Event()
+#: What a job still does when SIGTERM comes: while it holds its locks, and when it has left them.
+_acts: list[Callable[[], object]] = []
+_last_acts: list[Callable[[], object]] = []
 
 
 def end_at_sigterm(end: Callable[[], object]) -> None:
@@ -24,6 +28,29 @@ def end_at_sigterm(end: Callable[[], object]) -> None:
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, _note)
     threading.Thread(target=_watch, args=(reading, end), name="termination", daemon=True).start()
+
+
+@contextlib.contextmanager
+def at_sigterm(act: Callable[[], object], last: Callable[[], object]) -> Iterator[None]:
+    """If SIGTERM comes inside the block, call `act` before the job's locks are left, and `last` behind its last line.
+
+    Both are called in another thread, beside a main thread that is at work, and have seconds.
+    """
+    _acts.append(act)
+    _last_acts.append(last)
+    try:
+        yield
+    finally:
+        leave_to_it()
+        _acts.remove(act)
+        _last_acts.remove(last)
+
+
+def act(last: bool) -> None:
+    """Call what `at_sigterm` has registered; an error of it is left out: the process ends anyway."""
+    for one in list(_last_acts if last else _acts):
+        with contextlib.suppress(Exception):
+            one()
 
 
 def too_late() -> None:

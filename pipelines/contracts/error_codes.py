@@ -5,6 +5,9 @@ Codes are stable: dashboards and `--retry-failed` rely on them. Messages are for
 
 from collections.abc import Mapping
 
+#: Stands for all codes of failed rows in --retry-failed.
+EVERY_CODE = "all"
+
 #: Codes of rows with status `failed`. Limits are flags of jobs/correct_catalog.py or fields of `decode.DecodeLimits`.
 FAILED: Mapping[str, str] = {
     # reading the file

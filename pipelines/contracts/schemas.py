@@ -1,6 +1,11 @@
 """Defines the Arrow schemas of the system's tables. Other systems rely on these column names and types."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pyarrow as pa
+
+from model.errors import ConfigurationError
 
 STATUSES = ("corrected", "passthrough", "rejected", "failed")
 
@@ -51,6 +56,21 @@ MANIFEST = pa.schema(
     ]
 )
 
+#: Version of MANIFEST and CHANGES, in the metadata of their files. Raise it if a column goes, or changes its type or
+#: meaning; not for a new column, which readers ignore. A file without it is of version 1.
+MANIFEST_VERSION = 1
+VERSION_KEY = "catalog_repair.manifest_version"
+#: Metadata of a file of CHANGES: the run that made them, and the one before, whose manifest they change ("": none).
+RUN_KEY, PREVIOUS_RUN_KEY = "catalog_repair.run", "catalog_repair.previous_run"
+
+#: What one run changed in the manifest. change: 'added' | 'changed' | 'removed'; of a removed row, the last values.
+CHANGES = pa.schema(
+    [
+        ("change", pa.string()),
+        *(field for field in MANIFEST if field.name not in ("input_version", "row_key", "image_key")),
+    ]
+)
+
 #: Training shards. An unpaired row of one domain has null as `source` or `target`. A pair without `source`, or with a
 #: `mask`, is made anew in every epoch; the pairs of the split 'test' are fixed.
 SHARD = pa.schema(
@@ -77,3 +97,18 @@ REFERENCE = pa.schema(
         ("defect", pa.string()),
     ]
 )
+
+
+def stamped(table: pa.Table, stamps: Mapping[str, str] = MappingProxyType({})) -> pa.Table:
+    """Return a table of MANIFEST or CHANGES with its version, and `stamps`, in the metadata of its file."""
+    return table.replace_schema_metadata({VERSION_KEY: str(MANIFEST_VERSION), **stamps})
+
+
+def check_version(schema: pa.Schema, uri: str) -> None:
+    """Raise ConfigurationError if the file at `uri` is of a later version of MANIFEST than this release knows."""
+    version = (schema.metadata or {}).get(VERSION_KEY.encode(), b"1").decode()
+    if not version.isdecimal() or int(version) > MANIFEST_VERSION:
+        raise ConfigurationError(
+            f"--output: {uri} is a manifest of version {version}, and this release knows {MANIFEST_VERSION}: use the "
+            "release that wrote it or a later one, or another --output"
+        )

@@ -10,9 +10,7 @@ publish   replace what was published before
 
 import logging
 import time
-import uuid
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 from model.errors import RunError, underway
 from pipelines.cluster import session
@@ -22,11 +20,12 @@ from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
 from pipelines.correction.layout import CATALOG_FOLDER, RUN, Layers, RunFolder
 from pipelines.correction.measure.fid import measure
-from pipelines.correction.output import remove_run, write_run
+from pipelines.correction.output import remove_run
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.publish import finish_publishing
 from pipelines.correction.publish.stage import assemble, confirmation, publish
-from pipelines.correction.report.run_report import RUNNING, describe, report
+from pipelines.correction.report.record import Record, note_killed
+from pipelines.correction.report.run_report import report
 from pipelines.correction.run import BFLOAT16_BATCH, Run
 from pipelines.correction.stream.stage import stream
 from pipelines.storage import objects as storage
@@ -36,26 +35,29 @@ from pipelines.storage.lock import Lock
 logger = logging.getLogger(__name__)
 
 
-def run(plan: Plan, lock: Lock | None = None, began: Callable[[], None] = lambda: None) -> Run:
+def run(
+    plan: Plan,
+    lock: Lock | None = None,
+    began: Callable[[], None] = lambda: None,
+    record: Record | None = None,
+) -> Run:
     """Bring the output up to date with the catalog: correct new and changed rows, and publish the next manifest.
 
     Raises ConfigurationError before anything is changed, RunError and others after. Starts or joins Ray; the caller
     shuts it down. lock: of the output, held by the caller; if it is lost, nothing is published.
-    began: called once nothing can be refused any more.
+    began: called once nothing can be refused any more. record: of the run, which the caller completes if it fails.
     """
     started = time.perf_counter()
-    config = plan.config
+    config, record = plan.config, record or Record(plan.config.output)
+    record.is_kept = True
     _check_tables(plan)
     storage.check_writable(config.output, "--output")  # before Ray, which takes seconds to start
     inputs = (config.model, config.detector, config.gate_detector, config.reference, config.fid_weights)
     cluster = session.start(*config.catalog, config.output, *filter(None, inputs))
     with session.our_errors():
         batches = -(-plan.listing.rows // BFLOAT16_BATCH)
-        run = begin(
-            plan,
-            choose_placement(config.device, cluster, config.actors, config.gpus_per_actor, batches),
-            lock,
-        )
+        placement = choose_placement(config.device, cluster, config.actors, config.gpus_per_actor, batches)
+        run = begin(plan, placement, record, lock)
         run.seconds["start"] = time.perf_counter() - started
         layers = Layers() if config.overwrite else run.folder.layers()
         run.attempt = layers.next_attempt(run.name)
@@ -65,15 +67,18 @@ def run(plan: Plan, lock: Lock | None = None, began: Callable[[], None] = lambda
         if config.overwrite:
             remove_run(config.output)
         began()
-        write_run(config.output, describe(run, RUNNING))
+        record.begin(run)
         with underway(), session.our_errors():
             stream(run, known, counts, layers, lock)
             with run.stage("assemble"):
                 assemble(run, known, counts, layers)
             measure(run)
         run.seconds["total"] = time.perf_counter() - started
-        report(run)
-        publish(run, lock)
+        with run.stage("report"):
+            report(run)
+            record.finish()
+        with run.stage("publish"):
+            publish(run, lock)
         storage.remove(storage.join(run.output, CATALOG_FOLDER))
     return run
 
@@ -91,16 +96,15 @@ def _check_tables(plan: Plan) -> None:
         )
 
 
-def begin(plan: Plan, placement: Placement, lock: Lock | None = None) -> Run:
+def begin(plan: Plan, placement: Placement, record: Record, lock: Lock | None = None) -> Run:
     """Finish the publication of an interrupted run, remove its unfinished files, and return the new run."""
     folder = RunFolder(plan.config.output)
     if finish_publishing(plan.config.output, confirmation(lock)):
         logger.info(
             "an earlier run was interrupted while it published its manifest; the publication is complete now"
         )
+    note_killed(plan.config.output)
     interrupted = storage.exists(folder.at(RUN))
     folder.begin_attempt()
     outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER,))  # images are renamed out of .run
-    now = datetime.now(timezone.utc)
-    name = f"{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    return Run(plan, placement, now, name, interrupted, fid_missing=plan.fid_missing)
+    return Run(plan, placement, record.started_at, record.name, interrupted, fid_missing=plan.fid_missing)

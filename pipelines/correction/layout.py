@@ -1,6 +1,6 @@
 """Names the files that a run keeps below OUTPUT until it is published.
 
-    OUTPUT/.run/run.json             the run's description while it works; its state is `running`
+    OUTPUT/.run/run.json             the name of the run at work; later the record that is published with the manifest
     OUTPUT/.run/plan/*.parquet       the work that the catalog's rows need, see `inspect.pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows that attempt NNN has finished, a part per block
     OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
@@ -8,6 +8,8 @@
     OUTPUT/.run/writing/             images on a local disk before they are renamed
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json exists
+    OUTPUT/.run/aside/*/*.parquet    rows that are new and rows that are gone, see `publish.changes`
+    OUTPUT/.run/changes/             what the next manifest changes, complete once publish.json exists
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
 
@@ -25,13 +27,18 @@ from pipelines.storage import objects as storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
+#: Folder of the records of all runs, see `report.record`. It is kept, even by --overwrite: it says what happened.
+RUNS_FOLDER = "runs"
 PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
-WRITING_FOLDER = "writing"
+WRITING_FOLDER, ASIDE_FOLDER, CHANGES_FOLDER = "writing", "aside", "changes"
 #: Tables of folders and CSV files (see `tabulate`) while a run reads them. Not in RUN_FOLDER, because a run removes
 #: that at its beginning if it finishes the publication of a killed one.
 CATALOG_FOLDER = ".catalog"
 #: Folders that every attempt makes anew.
-_OF_AN_ATTEMPT = (PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, MANIFEST, REPORT)
+_OF_AN_ATTEMPT = (
+    *(PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, ASIDE_FOLDER),
+    *(CHANGES_FOLDER, MANIFEST, REPORT),
+)
 _JOURNAL, _BEGUN = "journal", "begun"
 #: Folders that killed attempts leave to the next one, in the order of their removal: the rows before the ids that
 #: invalidate rows.
@@ -69,6 +76,10 @@ class RunFolder:
     def manifest(self) -> str:
         """Folder of the published manifest."""
         return storage.join(self.output, MANIFEST)
+
+    def record(self, run: str) -> str:
+        """Return the URI of a run's record."""
+        return storage.join(self.output, RUNS_FOLDER, f"{run}.json")
 
     def journal(self, attempt: str) -> str:
         """Return the folder of one attempt's finished rows."""

@@ -10,6 +10,7 @@ from model.errors import ConfigurationError
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.layout import (
     CATALOG_FOLDER,
+    CHANGES_FOLDER,
     LEFT,
     MANIFEST,
     REPORT,
@@ -23,7 +24,10 @@ from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 
 #: Names that runs write and --overwrite removes; nothing else in the folder is touched.
-OWNED = (SUCCESS, RUN, MANIFEST, IMAGES, REPORT, LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER)
+OWNED = (
+    *(SUCCESS, RUN, MANIFEST, CHANGES_FOLDER, IMAGES, REPORT),
+    *(LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER),
+)
 #: Those of them that prove a run, complete or killed: people have folders called `images` and `manifest`, too.
 _MARKS = {SUCCESS, RUN, RUN_FOLDER, CATALOG_FOLDER}
 _FLAG = "--output"
@@ -86,6 +90,15 @@ def check_whole(rows: int, published: int, max_dropped: float) -> None:
         )
 
 
+def last_run(output: str) -> str | None:
+    """Return the name of the run that published last, by its run.json; None without one.
+
+    Raises one of STORAGE_ERRORS.
+    """
+    uri = storage.join(output, RUN)
+    return json.loads(storage.read_bytes(uri)).get("run") if storage.exists(uri) else None
+
+
 def remove_run(output: str) -> None:
     """Remove what earlier runs published and killed runs left, but not the files of the current run.
 
@@ -94,11 +107,15 @@ def remove_run(output: str) -> None:
     """
     for name in (SUCCESS, RUN, MANIFEST, *(storage.join(RUN_FOLDER, left) for left in LEFT)):
         storage.remove(storage.join(output, name))
-    for name in (IMAGES, REPORT, LABELS_FOLDER):
+    for name in (CHANGES_FOLDER, IMAGES, REPORT, LABELS_FOLDER):
         storage.remove(storage.join(output, name))
 
 
 def write_run(output: str, run: Mapping[str, Any]) -> None:
     """Write run.json below OUTPUT/.run."""
-    text = json.dumps(run, indent=2, sort_keys=True, default=str) + "\n"
-    storage.write_bytes(RunFolder(output).at(RUN), text.encode())
+    storage.write_bytes(RunFolder(output).at(RUN), to_json(run))
+
+
+def to_json(run: Mapping[str, Any]) -> bytes:
+    """Return the content of a run's record as a file."""
+    return (json.dumps(run, indent=2, sort_keys=True, default=str) + "\n").encode()

@@ -12,6 +12,7 @@ from model.config import require, require_choice
 from model.detector.network import DetectorBundle
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
+from pipelines.contracts.error_codes import EVERY_CODE, FAILED
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.profiles.profile import read_profile
 from pipelines.correction.catalog import list_catalog
@@ -72,7 +73,7 @@ class CorrectionConfig:
     max_failed: float = 0.1
     max_dropped: float = 0.5  # raise it for catalogs that shrink by more in a night
     overwrite: bool = False
-    retry_failed: bool = False
+    retry_failed: tuple[str, ...] = ()  # error codes whose rows are tried again; EVERY_CODE: all
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
@@ -111,6 +112,8 @@ class CorrectionConfig:
             f"--gate-detector is for a gate, and --gates {OFF} has none; drop one of them",
         )
         AllowedUris(self.allow_uri)
+        for code in self.retry_failed:
+            require_choice("--retry-failed", code, (EVERY_CODE, *FAILED))
 
     @property
     def allowed_uris(self) -> AllowedUris:

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from model.precision import choose_precision
+from pipelines.cluster import logs
 from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
 from pipelines.correction.layout import RunFolder
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.assemble import Assembled
+from pipelines.correction.publish.changes import Changes
 from pipelines.correction.stream.totals import Totals
 
 #: Errors after which a task is tried again.
@@ -47,6 +49,7 @@ class Run:
     totals: Totals = field(default_factory=Totals)  # of this attempt
     night: Totals = field(default_factory=Totals)  # of all attempts since the last manifest
     assembled: Assembled | None = None  # the next manifest
+    changes: Changes = field(default_factory=Changes)  # between the last manifest and the next
     statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
     dropped: int = 0  # rows of the last manifest that are not in this one
     fid: dict[str, Any] | None = None
@@ -82,8 +85,8 @@ class Run:
     @property
     def images_per_second(self) -> float | None:
         """Rows read per second of the correcting stage's wall time; None if no row had to be read."""
-        rows = self.totals.rows + self.totals.refreshed
-        return rows / self.seconds["correct"] if rows else None
+        rows, seconds = self.totals.rows + self.totals.refreshed, self.seconds.get("correct")
+        return rows / seconds if rows and seconds else None
 
     @property
     def precision(self) -> str:
@@ -102,7 +105,10 @@ class Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the wall time of a stage."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
+        """Measure the wall time of a stage, also of one that fails, and name it in the log."""
+        started, logs.context.stage = time.perf_counter(), name
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - started
+        logs.context.stage = None

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from model.errors import ConfigurationError, RunError
 from pipelines.storage import objects as storage
+from pipelines.storage.lock_watch import CLOCK, Clock, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ class Record:
 class Lock:
     """Hold a lock, and write its heartbeats in a thread; made by `locked`."""
 
-    def __init__(self, output: str, number: int, record: Record) -> None:
+    def __init__(self, output: str, number: int, record: Record, waited: float = 0.0) -> None:
         self.run = record.run
+        self.waited = waited  # seconds for which another run held it
         self._folder, self._number, self._record = storage.join(output, FOLDER), number, record
         self._lost: str | None = None
         self._alive = time.monotonic()  # time of the last heartbeat that was written
@@ -147,48 +149,59 @@ def release_all() -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(output: str, break_lock: bool = False) -> Iterator[Lock]:
+def locked(output: str, break_lock: bool = False, wait: float = 0.0) -> Iterator[Lock]:
     """Hold the lock of the folder `output` in the block.
 
-    break_lock: take it even if another run holds it. Raises ConfigurationError if another run holds it, or if `output`
-    cannot be written.
+    break_lock: take it even if another run holds it. wait: seconds to wait for a run that is alive, see `Watch`. Raises
+    ConfigurationError if another run holds it, or if `output` cannot be written.
     """
-    lock = take(output, break_lock)
+    lock = take(output, break_lock, wait)
     try:
         yield lock
     finally:
         lock.release()
 
 
-def take(output: str, break_lock: bool = False) -> Lock:
+def take(output: str, break_lock: bool = False, wait: float = 0.0, clock: Clock = CLOCK) -> Lock:
     """Return the lock of `output`, which the caller releases; see `locked`."""
-    folder, record = storage.join(output, FOLDER), _record()
-    with storage.as_configuration_error(output, "--output", "write"), storage.impatient():
-        for attempt in range(_ATTEMPTS):
+    folder = storage.join(output, FOLDER)
+    watch = Watch(folder, wait, HEARTBEAT, STALE, clock)
+    # A storage that fails for a minute must not end a long wait.
+    patience = contextlib.nullcontext() if wait else storage.impatient()
+    with storage.as_configuration_error(output, "--output", "write"), patience:
+        attempt = 0
+        while attempt < _ATTEMPTS:
             numbers = _numbers(folder)
-            if numbers:
-                _judge(output, _read(folder, numbers[-1]), break_lock and attempt == 0)
+            holder = _read(folder, numbers[-1]) if numbers else None
+            if holder is not None and not _may_take(output, holder, break_lock and not attempt, watch):
+                watch.wait(holder.describe(time.time()))
+                continue
+            record = _record()  # only now: its heartbeat must be fresh
             number = _claim(folder, numbers, record)
             if number is not None:
-                return Lock(output, number, record)
+                return Lock(output, number, record, watch.waited)
+            attempt += 1
         storage.check_writable(output, "--output")
     raise ConfigurationError(f"--output {output}: other runs take the lock at this moment; try again")
 
 
-def _judge(output: str, holder: Record | None, break_lock: bool) -> None:
-    """Raise ConfigurationError unless the lock may be taken from its holder (None: it was just released)."""
-    if holder is None:
-        return
+def _may_take(output: str, holder: Record, break_lock: bool, watch: Watch) -> bool:
+    """Return whether the lock may be taken from its holder now; False: wait. Raises ConfigurationError if neither."""
     now = time.time()
+    watch.look((holder.run, holder.heartbeat))
     if break_lock:
         logger.warning("breaking the lock of %s: %s", output, holder.describe(now))
-    elif holder.is_stale(now):
+        return True
+    if watch.is_dead or holder.is_stale(now):
         logger.warning("taking over the lock of a dead run: %s", holder.describe(now))
-    else:
-        raise ConfigurationError(
-            f"--output {output}: another run is at work there: {holder.describe(now)}; wait for it, choose another "
-            "folder, or, if you know that it has ended, add --break-lock"
-        )
+        return True
+    if not watch.is_over:
+        return False
+    waited = f", and was for the {watch.waited:.0f} s of waiting" if watch.waited else ""
+    raise ConfigurationError(
+        f"--output {output}: another run is at work there{waited}: {holder.describe(now)}; wait for it "
+        "(--wait-for-lock), choose another folder, or, if you know that it has ended, add --break-lock"
+    )
 
 
 def _claim(folder: str, seen: list[int], record: Record) -> int | None:

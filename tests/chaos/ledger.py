@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.command import FLAGS_FILE
-from pipelines.contracts.schemas import STATUSES
-from pipelines.correction.layout import MANIFEST, REPORT, RUN, SUCCESS
+from pipelines.contracts.schemas import CHANGES, STATUSES
+from pipelines.correction.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, RUNS_FOLDER, SUCCESS
 from pipelines.correction.stream.object_names import IMAGES
 from pipelines.images.decode import decode_image
 from pipelines.storage import objects as storage
@@ -26,7 +26,7 @@ OF_STORAGE = ("error_message", "input_version")
 #: Number of discrepancies of one kind that are named.
 NAMED = 5
 #: The parts of an output.
-RESULTS = (IMAGES, MANIFEST, REPORT, RUN, FLAGS_FILE, SUCCESS)
+RESULTS = (IMAGES, MANIFEST, CHANGES_FOLDER, REPORT, RUN, RUNS_FOLDER, FLAGS_FILE, SUCCESS)
 #: Objects read at once, because each waits for storage.
 _THREADS = 8
 
@@ -92,6 +92,7 @@ def audit(
     _check_files(entry, manifest, output)
     _check_locations(entry, {row["output_uri"] for row in manifest}, set(earlier), output)
     _check_run(entry, output)
+    _check_changes(entry, manifest, output)
     content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
     if undisturbed is not None:
         _compare(entry, content, undisturbed, ignored)
@@ -180,6 +181,29 @@ def _check_run(entry: Entry, output: str) -> None:
     run = json.loads(storage.read_bytes(storage.join(output, RUN)))
     if run["state"] != "complete" or run["rows_in"] != entry.rows_in:
         entry.complain("records of the run that are wrong", [f"{run['state']}, {run['rows_in']} rows"])
+    records = [
+        json.loads(storage.read_bytes(uri)) for uri in storage.list_files(storage.join(output, RUNS_FOLDER))
+    ]
+    at_work = [record["run"] for record in records if record["state"] == "running"]
+    entry.complain("records of runs that are said to work, and ended", at_work)
+
+
+def _check_changes(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
+    """Check that the changes of the last run agree with the manifest."""
+    run = json.loads(storage.read_bytes(storage.join(output, RUN)))
+    uri = storage.join(output, CHANGES_FOLDER, f"{run['run']}.parquet")
+    if not storage.exists(uri):
+        entry.complain("changes missing", [uri])
+        return
+    changes = pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
+    rows = {_text({name: row[name] for name in CHANGES.names if name != "change"}) for row in manifest}
+    ids = {row["image_id"] for row in manifest}
+    wrong = []
+    for change in changes:
+        kind = change.pop("change")
+        if (change["image_id"] in ids) if kind == "removed" else (_text(change) not in rows):
+            wrong.append(f"{kind} {change['image_id']!r}")
+    entry.complain("changes that are not the manifest's", wrong)
 
 
 def _comparable(row: Mapping[str, Any], output: str, root: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.contracts.schemas import MANIFEST
+from pipelines.contracts.schemas import CHANGES, MANIFEST
 from pipelines.correction.rows import to_table
 from tests.chaos.catalog import DrawnRow
 from tests.chaos.ledger import Content, Entry, as_json, audit, table
@@ -39,7 +39,10 @@ def write_output(output: Path) -> Path:
     ]
     rows.append({"image_id": "bad", "status": "failed", "error_code": "truncated"})
     write_manifest(output, rows)
-    (output / "run.json").write_text(json.dumps({"state": "complete", "rows_in": 3}))
+    (output / "run.json").write_text(json.dumps({"state": "complete", "rows_in": 3, "run": "1"}))
+    (output / "runs").mkdir()
+    (output / "runs" / "1.json").write_text(json.dumps({"state": "complete", "run": "1"}))
+    write_changes(output, {**rows[0], "change": "added"}, {"image_id": "left", "change": "removed"})
     (output / "_SUCCESS").touch()
     return output
 
@@ -47,6 +50,11 @@ def write_output(output: Path) -> Path:
 def write_manifest(output: Path, rows: list[dict[str, Any]]) -> None:
     (output / "manifest").mkdir(exist_ok=True)
     pq.write_table(to_table(rows, MANIFEST), output / "manifest" / "part-0.parquet")
+
+
+def write_changes(output: Path, *rows: dict[str, Any]) -> None:
+    (output / "changes").mkdir(exist_ok=True)
+    pq.write_table(to_table(rows, CHANGES), output / "changes" / "1.parquet")
 
 
 def change_rows(change: Callable[[list[dict[str, Any]]], Any]) -> Callable[[Path], Any]:
@@ -84,7 +92,20 @@ DISCREPANCIES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "no marker": ("complaints", lambda output: (output / "_SUCCESS").unlink()),
     "a run that goes on": (
         "complaints",
-        lambda output: (output / "run.json").write_text('{"state": "running", "rows_in": 3}'),
+        lambda output: (output / "run.json").write_text('{"state": "running", "rows_in": 3, "run": "1"}'),
+    ),
+    "a record that was not completed": (
+        "complaints",
+        lambda output: (output / "runs" / "0.json").write_text('{"state": "running", "run": "0"}'),
+    ),
+    "no changes": ("complaints", lambda output: (output / "changes" / "1.parquet").unlink()),
+    "a change that is not in the manifest": (
+        "complaints",
+        lambda output: write_changes(output, {"image_id": "a", "status": "passthrough", "change": "changed"}),
+    ),
+    "a removal of a row that is there": (
+        "complaints",
+        lambda output: write_changes(output, {"image_id": "a", "change": "removed"}),
     ),
 }
 

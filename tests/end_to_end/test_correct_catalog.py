@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -109,6 +110,14 @@ def test_too_many_failures_are_exit_code_3_with_outputs_and_without_success(
     assert (output / "images" / "watermark" / "a.jpg").exists()
     assert (output / "report" / "index.html").exists()
     assert not (output / "_SUCCESS").exists()
+    (record,) = (output / "runs").iterdir()
+    said = json.loads(record.read_text())
+    assert (said["state"], said["exit_code"], said["error_counts"]) == ("too many failed", 3, {"empty": 1})
+    # As docs/nightly.md reads failed rows.
+    failed = pq.read_table(
+        output / "manifest", columns=["image_id", "error_code"], filters=[("status", "==", "failed")]
+    )
+    assert failed.to_pylist() == [{"image_id": "c", "error_code": "empty"}]
 
 
 def test_runs_agree_whatever_their_parallelism(ray_local: None, tmp_path: Path) -> None:

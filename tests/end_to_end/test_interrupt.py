@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM while images are being corrected."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,22 +13,24 @@ from pathlib import Path
 import pytest
 
 from jobs import command
+from jobs.outcome import NOTIFY_VARIABLE
 from tests.catalogs import read_parquet, rows, write_bundle, write_catalog
+from tests.pipelines.reports.test_webhook import SECRET, server
 from tests.processes import processes_that_name, wait_until
 
 #: Seconds that Kubernetes gives a container after SIGTERM.
 GRACE = 30
-GO_ON = "terminated; the same command continues this run; --overwrite starts afresh"
+GO_ON = "the same command continues this run; --overwrite starts afresh"
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
     ("number", "send", "code", "words"),
     [
-        (signal.SIGINT, os.kill, command.EXIT_INTERRUPTED, "interrupted"),
-        (signal.SIGTERM, os.kill, command.EXIT_TERMINATED, GO_ON),
+        (signal.SIGINT, os.kill, command.EXIT_INTERRUPTED, f"interrupted; {GO_ON}"),
+        (signal.SIGTERM, os.kill, command.EXIT_TERMINATED, f"terminated; {GO_ON}"),
         # Like `timeout` and systemd, which send it to Ray's processes at the same time.
-        (signal.SIGTERM, os.killpg, command.EXIT_TERMINATED, GO_ON),
+        (signal.SIGTERM, os.killpg, command.EXIT_TERMINATED, f"terminated; {GO_ON}"),
     ],
     ids=["Ctrl-C", "SIGTERM", "SIGTERM to all"],
 )
@@ -47,18 +50,21 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
     output = tmp_path / "out"
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(tmp_path / "catalog"), "--no-fid"]
     line += ["--gates", "off"]  # a toy bundle's corrections pass none
+    line += ["--summary", "json", "--log-format", "json"]
     line += ["--model", str(bundle), "--output", str(output), "--device", "cpu", "--actors", "1:1"]
     # A folder of its own, which identifies this Ray's processes; its path is short, because sockets are in it.
     ray_folder = tempfile.mkdtemp(prefix="ray-")
     environment = {**os.environ, "PYTHONPATH": str(repository), "RAY_TMPDIR": ray_folder}
-    log = tmp_path / "log"
+    log, said = tmp_path / "log", tmp_path / "said"
     with (
+        server() as (url, bodies),
         log.open("wb") as file,
+        said.open("wb") as standard_output,
         subprocess.Popen(
             line,
             cwd=repository,
-            env=environment,
-            stdout=subprocess.DEVNULL,
+            env={**environment, NOTIFY_VARIABLE: url},
+            stdout=standard_output,
             stderr=file,
             start_new_session=True,
         ) as process,
@@ -66,15 +72,28 @@ def test_an_interrupted_run_ends_with_one_line_and_leaves_what_it_wrote_whole(
         wait_until(lambda: list(output.glob(".run/journal/000-*/*.parquet")), process, log)
         send(process.pid, number)
         process.wait(timeout=GRACE)
+    # Whoever presses Ctrl-C knows.
+    assert [body["state"] for body in bodies] == ["stopped"] * (number == signal.SIGTERM)
     errors = log.read_text()
+    assert SECRET not in errors + said.read_text()
     assert process.returncode == code
-    assert errors.splitlines()[-1] == words
+    last = json.loads(errors.splitlines()[-1])
+    assert last["message"] == words
     assert "Traceback" not in errors
     assert "SIGTERM received" not in errors, "Ray's native stack trace"
     assert not (output / ".lock").exists()
     wait_until(lambda: not processes_that_name(ray_folder))
     shutil.rmtree(ray_folder)
     assert not (output / "_SUCCESS").exists()
+    (record,) = (output / "runs").iterdir()
+    kept = json.loads(record.read_text())
+    assert (kept["state"], kept["exit_code"]) == ("stopped", code)
+    assert kept["rows_in"] == 4000
+    (summary,) = map(json.loads, said.read_text().splitlines())
+    assert {name: summary[name] for name in ("run", "state", "exit_code", "reason", "counts")} == {
+        name: kept[name] for name in ("run", "state", "exit_code", "reason", "counts")
+    }
+    assert last["run"] == kept["run"]
     written = read_parquet(next((output / ".run" / "journal").iterdir()))
     assert 0 < len(written) < 4000
     assert all(Path(row["output_uri"]).exists() for row in written if row["status"] == "corrected")

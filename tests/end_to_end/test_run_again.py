@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import command
 from jobs.correct_catalog import main
 from model.errors import RunError
-from pipelines.contracts.schemas import CATALOG
+from pipelines.contracts.schemas import CATALOG, CHANGES
 from pipelines.correction import job
 from pipelines.correction.measure import fid
-from pipelines.correction.publish import stage
+from pipelines.correction.publish import changes, stage
 from pipelines.correction.row_keys import id_keys
 from tests.catalogs import (
     picture,
@@ -32,6 +33,10 @@ from tests.catalogs import (
 from tests.hostile_images import encode
 
 pytestmark = pytest.mark.ray
+
+
+#: Columns of the manifest that make a row a changed one.
+VISIBLE = tuple(name for name in CHANGES.names if name not in ("change", "corrected_at"))
 
 
 class KilledError(Exception):
@@ -71,6 +76,7 @@ class Shop:
             "0.9",
         ]
         places += ["--gates", "off"]  # toy bundles' corrections pass none
+        before = self.rows_by_id()
         assert main([*places, *(flags or ("--no-fid",))]) == command.EXIT_OK
         assert not (self.output / ".run").exists()
         told: dict[str, Any] = json.loads((self.output / "run.json").read_text())
@@ -78,7 +84,34 @@ class Shop:
         found = read_parquet(self.output / "manifest")
         assert success["rows"] == len(found) == sum(told["counts"].values()) == told["rows_in"]
         assert success["parts"] == len(list((self.output / "manifest").iterdir()))
+        self.check_changes(told, before)
         return told
+
+    def check_changes(self, told: dict[str, Any], before: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Check that the changes of a run lead from the rows `before`, by id, to those of its manifest."""
+        found = pq.read_table(self.output / "changes" / f"{told['run']}.parquet").to_pylist()
+        assert Counter(one["change"] for one in found) == +Counter(told["changes"])
+        now = self.rows_by_id()
+        for one in found:
+            kind, name = one.pop("change"), one["image_id"]
+            if kind == "removed":
+                assert name in before
+                assert name not in now
+            else:
+                assert (name in before) == (kind == "changed")
+                assert one in [{column: other[column] for column in one} for other in now[name]]
+        touched = {one["image_id"] for one in found}
+        assert touched >= before.keys() ^ now.keys()
+        for name in now.keys() - touched:  # equal, but for what is for the next run alone
+            old, new = ([[one[column] for column in VISIBLE] for one in side[name]] for side in (before, now))
+            assert all(one in old for one in new)
+
+    def rows_by_id(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of the manifest, of which an id may have several."""
+        by_id: dict[str, list[dict[str, Any]]] = {}
+        for one in read_parquet(self.output / "manifest"):
+            by_id.setdefault(one["image_id"], []).append(one)
+        return by_id
 
     def manifest(self) -> dict[str, dict[str, Any]]:
         return {one["image_id"]: one for one in read_parquet(self.output / "manifest")}
@@ -105,13 +138,21 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     assert again["counts"] == first["counts"]
     assert not any(again["corrected_now"].values())
     after = tree(shop.output)
-    assert before.pop("run.json") != after.pop("run.json")
+    assert before.pop("run.json") != after["run.json"]
+    assert after.pop(f"changes/{again['run']}.parquet")
+    assert after.pop(f"runs/{again['run']}.json") == after.pop("run.json")
     assert after == before  # the report, too, which describes what was corrected
     said = capsys.readouterr().out
     assert "10 images have not changed since an earlier run" in said
     assert "nothing was corrected" in said
-    retried = shop.correct("--no-fid", "--retry-failed")
+    retried = shop.correct("--no-fid", "--retry-failed", "unknown_format", "--summary", "json")
     assert (retried["unchanged"], retried["corrected_now"]["failed"]) == (9, 1)
+    (line,) = capsys.readouterr().out.splitlines()
+    summary = json.loads(line)
+    same = (summary.keys() & retried.keys()) - {"seconds"}  # the summary has those of publishing, too
+    assert {name: summary[name] for name in same} == {name: retried[name] for name in same}
+    assert summary["error_counts"] == {"unknown_format": 1}
+    assert not any(retried["changes"].values())  # it failed alike
 
 
 def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
@@ -163,12 +204,17 @@ def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
     assert shop.correct()["unchanged"] == 12
 
 
-def test_another_model_corrects_everything_anew(shop: Shop, tmp_path: Path) -> None:
+def test_another_model_corrects_everything_anew(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop.write(rows(6))
     shop.correct()
     images = tree(shop.output / "images")
     shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
+    monkeypatch.setattr(changes, "PART_ROWS", 5)  # so many changes are a folder of parts, made by tasks
     told = shop.correct()
+    assert len(list((shop.output / "changes" / f"{told['run']}.parquet").iterdir())) == 3
+    assert told["changes"] == {"added": 0, "changed": 6, "removed": 0}
     assert (told["unchanged"], told["corrected_now"]["corrected"]) == (0, 5)
     now = tree(shop.output / "images")
     assert set(now) == set(images)
@@ -238,7 +284,7 @@ def test_ids_that_differ_are_counted_and_nothing_is_published(
 ) -> None:
     shop.write(rows(6))
     shop.correct()
-    before = tree(shop.output)
+    before = {name: data for name, data in tree(shop.output).items() if not name.startswith("runs/")}
     shop.write([*rows(6), row("new", "clean")])
     inspect = job.inspect
 
@@ -252,7 +298,8 @@ def test_ids_that_differ_are_counted_and_nothing_is_published(
         match=r"lost or doubled: 8 in the catalog, 7 for the manifest; ids differ in 1 .*\(2 and 1 rows\)",
     ):
         shop.correct()
-    assert {name: data for name, data in tree(shop.output).items() if not name.startswith(".run")} == before
+    ours = (".run/", "runs/")  # what a run that broke off may leave: its work, and its record
+    assert {name: data for name, data in tree(shop.output).items() if not name.startswith(ours)} == before
 
 
 def test_rows_of_one_id_are_one_row_where_they_name_one_image_and_else_they_fail(
@@ -357,7 +404,10 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
         with pytest.raises(KilledError):
             shop.correct()
     assert not (shop.output / "manifest").exists()
-    assert json.loads((shop.output / ".run" / "run.json").read_text())["state"] == "running"
+    (record,) = (shop.output / "runs").iterdir()
+    said = json.loads(record.read_text())
+    assert (said["state"], said["exit_code"]) == ("failed", 1)
+    assert said["corrected_now"]["corrected"] + said["corrected_now"]["passthrough"] == 10
     # One image changes before the second attempt, which is killed as well, and then it is the first image again.
     (shop.folder / "catalog" / "a.parquet").rename(shop.folder / "first.parquet")
     shop.write([{**catalog[0], "image": encode(picture(9))}, *catalog[1:4], twice], "a")

@@ -86,7 +86,7 @@ def test_a_killed_worker_and_a_killed_driver_leave_no_trace_in_the_losses(
     ("number", "code", "words"),
     [
         (signal.SIGTERM, command.EXIT_TERMINATED, "--resume"),
-        (signal.SIGINT, command.EXIT_INTERRUPTED, "interrupted"),
+        (signal.SIGINT, command.EXIT_INTERRUPTED, "interrupted; the same command with --resume"),
     ],
 )
 def test_a_training_that_is_ended_gives_its_lock_back_and_keeps_its_checkpoints(

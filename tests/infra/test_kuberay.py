@@ -19,6 +19,7 @@ import ray
 import yaml
 from ray.scripts.scripts import drain_node
 
+from pipelines.storage import lock
 from tests.infra.commands import words_of
 from tests.infra.kuberay_schema import WRITTEN, official
 from tests.infra.rendered import (
@@ -269,6 +270,14 @@ def test_overlays_differ_in_commands_only_where_the_machines_do() -> None:
         of_gpu, of_cpu = (rayjob(overlay, name)["spec"]["entrypoint"] for overlay in ("gpu", "cpu-only"))
         others = {rayjob(overlay, name)["spec"]["entrypoint"] for overlay in OVERLAYS}
         assert others == {of_gpu, of_cpu}
+
+
+@pytest.mark.parametrize(("overlay", "name"), EACH_JOB)
+def test_a_job_that_is_started_again_outlives_a_dead_heads_lock(overlay: str, name: str) -> None:
+    job = rayjob(overlay, name)
+    words = words_of(job)
+    assert job["spec"]["backoffLimit"] >= 1
+    assert int(words[words.index("--wait-for-lock") + 1]) > lock.STALE
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

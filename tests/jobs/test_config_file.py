@@ -151,6 +151,26 @@ def test_overwrite_is_not_repeated() -> None:
     assert "overwrite" not in config_file.flags(p, p.parse_args(["--data", "a", "--overwrite"]))
 
 
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("true", ["all"]),
+        ("false", None),
+        ("missing", ["missing"]),
+        ("[missing, corrupt]", ["missing", "corrupt"]),
+    ],
+)
+def test_a_flag_that_may_stand_alone_is_a_switch_or_has_values(
+    text: str, codes: list[str] | None, tmp_path: Path
+) -> None:
+    words = ["--catalog", "a", "--output", str(tmp_path), "--config", str(tmp_path / "night.yaml")]
+    (tmp_path / "night.yaml").write_text(f"retry-failed: {text}\n")
+    given = correct_catalog.parser().parse_args(words)
+    assert given.retry_failed == codes
+    (tmp_path / "night.yaml").write_text(config_file.to_yaml(correct_catalog.parser(), given))
+    assert correct_catalog.parser().parse_args(words[-2:]).retry_failed == codes
+
+
 def test_a_range_is_no_number_to_the_base_60(tmp_path: Path) -> None:
     (tmp_path / "night.yaml").write_text("catalog: [a]\noutput: o\nactors: 1:8\nmax-failed: 0.02\n")
     found = correct_catalog.parser().parse_args(["--config", str(tmp_path / "night.yaml")])

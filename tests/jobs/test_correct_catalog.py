@@ -1,27 +1,33 @@
 import json
+import shutil
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
 
-from jobs import command
+from jobs import command, correct_catalog
 from jobs.correct_catalog import main, parser, summary
+from model.errors import RunError
 from pipelines.cluster.placement import Placement
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import CATALOG
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
-from pipelines.correction.plan import CorrectionConfig, resolve
+from pipelines.correction.plan import CorrectionConfig, Plan, resolve
 from pipelines.correction.run import Run
 from pipelines.correction.stream.totals import Totals, summarise
 from pipelines.images.allowed_uris import AllowedUris
 from tests.catalogs import row, rows, write_bundle, write_catalog
+from tests.hostile_images import drawing, encode
 
 
 @pytest.fixture
@@ -239,6 +245,37 @@ def test_a_place_that_may_be_read_is_a_path_or_a_uri(
     assert prefixes == [str(tmp_path / "my photos"), *uris]
     for prefix in prefixes:
         assert AllowedUris((prefix,)).find(f"{uris[0]}/a%20b.jpg") == f"{tmp_path}/my photos/a b.jpg"
+
+
+def test_a_run_that_waited_for_another_reads_the_catalog_as_it_is_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that it waited for has removed what this one had prepared (here the table of a folder of images)."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(encode(drawing(), "PNG"))
+
+    @contextmanager
+    def locked(output: str, break_lock: bool, wait: float) -> Iterator[SimpleNamespace]:
+        assert wait == 60
+        shutil.rmtree(tmp_path / "out")
+        (tmp_path / "photos" / "b.png").write_bytes(encode(drawing(), "PNG"))
+        yield SimpleNamespace(waited=30.0)
+
+    seen: list[Plan] = []
+
+    def run(plan: Plan, *_: object) -> NoReturn:
+        seen.append(plan)
+        raise RunError("enough")
+
+    monkeypatch.setattr(correct_catalog, "locked", locked)
+    monkeypatch.setattr(correct_catalog.correction_job, "run", run)
+    words = ["--catalog", str(tmp_path / "photos"), "--label", "watermark", "--output", str(tmp_path / "out")]
+    words += ["--model", str(write_bundle(tmp_path / "bundle")), "--no-fid", "--wait-for-lock", "60"]
+    with pytest.raises(RunError, match="enough"):
+        correct_catalog.main(words)
+    (plan,) = seen
+    assert plan.listing.rows == 2
+    assert all(Path(unit.uri).exists() for unit in plan.listing.units)
 
 
 def test_the_help_explains_outputs_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,7 @@ def test_a_process_ends_whatever_goes_wrong_on_its_way_out(repository: Path, tmp
 
 def test_ctrl_c_is_told_from_it(repository: Path, tmp_path: Path) -> None:
     found = _signalled(WAITS["python"], signal.SIGINT, repository, tmp_path)
-    assert found == (command.EXIT_INTERRUPTED, "interrupted\n")
+    assert found == (command.EXIT_INTERRUPTED, "interrupted; the same command goes on\n")
     assert not list(tmp_path.rglob("*.json"))
 
 

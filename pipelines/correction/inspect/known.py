@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from pipelines.contracts.error_codes import EVERY_CODE
+from pipelines.contracts.schemas import check_version
 from pipelines.correction.layout import Layers
 from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
 from pipelines.storage import objects as storage
@@ -32,17 +35,19 @@ class Known:
     new correction.
 
     superseded: for each layer (see `layout.Layers`) the ids that a later attempt has finished or begun. retry_failed:
-    failed rows do not stay, whatever their keys.
+    failed rows with these codes do not stay, whatever their keys.
     """
 
     rows: KeySet = field(default_factory=KeySet)
     images: KeySet = field(default_factory=KeySet)
     superseded: tuple[KeySet, ...] = ()
-    retry_failed: bool = False
+    retry_failed: tuple[str, ...] = ()
 
 
-def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, KnownCounts]":
-    """Read the keys of all layers' rows, without those of failed rows if `retry_failed`. Raises StorageReadError."""
+def build_known(layers: Layers, retry_failed: tuple[str, ...] = ()) -> "tuple[Known, KnownCounts]":
+    """Read the keys of all layers' rows, without those of failed rows that are tried again. Raises StorageReadError,
+    and ConfigurationError for a manifest of a later release.
+    """
     superseded = _superseded(layers)
     rows: list[Keys] = []
     images: list[Keys] = []
@@ -50,7 +55,7 @@ def build_known(layers: Layers, retry_failed: bool) -> "tuple[Known, KnownCounts
     statuses: Counter[str] = Counter()
     for parts, later in zip(layers.rows, superseded, strict=True):
         lengths: list[int] = []
-        columns = ("image_id",) if len(later) else ()
+        columns = (*(("image_id",) if len(later) else ()), *(("error_code",) if retry_failed else ()))
         for table in read_parts(parts, (*columns, "row_key", "image_key", "status")):
             lengths.append(table.num_rows)
             statuses.update(table.column("status").to_pylist())
@@ -74,7 +79,7 @@ class KnownCounts:
         return sum(map(sum, self.rows))
 
 
-def find_known(layers: Layers, retry_failed: bool) -> "tuple[ray.ObjectRef[Known], KnownCounts]":
+def find_known(layers: Layers, retry_failed: tuple[str, ...]) -> "tuple[ray.ObjectRef[Known], KnownCounts]":
     """Call `build_known` in a Ray task."""
     if not any(layers.rows):
         known, counts = build_known(layers, retry_failed)
@@ -89,10 +94,19 @@ def fetched(value: "T | ray.ObjectRef[T]") -> T:
     return ray.get(value) if isinstance(value, ray.ObjectRef) else value
 
 
-def _usable(table: pa.Table, later: KeySet, retry_failed: bool) -> np.ndarray:
+def is_tried_again(rows: pa.Table, retry_failed: tuple[str, ...]) -> np.ndarray:
+    """Return (N,): whether each row of a manifest failed, with one of the codes of --retry-failed."""
+    failed = rows.column("status").to_numpy() == "failed"
+    if EVERY_CODE in retry_failed:
+        return np.asarray(failed)
+    codes = pc.is_in(rows.column("error_code"), pa.array(retry_failed, pa.string()))
+    return np.asarray(failed & np.asarray(codes, bool))
+
+
+def _usable(table: pa.Table, later: KeySet, retry_failed: tuple[str, ...]) -> np.ndarray:
     usable = np.ones(table.num_rows, bool)
     if retry_failed:
-        usable &= table.column("status").to_numpy() != "failed"
+        usable &= ~is_tried_again(table, retry_failed)
     if len(later):
         usable &= ~later.has(id_keys(table.column("image_id").to_pylist()))
     return usable
@@ -124,10 +138,13 @@ def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> It
 
 
 def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read `columns` (None: all) of one part of a manifest or journal. Raises StorageReadError."""
+    """Read `columns` (None: all) of one part of a manifest or journal. Raises StorageReadError, and ConfigurationError
+    for one of a later release.
+    """
     try:
         filesystem, path = storage.arrow_filesystem(uri)
         with pq.ParquetFile(path, filesystem=filesystem) as file:
+            check_version(file.schema_arrow, uri)
             return file.read(None if columns is None else list(columns))
     except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
         raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error

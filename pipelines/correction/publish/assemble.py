@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import ray.data
 
 from pipelines.cluster.placement import on_tasks, tables
-from pipelines.contracts.schemas import MANIFEST, STATUSES
+from pipelines.contracts.schemas import MANIFEST, STATUSES, stamped
 from pipelines.correction.inspect.known import Known, fetched, read_part
 from pipelines.correction.inspect.survey import route_name
 from pipelines.correction.layout import MANIFEST as MANIFEST_FOLDER
 from pipelines.correction.layout import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
 from pipelines.correction.parts import parquet_bytes, part_name, write_object
+from pipelines.correction.publish.changes import set_aside
 from pipelines.correction.publish.staying import Staying, find_staying, keep
 from pipelines.correction.row_keys import IdSums, id_keys
 from pipelines.correction.rows import SUMMARY
@@ -35,6 +35,7 @@ ASSEMBLED = pa.schema(
         ("statuses", pa.list_(pa.int64())),  # in the order of STATUSES
         ("id_sums", pa.binary()),
         ("resumed", pa.struct(list(SUMMARY))),  # of a killed attempt's rows; null elsewhere
+        ("aside", pa.int64()),  # rows that were set aside, see `changes`
     ]
 )
 
@@ -49,6 +50,7 @@ class Assembled:
     ids: IdSums = field(default_factory=IdSums)
     # Rows of SUMMARY: what killed attempts had finished.
     resumed: list[dict[str, Any]] = field(default_factory=list)
+    aside: int = 0  # rows that were set aside, see `changes`
 
     def merge(self, table: pa.Table) -> None:
         """Add rows of ASSEMBLED."""
@@ -58,6 +60,7 @@ class Assembled:
             self.statuses.update(dict(zip(STATUSES, row["statuses"], strict=True)))
             self.ids.merge(IdSums.from_bytes(row["id_sums"]))
             self.resumed += [row["resumed"]] if row["resumed"] else []
+            self.aside += row["aside"]
 
 
 def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) -> Iterator[pa.Table]:
@@ -81,26 +84,32 @@ def sources(layers: Sequence[Sequence[str]], rows: Sequence[Sequence[float]]) ->
 def assemble(
     table: pa.Table,
     folder: str,
+    aside: str,
     known: "Known | ray.ObjectRef[Known]",
     staying: "Staying | ray.ObjectRef[Staying]",
 ) -> pa.Table:
     """Write a part for each row of SOURCE; return rows of ASSEMBLED. Raises StorageReadError and StorageWriteError.
 
-    folder: of the parts. known: has the layers of earlier runs; this run's journal is the layer after them.
+    folder: of the parts. aside: of the rows that are new or gone, see `changes`. known: has the layers of earlier runs;
+    this run's journal is the layer after them.
     """
-    earlier, kept = fetched(known), fetched(staying)
+    earlier, staying_rows = fetched(known), fetched(staying)
     superseded = earlier.superseded
     assembled = []
     for source in table.to_pylist():
-        rows = pa.concat_tables([read_part(part) for part in source["parts"]])
-        resumed = None
+        # With the empty table, columns that an earlier release did not write are null.
+        parts = [MANIFEST.empty_table(), *map(read_part, source["parts"])]
+        rows = pa.concat_tables(parts, promote_options="default").select(MANIFEST.names)
+        new, gone, resumed = rows, MANIFEST.empty_table(), None
         if source["layer"] < len(superseded):
-            if earlier.retry_failed:
-                rows = rows.filter(pc.not_equal(rows.column("status"), "failed"))
-            rows, _ = keep(rows, superseded[source["layer"]], kept)
-            if source["layer"]:  # layer 0 is the manifest
-                resumed = _summary(rows)
-        assembled.append({"resumed": resumed, **_write(rows, folder, source["parts"])})
+            kept = keep(rows, superseded[source["layer"]], staying_rows, earlier.retry_failed)
+            rows = kept.rows
+            if source["layer"] == 0:  # the manifest
+                new, gone = kept.new, kept.gone
+            else:
+                new, resumed = rows, _summary(rows)
+        count = set_aside(new, gone, aside, part_name(source["parts"]))
+        assembled.append({"resumed": resumed, "aside": count, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(assembled, ASSEMBLED)
 
 
@@ -126,7 +135,7 @@ def _write(rows: pa.Table, folder: str, sources: Sequence[str]) -> dict[str, Any
     if ids:
         # Named after its sources, not its ids: the remaining rows of two parts may have the same ids.
         name = part_name(sources)
-        write_object(storage.join(folder, name), parquet_bytes(rows))
+        write_object(storage.join(folder, name), parquet_bytes(stamped(rows)))
     return {
         "part": name,
         "rows": len(ids),
@@ -140,16 +149,22 @@ def assemble_parts(
     rows: Sequence[Sequence[float]],
     known: "ray.ObjectRef[Known]",
     folder: RunFolder,
+    aside: str,
 ) -> Assembled:
     """Write the next manifest from the layers of earlier runs and, last of `layers`, this run's journal; on Ray.
 
-    rows: of each layer's parts, about. Raises whatever tasks raise.
+    rows: of each layer's parts, about. aside: folder of rows that are new or gone. Raises whatever tasks raise.
     """
     find: Any = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying)
     staying = find.remote(
         storage.list_files(folder.at(PLAN_FOLDER)), storage.list_files(folder.at(REFRESHED_FOLDER))
     )
-    settings = {"folder": folder.at(MANIFEST_FOLDER), "known": known, "staying": staying}
+    settings = {
+        "folder": folder.at(MANIFEST_FOLDER),
+        "aside": aside,
+        "known": known,
+        "staying": staying,
+    }
     assembled = Assembled()
     parts = list(sources(layers, rows))
     if parts:
@@ -157,5 +172,7 @@ def assemble_parts(
             assembled.merge(table)
     if not assembled.parts:  # readers then find a manifest without rows, not a missing one
         assembled.parts.append(part_name([]))
-        write_object(folder.at(MANIFEST_FOLDER, part_name([])), parquet_bytes(MANIFEST.empty_table()))
+        write_object(
+            folder.at(MANIFEST_FOLDER, part_name([])), parquet_bytes(stamped(MANIFEST.empty_table()))
+        )
     return assembled

@@ -1,6 +1,7 @@
 """Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
-    publish.json written -> _SUCCESS removed -> manifest, report, run.json moved -> .run removed -> _SUCCESS written
+    publish.json written -> _SUCCESS removed -> manifest, report, changes moved -> record copied to runs/, run.json
+    moved -> .run removed -> _SUCCESS written
 
 A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
 between is of one run. Right before each step the run checks that it still holds the output's lock. A run that slept too
@@ -8,11 +9,11 @@ long and lost it leaves the rest to the run that has taken over.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipelines.correction.layout import MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
+from pipelines.correction.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
@@ -22,7 +23,7 @@ MARKER = "publish.json"
 @dataclass(frozen=True)
 class Publication:
     """The files to publish. parts, report: file names of the manifest and of the report; None: these stay as they are.
-    success: write _SUCCESS, which states the manifest's run, parts and rows.
+    success: write _SUCCESS, which states the manifest's run, parts and rows. changes: file names below `changes`.
     """
 
     run: str
@@ -30,6 +31,7 @@ class Publication:
     parts: list[str] | None
     report: list[str] | None
     success: bool
+    changes: Sequence[str] = ()
 
 
 def publish(output: str, publication: Publication, confirm: Callable[[], None] = lambda: None) -> None:
@@ -61,6 +63,13 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     if publication.report is not None:
         confirm()
         _replace(run.at(REPORT), storage.join(output, REPORT), publication.report, confirm)
+    if publication.changes:
+        confirm()
+        for name in publication.changes:
+            storage.move(run.at(CHANGES_FOLDER, name), storage.join(output, CHANGES_FOLDER, name))
+    if storage.exists(run.at(RUN)):
+        confirm()
+        storage.write_bytes(run.record(publication.run), storage.read_bytes(run.at(RUN)))
     confirm()
     storage.move(run.at(RUN), storage.join(output, RUN))
     parts = len(storage.list_files(run.manifest, ".parquet"))

@@ -6,8 +6,10 @@ from typing import Any
 
 from model.errors import RunError
 from pipelines.correction.inspect.known import KnownCounts
-from pipelines.correction.layout import MANIFEST, REPORT, Layers
+from pipelines.correction.layout import ASIDE_FOLDER, CHANGES_FOLDER, MANIFEST, REPORT, Layers
+from pipelines.correction.output import last_run
 from pipelines.correction.publish.assemble import assemble_parts
+from pipelines.correction.publish.changes import write_changes
 from pipelines.correction.publish.conservation import check_conservation, check_parts
 from pipelines.correction.publish.publish import Publication
 from pipelines.correction.publish.publish import publish as move_into_place
@@ -36,27 +38,38 @@ def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
         and earlier == run.inspection.rows
     ):
         run.statuses = Counter(counts.statuses)
+        _write_changes(run, 0, earlier)
         return
     run.assembled = assemble_parts(
         [*layers.rows, journal],
         [*counts.rows, [run.totals.rows / max(1, len(journal))] * len(journal)],
         known,
         run.folder,
+        run.folder.at(ASIDE_FOLDER, run.attempt),
     )
     written = storage.list_files(run.folder.at(MANIFEST))
     check_conservation(run.inspection.ids, run.assembled.ids)
     check_parts(run.assembled.parts, written)
+    _write_changes(run, run.assembled.aside, sum(counts.rows[0]))
     run.statuses = run.assembled.statuses
     for summary in run.assembled.resumed:
         run.night.add(summary)
     run.dropped = sum(counts.rows[0]) - (run.assembled.rows - run.night.rows)
 
 
+def _write_changes(run: Run, aside: int, published: int) -> None:
+    """Write what the run changes. aside: rows that were set aside. published: rows of the last manifest."""
+    previous = (last_run(run.output) or "unknown") if published else ""
+    folders = run.folder.at(ASIDE_FOLDER, run.attempt), run.folder.at(CHANGES_FOLDER)
+    run.changes = write_changes(aside, *folders, run.name, previous)
+
+
 def publish(run: Run, lock: Lock | None) -> None:
     """Replace what was published before by what this run wrote."""
     parts = None if run.assembled is None else run.assembled.parts
     report = [uri.rsplit("/", 1)[-1] for uri in storage.list_files(run.folder.at(REPORT))] or None
-    publication = Publication(run.name, run.inspection.rows, parts, report, not run.too_many_failed)
+    success = not run.too_many_failed
+    publication = Publication(run.name, run.inspection.rows, parts, report, success, run.changes.files)
     move_into_place(run.output, publication, confirmation(lock))
 
 

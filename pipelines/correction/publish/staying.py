@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.contracts.schemas import MANIFEST
-from pipelines.correction.inspect.known import read_parts
+from pipelines.correction.inspect.known import is_tried_again, read_parts
+from pipelines.correction.publish.changes import equal_rows
 from pipelines.correction.row_keys import KeySet, column_keys, id_keys
 from pipelines.correction.rows import REFRESHED
 
@@ -51,19 +52,31 @@ def _compact(refreshed: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def keep(rows: pa.Table, superseded: KeySet, staying: Staying) -> tuple[pa.Table, int]:
-    """Return the rows of an earlier run that stay, with new values if their image was read and is unchanged; and the
-    number of these.
+@dataclass(frozen=True)
+class Kept:
+    """Rows of an earlier run. rows: those that stay. new, gone: those that a consumer sees as new and as gone, which
+    includes both sides of a row whose image was read and is unchanged, if the catalog's values changed.
     """
-    current = (
-        ~superseded.has(id_keys(rows.column("image_id").to_pylist()))
-        if len(superseded)
-        else np.ones(len(rows), bool)
-    )
+
+    rows: pa.Table
+    new: pa.Table
+    gone: pa.Table
+
+
+def keep(rows: pa.Table, superseded: KeySet, staying: Staying, retry_failed: tuple[str, ...] = ()) -> Kept:
+    """Sort the rows of an earlier run into those that stay, with new values if their image was read and is unchanged,
+    and those that go.
+    """
+    current = ~is_tried_again(rows, retry_failed)
+    if len(superseded):
+        current &= ~superseded.has(id_keys(rows.column("image_id").to_pylist()))
     same = current & _in(rows.column("row_key"), staying.rows)
     changed = current & ~same & _in(rows.column("image_key"), staying.images)
-    refreshed = _refresh(rows.filter(pa.array(changed)), staying)
-    return pa.concat_tables([rows.filter(pa.array(same)), refreshed]), refreshed.num_rows
+    before = rows.filter(pa.array(changed))
+    refreshed = _refresh(before, staying)
+    moved = pa.array(~equal_rows(before, refreshed, ("source_uri", "product_type")))
+    gone = pa.concat_tables([rows.filter(pa.array(~same & ~changed)), before.filter(moved)])
+    return Kept(pa.concat_tables([rows.filter(pa.array(same)), refreshed]), refreshed.filter(moved), gone)
 
 
 def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:

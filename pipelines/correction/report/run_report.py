@@ -1,4 +1,4 @@
-"""The fifth stage of a run: writes run.json and the report page."""
+"""The fifth stage of a run: describes it, for its record and for the report page, and writes the page."""
 
 import importlib.metadata
 import platform
@@ -10,22 +10,17 @@ import pyarrow.parquet as pq
 
 from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.layout import REPORT
-from pipelines.correction.output import write_run
 from pipelines.correction.report.page import RunSummary, write_report
 from pipelines.correction.rows import STRIPS
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
 from pipelines.reports.pictures import Strip, contact_sheet
 from pipelines.storage import objects as storage
 
-#: State in run.json while the run works.
-RUNNING = "running"
 
-
-def describe(run: Run, state: str) -> dict[str, Any]:
-    """Return the content of run.json. state: RUNNING until all counts are known."""
+def describe(run: Run) -> dict[str, Any]:
+    """Return what is known about a run so far: the content of its record, except for how it ended."""
     night = run.night
     return {
-        "state": state,
         "started_at": run.started_at.isoformat(),
         "configuration": run.plan.describe(),
         "config_hash": run.plan.config_hash(run.precision),
@@ -33,15 +28,19 @@ def describe(run: Run, state: str) -> dict[str, Any]:
         "versions": versions(),
         "run": run.name,
         "rows_in": run.inspection.rows,
-        "unchanged": run.inspection.rows - run.inspection.pending if state == RUNNING else run.unchanged,
+        # Until the next manifest is written, some rows that need work may not be done.
+        "unchanged": run.unchanged if run.statuses else run.inspection.rows - run.inspection.pending,
         "resumed": run.resumed,
         "dropped": run.dropped,
+        "changes": run.changes.counts,
         "detected": run.detected,
         "counts": {status: run.statuses[status] for status in STATUSES},
         "corrected_now": {status: night.statuses[status] for status in STATUSES},
         "counts_by_route": {route: dict(counts) for route, counts in sorted(night.routes.items())},
+        "error_counts": night.error_counts,
         "errors": [asdict(error) for error in night.top_errors],
         "profile_issues": dict(sorted(night.profile_issues.items())),
+        "fid": None if run.fid is None else run.fid["defects"],
         "fid_missing": run.fid_missing,
         "seconds": run.seconds,
         "core_seconds": dict(run.totals.seconds),
@@ -62,13 +61,12 @@ def versions() -> dict[str, str]:
 
 
 def report(run: Run) -> None:
-    """Write run.json below OUTPUT/.run, and the page with its picture.
+    """Write the page with its picture below OUTPUT/.run.
 
     If no row is new, the last run's page stays, because it still describes the manifest.
     """
     if run.night.rows or not storage.exists(storage.join(run.output, REPORT)):
         write_page(run)
-    write_run(run.output, describe(run, "too many failed" if run.too_many_failed else "complete"))
 
 
 def write_page(run: Run) -> None:

@@ -111,6 +111,11 @@ class Totals:
             )
 
     @property
+    def error_counts(self) -> dict[str, int]:
+        """Rows by error code, of all codes."""
+        return dict(sorted(self._error_counts.items()))
+
+    @property
     def top_errors(self) -> list[TopError]:
         """The most frequent codes, with examples."""
         ordered = sorted(self._error_counts, key=lambda code: (-self._error_counts[code], code))

@@ -12,6 +12,7 @@ from pipelines.correction import job as correction_job
 from pipelines.correction.inspect import inspection
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.plan import CorrectionConfig, resolve
+from pipelines.correction.report.record import Record
 from tests.catalogs import row, rows, tree, write_bundle, write_catalog
 
 
@@ -31,7 +32,7 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     inspections = []
     for most in (inspection.INSPECT_HERE, 0):
         monkeypatch.setattr(inspection, "INSPECT_HERE", most)
-        run = correction_job.begin(plan, Placement("cpu", 1, 1))
+        run = correction_job.begin(plan, Placement("cpu", 1, 1), Record(plan.config.output))
         correction_job.inspect(run, Known(), 0)
         inspections.append(run.inspection)
     here, there = inspections
@@ -45,7 +46,7 @@ def test_a_large_catalog_is_inspected_on_the_cluster_alike(
     write_catalog(tmp_path / "catalog" / "0.parquet", [row("a", labels=labels)])
     # As `cluster.session.start` sets it.
     monkeypatch.setattr(ray.data.DataContext.get_current(), "raise_original_map_exception", True)
-    again = correction_job.begin(resolve(plan.config), Placement("cpu", 1, 1))
+    again = correction_job.begin(resolve(plan.config), Placement("cpu", 1, 1), Record(plan.config.output))
     with pytest.raises(ConfigurationError, match=r"row 0 \('a'\) .*score nan"), session.our_errors():
         correction_job.inspect(again, Known(), 0)
 

@@ -107,7 +107,7 @@ def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone_or_anot
                 pass
             else:
                 break
-        known, _ = build_known(RunFolder(str(interrupted)).layers(), retry_failed=False)
+        known, _ = build_known(RunFolder(str(interrupted)).layers(), retry_failed=())
         images = {path.name: path.read_text() for path in interrupted.glob("images/*")}
         true = [key(name, model) for name, model in images.items()]
         assert set(known.images.keys.tolist()) <= set(to_keys(true).tolist())

@@ -44,6 +44,7 @@ def config(tmp_path: Path) -> CorrectionConfig:
         ({"precision": "float16"}, "--precision"),
         ({"quality": 101}, "quality"),
         ({"format": "tiff"}, "format"),
+        ({"retry_failed": ("missing", "lost")}, "--retry-failed is 'lost'; use one of all, no_image"),
     ],
 )
 def test_a_wrong_setting_is_named_at_construction(change: dict[str, Any], flag: str) -> None:

@@ -1,9 +1,10 @@
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import ConfigurationError, RunError
-from pipelines.storage import lock
+from pipelines.storage import lock, lock_watch
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock, Record, locked, take
 
@@ -201,3 +202,113 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_made_is_not_taken_for_a_contest() -> None:
     with pytest.raises(ConfigurationError, match=r"--output.*cannot write /proc/nothing"):
         take("/proc/nothing/out")
+
+
+class Waiting:
+    """A clock for a waiting run. It passes only in pauses; `during` is called in each, with the seconds so far."""
+
+    def __init__(self, during: Callable[[float], object] = lambda _: None) -> None:
+        self.seconds, self.during = 0.0, during
+        self.clock = lock_watch.Clock(lambda: self.seconds, self.pause)
+
+    def pause(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.during(self.seconds)
+
+
+def elsewhere(output: str, heartbeat: float = 0.0) -> None:
+    """Make the lock's holder a run of another machine with a fresh heartbeat; `heartbeat` makes them differ."""
+    change(output, machine="another", heartbeat=time.time() + heartbeat / 1e3)
+
+
+def test_a_dead_run_elsewhere_is_waited_for_and_its_lock_is_taken_over(
+    output: str, held: Lock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    elsewhere(output)
+    waiting = Waiting()
+    taken = take(
+        output, wait=10, clock=waiting.clock
+    )  # patience with the living does not make it dead sooner
+    assert lock.STALE < waiting.seconds <= lock.STALE + 2 * lock_watch.PAUSE
+    assert taken.waited == waiting.seconds
+    taken.confirm()
+    (uri,) = records(output)
+    assert not Record(**json.loads(storage.read_bytes(uri))).is_stale(time.time())
+    taken.release()
+    first, *others, last = [record.getMessage() for record in caplog.records]
+    assert first.startswith(f"waiting for the lock {output}/.lock of another run: ")
+    assert [line.startswith("still waiting") for line in others] == [True] * int(lock.STALE / 60)
+    assert last.startswith("taking over the lock of a dead run")
+
+
+def test_a_living_run_is_waited_for_as_long_as_asked(output: str, held: Lock) -> None:
+    waiting = Waiting(lambda seconds: seconds % 30 == 0 and elsewhere(output, seconds))
+    elsewhere(output)
+    with pytest.raises(
+        ConfigurationError, match="another run is at work there, and was for the 1800 s of waiting"
+    ):
+        take(output, wait=1800, clock=waiting.clock)
+    held.confirm()
+
+
+def test_the_lock_of_a_run_that_ends_is_taken_at_once(output: str, held: Lock) -> None:
+    def during(seconds: float) -> None:
+        elsewhere(output, seconds)
+        if seconds == 60:
+            held.release()
+
+    waiting = Waiting(during)
+    elsewhere(output)
+    take(output, wait=1800, clock=waiting.clock).release()
+    assert waiting.seconds == 60
+
+
+def test_a_run_that_dies_while_it_is_waited_for_is_outlived_beyond_the_patience_with_the_living(
+    output: str, held: Lock
+) -> None:
+    waiting = Waiting(lambda seconds: seconds <= 100 and elsewhere(output, seconds))
+    elsewhere(output)
+    take(output, wait=200, clock=waiting.clock).release()
+    assert 100 + lock.STALE < waiting.seconds <= 100 + lock.STALE + 2 * lock_watch.PAUSE
+
+
+def test_a_clock_that_is_ahead_makes_no_dead_run_immortal(output: str, held: Lock) -> None:
+    change(output, machine="another", heartbeat=time.time() + 86400)
+    waiting = Waiting()
+    take(output, wait=600, clock=waiting.clock).release()
+    assert waiting.seconds <= lock.STALE + 2 * lock_watch.PAUSE
+
+
+def test_a_free_lock_is_taken_without_waiting(output: str) -> None:
+    waiting = Waiting()
+    taken = take(output, wait=600, clock=waiting.clock)
+    assert waiting.seconds == taken.waited == 0
+    taken.release()
+
+
+def in_another_pid_namespace(script: str, *arguments: str) -> list[str]:
+    """Return a command that runs Python in a PID namespace of its own, as a container does; skip where not allowed."""
+    unshare = ["unshare", "--pid", "--fork", "--kill-child"]
+    for prefix in (unshare, [*unshare, "--user", "--map-root-user"]):
+        with contextlib.suppress(OSError):
+            if not subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+                return [*prefix, sys.executable, "-c", script, *arguments]
+    pytest.skip("this system allows no new PID namespaces (unshare --pid)")
+
+
+def test_a_run_in_another_pid_namespace_is_judged_by_its_signs_of_life_alone(
+    tmp_path: Path, repository: Path
+) -> None:
+    """Its process id means nothing here: this process may have the same one, or nobody."""
+    script = "import os, sys; from pipelines.storage.lock import take; take(sys.argv[1]); os._exit(9)"
+    output = str(tmp_path / "out")
+    done = subprocess.run(in_another_pid_namespace(script, output), cwd=repository, check=False)
+    assert done.returncode == 9
+    with pytest.raises(ConfigurationError, match="another run is at work"):
+        take(output)
+    waiting = Waiting()
+    taken = take(output, wait=600, clock=waiting.clock)
+    taken.confirm()
+    taken.release()
+    assert lock.STALE < waiting.seconds <= lock.STALE + 2 * lock_watch.PAUSE

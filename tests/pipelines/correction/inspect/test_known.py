@@ -12,7 +12,15 @@ from pipelines.correction.layout import Layers
 from pipelines.correction.row_keys import KEY, key_of, to_keys
 from pipelines.storage.parquet_units import StorageReadError
 
-SCHEMA = pa.schema([("image_id", pa.string()), ("row_key", KEY), ("image_key", KEY), ("status", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("row_key", KEY),
+        ("image_key", KEY),
+        ("status", pa.string()),
+        ("error_code", pa.string()),
+    ]
+)
 
 
 def part(path: Path, *rows: tuple[str, str, str]) -> str:
@@ -46,7 +54,7 @@ def test_a_manifests_rows_are_known_and_counted(tmp_path: Path) -> None:
         part(tmp_path / "a.parquet", ("a", "1", "corrected"), ("b", "1", "failed")),
         part(tmp_path / "b.parquet", ("c", "1", "passthrough")),
     ]
-    known, counts = build_known(Layers([parts]), retry_failed=False)
+    known, counts = build_known(Layers([parts]), retry_failed=())
     assert [knows(known, name, "1") for name in "abc"] == [(True, True)] * 3
     assert knows(known, "a", "2") == (False, False)
     assert (counts.rows, counts.statuses, counts.total) == (
@@ -58,14 +66,14 @@ def test_a_manifests_rows_are_known_and_counted(tmp_path: Path) -> None:
 
 def test_failed_rows_are_not_known_if_they_are_tried_again(tmp_path: Path) -> None:
     parts = [part(tmp_path / "a.parquet", ("a", "1", "corrected"), ("b", "1", "failed"))]
-    known, _ = build_known(Layers([parts]), retry_failed=True)
+    known, _ = build_known(Layers([parts]), retry_failed=("all",))
     assert [knows(known, name, "1") for name in "ab"] == [(True, True), (False, False)]
 
 
 def test_a_later_attempts_row_stands_for_the_earlier_one(tmp_path: Path) -> None:
     manifest = [part(tmp_path / "m.parquet", ("a", "1", "corrected"), ("b", "1", "corrected"))]
     journal = [part(tmp_path / "j.parquet", ("a", "2", "corrected"))]
-    known, counts = build_known(Layers([manifest, journal], [[]], ["000-x"]), retry_failed=False)
+    known, counts = build_known(Layers([manifest, journal], [[]], ["000-x"]), retry_failed=())
     assert knows(known, "a", "1") == (False, False)  # OUTPUT/images has the second one
     assert knows(known, "a", "2") == (True, True)
     assert knows(known, "b", "1") == (True, True)
@@ -76,11 +84,11 @@ def test_an_image_that_may_have_been_replaced_is_not_known(tmp_path: Path) -> No
     """A killed attempt had begun to replace it, but its row is in no journal."""
     manifest = [part(tmp_path / "m.parquet", ("a", "1", "corrected"), ("b", "1", "corrected"))]
     layers = Layers([manifest, []], [[begun(tmp_path / "b.parquet", "a")]], ["000-x"])
-    known, _ = build_known(layers, retry_failed=False)
+    known, _ = build_known(layers, retry_failed=())
     assert [knows(known, name, "1") for name in "ab"] == [(False, False), (True, True)]
 
 
 def test_a_part_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
     with pytest.raises(StorageReadError, match=r"broken\.parquet"):
-        build_known(Layers([[str(tmp_path / "broken.parquet")]]), retry_failed=False)
+        build_known(Layers([[str(tmp_path / "broken.parquet")]]), retry_failed=())

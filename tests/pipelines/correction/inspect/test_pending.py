@@ -75,7 +75,7 @@ def remember(folder: Path, keys: list[bytes], ids: list[str]) -> Known:
         for name, key in zip(ids, keys, strict=True)
     ]
     pq.write_table(to_table(found, MANIFEST), folder / "manifest.parquet")
-    return build_known(Layers([[str(folder / "manifest.parquet")]]), retry_failed=False)[0]
+    return build_known(Layers([[str(folder / "manifest.parquet")]]), retry_failed=())[0]
 
 
 def is_one(same_id: Sequence[tuple[str | None, ...]]) -> bool:

@@ -23,7 +23,7 @@ def test_few_parts_come_of_many(tmp_path: Path) -> None:
     pq.write_table(manifest("new", status="failed"), tmp_path / "journal.parquet")
     old = [str(tmp_path / f"{number}.parquet") for number in range(10)]
     layers, journal = [old], [str(tmp_path / "journal.parquet")]
-    known, counts = build_known(Layers(layers), retry_failed=False)
+    known, counts = build_known(Layers(layers), retry_failed=())
     assert counts.rows == ((1,) * 10,)
     assert counts.total == 10
     assert counts.statuses == {"corrected": 10}
@@ -31,7 +31,13 @@ def test_few_parts_come_of_many(tmp_path: Path) -> None:
     wanted = list(sources([*layers, journal], [*counts.rows, [1]]))
     assert len(wanted) == 2
     for table in wanted:
-        part = assemble(table, str(tmp_path / "next"), known, staying([f"old {n}" for n in range(9)]))
+        part = assemble(
+            table,
+            str(tmp_path / "next"),
+            str(tmp_path / "aside"),
+            known,
+            staying([f"old {n}" for n in range(9)]),
+        )
         assembled.merge(part)
     assert sorted(one["image_id"] for one in read_parquet(tmp_path / "next")) == [
         "new",
@@ -56,6 +62,7 @@ def test_two_parts_with_the_same_ids_are_two_parts(tmp_path: Path) -> None:
             assemble(
                 next(sources([[part]], [[2]])),
                 str(tmp_path / "next"),
+                str(tmp_path / "aside"),
                 Known(superseded=(KeySet(),)),
                 staying(["twice"]),
             )
@@ -104,7 +111,7 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
         pq.write_table(to_table(rows, MANIFEST), tmp_path / f"{number}.parquet")
         layers.append([str(tmp_path / f"{number}.parquet")])
     begun: list[list[str]] = [[], []]
-    known, counts = build_known(Layers(layers, begun), retry_failed=False)
+    known, counts = build_known(Layers(layers, begun), retry_failed=())
     assert known.rows.keys.tolist() == sorted([key("a0"), key("b1"), key("c2")])
     assert [layer.has(id_keys("abc")).tolist() for layer in known.superseded] == [
         [False, True, True],
@@ -115,21 +122,27 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
     # The second attempt may have replaced an image whose row it did not finish.
     pq.write_table(pa.table({"image_id": ["a", "c"]}), tmp_path / "begun.parquet")
     begun[1] = [str(tmp_path / "begun.parquet")]
-    known, _ = build_known(Layers(layers, begun), retry_failed=False)
+    known, _ = build_known(Layers(layers, begun), retry_failed=())
     assert known.rows.keys.tolist() == sorted([key("b1"), key("c2")])
     begun[1] = []
-    again, _ = build_known(Layers(layers, begun), retry_failed=True)
+    again, _ = build_known(Layers(layers, begun), retry_failed=("all",))
     assert again.rows.keys.tolist() == sorted([key("b1"), key("c2")])
-    assert build_known(Layers(), retry_failed=False)[0].rows.keys.tolist() == Known().rows.keys.tolist() == []
+    assert build_known(Layers(), retry_failed=())[0].rows.keys.tolist() == Known().rows.keys.tolist() == []
 
 
 def test_failed_rows_do_not_stay_if_they_are_tried_again(tmp_path: Path) -> None:
-    """Of two rows of one id and key, one has failed; only the other is known."""
-    rows = [{"image_id": "a", "row_key": key("a"), "status": status} for status in ("failed", "passthrough")]
+    """Of the rows of one id and key, some have failed; the others are known."""
+    outcomes = (("failed", "missing"), ("failed", "corrupt"), ("failed", None), ("rejected", "missing"))
+    rows = [
+        {"image_id": "a", "row_key": key("a"), "status": status, "error_code": code}
+        for status, code in outcomes
+    ]
     pq.write_table(to_table(rows, MANIFEST), tmp_path / "m.parquet")
-    for retry, stay in ((False, 2), (True, 1)):
-        known, _ = build_known(Layers([[str(tmp_path / "m.parquet")]]), retry)
+    for codes, stay in (((), 4), (("missing",), 3), (("missing", "corrupt"), 2), (("all",), 1)):
+        known, _ = build_known(Layers([[str(tmp_path / "m.parquet")]]), codes)
+        assert known.rows.copies(known.rows.keys[:1]).tolist() == [stay]
         assembled = Assembled()
-        (source,) = sources([[str(tmp_path / "m.parquet")]], [[2]])
-        assembled.merge(assemble(source, str(tmp_path / "next"), known, staying(["a"])))
-        assert (assembled.rows, assembled.statuses["failed"]) == (stay, stay - 1)
+        (source,) = sources([[str(tmp_path / "m.parquet")]], [[4]])
+        folders = str(tmp_path / "next"), str(tmp_path / f"aside {stay}")
+        assembled.merge(assemble(source, *folders, known, staying(["a"])))
+        assert (assembled.rows, assembled.statuses["failed"], assembled.aside) == (stay, stay - 1, 4 - stay)

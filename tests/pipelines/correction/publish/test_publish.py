@@ -34,7 +34,15 @@ def write_next(output: str, run: str, names: list[str]) -> Publication:
     storage.write_bytes(folder.at("report", "index.html"), run.encode())
     storage.write_bytes(folder.at("run.json"), json.dumps({"run": run}).encode())
     storage.write_bytes(folder.at("journal", "000", "part-x.parquet"), b"journal")
-    return Publication(run, len(names), names, ["index.html"], success=True)
+    parts = [f"{run}.parquet/part-{number}.parquet" for number in range(2)]
+    for part in parts:
+        storage.write_bytes(folder.at("changes", part), run.encode())
+    return Publication(run, len(names), names, ["index.html"], success=True, changes=parts)
+
+
+def changes_of(run: str) -> set[str]:
+    """Return the names of the changes that `write_next` wrote."""
+    return {f"changes/{run}.parquet/part-{number}.parquet" for number in range(2)}
 
 
 def read(output: str) -> str | None:
@@ -107,6 +115,10 @@ def test_readers_see_one_run_whenever_it_is_interrupted_and_the_next_finishes_it
         if at == 0:  # not even the marker was written: the next run begins with what is published
             assert read(output) == before
             publish(output, ready)
+        if begun:
+            changes = storage.list_files(f"{output}/changes/{run}.parquet")
+            assert [storage.read_bytes(uri) for uri in changes] == [run.encode()] * 2
+        assert not begun or json.loads(storage.read_bytes(f"{output}/runs/{run}.json")) == {"run": run}
         if read(output) is None:  # only _SUCCESS was missing: the next run, which changes nothing, writes it
             publish(output, Publication(run, 2, None, [], success=True))
         assert read(output) == run
@@ -146,7 +158,8 @@ def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -
     folder = RunFolder(output)
     storage.write_bytes(folder.at("run.json"), json.dumps({"run": "1"}).encode())
     publish(output, Publication("1", 1, None, None, success=True))
-    assert set(tree(tmp_path)) == {"_SUCCESS", "manifest/a.parquet", "report/index.html", "run.json"}
+    published = {"_SUCCESS", "manifest/a.parquet", "report/index.html", "run.json"}
+    assert set(tree(tmp_path)) - changes_of("0") == published | {"runs/0.json", "runs/1.json"}
     assert (tmp_path / "report/index.html").read_text() == "0"
     assert json.loads((tmp_path / "run.json").read_text()) == {"run": "1"}
 
@@ -155,8 +168,9 @@ def test_too_many_failures_are_published_without_success(tmp_path: Path) -> None
     output = str(tmp_path)
     publish(output, write_next(output, "0", ["a.parquet"]))
     ready = write_next(output, "1", ["a.parquet"])
-    publish(output, Publication(ready.run, ready.rows, ready.parts, ready.report, success=False))
-    assert set(tree(tmp_path)) == {"manifest/a.parquet", "report/index.html", "run.json"}
+    publish(output, replace(ready, success=False))
+    published = {"manifest/a.parquet", "report/index.html", "run.json", "runs/0.json", "runs/1.json"}
+    assert set(tree(tmp_path)) == published | changes_of("0") | changes_of("1")
 
 
 def test_a_report_that_is_not_made_again_goes(tmp_path: Path) -> None:
@@ -196,6 +210,8 @@ def test_the_lock_is_checked_right_before_each_step(output: str, monkeypatch: py
         "remove /.run/replaced" if local else "move /.run/manifest/b.parquet",
         *([] if local else ["remove /manifest/a.parquet"]),
         "move /.run/report/index.html",
+        "move /.run/changes/1.parquet/part-0.parquet",
+        "write_bytes /runs/1.json",
         "move /.run/run.json",
         "remove /.run/plan",
         "write_bytes /_SUCCESS",

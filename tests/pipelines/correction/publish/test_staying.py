@@ -12,8 +12,10 @@ from tests.manifests import key, manifest, staying
 
 def test_rows_stay_or_get_new_values_or_go() -> None:
     rows = manifest("a", "b", "c", "d", input_version="v1", output_uri="/a.jpg")
-    kept, refreshed = keep(rows, KeySet(id_keys(["d"])), staying(["a", "d"], "c"))
-    assert refreshed == 1
+    sorted_out = keep(rows, KeySet(id_keys(["d"])), staying(["a", "d"], "c"))
+    kept = sorted_out.rows
+    assert sorted_out.new.num_rows == 0  # only the version has changed, which is for the next run alone
+    assert sorted_out.gone["image_id"].to_pylist() == ["b", "d"]
     assert [(one["image_id"], one["row_key"], one["input_version"]) for one in kept.to_pylist()] == [
         ("a", key("a"), "v1"),
         ("c", key("new c"), "v2"),
@@ -39,8 +41,11 @@ def test_new_values_come_from_all_parts(tmp_path: Path) -> None:
         parts.append(str(tmp_path / f"{names}.parquet"))
         pq.write_table(to_table(rows, REFRESHED), parts[-1])
     old = manifest("a", "b", "c", "d", "e", source_uri="s3://old", product_type="bag", input_version="v1")
-    kept, refreshed = keep(old, KeySet(), find_staying([str(tmp_path / "plan.parquet")], parts))
-    assert refreshed == 3
+    sorted_out = keep(old, KeySet(), find_staying([str(tmp_path / "plan.parquet")], parts))
+    kept = sorted_out.rows
+    assert sorted_out.new["source_uri"].to_pylist() == [None, "s3://new/c", "s3://new/d"]
+    assert sorted_out.gone["image_id"].to_pylist() == ["e", "b", "c", "d"]
+    assert set(sorted_out.gone["source_uri"].to_pylist()) == {"s3://old"}
     assert kept.schema == MANIFEST
     names = ("image_id", "row_key", "source_uri", "product_type", "input_version")
     assert [tuple(one[name] for name in names) for one in kept.to_pylist()] == [
@@ -49,9 +54,9 @@ def test_new_values_come_from_all_parts(tmp_path: Path) -> None:
         ("c", key("new c"), "s3://new/c", "shoe", "v2"),
         ("d", key("new d"), "s3://new/d", None, "v2"),
     ]
-    assert keep(old, KeySet(), find_staying([str(tmp_path / "plan.parquet")], []))[0].num_rows == 1
+    assert keep(old, KeySet(), find_staying([str(tmp_path / "plan.parquet")], [])).rows.num_rows == 1
 
 
 def test_a_row_without_keys_goes() -> None:
     rows = to_table([{"image_id": "a", "status": "failed"}], MANIFEST)
-    assert keep(rows, KeySet(), staying(["a"], "a"))[0].num_rows == 0
+    assert keep(rows, KeySet(), staying(["a"], "a")).rows.num_rows == 0

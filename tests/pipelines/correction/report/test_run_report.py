@@ -16,7 +16,8 @@ from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
 from pipelines.correction.plan import CorrectionConfig, resolve
-from pipelines.correction.report.run_report import RUNNING, describe, report, versions, write_page
+from pipelines.correction.report.record import COMPLETE, RUNNING, Record
+from pipelines.correction.report.run_report import describe, report, versions, write_page
 from pipelines.correction.rows import STRIP, STRIPS, to_table
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
 from pipelines.correction.stream.totals import Totals, summarise
@@ -67,15 +68,25 @@ def summary(*statuses: str, **seconds: float) -> dict[str, Any]:
     return row
 
 
+def finished(run: Run) -> dict[str, Any]:
+    """Return the run.json of a run that is about to publish."""
+    record = Record(run.output)
+    record.run = run
+    record.finish()
+    said: dict[str, Any] = json.loads((Path(run.output) / ".run" / "run.json").read_text())
+    assert said == json.loads(json.dumps(record.content))
+    return said
+
+
 def test_the_counts_of_run_json_add_up(run: Run) -> None:
-    report(run)
-    said = json.loads((Path(run.output) / ".run" / "run.json").read_text())
+    said = finished(run)
     assert said["state"] == "complete"  # 2 of 20 failed, as many as are tolerated
     assert sum(said["counts"].values()) == said["rows_in"] == 20
     assert said["corrected_now"] == {"corrected": 4, "passthrough": 0, "rejected": 1, "failed": 2}
     assert (said["resumed"], said["unchanged"]) == (2, 13)
     assert said["counts_by_route"] == {"watermark": said["corrected_now"]}
     assert [(error["code"], error["count"]) for error in said["errors"]] == [("corrupt", 2), ("halo", 1)]
+    assert said["error_counts"] == {"corrupt": 2, "halo": 1}
     assert said["images_per_second"] == 2.0  # the 5 of this run in 2.5 s
     assert said["core_seconds"]["decode_seconds"] == 1.5
     assert said["run"] == "20261130T020000Z-1a2b3c4d"
@@ -86,19 +97,22 @@ def test_the_counts_of_run_json_add_up(run: Run) -> None:
 @pytest.mark.parametrize(("failed", "state"), [(2, "complete"), (3, "too many failed")])
 def test_a_night_with_more_failures_than_tolerated_says_so(run: Run, failed: int, state: str) -> None:
     run.statuses = Counter(failed=failed, passthrough=20 - failed)
-    report(run)
-    assert json.loads((Path(run.output) / ".run" / "run.json").read_text())["state"] == state
+    said = finished(run)
+    assert (said["state"], said["exit_code"]) == (state, 3 if failed == 3 else 0)
+    assert (said["reason"] is None) == (state == COMPLETE)
 
 
 def test_a_run_at_work_says_what_it_leaves_alone(run: Run) -> None:
     """Nothing is corrected yet: all that waits does not count as unchanged."""
-    run.inspection = Inspection(Survey(0), rows=20)
-    said = describe(run, RUNNING)
-    assert (said["state"], said["unchanged"]) == ("running", 20)
+    run.inspection, run.statuses = Inspection(Survey(0), rows=20), Counter()
+    record = Record(run.output)
+    record.begin(run)
+    said = json.loads(Path(run.folder.record(record.name)).read_text())
+    assert (said["state"], said["unchanged"]) == (RUNNING, 20)
 
 
 def test_every_field_that_is_documented_is_there(run: Run, repository: Path) -> None:
-    section = (repository / "docs" / "nightly.md").read_text().split("## run.json")[1].split("\n## ")[0]
+    section = (repository / "docs" / "nightly.md").read_text().split("| field |")[1].split("\n#")[0]
     fields = {
         name
         for line in section.splitlines()
@@ -106,7 +120,7 @@ def test_every_field_that_is_documented_is_there(run: Run, repository: Path) -> 
         for name in re.findall(r"`(\w+)`", line.split("|")[1])
     }
     assert len(fields) > 12
-    assert fields <= describe(run, "complete").keys()
+    assert fields <= finished(run).keys()
 
 
 def test_what_decides_the_bytes_is_named_with_its_version() -> None:
@@ -172,7 +186,7 @@ def test_a_night_without_new_rows_leaves_the_last_page(run: Run) -> None:
     run.night, run.totals = Totals(), Totals()
     report(run)
     assert not (Path(run.output) / ".run" / "report").exists()
-    assert json.loads((Path(run.output) / ".run" / "run.json").read_text())["unchanged"] == 20
+    assert describe(run)["unchanged"] == 20
 
 
 def test_a_first_night_without_rows_to_correct_has_a_page(run: Run) -> None:

@@ -41,7 +41,7 @@ def done(folder: Path, plan: pa.Table, catalog: list[dict[str, Any]], *names: st
         if one["image_id"] in names
     ]
     pq.write_table(to_table(made, MANIFEST), folder / "manifest.parquet")
-    return build_known(Layers([[str(folder / "manifest.parquet")]]), retry_failed=False)[0]
+    return build_known(Layers([[str(folder / "manifest.parquet")]]), retry_failed=())[0]
 
 
 def test_rows_that_are_done_are_not_read_and_the_others_as_the_catalog_has_them(tmp_path: Path) -> None:

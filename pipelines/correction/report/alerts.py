@@ -1,0 +1,121 @@
+"""Compares a run's record with those of the runs before it: does it reject more, or have FID or KID become worse?"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from model.config import require
+from pipelines.correction.layout import RUNS_FOLDER
+from pipelines.correction.report.record import COMPLETE, TOO_MANY_FAILED
+from pipelines.storage import objects as storage
+
+logger = logging.getLogger(__name__)
+
+#: Runs that are compared with, and the fewest of them that make a history.
+RUNS, LEAST_RUNS = 7, 3
+#: Records that are read at most to find them: runs that had nothing to do say nothing.
+_READ = 30
+#: Fewest corrections of a run whose share of rejected ones counts, and fewest images whose KID counts.
+LEAST_IMAGES = 50
+#: Below as many images as the network has features, FID depends on their number.
+_FID_IMAGES = 2048
+#: A smaller increase of KID is no drift, whatever it was before.
+_KID_FLOOR = 0.002
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """rejected: by how much the share of rejected corrections may be above the median of the last runs.
+    drift: by which share FID and KID may be above theirs.
+    """
+
+    rejected: float = 0.1
+    drift: float = 0.25
+
+    def __post_init__(self) -> None:
+        require(0 <= self.rejected <= 1, f"--notify-rejected {self.rejected:g}: a share from 0 to 1")
+        require(self.drift >= 0, f"--notify-drift {self.drift:g}: not below 0, such as 0.25 for a quarter")
+
+
+def rejected_share(record: Mapping[str, Any]) -> float | None:
+    """Return the share of a run's corrections that a gate rejected; None for fewer than LEAST_IMAGES corrections."""
+    counts = record.get("corrected_now") or {}
+    tried = counts.get("corrected", 0) + counts.get("rejected", 0)
+    return counts["rejected"] / tried if tried >= LEAST_IMAGES else None
+
+
+def earlier_runs(output: str, before: str) -> list[dict[str, Any]]:
+    """Return the records of the last RUNS published runs before the run `before` that corrected images.
+
+    A storage that fails, or a file that is no record, is logged and left out.
+    """
+    records: list[dict[str, Any]] = []
+    try:
+        uris = [
+            uri
+            for uri in storage.list_files(storage.join(output, RUNS_FOLDER), ".json")
+            if uri.rsplit("/", 1)[-1] < before
+        ]
+        for uri in reversed(uris[-_READ:]):
+            record = json.loads(storage.read_bytes(uri))
+            published = record.get("state") in (COMPLETE, TOO_MANY_FAILED)
+            if published and (rejected_share(record) is not None or record.get("fid")):
+                records.append(record)
+            if len(records) == RUNS:
+                break
+    except (ValueError, AttributeError, *storage.STORAGE_ERRORS) as error:  # type: ignore[misc] # a tuple of classes
+        logger.warning("the records of earlier runs cannot be read, and nothing is compared: %s", error)
+    return records
+
+
+def find_alerts(
+    record: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]], thresholds: Thresholds
+) -> list[str]:
+    """Return a sentence for each figure that is worse than those of `earlier` by more than the thresholds."""
+    return [*_rejected(record, earlier, thresholds.rejected), *_drifted(record, earlier, thresholds.drift)]
+
+
+def _rejected(record: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]], most: float) -> Iterator[str]:
+    now = rejected_share(record)
+    before = [share for share in map(rejected_share, earlier) if share is not None]
+    if now is not None and len(before) >= LEAST_RUNS and now > median(before) + most:
+        yield (
+            f"{now:.0%} of the corrections were rejected; the median of the last {len(before)} runs is "
+            f"{median(before):.0%}"
+        )
+
+
+def _drifted(record: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]], most: float) -> Iterator[str]:
+    for defect, row in (record.get("fid") or {}).items():
+        past = [rows[defect] for one in earlier if defect in (rows := one.get("fid") or {})]
+        fids = [fid for fid in map(_fid, past) if fid is not None]
+        kids = [one["kid_after"] for one in past if _kid_at_least(one) is not None]
+        fid, kid = _fid(row), _kid_at_least(row)
+        if fid is not None and len(fids) >= LEAST_RUNS and fid > median(fids) * (1 + most):
+            yield _sentence("FID", defect, fid, fids)
+        # Beyond the interval: a night with few images must not be an alert by chance.
+        if kid is not None and len(kids) >= LEAST_RUNS:
+            middle = max(0.0, median(kids))
+            if kid > max(middle * (1 + most), middle + _KID_FLOOR):
+                yield _sentence("KID", defect, row["kid_after"], kids)
+
+
+def _fid(row: Mapping[str, Any]) -> float | None:
+    """Return a defect's FID if it does not depend on the number of images."""
+    return row["fid_after"] if row["n"] >= _FID_IMAGES else None
+
+
+def _kid_at_least(row: Mapping[str, Any]) -> float | None:
+    """Return the lower end of a defect's KID, if enough images were measured."""
+    interval = row["kid_after_ci95"]
+    return interval[0] if interval and row["n"] >= LEAST_IMAGES else None
+
+
+def _sentence(name: str, defect: str, now: float, before: Sequence[float]) -> str:
+    return (
+        f"{name} of {defect} after correction is {now:.4g}; the median of the last {len(before)} runs is "
+        f"{median(before):.4g}"
+    )

@@ -1,0 +1,137 @@
+"""Keeps the record of a run, OUTPUT/runs/<run>.json, from its beginning to its end, whatever ends it.
+
+The record is the one description of a run. `run.json` is a copy of the last published run's record. A record's `state`:
+
+    running            the run works, or was killed and no run has begun since
+    complete           the manifest is published
+    too many failed    the manifest is published without _SUCCESS, because of --max-failed
+    failed             the run broke off; `reason` has the error
+    stopped            by Ctrl-C or SIGTERM; the same command continues it
+    killed             the run ended without a word, which the next run noticed
+
+A refused run (exit code 2) leaves no record, as it leaves nothing else.
+"""
+
+import json
+import logging
+import time
+import uuid
+from datetime import datetime, timezone
+from typing import Any
+
+from model.errors import ConfigurationError, TooManyFailedError
+from pipelines.cluster import logs
+from pipelines.correction.layout import RUN, RunFolder
+from pipelines.correction.output import to_json, write_run
+from pipelines.correction.report.run_report import describe, versions
+from pipelines.correction.run import Run
+from pipelines.storage import objects as storage
+
+logger = logging.getLogger(__name__)
+
+RUNNING, COMPLETE, TOO_MANY_FAILED = "running", "complete", "too many failed"
+FAILED, STOPPED, KILLED, REFUSED = "failed", "stopped", "killed", "refused"
+
+
+class Record:
+    """The record of one run. name: of the run. run: its results, once it has begun. content: as last written."""
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        self.started_at = datetime.now(timezone.utc)
+        self.name = f"{self.started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        self.run: Run | None = None
+        self.is_kept = False  # the run holds the output's lock: it may write
+        self.content: dict[str, Any] = {}
+        self._started = time.perf_counter()
+        logs.context.run = self.name
+
+    def begin(self, run: Run) -> None:
+        """Write that the run works. Raises one of STORAGE_ERRORS."""
+        self.run = run
+        self.content = self._describe(RUNNING)
+        write_run(self.output, {"run": self.name})
+        self._write()
+
+    def finish(self) -> None:
+        """Describe a run whose manifest is about to be published, below OUTPUT/.run. Raises one of STORAGE_ERRORS."""
+        if self.run is None:
+            raise ValueError("the run has not begun")
+        if self.run.too_many_failed:
+            code = TooManyFailedError.exit_code
+            self.content = self._describe(TOO_MANY_FAILED, code, too_many_failed(self.run))
+        else:
+            self.content = self._describe(COMPLETE, 0)
+        write_run(self.output, self.content)
+
+    def fail(self, error: BaseException, reason: str) -> None:
+        """Write that `error` ended the run; see `end`."""
+        if isinstance(error, KeyboardInterrupt):
+            self.end(STOPPED, 130, "interrupted (Ctrl-C)")
+        else:
+            refused = isinstance(error, ConfigurationError) and self.run is None
+            self.end(REFUSED if refused else FAILED, getattr(error, "exit_code", 1), reason)
+
+    def stop(self) -> None:
+        """Write that SIGTERM ended the run; see `end`."""
+        self.end(STOPPED, 143, "terminated (SIGTERM)")
+
+    def end(self, state: str, exit_code: int, reason: str) -> None:
+        """Write how a run ended that did not publish; a refused run leaves nothing. A storage that fails is logged.
+
+        A record that was published meanwhile stays: Ctrl-C and SIGTERM come at any time, the latter in another thread.
+        """
+        self.content = self._describe(state, exit_code, reason)
+        if not self.is_kept or state == REFUSED:
+            return
+        try:
+            with storage.impatient():
+                uri = RunFolder(self.output).record(self.name)
+                if not storage.exists(uri) or json.loads(storage.read_bytes(uri))["state"] == RUNNING:
+                    self._write()
+        except storage.STORAGE_ERRORS as error:
+            logger.warning("the record of this run could not be written: %s", error)
+
+    def _write(self) -> None:
+        storage.write_bytes(RunFolder(self.output).record(self.name), to_json(self.content))
+
+    def _describe(
+        self, state: str, exit_code: int | None = None, reason: str | None = None
+    ) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "run": self.name,
+            "started_at": self.started_at.isoformat(),
+            "versions": versions(),
+        }
+        if self.run is not None:
+            if state != RUNNING:
+                self.run.seconds.setdefault("total", time.perf_counter() - self._started)
+            try:
+                content = describe(self.run)
+            except RuntimeError:  # SIGTERM: the main thread has changed a table of counts meanwhile
+                content = dict(self.content)
+        ended = None if state == RUNNING else datetime.now(timezone.utc).isoformat()
+        return {**content, "state": state, "ended_at": ended, "exit_code": exit_code, "reason": reason}
+
+
+def too_many_failed(run: Run) -> str:
+    """Return why a run is not a success though its manifest is published."""
+    failed, most = run.statuses["failed"], run.plan.config.max_failed
+    return f"{failed} of {run.inspection.rows} images failed, more than --max-failed {most:g} tolerates"
+
+
+def note_killed(output: str) -> None:
+    """Complete the record of a run that ended without a word, which OUTPUT/.run/run.json names.
+
+    Call it while holding the output's lock. Raises one of STORAGE_ERRORS.
+    """
+    begun = RunFolder(output).at(RUN)
+    if not storage.exists(begun):
+        return
+    uri = RunFolder(output).record(str(json.loads(storage.read_bytes(begun)).get("run")))
+    if not storage.exists(uri):
+        return
+    content = json.loads(storage.read_bytes(uri))
+    if content["state"] == RUNNING:
+        reason = "the run ended without a word: killed, out of memory, or its machine was lost"
+        storage.write_bytes(uri, to_json({**content, "state": KILLED, "reason": reason}))
