@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from model.errors import RunError, underway
 from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
+from pipelines.correction import metrics
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
 from pipelines.correction.layout import CATALOG_FOLDER, RUN, Layers, RunFolder
@@ -55,6 +56,7 @@ def run(plan: Plan, lock: Lock | None = None, began: Callable[[], None] = lambda
             lock,
         )
         run.seconds["start"] = time.perf_counter() - started
+        metrics.start(plan.label_map.defects)
         layers = Layers() if config.overwrite else run.folder.layers()
         run.attempt = layers.next_attempt(run.name)
         known, counts = find_known(layers, config.retry_failed)
@@ -72,6 +74,8 @@ def run(plan: Plan, lock: Lock | None = None, began: Callable[[], None] = lambda
         run.seconds["total"] = time.perf_counter() - started
         report(run)
         publish(run, lock)
+        if not run.too_many_failed:
+            metrics.succeeded(run.output)
         storage.remove(storage.join(run.output, CATALOG_FOLDER))
     return run
 

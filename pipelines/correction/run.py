@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from model.precision import choose_precision
+from pipelines.cluster import metrics
 from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
@@ -106,3 +107,4 @@ class Run:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
+        metrics.put("stage_seconds", self.seconds[name], stage=name)
