@@ -62,7 +62,7 @@ chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, an
 fuzz: $(VENV)/installed  ## 20,000 damaged and crossed image files through the decoder of uploads (a few minutes)
 	$(BIN)/python -m tests.fuzz
 
-monitoring-demo: $(VENV)/installed  ## every expression of the dashboard and the alerts, answered by a Prometheus that scrapes a local run
+monitoring-demo: $(VENV)/installed  ## dashboard and alerts, answered by a real Prometheus that scrapes a local run (Debian: prometheus)
 	$(BIN)/python -m tests.infra.monitoring_demo
 
 clean:  ## remove the environment and the demo's output

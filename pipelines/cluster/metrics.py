@@ -32,7 +32,7 @@ METRICS = {
     "images": Definition("counter", "images", ("status", "defect"), "images that have a result"),
     "errors": Definition("counter", "images", ("code",), "images that failed or were rejected"),
     "read_bytes": Definition("counter", "bytes", (), "uploads that were read to be corrected"),
-    "written_bytes": Definition("counter", "bytes", (), "corrected images and journal"),
+    "written_bytes": Definition("counter", "bytes", (), "corrected images, journal, samples"),
     "step_seconds": Definition("counter", "seconds", ("step",), "time of one core or GPU, by step"),
     "generator_seconds": Definition(
         "counter", "seconds", ("state",), "time of the generator's actors, `busy` or `idle`"

@@ -28,13 +28,13 @@ def start(defects: Iterable[str]) -> None:
     metrics.start("written_bytes")
 
 
-def wait(pending: int) -> None:
+def pending(rows: int) -> None:
     """Report the number of rows that still need work."""
-    metrics.put("pending_images", pending)
+    metrics.put("pending_images", rows)
 
 
-def report(summary: Mapping[str, Any], pending: int) -> None:
-    """Report a block. summary: row of SUMMARY. pending: as for `wait`."""
+def report(summary: Mapping[str, Any], left: int) -> None:
+    """Report a block. summary: row of SUMMARY. left: rows that still need work."""
     for route in summary["routes"]:
         for status in STATUSES:
             metrics.count("images", route[status], status=status, defect=route["route"])
@@ -44,7 +44,7 @@ def report(summary: Mapping[str, Any], pending: int) -> None:
         metrics.count("step_seconds", summary[f"{step}_seconds"], step=step)
     metrics.count("read_bytes", summary["read_bytes"])
     metrics.count("written_bytes", summary["written_bytes"])
-    wait(pending)
+    pending(left)
 
 
 def succeeded(output: str) -> None:

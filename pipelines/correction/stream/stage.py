@@ -102,7 +102,7 @@ def _correct(
         record_begun=any(layers.rows) or run.interrupted,
     )
     failed = counts.statuses.get("failed", 0)
-    metrics.wait(run.inspection.pending)
+    metrics.pending(run.inspection.pending)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         for summary in _summaries(run, known, commit, read):
             run.totals.add(summary)
