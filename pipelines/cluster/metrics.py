@@ -40,7 +40,7 @@ METRICS = {
     "stage_seconds": Definition("gauge", "seconds", ("stage",), "wall time of a finished stage"),
     "pending_images": Definition("gauge", "images", (), "images that wait for a result"),
     "last_success_timestamp_seconds": Definition(
-        "gauge", "Unix time", ("output",), "when a run published its manifest and `_SUCCESS`"
+        "gauge", "Unix time", ("output",), "when a run last succeeded"
     ),
     # of jobs/train.py and jobs/train_detector.py
     "training_loss": Definition("gauge", "", ("loss",), "mean since the last record, by loss"),

@@ -48,5 +48,5 @@ def report(summary: Mapping[str, Any], left: int) -> None:
 
 
 def succeeded(output: str) -> None:
-    """Report that a run has published its manifest and _SUCCESS to `output`."""
+    """Report that a run over `output` has succeeded."""
     metrics.put("last_success_timestamp_seconds", time.time(), output=output)

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -154,10 +153,9 @@ def report(expressions: list[Expression], series: Callable[[str], int]) -> int:
     for one in expressions:
         problem = lacking(one, series)
         failed += bool(problem)
-        kind = "alert" if one.alert else ""
-        sys.stdout.write(
-            f"{series(one.text):4d} series  {problem or 'ok':10}  {kind:5}  {one.name}: {one.text}\n"
-        )
+        kind, text = "alert" if one.alert else "", " ".join(one.text.split())
+        line = f"{series(one.text):4d} series  {problem or 'ok':10}  {kind:5}  {one.name}: {text}"
+        sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"{len(expressions)} expressions, {failed} without an answer\n")
     return 1 if failed else 0
 

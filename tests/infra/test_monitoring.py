@@ -13,7 +13,17 @@ from pipelines.correction.stream.commit import commit_block
 from pipelines.correction.stream.decode import decode_rows
 from pipelines.correction.stream.read import read_works
 from tests.infra.commands import REPOSITORY
-from tests.infra.monitoring import FOLDER, RAYS_OWN, exported, of_dashboard, of_rules, panels, rules
+from tests.infra.monitoring import (
+    FOLDER,
+    RAYS_OWN,
+    Expression,
+    exported,
+    of_dashboard,
+    of_rules,
+    panels,
+    rules,
+)
+from tests.infra.monitoring_demo import lacking
 
 #: Labels that Ray adds to every metric, or to its own.
 RAYS_LABELS = {"SessionName", "WorkerId", "dataset", "operator"}
@@ -72,6 +82,13 @@ def test_the_page_has_the_table_of_all_metrics() -> None:
         for metric, name in exported().items()
     ]
     assert re.findall(r"(?m)^\| `ray_catalog_repair_.*$", page) == lines
+
+
+def test_the_demo_notices_what_has_no_series() -> None:
+    panel, alert = Expression("p", "rate(ray_a[1m])"), Expression("a", "ray_a > 1 and ray_b < 2", alert=True)
+    assert lacking(panel, lambda _: 1) == lacking(alert, lambda text: text in ("ray_a", "ray_b")) == ""
+    assert lacking(panel, lambda _: 0) == "no series"
+    assert lacking(alert, lambda text: text == "ray_a") == "no series of ray_b"
 
 
 def test_panels_do_not_overlap() -> None:
