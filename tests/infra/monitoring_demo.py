@@ -1,9 +1,9 @@
 """`make monitoring-demo`: a real Prometheus scrapes a real local run, and answers every expression of infra/monitoring.
 
-Starts a Ray head and Prometheus (Debian's package `prometheus`), with the committed configuration and rules, on free
-ports; corrects a small catalog; trains for some steps; prints how many series each expression of the dashboard and the
-rules had meanwhile; and stops everything. Exit code 1: an expression had none, though it must have some. Alerts need
-not fire, but each of their metrics must be there.
+Starts a Ray head and Prometheus (Debian's package `prometheus`) on free ports, with the committed configuration and
+rules, but with figures every few seconds; corrects a small catalog; trains for some steps; prints how many series each
+expression of the dashboard and the rules had meanwhile; and stops everything. Exit code 1: an expression had none,
+though it must have some. Alerts need not fire, but each of their metrics must be there.
 """
 
 import contextlib
@@ -36,10 +36,13 @@ logger = logging.getLogger("monitoring_demo")
 ROWS, UNREADABLE = 600, 10
 STEPS = 20
 #: Of the generator's input: large enough for the generator to be at work while figures are exported several times.
-SIDE = 96
+SIDE = 128
+#: So short a run needs figures more often than a night: every few seconds, instead of every ten.
+EXPORT = {"RAY_metrics_report_interval_ms": "4000"}
+SCRAPE = "3s"
 #: Seconds between evaluations of the rules, and between points of a query.
 _EVERY = 5
-#: Seconds for the last figures to arrive: Ray exports and Prometheus scrapes every ten.
+#: Seconds for the last figures to arrive.
 _LAST_FIGURES = 60
 
 
@@ -49,13 +52,18 @@ class Prometheus:
     def __init__(self, folder: Path, head: RayNode) -> None:
         config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
         config["rule_files"] = [str(FOLDER / name) for name in config["rule_files"]]
-        config["global"]["evaluation_interval"] = f"{_EVERY}s"
+        config["global"] = {
+            "scrape_interval": SCRAPE,
+            "scrape_timeout": SCRAPE,
+            "evaluation_interval": f"{_EVERY}s",
+        }
         (discovery,) = config["scrape_configs"][0]["file_sd_configs"]
         discovery["files"] = [str(head.folder / Path(file).name) for file in discovery["files"]]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         (port,) = ray_nodes.free_ports(1)
         self._url, self._began = f"http://127.0.0.1:{port}/api/v1/", time.time()
-        with (folder / "prometheus.log").open("wb") as log:
+        self._log = folder / "prometheus.log"
+        with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     "prometheus",
@@ -66,7 +74,10 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(self._answers, self._process, folder / "prometheus.log", patience=60, pause=0.2)
+
+    def wait(self) -> None:
+        """Return as soon as the server answers. Raises AssertionError with its log if it does not."""
+        wait_until(self._answers, self._process, self._log, patience=60, pause=0.2)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError):
@@ -112,6 +123,7 @@ def run_jobs(folder: Path, head: RayNode) -> None:
     correct = f"--catalog {folder / 'catalog'} --model {folder / 'bundle'} --actors 1:1 --no-fid"
     environment = {
         **ray_nodes.environment(),
+        **EXPORT,
         "RAY_ADDRESS": head.address,
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
@@ -131,11 +143,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through the ends of all that is started
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="monitoring-")))
-        head = RayNode(dashboard=True)
+        head = RayNode(dashboard=True, settings=EXPORT)
         stack.callback(head.kill)
         head.wait_for_job_server()
         prometheus = Prometheus(folder, head)
         stack.callback(prometheus.stop)
+        prometheus.wait()
         run_jobs(folder, head)
         expressions = of_rules() + of_dashboard()
 
