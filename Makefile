@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size bench-starter bench-edges chaos fuzz clean
+.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size bench-starter bench-edges chaos fuzz monitoring-demo clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -61,6 +61,9 @@ chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, an
 
 fuzz: $(VENV)/installed  ## 20,000 damaged and crossed image files through the decoder of uploads (a few minutes)
 	$(BIN)/python -m tests.fuzz
+
+monitoring-demo: $(VENV)/installed  ## dashboard and alerts, answered by a real Prometheus that scrapes a local run (Debian: prometheus)
+	$(BIN)/python -m tests.infra.monitoring_demo
 
 clean:  ## remove the environment and the demo's output
 	rm -rf $(VENV) $(OUT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,9 @@ from tests.object_store import (  # noqa: F401 (fixtures for every test)
     s3_settings,
 )
 from tests.poison import POISONOUS
+
+if TYPE_CHECKING:
+    from tests.reported import Reported
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -38,6 +42,18 @@ def shared_photos() -> Path:
     if not path.exists():
         pytest.skip("real seller photos are not on this machine (../shared/data/photos.parquet)")
     return path
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> "Reported":
+    """Record the metrics that this process reports."""
+    from ray.util.metrics import Metric
+
+    from tests.reported import Reported
+
+    record = Reported()
+    monkeypatch.setattr(Metric, "_record", lambda *arguments, **tags: record.record(*arguments, **tags))
+    return record
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,7 @@ class RayNode:
         names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
         names += ("node-manager-port", "object-manager-port")
         gcs, server, client, *ports = free_ports(3 + len(names))
+        self.metrics_port = ports[names.index("metrics-export-port")]
         flags = ["--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"]
         flags += [f"--object-store-memory={STORE_BYTES}"]
         flags += [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]

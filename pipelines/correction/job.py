@@ -15,6 +15,7 @@ from collections.abc import Callable
 from model.errors import RunError, underway
 from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
+from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
@@ -59,6 +60,7 @@ def run(
         placement = choose_placement(config.device, cluster, config.actors, config.gpus_per_actor, batches)
         run = begin(plan, placement, record, lock)
         run.seconds["start"] = time.perf_counter() - started
+        metrics.start(plan.label_map.defects)
         layers = Layers() if config.overwrite else run.folder.layers()
         run.attempt = layers.next_attempt(run.name)
         known, counts = find_known(layers, config.retry_failed)
@@ -79,6 +81,8 @@ def run(
             record.finish()
         with run.stage("publish"):
             publish(run, lock)
+        if not run.too_many_failed:
+            metrics.succeeded(run.output)
         storage.remove(storage.join(run.output, CATALOG_FOLDER))
     return run
 

@@ -43,6 +43,7 @@ _CARRIED = [
     ("width", pa.int32()),  # of the upload, upright
     ("height", pa.int32()),
     ("input_sha256", pa.string()),
+    ("input_bytes", pa.int64()),  # of the upload; null if it could not be read
     ("error_code", pa.string()),  # not null: the row has failed, and later steps only pass it on
     ("error_message", pa.string()),
     ("decode_seconds", pa.float32()),  # of one core
@@ -92,6 +93,8 @@ SUMMARY = pa.schema(
         ("decode_seconds", pa.float64()),
         ("generator_seconds", pa.float64()),
         ("commit_seconds", pa.float64()),
+        ("read_bytes", pa.int64()),  # uploads
+        ("written_bytes", pa.int64()),  # corrected images, journal, samples
     ]
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from model.precision import choose_precision
-from pipelines.cluster import logs
+from pipelines.cluster import logs, metrics
 from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
@@ -111,4 +111,5 @@ class Run:
             yield
         finally:
             self.seconds[name] = time.perf_counter() - started
+            metrics.put("stage_seconds", self.seconds[name], stage=name)
         logs.context.stage = None

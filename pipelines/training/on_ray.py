@@ -18,7 +18,7 @@ from model.layers import ImageGenerator
 from pipelines.shards.reading import TrainingError
 from pipelines.storage import objects as storage
 from pipelines.training.checkpoints import Checkpoints
-from pipelines.training.display import Display
+from pipelines.training.display import Display, is_loss
 from pipelines.training.generator.loop import Training
 from pipelines.training.generator.observer import Observer
 from pipelines.training.generator.validation import Evaluate, Measurement, Validator
@@ -127,7 +127,10 @@ def train_on_ray(
 
 
 def _show(lines: "Queue", plan: LoopPlan, errors: list[str]) -> None:
-    """Show the records and lines that workers send, until the driver sends None; append their errors to `errors`."""
+    """Show the records and lines that workers send, until the driver sends None; append their errors to `errors`.
+
+    Records become metrics, too.
+    """
     from ray.exceptions import RayError
 
     with Display(plan.settings.steps, plan.settings.update_size, sys.stderr) as display:
@@ -135,12 +138,25 @@ def _show(lines: "Queue", plan: LoopPlan, errors: list[str]) -> None:
             while (item := lines.get()) is not None:
                 if isinstance(item, dict):
                     display(item)
+                    _report(item, plan.settings.steps)
                 elif isinstance(item, str):
                     display.line(item)
                 else:
                     errors.append(item[1])
         except RayError as error:
             display.line(f"the workers' reports are no longer shown here: {_root(error)}")
+
+
+def _report(record: Record, steps: int) -> None:
+    """Report a record as metrics. steps: of the whole training."""
+    from pipelines.cluster import metrics
+
+    for name, value in record.items():
+        if is_loss(name):
+            metrics.put("training_loss", value, loss=name)
+    for name in ("step", "images_per_second", "workers"):
+        metrics.put(f"training_{name}", record[name])
+    metrics.put("training_steps", steps)
 
 
 def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:

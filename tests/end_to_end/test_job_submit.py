@@ -1,7 +1,10 @@
 """The nightly job: `ray job submit` to a cluster with a job server, here a head of its own on loopback."""
 
 import json
+import re
 import subprocess
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +18,35 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[str, dict[str, str]]]:
-    """Address of the job server, and the environment for calling it."""
-    head = RayNode(dashboard=True)
+def head() -> Iterator[RayNode]:
+    """Return a head with a job server."""
+    node = RayNode(dashboard=True)
     try:
-        head.wait_for_job_server()
-        yield head.job_server, ray_nodes.environment()
+        node.wait_for_job_server()
+        yield node
     finally:
-        head.kill()
+        node.kill()
 
 
-def test_a_submitted_job_corrects_a_catalog(
-    cluster: tuple[str, dict[str, str]], repository: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def cluster(head: RayNode) -> tuple[str, dict[str, str]]:
+    """Address of the job server, and the environment for calling it."""
+    return head.job_server, ray_nodes.environment()
+
+
+def counted(head: RayNode) -> Counter[str]:
+    """Return the images by status that the head's metrics endpoint reports."""
+    counts: Counter[str] = Counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{head.metrics_port}/metrics") as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith("ray_catalog_repair_images_total{"):
+                (status,) = re.findall(r'status="(\w+)"', line)
+                counts[status] += round(float(line.rpartition(" ")[2]))
+    return counts
+
+
+def test_a_submitted_job_corrects_a_catalog_and_its_metrics_stay(
+    head: RayNode, cluster: tuple[str, dict[str, str]], repository: Path, tmp_path: Path
 ) -> None:
     address, environment = cluster
     write_catalog(tmp_path / "catalog" / "a.parquet", rows(10))
@@ -41,6 +61,7 @@ def test_a_submitted_job_corrects_a_catalog(
     assert done.returncode == 0, done.stdout + done.stderr
     statuses = [row["status"] for row in read_parquet(tmp_path / "out" / "manifest")]
     assert sorted(statuses) == ["corrected"] * 8 + ["passthrough"] * 2
+    assert counted(head) == {"corrected": 8, "passthrough": 2, "rejected": 0, "failed": 0}
     assert len(list((tmp_path / "out" / "images").rglob("*.jpg"))) == 8
     assert json.loads((tmp_path / "out" / "run.json").read_text())["state"] == "complete"
     assert (tmp_path / "out" / "_SUCCESS").exists()

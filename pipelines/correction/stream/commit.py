@@ -95,6 +95,7 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     detector = settings.delivery.detector
     remaining = None if detector is None else detector.load()
     committed = []
+    written = 0  # bytes
     rows = table.to_pylist()
     _record_begun(rows, settings)
     with _writer(settings.output) as write:
@@ -103,11 +104,12 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
             done = _commit_row(row, settings, remaining) if needs_work else _only_sample(row, settings)
             if done.encoded is not None:
                 write(done.manifest["output_uri"], done.encoded)
+                written += len(done.encoded)
             done.times = row["times"]
             done.encoded = None  # written; a block of large images must not pile up
             committed.append(done)
     # After the images: the journal names only what has been written.
-    _write_parts(rows, committed, settings)
+    written += _write_parts(rows, committed, settings)
     seconds = {name: pc.sum(table[name]).as_py() or 0.0 for name in ("decode_seconds", "generator_seconds")}
     seconds["commit_seconds"] = time.perf_counter() - started
     routes = [
@@ -117,7 +119,8 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
         for _ in range(done.times)
     ]
     refreshed = sum(row["purpose"] == REFRESH for row in rows)
-    return summarise(_manifest(committed), routes, seconds, refreshed)
+    sizes = {"read_bytes": pc.sum(table["input_bytes"]).as_py() or 0, "written_bytes": written}
+    return summarise(_manifest(committed), routes, seconds, refreshed, sizes)
 
 
 def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
@@ -237,8 +240,11 @@ def _manifest(committed: list[_Row]) -> list[dict[str, Any]]:
     return [done.manifest for done in committed if done.manifest for _ in range(done.times)]
 
 
-def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> None:
-    """Write the block's parts of the journal, of refreshed rows and of samples, each under the block's own name."""
+def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: CommitSettings) -> int:
+    """Write the block's parts of the journal, of refreshed rows and of samples, each under the block's own name.
+
+    Returns the number of bytes.
+    """
     name = part_name(row["position"] for row in rows)
     run = RunFolder(settings.output)
     parts = (
@@ -247,10 +253,14 @@ def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: Co
         (run.at(SAMPLES, settings.attempt), SAMPLE, [done.sample for done in committed if done.sample]),
         (run.at(STRIPS, settings.attempt), STRIP, [done.strip for done in committed if done.strip]),
     )
+    written = 0
     # The journal last: a row in it means that everything of its image is written.
     for folder, schema, records in reversed(parts):
         if records:
-            write_object(storage.join(folder, name), parquet_bytes(to_table(records, schema)))
+            data = parquet_bytes(to_table(records, schema))
+            write_object(storage.join(folder, name), data)
+            written += len(data)
+    return written
 
 
 @contextmanager

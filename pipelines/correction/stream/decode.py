@@ -97,6 +97,7 @@ def _identify(
         if isinstance(upload, ImageError):
             raise upload
         identified["input_sha256"] = hashlib.sha256(upload).hexdigest()
+        identified["input_bytes"] = len(upload)
         identified["purpose"] = _purpose(identified, known)
         if identified["purpose"] == CORRECT:
             _check_labels(route, settings.label_map)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from model.precision import choose_device
+from pipelines.cluster import metrics
 from pipelines.correction.rows import EDITED, EDITS
 from pipelines.images.fit import fitted_size
 from pipelines.inference.edits.apply import apply_edits
@@ -52,12 +53,23 @@ class Corrector:
         if chosen.type == "cpu":
             torch.set_num_threads(1)  # actors share the cores
         self.edits_of = GeneratorPass(model, "--model", version, chosen, precision, batch_size)
+        self._free_since = time.perf_counter()
+        for state in ("busy", "idle"):
+            metrics.start("generator_seconds", state=state)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Turn DECODED rows into EDITED rows, in the same order; failed rows and rows without defects pass through.
 
         An image that several rows share, with the same defects, goes through the generator once.
         """
+        started = time.perf_counter()
+        metrics.count("generator_seconds", started - self._free_since, state="idle")
+        edited = self._correct(table)
+        self._free_since = time.perf_counter()
+        metrics.count("generator_seconds", self._free_since - started, state="busy")
+        return edited
+
+    def _correct(self, table: pa.Table) -> pa.Table:
         started = time.perf_counter()
         defects: list[list[str]] = table.column("defects").to_pylist()
         inputs = [value.as_buffer() for value in table.column("model_input")]  # None for a null

@@ -15,6 +15,7 @@ import ray.data
 from model.errors import RunError
 from pipelines.cluster.placement import Placement, configure, on_tasks, tables
 from pipelines.cluster.progress import Progress
+from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.inspect.survey import CLEAN
@@ -101,11 +102,13 @@ def _correct(
         record_begun=any(layers.rows) or run.interrupted,
     )
     failed = counts.statuses.get("failed", 0)
+    metrics.pending(run.inspection.pending)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:
         for summary in _summaries(run, known, commit, read):
             run.totals.add(summary)
             run.night.add(summary)
             progress.update(summary["rows"] + summary["refreshed"], summary["failed"])
+            metrics.report(summary, run.inspection.pending - progress.done)
             run.totals.check_promising(run.plan.config.max_failed, failed)  # rows that may fail again
             if lock is not None:
                 lock.check()

@@ -21,6 +21,7 @@ TOP_ERRORS = 20
 #: After so many failures and nothing else the run ends: the cause is not the images.
 HOPELESS = 1000
 _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
+_BYTES = ("read_bytes", "written_bytes")
 
 
 def summarise(
@@ -28,11 +29,12 @@ def summarise(
     routes: Sequence[str],
     seconds: Mapping[str, float] = MappingProxyType({}),
     refreshed: int = 0,
+    sizes: Mapping[str, int] = MappingProxyType({}),
 ) -> pa.Table:
     """Return one row of SUMMARY for a block's manifest rows; its size is bounded.
 
     routes: each row's route. seconds: of one core, by stage; 0 for stages not given. refreshed: number of further rows,
-    whose image is the one corrected before.
+    whose image is the one corrected before. sizes: `read_bytes` and `written_bytes`; 0 if not given.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -58,6 +60,8 @@ def summarise(
         "profile_issues": [{"rule": rule, "count": count} for rule, count in sorted(issues.items())],
         **dict.fromkeys(_STAGES, 0.0),
         **seconds,
+        **dict.fromkeys(_BYTES, 0),
+        **sizes,
     }
     return to_table([summary], SUMMARY)
 

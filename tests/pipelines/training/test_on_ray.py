@@ -8,6 +8,7 @@ from ray.exceptions import RayActorError
 
 from pipelines.training.display import progress_line
 from pipelines.training.on_ray import _show
+from tests.reported import Reported
 
 RECORD = {"step": 10.0, "epoch": 1.0, "rate": 1e-4, "images_per_second": 2.0, "total": 0.5}
 
@@ -33,6 +34,20 @@ def test_a_lost_log_is_a_line_and_not_a_failure(caplog: pytest.LogCaptureFixture
     assert "4 min left" in caplog.messages[0]  # 60 updates of 2 x 4 images, 2 a second
     assert caplog.messages[1] == "a line"
     assert "no longer shown" in caplog.messages[2]
+
+
+def test_records_become_metrics(reported: Reported) -> None:
+    plan: Any = SimpleNamespace(settings=SimpleNamespace(steps=70, update_size=4))
+    monitors = {"attention_rms/0": 3.0, "rate": 1e-4}
+    _show(Lines(RECORD | monitors | {"workers": 2, "watermark": 0.25}), plan, [])  # type: ignore[arg-type]
+    assert reported.values == {
+        ("training_loss", "total"): 0.5,
+        ("training_loss", "watermark"): 0.25,
+        ("training_step",): 10,
+        ("training_steps",): 70,
+        ("training_images_per_second",): 2.0,
+        ("training_workers",): 2,
+    }
 
 
 def test_time_left_depends_on_the_number_of_workers() -> None:

@@ -122,6 +122,21 @@ def test_an_image_that_stands_for_several_rows_of_its_id_makes_them_all(
     }
 
 
+def test_the_summary_has_the_bytes_that_were_read_and_those_that_were_written(
+    commit_settings: CommitSettings,
+) -> None:
+    rows = [
+        edited("a", "watermark", input_bytes=1000, in_strip=True),
+        edited("b", input_bytes=10),
+        edited("c", "watermark", error_code="missing", error_message="gone"),  # was not read
+    ]
+    summary, _ = commit(rows, commit_settings)
+    written = [path for path in Path(commit_settings.output).rglob("*") if path.is_file()]
+    assert len(written) == 3  # an image, the journal, the report's pictures
+    assert summary["written_bytes"] == sum(path.stat().st_size for path in written)
+    assert summary["read_bytes"] == 1010
+
+
 def test_the_uploads_copyright_and_profile_come_along(commit_settings: CommitSettings) -> None:
     exif = Image.Exif()
     exif[COPYRIGHT] = "© Ann's Shop".encode()

@@ -40,6 +40,7 @@ def test_a_defective_image_becomes_the_models_input() -> None:
     assert decoded["route"] == "wrong_angle"
     assert decoded["upload"] == data
     assert decoded["input_sha256"] == hashlib.sha256(data).hexdigest()
+    assert decoded["input_bytes"] == len(data)
     assert (decoded["width"], decoded["height"]) == (20, 24)
     assert decoded["error_code"] is None
     model_input = np.frombuffer(decoded["model_input"], np.uint8).reshape(16, 16, 3)

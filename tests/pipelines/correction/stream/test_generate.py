@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipelines.correction.stream.generate import NOT_FINITE, Corrector
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import decode_edit
 from tests.catalogs import DEFECTS, SIDE, picture, write_bundle
+from tests.reported import Reported
 
 CONDITIONS = {"wrong_angle": (1, 2), "watermark": (0, 1), "non_white_background": (0, 0)}
 
@@ -62,6 +64,18 @@ def test_each_row_gets_one_edit_per_defect_and_nothing_else_changes(bundle: Path
     assert [len(one["edits"] or ()) for one in results] == [len(one["defects"]) for one in rows]
     assert results[-1]["error_code"] == "empty"
     assert results[-1]["product_type"] == "mug"
+
+
+def test_an_actors_time_is_either_busy_or_idle(bundle: Path, reported: Reported) -> None:
+    started = time.perf_counter()
+    actor = corrector(bundle)
+    for _ in range(2):
+        edited(actor, block())
+    ended = time.perf_counter()
+    busy, idle = (reported.values["generator_seconds", state] for state in ("busy", "idle"))
+    assert busy > 0
+    assert idle > 0
+    assert busy + idle <= ended - started
 
 
 def test_an_edit_is_what_the_generator_says(bundle: Path) -> None:
