@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -22,6 +23,8 @@ EXIT_USAGE = ConfigurationError.exit_code  # wrong command line or configuration
 EXIT_TOO_MANY_FAILED = TooManyFailedError.exit_code  # outputs are kept
 EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 EXIT_TERMINATED = 143  # by SIGTERM
+#: Seconds for what a job does at last after SIGTERM, when another run may have its lock already.
+LAST_SECONDS = 5.0
 
 #: Name of the file in a job's output that keeps its flags.
 FLAGS_FILE = "flags.yaml"
@@ -227,10 +230,17 @@ def _terminate(go_on: str) -> NoReturn:
         _leave(
             EXIT_TERMINATED,
             "\n".join([*failures, f"terminated; {go_on}"]),
-            partial(termination.act, last=True),
+            partial(_bounded, partial(termination.act, last=True)),
         )
     finally:
         os._exit(EXIT_TERMINATED)
+
+
+def _bounded(act: Callable[[], object]) -> None:
+    """Call `act`, and wait for LAST_SECONDS at most: looking up a name has no limit of its own."""
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(LAST_SECONDS)
 
 
 def exit_code(error: Exception) -> int:

@@ -68,12 +68,20 @@ def expand(p: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
     try:
         content = yaml.load(data, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{FLAG} {uri}: not YAML ({' '.join(str(error).split())})") from error
+        raise ConfigurationError(f"{FLAG} {uri}: not YAML ({_what_is_wrong(error)})") from None
     if isinstance(content, dict) and isinstance(content.get(PART), dict):
         content = content[PART]
     if not isinstance(content, dict):
         raise ConfigurationError(f"{FLAG} {uri}: give flags and their values, as in 'batch-size: 8'")
     return [word for key, value in content.items() for word in _words(p, uri, key, value)] + list(words)
+
+
+def _what_is_wrong(error: yaml.YAMLError) -> str:
+    """Return an error of syntax without the line in which it is, which may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    return f"{error.problem}, line {mark.line + 1}, column {mark.column + 1}"
 
 
 def flags(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:

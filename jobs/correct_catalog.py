@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import command
-from jobs.outcome import TEXT, Outcome
+from jobs.outcome import TEXT, Outcome, refusals_announced
 from jobs.outcome import add_flags as add_outcome
 from model.precision import DEVICES, PRECISIONS
 from pipelines.cluster import logs, session
@@ -290,8 +290,9 @@ def _add_resources(group: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Correct a catalog and return the exit code. Raises CatalogRepairError for what the user must change."""
-    arguments = parser().parse_args(argv)
-    outcome = Outcome(arguments)
+    with refusals_announced():
+        arguments = parser().parse_args(argv)
+        outcome = Outcome(arguments)
     if arguments.dry_run:
         with storage.impatient(), tempfile.TemporaryDirectory() as tables:
             plan = resolve(_config(arguments), tables)
@@ -315,6 +316,7 @@ def _correct(arguments: argparse.Namespace, record: Record) -> Run:
     session.check()
     output, wait = plan.config.output, arguments.wait_for_lock
     with locked(output, arguments.break_lock, wait) as lock, session.stopped_afterwards():
+        record.restart()
         if lock.waited:  # the catalog may have changed, and the other run has removed tables of this plan
             plan = resolve(_config(arguments))
         began = partial(command.keep_flags, parser(), arguments)

@@ -77,6 +77,28 @@ def _webhook(text: str) -> str:
     return text
 
 
+@contextlib.contextmanager
+def refusals_announced() -> Iterator[None]:
+    """Announce errors of the flags and their file, from which the webhook is not known yet: that of NOTIFY_VARIABLE."""
+    try:
+        yield
+    except (ConfigurationError, SystemExit) as error:
+        url = os.environ.get(NOTIFY_VARIABLE)
+        if (
+            url
+            and webhook.is_webhook(url)
+            and getattr(error, "code", command.EXIT_USAGE) == command.EXIT_USAGE
+        ):
+            reason = (
+                str(error) if isinstance(error, ConfigurationError) else "wrong command line; see the log"
+            )
+            text = f"Catalog repair: refused (exit code {command.EXIT_USAGE}): {reason}"
+            webhook.post(
+                url, {"text": text, "state": "refused", "exit_code": command.EXIT_USAGE, "reason": reason}
+            )
+        raise
+
+
 class Outcome:
     """How a run is announced. Raises ConfigurationError for a wrong threshold, or a wrong URL in the environment."""
 

@@ -76,6 +76,8 @@ def run(
                 assemble(run, known, counts, layers)
             measure(run)
         run.seconds["total"] = time.perf_counter() - started
+        if lock is not None:
+            lock.confirm()  # another run that took it has its own files in the same folder
         with run.stage("report"):
             report(run)
             record.finish()
@@ -83,8 +85,16 @@ def run(
             publish(run, lock)
         if not run.too_many_failed:
             metrics.succeeded(run.output)
-        storage.remove(storage.join(run.output, CATALOG_FOLDER))
+        _clean_up(run)
     return run
+
+
+def _clean_up(run: Run) -> None:
+    """Remove the tables of the catalog. A failure is only logged: the run is published."""
+    try:
+        storage.remove(storage.join(run.output, CATALOG_FOLDER))
+    except storage.STORAGE_ERRORS as error:
+        logger.warning("%s could not be removed: %s", CATALOG_FOLDER, error)
 
 
 def _check_tables(plan: Plan) -> None:

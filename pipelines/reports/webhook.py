@@ -13,6 +13,16 @@ logger = logging.getLogger(__name__)
 SECONDS = 10.0
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuse redirects: urllib would follow one with a GET, which delivers nothing."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        """Return no request, which makes the answer an HTTPError."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 def is_webhook(url: str) -> bool:
     """Return whether `url` can be posted to: http(s) with a host, and no blank."""
     try:
@@ -27,7 +37,7 @@ def post(url: str, body: Mapping[str, Any], seconds: float = SECONDS) -> bool:
     data, headers = json.dumps(body, default=str).encode(), {"Content-Type": "application/json"}
     try:
         request = urllib.request.Request(url, data, headers, method="POST")
-        with urllib.request.urlopen(request, timeout=seconds):
+        with _OPENER.open(request, timeout=seconds):
             return True
     except urllib.error.HTTPError as error:
         why = f"it answered with status {error.code}"

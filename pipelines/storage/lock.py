@@ -62,10 +62,12 @@ class Record:
             f"last heartbeat {_span(now - self.heartbeat)} ago"
         )
 
-    def is_stale(self, now: float) -> bool:
-        """Return whether the run is dead: silent for too long, or a process of this machine that has ended."""
-        if now - self.heartbeat > STALE:
-            return True
+    def is_silent(self, now: float) -> bool:
+        """Return whether the run counts as dead by the two machines' clocks."""
+        return now - self.heartbeat > STALE
+
+    def has_ended(self) -> bool:
+        """Return whether the run's process is known to have ended, because it was of this machine."""
         return bool(self.machine) and self.machine == _machine() and _started(self.pid) != self.started
 
 
@@ -116,6 +118,7 @@ class Lock:
             self._look()
             if self._lost is None:  # else the records are another run's, whose numbers may have started again
                 _remove_until(self._folder, self._number)
+            self._lost = self._lost or "released"
             failure = None
         except (ConfigurationError, *storage.STORAGE_ERRORS) as error:  # type: ignore[misc] # a tuple of classes
             failure = f"the lock {self._folder} could not be removed: {error}"
@@ -169,18 +172,19 @@ def take(output: str, break_lock: bool = False, wait: float = 0.0, clock: Clock 
     # A storage that fails for a minute must not end a long wait.
     patience = contextlib.nullcontext() if wait else storage.impatient()
     with storage.as_configuration_error(output, "--output", "write"), patience:
-        attempt = 0
+        attempt, may_break = 0, break_lock
         while attempt < _ATTEMPTS:
             numbers = _numbers(folder)
             holder = _read(folder, numbers[-1]) if numbers else None
-            if holder is not None and not _may_take(output, holder, break_lock and not attempt, watch):
+            if holder is not None and not _may_take(output, holder, may_break, watch):
                 watch.wait(holder.describe(time.time()))
+                attempt = 0
                 continue
             record = _record()  # only now: its heartbeat must be fresh
             number = _claim(folder, numbers, record)
             if number is not None:
                 return Lock(output, number, record, watch.waited)
-            attempt += 1
+            attempt, may_break = attempt + 1, False
         storage.check_writable(output, "--output")
     raise ConfigurationError(f"--output {output}: other runs take the lock at this moment; try again")
 
@@ -192,7 +196,8 @@ def _may_take(output: str, holder: Record, break_lock: bool, watch: Watch) -> bo
     if break_lock:
         logger.warning("breaking the lock of %s: %s", output, holder.describe(now))
         return True
-    if watch.is_dead or holder.is_stale(now):
+    # A run that can wait need not trust the other machine's clock.
+    if watch.is_dead or holder.has_ended() or (not watch.patience and holder.is_silent(now)):
         logger.warning("taking over the lock of a dead run: %s", holder.describe(now))
         return True
     if not watch.is_over:

@@ -37,7 +37,7 @@ class Watch:
     def __init__(
         self, folder: str, patience: float, heartbeat: float, stale: float, clock: Clock = CLOCK
     ) -> None:
-        self._folder, self._patience, self._heartbeat, self._stale = folder, patience, heartbeat, stale
+        self._folder, self.patience, self._heartbeat, self._stale = folder, patience, heartbeat, stale
         self._clock = clock
         self._began = self._logged = self._moved_at = clock.now()
         self._sign: object = None
@@ -71,10 +71,10 @@ class Watch:
         A silent one is waited for beyond `patience`, until it gives a heartbeat or is dead: otherwise a short
         patience would take a dead run for a living one.
         """
-        if not self._patience:
+        if not self.patience:
             return True
         is_alive = self._moves > 0 and self.silence < 2 * self._heartbeat
-        return self.waited >= self._patience and is_alive
+        return self.waited >= self.patience and is_alive
 
     def wait(self, holder: str) -> None:
         """Wait a moment before the next look. holder: description for the log."""
@@ -82,7 +82,7 @@ class Watch:
             logger.info(
                 "waiting for the lock %s of another run: %s; it is taken over once that run has no heartbeat for "
                 "%.0f s; a run that is alive is waited for up to %.0f s",
-                *(self._folder, holder, self._stale, self._patience),
+                *(self._folder, holder, self._stale, self.patience),
             )
         elif self._clock.now() - self._logged >= LOGGED_EVERY:
             self._logged = self._clock.now()

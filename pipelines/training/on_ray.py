@@ -138,7 +138,10 @@ def _show(lines: "Queue", plan: LoopPlan, errors: list[str]) -> None:
             while (item := lines.get()) is not None:
                 if isinstance(item, dict):
                     display(item)
-                    _report(item, plan.settings.steps)
+                    try:
+                        _report(item, plan.settings.steps)
+                    except Exception as error:  # noqa: BLE001 (a metric is not worth the workers' errors below)
+                        display.line(f"a record could not be reported as metrics: {error}")
                 elif isinstance(item, str):
                     display.line(item)
                 else:

@@ -89,7 +89,7 @@ def test_the_command_line_wins_and_lists_add_up(tmp_path: Path) -> None:
         ("step: 3", r"job\.yaml: there is no flag --step; did you mean '--steps'\?"),
         ("config: other.yaml", r"no flag --config"),
         ("- steps", "give flags and their values"),
-        ("steps: [", "not YAML"),
+        ("steps: [", r"not YAML \(.*line 1, column 9\)"),
         ("steps: {a: 1}", r"--steps takes no \{'a': '1'\}"),
         ("steps: 1\nrate: 2\nsteps: 3", "'steps' occurs twice"),
         ("crop: 1", "--crop takes no '1'"),
@@ -100,6 +100,12 @@ def test_the_command_line_wins_and_lists_add_up(tmp_path: Path) -> None:
 def test_what_no_flag_takes_is_refused_by_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         parsed(tmp_path, text, "--data", "a")
+
+
+def test_an_error_of_syntax_does_not_repeat_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parsed(tmp_path, 'notify: "https://example.com/T0KEN')
+    assert "T0KEN" not in str(caught.value)
 
 
 def test_null_is_nothing_and_what_is_appended_may_be_a_list(tmp_path: Path) -> None:

@@ -55,6 +55,38 @@ def test_a_refused_run_is_one_line_and_a_message_and_its_webhook_is_nowhere(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "error", "reason"),
+    [
+        (["--config", "/gone/nightly.yaml"], ConfigurationError, "--config: cannot read /gone/nightly.yaml"),
+        (["--formt", "png"], SystemExit, "wrong command line"),
+    ],
+)
+def test_wrong_flags_are_a_message_too(
+    words: list[str],
+    error: type[BaseException],
+    reason: str,
+    tmp_path: Path,
+    hook: tuple[str, list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, bodies = hook
+    monkeypatch.setenv(NOTIFY_VARIABLE, url)
+    with pytest.raises(error):
+        correct_catalog.main(flags(tmp_path, *words))
+    (body,) = bodies
+    assert body["reason"].startswith(reason)
+    assert (body["state"], body["exit_code"]) == ("refused", 2)
+
+
+def test_help_is_no_message(hook: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    url, bodies = hook
+    monkeypatch.setenv(NOTIFY_VARIABLE, url)
+    with pytest.raises(SystemExit):
+        correct_catalog.main(["--help"])
+    assert bodies == []
+
+
 def test_the_webhook_is_in_no_file_and_no_configuration(
     tmp_path: Path, hook: tuple[str, list[Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

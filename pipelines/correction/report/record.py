@@ -38,11 +38,15 @@ class Record:
 
     def __init__(self, output: str) -> None:
         self.output = output
-        self.started_at = datetime.now(timezone.utc)
-        self.name = f"{self.started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        self.restart()
         self.run: Run | None = None
         self.is_kept = False  # the run holds the output's lock: it may write
         self.content: dict[str, Any] = {}
+
+    def restart(self) -> None:
+        """Name the run by the present time: runs that waited for a lock are in the order in which they got it."""
+        self.started_at = datetime.now(timezone.utc)
+        self.name = f"{self.started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
         self._started = time.perf_counter()
         logs.context.run = self.name
 
@@ -51,7 +55,7 @@ class Record:
         self.run = run
         self.content = self._describe(RUNNING)
         write_run(self.output, {"run": self.name})
-        self._write()
+        self._write(self.content)
 
     def finish(self) -> None:
         """Describe a run whose manifest is about to be published, below OUTPUT/.run. Raises one of STORAGE_ERRORS."""
@@ -81,19 +85,20 @@ class Record:
 
         A record that was published meanwhile stays: Ctrl-C and SIGTERM come at any time, the latter in another thread.
         """
-        self.content = self._describe(state, exit_code, reason)
+        # Local, because SIGTERM comes in a thread of its own, while the main thread may describe its success.
+        content = self.content = self._describe(state, exit_code, reason)
         if not self.is_kept or state == REFUSED:
             return
         try:
             with storage.impatient():
                 uri = RunFolder(self.output).record(self.name)
-                if not storage.exists(uri) or json.loads(storage.read_bytes(uri))["state"] == RUNNING:
-                    self._write()
+                if not storage.exists(uri) or _read(uri).get("state", RUNNING) == RUNNING:
+                    self._write(content)
         except storage.STORAGE_ERRORS as error:
             logger.warning("the record of this run could not be written: %s", error)
 
-    def _write(self) -> None:
-        storage.write_bytes(RunFolder(self.output).record(self.name), to_json(self.content))
+    def _write(self, content: dict[str, Any]) -> None:
+        storage.write_bytes(RunFolder(self.output).record(self.name), to_json(content))
 
     def _describe(
         self, state: str, exit_code: int | None = None, reason: str | None = None
@@ -128,10 +133,20 @@ def note_killed(output: str) -> None:
     begun = RunFolder(output).at(RUN)
     if not storage.exists(begun):
         return
-    uri = RunFolder(output).record(str(json.loads(storage.read_bytes(begun)).get("run")))
+    uri = RunFolder(output).record(str(_read(begun).get("run")))
     if not storage.exists(uri):
         return
-    content = json.loads(storage.read_bytes(uri))
-    if content["state"] == RUNNING:
+    content = _read(uri)
+    if content.get("state") == RUNNING:
         reason = "the run ended without a word: killed, out of memory, or its machine was lost"
         storage.write_bytes(uri, to_json({**content, "state": KILLED, "reason": reason}))
+
+
+def _read(uri: str) -> dict[str, Any]:
+    """Return the content of a record; nothing, with a warning, if a lost machine left it cut short."""
+    try:
+        content = json.loads(storage.read_bytes(uri))
+        return content if isinstance(content, dict) else {}
+    except ValueError:
+        logger.warning("%s is not JSON: the machine that wrote it was probably lost", uri)
+        return {}

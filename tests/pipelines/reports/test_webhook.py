@@ -24,6 +24,12 @@ def server(status: int = 200) -> Iterator[tuple[str, list[Any]]]:
             data = self.rfile.read(int(self.headers["Content-Length"]))
             bodies.append({"type": self.headers["Content-Type"], **json.loads(data)})
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", "/login")
+            self.end_headers()
+
+        def do_GET(self) -> None:  # where urllib would follow a redirect to
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -35,6 +41,12 @@ def server(status: int = 200) -> Iterator[tuple[str, list[Any]]]:
         yield f"http://127.0.0.1:{listening.server_address[1]}/services/{SECRET}", bodies
         listening.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307])
+def test_a_redirect_delivers_nothing(status: int) -> None:
+    with server(status) as (url, _):
+        assert not post(url, {"text": "lost"})
 
 
 def test_a_message_arrives_as_json() -> None:

@@ -234,7 +234,7 @@ def test_a_dead_run_elsewhere_is_waited_for_and_its_lock_is_taken_over(
     assert taken.waited == waiting.seconds
     taken.confirm()
     (uri,) = records(output)
-    assert not Record(**json.loads(storage.read_bytes(uri))).is_stale(time.time())
+    assert not Record(**json.loads(storage.read_bytes(uri))).is_silent(time.time())
     taken.release()
     first, *others, last = [record.getMessage() for record in caplog.records]
     assert first.startswith(f"waiting for the lock {output}/.lock of another run: ")
@@ -249,6 +249,15 @@ def test_a_living_run_is_waited_for_as_long_as_asked(output: str, held: Lock) ->
         ConfigurationError, match="another run is at work there, and was for the 1800 s of waiting"
     ):
         take(output, wait=1800, clock=waiting.clock)
+    held.confirm()
+
+
+def test_a_living_run_whose_clock_is_behind_is_not_taken_for_dead(output: str, held: Lock) -> None:
+    late = -2000 * lock.STALE
+    waiting = Waiting(lambda seconds: seconds % 30 == 0 and elsewhere(output, late + seconds))
+    elsewhere(output, late)
+    with pytest.raises(ConfigurationError, match="another run is at work there"):
+        take(output, wait=900, clock=waiting.clock)
     held.confirm()
 
 

@@ -116,3 +116,21 @@ def test_what_a_run_said_itself_is_not_changed_by_the_next(record: Record, tmp_p
         storage.write_bytes(RunFolder(record.output).at(RUN), content)
         note_killed(record.output)
     note_killed(str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"run": "2026', b"[]"])
+def test_a_record_that_was_cut_short_stops_no_run(record: Record, content: bytes) -> None:
+    for uri in (RunFolder(record.output).record(record.name), RunFolder(record.output).at(RUN)):
+        storage.write_bytes(uri, content)
+        note_killed(record.output)
+    record.stop()
+    assert read(record)["state"] == "stopped"
+
+
+def test_a_run_that_waited_comes_after_the_one_that_it_waited_for(record: Record) -> None:
+    waiting = Record(record.output)
+    waiting.started_at = record.started_at
+    before = waiting.name
+    waiting.restart()
+    assert waiting.started_at > record.started_at
+    assert waiting.name != before

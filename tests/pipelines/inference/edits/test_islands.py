@@ -26,7 +26,7 @@ def result(matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("area", "share"),
-    [(np.s_[56:64, 2:30], 1.0), (np.s_[0:4, 30:40], 0.4), (np.s_[53:55, 5:9], 0.5)],
+    [(np.s_[60:64, 2:18], 1.0), (np.s_[56:64, 2:40], 0.6), (np.s_[53:55, 5:9], 0.5)],
     ids=["at the border", "doubtful at the border", "doubtful speck"],
 )
 def test_scraps_become_white(area: tuple[slice, slice], share: float) -> None:
@@ -39,8 +39,8 @@ def test_scraps_become_white(area: tuple[slice, slice], share: float) -> None:
 
 @pytest.mark.parametrize(
     "area",
-    [np.s_[16:48, 52:64], np.s_[53:56, 5:9]],
-    ids=["the second shoe, cut off by the border", "a buckle"],
+    [np.s_[16:48, 52:64], np.s_[16:32, 56:64], np.s_[53:56, 5:9]],
+    ids=["the second shoe, cut off by the border", "a strap at the border", "a buckle"],
 )
 def test_parts_of_the_product_stay(area: tuple[slice, slice]) -> None:
     content, matte = result(painted(area))
