@@ -172,7 +172,7 @@ def _judge_file(
         what = "the share of the kept part's outline at which the upload shows no edge"
         gates.judge(WEAK_OUTLINE, erased.weak_outline, what)
     if pair is not None and product is not None:
-        change = product_change(*pair, product)
+        change = product_change(*pair, product, only_kept=white)
         gates.judge(CHANGED, change, "the product's mean colour difference (CIE76) from the upload")
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.edits import warp
+from pipelines.correction.deliver.white import WHITE, darkest_channel
 from pipelines.images.colour import rgb_to_lab
 from pipelines.images.pixels import to_tensor, to_uint8
 from pipelines.images.resize import resize_bicubic, shrink_bicubic
@@ -46,12 +47,19 @@ def compared(
     return before, _undone(resize_bicubic(corrected, before.shape[1], before.shape[0], quickly=True), edits)
 
 
-def product_change(before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product) -> float:
-    """Return the mean CIE76 difference (0 to about 100) of two `compared` images inside `product`, 0 if it is empty."""
-    if not product.core.any():
+def product_change(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product, only_kept: bool
+) -> float:
+    """Return the mean CIE76 difference (0 to about 100) of two `compared` images inside `product`, 0 if it is empty.
+
+    only_kept: leave out what is white in `after`. Where a background became white, that is measured as lost, and
+    saliency takes some shadows and floors for product.
+    """
+    inside = product.core & (darkest_channel(after) < WHITE) if only_kept else product.core
+    if not inside.any():
         return 0.0
     difference = np.linalg.norm(rgb_to_lab(before) - rgb_to_lab(after), axis=2)
-    return float(difference[product.core].mean())
+    return float(difference[inside].mean())
 
 
 def _undone(image: NDArray[np.uint8], edits: list[dict[str, bytes]]) -> NDArray[np.uint8]:

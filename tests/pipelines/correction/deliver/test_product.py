@@ -20,9 +20,13 @@ def edit(theta: list[list[float]]) -> list[dict[str, bytes]]:
 
 
 def product_change(
-    upload: np.ndarray, corrected: np.ndarray, edits: list[dict[str, bytes]], product: Product
+    upload: np.ndarray,
+    corrected: np.ndarray,
+    edits: list[dict[str, bytes]],
+    product: Product,
+    only_kept: bool = False,
 ) -> float:
-    return change_of_pair(*compared(upload, corrected, edits), product)
+    return change_of_pair(*compared(upload, corrected, edits), product, only_kept)
 
 
 STILL = edit([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -48,6 +52,12 @@ def test_a_new_ground_is_no_change_and_a_product_that_fades_is() -> None:
     faded[60:90, 50:110] = 255  # half of it
     assert product_change(upload, faded, STILL, product) > 20
     assert product_change(upload, faded, STILL, nothing) == 0
+    # What is white was lost; the row of pixels at its edge is mixed.
+    assert product_change(upload, faded, STILL, product, only_kept=True) < 8
+    tinted = white.copy()
+    tinted[60:90, 50:110, 2] = 90
+    assert product_change(upload, tinted, STILL, product, only_kept=True) > 5
+    assert product_change(upload, np.full_like(upload, 255), STILL, product, only_kept=True) == 0
 
 
 def test_a_move_is_undone_and_what_left_the_picture_is_lost() -> None:
