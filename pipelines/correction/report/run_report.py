@@ -50,7 +50,10 @@ def describe(run: Run) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of the software that decides the outputs' bytes."""
-    packages = ("catalog-repair", "ray", "torch", "pillow", "pyarrow", "numpy")
+    packages = (
+        *("catalog-repair", "ray", "torch", "timm", "pillow", "opencv-python-headless"),
+        *("numpy", "numba", "scipy", "pyarrow"),
+    )
     installed = {}
     for name in packages:
         try:
