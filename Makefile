@@ -37,6 +37,7 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed  ## images/s of the correction job against a bare loop over the same generator
 	$(BIN)/python -m tests.benchmarks.correction_throughput
+	$(BIN)/python -m tests.benchmarks.beside_generator
 
 bench-training: $(VENV)/installed  ## training images/s against a plain loop; what labels and unpaired images are worth
 	$(BIN)/python -m tests.benchmarks.training_throughput
