@@ -12,8 +12,7 @@ import io
 import json
 import platform
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +31,13 @@ from pipelines.images.fit import fit_inside
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.inference.generator import GeneratorPass
+from tests.benchmarks.gate_study import DATA, DEFECT
 from tests.benchmarks.starter_quality.samples import clothing
+from tests.benchmarks.timing import timed
 
-PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos.parquet"
-#: A defect, and its conditions in the starter's label map.
-DEFECT, CONDITIONS = "non_white_background", (0, 0)
+PHOTOS = DATA / "photos.parquet"
+#: Conditions of DEFECT in the starter's label map.
+CONDITIONS = 0, 0
 #: Enlargements of the photos, and rounds of which the fastest counts.
 SCALES, ROUNDS = (1, 4), 3
 STEPS = ("decode", "edits", "gates and encoding", "Pillow alone")
@@ -75,10 +76,10 @@ def measure(photos: Sequence[Upload]) -> dict[str, float]:
 
 def _one(photo: Upload) -> list[float]:
     row = {"upload": photo.encoded, "defects": [DEFECT], "edits": photo.edits, "product_type": None}
-    upload, decoding = _timed(lambda: decode_image(photo.encoded))
-    edited, editing = _timed(lambda: apply_edits(upload, photo.edits, [True]))
-    _, delivering = _timed(lambda: _delivered(upload, edited, row))
-    _, alone = _timed(lambda: _pillow(photo.encoded))
+    upload, decoding = timed(lambda: decode_image(photo.encoded))
+    edited, editing = timed(lambda: apply_edits(upload, photo.edits, [True]))
+    _, delivering = timed(lambda: _delivered(upload, edited, row))
+    _, alone = timed(lambda: _pillow(photo.encoded))
     return [decoding, editing, delivering, alone]
 
 
@@ -91,12 +92,6 @@ def _delivered(upload: np.ndarray, edited: Any, row: dict[str, Any]) -> None:
 
 def _pillow(encoded: bytes) -> None:
     Image.open(io.BytesIO(encoded)).save(io.BytesIO(), "JPEG", quality=92)
-
-
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    started = time.thread_time()
-    result = work()
-    return result, time.thread_time() - started
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ takes in addition to `painted`. --pictures writes zooms of edges. Takes some ten
 
 import argparse
 import io
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +48,7 @@ from pipelines.synthesis.defects.foreground import (
     without_specks,
 )
 from pipelines.synthesis.products import draw_scene
+from tests.benchmarks.timing import timed
 
 SIZES = (400, 1600)
 SIDE, BAND = 256, 5
@@ -112,15 +112,15 @@ def edits(case: Case, generator: GeneratorPass) -> Iterator[tuple[str, list[dict
 
 def ways(case: Case, values: list[dict[str, bytes]]) -> Iterator[tuple[str, NDArray[np.uint8], float]]:
     """Yield each method's name, result and seconds of one core."""
-    painted, plain = _timed(lambda: apply_edits(case.upload, values))
+    painted, plain = timed(lambda: apply_edits(case.upload, values))
     yield "painted", painted.image, 0.0
-    own, seconds = _timed(lambda: apply_edits(case.upload, values, [True]))
+    own, seconds = timed(lambda: apply_edits(case.upload, values, [True]))
     yield "own", own.image, seconds - plain
     alpha = 255 - painted.matte
-    blurred, seconds = _timed(lambda: on_white(two_blurs(case.upload, alpha), alpha))
+    blurred, seconds = timed(lambda: on_white(two_blurs(case.upload, alpha), alpha))
     yield "two blurs", blurred, seconds
     if multi_level is not None:
-        solved, seconds = _timed(lambda: multi_level(case.upload / 255, alpha / 255))
+        solved, seconds = timed(lambda: multi_level(case.upload / 255, alpha / 255))
         yield "multi-level", on_white(np.rint(solved * 255).clip(0, 255).astype(np.uint8), alpha), seconds
     yield "true alpha", on_white(two_blurs(case.upload, case.alpha), case.alpha), 0.0
 
@@ -146,11 +146,6 @@ def error(case: Case, image: NDArray[np.uint8]) -> float:
     band = cv2.morphologyEx((case.alpha > 127).view(np.uint8), cv2.MORPH_GRADIENT, disc) > 0
     one, other = (rgb_to_lab(part[band][None]) for part in (image, case.target))
     return float(np.linalg.norm(one - other, axis=-1).mean())
-
-
-def _timed(work: Callable[[], object]) -> tuple:  # type: ignore[type-arg]
-    started = time.process_time()
-    return work(), time.process_time() - started
 
 
 def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,26 +11,19 @@ from model.errors import ConfigurationError, RunError, TooManyFailedError
 from pipelines.cluster.placement import Placement
 from pipelines.correction.layout import RUN, RunFolder
 from pipelines.correction.output import to_json
-from pipelines.correction.plan import CorrectionConfig, resolve
+from pipelines.correction.plan import Plan
 from pipelines.correction.report.record import Record, note_killed
 from pipelines.correction.run import Run
 from pipelines.storage import objects as storage
-from tests.catalogs import rows, tree, write_bundle, write_catalog
+from tests.catalogs import tree
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
+def record(plan: Plan) -> Record:
     """The record of a run that has begun and corrects."""
-    write_catalog(tmp_path / "catalog" / "a.parquet", rows(2))
-    config = CorrectionConfig(
-        (str(tmp_path / "catalog"),),
-        str(tmp_path / "out"),
-        model=str(write_bundle(tmp_path / "bundle")),
-        fid=False,
-    )
-    record = Record(config.output)
+    record = Record(plan.config.output)
     record.is_kept = True
-    record.begin(Run(resolve(config), Placement("cpu", 1, 1), record.started_at, record.name))
+    record.begin(Run(plan, Placement("cpu", 1, 1), record.started_at, record.name))
     return record
 
 

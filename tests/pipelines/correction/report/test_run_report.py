@@ -15,30 +15,23 @@ from PIL import Image
 from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
-from pipelines.correction.plan import CorrectionConfig, resolve
+from pipelines.correction.plan import Plan
 from pipelines.correction.report.record import COMPLETE, RUNNING, Record
 from pipelines.correction.report.run_report import describe, report, versions, write_page
 from pipelines.correction.rows import STRIP, STRIPS, to_table
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
 from pipelines.correction.stream.totals import Totals, summarise
-from tests.catalogs import picture, rows, write_bundle, write_catalog
+from tests.catalogs import picture
 from tests.hostile_images import encode
 
 ATTEMPT = "001-20261130T020000Z-1a2b3c4d"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(plan: Plan) -> Run:
     """A night over 20 rows, of which it has corrected 5, after an attempt that was killed behind 2 others."""
-    write_catalog(tmp_path / "catalog" / "a.parquet", rows(2))
-    config = CorrectionConfig(
-        (str(tmp_path / "catalog"),),
-        str(tmp_path / "out"),
-        model=str(write_bundle(tmp_path / "bundle")),
-        fid=False,
-    )
     found = Run(
-        resolve(config),
+        plan,
         Placement("cpu", 1, 2),
         datetime(2026, 11, 30, 2, tzinfo=timezone.utc),
         ATTEMPT.partition("-")[2],
