@@ -11,26 +11,23 @@ from numpy.typing import NDArray
 Planes = NDArray[np.float64]
 
 
-def colour_models(guide: Planes, values: Planes, weights: Planes, radius: int, ridge: float) -> Planes:
-    """Return slopes for the guide's colours, then the offset, of linear models of `values`: (h, w, C, 4) float64.
+def colour_models(
+    guide: Planes, values: Planes, weights: Planes, radius: int, ridge: float, wanted: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return slopes for the guide's colours, then the offset, of linear models of `values`: (h, w, C, 4) float32.
 
     Least squares with a ridge over windows of 2 radius + 1 pixels a side, averaged over the windows that a pixel is in
     (equations 19 to 21). Windows end at the image's border.
 
     guide (h, w, 3); values (h, w, C); weights (h, w) > 0: how much each pixel counts. All are float64: variances are
     differences of large sums. ridge: the variance of a colour, in the guide's units squared, below which it explains
-    little.
+    little. wanted: bool (h, w), pixels whose models are needed; those of others are 0.
     """
     # Numba takes a third of a second to import, and not every process that imports this module fits models.
-    from pipelines.images.guided_kernels import divided, moments, solved
+    from pipelines.images.guided_kernels import averaged, windows
 
     height, width, channels = values.shape
-    sums = _summed(moments(guide, values, weights), radius)
-    models = _summed(solved(sums, channels, ridge), radius)
-    return divided(models).reshape(height, width, channels, 4)
-
-
-def _summed(planes: Planes, radius: int) -> Planes:
-    """Return sums of (h, w, P) over the window around each pixel; what lies outside counts nothing."""
-    window = (2 * radius + 1, 2 * radius + 1)
-    return cv2.boxFilter(planes, -1, window, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    around = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    near = cv2.dilate(wanted.view(np.uint8), around).view(bool)
+    models = windows(guide, values, weights, near, radius, ridge)
+    return averaged(models, wanted, radius).reshape(height, width, channels, 4)

@@ -42,10 +42,10 @@ def guided_matte(
     small: the photo at the size of `alpha`. radius: of the windows, in pixels of `small`. eps: variance of colour,
     in squared units of RGB in [0, 1], below which a window counts as flat.
     """
-    models = colour_models(
-        small / 255, alpha[..., None].astype(np.float64), np.ones(alpha.shape), radius, eps
-    )
-    planes = np.moveaxis(models[:, :, 0], 2, 0).astype(np.float32)
+    everywhere = np.ones(alpha.shape, bool)
+    values = alpha[..., None].astype(np.float64)
+    models = colour_models(small / 255, values, everywhere.astype(np.float64), radius, eps, everywhere)
+    planes = np.moveaxis(models[:, :, 0], 2, 0)
     *slopes, full = (_enlarge(plane, image.shape[:2]) for plane in planes)
     for channel, slope in enumerate(slopes):
         full += slope * (image[..., channel] / np.float32(255))

@@ -44,20 +44,28 @@ def fitted(guide: Array, content: Array, matte: Array, size: tuple[int, int]) ->
     """
     trust = min(max(min(size[0] / matte.shape[0], size[1] / matte.shape[1]) - 1, 0), 1)
     colours, values, exact = (part.astype(np.float64) for part in (guide, content, matte))
-    planes = np.empty((*matte.shape, PLANES), np.float32)
-    models = trust * colour_models(colours, values, exact + _UNPAINTED, 1, CONTENT_RIDGE)
-    models[..., 3] += (1 - trust) * values
-    models[_is_constant(content)] *= (0, 0, 0, 1)  # exactly, so that painting need not look at the colours
-    planes[..., CONTENT:MATTE] = models.reshape(*matte.shape, -1)
-    models = colour_models(colours, exact[..., None], np.ones_like(exact), 1, MATTE_RIDGE)
-    planes[..., MATTE:LOW] = models[:, :, 0]
-    around = np.ones((3, 3), np.uint8)
-    for plane, bound in ((LOW, cv2.erode(matte, around)), (HIGH, cv2.dilate(matte, around))):
-        planes[..., plane] = matte + trust * (bound - matte)
+    planes = np.zeros((*matte.shape, PLANES), np.float32)
+    low, high = cv2.erode(matte, _around(1)), cv2.dilate(matte, _around(1))
+    planes[..., LOW], planes[..., HIGH] = (matte + trust * (bound - matte) for bound in (low, high))
+    # Where content is one colour, painting need not look at the upload's; where the matte is, neither.
+    varies = _wanted(high > 0) & ~_is_constant(content) & (trust > 0)
+    models = colour_models(colours, values, exact + _UNPAINTED, 1, CONTENT_RIDGE, varies)
+    planes[..., CONTENT:MATTE] = (np.float32(trust) * models).reshape(*matte.shape, -1)
+    planes[..., CONTENT + 3 : MATTE : 4] += np.where(varies[..., None], np.float32(1 - trust), 1) * content
+    ones, varies = np.ones_like(exact), _wanted(low < high)
+    planes[..., MATTE:LOW] = colour_models(colours, exact[..., None], ones, 1, MATTE_RIDGE, varies)[:, :, 0]
     return planes
+
+
+def _wanted(used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels whose models meet those at `used` pixels, when both are enlarged: bool (h,w)."""
+    return cv2.dilate(used.view(np.uint8), _around(1)).view(bool)
+
+
+def _around(reach: int) -> NDArray[np.uint8]:
+    return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
 
 
 def _is_constant(content: Array) -> NDArray[np.bool_]:
     """Return where content (h,w,3) is one colour, as far as a model's windows reach: bool (h,w)."""
-    around = np.ones((5, 5), np.uint8)
-    return (cv2.dilate(content, around) == cv2.erode(content, around)).all(axis=2)
+    return (cv2.dilate(content, _around(2)) == cv2.erode(content, _around(2))).all(axis=2)

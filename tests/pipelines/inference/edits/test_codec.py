@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from model.edits import Edit, identity_theta
 from pipelines.images.pixels import to_tensor, to_uint8
-from pipelines.inference.edits.codec import decode_edit, encode_edits
+from pipelines.inference.edits.codec import SURE, decode_edit, encode_edits
 
 images = arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.just(3)))
 
@@ -36,4 +36,15 @@ def test_an_edit_travels_within_half_a_level() -> None:
     found = decode_edit(value)
     torch.testing.assert_close(found.theta, original.theta, rtol=0, atol=0)
     torch.testing.assert_close(found.content, original.content, rtol=0, atol=1.001 / 255)
-    torch.testing.assert_close(found.matte, original.matte, rtol=0, atol=0.501 / 255)
+    stretched = ((original.matte - SURE) / (1 - 2 * SURE)).clamp(0, 1)
+    torch.testing.assert_close(found.matte, stretched, rtol=0, atol=0.501 / 255)
+
+
+@given(st.floats(0, 1, width=32))
+def test_a_matte_that_is_nearly_sure_becomes_sure_and_none_moves_far(matte: float) -> None:
+    found = float(decode_edit(encode_edits(edit(1, 1, torch.full((1, 1, 1, 1), matte)))[0]).matte)
+    if matte <= SURE:
+        assert found == 0
+    elif matte >= 1 - SURE:
+        assert found == 1
+    assert abs(found - matte) <= SURE + 0.51 / 255

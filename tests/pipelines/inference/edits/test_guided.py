@@ -1,10 +1,12 @@
 """What the models of an edit must keep, whatever the guide: identity, bounds, and detail."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipelines.inference.edits import guided
 from pipelines.inference.edits.guided import fitted
 from pipelines.inference.edits.paint import paint
 
@@ -83,3 +85,21 @@ def test_where_the_matte_is_zero_nothing_is_painted() -> None:
     assert shares[:14, :14].any()
     assert not shares[20:].any()
     np.testing.assert_array_equal(result[shares == 0], image[shares == 0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIZES, st.floats(1, 4), SEEDS)
+def test_models_that_are_left_out_are_never_used(size: tuple[int, int], factor: float, seed: int) -> None:
+    image = photo(seed, (round(size[0] * factor), round(size[1] * factor)))
+    random = np.random.default_rng(seed)
+    matte = draw(seed + 1, *size) * (random.random(size) < 0.3)
+    matte[random.random(size) < 0.3] = 1
+    content = draw(seed + 2, *size, 3) * 2 - 1
+    content[: size[0] // 2] = 1
+    arguments = image, draw(seed + 3, *size, 3) * 2 - 1, content, matte
+    sparse = painted(*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guided, "_wanted", lambda used: np.ones_like(used))
+        dense = painted(*arguments)
+    for one, other in zip(sparse, dense, strict=True):
+        np.testing.assert_array_equal(one, other)
