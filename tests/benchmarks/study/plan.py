@@ -1,7 +1,7 @@
 """What is compared: data sets, rows, seeds, and one budget for all. Everything else follows from these tables.
 
-A row is one line of the tables: a recipe, its flags for jobs/train.py, and the data that it is trained and scored on. A
-run is a row with a seed. Changing a row after its runs have begun makes their checkpoints useless; give it another name.
+A row is one line of the tables: a recipe, its flags for jobs/train.py, and the data that it is trained and scored on.
+A run is a row with a seed. A row that is changed after its runs have begun cannot continue them: give it another name.
 """
 
 from collections.abc import Iterator

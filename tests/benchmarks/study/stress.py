@@ -42,7 +42,9 @@ def read_pairs(data: Path, side: int, limit: int = PAIRS) -> list[Pair]:
     rows = [
         row
         for file in sorted((data / "shards").glob("*.parquet"))
-        for row in pq.read_table(file, columns=["image_id", "defect", "pairing", "source", "target"]).to_pylist()
+        for row in pq.read_table(
+            file, columns=["image_id", "defect", "pairing", "source", "target"]
+        ).to_pylist()
         if row["pairing"] == "paired"
     ]
     rows.sort(key=lambda row: hash_number("stress", row["image_id"]))
@@ -81,9 +83,7 @@ def _under_labels(bundle: Bundle, pairs: Sequence[Pair], label_map: LabelMap) ->
     """Return a row for each defect that is shown and each label that the network can tell from others."""
     config, rows = bundle.generator.config, []
     groups = label_map.groups.items() if config.n_groups else [(None, 0)]
-    types = (
-        [(name, one.id) for name, one in label_map.defects.items()] if config.n_types else [(None, 0)]
-    )
+    types = [(name, one.id) for name, one in label_map.defects.items()] if config.n_types else [(None, 0)]
     for shown, part in _by_defect(pairs).items():
         for group, group_id in groups:
             for type_, type_id in types:
