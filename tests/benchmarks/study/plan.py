@@ -117,11 +117,11 @@ RESNET = ("--architecture", "resnet", "--width", "16", "--blocks", "6")
 
 STUDY = Study(
     rows=(
-        Row("starter", None, "the bundle in model/starter", floor="trusted"),
         Row("proposed", "proposed", "g, η and unpaired images", flags=UNET, seeds=(0, 1)),
         Row("no_labels", "no_labels", "without g and η (WS-I2I)", flags=UNET, seeds=(0, 1)),
         Row("paired_only", "paired_only", "without unpaired images", flags=UNET, seeds=(0, 1)),
         Row("no_group", "no_group", "without g", flags=UNET, seeds=(0, 1)),
+        Row("starter", None, "the bundle in model/starter", floor="trusted"),
         Row("spoilt", "proposed", "a third of the masks spoilt", "spoilt", UNET),
         Row("spoilt_paired_only", "paired_only", "the same without unpaired images", "spoilt", UNET),
         Row("trusted", "proposed", "doubtful masks used unpaired", "trusted", UNET),
