@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 
-.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size bench-starter bench-edges chaos fuzz monitoring-demo clean
+.PHONY: help install demo test test-s3 lint bench bench-training bench-data bench-full-size bench-starter bench-edges study study-small chaos fuzz monitoring-demo clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
@@ -56,6 +56,13 @@ bench-starter: $(VENV)/installed  ## what the starter publishes of held-back rea
 
 bench-edges: $(VENV)/installed  ## what is left of the old ground in soft edges, against exact targets, and other ways (on ../shared's objects)
 	$(BIN)/python -m tests.benchmarks.edges
+
+study: $(VENV)/installed  ## do the paper's claims hold on ../shared's photos? Trains for days, from where it was; then docs/study.md
+	$(BIN)/python -m tests.benchmarks.study queue
+	$(BIN)/python -m tests.benchmarks.study tables
+
+study-small: $(VENV)/installed  ## the same machinery on drawn scenes, in minutes, which says nothing about the method
+	$(BIN)/python -m tests.benchmarks.study queue --small
 
 chaos: $(VENV)/installed  ## 2,000 images corrected through kills and faults, and a ledger of every row (about an hour on two cores)
 	$(BIN)/python -m tests.chaos --rows 2000
