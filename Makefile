@@ -35,9 +35,11 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## images/s of the correction job against a bare loop over the same generator
+bench: $(VENV)/installed  ## speed of corrections: the job against a bare loop, the steps beside the generator, FID, the start
 	$(BIN)/python -m tests.benchmarks.correction_throughput
 	$(BIN)/python -m tests.benchmarks.beside_generator
+	$(BIN)/python -m tests.benchmarks.fid_distance
+	$(BIN)/python -m tests.benchmarks.start_up
 
 bench-training: $(VENV)/installed  ## training images/s against a plain loop; what labels and unpaired images are worth
 	$(BIN)/python -m tests.benchmarks.training_throughput
