@@ -51,8 +51,8 @@ INSPECT_HERE = 50_000
 #: Threads of one task that ask the storage, and rows that each of them takes at a time.
 _THREADS = 32
 _QUESTIONS = 64
-#: A stage has about so many sources, each a task at least, of at most so many units: every task costs the driver some 10
-#: milliseconds, and a hundred million rows with URIs are 400,000 units (docs/scale.md).
+#: Sources of a stage, about, and units of one source, at most. Every source is a task, which costs the driver some 10 ms,
+#: and a hundred million rows with URIs are 400,000 units (docs/scale.md).
 MOST_SOURCES, SOURCE_UNITS = 50_000, 16
 #: Rows per row group of a plan file. A unit reads whole row groups, which are small beside its images.
 _PLAN_ROWS = 2048
