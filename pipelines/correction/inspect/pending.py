@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
+from pipelines.cluster.placement import fetched
 from pipelines.contracts.hashing import sample_hash
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.splits import hash_number
 from pipelines.correction.catalog import SmallRow, check_ids, read_small_rows, where_images_are
-from pipelines.correction.inspect.known import Known, fetched
+from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import Repeated, with_location
 from pipelines.correction.inspect.survey import CLEAN, SETS, Survey, route_name
 from pipelines.correction.parts import parquet_bytes, write_object
@@ -51,8 +52,8 @@ INSPECT_HERE = 50_000
 #: Threads of one task that ask the storage, and rows that each of them takes at a time.
 _THREADS = 32
 _QUESTIONS = 64
-#: Sources of a stage, about, and units of one source, at most. Every source is a task, which costs the driver some 10 ms,
-#: and a hundred million rows with URIs are 400,000 units (docs/scale.md).
+#: Sources of a stage, about, and units of one source, at most. Every source is a task, which costs the driver some
+#: 10 ms, and a hundred million rows with URIs are 400,000 units (docs/scale.md).
 MOST_SOURCES, SOURCE_UNITS = 50_000, 16
 #: Rows per row group of a plan file. A unit reads whole row groups, which are small beside its images.
 _PLAN_ROWS = 2048

@@ -33,8 +33,8 @@ from pipelines.storage.parquet_units import Listing
 
 logger = logging.getLogger(__name__)
 
-#: Most bytes per block, of which every worker holds a few: up to _MOST_BLOCKS of them, and beyond. Each costs the driver
-#: some 10 ms in each step (docs/scale.md).
+#: Most bytes per block, of which every worker holds a few: up to _MOST_BLOCKS of them, and beyond. Each costs the
+#: driver some 10 ms in each step (docs/scale.md).
 _LARGEST_BLOCK, _HUGE_BLOCK = 16 << 20, 128 << 20
 _MOST_BLOCKS = 200_000
 #: An upload that is not in the catalog's files has at least so many bytes, in the estimate of the number of blocks.
