@@ -35,9 +35,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## images/s of the correction job against a bare loop over the same generator
+bench: $(VENV)/installed  ## images/s of the correction job against a bare loop over the same generator; what a row costs, whatever is in it
 	$(BIN)/python -m tests.benchmarks.correction_throughput
 	$(BIN)/python -m tests.benchmarks.beside_generator
+	$(BIN)/python -m tests.benchmarks.scale
 
 bench-training: $(VENV)/installed  ## training images/s against a plain loop; what labels and unpaired images are worth
 	$(BIN)/python -m tests.benchmarks.training_throughput
