@@ -180,10 +180,11 @@ def in_task(function: Callable[..., Any], returns: int, *arguments: Any, memory:
     """Call `function` in a task of half a CPU, which is tried again if it fails.
 
     Returns a reference to its result, or a list of references if it returns a list of several (`returns`). memory: what
-    it needs in bytes, so that not too many such tasks run on one node. At most all memory of a node is requested.
+    it needs in bytes, so that not too many such tasks run on one node. At most all memory of a node with CPUs is
+    requested: more than any node has would be waited for without an end.
     """
-    nodes = [node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"]]
-    memory = int(min(memory, max(nodes, default=0.0)))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    memory = int(min(memory, max((node.get("memory", 0.0) for node in nodes), default=0.0)))
     task: Any = ray.remote(num_cpus=0.5, num_returns=returns, memory=memory, retry_exceptions=True)(function)
     return task.remote(*arguments)
 
