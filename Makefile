@@ -35,11 +35,12 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## speed of corrections: the job against a bare loop, the steps beside the generator, FID, the start
+bench: $(VENV)/installed  ## speed of corrections: the job against a bare loop, the steps beside the generator, FID, the start, a row
 	$(BIN)/python -m tests.benchmarks.correction_throughput
 	$(BIN)/python -m tests.benchmarks.beside_generator
 	$(BIN)/python -m tests.benchmarks.fid_distance
 	$(BIN)/python -m tests.benchmarks.start_up
+	$(BIN)/python -m tests.benchmarks.scale
 
 bench-training: $(VENV)/installed  ## training images/s against a plain loop; what labels and unpaired images are worth
 	$(BIN)/python -m tests.benchmarks.training_throughput

@@ -5,7 +5,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.contracts.schemas import MANIFEST
-from pipelines.correction.publish.staying import Staying
+from pipelines.correction.key_shards import KeyShards
+from pipelines.correction.publish.staying import Refreshed, Staying
 from pipelines.correction.row_keys import KeySet, column_keys, to_keys
 from pipelines.correction.rows import REFRESHED, to_table
 
@@ -36,6 +37,13 @@ def staying(rows: list[str], *refreshed: str) -> Staying:
     table = to_table(sorted(refreshed_rows, key=lambda one: one["image_key"]), REFRESHED)
     return Staying(
         KeySet(to_keys([key(name) for name in rows])),
-        KeySet(column_keys(pa.chunked_array(table["image_key"].chunks, table["image_key"].type))),
-        table,
+        Refreshed(
+            KeySet(column_keys(pa.chunked_array(table["image_key"].chunks, table["image_key"].type))), table
+        ),
     )
+
+
+def keys_of(keys: KeySet | KeyShards) -> list[bytes]:
+    """Return all keys of a set that this process has built."""
+    shards = keys.shards if isinstance(keys, KeyShards) else [keys]
+    return [key for shard in shards for key in shard.keys.tolist()]

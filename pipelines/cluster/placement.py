@@ -8,9 +8,10 @@ of a core a process really uses is up to the operating system.
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
+import ray
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
@@ -18,6 +19,8 @@ from model.errors import CatalogRepairError, ConfigurationError
 from pipelines.cluster.session import Cluster
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Shares of a CPU, such that one task of each kind and an actor fit on one. The shares of reading and decoding must
 #: differ, or Ray Data would fuse the two, and the task that reads a large file would decode all of it alone.
@@ -171,6 +174,24 @@ def on_tasks(
         compute=TaskPoolStrategy(size=most or None),
         num_cpus=cpus,
     )
+
+
+def in_task(function: Callable[..., Any], returns: int, *arguments: Any, memory: int = 0) -> Any:
+    """Call `function` in a task of half a CPU, which is tried again if it fails.
+
+    Returns a reference to its result, or a list of references if it returns a list of several (`returns`). memory: what
+    it needs in bytes, so that not too many such tasks run on one node. At most all memory of a node with CPUs is
+    requested: more than any node has would be waited for without an end.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    memory = int(min(memory, max((node.get("memory", 0.0) for node in nodes), default=0.0)))
+    task: Any = ray.remote(num_cpus=0.5, num_returns=returns, memory=memory, retry_exceptions=True)(function)
+    return task.remote(*arguments)
+
+
+def fetched(value: "T | ray.ObjectRef[T]") -> T:
+    """Return the object itself, if `value` is a reference to it in Ray's object store."""
+    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
 
 
 def tables(source: Dataset) -> Iterator[pa.Table]:

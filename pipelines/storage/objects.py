@@ -463,7 +463,11 @@ def check_writable(uri: str, flag: str) -> None:
 def remove(uri: str) -> None:
     """Remove the file or the whole folder at `uri`, if there is one. Raises one of STORAGE_ERRORS."""
     fs, path = resolve(uri)
-    if fs.exists(path):
+    if isinstance(fs, PatientS3) and "/" in path:  # not a whole bucket
+        if fs.isfile(path):
+            fs.rm_file(path)
+        fs.remove_below(path)
+    elif fs.exists(path):
         fs.rm(path, recursive=True)
 
 

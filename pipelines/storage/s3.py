@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -52,6 +52,9 @@ _LONG_SILENCE = 300.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 #: The attempt that is logged as a warning; the others are logged for debugging only.
 _WARNED_ATTEMPT = 4
+
+#: Objects of one listing and one deletion, the most that S3 takes, and deletions that run at the same time.
+_PAGE, _DELETIONS = 1000, 8
 
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 #: Transient errors with other statuses: a body that was cut short, or a conflict with a request in progress.
@@ -159,6 +162,34 @@ class PatientS3(S3FileSystem):
         return await retrying(ask)
 
     call_s3 = sync_wrapper(_call_s3)  # s3fs's synchronous version would call s3fs's own method
+
+    async def _remove_below(self, path: str) -> None:
+        """Remove the objects below the folder `path` by pages; s3fs lists all of them before it removes the first."""
+        deletions: set[asyncio.Task[Any]] = set()
+        try:
+            async for names in self._pages_below(path):
+                deletions.add(asyncio.create_task(self._bulk_delete(names)))
+                if len(deletions) == _DELETIONS:
+                    done, deletions = await asyncio.wait(deletions, return_when=asyncio.FIRST_COMPLETED)
+                    for deletion in done:
+                        deletion.result()
+        finally:
+            await asyncio.gather(*deletions)
+
+    remove_below = sync_wrapper(_remove_below)
+
+    async def _pages_below(self, path: str) -> AsyncIterator[list[str]]:
+        """Yield the paths of the objects below a folder, up to _PAGE at a time."""
+        bucket, key, _ = self.split_path(path.rstrip("/"))
+        query: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{key}/", "MaxKeys": _PAGE}
+        while True:
+            page = await self._call_s3("list_objects_v2", **query)
+            names = [one["Key"] for one in page.get("Contents", ())]
+            if names:
+                yield [f"{bucket}/{name}" for name in names]
+            if not (page.get("IsTruncated") and names):
+                return
+            query["StartAfter"] = names[-1]
 
     async def _read_body(self, answer: dict[str, Any], silence: float) -> None:
         """Read a body of at most one block, so that one which is cut short is requested again."""

@@ -35,6 +35,7 @@ from pipelines.correction.publish.staying import find_staying
 from pipelines.correction.row_keys import image_key, row_key, work_key
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.uploads import input_version
+from tests.benchmarks.timing import peak
 
 IDENTITY = "model configuration output"
 
@@ -86,14 +87,6 @@ def measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float,
     return result, time.process_time() - started, peak() - before
 
 
-def peak() -> float:
-    """Return the peak resident memory of this process in MB. `getrusage` would include the parent's."""
-    (line,) = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    ]
-    return int(line.split()[1]) / 1024
-
-
 def inspect_all(folder: Path, settings: InspectSettings) -> Inspection:
     """Run what tasks and the driver do, one after the other."""
     inspection = Inspection(Survey(settings.sample_size))
@@ -104,8 +97,9 @@ def inspect_all(folder: Path, settings: InspectSettings) -> Inspection:
 
 def assemble_all(folder: Path, parts: list[str], rows: int, known: Any, staying: Any) -> int:
     """Write the next manifest and return its number of rows."""
+    (folder / "aside").mkdir()
     tables = [
-        assemble(one, str(folder / "next"), known, staying)
+        assemble(one, str(folder / "next"), str(folder / "aside"), known, staying)
         for one in sources([parts], [[rows / len(parts)] * len(parts)])
     ]
     return sum(sum(table.column("rows").to_pylist()) for table in tables)
@@ -122,8 +116,8 @@ def steps(folder: Path, rows: int) -> None:
         return result
 
     parts = sorted(str(path) for path in (folder / "manifest").iterdir())
-    known, _ = step("keys of the manifest", build_known, Layers([parts]), False)
-    held = (known.rows.keys.nbytes + known.images.keys.nbytes) / 2**20
+    known, _ = step("keys of the manifest", build_known, Layers([parts]))
+    held = 16 * (len(known.rows) + len(known.images)) / 2**20
     sys.stdout.write(f"{'  held on each node':<54}{held:8.0f} MB\n")
     settings = InspectSettings(
         LabelMap.default(), IDENTITY, str(folder / "plan"), known, 10_000, allowed=AllowedUris((str(folder),))

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
 
 from model.errors import RunError
-from pipelines.cluster.placement import on_tasks, tables
+from pipelines.cluster.placement import in_task, on_tasks, tables
 from pipelines.correction.inspect.pending import (
     INSPECT_HERE,
     Inspection,
@@ -20,6 +19,7 @@ from pipelines.correction.inspect.pending import (
 )
 from pipelines.correction.inspect.repeated import SHARD_ROWS, Repeated, find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import Survey
+from pipelines.correction.key_shards import ROW_BYTES
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Listing
 
@@ -61,5 +61,6 @@ def _find_repeated(plans: Sequence[str], rows: int) -> list[Repeated]:
     if rows <= INSPECT_HERE:
         return [find_repeated(plans)]
     shards = -(-rows // SHARD_ROWS)
-    find: Any = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_repeated)
-    return list(ray.get([find.remote(plans, shard, shards) for shard in range(shards)]))
+    memory = ROW_BYTES * rows // shards
+    calls = [in_task(find_repeated, 1, plans, shard, shards, memory=memory) for shard in range(shards)]
+    return list(ray.get(calls))

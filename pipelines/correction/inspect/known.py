@@ -1,14 +1,14 @@
 """Reads what earlier runs have done: keys of the rows of the manifest, and of the journals that killed runs left.
 
-One task builds the sets of keys, and Ray's object store shares them: 16 bytes per row and set on each node, nothing
-on the driver.
+Tasks read the parts and build the sets of keys, and Ray's object store shares them: 16 bytes per row and set on each
+node, and on the driver only the number of rows of each part.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,17 +16,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from pipelines.cluster.placement import fetched, in_task
 from pipelines.contracts.error_codes import EVERY_CODE
 from pipelines.contracts.schemas import check_version
+from pipelines.correction.key_shards import (
+    ROW_BYTES,
+    TASK_ROWS,
+    Call,
+    KeyShards,
+    divided,
+    file_groups,
+    here,
+    shards_for,
+    sorted_keys,
+)
 from pipelines.correction.layout import Layers
 from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError
 
-T = TypeVar("T")
-
 #: Parts that are read at the same time: each waits for the storage.
 _THREADS = 8
+#: Rows of a part, about, of the manifest (`publish.assemble.PART_ROWS` at most) and of a journal.
+_MANIFEST_ROWS, _JOURNAL_ROWS = 100_000, 500
 
 
 @dataclass(frozen=True)
@@ -38,32 +50,74 @@ class Known:
     failed rows with these codes do not stay, whatever their keys.
     """
 
-    rows: KeySet = field(default_factory=KeySet)
-    images: KeySet = field(default_factory=KeySet)
-    superseded: tuple[KeySet, ...] = ()
+    rows: KeySet | KeyShards = field(default_factory=KeySet)
+    images: KeySet | KeyShards = field(default_factory=KeySet)
+    superseded: tuple[KeySet | KeyShards, ...] = ()
     retry_failed: tuple[str, ...] = ()
 
 
-def build_known(layers: Layers, retry_failed: tuple[str, ...] = ()) -> "tuple[Known, KnownCounts]":
+def build_known(
+    layers: Layers, retry_failed: tuple[str, ...] = (), call: Call = here
+) -> "tuple[Known, KnownCounts]":
     """Read the keys of all layers' rows, without those of failed rows that are tried again. Raises StorageReadError,
     and ConfigurationError for a manifest of a later release.
+
+    call: `key_shards.here` or `placement.in_task`.
     """
-    superseded = _superseded(layers)
-    rows: list[Keys] = []
-    images: list[Keys] = []
-    counts: list[tuple[int, ...]] = []
+    sizes = [_MANIFEST_ROWS, *[_JOURNAL_ROWS] * (len(layers.rows) - 1)]
+    shards = shards_for(sum(size * len(parts) for size, parts in zip(sizes, layers.rows, strict=True)))
+    superseded = _superseded(layers, shards, call)
+    read: list[list[tuple[Any, list[Any]]]] = [
+        [
+            _call(call, _read_keys, 2 * shards, group, later, retry_failed, shards)
+            for group in file_groups(parts, size)
+        ]
+        for parts, later, size in zip(layers.rows, superseded, sizes, strict=True)
+    ]
+    counts = [[fetched(counted) for counted, _ in layer] for layer in read]
+    keys = [arrays for layer in read for _, arrays in layer]
+    usable = sum(one.rows for layer in counts for one in layer)
+    rows = sorted_keys([arrays[:shards] for arrays in keys], usable, call)
+    images = sorted_keys(
+        [arrays[shards:] for arrays in keys], sum(one.images for layer in counts for one in layer), call
+    )
+    lengths = tuple(tuple(length for one in layer for length in one.lengths) for layer in counts)
+    statuses = sum((one.statuses for layer in counts for one in layer), Counter[str]())
+    return Known(rows, images, tuple(superseded), retry_failed), KnownCounts(lengths, statuses)
+
+
+def _call(call: Call, function: Any, arrays: int, *arguments: Any) -> tuple[Any, list[Any]]:
+    """Call a function that returns counts and so many arrays."""
+    counted, *keys = call(function, 1 + arrays, *arguments, memory=ROW_BYTES * TASK_ROWS)
+    return counted, keys
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Of some parts: rows of each, rows by status, and the numbers of keys of rows and of images."""
+
+    lengths: list[int]
+    statuses: Counter[str]
+    rows: int
+    images: int
+
+
+def _read_keys(
+    parts: Sequence[str], later: "KeySet | KeyShards", retry_failed: tuple[str, ...], shards: int
+) -> list[Any]:
+    """Return _Counts and the keys of rows, then of images, of each shard. later: ids of rows that do not count."""
+    lengths: list[int] = []
     statuses: Counter[str] = Counter()
-    for parts, later in zip(layers.rows, superseded, strict=True):
-        lengths: list[int] = []
-        columns = (*(("image_id",) if len(later) else ()), *(("error_code",) if retry_failed else ()))
-        for table in read_parts(parts, (*columns, "row_key", "image_key", "status")):
-            lengths.append(table.num_rows)
-            statuses.update(table.column("status").to_pylist())
-            usable = _usable(table, later, retry_failed)
-            for keys, name in ((rows, "row_key"), (images, "image_key")):
-                keys.append(column_keys(table.column(name).filter(pa.array(usable))))
-        counts.append(tuple(lengths))
-    return Known(_set(rows), _set(images), superseded, retry_failed), KnownCounts(tuple(counts), statuses)
+    found: dict[str, list[Keys]] = {"row_key": [], "image_key": []}
+    columns = (*(("image_id",) if len(later) else ()), *(("error_code",) if retry_failed else ()))
+    for table in read_parts(parts, (*columns, *found, "status")):
+        lengths.append(table.num_rows)
+        statuses.update(table.column("status").to_pylist())
+        usable = pa.array(_usable(table, later, retry_failed))
+        for name, keys in found.items():
+            keys.append(column_keys(table.column(name).filter(usable)))
+    counts = _Counts(lengths, statuses, *(sum(map(len, keys)) for keys in found.values()))
+    return [counts, *(part for keys in found.values() for part in divided(keys, shards))]
 
 
 @dataclass(frozen=True)
@@ -80,18 +134,9 @@ class KnownCounts:
 
 
 def find_known(layers: Layers, retry_failed: tuple[str, ...]) -> "tuple[ray.ObjectRef[Known], KnownCounts]":
-    """Call `build_known` in a Ray task."""
-    if not any(layers.rows):
-        known, counts = build_known(layers, retry_failed)
-        return ray.put(known), counts
-    build: Any = ray.remote(num_cpus=0.5, num_returns=2, retry_exceptions=True)(build_known)
-    reference, counts_reference = build.remote(layers, retry_failed)
-    return reference, ray.get(counts_reference)
-
-
-def fetched(value: "T | ray.ObjectRef[T]") -> T:
-    """Return the object itself, if `value` is a reference to it in Ray's object store."""
-    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+    """Call `build_known` with Ray tasks."""
+    known, counts = build_known(layers, retry_failed, in_task)
+    return ray.put(known), counts
 
 
 def is_tried_again(rows: pa.Table, retry_failed: tuple[str, ...]) -> np.ndarray:
@@ -103,7 +148,7 @@ def is_tried_again(rows: pa.Table, retry_failed: tuple[str, ...]) -> np.ndarray:
     return np.asarray(failed & np.asarray(codes, bool))
 
 
-def _usable(table: pa.Table, later: KeySet, retry_failed: tuple[str, ...]) -> np.ndarray:
+def _usable(table: pa.Table, later: KeySet | KeyShards, retry_failed: tuple[str, ...]) -> np.ndarray:
     usable = np.ones(table.num_rows, bool)
     if retry_failed:
         usable &= ~is_tried_again(table, retry_failed)
@@ -112,18 +157,21 @@ def _usable(table: pa.Table, later: KeySet, retry_failed: tuple[str, ...]) -> np
     return usable
 
 
-def _superseded(layers: Layers) -> tuple[KeySet, ...]:
+def _superseded(layers: Layers, shards: int, call: Call) -> list[KeyShards]:
     """Return, for each layer, the ids of all later attempts."""
-    superseded: list[KeySet] = [KeySet() for _ in layers.rows]
+    superseded = [KeyShards() for _ in layers.rows]
     for index in range(len(layers.rows) - 1, 0, -1):
         parts = [*layers.rows[index], *layers.begun[index - 1]]
-        ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
-        superseded[index - 1] = _set([superseded[index].keys, *ids])
-    return tuple(superseded)
+        read = [_call(call, _read_ids, shards, group, shards) for group in file_groups(parts, _JOURNAL_ROWS)]
+        size = sum(fetched(counted) for counted, _ in read)
+        superseded[index - 1] = sorted_keys([keys for _, keys in read], size, call, superseded[index])
+    return superseded
 
 
-def _set(arrays: Sequence[Keys]) -> KeySet:
-    return KeySet(np.concatenate([KeySet().keys, *arrays]))
+def _read_ids(parts: Sequence[str], shards: int) -> list[Any]:
+    """Return the number of rows, and their ids' keys of each shard."""
+    ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
+    return [sum(map(len, ids)), *divided(ids, shards)]
 
 
 def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

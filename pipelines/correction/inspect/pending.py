@@ -4,7 +4,7 @@ images, but reads none of them.
 The result for each row goes to a file below OUTPUT/.run/plan; the result for each unit is returned.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
+from pipelines.cluster.placement import fetched
 from pipelines.contracts.hashing import sample_hash
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.splits import hash_number
 from pipelines.correction.catalog import SmallRow, check_ids, read_small_rows, where_images_are
-from pipelines.correction.inspect.known import Known, fetched
+from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import Repeated, with_location
 from pipelines.correction.inspect.survey import CLEAN, SETS, Survey, route_name
 from pipelines.correction.parts import parquet_bytes, write_object
@@ -51,6 +52,9 @@ INSPECT_HERE = 50_000
 #: Threads of one task that ask the storage, and rows that each of them takes at a time.
 _THREADS = 32
 _QUESTIONS = 64
+#: Sources of a stage, about, and units of one source, at most. Every source is a task, which costs the driver some
+#: 10 ms, and a hundred million rows with URIs are 400,000 units (docs/scale.md).
+MOST_SOURCES, SOURCE_UNITS = 50_000, 16
 #: Rows per row group of a plan file. A unit reads whole row groups, which are small beside its images.
 _PLAN_ROWS = 2048
 
@@ -126,12 +130,10 @@ class Work:
     pending: int
     compare: int | None = None
 
-    def table(self) -> pa.Table:
-        """Return the work as one row of schema WORK, for a Ray Data source."""
-        return pa.Table.from_pylist([{**asdict(self.unit), **self._beside_unit()}], WORK)
-
-    def _beside_unit(self) -> dict[str, str | int | None]:
-        return {name: getattr(self, name) for name in ("plan", "offset", "pending", "compare")}
+    def row(self) -> dict[str, Any]:
+        """Return the work as a row of WORK."""
+        beside = ("plan", "offset", "pending", "compare")
+        return {**asdict(self.unit), **{name: getattr(self, name) for name in beside}}
 
     @staticmethod
     def from_row(row: dict) -> "Work":
@@ -143,7 +145,7 @@ class Work:
 
     @staticmethod
     def from_table(table: pa.Table) -> "list[Work]":
-        """Return the works of a table of WORK; the inverse of `table`, for any number of rows."""
+        """Return the works of a table of WORK."""
         return [Work.from_row(row) for row in table.to_pylist()]
 
 
@@ -191,6 +193,24 @@ class Inspection:
             for work in self.works
             if work.pending or (compare is not None and work.compare is not None and work.compare <= compare)
         ]
+
+
+def sources(works: Sequence[Work]) -> list[pa.Table]:
+    """Return tables of WORK for a Ray Data source, of which one task reads each.
+
+    They have one unit each, so that workers share a small catalog, until there are more than MOST_SOURCES rows to make;
+    then neighbours are joined.
+    """
+    most = sum(work.pending for work in works) // MOST_SOURCES
+    joined_works: list[list[Work]] = []
+    pending = 0
+    for work in works:
+        pending += work.pending
+        if not joined_works or pending > most or len(joined_works[-1]) == SOURCE_UNITS:
+            joined_works.append([])
+            pending = work.pending
+        joined_works[-1].append(work)
+    return [pa.Table.from_pylist([work.row() for work in group], WORK) for group in joined_works]
 
 
 def groups(units: Iterable[Unit], rows: int = SMALL_COLUMNS_ROWS) -> Iterator[pa.Table]:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from pipelines.cluster.placement import on_tasks, tables
+from pipelines.cluster.placement import fetched, in_task, on_tasks, tables
 from pipelines.contracts.schemas import MANIFEST, STATUSES, stamped
-from pipelines.correction.inspect.known import Known, fetched, read_part
+from pipelines.correction.inspect.known import Known, read_parts
 from pipelines.correction.inspect.survey import route_name
 from pipelines.correction.layout import MANIFEST as MANIFEST_FOLDER
 from pipelines.correction.layout import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
@@ -98,7 +98,7 @@ def assemble(
     assembled = []
     for source in table.to_pylist():
         # With the empty table, columns that an earlier release did not write are null.
-        parts = [MANIFEST.empty_table(), *map(read_part, source["parts"])]
+        parts = [MANIFEST.empty_table(), *read_parts(source["parts"])]
         rows = pa.concat_tables(parts, promote_options="default").select(MANIFEST.names)
         new, gone, resumed = rows, MANIFEST.empty_table(), None
         if source["layer"] < len(superseded):
@@ -150,15 +150,15 @@ def assemble_parts(
     known: "ray.ObjectRef[Known]",
     folder: RunFolder,
     aside: str,
+    inspected: tuple[int, int],
 ) -> Assembled:
     """Write the next manifest from the layers of earlier runs and, last of `layers`, this run's journal; on Ray.
 
-    rows: of each layer's parts, about. aside: folder of rows that are new or gone. Raises whatever tasks raise.
+    rows: of each layer's parts, about. aside: folder of rows that are new or gone. inspected: numbers of rows of the
+    catalog, and of rows whose image this run has read and found unchanged. Raises whatever tasks raise.
     """
-    find: Any = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_staying)
-    staying = find.remote(
-        storage.list_files(folder.at(PLAN_FOLDER)), storage.list_files(folder.at(REFRESHED_FOLDER))
-    )
+    plan, refreshed = (storage.list_files(folder.at(name)) for name in (PLAN_FOLDER, REFRESHED_FOLDER))
+    staying = ray.put(find_staying(plan, refreshed, *inspected, call=in_task))
     settings = {
         "folder": folder.at(MANIFEST_FOLDER),
         "aside": aside,

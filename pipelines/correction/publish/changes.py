@@ -8,17 +8,17 @@ range of the ids' hashes and writes a part.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 from numpy.typing import NDArray
 
 from model.errors import RunError
+from pipelines.cluster.placement import fetched, in_task
 from pipelines.contracts.schemas import CHANGES, MANIFEST, PREVIOUS_RUN_KEY, RUN_KEY, stamped
+from pipelines.correction.key_shards import here
 from pipelines.correction.parts import parquet_bytes, write_object
 from pipelines.correction.row_keys import ID_BUCKETS, id_buckets, id_keys
 from pipelines.storage import objects as storage
@@ -72,11 +72,8 @@ def write_changes(rows: int, aside: str, folder: str, run: str, previous: str) -
     files = [name] if shards == 1 else [f"{name}/part-{shard:05}.parquet" for shard in range(shards)]
     stamps = {RUN_KEY: run, PREVIOUS_RUN_KEY: previous}
     calls = [(aside, shard, shards, storage.join(folder, file), stamps) for shard, file in enumerate(files)]
-    if shards == 1:
-        found = [find_changes(*calls[0])]
-    else:
-        find: Any = ray.remote(num_cpus=0.5, retry_exceptions=True)(find_changes)
-        found = ray.get([find.remote(*call) for call in calls])
+    call = in_task if len(calls) > 1 else here
+    found = list(map(fetched, [call(find_changes, 1, *arguments) for arguments in calls]))
     if sum(one[_JOINED] for one in found) != rows:
         raise RunError(
             f"{rows} rows of the changes were set aside, and others are in {aside}; nothing was published: run again"

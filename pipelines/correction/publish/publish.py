@@ -1,15 +1,17 @@
 """Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
     publish.json written -> _SUCCESS removed -> manifest, report, changes moved -> record copied to runs/, run.json
-    moved -> .run removed -> _SUCCESS written
+    moved -> _SUCCESS written -> .run removed
 
 A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
-between is of one run. Right before each step the run checks that it still holds the output's lock. A run that slept too
-long and lost it leaves the rest to the run that has taken over.
+between is of one run. It is absent only while files are moved, by several threads on a remote storage; what is left of
+a large run is removed afterwards. Right before each step the run checks that it still holds the output's lock. A run
+that slept too long and lost it leaves the rest to the run that has taken over.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
 MARKER = "publish.json"
+#: Objects that are moved or removed at the same time: each waits for the storage.
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,17 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     if publication is None:
         return False
     success = storage.join(output, SUCCESS)
+    if _named_run(success) != publication.run:  # else only the removal of files was interrupted
+        _move(run, publication, success, confirm)
+    for name in WORKING:  # before the marker, without which they would look like a killed run's
+        confirm()
+        storage.remove(run.at(name))
+    confirm()
+    storage.remove(run.at())
+    return True
+
+
+def _move(run: RunFolder, publication: Publication, success: str, confirm: Callable[[], None]) -> None:
     confirm()
     if publication.parts is not None or not publication.success:
         storage.remove(success)
@@ -62,26 +77,25 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
         _replace_manifest(run, publication.parts, confirm)
     if publication.report is not None:
         confirm()
-        _replace(run.at(REPORT), storage.join(output, REPORT), publication.report, confirm)
+        _replace(run.at(REPORT), storage.join(run.output, REPORT), publication.report, confirm)
     if publication.changes:
         confirm()
-        for name in publication.changes:
-            storage.move(run.at(CHANGES_FOLDER, name), storage.join(output, CHANGES_FOLDER, name))
+        _move_all(run.at(CHANGES_FOLDER), storage.join(run.output, CHANGES_FOLDER), publication.changes)
     if storage.exists(run.at(RUN)):
         confirm()
         storage.write_bytes(run.record(publication.run), storage.read_bytes(run.at(RUN)))
     confirm()
-    storage.move(run.at(RUN), storage.join(output, RUN))
+    storage.move(run.at(RUN), storage.join(run.output, RUN))
     parts = len(storage.list_files(run.manifest, ".parquet"))
     content = {"run": publication.run, "parts": parts, "rows": publication.rows}
     confirm()
-    for name in WORKING:  # before the marker, without which they would look like a killed run's
-        storage.remove(run.at(name))
-    storage.remove(run.at())
-    confirm()
     if publication.success and not storage.exists(success):
         storage.write_bytes(success, (json.dumps(content) + "\n").encode())
-    return True
+
+
+def _named_run(success: str) -> str | None:
+    """Return the run that _SUCCESS names; None if there is none."""
+    return str(json.loads(storage.read_bytes(success))["run"]) if storage.exists(success) else None
 
 
 def published_rows(output: str) -> int:
@@ -121,9 +135,18 @@ def _exchange(new: Path, old: Path) -> None:
 
 def _replace(folder: str, to: str, names: list[str], confirm: Callable[[], None]) -> None:
     """Move the files `names` from `folder` to `to`, and remove all others from `to`."""
-    for name in names:
-        storage.move(storage.join(folder, name), storage.join(to, name))
+    _move_all(folder, to, names)
     confirm()
-    for uri in storage.list_files(to):
-        if uri.rsplit("/", 1)[-1] not in names:
-            storage.remove(uri)
+    others = {uri for uri in storage.list_files(to) if uri.rsplit("/", 1)[-1] not in names}
+    _each(to, storage.remove, sorted(others))
+
+
+def _move_all(folder: str, to: str, names: Sequence[str]) -> None:
+    _each(to, lambda name: storage.move(storage.join(folder, name), storage.join(to, name)), names)
+
+
+def _each(folder: str, change: Callable[[str], None], names: Iterable[str]) -> None:
+    """Call `change` for each name, on a remote storage for several at a time: a manifest may have a thousand parts."""
+    with ThreadPoolExecutor(1 if storage.is_local(folder) else _THREADS) as pool:
+        for _ in pool.map(change, names):
+            pass

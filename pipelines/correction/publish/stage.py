@@ -46,6 +46,7 @@ def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
         known,
         run.folder,
         run.folder.at(ASIDE_FOLDER, run.attempt),
+        (run.inspection.rows, run.totals.refreshed),
     )
     written = storage.list_files(run.folder.at(MANIFEST))
     check_conservation(run.inspection.ids, run.assembled.ids)

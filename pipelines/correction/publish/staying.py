@@ -4,43 +4,94 @@ those whose image was read and is unchanged, which get the catalog's new values.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 
+from pipelines.cluster.placement import fetched
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import is_tried_again, read_parts
+from pipelines.correction.key_shards import (
+    ROW_BYTES,
+    TASK_ROWS,
+    Call,
+    KeyShards,
+    divided,
+    file_groups,
+    here,
+    shards_for,
+    sorted_keys,
+)
 from pipelines.correction.publish.changes import equal_rows
 from pipelines.correction.row_keys import KeySet, column_keys, id_keys
 from pipelines.correction.rows import REFRESHED
+from pipelines.storage.parquet_units import SMALL_COLUMNS_ROWS
+
+#: Bytes of memory for each refreshed row while they are sorted.
+_REFRESHED_BYTES = 500
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """Rows whose image was read and is unchanged. images: their keys, sorted. values: rows of REFRESHED in this order.
+
+    `values` has no `image_key`, and repeated text in dictionaries to save memory: every node holds it, and after all
+    files of a catalog were rewritten it has as many rows as the manifest.
+    """
+
+    images: KeySet
+    values: pa.Table
 
 
 @dataclass(frozen=True)
 class Staying:
-    """Rows of earlier runs that stay. rows: keys of rows that stay as they are. images: keys of `refreshed`, in order.
+    """Rows of earlier runs that stay. rows: keys of rows that stay as they are."""
 
-    refreshed: rows of REFRESHED without `image_key`, and with repeated text in dictionaries to save memory: every node
-    holds it, and after all files of a catalog were rewritten it has as many rows as the manifest.
+    rows: KeySet | KeyShards
+    refreshed: "Refreshed | ray.ObjectRef[Refreshed]"
+
+
+def find_staying(
+    plan_parts: Sequence[str],
+    refreshed_parts: Sequence[str],
+    rows: int = 0,
+    refreshed: int = 0,
+    call: Call = here,
+) -> Staying:
+    """Read from the plan and from the refreshed rows which earlier rows stay. Raises StorageReadError.
+
+    rows, refreshed: their numbers. call: `key_shards.here` or `placement.in_task`.
     """
+    shards = shards_for(rows)
+    read = [
+        call(_read_staying, 1 + shards, group, shards, memory=ROW_BYTES * TASK_ROWS)
+        for group in file_groups(plan_parts, SMALL_COLUMNS_ROWS)
+    ]
+    size = sum(fetched(counted) for counted, *_ in read)
+    values = call(_read_refreshed, 1, refreshed_parts, memory=_REFRESHED_BYTES * refreshed)
+    return Staying(sorted_keys([keys for _, *keys in read], size, call), values)
 
-    rows: KeySet
-    images: KeySet
-    refreshed: pa.Table
+
+def _read_staying(plan_parts: Sequence[str], shards: int) -> list[Any]:
+    """Return the number of keys of rows that need no work, and these of each shard."""
+    keys = [
+        column_keys(table.column("row_key").filter(pc.invert(table.column("pending"))))
+        for table in read_parts(plan_parts, ("row_key", "pending"))
+    ]
+    return [sum(map(len, keys)), *divided(keys, shards)]
 
 
-def find_staying(plan_parts: Sequence[str], refreshed_parts: Sequence[str]) -> Staying:
-    """Read from the plan and from the refreshed rows which earlier rows stay. For a task. Raises StorageReadError."""
-    keys = [KeySet().keys]
-    for table in read_parts(plan_parts, ("row_key", "pending")):
-        keys.append(column_keys(table.column("row_key").filter(pc.invert(table.column("pending")))))
+def _read_refreshed(refreshed_parts: Sequence[str]) -> Refreshed:
     refreshed = pa.concat_tables(
         [_compact(REFRESHED.empty_table()), *map(_compact, read_parts(refreshed_parts))]
     )
     refreshed = refreshed.unify_dictionaries().combine_chunks()
     images = column_keys(refreshed.column("image_key"))
     values = refreshed.drop_columns("image_key").take(pa.array(np.argsort(images)))
-    return Staying(KeySet(np.concatenate(keys)), KeySet(images), values)
+    return Refreshed(KeySet(images), values)
 
 
 def _compact(refreshed: pa.Table) -> pa.Table:
@@ -63,7 +114,9 @@ class Kept:
     gone: pa.Table
 
 
-def keep(rows: pa.Table, superseded: KeySet, staying: Staying, retry_failed: tuple[str, ...] = ()) -> Kept:
+def keep(
+    rows: pa.Table, superseded: KeySet | KeyShards, staying: Staying, retry_failed: tuple[str, ...] = ()
+) -> Kept:
     """Sort the rows of an earlier run into those that stay, with new values if their image was read and is unchanged,
     and those that go.
     """
@@ -71,24 +124,25 @@ def keep(rows: pa.Table, superseded: KeySet, staying: Staying, retry_failed: tup
     if len(superseded):
         current &= ~superseded.has(id_keys(rows.column("image_id").to_pylist()))
     same = current & _in(rows.column("row_key"), staying.rows)
-    changed = current & ~same & _in(rows.column("image_key"), staying.images)
+    values = fetched(staying.refreshed)
+    changed = current & ~same & _in(rows.column("image_key"), values.images)
     before = rows.filter(pa.array(changed))
-    refreshed = _refresh(before, staying)
+    refreshed = _refresh(before, values)
     moved = pa.array(~equal_rows(before, refreshed, ("source_uri", "product_type")))
     gone = pa.concat_tables([rows.filter(pa.array(~same & ~changed)), before.filter(moved)])
     return Kept(pa.concat_tables([rows.filter(pa.array(same)), refreshed]), refreshed.filter(moved), gone)
 
 
-def _refresh(rows: pa.Table, staying: Staying) -> pa.Table:
-    positions = np.searchsorted(staying.images.keys, column_keys(rows.column("image_key")))
-    values = staying.refreshed.take(pa.array(positions))
+def _refresh(rows: pa.Table, refreshed: Refreshed) -> pa.Table:
+    positions = np.searchsorted(refreshed.images.keys, column_keys(rows.column("image_key")))
+    values = refreshed.values.take(pa.array(positions))
     for name in ("row_key", "source_uri", "product_type", "input_version"):
         column = values.column(name).cast(MANIFEST.field(name).type)
         rows = rows.set_column(rows.schema.get_field_index(name), MANIFEST.field(name), column)
     return rows
 
 
-def _in(column: pa.ChunkedArray, keys: KeySet) -> np.ndarray:
+def _in(column: pa.ChunkedArray, keys: KeySet | KeyShards) -> np.ndarray:
     """Return (N,): whether each value is in the set; null is not."""
     valid = np.asarray(column.is_valid())
     contained = np.zeros(len(valid), bool)

@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from pipelines.cluster.placement import fetched
 from pipelines.contracts.hashing import Sample
 from pipelines.contracts.label_map import LabelMap, Route
-from pipelines.correction.inspect.known import Known, fetched
+from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import DUPLICATE_ID
 from pipelines.correction.inspect.survey import route_name
 from pipelines.correction.row_keys import STATED_SHA256, image_key, to_keys

@@ -27,7 +27,7 @@ from pipelines.cluster.progress import Progress
 from pipelines.contracts.schemas import DETECTED, LABELS
 from pipelines.correction.catalog import UnlabelledRow, read_unlabelled
 from pipelines.correction.detected import file_of
-from pipelines.correction.inspect.pending import Work, is_pending, read_plan
+from pipelines.correction.inspect.pending import Work, is_pending, read_plan, sources
 from pipelines.correction.parts import write_object
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import DecodeLimits, ImageError
@@ -63,7 +63,7 @@ def detect(works: Sequence[Work], settings: DetectSettings, placement: Placement
     Raises RunError and whatever Ray raises.
     """
     configure(_BLOCK_BYTES, ["StorageReadError", "StorageWriteError", "DecoderStartError"])
-    units = ray.data.from_arrow([work.table() for work in works])
+    units = ray.data.from_arrow(sources(works))
     counts = placement.actors(
         units, Detection, {"settings": settings, "device": placement.device}, 1, whole_blocks=True
     )

@@ -13,14 +13,14 @@ import ray
 import ray.data
 
 from model.errors import RunError
-from pipelines.cluster.placement import Placement, configure, on_tasks, tables
+from pipelines.cluster.placement import configure, on_tasks, tables
 from pipelines.cluster.progress import Progress
 from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import KnownCounts
+from pipelines.correction.inspect.pending import sources
 from pipelines.correction.inspect.survey import CLEAN
 from pipelines.correction.layout import Layers
-from pipelines.correction.plan import Plan
 from pipelines.correction.run import RETRIED, SMALLEST_BLOCK, STRIPS_PER_DEFECT, Run
 from pipelines.correction.stream.commit import CommitSettings, commit_block
 from pipelines.correction.stream.decode import DecodeSettings, decode_rows
@@ -29,11 +29,16 @@ from pipelines.correction.stream.generate import Corrector
 from pipelines.correction.stream.read import ReadSettings, read_works, survey_detected
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
+from pipelines.storage.parquet_units import Listing
 
 logger = logging.getLogger(__name__)
 
-#: Most bytes per block: every worker holds a few blocks.
-_LARGEST_BLOCK = 16 << 20
+#: Most bytes per block, of which every worker holds a few: up to _MOST_BLOCKS of them, and beyond. Each costs the
+#: driver some 10 ms in each step (docs/scale.md).
+_LARGEST_BLOCK, _HUGE_BLOCK = 16 << 20, 128 << 20
+_MOST_BLOCKS = 200_000
+#: An upload that is not in the catalog's files has at least so many bytes, in the estimate of the number of blocks.
+_UPLOAD_BYTES = 100_000
 #: Fewest blocks per actor. With fewer, all actors wait for the one with the last block.
 _BLOCKS_PER_ACTOR = 6
 
@@ -84,7 +89,7 @@ def _survey_detected(run: Run, folder: str) -> None:
         "sample_size": run.inspection.survey.sample_size,
         "detected": folder,
     }
-    works = ray.data.from_arrow([work.table() for work in run.inspection.needed(None)])
+    works = ray.data.from_arrow(sources(run.inspection.needed(None)))
     for table in tables(on_tasks(works, survey_detected, settings, cpus=0.5)):
         for row in table.to_pylist():
             run.inspection.survey.merge(row["sets"])
@@ -123,7 +128,8 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
     """Yield rows of SUMMARY as the graph makes them; it starts with the first of them."""
     plan, placement, config = run.plan, run.placement, run.plan.config
     survey = run.inspection.survey
-    configure(_block_bytes(plan, placement), RETRIED)
+    pending = run.inspection.pending
+    configure(_block_bytes(pending, plan.listing, plan.image_size, placement.max_actors), RETRIED)
     defects = set(plan.label_map.defects)
     is_measured, is_compared = plan.fid_weights is not None, plan.reference.is_catalog
     fid_sample = survey.sample(config.fid_samples)
@@ -150,7 +156,7 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
     works = run.inspection.needed(compared.thresholds.get(CLEAN))
     if not works:
         return
-    source = ray.data.from_arrow([work.table() for work in works])
+    source = ray.data.from_arrow(sources(works))
     catalog = placement.read(source, read_works, {"settings": replace(read, compare=compared)})
     decoded = placement.tasks(catalog, decode_rows, {"settings": decode})
     edited = placement.actors(decoded, Corrector, corrector, run.batch_size)
@@ -158,8 +164,10 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
         yield from table.to_pylist()
 
 
-def _block_bytes(plan: Plan, placement: Placement) -> int:
-    """Return a block size that keeps all actors busy, even with a small catalog."""
-    decoded = plan.listing.stored_bytes + plan.listing.rows * 3 * plan.image_size**2
-    share = decoded // (_BLOCKS_PER_ACTOR * placement.max_actors)
-    return max(SMALLEST_BLOCK, min(_LARGEST_BLOCK, share))
+def _block_bytes(pending: int, listing: Listing, image_size: int, actors: int) -> int:
+    """Return a block size that keeps all actors busy even if few rows are pending, and the driver if very many are."""
+    stored = listing.stored_bytes / max(1, listing.rows)
+    pixels = 3 * image_size**2
+    share = pending * (stored + pixels) / (_BLOCKS_PER_ACTOR * actors)
+    most = pending * (max(stored, _UPLOAD_BYTES) + pixels) / _MOST_BLOCKS
+    return int(max(SMALLEST_BLOCK, min(_LARGEST_BLOCK, share), min(_HUGE_BLOCK, most)))

@@ -1,4 +1,7 @@
+from typing import Any
+
 import pytest
+import ray
 
 from model.errors import ConfigurationError
 from pipelines.cluster.placement import (
@@ -9,6 +12,7 @@ from pipelines.cluster.placement import (
     _TASK,
     Placement,
     choose_placement,
+    in_task,
 )
 from pipelines.cluster.session import Cluster
 
@@ -77,3 +81,36 @@ def test_one_cpu_has_room_for_every_kind_of_step_at_once() -> None:
     assert _READ + 2 * _TASK + _ACTOR <= 1
     assert _GPU_ACTOR + _GPU_TASK <= 1
     assert _READ not in (_TASK, _GPU_TASK)  # steps with equal shares would be fused into one task
+
+
+@pytest.mark.parametrize(
+    ("nodes", "memory"),
+    [
+        ([{"CPU": 4.0, "memory": 8e9}], 2e9),
+        (
+            [{"CPU": 4.0, "memory": 1e9}, {"memory": 64e9}, {"CPU": 0.0, "memory": 64e9}],
+            1e9,
+        ),  # a head without CPUs
+        ([{"memory": 64e9}], 0),  # the autoscaler has not added a node yet
+    ],
+)
+def test_a_task_never_waits_for_memory_that_no_node_has(
+    monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, float]], memory: float
+) -> None:
+    requests: list[dict[str, Any]] = []
+
+    class Task:
+        def __call__(self, function: Any) -> Any:
+            return self
+
+        def remote(self, *arguments: Any) -> Any:
+            return arguments
+
+    def remote(**request: Any) -> Task:
+        requests.append(request)
+        return Task()
+
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": one} for one in nodes])
+    monkeypatch.setattr(ray, "remote", remote)
+    assert in_task(sum, 1, [1], memory=2_000_000_000) == ([1],)
+    assert [request["memory"] for request in requests] == [memory]

@@ -201,3 +201,35 @@ def test_impatience_ends_with_its_block(
         storage.read_bytes(f"{s3_folder}/a")
     proxy.set(slow_down=1.0, most=3)
     assert storage.read_bytes(f"{s3_folder}/a") == DATA
+
+
+def test_a_folder_is_removed_by_pages_and_its_neighbours_stay(
+    proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_PAGE", 2)
+    monkeypatch.setattr(s3, "_DELETIONS", 3)
+    for number in range(9):
+        storage.write_bytes(f"{s3_folder}/images/a/{number}", b"")
+    neighbour = f"{s3_folder}/images-of-others/0"
+    storage.write_bytes(neighbour, b"")
+    proxy.counts.clear()
+    storage.remove(f"{s3_folder}/images")
+    assert proxy.counts["POST"] == 5  # one deletion for each page
+    assert storage.list_files(s3_folder) == [neighbour]
+    proxy.counts.clear()
+    storage.remove(f"{s3_folder}/images")
+    assert proxy.counts["POST"] == 0
+
+
+def test_a_page_that_cannot_be_removed_is_an_error(
+    proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_PAGE", 2)
+    monkeypatch.setattr(s3, "PATIENCE", 0.2)
+    for number in range(5):
+        storage.write_bytes(f"{s3_folder}/images/{number}", b"")
+    proxy.set(slow_down=1.0, methods="POST", skip=1)
+    with pytest.raises(s3.UnavailableError):
+        storage.remove(f"{s3_folder}/images")
+    proxy.set(slow_down=0.0)
+    assert 0 < len(storage.list_files(f"{s3_folder}/images")) < 5

@@ -15,18 +15,21 @@ from hypothesis import strategies as st
 from model.errors import ConfigurationError, RunError
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import MANIFEST
-from pipelines.correction.inspect import repeated
+from pipelines.correction.inspect import pending, repeated
 from pipelines.correction.inspect.known import Known, build_known
 from pipelines.correction.inspect.pending import (
     Inspection,
+    Work,
     is_pending,
     read_plan,
+    sources,
 )
 from pipelines.correction.inspect.repeated import find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import CLEAN
 from pipelines.correction.layout import Layers
 from pipelines.correction.row_keys import KeySet, to_keys
 from pipelines.correction.rows import to_table
+from pipelines.storage.parquet_units import Unit
 from tests.catalogs import row, rows, write_catalog
 from tests.pipelines.correction.inspected import look
 
@@ -219,6 +222,26 @@ def test_units_are_read_where_something_is_to_do_or_to_compare_with(tmp_path: Pa
     threshold = inspection.survey.sample(5).thresholds[CLEAN]
     assert (inspection.pending, len(inspection.needed(None)), len(inspection.needed(threshold))) == (0, 0, 1)
     assert dict(inspection.survey.rows) == {CLEAN: 2}
+
+
+@pytest.mark.parametrize(
+    ("works", "expected"),
+    [
+        ([3, 3], [[3], [3]]),  # few rows: a unit for each task
+        ([3] * 8, [[3, 3]] * 4),
+        ([0, 1, 9, 1, 1, 1, 1, 1, 3], [[0, 1], [9], [1, 1, 1, 1], [1, 3]]),
+        ([0] * 9 + [30], [[0] * 5, [0] * 4, [30]]),  # never more than five units
+    ],
+)
+def test_neighbours_share_a_task_where_a_task_for_each_would_be_too_many(
+    monkeypatch: pytest.MonkeyPatch, works: list[int], expected: list[list[int]]
+) -> None:
+    monkeypatch.setattr(pending, "MOST_SOURCES", 4 if len(works) > 2 else 50)
+    monkeypatch.setattr(pending, "SOURCE_UNITS", 5)
+    units = [Work(Unit("a", (0,), 0, 0, 40), "plan", 0, count) for count in works]
+    tables = sources(units)
+    assert [table.column("pending").to_pylist() for table in tables] == expected
+    assert [work for table in tables for work in Work.from_table(table)] == units
 
 
 def scored(folder: Path, *scores: float) -> Path:

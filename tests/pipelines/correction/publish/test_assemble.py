@@ -11,10 +11,10 @@ from pipelines.correction.inspect.known import Known, build_known
 from pipelines.correction.layout import Layers
 from pipelines.correction.publish.assemble import PART_ROWS, Assembled, assemble, sources
 from pipelines.correction.publish.conservation import check_parts
-from pipelines.correction.row_keys import IdSums, KeySet, id_keys
+from pipelines.correction.row_keys import IdSums, KeySet, id_keys, to_keys
 from pipelines.correction.rows import to_table
 from tests.catalogs import read_parquet
-from tests.manifests import key, manifest, staying
+from tests.manifests import key, keys_of, manifest, staying
 
 
 def test_few_parts_come_of_many(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
         layers.append([str(tmp_path / f"{number}.parquet")])
     begun: list[list[str]] = [[], []]
     known, counts = build_known(Layers(layers, begun), retry_failed=())
-    assert known.rows.keys.tolist() == sorted([key("a0"), key("b1"), key("c2")])
+    assert keys_of(known.rows) == sorted([key("a0"), key("b1"), key("c2")])
     assert [layer.has(id_keys("abc")).tolist() for layer in known.superseded] == [
         [False, True, True],
         [False, False, True],
@@ -123,11 +123,11 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
     pq.write_table(pa.table({"image_id": ["a", "c"]}), tmp_path / "begun.parquet")
     begun[1] = [str(tmp_path / "begun.parquet")]
     known, _ = build_known(Layers(layers, begun), retry_failed=())
-    assert known.rows.keys.tolist() == sorted([key("b1"), key("c2")])
+    assert keys_of(known.rows) == sorted([key("b1"), key("c2")])
     begun[1] = []
     again, _ = build_known(Layers(layers, begun), retry_failed=("all",))
-    assert again.rows.keys.tolist() == sorted([key("b1"), key("c2")])
-    assert build_known(Layers(), retry_failed=())[0].rows.keys.tolist() == Known().rows.keys.tolist() == []
+    assert keys_of(again.rows) == sorted([key("b1"), key("c2")])
+    assert len(build_known(Layers(), retry_failed=())[0].rows) == len(Known().rows) == 0
 
 
 def test_failed_rows_do_not_stay_if_they_are_tried_again(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_failed_rows_do_not_stay_if_they_are_tried_again(tmp_path: Path) -> None
     pq.write_table(to_table(rows, MANIFEST), tmp_path / "m.parquet")
     for codes, stay in (((), 4), (("missing",), 3), (("missing", "corrupt"), 2), (("all",), 1)):
         known, _ = build_known(Layers([[str(tmp_path / "m.parquet")]]), codes)
-        assert known.rows.copies(known.rows.keys[:1]).tolist() == [stay]
+        assert known.rows.copies(to_keys(keys_of(known.rows)[:1])).tolist() == [stay]
         assembled = Assembled()
         (source,) = sources([[str(tmp_path / "m.parquet")]], [[4]])
         folders = str(tmp_path / "next"), str(tmp_path / f"aside {stay}")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from model.errors import RunError
 from pipelines.contracts.schemas import CHANGES, MANIFEST
+from pipelines.correction.key_shards import here
 from pipelines.correction.publish import changes
 from pipelines.correction.publish.changes import Changes, join, set_aside, write_changes
 from pipelines.correction.rows import to_table
@@ -76,8 +77,7 @@ def test_applied_to_the_last_manifest_they_give_the_next_one(
         count += set_aside(*sides, str(folder / "aside"), f"{number}.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changes, "PART_ROWS", part_rows)
-        patch.setattr(changes.ray, "remote", lambda **_: lambda function: Here(function))
-        patch.setattr(changes.ray, "get", lambda answers: answers)
+        patch.setattr(changes, "in_task", here)
         written = write_changes(count, str(folder / "aside"), str(folder / "next"), "2", "1")
     assert len(written.files) == max(1, -(-count // part_rows))
     found = [one for file in written.files for one in pq.read_table(folder / "next" / file).to_pylist()]
@@ -91,13 +91,6 @@ def test_applied_to_the_last_manifest_they_give_the_next_one(
             applied[one["image_id"]] = one
     assert applied == {name: {shown: values.get(shown) for shown in SHOWN} for name, values in new.items()}
     assert sum(written.counts.values()) == len(found)
-
-
-class Here:
-    """A remote function that runs at once."""
-
-    def __init__(self, function: Any) -> None:
-        self.remote = function
 
 
 def test_a_file_names_its_run_and_the_one_before(tmp_path: Path) -> None:

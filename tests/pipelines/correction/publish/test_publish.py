@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import RunError
-from pipelines.correction.layout import RunFolder
+from pipelines.correction.layout import WORKING, RunFolder
 from pipelines.correction.publish import publish as publishing
 from pipelines.correction.publish.publish import Publication, finish_publishing, publish, published_rows
 from pipelines.storage import objects as storage
@@ -138,7 +138,7 @@ def test_the_rows_of_the_manifest_are_those_that_the_next_run_begins_with(
     assert published_rows(output) == 1
     outcomes = set()
     for at in range(30):
-        ready = write_next(output, "1", ["a.parquet", "b.parquet", "c.parquet"][: 1 + at % 3])
+        ready = write_next(output, f"{at + 1}", ["a.parquet", "b.parquet", "c.parquet"][: 1 + at % 3])
         with monkeypatch.context() as patch:
             interrupted(patch, at, lambda: None)
             with suppress(KilledError):
@@ -150,6 +150,31 @@ def test_the_rows_of_the_manifest_are_those_that_the_next_run_begins_with(
         outcomes.add(expected)
         storage.remove(RunFolder(output).at())
     assert outcomes == {1, 2, 3}
+
+
+def test_success_is_back_before_the_files_of_a_large_run_are_removed(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(output, write_next(output, "0", ["a.parquet"]))
+    ready = write_next(output, "1", ["a.parquet", "b.parquet"])
+    remove = storage.remove
+
+    def removing(uri: str) -> None:
+        if uri.endswith("/journal"):
+            assert read(output) == "1"
+            raise KilledError
+        remove(uri)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "remove", removing)
+        with pytest.raises(KilledError):
+            publish(output, ready)
+    moved: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "move", lambda uri, to: moved.append(uri))
+        assert finish_publishing(output)
+    assert (read(output), moved) == ("1", [])
+    assert not storage.list_files(RunFolder(output).at())
 
 
 def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -> None:
@@ -213,8 +238,9 @@ def test_the_lock_is_checked_right_before_each_step(output: str, monkeypatch: py
         "move /.run/changes/1.parquet/part-0.parquet",
         "write_bytes /runs/1.json",
         "move /.run/run.json",
-        "remove /.run/plan",
         "write_bytes /_SUCCESS",
+        *(f"remove /.run/{name}" for name in WORKING),
+        "remove /.run",
     ]
 
 

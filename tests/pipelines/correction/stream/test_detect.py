@@ -16,7 +16,7 @@ from pipelines.correction.catalog import (
 )
 from pipelines.correction.detected import file_of, read_detected
 from pipelines.correction.inspect.known import Known
-from pipelines.correction.inspect.pending import Inspection, InspectSettings, groups, inspect_units
+from pipelines.correction.inspect.pending import Inspection, InspectSettings, groups, inspect_units, sources
 from pipelines.correction.inspect.survey import CLEAN, Survey
 from pipelines.correction.stream.decode import DecodeSettings, decode_rows
 from pipelines.correction.stream.detect import COUNTS, Detection, DetectSettings
@@ -40,7 +40,7 @@ def detect(catalog: Path, folder: Path, detector: Path) -> list[dict[str, int]]:
     allowed = AllowedUris((str(folder.parent),))
     settings = DetectSettings(str(folder), str(detector), version, allowed=allowed)
     works = inspected(catalog, folder.with_name("plan")).works
-    return Detection(settings, "cpu")(pa.concat_tables([work.table() for work in works])).to_pylist()
+    return Detection(settings, "cpu")(pa.concat_tables(sources(works))).to_pylist()
 
 
 def inspected(catalog: Path, plan: Path) -> Inspection:
@@ -101,7 +101,7 @@ def test_rows_without_labels_get_the_detector_s_and_others_keep_theirs(
     }
     inspection = inspected(catalog, tmp_path / "plan")
     for work in inspection.works:
-        for one in survey_detected(work.table(), LabelMap.default(), 10, str(folder)).to_pylist():
+        for one in survey_detected(sources([work])[0], LabelMap.default(), 10, str(folder)).to_pylist():
             inspection.survey.merge(one["sets"])
     assert dict(inspection.survey.rows) == {"watermark": 32, "wrong_angle": 1, CLEAN: 4}
 

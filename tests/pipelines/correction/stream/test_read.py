@@ -12,7 +12,7 @@ from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import CATALOG, MANIFEST
 from pipelines.correction.catalog import CATALOG_ROW
 from pipelines.correction.inspect.known import Known, build_known
-from pipelines.correction.inspect.pending import Inspection
+from pipelines.correction.inspect.pending import Inspection, sources
 from pipelines.correction.inspect.survey import CLEAN
 from pipelines.correction.layout import Layers
 from pipelines.correction.rows import to_table
@@ -25,7 +25,7 @@ MAP = LabelMap.default()
 
 def read(inspection: Inspection, **settings: Any) -> dict[str, dict[str, Any]]:
     """What is read of all units that are needed, by id."""
-    table = pa.concat_tables([work.table() for work in inspection.works])
+    table = pa.concat_tables(sources(inspection.works))
     tables = list(read_works(table, ReadSettings(MAP, **settings)))
     assert all(one.schema == CATALOG_ROW for one in tables)
     found = [one for part in tables for one in part.to_pylist()]
