@@ -19,7 +19,7 @@ from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
-from pipelines.correction.layout import CATALOG_FOLDER, RUN, Layers, RunFolder
+from pipelines.correction.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, Layers, RunFolder
 from pipelines.correction.measure.fid import measure
 from pipelines.correction.output import remove_run
 from pipelines.correction.plan import Plan
@@ -71,7 +71,7 @@ def run(
         began()
         record.begin(run)
         with underway(), session.our_errors():
-            stream(run, known, counts, layers, lock)
+            stream(run, known, counts, lock)
             with run.stage("assemble"):
                 assemble(run, known, counts, layers)
             measure(run)
@@ -118,7 +118,7 @@ def begin(plan: Plan, placement: Placement, record: Record, lock: Lock | None = 
             "an earlier run was interrupted while it published its manifest; the publication is complete now"
         )
     note_killed(plan.config.output)
-    interrupted = storage.exists(folder.at(RUN))
     folder.begin_attempt()
-    outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER,))  # images are renamed out of .run
-    return Run(plan, placement, record.started_at, record.name, interrupted, fid_missing=plan.fid_missing)
+    # Images are renamed out of .run.
+    outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER, MANIFESTS_FOLDER))
+    return Run(plan, placement, record.started_at, record.name, fid_missing=plan.fid_missing)

@@ -11,8 +11,9 @@ from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.layout import (
     CATALOG_FOLDER,
     CHANGES_FOLDER,
-    LEFT,
+    JOURNAL,
     MANIFEST,
+    MANIFESTS_FOLDER,
     REPORT,
     RUN,
     RUN_FOLDER,
@@ -25,7 +26,7 @@ from pipelines.storage import outputs
 
 #: Names that runs write and --overwrite removes; nothing else in the folder is touched.
 OWNED = (
-    *(SUCCESS, RUN, MANIFEST, CHANGES_FOLDER, IMAGES, REPORT),
+    *(SUCCESS, RUN, MANIFEST, MANIFESTS_FOLDER, CHANGES_FOLDER, IMAGES, REPORT),
     *(LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER),
 )
 #: Those of them that prove a run, complete or killed: people have folders called `images` and `manifest`, too.
@@ -95,8 +96,20 @@ def last_run(output: str) -> str | None:
 
     Raises one of STORAGE_ERRORS.
     """
+    return _published(output, "run")
+
+
+def manifest_run(output: str) -> str | None:
+    """Return the name of the run that made the manifest, by run.json; None if that is not known.
+
+    Not that of `last_run` if that run has changed nothing. Raises one of STORAGE_ERRORS.
+    """
+    return _published(output, "manifest")
+
+
+def _published(output: str, field: str) -> str | None:
     uri = storage.join(output, RUN)
-    return json.loads(storage.read_bytes(uri)).get("run") if storage.exists(uri) else None
+    return json.loads(storage.read_bytes(uri)).get(field) if storage.exists(uri) else None
 
 
 def remove_run(output: str) -> None:
@@ -105,7 +118,7 @@ def remove_run(output: str) -> None:
     Rows are removed before their images: if the run is killed in between, the next one finds no row whose image is
     gone or another. Raises one of STORAGE_ERRORS.
     """
-    for name in (SUCCESS, RUN, MANIFEST, *(storage.join(RUN_FOLDER, left) for left in LEFT)):
+    for name in (SUCCESS, RUN, MANIFEST, MANIFESTS_FOLDER, storage.join(RUN_FOLDER, JOURNAL)):
         storage.remove(storage.join(output, name))
     for name in (CHANGES_FOLDER, IMAGES, REPORT, LABELS_FOLDER):
         storage.remove(storage.join(output, name))

@@ -98,9 +98,6 @@ SUMMARY = pa.schema(
     ]
 )
 
-#: Rows whose images an attempt is about to replace.
-BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
-
 #: Folders below OUTPUT/.run, with a folder for each attempt: images for FID and for the report.
 SAMPLES, STRIPS = f"{SAMPLES_FOLDER}/fid", f"{SAMPLES_FOLDER}/strips"
 

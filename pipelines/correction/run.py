@@ -36,19 +36,19 @@ _GPU_BATCH, BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
 class Run:
     """A run: its settings, and the results so far.
 
-    interrupted: an earlier attempt was killed. attempt: name of this attempt's folders. seconds: wall time by stage.
+    attempt: name of this attempt's folders. seconds: wall time by stage.
     """
 
     plan: Plan
     placement: Placement
     started_at: datetime
     name: str
-    interrupted: bool = False
     attempt: str = ""
     inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
     totals: Totals = field(default_factory=Totals)  # of this attempt
     night: Totals = field(default_factory=Totals)  # of all attempts since the last manifest
     assembled: Assembled | None = None  # the next manifest
+    manifest: str | None = None  # name of the run that made what will be the manifest
     changes: Changes = field(default_factory=Changes)  # between the last manifest and the next
     statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
     dropped: int = 0  # rows of the last manifest that are not in this one

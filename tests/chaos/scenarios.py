@@ -180,7 +180,7 @@ def _night_after_night(stage: Stage, name: str, first: str, deaths: Sequence[str
     """
     with stage.entry(name, stage.second, output=first) as entry:
         output = _done(stage, first)
-        last = states(_last_night(stage, output))
+        last = states(read_whole(output) or [])
         with Reader(output) as reader:
             for path in deaths:
                 job = stage.start(first, night=stage.second)
@@ -194,13 +194,6 @@ def _night_after_night(stage: Stage, name: str, first: str, deaths: Sequence[str
         )
         entry.complain("times a reader met other rows", ["?"] * others)
     return entry
-
-
-def _last_night(stage: Stage, output: str) -> list[dict[str, Any]]:
-    """Return the rows before the next night begins; their images are not orphans."""
-    rows = read_whole(output) or []
-    stage.earlier = [row["output_uri"] for row in rows]
-    return rows
 
 
 def _kill_at(entry: Entry, job: Driver, uri: str) -> None:
@@ -219,8 +212,7 @@ def publishing(stage: Stage) -> Iterator[Entry]:
     name, first, output = "publishing", "node", stage.output("node")
     record, snapshot = stage.folder / "changes", stage.folder / "snapshot"
     with stage.entry(name, stage.second, output=first) as entry:
-        last = states(_last_night(stage, _done(stage, first)))
-        before = stage.earlier
+        last = states(read_whole(_done(stage, first)) or [])
         job = stage.start(first, night=stage.second)
         _kill_at(entry, job, storage.join(output, ".run", "manifest"))
         shutil.copytree(output, snapshot)
@@ -234,7 +226,6 @@ def publishing(stage: Stage) -> Iterator[Entry]:
         with stage.entry(f"{name} {number}", stage.second, output=first) as entry:
             shutil.rmtree(output)
             shutil.copytree(snapshot, output)
-            stage.earlier = before
             job = stage.start(first, night=stage.second, dies=(output, str(number), str(record)))
             if job.end() != -9:
                 raise AssertionError(f"the job did not die at change {number}:\n{job.read_log()[-1000:]}")

@@ -90,7 +90,7 @@ class Stage:
     """Two catalogs and one cluster for many scenarios.
 
     folder: for logs and the model. root: URI above catalogs and outputs. environment: of the jobs. ignored: columns not
-    compared with an undisturbed run's. earlier: images that a scenario's rows named before.
+    compared with an undisturbed run's.
     """
 
     folder: Path
@@ -101,7 +101,6 @@ class Stage:
     seed: int
     environment: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
-    earlier: list[str] = field(default_factory=list)
     _runs: dict[str, int] = field(default_factory=dict)
     _drivers: list[Driver] = field(default_factory=list)
     _ray_folders: list[str] = field(default_factory=list)
@@ -203,7 +202,7 @@ class Stage:
             yield entry
             drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
             expected = night.undisturbed if comparable else None
-            content = audit(entry, drawn, self.root, uri, expected, self.ignored, self.earlier)
+            content = audit(entry, drawn, self.root, uri, expected, self.ignored)
             if night.undisturbed is None and entry.clean:
                 night.undisturbed, night.images = content, count_images(uri)
         except Exception as error:  # noqa: BLE001 (any error becomes a line of the ledger)
@@ -214,7 +213,6 @@ class Stage:
 
     def _end_all(self) -> None:
         """Kill all jobs, so that none outlives its scenario."""
-        self.earlier = []
         while self._drivers:
             self._drivers.pop().kill()
         while self._ray_folders:

@@ -1,6 +1,7 @@
 """The correction job in a process of its own, with catalog, model and output on S3."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -70,10 +71,14 @@ def test_everything_on_s3(s3_folder: str, tmp_path: Path, repository: Path) -> N
         "fetched": "corrected",
     }
     assert found["gone"]["error_code"] == "missing"
-    assert found["fetched"]["output_uri"] == f"{s3_folder}/out/images/non_white_background/fetched.png"
+    digest = found["fetched"]["output_sha256"][:16]
+    assert (
+        found["fetched"]["output_uri"] == f"{s3_folder}/out/images/non_white_background/fetched.{digest}.png"
+    )
     pixels = decode_image(storage.read_bytes(found["fetched"]["output_uri"]))
     np.testing.assert_array_equal(pixels, picture(8))
-    for name in ("_SUCCESS", "run.json", "report/index.html", "images/watermark/shop~2F1.png"):
+    assert storage.exists(found["shop/1"]["output_uri"])
+    for name in ("_SUCCESS", "run.json", "report/index.html", f"manifests/{_run(s3_folder)}"):
         assert storage.exists(f"{s3_folder}/out/{name}"), name
     assert f"{s3_folder}/out/report/index.html" in done.stdout
     assert "Traceback" not in done.stderr
@@ -116,6 +121,10 @@ def test_with_one_request_in_ten_failing_every_row_is_there_once(
     assert storage.exists(f"{s3_folder}/out/_SUCCESS")
     fs, path = storage.resolve(f"{s3_folder}/out")
     assert not [name for name in fs.find(path) if "/.lock/" in name]
+
+
+def _run(folder: str) -> str:
+    return str(json.loads(storage.read_bytes(f"{folder}/out/run.json"))["run"])
 
 
 def _rows(uri: str) -> list[dict[str, object]]:

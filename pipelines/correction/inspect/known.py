@@ -34,8 +34,8 @@ class Known:
     """Finished work of earlier runs. rows: keys of rows that may stay as they are. images: keys of images that need no
     new correction.
 
-    superseded: for each layer (see `layout.Layers`) the ids that a later attempt has finished or begun. retry_failed:
-    failed rows with these codes do not stay, whatever their keys.
+    superseded: for each layer (see `layout.Layers`) the ids that a later attempt has finished. retry_failed: failed
+    rows with these codes do not stay, whatever their keys.
     """
 
     rows: KeySet = field(default_factory=KeySet)
@@ -116,8 +116,8 @@ def _superseded(layers: Layers) -> tuple[KeySet, ...]:
     """Return, for each layer, the ids of all later attempts."""
     superseded: list[KeySet] = [KeySet() for _ in layers.rows]
     for index in range(len(layers.rows) - 1, 0, -1):
-        parts = [*layers.rows[index], *layers.begun[index - 1]]
-        ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
+        tables = read_parts(layers.rows[index], ("image_id",))
+        ids = [id_keys(table.column("image_id").to_pylist()) for table in tables]
         superseded[index - 1] = _set([superseded[index].keys, *ids])
     return tuple(superseded)
 

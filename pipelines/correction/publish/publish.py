@@ -1,7 +1,7 @@
 """Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
-    publish.json written -> _SUCCESS removed -> manifest, report, changes moved -> record copied to runs/, run.json
-    moved -> .run removed -> _SUCCESS written
+    publish.json written -> manifest copied to manifests/<run>/ -> _SUCCESS removed -> manifest, report, changes moved
+    -> record copied to runs/, run.json moved -> .run removed -> _SUCCESS written
 
 A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
 between is of one run. Right before each step the run checks that it still holds the output's lock. A run that slept too
@@ -24,6 +24,7 @@ MARKER = "publish.json"
 class Publication:
     """The files to publish. parts, report: file names of the manifest and of the report; None: these stay as they are.
     success: write _SUCCESS, which states the manifest's run, parts and rows. changes: file names below `changes`.
+    keep: keep a copy of the manifest, to which the job can return.
     """
 
     run: str
@@ -32,6 +33,7 @@ class Publication:
     report: list[str] | None
     success: bool
     changes: Sequence[str] = ()
+    keep: bool = True
 
 
 def publish(output: str, publication: Publication, confirm: Callable[[], None] = lambda: None) -> None:
@@ -54,6 +56,7 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     if publication is None:
         return False
     success = storage.join(output, SUCCESS)
+    _keep_manifest(run, publication, confirm)
     confirm()
     if publication.parts is not None or not publication.success:
         storage.remove(success)
@@ -67,11 +70,7 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
         confirm()
         for name in publication.changes:
             storage.move(run.at(CHANGES_FOLDER, name), storage.join(output, CHANGES_FOLDER, name))
-    if storage.exists(run.at(RUN)):
-        confirm()
-        storage.write_bytes(run.record(publication.run), storage.read_bytes(run.at(RUN)))
-    confirm()
-    storage.move(run.at(RUN), storage.join(output, RUN))
+    _move_record(run, publication, confirm)
     parts = len(storage.list_files(run.manifest, ".parquet"))
     content = {"run": publication.run, "parts": parts, "rows": publication.rows}
     confirm()
@@ -99,6 +98,22 @@ def published_rows(output: str) -> int:
 def _begun(run: RunFolder) -> Publication | None:
     marker = run.at(MARKER)
     return Publication(**json.loads(storage.read_bytes(marker))) if storage.exists(marker) else None
+
+
+def _keep_manifest(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
+    """Copy the manifest before any part of it is moved."""
+    if publication.keep and publication.parts:
+        confirm()
+        for name in publication.parts:
+            storage.copy(run.at(MANIFEST, name), run.kept(publication.run, name))
+
+
+def _move_record(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
+    if storage.exists(run.at(RUN)):
+        confirm()
+        storage.write_bytes(run.record(publication.run), storage.read_bytes(run.at(RUN)))
+    confirm()
+    storage.move(run.at(RUN), storage.join(run.output, RUN))
 
 
 def _replace_manifest(run: RunFolder, parts: list[str], confirm: Callable[[], None]) -> None:

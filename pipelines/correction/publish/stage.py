@@ -7,7 +7,7 @@ from typing import Any
 from model.errors import RunError
 from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.layout import ASIDE_FOLDER, CHANGES_FOLDER, MANIFEST, REPORT, Layers
-from pipelines.correction.output import last_run
+from pipelines.correction.output import last_run, manifest_run
 from pipelines.correction.publish.assemble import assemble_parts
 from pipelines.correction.publish.changes import write_changes
 from pipelines.correction.publish.conservation import check_conservation, check_parts
@@ -38,6 +38,7 @@ def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
         and earlier == run.inspection.rows
     ):
         run.statuses = Counter(counts.statuses)
+        run.manifest = manifest_run(run.output)
         _write_changes(run, 0, earlier)
         return
     run.assembled = assemble_parts(
@@ -52,6 +53,7 @@ def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
     check_parts(run.assembled.parts, written)
     _write_changes(run, run.assembled.aside, sum(counts.rows[0]))
     run.statuses = run.assembled.statuses
+    run.manifest = run.name
     for summary in run.assembled.resumed:
         run.night.add(summary)
     run.dropped = sum(counts.rows[0]) - (run.assembled.rows - run.night.rows)

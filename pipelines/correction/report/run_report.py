@@ -27,6 +27,7 @@ def describe(run: Run) -> dict[str, Any]:
         "placement": {**asdict(run.placement), "batch_size": run.batch_size, "precision": run.precision},
         "versions": versions(),
         "run": run.name,
+        "manifest": run.manifest,
         "rows_in": run.inspection.rows,
         # Until the next manifest is written, some rows that need work may not be done.
         "unchanged": run.unchanged if run.statuses else run.inspection.rows - run.inspection.pending,
