@@ -52,11 +52,11 @@ from pipelines.correction.inspect.pending import INSPECT_HERE
 from pipelines.correction.inspect.survey import count_routes
 from pipelines.correction.output import check_whole
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
-from pipelines.correction.publish.publish import published_rows
 from pipelines.correction.report.record import Record, too_many_failed
 from pipelines.correction.run import Run
 from pipelines.images.decode import DecodeLimits
 from pipelines.images.encode import EXTENSIONS
+from pipelines.published.publish import published_rows
 from pipelines.storage import objects as storage
 from pipelines.storage.file_uris import is_file_uri
 from pipelines.storage.lock import locked

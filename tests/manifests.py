@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.publish.staying import Staying
-from pipelines.correction.row_keys import KeySet, column_keys, to_keys
 from pipelines.correction.rows import REFRESHED, to_table
+from pipelines.published.row_keys import KeySet, column_keys, to_keys
 
 
 def key(name: str) -> bytes:

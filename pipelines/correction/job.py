@@ -19,16 +19,16 @@ from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
-from pipelines.correction.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, Layers, RunFolder
 from pipelines.correction.measure.fid import measure
 from pipelines.correction.output import remove_run
 from pipelines.correction.plan import Plan
-from pipelines.correction.publish.publish import finish_publishing
 from pipelines.correction.publish.stage import assemble, confirmation, publish
 from pipelines.correction.report.record import Record, note_killed
 from pipelines.correction.report.run_report import report
 from pipelines.correction.run import BFLOAT16_BATCH, Run
 from pipelines.correction.stream.stage import stream
+from pipelines.published.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, Layers, RunFolder
+from pipelines.published.publish import finish_publishing
 from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 from pipelines.storage.lock import Lock

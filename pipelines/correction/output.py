@@ -1,14 +1,12 @@
 """Checks the output folder of a correction run, and removes what runs own in it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any
 
 from model.errors import ConfigurationError
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.layout import (
+from pipelines.published.layout import (
     CATALOG_FOLDER,
     CHANGES_FOLDER,
     JOURNAL,
@@ -18,9 +16,8 @@ from pipelines.correction.layout import (
     RUN,
     RUN_FOLDER,
     SUCCESS,
-    RunFolder,
 )
-from pipelines.correction.stream.object_names import IMAGES
+from pipelines.published.object_names import IMAGES
 from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 
@@ -91,27 +88,6 @@ def check_whole(rows: int, published: int, max_dropped: float) -> None:
         )
 
 
-def last_run(output: str) -> str | None:
-    """Return the name of the run that published last, by its run.json; None without one.
-
-    Raises one of STORAGE_ERRORS.
-    """
-    return _published(output, "run")
-
-
-def manifest_run(output: str) -> str | None:
-    """Return the name of the run that made the manifest, by run.json; None if that is not known.
-
-    Not that of `last_run` if that run has changed nothing. Raises one of STORAGE_ERRORS.
-    """
-    return _published(output, "manifest")
-
-
-def _published(output: str, field: str) -> str | None:
-    uri = storage.join(output, RUN)
-    return json.loads(storage.read_bytes(uri)).get(field) if storage.exists(uri) else None
-
-
 def remove_run(output: str) -> None:
     """Remove what earlier runs published and killed runs left, but not the files of the current run.
 
@@ -122,13 +98,3 @@ def remove_run(output: str) -> None:
         storage.remove(storage.join(output, name))
     for name in (CHANGES_FOLDER, IMAGES, REPORT, LABELS_FOLDER):
         storage.remove(storage.join(output, name))
-
-
-def write_run(output: str, run: Mapping[str, Any]) -> None:
-    """Write run.json below OUTPUT/.run."""
-    storage.write_bytes(RunFolder(output).at(RUN), to_json(run))
-
-
-def to_json(run: Mapping[str, Any]) -> bytes:
-    """Return the content of a run's record as a file."""
-    return (json.dumps(run, indent=2, sort_keys=True, default=str) + "\n").encode()

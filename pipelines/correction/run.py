@@ -15,11 +15,11 @@ from pipelines.cluster import logs, metrics
 from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
-from pipelines.correction.layout import RunFolder
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.assemble import Assembled
-from pipelines.correction.publish.changes import Changes
 from pipelines.correction.stream.totals import Totals
+from pipelines.published.changes import Changes
+from pipelines.published.layout import RunFolder
 
 #: Errors after which a task is tried again.
 RETRIED = ["StorageReadError", "StorageWriteError", "DecoderStartError"]

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from jobs.command import FLAGS_FILE
 from pipelines.contracts.schemas import CHANGES, STATUSES
-from pipelines.correction.layout import (
+from pipelines.images.decode import decode_image
+from pipelines.published.erased import FILE as ERASED_FILE
+from pipelines.published.layout import (
     CHANGES_FOLDER,
     MANIFEST,
     MANIFESTS_FOLDER,
@@ -23,8 +25,7 @@ from pipelines.correction.layout import (
     SUCCESS,
     RunFolder,
 )
-from pipelines.correction.stream.object_names import IMAGES
-from pipelines.images.decode import decode_image
+from pipelines.published.object_names import IMAGES
 from pipelines.storage import objects as storage
 from tests.chaos.catalog import DrawnRow
 
@@ -35,7 +36,18 @@ OF_STORAGE = ("error_message", "input_version")
 #: Number of discrepancies of one kind that are named.
 NAMED = 5
 #: The parts of an output.
-RESULTS = (IMAGES, MANIFEST, MANIFESTS_FOLDER, CHANGES_FOLDER, REPORT, RUN, RUNS_FOLDER, FLAGS_FILE, SUCCESS)
+RESULTS = (
+    IMAGES,
+    MANIFEST,
+    MANIFESTS_FOLDER,
+    CHANGES_FOLDER,
+    REPORT,
+    RUN,
+    RUNS_FOLDER,
+    FLAGS_FILE,
+    ERASED_FILE,
+    SUCCESS,
+)
 #: Objects read at once, because each waits for storage.
 _THREADS = 8
 
@@ -163,7 +175,7 @@ def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]]) -> int:
 
 def _check_kept(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> set[str]:
     """Check that every kept manifest is true, and that the current one is among them; return the images they name."""
-    run = json.loads(storage.read_bytes(storage.join(output, RUN)))["manifest"]
+    run = json.loads(storage.read_bytes(storage.join(output, RUN)))["manifest_run"]
     kept = {name: read_manifest(output, name) for name in RunFolder(output).kept_manifests()}
     if sorted(map(_text, kept.get(run, ()))) != sorted(map(_text, manifest)):
         entry.complain("manifests that are not kept", [run])

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-from pipelines.correction.layout import SUCCESS
+from pipelines.published.layout import SUCCESS
 from pipelines.storage import objects as storage
 from tests.chaos.ledger import read_manifest
 

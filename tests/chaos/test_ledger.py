@@ -39,7 +39,7 @@ def write_output(output: Path) -> Path:
     ]
     rows.append({"image_id": "bad", "status": "failed", "error_code": "truncated"})
     write_manifest(output, rows)
-    said = {"state": "complete", "rows_in": 3, "run": "1", "manifest": "1"}
+    said = {"state": "complete", "rows_in": 3, "run": "1", "manifest_run": "1"}
     (output / "run.json").write_text(json.dumps(said))
     (output / "runs").mkdir()
     (output / "runs" / "1.json").write_text(json.dumps({"state": "complete", "run": "1"}))
@@ -102,7 +102,7 @@ DISCREPANCIES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "a run that goes on": (
         "complaints",
         lambda output: (output / "run.json").write_text(
-            '{"state": "running", "rows_in": 3, "run": "1", "manifest": "1"}'
+            '{"state": "running", "rows_in": 3, "run": "1", "manifest_run": "1"}'
         ),
     ),
     "a record that was not completed": (

@@ -12,14 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import command
+from jobs import command, maintain_output
 from jobs.correct_catalog import main
 from model.errors import RunError
 from pipelines.contracts.schemas import CATALOG, CHANGES
 from pipelines.correction import job
 from pipelines.correction.measure import fid
-from pipelines.correction.publish import changes, stage
-from pipelines.correction.row_keys import id_keys
+from pipelines.correction.output import remove_run
+from pipelines.correction.publish import stage
+from pipelines.published import changes
+from pipelines.published.row_keys import id_keys
 from tests.catalogs import (
     picture,
     published,
@@ -86,7 +88,7 @@ class Shop:
         assert success["rows"] == len(found) == sum(told["counts"].values()) == told["rows_in"]
         assert success["parts"] == len(list((self.output / "manifest").iterdir()))
         self.check_changes(told, before)
-        kept = read_parquet(self.output / "manifests" / told["manifest"])
+        kept = read_parquet(self.output / "manifests" / told["manifest_run"])
         assert kept == found
         return told
 
@@ -138,7 +140,7 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     before = tree(shop.output)
     again = shop.correct()
     assert again["unchanged"] == 10
-    assert (first["manifest"], again["manifest"]) == (first["run"], first["run"])
+    assert (first["manifest_run"], again["manifest_run"]) == (first["run"], first["run"])
     assert again["counts"] == first["counts"]
     assert not any(again["corrected_now"].values())
     after = tree(shop.output)
@@ -453,6 +455,61 @@ def test_the_images_of_the_manifest_stay_as_they_are_while_a_later_run_works(
     shop.bundle = old
     assert shop.correct()["unchanged"] == 5
     assert published(shop.output) == images
+
+
+def maintain(shop: Shop, verb: str, *flags: str) -> None:
+    """Do maintenance of the output."""
+    assert maintain_output.main([verb, "--output", str(shop.output), *flags, "--apply"]) == command.EXIT_OK
+
+
+def test_after_a_rollback_the_next_run_goes_on_from_there(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = rows(6)
+    shop.write(catalog)
+    first = shop.correct()
+    images, old = published(shop.output), shop.bundle
+    shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
+    second = shop.correct()
+    with monkeypatch.context() as patch:  # a third run is killed
+        shop.write([*catalog, row("new", "watermark")])
+        patch.setattr(stage, "check_conservation", killed)
+        with pytest.raises(KilledError):
+            shop.correct()
+    maintain(shop, "rollback")
+    assert published(shop.output) == images
+    # With the model of the first run, only what is new since is corrected.
+    shop.bundle = old
+    third = shop.correct()
+    assert (third["unchanged"], third["corrected_now"]["corrected"]) == (6, 1)
+    assert published(shop.output).items() >= images.items()
+    kept = [path.name for path in sorted((shop.output / "manifests").iterdir())]
+    assert kept == [one["run"] for one in (first, second, third)]
+    maintain(shop, "clean", "--keep-runs", "1")
+    assert len(tree(shop.output / "images")) == len(published(shop.output))
+    # With that of the second run, all are corrected again.
+    shop.bundle = tmp_path / "bundle"
+    assert shop.correct()["unchanged"] == 0
+
+
+def test_an_erased_id_fails_in_every_run_and_its_image_is_not_made_again(shop: Shop) -> None:
+    shop.write(rows(6))
+    shop.correct()
+    images = published(shop.output)
+    (gone,) = (name for name in images if name.endswith("/image-0.jpg"))
+    maintain(shop, "erase", "--image-id", "image-0")
+    left = {name: data for name, data in images.items() if name != gone}
+    assert published(shop.output) == left
+    for is_emptied, unchanged in ((False, 5), (False, 6), (True, 0)):
+        if is_emptied:  # as --overwrite does
+            remove_run(str(shop.output))
+        told = shop.correct()
+        assert (told["unchanged"], told["counts"]["failed"]) == (unchanged, 1)
+        assert told["changes"]["changed"] == 0
+        one = shop.manifest()["image-0"]
+        assert (one["status"], one["error_code"], one["output_uri"]) == ("failed", "erased", None)
+        assert published(shop.output) == left
+        assert len(tree(shop.output / "images")) == len(left)
 
 
 def test_rows_that_nothing_is_to_be_done_with_are_read_beside_a_detector_too(

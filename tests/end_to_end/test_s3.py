@@ -17,6 +17,7 @@ from pipelines.storage import objects as storage
 from tests.catalogs import picture, row, rows, write_bundle, write_catalog
 from tests.fault_proxy import KINDS, TENTH, FaultProxy
 from tests.hostile_images import encode
+from tests.nights import contents, images, night
 
 pytestmark = pytest.mark.ray
 
@@ -121,6 +122,35 @@ def test_with_one_request_in_ten_failing_every_row_is_there_once(
     assert storage.exists(f"{s3_folder}/out/_SUCCESS")
     fs, path = storage.resolve(f"{s3_folder}/out")
     assert not [name for name in fs.find(path) if "/.lock/" in name]
+
+
+def test_a_night_is_undone_erased_from_and_cleaned_up_with_one_request_in_ten_failing(
+    s3_folder: str, s3_settings: dict[str, str], repository: Path
+) -> None:
+    output = f"{s3_folder}/out"
+    for run in "123":
+        night(output, run, {f"{number}": f"{number} of {run}" for number in range(8)}, {"person": run})
+    with FaultProxy(urlsplit(s3_settings["AWS_ENDPOINT_URL"]).port, TENTH) as proxy:
+        for words in ("rollback --to 1", "erase --image-id person", "clean --keep-runs 1"):
+            done = subprocess.run(
+                [sys.executable, "jobs/maintain_output.py", *words.split(), "--output", output, "--apply"],
+                cwd=repository,
+                env={**os.environ, "PYTHONPATH": str(repository), "AWS_ENDPOINT_URL": proxy.url},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "done"), done.stderr
+    assert sum(proxy.counts[kind] for kind in KINDS) > 5, proxy.counts
+    first = {f"{number}": f"{number} of 1" for number in range(8)}
+    assert contents(output) == contents(output, "manifests", "1") == {**first, "person": None}
+    third = {f"{number}": f"{number} of 3" for number in range(8)}
+    assert contents(output, "manifests", "3") == {**third, "person": None}
+    assert images(output) == {*first.values(), *third.values()}
+    assert storage.exists(f"{output}/_SUCCESS")
+    assert not storage.list_files(f"{output}/manifests/2")
+    fs, path = storage.resolve(output)
+    assert not [name for name in fs.find(path) if "/.lock/" in name or "/.run/" in name]
 
 
 def _run(folder: str) -> str:

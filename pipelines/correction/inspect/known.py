@@ -5,28 +5,21 @@ on the driver.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from pipelines.contracts.error_codes import EVERY_CODE
-from pipelines.contracts.schemas import check_version
-from pipelines.correction.layout import Layers
-from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
-from pipelines.storage import objects as storage
-from pipelines.storage.parquet_units import StorageReadError
+from pipelines.published.layout import Layers
+from pipelines.published.parts import read_parts
+from pipelines.published.row_keys import Keys, KeySet, column_keys, id_keys
 
 T = TypeVar("T")
-
-#: Parts that are read at the same time: each waits for the storage.
-_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -124,27 +117,3 @@ def _superseded(layers: Layers) -> tuple[KeySet, ...]:
 
 def _set(arrays: Sequence[Keys]) -> KeySet:
     return KeySet(np.concatenate([KeySet().keys, *arrays]))
-
-
-def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield `read_part` of each part; several are read at the same time."""
-
-    def read(uri: str) -> pa.Table:
-        return read_part(uri, columns)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(parts), _THREADS):  # at most these are held in memory
-            yield from pool.map(read, parts[start : start + _THREADS])
-
-
-def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read `columns` (None: all) of one part of a manifest or journal. Raises StorageReadError, and ConfigurationError
-    for one of a later release.
-    """
-    try:
-        filesystem, path = storage.arrow_filesystem(uri)
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
-            check_version(file.schema_arrow, uri)
-            return file.read(None if columns is None else list(columns))
-    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
-        raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error

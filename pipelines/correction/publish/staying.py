@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.contracts.schemas import MANIFEST
-from pipelines.correction.inspect.known import is_tried_again, read_parts
-from pipelines.correction.publish.changes import equal_rows
-from pipelines.correction.row_keys import KeySet, column_keys, id_keys
+from pipelines.correction.inspect.known import is_tried_again
 from pipelines.correction.rows import REFRESHED
+from pipelines.published.changes import equal_rows
+from pipelines.published.parts import read_parts
+from pipelines.published.row_keys import KeySet, column_keys, id_keys
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,6 @@ from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.deliver.deliver import DeliverySettings, deliver
 from pipelines.correction.deliver.gate_detector import Remaining
 from pipelines.correction.deliver.gates import Rejection
-from pipelines.correction.layout import REFRESHED_FOLDER, RunFolder
-from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.rows import (
     CORRECT,
     REFRESH,
@@ -34,13 +32,15 @@ from pipelines.correction.rows import (
     STRIPS,
     to_table,
 )
-from pipelines.correction.stream.object_names import image_uri
 from pipelines.correction.stream.totals import summarise
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.images.decode_apart import DecoderStartError, decode_apart, decode_image_apart
 from pipelines.images.encode import encode_image
 from pipelines.images.resize import resize_bicubic, shrink_bicubic
 from pipelines.inference.edits.apply import apply_edits
+from pipelines.published.layout import REFRESHED_FOLDER, RunFolder
+from pipelines.published.object_names import image_uri
+from pipelines.published.parts import parquet_bytes, part_name, write_object
 from pipelines.storage import objects as storage
 
 FID_SIDE = 256  # the FID network's input is made from images of this side

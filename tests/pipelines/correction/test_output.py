@@ -9,10 +9,11 @@ import pytest
 from model.errors import ConfigurationError
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import build_known
-from pipelines.correction.layout import RunFolder
-from pipelines.correction.output import check_output, check_whole, remove_run, write_run
-from pipelines.correction.row_keys import to_keys
+from pipelines.correction.output import check_output, check_whole, remove_run
 from pipelines.correction.rows import to_table
+from pipelines.published.layout import RunFolder
+from pipelines.published.records import write_run
+from pipelines.published.row_keys import to_keys
 from pipelines.storage import objects as storage
 
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.correction.inspect.known import Known, build_known
-from pipelines.correction.layout import Layers
-from pipelines.correction.row_keys import KEY, key_of, to_keys
+from pipelines.published.layout import Layers
+from pipelines.published.row_keys import KEY, key_of, to_keys
 from pipelines.storage.parquet_units import StorageReadError
 
 SCHEMA = pa.schema(

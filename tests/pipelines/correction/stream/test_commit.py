@@ -17,7 +17,6 @@ from pipelines.contracts.schemas import MANIFEST, STATUSES
 from pipelines.correction.deliver.deliver import DeliverySettings
 from pipelines.correction.deliver.gate_detector import DetectorGate
 from pipelines.correction.deliver.gates import GateConfig
-from pipelines.correction.parts import StorageWriteError
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.correction.stream.commit import FID_SIDE, STRIP_SIDE, CommitSettings, commit_block
 from pipelines.images.decode import decode_image, decode_upload
@@ -26,6 +25,7 @@ from pipelines.images.metadata import srgb_profile
 from pipelines.images.resize import resize_bicubic
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
+from pipelines.published.parts import StorageWriteError
 from pipelines.storage import objects as storage
 from tests.catalogs import picture, read_parquet, tree, write_detector
 from tests.hostile_images import encode

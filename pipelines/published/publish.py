@@ -1,7 +1,7 @@
 """Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
     publish.json written -> manifest copied to manifests/<run>/ -> _SUCCESS removed -> manifest, report, changes moved
-    -> record copied to runs/, run.json moved -> .run removed -> _SUCCESS written
+    -> record copied to runs/, run.json moved -> other files of .run removed -> _SUCCESS written -> publish.json removed
 
 A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
 between is of one run. Right before each step the run checks that it still holds the output's lock. A run that slept too
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipelines.correction.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
+from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
@@ -76,10 +76,13 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
     confirm()
     for name in WORKING:  # before the marker, without which they would look like a killed run's
         storage.remove(run.at(name))
-    storage.remove(run.at())
     confirm()
     if publication.success and not storage.exists(success):
         storage.write_bytes(success, (json.dumps(content) + "\n").encode())
+    confirm()
+    storage.remove(
+        run.at()
+    )  # last, so that a run that is killed before it does not leave the output without _SUCCESS
     return True
 
 

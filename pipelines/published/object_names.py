@@ -28,6 +28,14 @@ def image_uri(output: str, defect: str, image_id: str, sha256: str, format: str)
     return storage.join(output, IMAGES, defect, name)
 
 
+def is_image_of(name: str, image_id: str) -> bool:
+    """Return whether `name` is the last part of an `image_uri` of this id."""
+    pattern = (
+        rf"{re.escape(safe_name(image_id))}\.[0-9a-f]{{{_CONTENT_DIGEST}}}\.({'|'.join(EXTENSIONS.values())})"
+    )
+    return re.fullmatch(pattern, name) is not None
+
+
 def safe_name(image_id: str) -> str:
     """Return a name for `image_id`: one path component of at most MAX_LENGTH letters, digits and `.-_~`.
 
