@@ -20,6 +20,7 @@ sys.path.insert(0, str(DOCS.parent))  # `python docs/make_cli.py` has docs/ ther
 
 JOBS = (
     "correct_catalog",
+    "maintain_output",
     "prepare_dataset",
     "check_dataset",
     "train",

@@ -21,7 +21,7 @@ PART = "flags"
 #: First words of a file that a job has written.
 FIRST_WORDS = "# The flags of the last run of"
 #: Flags that are meant for one run, and must not be repeated by a file that is used again.
-_ONCE = {"help", "config", "dry_run", "overwrite", "break_lock"}
+_ONCE = {"help", "config", "dry_run", "apply", "overwrite", "break_lock"}
 #: Flags whose values are neither kept nor shown.
 _SECRET = {"notify"}
 

@@ -3,8 +3,9 @@
 Reads parquet with image_id, image (bytes) or uri, labels and optionally product_type; decides by the label
 map which defects each image has; corrects them with the generator of a model bundle; and writes
 
-    OUTPUT/images/<defect>/<image_id>.<jpg|png|webp>
+    OUTPUT/images/<defect>/<image_id>.<hash of the image>.<jpg|png|webp>
     OUTPUT/manifest/*.parquet     one row per input image: status, output_uri, hashes, error
+    OUTPUT/manifests/<run>/       the manifests of earlier runs, whose images stay too
     OUTPUT/changes/<run>.parquet  the rows that a run added, changed or removed
     OUTPUT/report/index.html      counts, FID and KID per defect, pictures; fid.json and fid.csv beside it
     OUTPUT/run.json               configuration, versions, counts, timings; of every run in OUTPUT/runs/<run>.json
@@ -51,11 +52,11 @@ from pipelines.correction.inspect.pending import INSPECT_HERE
 from pipelines.correction.inspect.survey import count_routes
 from pipelines.correction.output import check_whole
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
-from pipelines.correction.publish.publish import published_rows
 from pipelines.correction.report.record import Record, too_many_failed
 from pipelines.correction.run import Run
 from pipelines.images.decode import DecodeLimits
 from pipelines.images.encode import EXTENSIONS
+from pipelines.published.publish import published_rows
 from pipelines.storage import objects as storage
 from pipelines.storage.file_uris import is_file_uri
 from pipelines.storage.lock import locked

@@ -13,9 +13,10 @@ from typing import Any
 from jobs import command
 from model.errors import ConfigurationError
 from pipelines.cluster import logs, termination
-from pipelines.correction.layout import MANIFEST, REPORT
 from pipelines.correction.report.alerts import Thresholds, earlier_runs, find_alerts
-from pipelines.correction.report.record import COMPLETE, TOO_MANY_FAILED, Record
+from pipelines.correction.report.record import Record
+from pipelines.published.layout import MANIFEST, REPORT
+from pipelines.published.records import COMPLETE, TOO_MANY_FAILED
 from pipelines.reports import webhook
 from pipelines.storage import objects as storage
 

@@ -1,5 +1,6 @@
 """Makes small catalogs and bundles for the tests of correction."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,19 @@ def read_parquet(folder: Path) -> list[dict[str, Any]]:
     """Return all rows of the parquet files in `folder`, ordered by image_id."""
     table = [one for file in sorted(folder.glob("*.parquet")) for one in pq.read_table(file).to_pylist()]
     return sorted(table, key=lambda one: str(one["image_id"]))
+
+
+def published(output: Path) -> dict[str, bytes]:
+    """Return the images that the manifest names, by defect and name without the hash, which is checked."""
+    images = {}
+    for one in read_parquet(output / "manifest"):
+        if one["output_uri"] is not None:
+            path = Path(one["output_uri"])
+            name, digest, extension = path.name.rsplit(".", 2)
+            images[f"{path.parent.name}/{name}.{extension}"] = data = path.read_bytes()
+            assert hashlib.sha256(data).hexdigest() == one["output_sha256"]
+            assert one["output_sha256"].startswith(digest)
+    return images
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -5,10 +5,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.contracts.schemas import MANIFEST
-from pipelines.correction.key_shards import KeyShards
 from pipelines.correction.publish.staying import Refreshed, Staying
-from pipelines.correction.row_keys import KeySet, column_keys, to_keys
 from pipelines.correction.rows import REFRESHED, to_table
+from pipelines.published.key_shards import KeyShards
+from pipelines.published.row_keys import KeySet, column_keys, to_keys
 
 
 def key(name: str) -> bytes:

@@ -16,8 +16,8 @@ FLOORS = (
     {"images", "cluster"},
     {"contracts"},
     {"synthesis"},
-    {"shards", "metrics", "inference", "saliency"},
-    {"checking", "correction", "evaluation", "preparation", "sample_catalog", "training"},
+    {"shards", "metrics", "inference", "saliency", "published"},
+    {"checking", "correction", "evaluation", "maintenance", "preparation", "sample_catalog", "training"},
     {"jobs"},
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}

@@ -41,6 +41,7 @@ FAILED: Mapping[str, str] = {
     "not_finite": "the generator's output has NaN or infinity: check the bundle, or use --precision float32",
     # ids, labels, and everything else
     "duplicate_id": "several rows have this image_id, but differ in image (uri or sha256) or meaning",
+    "erased": "the id was erased on request (jobs/maintain_output.py erase); take the row out of the catalog",
     "no_image_id": "(preparation) the entry's id is empty",
     "odd_width": "(preparation) a picture that should consist of two halves has an odd width",
     "unknown_label": "no rule of the label map names the label, and the map has unknown_labels: fail",

@@ -19,16 +19,16 @@ from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
-from pipelines.correction.layout import CATALOG_FOLDER, RUN, Layers, RunFolder
 from pipelines.correction.measure.fid import measure
 from pipelines.correction.output import remove_run
 from pipelines.correction.plan import Plan
-from pipelines.correction.publish.publish import finish_publishing
 from pipelines.correction.publish.stage import assemble, confirmation, publish
 from pipelines.correction.report.record import Record, note_killed
 from pipelines.correction.report.run_report import report
 from pipelines.correction.run import BFLOAT16_BATCH, Run
 from pipelines.correction.stream.stage import stream
+from pipelines.published.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, Layers, RunFolder
+from pipelines.published.publish import finish_publishing
 from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 from pipelines.storage.lock import Lock
@@ -71,7 +71,7 @@ def run(
         began()
         record.begin(run)
         with underway(), session.our_errors():
-            stream(run, known, counts, layers, lock)
+            stream(run, known, counts, lock)
             with run.stage("assemble"):
                 assemble(run, known, counts, layers)
             measure(run)
@@ -118,7 +118,7 @@ def begin(plan: Plan, placement: Placement, record: Record, lock: Lock | None = 
             "an earlier run was interrupted while it published its manifest; the publication is complete now"
         )
     note_killed(plan.config.output)
-    interrupted = storage.exists(folder.at(RUN))
     folder.begin_attempt()
-    outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER,))  # images are renamed out of .run
-    return Run(plan, placement, record.started_at, record.name, interrupted, fid_missing=plan.fid_missing)
+    # Images are renamed out of .run.
+    outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER, MANIFESTS_FOLDER))
+    return Run(plan, placement, record.started_at, record.name, fid_missing=plan.fid_missing)

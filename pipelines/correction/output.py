@@ -1,31 +1,29 @@
 """Checks the output folder of a correction run, and removes what runs own in it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any
 
 from model.errors import ConfigurationError
 from pipelines.correction.detected import LABELS_FOLDER
-from pipelines.correction.layout import (
+from pipelines.published.layout import (
     CATALOG_FOLDER,
     CHANGES_FOLDER,
-    LEFT,
+    JOURNAL,
     MANIFEST,
+    MANIFESTS_FOLDER,
     REPORT,
     RUN,
     RUN_FOLDER,
     SUCCESS,
-    RunFolder,
 )
-from pipelines.correction.stream.object_names import IMAGES
+from pipelines.published.object_names import IMAGES
 from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 
 #: Names that runs write and --overwrite removes; nothing else in the folder is touched.
 OWNED = (
-    *(SUCCESS, RUN, MANIFEST, CHANGES_FOLDER, IMAGES, REPORT),
+    *(SUCCESS, RUN, MANIFEST, MANIFESTS_FOLDER, CHANGES_FOLDER, IMAGES, REPORT),
     *(LABELS_FOLDER, RUN_FOLDER, CATALOG_FOLDER),
 )
 #: Those of them that prove a run, complete or killed: people have folders called `images` and `manifest`, too.
@@ -90,32 +88,13 @@ def check_whole(rows: int, published: int, max_dropped: float) -> None:
         )
 
 
-def last_run(output: str) -> str | None:
-    """Return the name of the run that published last, by its run.json; None without one.
-
-    Raises one of STORAGE_ERRORS.
-    """
-    uri = storage.join(output, RUN)
-    return json.loads(storage.read_bytes(uri)).get("run") if storage.exists(uri) else None
-
-
 def remove_run(output: str) -> None:
     """Remove what earlier runs published and killed runs left, but not the files of the current run.
 
     Rows are removed before their images: if the run is killed in between, the next one finds no row whose image is
     gone or another. Raises one of STORAGE_ERRORS.
     """
-    for name in (SUCCESS, RUN, MANIFEST, *(storage.join(RUN_FOLDER, left) for left in LEFT)):
+    for name in (SUCCESS, RUN, MANIFEST, MANIFESTS_FOLDER, storage.join(RUN_FOLDER, JOURNAL)):
         storage.remove(storage.join(output, name))
     for name in (CHANGES_FOLDER, IMAGES, REPORT, LABELS_FOLDER):
         storage.remove(storage.join(output, name))
-
-
-def write_run(output: str, run: Mapping[str, Any]) -> None:
-    """Write run.json below OUTPUT/.run."""
-    storage.write_bytes(RunFolder(output).at(RUN), to_json(run))
-
-
-def to_json(run: Mapping[str, Any]) -> bytes:
-    """Return the content of a run's record as a file."""
-    return (json.dumps(run, indent=2, sort_keys=True, default=str) + "\n").encode()

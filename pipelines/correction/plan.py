@@ -19,7 +19,6 @@ from pipelines.correction.catalog import list_catalog
 from pipelines.correction.deliver.deliver import DeliverySettings
 from pipelines.correction.deliver.gate_detector import DetectorGate
 from pipelines.correction.deliver.gates import OFF, GateConfig, read_gates, usual_scores
-from pipelines.correction.layout import CATALOG_FOLDER
 from pipelines.correction.output import OWNED, check_output
 from pipelines.correction.stream.commit import CommitSettings
 from pipelines.correction.tabulate import tabulate
@@ -30,6 +29,7 @@ from pipelines.inference.bundles import read_bundle
 from pipelines.inference.detector_bundles import read_detector
 from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
 from pipelines.metrics.reference import Reference, read_reference
+from pipelines.published.layout import CATALOG_FOLDER
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Listing
 

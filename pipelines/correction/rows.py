@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.contracts.schemas import STATUSES
-from pipelines.correction.layout import SAMPLES_FOLDER
-from pipelines.correction.row_keys import KEY
+from pipelines.published.layout import SAMPLES_FOLDER
+from pipelines.published.row_keys import KEY
 
 #: Purpose of reading a row. CORRECT: it becomes a manifest row. REFRESH: its image was read, and is the one that was
 #: corrected before. COMPARE: FID compares others with its image; its manifest row stays as it is.
@@ -22,7 +22,8 @@ CORRECT, REFRESH, COMPARE = "correct", "refresh", "compare"
 PURPOSE_COLUMNS = [
     ("purpose", pa.string()),
     ("position", pa.string()),  # file and row number, for people; unique
-    ("refusal", pa.string()),  # not null: the row fails with `duplicate_id`, with this message
+    ("refusal", pa.string()),  # not null: the row fails with this error code, whatever its image is
+    ("refusal_message", pa.string()),
     ("input_version", pa.string()),
     ("row_key", KEY),
     ("work_key", KEY),
@@ -97,9 +98,6 @@ SUMMARY = pa.schema(
         ("written_bytes", pa.int64()),  # corrected images, journal, samples
     ]
 )
-
-#: Rows whose images an attempt is about to replace.
-BEGUN = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 
 #: Folders below OUTPUT/.run, with a folder for each attempt: images for FID and for the report.
 SAMPLES, STRIPS = f"{SAMPLES_FOLDER}/fid", f"{SAMPLES_FOLDER}/strips"

@@ -15,11 +15,11 @@ from pipelines.cluster import logs, metrics
 from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
-from pipelines.correction.layout import RunFolder
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.assemble import Assembled
-from pipelines.correction.publish.changes import Changes
 from pipelines.correction.stream.totals import Totals
+from pipelines.published.changes import Changes
+from pipelines.published.layout import RunFolder
 
 #: Errors after which a task is tried again.
 RETRIED = ["StorageReadError", "StorageWriteError", "DecoderStartError"]
@@ -36,19 +36,19 @@ _GPU_BATCH, BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
 class Run:
     """A run: its settings, and the results so far.
 
-    interrupted: an earlier attempt was killed. attempt: name of this attempt's folders. seconds: wall time by stage.
+    attempt: name of this attempt's folders. seconds: wall time by stage.
     """
 
     plan: Plan
     placement: Placement
     started_at: datetime
     name: str
-    interrupted: bool = False
     attempt: str = ""
     inspection: Inspection = field(default_factory=lambda: Inspection(Survey(0)))
     totals: Totals = field(default_factory=Totals)  # of this attempt
     night: Totals = field(default_factory=Totals)  # of all attempts since the last manifest
     assembled: Assembled | None = None  # the next manifest
+    manifest: str | None = None  # name of the run that made what will be the manifest
     changes: Changes = field(default_factory=Changes)  # between the last manifest and the next
     statuses: Mapping[str, int] = field(default_factory=Counter)  # of the manifest's rows
     dropped: int = 0  # rows of the last manifest that are not in this one

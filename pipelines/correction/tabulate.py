@@ -18,7 +18,7 @@ from pyarrow import csv
 
 from model.errors import ConfigurationError
 from pipelines.contracts.names import not_in_label_map
-from pipelines.correction.parts import parquet_bytes, write_object
+from pipelines.published.parts import parquet_bytes, write_object
 from pipelines.storage import objects as storage
 from pipelines.storage.file_names import is_image, is_text
 from pipelines.storage.file_uris import is_file_uri

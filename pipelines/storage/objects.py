@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -487,6 +488,33 @@ def move(uri: str, to: str) -> None:
         return
     fs.cp_file(path, target)
     fs.rm_file(path)
+
+
+def copy(uri: str, to: str) -> None:
+    """Copy one object within a storage, and replace what is at `to`. Do nothing if `uri` does not exist.
+
+    A local file gets a second name (a hard link), if the file system has such links. That is a copy for whoever
+    replaces files as a whole, which all of this project does. Raises one of STORAGE_ERRORS.
+    """
+    fs, path = resolve(uri)
+    target = resolve(to)[1]
+    if not fs.exists(path):
+        return
+    if not isinstance(fs, LocalFileSystem):
+        fs.cp_file(path, target)
+        return
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(target).with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(path, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # it also stays if both are names of one file
 
 
 def remove_unfinished(uri: str, recursive: bool = False) -> None:

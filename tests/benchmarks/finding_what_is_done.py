@@ -29,12 +29,12 @@ from pipelines.correction.inspect.known import build_known
 from pipelines.correction.inspect.pending import Inspection, InspectSettings, groups, inspect_units
 from pipelines.correction.inspect.repeated import find_repeated
 from pipelines.correction.inspect.survey import Survey
-from pipelines.correction.layout import Layers
 from pipelines.correction.publish.assemble import PART_ROWS, assemble, sources
 from pipelines.correction.publish.staying import find_staying
-from pipelines.correction.row_keys import image_key, row_key, work_key
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.uploads import input_version
+from pipelines.published.layout import Layers
+from pipelines.published.row_keys import image_key, row_key, work_key
 from tests.benchmarks.timing import peak
 
 IDENTITY = "model configuration output"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,9 +13,19 @@ import pyarrow.parquet as pq
 
 from jobs.command import FLAGS_FILE
 from pipelines.contracts.schemas import CHANGES, STATUSES
-from pipelines.correction.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, RUNS_FOLDER, SUCCESS
-from pipelines.correction.stream.object_names import IMAGES
 from pipelines.images.decode import decode_image
+from pipelines.published.erased import FILE as ERASED_FILE
+from pipelines.published.layout import (
+    CHANGES_FOLDER,
+    MANIFEST,
+    MANIFESTS_FOLDER,
+    REPORT,
+    RUN,
+    RUNS_FOLDER,
+    SUCCESS,
+    RunFolder,
+)
+from pipelines.published.object_names import IMAGES
 from pipelines.storage import objects as storage
 from tests.chaos.catalog import DrawnRow
 
@@ -26,7 +36,18 @@ OF_STORAGE = ("error_message", "input_version")
 #: Number of discrepancies of one kind that are named.
 NAMED = 5
 #: The parts of an output.
-RESULTS = (IMAGES, MANIFEST, CHANGES_FOLDER, REPORT, RUN, RUNS_FOLDER, FLAGS_FILE, SUCCESS)
+RESULTS = (
+    IMAGES,
+    MANIFEST,
+    MANIFESTS_FOLDER,
+    CHANGES_FOLDER,
+    REPORT,
+    RUN,
+    RUNS_FOLDER,
+    FLAGS_FILE,
+    ERASED_FILE,
+    SUCCESS,
+)
 #: Objects read at once, because each waits for storage.
 _THREADS = 8
 
@@ -44,8 +65,8 @@ class Entry:
     wrong: int = 0  # rows whose outcome differs from the drawn one
     different: int = 0  # rows that differ from an undisturbed run's, hashes included
     bad_files: int = 0
-    superseded: int = 0  # images that only last night's rows name; they may be in use, and stay
-    orphans: int = 0  # images that neither a row nor one of last night's names
+    superseded: int = 0  # images that only a kept manifest names
+    orphans: int = 0  # images that no manifest names
     leftovers: int = 0  # neither a result nor a record of the run
     complaints: list[str] = field(default_factory=list)  # the discrepancies, some of each kind by name
     events: list[str] = field(default_factory=list)
@@ -78,19 +99,19 @@ def audit(
     output: str,
     undisturbed: Content | None = None,
     ignored: Sequence[str] = (),
-    earlier: Iterable[str] = (),
 ) -> Content:
     """Fill the entry from the output; every discrepancy becomes one of its complaints.
 
     drawn: the catalog. root: URI above catalog and output. undisturbed: the expected content, or None for the
-    undisturbed run itself. ignored: columns that may differ. earlier: images that were named before.
+    undisturbed run itself. ignored: columns that may differ.
     """
     manifest = read_manifest(output)
     entry.rows_in = len(drawn)
     entry.statuses = {status: sum(row["status"] == status for row in manifest) for status in STATUSES}
     _count(entry, drawn, manifest)
-    _check_files(entry, manifest, output)
-    _check_locations(entry, {row["output_uri"] for row in manifest}, set(earlier), output)
+    entry.files = _check_files(entry, manifest)
+    kept = _check_kept(entry, manifest, output)
+    _check_locations(entry, {row["output_uri"] for row in manifest}, kept, output)
     _check_run(entry, output)
     _check_changes(entry, manifest, output)
     content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
@@ -99,10 +120,11 @@ def audit(
     return content
 
 
-def read_manifest(output: str) -> list[dict[str, Any]]:
-    """Return all rows."""
+def read_manifest(output: str, *kept: str) -> list[dict[str, Any]]:
+    """Return all rows of the manifest, or of the one that was kept of a run."""
     rows: list[dict[str, Any]] = []
-    for uri in storage.list_files(storage.join(output, MANIFEST), ".parquet"):
+    folder = storage.join(output, MANIFESTS_FOLDER, *kept) if kept else storage.join(output, MANIFEST)
+    for uri in storage.list_files(folder, ".parquet"):
         rows += pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist()
     return rows
 
@@ -129,8 +151,8 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, str | None]:
     return ("corrected", None) if row["status"] == "rejected" else (row["status"], row["error_code"])
 
 
-def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> None:
-    """Check that every corrected row's file exists, decodes and has the right hash."""
+def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]]) -> int:
+    """Check that every corrected row's file exists, decodes and has the right hash; return how many do."""
 
     def fault(row: Mapping[str, Any]) -> str | None:
         try:
@@ -145,14 +167,29 @@ def _check_files(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: st
     corrected = [row for row in manifest if row["status"] == "corrected"]
     with ThreadPoolExecutor(_THREADS) as pool:
         faults = [message for message in pool.map(fault, corrected) if message]
-    entry.bad_files = entry.complain("files that are missing, broken or another image's", faults)
-    entry.files = len(corrected) - len(faults)
+    entry.bad_files += entry.complain("files that are missing, broken or another image's", faults)
     named = [row for row in manifest if row["status"] != "corrected" and row["output_uri"] is not None]
     entry.complain("rows that name a file, and are not corrected", [row["image_id"] for row in named])
+    return len(corrected) - len(faults)
 
 
-def _check_locations(entry: Entry, named: set[str], earlier: set[str], output: str) -> None:
-    """Check that the output contains nothing but results."""
+def _check_kept(entry: Entry, manifest: Sequence[Mapping[str, Any]], output: str) -> set[str]:
+    """Check that every kept manifest is true, and that the current one is among them; return the images they name."""
+    run = json.loads(storage.read_bytes(storage.join(output, RUN)))["manifest_run"]
+    kept = {name: read_manifest(output, name) for name in RunFolder(output).kept_manifests()}
+    if sorted(map(_text, kept.get(run, ()))) != sorted(map(_text, manifest)):
+        entry.complain("manifests that are not kept", [run])
+    named: dict[str, Mapping[str, Any]] = {}
+    for row in (row for name in kept for row in kept[name] if name != run):
+        # One image, one content: a later manifest that names it must mean the same one.
+        if row["output_uri"] is not None:
+            named.setdefault(f"{row['output_uri']} {row['output_sha256']}", row)
+    _check_files(entry, [*named.values()])
+    return {row["output_uri"] for row in named.values()}
+
+
+def _check_locations(entry: Entry, named: set[str], kept: set[str], output: str) -> None:
+    """Check that the output contains nothing but results. kept: images that earlier manifests name."""
     images, folders = (
         storage.join(output, IMAGES) + "/",
         tuple(storage.join(output, name) for name in RESULTS),
@@ -164,13 +201,13 @@ def _check_locations(entry: Entry, named: set[str], earlier: set[str], output: s
         if any(part.startswith(".") for part in parts) or inside.endswith(".part"):
             hidden.append(inside)
         elif uri.startswith(images) and uri not in named:
-            if uri in earlier:
+            if uri in kept:
                 entry.superseded += 1
             else:
                 orphans.append(inside)
         elif not any(uri == folder or uri.startswith(folder + "/") for folder in folders):
             hidden.append(inside)
-    entry.orphans = entry.complain("images that no row names", orphans)
+    entry.orphans = entry.complain("images that no manifest names", orphans)
     entry.leftovers = entry.complain("files left over", hidden)
 
 

@@ -1,11 +1,13 @@
 """Reads the manifest again and again while jobs write it, by the documented rule for readers."""
 
+import hashlib
 import json
+import random
 import threading
 from collections import Counter
 from typing import Any
 
-from pipelines.correction.layout import SUCCESS
+from pipelines.published.layout import SUCCESS
 from pipelines.storage import objects as storage
 from tests.chaos.ledger import read_manifest
 
@@ -39,8 +41,20 @@ def _success(output: str) -> bytes | None:
         return None
 
 
-#: Seconds between two reads, because the jobs need the processor more.
-_PAUSE = 0.02
+#: Seconds between two reads, because the jobs need the processor more; images that are looked at in each.
+_PAUSE, _LOOKED_AT = 0.02, 5
+
+
+def check_images(rows: list[dict[str, Any]], rng: random.Random) -> None:
+    """Raise AssertionError if one of a few images that the rows name is missing or another one."""
+    named = [row for row in rows if row["output_uri"] is not None]
+    for row in rng.sample(named, min(_LOOKED_AT, len(named))):
+        try:
+            data = storage.read_bytes(row["output_uri"])
+        except FileNotFoundError:
+            raise AssertionError(f"{row['output_uri']} is missing") from None
+        if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+            raise AssertionError(f"{row['output_uri']} is another image")
 
 
 class Reader:
@@ -50,6 +64,7 @@ class Reader:
         self.output = output
         self.seen: Counter[tuple[str, ...]] = Counter()
         self.faults: list[str] = []
+        self._rng = random.Random(0)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
 
@@ -65,6 +80,7 @@ class Reader:
         while not self._ended.wait(_PAUSE):
             try:
                 rows = read_whole(self.output)
+                check_images(rows or [], self._rng)
             except AssertionError as error:
                 self.faults.append(str(error))
                 continue

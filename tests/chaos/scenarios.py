@@ -1,13 +1,17 @@
 """Scenarios of disturbed corrections. Each ends with a successful job and a line of the ledger."""
 
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.correction.layout import SUCCESS
+from pipelines.published.erased import ERASED
+from pipelines.published.layout import SUCCESS
+from pipelines.published.records import manifest_run
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import FOLDER
 from tests.chaos.kills import (
@@ -19,8 +23,8 @@ from tests.chaos.kills import (
     kill_worker,
 )
 from tests.chaos.ledger import Entry, files_below, read_manifest
-from tests.chaos.reader import Reader, read_whole, states
-from tests.chaos.stage import Driver, Stage, second_node
+from tests.chaos.reader import Reader, check_images, read_whole, states
+from tests.chaos.stage import Driver, Night, Stage, second_node
 from tests.fault_proxy import FaultProxy, Faults
 from tests.object_store import seaweedfs
 
@@ -180,7 +184,7 @@ def _night_after_night(stage: Stage, name: str, first: str, deaths: Sequence[str
     """
     with stage.entry(name, stage.second, output=first) as entry:
         output = _done(stage, first)
-        last = states(_last_night(stage, output))
+        last = states(read_whole(output) or [])
         with Reader(output) as reader:
             for path in deaths:
                 job = stage.start(first, night=stage.second)
@@ -194,13 +198,6 @@ def _night_after_night(stage: Stage, name: str, first: str, deaths: Sequence[str
         )
         entry.complain("times a reader met other rows", ["?"] * others)
     return entry
-
-
-def _last_night(stage: Stage, output: str) -> list[dict[str, Any]]:
-    """Return the rows before the next night begins; their images are not orphans."""
-    rows = read_whole(output) or []
-    stage.earlier = [row["output_uri"] for row in rows]
-    return rows
 
 
 def _kill_at(entry: Entry, job: Driver, uri: str) -> None:
@@ -219,8 +216,7 @@ def publishing(stage: Stage) -> Iterator[Entry]:
     name, first, output = "publishing", "node", stage.output("node")
     record, snapshot = stage.folder / "changes", stage.folder / "snapshot"
     with stage.entry(name, stage.second, output=first) as entry:
-        last = states(_last_night(stage, _done(stage, first)))
-        before = stage.earlier
+        last = states(read_whole(_done(stage, first)) or [])
         job = stage.start(first, night=stage.second)
         _kill_at(entry, job, storage.join(output, ".run", "manifest"))
         shutil.copytree(output, snapshot)
@@ -234,7 +230,6 @@ def publishing(stage: Stage) -> Iterator[Entry]:
         with stage.entry(f"{name} {number}", stage.second, output=first) as entry:
             shutil.rmtree(output)
             shutil.copytree(snapshot, output)
-            stage.earlier = before
             job = stage.start(first, night=stage.second, dies=(output, str(number), str(record)))
             if job.end() != -9:
                 raise AssertionError(f"the job did not die at change {number}:\n{job.read_log()[-1000:]}")
@@ -243,6 +238,63 @@ def publishing(stage: Stage) -> Iterator[Entry]:
             if rows is not None and states(rows) not in (last, new):
                 entry.complain("publications that were half visible", [changes[number - 1]])
             stage.start(first, night=stage.second).finish()
+        yield entry
+
+
+def maintenance(stage: Stage) -> Iterator[Entry]:
+    """The second night is undone, done again, cleaned up and erased from; each verb dies before several changes."""
+    name, output = "maintenance", stage.output("maintenance")
+    _done(stage, name)
+    run = manifest_run(output)
+    first = states(read_whole(output) or [])
+    stage.start(name, night=stage.second).finish()
+    second = states(read_whole(output) or [])
+    yield from _dying_verb(stage, "rollback", stage.first, f"rollback --to {run}", second)
+    with stage.entry("night after rollback", stage.second, output=name) as entry:
+        stage.start(name, night=stage.second).finish()
+    yield entry
+    yield from _dying_verb(stage, "clean", stage.second, "clean --keep-runs 1", first)
+    ids = sorted(row["image_id"] for row in read_manifest(output) if row["image_id"].startswith("item-"))[:3]
+    erased = Night(
+        stage.second.name,
+        [
+            replace(one, status="failed", code=ERASED) if one.row["image_id"] in ids else one
+            for one in stage.second.drawn
+        ],
+    )
+    yield from _dying_verb(stage, "erase", erased, f"erase --image-id {' '.join(ids)}", second)
+    with stage.entry("night after erasure", erased, output=name) as entry:
+        stage.start(name, night=stage.second).finish()
+    yield entry
+
+
+def _dying_verb(
+    stage: Stage, title: str, expected: Night, words: str, before: tuple[str, ...]
+) -> Iterator[Entry]:
+    """Do maintenance once undisturbed; then from the same beginning with a death before several of its changes, each
+    followed by the same command. expected: the rows at the end. before: what readers may still see in between.
+    """
+    name, output = "maintenance", stage.output("maintenance")
+    record, snapshot = stage.folder / f"changes of {title}", stage.folder / f"before {title}"
+    shutil.copytree(output, snapshot)
+    with stage.entry(title, expected, output=name) as entry:
+        stage.maintain(name, *words.split(), dies=(output, "0", str(record))).finish()
+    yield entry
+    after = states(read_whole(output) or [])
+    changes = record.read_text().splitlines()
+    for number in sorted({*range(1, len(changes), max(1, len(changes) // PUBLISHING_KILLS)), len(changes)}):
+        with stage.entry(f"{title} {number}", expected, output=name) as entry:
+            shutil.rmtree(output)
+            shutil.copytree(snapshot, output)
+            job = stage.maintain(name, *words.split(), dies=(output, str(number), str(record)))
+            if job.end() != -9:
+                raise AssertionError(f"the job did not die at change {number}:\n{job.read_log()[-1000:]}")
+            entry.events.append(f"SIGKILL before: {changes[number - 1]}")
+            rows = read_whole(output)
+            if rows is not None and states(rows) not in (before, after):
+                entry.complain("manifests that were half visible", [changes[number - 1]])
+            check_images(rows or [], random.Random(number))
+            stage.maintain(name, *words.split()).finish()
         yield entry
 
 
@@ -273,6 +325,6 @@ ALL: dict[str, Scenario] = {
     one.__name__: one
     for one in (
         *(undisturbed, actor, decoding, committing, node, driver, driver_and_ray, everything),
-        *(again, two_at_once, poison, next_night, publishing, s3),
+        *(again, two_at_once, poison, next_night, publishing, maintenance, s3),
     )
 }

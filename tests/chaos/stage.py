@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.correction.stream.object_names import IMAGES
+from pipelines.published.object_names import IMAGES
 from pipelines.storage import objects as storage
 from tests import ray_nodes
 from tests.catalogs import write_bundle
@@ -90,7 +90,7 @@ class Stage:
     """Two catalogs and one cluster for many scenarios.
 
     folder: for logs and the model. root: URI above catalogs and outputs. environment: of the jobs. ignored: columns not
-    compared with an undisturbed run's. earlier: images that a scenario's rows named before.
+    compared with an undisturbed run's.
     """
 
     folder: Path
@@ -101,7 +101,6 @@ class Stage:
     seed: int
     environment: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
-    earlier: list[str] = field(default_factory=list)
     _runs: dict[str, int] = field(default_factory=dict)
     _drivers: list[Driver] = field(default_factory=list)
     _ray_folders: list[str] = field(default_factory=list)
@@ -163,8 +162,7 @@ class Stage:
         line += ["--device", "cpu", "--actors", "1:2", "--no-fid", "--max-failed", "0.5"]
         line += ["--gates", str(self.folder / "gates.yaml")]
         line += ["--allow-uri", storage.join(self.root, UPLOADS), "--max-decode-seconds", "2", *flags]
-        settings = {**ray_nodes.environment(), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-        settings |= self.environment
+        settings = self._settings()
         if own_ray:
             self._ray_folders.append(tempfile.mkdtemp(prefix="ray-"))  # short: names of sockets lie below it
             settings["RAY_TMPDIR"] = self._ray_folders[-1]
@@ -174,6 +172,20 @@ class Stage:
         driver = Driver(line, settings, self.folder / f"{scenario}-{number}.log")
         self._drivers.append(driver)
         return driver
+
+    def maintain(self, scenario: str, *words: str, dies: tuple[str, ...] = ()) -> Driver:
+        """Start maintenance of the scenario's results; its log is beside those of the job. dies: see `start`."""
+        number = self._runs[scenario] = self._runs.get(scenario, 0) + 1
+        line = [sys.executable, *(("-m", "tests.chaos.dying", *dies) if dies else ())]
+        line += ["jobs/maintain_output.py", *words, "--output", self.output(scenario), "--apply"]
+        driver = Driver(line, self._settings(), self.folder / f"{scenario}-{number}.log")
+        self._drivers.append(driver)
+        return driver
+
+    def _settings(self) -> dict[str, str]:
+        """Return the environment variables of a job."""
+        settings = {**ray_nodes.environment(), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        return settings | self.environment
 
     def progress(self, scenario: str) -> float:
         """Return the number of images in the output, as a share of an undisturbed run's."""
@@ -203,7 +215,7 @@ class Stage:
             yield entry
             drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
             expected = night.undisturbed if comparable else None
-            content = audit(entry, drawn, self.root, uri, expected, self.ignored, self.earlier)
+            content = audit(entry, drawn, self.root, uri, expected, self.ignored)
             if night.undisturbed is None and entry.clean:
                 night.undisturbed, night.images = content, count_images(uri)
         except Exception as error:  # noqa: BLE001 (any error becomes a line of the ledger)
@@ -214,7 +226,6 @@ class Stage:
 
     def _end_all(self) -> None:
         """Kill all jobs, so that none outlives its scenario."""
-        self.earlier = []
         while self._drivers:
             self._drivers.pop().kill()
         while self._ray_folders:

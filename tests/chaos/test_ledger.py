@@ -39,7 +39,8 @@ def write_output(output: Path) -> Path:
     ]
     rows.append({"image_id": "bad", "status": "failed", "error_code": "truncated"})
     write_manifest(output, rows)
-    (output / "run.json").write_text(json.dumps({"state": "complete", "rows_in": 3, "run": "1"}))
+    said = {"state": "complete", "rows_in": 3, "run": "1", "manifest_run": "1"}
+    (output / "run.json").write_text(json.dumps(said))
     (output / "runs").mkdir()
     (output / "runs" / "1.json").write_text(json.dumps({"state": "complete", "run": "1"}))
     write_changes(output, {**rows[0], "change": "added"}, {"image_id": "left", "change": "removed"})
@@ -48,8 +49,16 @@ def write_output(output: Path) -> Path:
 
 
 def write_manifest(output: Path, rows: list[dict[str, Any]]) -> None:
-    (output / "manifest").mkdir(exist_ok=True)
-    pq.write_table(to_table(rows, MANIFEST), output / "manifest" / "part-0.parquet")
+    for name in ("manifest", "manifests/1"):
+        (output / name).mkdir(exist_ok=True, parents=True)
+        pq.write_table(to_table(rows, MANIFEST), output / name / "part-0.parquet")
+
+
+def keep_earlier(output: Path, image: Path, sha256: str) -> None:
+    """Write the manifest of an earlier run, which names one image."""
+    row = {"image_id": "a", "status": "corrected", "output_uri": str(image), "output_sha256": sha256}
+    (output / "manifests" / "0").mkdir()
+    pq.write_table(to_table([row], MANIFEST), output / "manifests" / "0" / "part-0.parquet")
 
 
 def write_changes(output: Path, *rows: dict[str, Any]) -> None:
@@ -92,11 +101,25 @@ DISCREPANCIES: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "no marker": ("complaints", lambda output: (output / "_SUCCESS").unlink()),
     "a run that goes on": (
         "complaints",
-        lambda output: (output / "run.json").write_text('{"state": "running", "rows_in": 3, "run": "1"}'),
+        lambda output: (output / "run.json").write_text(
+            '{"state": "running", "rows_in": 3, "run": "1", "manifest_run": "1"}'
+        ),
     ),
     "a record that was not completed": (
         "complaints",
         lambda output: (output / "runs" / "0.json").write_text('{"state": "running", "run": "0"}'),
+    ),
+    "a manifest that is not kept": (
+        "complaints",
+        lambda output: (output / "manifests/1/part-0.parquet").unlink(),
+    ),
+    "an earlier manifest whose image is gone": (
+        "bad_files",
+        lambda output: keep_earlier(output, output / "images/watermark/gone.jpg", ""),
+    ),
+    "an earlier manifest whose image is another one now": (
+        "bad_files",
+        lambda output: keep_earlier(output, output / "images/watermark/a.jpg", "0" * 64),
     ),
     "no changes": ("complaints", lambda output: (output / "changes" / "1.parquet").unlink()),
     "a change that is not in the manifest": (

@@ -12,16 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import command
+from jobs import command, maintain_output
 from jobs.correct_catalog import main
 from model.errors import RunError
 from pipelines.contracts.schemas import CATALOG, CHANGES
 from pipelines.correction import job
 from pipelines.correction.measure import fid
-from pipelines.correction.publish import changes, stage
-from pipelines.correction.row_keys import id_keys
+from pipelines.correction.output import remove_run
+from pipelines.correction.publish import stage
+from pipelines.published import changes
+from pipelines.published.row_keys import id_keys
 from tests.catalogs import (
     picture,
+    published,
     read_parquet,
     row,
     rows,
@@ -85,6 +88,8 @@ class Shop:
         assert success["rows"] == len(found) == sum(told["counts"].values()) == told["rows_in"]
         assert success["parts"] == len(list((self.output / "manifest").iterdir()))
         self.check_changes(told, before)
+        kept = read_parquet(self.output / "manifests" / told["manifest_run"])
+        assert kept == found
         return told
 
     def check_changes(self, told: dict[str, Any], before: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -135,6 +140,7 @@ def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.Ca
     before = tree(shop.output)
     again = shop.correct()
     assert again["unchanged"] == 10
+    assert (first["manifest_run"], again["manifest_run"]) == (first["run"], first["run"])
     assert again["counts"] == first["counts"]
     assert not any(again["corrected_now"].values())
     after = tree(shop.output)
@@ -163,7 +169,7 @@ def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
     shop.write([*catalog[:4], *catalog[6:]])
     shop.write(catalog[4:6], "fetched")
     shop.correct()
-    before, images = shop.manifest(), tree(shop.output / "images")
+    before, images = shop.manifest(), published(shop.output)
 
     (tmp_path / "there.png").write_bytes(encode(picture(2), "PNG"))
     catalog[0]["labels"] = [{"label": "wrong_angle", "score": 0.9}]
@@ -184,7 +190,7 @@ def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
     assert after["image-2"]["product_type"] == "shoe"
     assert after["image-0"]["defect"] == "wrong_angle"
     assert after["image-5"]["error_code"] == "missing"
-    now = tree(shop.output / "images")
+    now = published(shop.output)
     assert {name for name in now if images.get(name) != now[name]} == {
         "wrong_angle/image-0.jpg",
         "non_white_background/image-1.jpg",
@@ -195,7 +201,7 @@ def test_only_what_changed_is_corrected(shop: Shop, tmp_path: Path) -> None:
     undisturbed = Shop(tmp_path, shop.bundle)
     undisturbed.output = tmp_path / "other"
     undisturbed.correct()
-    assert tree(undisturbed.output / "images").items() <= now.items()
+    assert published(undisturbed.output) == now
     own = ("corrected_at", "output_uri", "row_key", "image_key")
     assert [{**one, **dict.fromkeys(own)} for one in undisturbed.manifest().values()] == [
         {**one, **dict.fromkeys(own)} for one in after.values()
@@ -209,16 +215,17 @@ def test_another_model_corrects_everything_anew(
 ) -> None:
     shop.write(rows(6))
     shop.correct()
-    images = tree(shop.output / "images")
+    images, before = published(shop.output), tree(shop.output / "images")
     shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
     monkeypatch.setattr(changes, "PART_ROWS", 5)  # so many changes are a folder of parts, made by tasks
     told = shop.correct()
     assert len(list((shop.output / "changes" / f"{told['run']}.parquet").iterdir())) == 3
     assert told["changes"] == {"added": 0, "changed": 6, "removed": 0}
     assert (told["unchanged"], told["corrected_now"]["corrected"]) == (0, 5)
-    now = tree(shop.output / "images")
+    now = published(shop.output)
     assert set(now) == set(images)
     assert all(now[name] != images[name] for name in now)
+    assert before.items() <= tree(shop.output / "images").items()  # for the manifest of the first run
     assert {one["model_version"] for one in shop.manifest().values()} == {
         told["configuration"]["model_version"]
     }
@@ -344,7 +351,8 @@ def test_rows_of_one_id_are_one_row_where_they_name_one_image_and_else_they_fail
     assert {one["error_code"] for one in refused} == {"duplicate_id"}
     assert "occurs 2 times, here in" in refused[0]["error_message"]
     assert any("others.parquet row 2 " in one["error_message"] for one in refused)
-    images = tree(shop.output / "images")
+    images = published(shop.output)
+    assert len(tree(shop.output / "images")) == len(images)
     assert set(images) == {"watermark/once.jpg", "watermark/twin.jpg", "wrong_angle/twice.jpg"}
     assert images["watermark/once.jpg"] == images["watermark/twin.jpg"]
 
@@ -420,31 +428,88 @@ def test_what_a_killed_run_had_finished_is_not_done_again(
     told = shop.correct()
     assert (told["resumed"], told["unchanged"]) == (7, 0)
     assert sum(told["corrected_now"].values()) == 10
-    now = tree(shop.output / "images")
+    now = published(shop.output)
     assert len(shop.manifest()) == 9
     shop.output = tmp_path / "undisturbed"
     shop.correct()
-    assert tree(shop.output / "images") == now
+    assert published(shop.output) == now
 
 
-def test_an_image_that_a_killed_run_has_replaced_is_not_taken_for_the_one_before(
+def test_the_images_of_the_manifest_stay_as_they_are_while_a_later_run_works(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run with a new model is killed before it writes its first row; the next run has the old model."""
 
     shop.write(rows(5))
     shop.correct()
-    images, old = tree(shop.output / "images"), shop.bundle
+    images, before, old = published(shop.output), tree(shop.output / "images"), shop.bundle
     shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
     with monkeypatch.context() as patch:
         patch.setattr(stage, "check_conservation", killed)
         with pytest.raises(KilledError):
             shop.correct()
     shutil.rmtree(shop.output / ".run" / "journal")
-    assert tree(shop.output / "images") != images
+    assert len(tree(shop.output / "images")) == 2 * len(images)
+    assert before.items() <= tree(shop.output / "images").items()
+    assert published(shop.output) == images
     shop.bundle = old
-    assert shop.correct()["corrected_now"]["corrected"] == len(images)
-    assert tree(shop.output / "images") == images
+    assert shop.correct()["unchanged"] == 5
+    assert published(shop.output) == images
+
+
+def maintain(shop: Shop, verb: str, *flags: str) -> None:
+    """Do maintenance of the output."""
+    assert maintain_output.main([verb, "--output", str(shop.output), *flags, "--apply"]) == command.EXIT_OK
+
+
+def test_after_a_rollback_the_next_run_goes_on_from_there(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = rows(6)
+    shop.write(catalog)
+    first = shop.correct()
+    images, old = published(shop.output), shop.bundle
+    shop.bundle = write_bundle(tmp_path / "bundle", content=0.5, matte=1)
+    second = shop.correct()
+    with monkeypatch.context() as patch:  # a third run is killed
+        shop.write([*catalog, row("new", "watermark")])
+        patch.setattr(stage, "check_conservation", killed)
+        with pytest.raises(KilledError):
+            shop.correct()
+    maintain(shop, "rollback")
+    assert published(shop.output) == images
+    # With the model of the first run, only what is new since is corrected.
+    shop.bundle = old
+    third = shop.correct()
+    assert (third["unchanged"], third["corrected_now"]["corrected"]) == (6, 1)
+    assert published(shop.output).items() >= images.items()
+    kept = [path.name for path in sorted((shop.output / "manifests").iterdir())]
+    assert kept == [one["run"] for one in (first, second, third)]
+    maintain(shop, "clean", "--keep-runs", "1")
+    assert len(tree(shop.output / "images")) == len(published(shop.output))
+    # With that of the second run, all are corrected again.
+    shop.bundle = tmp_path / "bundle"
+    assert shop.correct()["unchanged"] == 0
+
+
+def test_an_erased_id_fails_in_every_run_and_its_image_is_not_made_again(shop: Shop) -> None:
+    shop.write(rows(6))
+    shop.correct()
+    images = published(shop.output)
+    (gone,) = (name for name in images if name.endswith("/image-0.jpg"))
+    maintain(shop, "erase", "--image-id", "image-0")
+    left = {name: data for name, data in images.items() if name != gone}
+    assert published(shop.output) == left
+    for is_emptied, unchanged in ((False, 5), (False, 6), (True, 0)):
+        if is_emptied:  # as --overwrite does
+            remove_run(str(shop.output))
+        told = shop.correct()
+        assert (told["unchanged"], told["counts"]["failed"]) == (unchanged, 1)
+        assert told["changes"]["changed"] == 0
+        one = shop.manifest()["image-0"]
+        assert (one["status"], one["error_code"], one["output_uri"]) == ("failed", "erased", None)
+        assert published(shop.output) == left
+        assert len(tree(shop.output / "images")) == len(left)
 
 
 def test_rows_that_nothing_is_to_be_done_with_are_read_beside_a_detector_too(

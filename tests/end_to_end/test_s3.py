@@ -1,6 +1,7 @@
 """The correction job in a process of its own, with catalog, model and output on S3."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pipelines.storage import objects as storage
 from tests.catalogs import picture, row, rows, write_bundle, write_catalog
 from tests.fault_proxy import KINDS, TENTH, FaultProxy
 from tests.hostile_images import encode
+from tests.nights import contents, images, night
 
 pytestmark = pytest.mark.ray
 
@@ -70,10 +72,14 @@ def test_everything_on_s3(s3_folder: str, tmp_path: Path, repository: Path) -> N
         "fetched": "corrected",
     }
     assert found["gone"]["error_code"] == "missing"
-    assert found["fetched"]["output_uri"] == f"{s3_folder}/out/images/non_white_background/fetched.png"
+    digest = found["fetched"]["output_sha256"][:16]
+    assert (
+        found["fetched"]["output_uri"] == f"{s3_folder}/out/images/non_white_background/fetched.{digest}.png"
+    )
     pixels = decode_image(storage.read_bytes(found["fetched"]["output_uri"]))
     np.testing.assert_array_equal(pixels, picture(8))
-    for name in ("_SUCCESS", "run.json", "report/index.html", "images/watermark/shop~2F1.png"):
+    assert storage.exists(found["shop/1"]["output_uri"])
+    for name in ("_SUCCESS", "run.json", "report/index.html", f"manifests/{_run(s3_folder)}"):
         assert storage.exists(f"{s3_folder}/out/{name}"), name
     assert f"{s3_folder}/out/report/index.html" in done.stdout
     assert "Traceback" not in done.stderr
@@ -116,6 +122,39 @@ def test_with_one_request_in_ten_failing_every_row_is_there_once(
     assert storage.exists(f"{s3_folder}/out/_SUCCESS")
     fs, path = storage.resolve(f"{s3_folder}/out")
     assert not [name for name in fs.find(path) if "/.lock/" in name]
+
+
+def test_a_night_is_undone_erased_from_and_cleaned_up_with_one_request_in_ten_failing(
+    s3_folder: str, s3_settings: dict[str, str], repository: Path
+) -> None:
+    output = f"{s3_folder}/out"
+    for run in "123":
+        night(output, run, {f"{number}": f"{number} of {run}" for number in range(8)}, {"person": run})
+    with FaultProxy(urlsplit(s3_settings["AWS_ENDPOINT_URL"]).port, TENTH) as proxy:
+        for words in ("rollback --to 1", "erase --image-id person", "clean --keep-runs 1"):
+            done = subprocess.run(
+                [sys.executable, "jobs/maintain_output.py", *words.split(), "--output", output, "--apply"],
+                cwd=repository,
+                env={**os.environ, "PYTHONPATH": str(repository), "AWS_ENDPOINT_URL": proxy.url},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "done"), done.stderr
+    assert sum(proxy.counts[kind] for kind in KINDS) > 5, proxy.counts
+    first = {f"{number}": f"{number} of 1" for number in range(8)}
+    assert contents(output) == contents(output, "manifests", "1") == {**first, "person": None}
+    third = {f"{number}": f"{number} of 3" for number in range(8)}
+    assert contents(output, "manifests", "3") == {**third, "person": None}
+    assert images(output) == {*first.values(), *third.values()}
+    assert storage.exists(f"{output}/_SUCCESS")
+    assert not storage.list_files(f"{output}/manifests/2")
+    fs, path = storage.resolve(output)
+    assert not [name for name in fs.find(path) if "/.lock/" in name or "/.run/" in name]
+
+
+def _run(folder: str) -> str:
+    return str(json.loads(storage.read_bytes(f"{folder}/out/run.json"))["run"])
 
 
 def _rows(uri: str) -> list[dict[str, object]]:

@@ -37,6 +37,7 @@ JOBS = {
     ],
     "train_detector": ["--data", "a", "--output", "o", "--workers", "0", "--flip-half"],
     "evaluate": ["--data", "a", "--output", "o", "--bundle", "x", "y"],
+    "maintain_output": ["clean", "--output", "o", "--keep-runs", "7"],
     "make_sample_catalog": ["--output", "o", "--images", "8"],
 }
 
@@ -145,9 +146,11 @@ def test_what_a_job_shows_is_a_file_that_gives_the_same_flags(tmp_path: Path) ->
 def test_every_job_reads_what_it_shows(name: str, words: list[str], tmp_path: Path) -> None:
     job = importlib.import_module(f"jobs.{name}")
     parser = train_flags.parser if name == "train" else lambda _: job.parser()
-    given = parser("").parse_args([*words, "--dry-run"])
+    dry = [] if name == "maintain_output" else ["--dry-run"]
+    given = parser("").parse_args([*words, *dry])
     (tmp_path / "shown.json").write_text(json.dumps({"flags": config_file.flags(parser(""), given)}))
-    again = parser("").parse_args(["--config", str(tmp_path / "shown.json"), "--dry-run"])
+    verb = words[:1] if name == "maintain_output" else []
+    again = parser("").parse_args([*verb, "--config", str(tmp_path / "shown.json"), *dry])
     assert {**vars(again), "config": None} == vars(given)
 
 

@@ -19,7 +19,7 @@ from pipelines.correction.inspect.pending import (
 )
 from pipelines.correction.inspect.repeated import SHARD_ROWS, Repeated, find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import Survey
-from pipelines.correction.key_shards import ROW_BYTES
+from pipelines.published.key_shards import ROW_BYTES
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Listing
 

@@ -5,21 +5,18 @@ node, and on the driver only the number of rows of each part.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from pipelines.cluster.placement import fetched, in_task
 from pipelines.contracts.error_codes import EVERY_CODE
-from pipelines.contracts.schemas import check_version
-from pipelines.correction.key_shards import (
+from pipelines.published.key_shards import (
     ROW_BYTES,
     TASK_ROWS,
     Call,
@@ -30,13 +27,10 @@ from pipelines.correction.key_shards import (
     shards_for,
     sorted_keys,
 )
-from pipelines.correction.layout import Layers
-from pipelines.correction.row_keys import Keys, KeySet, column_keys, id_keys
-from pipelines.storage import objects as storage
-from pipelines.storage.parquet_units import StorageReadError
+from pipelines.published.layout import Layers
+from pipelines.published.parts import read_parts
+from pipelines.published.row_keys import Keys, KeySet, column_keys, id_keys
 
-#: Parts that are read at the same time: each waits for the storage.
-_THREADS = 8
 #: Rows of a part, about, of the manifest (`publish.assemble.PART_ROWS` at most) and of a journal.
 _MANIFEST_ROWS, _JOURNAL_ROWS = 100_000, 500
 
@@ -46,8 +40,8 @@ class Known:
     """Finished work of earlier runs. rows: keys of rows that may stay as they are. images: keys of images that need no
     new correction.
 
-    superseded: for each layer (see `layout.Layers`) the ids that a later attempt has finished or begun. retry_failed:
-    failed rows with these codes do not stay, whatever their keys.
+    superseded: for each layer (see `layout.Layers`) the ids that a later attempt has finished. retry_failed: failed
+    rows with these codes do not stay, whatever their keys.
     """
 
     rows: KeySet | KeyShards = field(default_factory=KeySet)
@@ -161,8 +155,8 @@ def _superseded(layers: Layers, shards: int, call: Call) -> list[KeyShards]:
     """Return, for each layer, the ids of all later attempts."""
     superseded = [KeyShards() for _ in layers.rows]
     for index in range(len(layers.rows) - 1, 0, -1):
-        parts = [*layers.rows[index], *layers.begun[index - 1]]
-        read = [_call(call, _read_ids, shards, group, shards) for group in file_groups(parts, _JOURNAL_ROWS)]
+        groups = file_groups(layers.rows[index], _JOURNAL_ROWS)
+        read = [_call(call, _read_ids, shards, group, shards) for group in groups]
         size = sum(fetched(counted) for counted, _ in read)
         superseded[index - 1] = sorted_keys([keys for _, keys in read], size, call, superseded[index])
     return superseded
@@ -172,27 +166,3 @@ def _read_ids(parts: Sequence[str], shards: int) -> list[Any]:
     """Return the number of rows, and their ids' keys of each shard."""
     ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
     return [sum(map(len, ids)), *divided(ids, shards)]
-
-
-def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield `read_part` of each part; several are read at the same time."""
-
-    def read(uri: str) -> pa.Table:
-        return read_part(uri, columns)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(parts), _THREADS):  # at most these are held in memory
-            yield from pool.map(read, parts[start : start + _THREADS])
-
-
-def read_part(uri: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read `columns` (None: all) of one part of a manifest or journal. Raises StorageReadError, and ConfigurationError
-    for one of a later release.
-    """
-    try:
-        filesystem, path = storage.arrow_filesystem(uri)
-        with pq.ParquetFile(path, filesystem=filesystem) as file:
-            check_version(file.schema_arrow, uri)
-            return file.read(None if columns is None else list(columns))
-    except (pa.ArrowException, *storage.STORAGE_ERRORS) as error:
-        raise StorageReadError(f"cannot read {uri}: {type(error).__name__}: {error}") from error

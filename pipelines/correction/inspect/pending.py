@@ -24,14 +24,19 @@ from pipelines.correction.catalog import SmallRow, check_ids, read_small_rows, w
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import Repeated, with_location
 from pipelines.correction.inspect.survey import CLEAN, SETS, Survey, route_name
-from pipelines.correction.parts import parquet_bytes, write_object
-from pipelines.correction.row_keys import (
+from pipelines.correction.scores import check_scores
+from pipelines.images.allowed_uris import AllowedUris
+from pipelines.images.uploads import input_version
+from pipelines.published.erased import erased_key
+from pipelines.published.parts import parquet_bytes, write_object
+from pipelines.published.row_keys import (
     DETECTED_ROUTE,
     KEY,
     NO_KEY,
     STATED_SHA256,
     IdSums,
     Keys,
+    KeySet,
     id_keys,
     key_of,
     keys_column,
@@ -40,11 +45,11 @@ from pipelines.correction.row_keys import (
     to_keys,
     work_key,
 )
-from pipelines.correction.scores import check_scores
-from pipelines.images.allowed_uris import AllowedUris
-from pipelines.images.uploads import input_version
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import SMALL_COLUMNS_ROWS, UNIT, StorageReadError, Unit, joined
+
+#: Value of the column `refused` for rows of an id that was erased on request.
+IS_ERASED = -1
 
 #: Up to this many rows, one process inspects a catalog faster than tasks could start.
 INSPECT_HERE = 50_000
@@ -63,7 +68,7 @@ _PLAN_ROWS = 2048
 #: that hold image bytes); null if the row names none.
 #: row_key: null if the storage does not say enough, or if another row of the id makes this row's manifest row.
 #: times: number of manifest rows that it makes. If several rows are one, the first makes all, and the others none.
-#: refused: how often the id occurs, if its rows fail for that; else 0.
+#: refused: how often the id occurs, if its rows fail for that; IS_ERASED if the id was erased on request; else 0.
 #: pending: the row needs work.
 #: work_key, input_version: null if the row needs no work. work_key is also null if the id occurs more than once: the
 #: row is then corrected, whatever its image is.
@@ -105,7 +110,8 @@ class InspectSettings:
 
     identity: of model, configuration and output. plan: folder of plan files. detector: rows without labels get labels
     later. compare: rows without defects are FID's reference, even if they need no work. repeated: empty in the first
-    pass, known in the second. score_scale: divisor of the catalog's scores.
+    pass, known in the second. erased: `id_keys` of ids that were erased on request. score_scale: divisor of the
+    catalog's scores.
     """
 
     label_map: LabelMap
@@ -117,6 +123,7 @@ class InspectSettings:
     compare: bool = False
     allowed: AllowedUris = field(default_factory=AllowedUris)  # URIs that rows without bytes may be read from
     repeated: "Repeated | ray.ObjectRef[Repeated]" = field(default_factory=Repeated)
+    erased: KeySet = field(default_factory=KeySet)
     score_scale: float = 1.0
 
 
@@ -346,6 +353,8 @@ def _todo(
             times[row] = repeated.rows if repeated.is_first else 0
         else:
             refused[row] = repeated.rows
+    for row in np.flatnonzero(settings.erased.has(ids)).tolist():
+        refused[row], row_keys[row], work_keys[row] = IS_ERASED, erased_key(row_keys[row]), None
     copies = fetched(settings.known).rows.copies(to_keys([key or NO_KEY for key in row_keys]))
     done = (copies == wanted) & np.array([key is not None for key in row_keys], bool)
     pending = ~done & (times > 0)

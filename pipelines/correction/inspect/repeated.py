@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from model.errors import RunError
 from pipelines.correction.catalog import hold_bytes
-from pipelines.correction.inspect.known import read_part
-from pipelines.correction.row_keys import (
+from pipelines.published.parts import read_part
+from pipelines.published.row_keys import (
     NO_KEY,
     NUMPY_KEY,
     Keys,

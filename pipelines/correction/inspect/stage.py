@@ -8,10 +8,11 @@ from pipelines.cluster.placement import configure
 from pipelines.correction.inspect import inspection
 from pipelines.correction.inspect.pending import InspectSettings
 from pipelines.correction.inspect.repeated import DUPLICATE_ID
-from pipelines.correction.layout import PLAN_FOLDER
 from pipelines.correction.output import check_whole
 from pipelines.correction.run import RETRIED, SMALLEST_BLOCK, STRIPS_PER_DEFECT, Run
 from pipelines.correction.scores import scale_note
+from pipelines.published.erased import read_erased
+from pipelines.published.layout import PLAN_FOLDER
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def inspect(run: Run, known: Any, published: int) -> None:
         detector=plan.detector is not None,
         compare=plan.fid_weights is not None and plan.reference.is_catalog,
         allowed=plan.config.allowed_uris,
+        erased=read_erased(run.output),
         score_scale=plan.config.score_scale,
     )
     try:

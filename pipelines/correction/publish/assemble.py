@@ -11,17 +11,17 @@ import ray.data
 
 from pipelines.cluster.placement import fetched, in_task, on_tasks, tables
 from pipelines.contracts.schemas import MANIFEST, STATUSES, stamped
-from pipelines.correction.inspect.known import Known, read_parts
+from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.survey import route_name
-from pipelines.correction.layout import MANIFEST as MANIFEST_FOLDER
-from pipelines.correction.layout import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
-from pipelines.correction.parts import parquet_bytes, part_name, write_object
-from pipelines.correction.publish.changes import set_aside
 from pipelines.correction.publish.staying import Staying, find_staying, keep
-from pipelines.correction.row_keys import IdSums, id_keys
 from pipelines.correction.rows import SUMMARY
 from pipelines.correction.stream.decode import UNKNOWN_LABEL
 from pipelines.correction.stream.totals import summarise
+from pipelines.published.changes import set_aside
+from pipelines.published.layout import MANIFEST as MANIFEST_FOLDER
+from pipelines.published.layout import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
+from pipelines.published.parts import parquet_bytes, part_name, read_parts, write_object
+from pipelines.published.row_keys import IdSums, id_keys
 from pipelines.storage import objects as storage
 
 #: Most rows of a part: few parts even for a hundred million rows, and few enough rows for a task's memory.

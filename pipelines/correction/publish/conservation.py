@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from model.errors import RunError
-from pipelines.correction.row_keys import IdSums
+from pipelines.published.row_keys import IdSums
 
 #: Most buckets that an error lists.
 _NAMED = 10

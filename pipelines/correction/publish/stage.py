@@ -6,14 +6,14 @@ from typing import Any
 
 from model.errors import RunError
 from pipelines.correction.inspect.known import KnownCounts
-from pipelines.correction.layout import ASIDE_FOLDER, CHANGES_FOLDER, MANIFEST, REPORT, Layers
-from pipelines.correction.output import last_run
 from pipelines.correction.publish.assemble import assemble_parts
-from pipelines.correction.publish.changes import write_changes
 from pipelines.correction.publish.conservation import check_conservation, check_parts
-from pipelines.correction.publish.publish import Publication
-from pipelines.correction.publish.publish import publish as move_into_place
 from pipelines.correction.run import Run
+from pipelines.published.changes import write_changes
+from pipelines.published.layout import ASIDE_FOLDER, CHANGES_FOLDER, MANIFEST, REPORT, Layers
+from pipelines.published.publish import Publication
+from pipelines.published.publish import publish as move_into_place
+from pipelines.published.records import last_run, manifest_run
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 
@@ -38,6 +38,7 @@ def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
         and earlier == run.inspection.rows
     ):
         run.statuses = Counter(counts.statuses)
+        run.manifest = manifest_run(run.output)
         _write_changes(run, 0, earlier)
         return
     run.assembled = assemble_parts(
@@ -53,6 +54,7 @@ def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
     check_parts(run.assembled.parts, written)
     _write_changes(run, run.assembled.aside, sum(counts.rows[0]))
     run.statuses = run.assembled.statuses
+    run.manifest = run.name
     for summary in run.assembled.resumed:
         run.night.add(summary)
     run.dropped = sum(counts.rows[0]) - (run.assembled.rows - run.night.rows)

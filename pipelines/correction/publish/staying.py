@@ -13,8 +13,10 @@ import ray
 
 from pipelines.cluster.placement import fetched
 from pipelines.contracts.schemas import MANIFEST
-from pipelines.correction.inspect.known import is_tried_again, read_parts
-from pipelines.correction.key_shards import (
+from pipelines.correction.inspect.known import is_tried_again
+from pipelines.correction.rows import REFRESHED
+from pipelines.published.changes import equal_rows
+from pipelines.published.key_shards import (
     ROW_BYTES,
     TASK_ROWS,
     Call,
@@ -25,9 +27,8 @@ from pipelines.correction.key_shards import (
     shards_for,
     sorted_keys,
 )
-from pipelines.correction.publish.changes import equal_rows
-from pipelines.correction.row_keys import KeySet, column_keys, id_keys
-from pipelines.correction.rows import REFRESHED
+from pipelines.published.parts import read_parts
+from pipelines.published.row_keys import KeySet, column_keys, id_keys
 from pipelines.storage.parquet_units import SMALL_COLUMNS_ROWS
 
 #: Bytes of memory for each refreshed row while they are sorted.

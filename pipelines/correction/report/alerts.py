@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 from model.config import require
-from pipelines.correction.layout import RUNS_FOLDER
-from pipelines.correction.report.record import COMPLETE, TOO_MANY_FAILED
+from pipelines.published.layout import RUNS_FOLDER
+from pipelines.published.records import COMPLETE, TOO_MANY_FAILED
 from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)

@@ -15,22 +15,20 @@ A refused run (exit code 2) leaves no record, as it leaves nothing else.
 import json
 import logging
 import time
-import uuid
 from datetime import datetime, timezone
 from typing import Any
 
 from model.errors import ConfigurationError, TooManyFailedError
 from pipelines.cluster import logs
-from pipelines.correction.layout import RUN, RunFolder
-from pipelines.correction.output import to_json, write_run
 from pipelines.correction.report.run_report import describe, versions
 from pipelines.correction.run import Run
+from pipelines.published.layout import RUN, RunFolder
+from pipelines.published.records import COMPLETE, TOO_MANY_FAILED, new_name, to_json, write_run
 from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 
-RUNNING, COMPLETE, TOO_MANY_FAILED = "running", "complete", "too many failed"
-FAILED, STOPPED, KILLED, REFUSED = "failed", "stopped", "killed", "refused"
+RUNNING, FAILED, STOPPED, KILLED, REFUSED = "running", "failed", "stopped", "killed", "refused"
 
 
 class Record:
@@ -46,7 +44,7 @@ class Record:
     def restart(self) -> None:
         """Name the run by the present time: runs that waited for a lock are in the order in which they got it."""
         self.started_at = datetime.now(timezone.utc)
-        self.name = f"{self.started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+        self.name = new_name(self.started_at)
         self._started = time.perf_counter()
         logs.context.run = self.name
 

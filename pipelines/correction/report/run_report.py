@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.contracts.schemas import STATUSES
-from pipelines.correction.layout import REPORT
 from pipelines.correction.report.page import RunSummary, write_report
 from pipelines.correction.rows import STRIPS
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
+from pipelines.published.layout import REPORT
 from pipelines.reports.pictures import Strip, contact_sheet
 from pipelines.storage import objects as storage
 
@@ -27,6 +27,7 @@ def describe(run: Run) -> dict[str, Any]:
         "placement": {**asdict(run.placement), "batch_size": run.batch_size, "precision": run.precision},
         "versions": versions(),
         "run": run.name,
+        "manifest_run": run.manifest,
         "rows_in": run.inspection.rows,
         # Until the next manifest is written, some rows that need work may not be done.
         "unchanged": run.unchanged if run.statuses else run.inspection.rows - run.inspection.pending,

@@ -22,10 +22,7 @@ from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.deliver.deliver import DeliverySettings, deliver
 from pipelines.correction.deliver.gate_detector import Remaining
 from pipelines.correction.deliver.gates import Rejection
-from pipelines.correction.layout import REFRESHED_FOLDER, RunFolder
-from pipelines.correction.parts import parquet_bytes, part_name, write_object
 from pipelines.correction.rows import (
-    BEGUN,
     CORRECT,
     REFRESH,
     REFRESHED,
@@ -35,13 +32,15 @@ from pipelines.correction.rows import (
     STRIPS,
     to_table,
 )
-from pipelines.correction.stream.object_names import image_uri
 from pipelines.correction.stream.totals import summarise
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.images.decode_apart import DecoderStartError, decode_apart, decode_image_apart
 from pipelines.images.encode import encode_image
 from pipelines.images.resize import resize_bicubic, shrink_bicubic
 from pipelines.inference.edits.apply import apply_edits
+from pipelines.published.layout import REFRESHED_FOLDER, RunFolder
+from pipelines.published.object_names import image_uri
+from pipelines.published.parts import parquet_bytes, part_name, write_object
 from pipelines.storage import objects as storage
 
 FID_SIDE = 256  # the FID network's input is made from images of this side
@@ -65,8 +64,6 @@ class CommitSettings:
     groups: Mapping[str, str]  # of each defect
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-    # Record which images may be replaced (OUTPUT/.run/begun); not needed if no earlier row names an image.
-    record_begun: bool = False
     # When the run began, not when the row was written, so that a task that is tried again writes the same bytes.
     corrected_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -97,7 +94,6 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
     committed = []
     written = 0  # bytes
     rows = table.to_pylist()
-    _record_begun(rows, settings)
     with _writer(settings.output) as write:
         for row in rows:
             needs_work = row["purpose"] == CORRECT
@@ -176,10 +172,13 @@ def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining
             done.strip = _strip(row, before, edited.image, rejection.message)
         return
     done.encoded = delivered.encoded
+    digest = hashlib.sha256(delivered.encoded).hexdigest()
     done.manifest |= {
         "status": "corrected",
-        "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], delivered.format),
-        "output_sha256": hashlib.sha256(delivered.encoded).hexdigest(),
+        "output_uri": image_uri(
+            settings.output, row["defects"][0], row["image_id"], digest, delivered.format
+        ),
+        "output_sha256": digest,
         "profile_issues": delivered.issues,
     }
     # FID and the report are made from the delivered image, with the encoder's losses.
@@ -222,17 +221,6 @@ def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
         with suppress(ImageError):
             done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
     return done
-
-
-def _record_begun(rows: list[dict[str, Any]], settings: CommitSettings) -> None:
-    """Record the ids whose images are about to be replaced. If the run dies now, their earlier rows no longer count."""
-    begun = [
-        row for row in rows if row["purpose"] == CORRECT and row["defects"] and row["error_code"] is None
-    ]
-    if settings.record_begun and begun:
-        name = part_name(row["position"] for row in rows)
-        folder = RunFolder(settings.output).begun(settings.attempt)
-        write_object(storage.join(folder, name), parquet_bytes(to_table(begun, BEGUN)))
 
 
 def _manifest(committed: list[_Row]) -> list[dict[str, Any]]:

@@ -18,18 +18,19 @@ from pipelines.contracts.label_map import LabelMap, Route
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import DUPLICATE_ID
 from pipelines.correction.inspect.survey import route_name
-from pipelines.correction.row_keys import STATED_SHA256, image_key, to_keys
 from pipelines.correction.rows import COMPARE, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.images.decode_apart import decode_apart
 from pipelines.images.fit import fit_inside
 from pipelines.images.uploads import read_upload
+from pipelines.published.erased import ERASED
+from pipelines.published.row_keys import STATED_SHA256, image_key, to_keys
 
 #: Error code of a row whose labels, not its image, are the reason.
 UNKNOWN_LABEL = "unknown_label"
 #: Codes of failures that another image at the same URI would not repair.
-_NOT_OF_THE_IMAGE = {DUPLICATE_ID, "no_image"}
+_NOT_OF_THE_IMAGE = {DUPLICATE_ID, ERASED, "no_image"}
 #: Rows whose images are in memory at the same time.
 _BATCH = 16
 #: Uploads that one task fetches at the same time: each waits for the storage, not for a CPU.
@@ -70,7 +71,7 @@ def decode_rows(table: pa.Table, settings: DecodeSettings) -> Iterator[pa.Table]
 def _fetch(row: Mapping[str, Any], limits: DecodeLimits, allowed: AllowedUris) -> bytes | ImageError:
     """Return a row's encoded image, or the error if it cannot be read."""
     if row["refusal"] is not None:
-        return ImageError(DUPLICATE_ID, row["refusal"])
+        return ImageError(row["refusal"], row["refusal_message"])
     if row["image"] is not None:
         return bytes(row["image"])
     if not row["source_uri"]:

@@ -28,11 +28,11 @@ from pipelines.contracts.schemas import DETECTED, LABELS
 from pipelines.correction.catalog import UnlabelledRow, read_unlabelled
 from pipelines.correction.detected import file_of
 from pipelines.correction.inspect.pending import Work, is_pending, read_plan, sources
-from pipelines.correction.parts import write_object
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.images.uploads import read_upload
 from pipelines.inference.labeller import Found, Labeller, load_labeller, read_input
+from pipelines.published.parts import write_object
 from pipelines.storage.parquet_units import READ_ROWS, Unit
 
 #: Images per pass of the detector: no more than are read at the same time.

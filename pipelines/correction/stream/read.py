@@ -12,10 +12,11 @@ from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import LABELS
 from pipelines.correction.catalog import CATALOG_ROW, read_label_rows, read_rows, read_small_rows
 from pipelines.correction.detected import read_detected
-from pipelines.correction.inspect.pending import Work, is_pending, read_plan
-from pipelines.correction.inspect.repeated import refusal
+from pipelines.correction.inspect.pending import IS_ERASED, Work, is_pending, read_plan
+from pipelines.correction.inspect.repeated import DUPLICATE_ID, refusal
 from pipelines.correction.inspect.survey import SETS, Survey, route_name
 from pipelines.correction.rows import COMPARE, CORRECT
+from pipelines.published.erased import ERASED, MESSAGE
 
 SURVEYED = pa.schema([("sets", SETS)])
 
@@ -56,19 +57,30 @@ def read_work(work: Work, settings: ReadSettings) -> Iterator[pa.Table]:
         }
         positions = [f"{work.unit.uri} row {first + index}" for index in range(rows.num_rows)]
         columns["position"] = pa.array(positions, pa.string())
-        columns["refusal"] = pa.array(
-            _refusals(plan.column("refused").slice(part.start, rows.num_rows), positions), pa.string()
-        )
+        columns |= _refusals(plan.column("refused").slice(part.start, rows.num_rows), positions)
         columns["purpose"] = pa.array(np.where(pending[part], CORRECT, COMPARE))
         columns |= {name: rows.column(name) for name in rows.column_names}
         table = pa.table([columns[name] for name in CATALOG_ROW.names], schema=CATALOG_ROW)
         yield table.filter(pa.array(wanted))
 
 
-def _refusals(refused: pa.ChunkedArray, positions: list[str]) -> Iterator[str | None]:
-    """Yield for each row why it fails whatever its image is, or None if it does not. refused: that column of PLAN."""
-    for count, position in zip(refused.to_pylist(), positions, strict=True):
-        yield refusal(count, position) if count else None
+def _refusals(refused: pa.ChunkedArray, positions: list[str]) -> dict[str, pa.Array]:
+    """Return the columns that say why rows fail whatever their images are; null for rows that do not.
+
+    refused: that column of PLAN.
+    """
+    reasons = [
+        (ERASED, MESSAGE)
+        if count == IS_ERASED
+        else (DUPLICATE_ID, refusal(count, position))
+        if count
+        else (None, None)
+        for count, position in zip(refused.to_pylist(), positions, strict=True)
+    ]
+    return {
+        name: pa.array(values, pa.string())
+        for name, values in zip(("refusal", "refusal_message"), zip(*reasons, strict=True), strict=True)
+    }
 
 
 def _detected(work: Work, settings: ReadSettings) -> pa.ChunkedArray | None:

@@ -20,7 +20,6 @@ from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.inspect.pending import sources
 from pipelines.correction.inspect.survey import CLEAN
-from pipelines.correction.layout import Layers
 from pipelines.correction.run import RETRIED, SMALLEST_BLOCK, STRIPS_PER_DEFECT, Run
 from pipelines.correction.stream.commit import CommitSettings, commit_block
 from pipelines.correction.stream.decode import DecodeSettings, decode_rows
@@ -43,10 +42,10 @@ _UPLOAD_BYTES = 100_000
 _BLOCKS_PER_ACTOR = 6
 
 
-def stream(run: Run, known: Any, counts: KnownCounts, layers: Layers, lock: Lock | None) -> None:
+def stream(run: Run, known: Any, counts: KnownCounts, lock: Lock | None) -> None:
     """Label and correct the rows that need work, if there are any.
 
-    known, counts, layers: finished work of earlier runs.
+    known, counts: finished work of earlier runs.
     Raises TooManyFailedError if no row succeeds, and RunError if the lock is lost.
     """
     plan, inspection = run.plan, run.inspection
@@ -67,7 +66,7 @@ def stream(run: Run, known: Any, counts: KnownCounts, layers: Layers, lock: Lock
             _survey_detected(run, detected)
     with run.stage("correct"):
         read = ReadSettings(plan.label_map, detected, score_scale=plan.config.score_scale)
-        _correct(run, known, counts, layers, read, lock)
+        _correct(run, known, counts, read, lock)
 
 
 def _detect(run: Run, folder: str) -> dict[str, int]:
@@ -95,17 +94,11 @@ def _survey_detected(run: Run, folder: str) -> None:
             run.inspection.survey.merge(row["sets"])
 
 
-def _correct(
-    run: Run, known: Any, counts: KnownCounts, layers: Layers, read: ReadSettings, lock: Lock | None
-) -> None:
+def _correct(run: Run, known: Any, counts: KnownCounts, read: ReadSettings, lock: Lock | None) -> None:
     """Stream the rows that need work through the steps, and add up the summaries. Raises TooManyFailedError if no row
     succeeds, and RunError if the lock is lost.
     """
-    commit = replace(
-        run.plan.commit_settings(run.precision, run.attempt),
-        corrected_at=run.started_at,
-        record_begun=any(layers.rows) or run.interrupted,
-    )
+    commit = replace(run.plan.commit_settings(run.precision, run.attempt), corrected_at=run.started_at)
     failed = counts.statuses.get("failed", 0)
     metrics.pending(run.inspection.pending)
     with Progress("correcting", run.inspection.pending, sys.stderr) as progress:

@@ -9,10 +9,11 @@ import pytest
 from model.errors import ConfigurationError
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import build_known
-from pipelines.correction.layout import RunFolder
-from pipelines.correction.output import check_output, check_whole, remove_run, write_run
-from pipelines.correction.row_keys import to_keys
-from pipelines.correction.rows import BEGUN, to_table
+from pipelines.correction.output import check_output, check_whole, remove_run
+from pipelines.correction.rows import to_table
+from pipelines.published.layout import RunFolder
+from pipelines.published.records import write_run
+from pipelines.published.row_keys import to_keys
 from pipelines.storage import objects as storage
 from tests.manifests import keys_of
 
@@ -21,6 +22,7 @@ def used(folder: Path) -> Path:
     for name in (
         "images/a/x.jpg",
         "manifest/part.parquet",
+        "manifests/1/part.parquet",
         "report/index.html",
         "run.json",
         "_SUCCESS",
@@ -54,7 +56,7 @@ def corrected(folder: Path, model: str, *image_ids: str) -> None:
     """Write manifest rows, and their images as `model` made them."""
     rows = []
     for name in image_ids:
-        image = folder / "images" / name
+        image = folder / "images" / f"{name}.{model}"
         image.parent.mkdir(parents=True, exist_ok=True)
         image.write_text(model)
         rows.append(
@@ -73,21 +75,13 @@ class KilledError(Exception):
     """Simulates SIGKILL."""
 
 
-def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone_or_another(
+def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
     corrected(output, "old", "a", "b", "c")
     corrected(output, "new", "a", "d")  # by a run that was killed
-    (output / "images" / "d").write_text("third")  # by another run, which wrote no row for it
-    (output / ".run" / "begun" / "001-third").mkdir(parents=True)
-    pq.write_table(
-        to_table([{"image_id": "d"}], BEGUN), output / ".run" / "begun" / "001-third" / "part.parquet"
-    )
-    (output / "images" / "b").write_text("new")  # by the first, which wrote no row for it
-    (output / ".run" / "begun" / "000-new").mkdir(parents=True)
-    begun = to_table([{"image_id": "a"}, {"image_id": "b"}], BEGUN)
-    pq.write_table(begun, output / ".run" / "begun" / "000-new" / "part.parquet")
+    shutil.copytree(output / "manifest", output / "manifests" / "old")
     remove = storage.remove
     left = []
     for deadly in range(20):
@@ -109,11 +103,14 @@ def test_a_removal_that_is_interrupted_leaves_no_row_whose_image_is_gone_or_anot
             else:
                 break
         known, _ = build_known(RunFolder(str(interrupted)).layers(), retry_failed=())
-        images = {path.name: path.read_text() for path in interrupted.glob("images/*")}
-        true = [key(name, model) for name, model in images.items()]
+        true = [key(*path.name.split(".")) for path in interrupted.glob("images/*")]
         assert set(keys_of(known.images)) <= set(to_keys(true).tolist())
         left.append(len(known.images))
-    assert left[0] == 2
+        kept = interrupted / "manifests" / "old" / "part.parquet"
+        if kept.exists():
+            uris = pq.read_table(kept, columns=["output_uri"])["output_uri"].to_pylist()
+            assert {Path(uri).name for uri in uris} <= {path.name for path in interrupted.glob("images/*")}
+    assert left[0] == 4
     assert left[-1] == 0
 
 

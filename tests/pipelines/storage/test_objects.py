@@ -208,6 +208,26 @@ def test_a_failed_local_write_leaves_the_old_content_and_no_litter(tmp_path: Pat
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_local_copy_keeps_its_content_and_leaves_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    one, other = str(tmp_path / "a"), str(tmp_path / "copies" / "a")
+    storage.write_bytes(one, b"1")
+    storage.copy(one, other)
+    storage.copy(one, other)  # as after an interruption
+    storage.write_bytes(one, b"2")
+    assert (storage.read_bytes(one), storage.read_bytes(other)) == (b"2", b"1")
+    storage.copy(one, other)
+    assert storage.read_bytes(other) == b"2"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a", "a"]
+
+
 def test_local_files_get_usual_permissions_and_long_names(tmp_path: Path) -> None:
     name = "n" * 255
     storage.write_bytes(str(tmp_path / name), b"data")

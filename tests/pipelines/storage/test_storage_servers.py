@@ -61,7 +61,12 @@ def test_small_objects(store: Store) -> None:
     assert storage.read_bytes(first) == b"other"
     assert not storage.exists(second)
     storage.move(second, first)  # as after an interruption
+    for _ in range(2):
+        storage.copy(first, second)
+        storage.copy(f"{store.folder}/nothing", first)
+    assert storage.read_bytes(second) == storage.read_bytes(first) == b"other"
     storage.write_bytes(second, b"again")
+    assert storage.read_bytes(first) == b"other"
     storage.remove(second)
     assert not storage.exists(second)
     with pytest.raises(FileNotFoundError):

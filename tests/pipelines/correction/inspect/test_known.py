@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.correction.inspect.known import Known, build_known
-from pipelines.correction.layout import Layers
-from pipelines.correction.row_keys import KEY, key_of, to_keys
+from pipelines.published.layout import Layers
+from pipelines.published.row_keys import KEY, key_of, to_keys
 from pipelines.storage.parquet_units import StorageReadError
 
 SCHEMA = pa.schema(
@@ -35,11 +35,6 @@ def part(path: Path, *rows: tuple[str, str, str]) -> str:
         for name, image, status in rows
     ]
     pq.write_table(pa.Table.from_pylist(table, SCHEMA), path)
-    return str(path)
-
-
-def begun(path: Path, *names: str) -> str:
-    pq.write_table(pa.table({"image_id": list(names)}), path)
     return str(path)
 
 
@@ -73,19 +68,11 @@ def test_failed_rows_are_not_known_if_they_are_tried_again(tmp_path: Path) -> No
 def test_a_later_attempts_row_stands_for_the_earlier_one(tmp_path: Path) -> None:
     manifest = [part(tmp_path / "m.parquet", ("a", "1", "corrected"), ("b", "1", "corrected"))]
     journal = [part(tmp_path / "j.parquet", ("a", "2", "corrected"))]
-    known, counts = build_known(Layers([manifest, journal], [[]], ["000-x"]), retry_failed=())
-    assert knows(known, "a", "1") == (False, False)  # OUTPUT/images has the second one
+    known, counts = build_known(Layers([manifest, journal], ["000-x"]), retry_failed=())
+    assert knows(known, "a", "1") == (False, False)
     assert knows(known, "a", "2") == (True, True)
     assert knows(known, "b", "1") == (True, True)
     assert counts.rows == ((2,), (1,))
-
-
-def test_an_image_that_may_have_been_replaced_is_not_known(tmp_path: Path) -> None:
-    """A killed attempt had begun to replace it, but its row is in no journal."""
-    manifest = [part(tmp_path / "m.parquet", ("a", "1", "corrected"), ("b", "1", "corrected"))]
-    layers = Layers([manifest, []], [[begun(tmp_path / "b.parquet", "a")]], ["000-x"])
-    known, _ = build_known(layers, retry_failed=())
-    assert [knows(known, name, "1") for name in "ab"] == [(False, False), (True, True)]
 
 
 def test_a_part_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect import pending, repeated
 from pipelines.correction.inspect.known import Known, build_known
 from pipelines.correction.inspect.pending import (
+    IS_ERASED,
     Inspection,
     Work,
     is_pending,
@@ -26,9 +27,9 @@ from pipelines.correction.inspect.pending import (
 )
 from pipelines.correction.inspect.repeated import find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import CLEAN
-from pipelines.correction.layout import Layers
-from pipelines.correction.row_keys import KeySet, to_keys
 from pipelines.correction.rows import to_table
+from pipelines.published.layout import Layers
+from pipelines.published.row_keys import KeySet, id_keys, to_keys
 from pipelines.storage.parquet_units import Unit
 from tests.catalogs import row, rows, write_catalog
 from tests.pipelines.correction.inspected import look
@@ -141,6 +142,30 @@ def test_where_most_ids_repeat_the_column_is_called_in_question(
     found = find_repeated([str(path) for path in (tmp_path / "plan").iterdir()])
     with pytest.raises(RunError, match="--catalog: 2 values of image_id occur more than once"):
         merge_repeated([found])
+
+
+def test_rows_of_an_erased_id_are_done_once_and_anew_if_it_is_readmitted(tmp_path: Path) -> None:
+    """Of `b`, two rows count as one; those of `c` fail anyway."""
+    rows = [("a", None, "watermark", "1"), *[("b", None, "watermark", "2")] * 2]
+    rows += [
+        ("c", None, "watermark", "3"),
+        ("c", None, "watermark", "4", "/gone/4"),
+        ("d", None, "clean", "5"),
+    ]
+    catalog = write(tmp_path, rows)
+    _, keys, _ = inspect(catalog, Known())
+    before = remember(tmp_path, [keys[0], *[keys[1]] * 2, *keys[3:]], [one[0] for one in rows])
+    assert not any(inspect(catalog, before)[0])
+    erased = KeySet(id_keys(["a", "b", "c", "elsewhere"]))
+    plan, inspection = look(catalog, before, erased=erased)
+    assert is_pending(plan).tolist() == [True, True, False, True, True, False]
+    assert plan["refused"].to_pylist() == [IS_ERASED] * 5 + [0]
+    assert plan["times"].to_pylist() == [1, 2, 0, 1, 1, 1]
+    assert inspection.pending == 5
+    now = plan["row_key"].to_pylist()
+    after = remember(tmp_path, [now[0], *[now[1]] * 2, *now[3:]], [one[0] for one in rows])
+    assert not is_pending(look(catalog, after, erased=erased)[0]).any()
+    assert inspect(catalog, after)[0] == [True, True, False, True, True, False]
 
 
 def test_another_model_or_configuration_makes_everything_new(tmp_path: Path) -> None:

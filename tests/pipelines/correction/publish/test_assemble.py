@@ -1,18 +1,17 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from model.errors import RunError
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import Known, build_known
-from pipelines.correction.layout import Layers
 from pipelines.correction.publish.assemble import PART_ROWS, Assembled, assemble, sources
 from pipelines.correction.publish.conservation import check_parts
-from pipelines.correction.row_keys import IdSums, KeySet, id_keys, to_keys
 from pipelines.correction.rows import to_table
+from pipelines.published.layout import Layers
+from pipelines.published.row_keys import IdSums, KeySet, id_keys, to_keys
 from tests.catalogs import read_parquet
 from tests.manifests import key, keys_of, manifest, staying
 
@@ -110,8 +109,7 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
         ]
         pq.write_table(to_table(rows, MANIFEST), tmp_path / f"{number}.parquet")
         layers.append([str(tmp_path / f"{number}.parquet")])
-    begun: list[list[str]] = [[], []]
-    known, counts = build_known(Layers(layers, begun), retry_failed=())
+    known, counts = build_known(Layers(layers), retry_failed=())
     assert keys_of(known.rows) == sorted([key("a0"), key("b1"), key("c2")])
     assert [layer.has(id_keys("abc")).tolist() for layer in known.superseded] == [
         [False, True, True],
@@ -119,13 +117,7 @@ def test_a_later_attempts_rows_stand_for_those_of_earlier_ones(tmp_path: Path) -
         [False, False, False],
     ]
     assert counts.rows == ((3,), (2,), (1,))
-    # The second attempt may have replaced an image whose row it did not finish.
-    pq.write_table(pa.table({"image_id": ["a", "c"]}), tmp_path / "begun.parquet")
-    begun[1] = [str(tmp_path / "begun.parquet")]
-    known, _ = build_known(Layers(layers, begun), retry_failed=())
-    assert keys_of(known.rows) == sorted([key("b1"), key("c2")])
-    begun[1] = []
-    again, _ = build_known(Layers(layers, begun), retry_failed=("all",))
+    again, _ = build_known(Layers(layers), retry_failed=("all",))
     assert keys_of(again.rows) == sorted([key("b1"), key("c2")])
     assert len(build_known(Layers(), retry_failed=())[0].rows) == len(Known().rows) == 0
 

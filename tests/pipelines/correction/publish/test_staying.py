@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.pending import PLAN
 from pipelines.correction.publish.staying import find_staying, keep
-from pipelines.correction.row_keys import KeySet, id_keys
 from pipelines.correction.rows import REFRESHED, to_table
+from pipelines.published.row_keys import KeySet, id_keys
 from tests.manifests import key, manifest, staying
 
 

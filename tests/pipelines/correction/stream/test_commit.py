@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,6 @@ from pipelines.contracts.schemas import MANIFEST, STATUSES
 from pipelines.correction.deliver.deliver import DeliverySettings
 from pipelines.correction.deliver.gate_detector import DetectorGate
 from pipelines.correction.deliver.gates import GateConfig
-from pipelines.correction.layout import RunFolder
-from pipelines.correction.parts import StorageWriteError
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.correction.stream.commit import FID_SIDE, STRIP_SIDE, CommitSettings, commit_block
 from pipelines.images.decode import decode_image, decode_upload
@@ -26,6 +25,7 @@ from pipelines.images.metadata import srgb_profile
 from pipelines.images.resize import resize_bicubic
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
+from pipelines.published.parts import StorageWriteError
 from pipelines.storage import objects as storage
 from tests.catalogs import picture, read_parquet, tree, write_detector
 from tests.hostile_images import encode
@@ -82,31 +82,22 @@ def commit(
     return summary, read_parquet(Path(settings.journal))
 
 
-def test_ids_are_recorded_before_their_images_are_replaced(
-    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
+def test_another_image_of_an_id_does_not_take_the_place_of_the_one_before(
+    commit_settings: CommitSettings,
 ) -> None:
-    begun = Path(RunFolder(commit_settings.output).begun(commit_settings.attempt))
-    seen: list[list[str]] = []
-
-    def killed(*_: object) -> None:
-        seen.append([one["image_id"] for one in read_parquet(begun)])
-        raise OSError("killed")
-
-    rows = [
-        edited("a", "watermark"),
-        edited("b"),
-        edited("c", "watermark", error_code="missing"),
-        edited("e", "watermark", purpose="refresh"),
-    ]
-    write = storage.write_bytes
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            storage, "write_bytes", lambda uri, *data: killed() if "/images/" in uri else write(uri, *data)
-        )
-        with pytest.raises(StorageWriteError):
-            commit(rows, dataclasses.replace(commit_settings, record_begun=True))
-    assert seen == [["a"]]
-    assert not Path(commit_settings.journal).exists()
+    _, (first,) = commit([edited("a", "watermark", upload=encode(picture(1), "PNG"))], commit_settings)
+    data = Path(first["output_uri"]).read_bytes()
+    later = dataclasses.replace(commit_settings, attempt="001-later")
+    _, (second,) = commit([edited("a", "watermark", upload=encode(picture(2), "PNG"))], later)
+    assert second["output_uri"] != first["output_uri"]
+    assert Path(first["output_uri"]).read_bytes() == data
+    _, (third,) = commit(
+        [edited("a", "watermark", upload=encode(picture(1), "PNG"))],
+        dataclasses.replace(commit_settings, attempt="002-again"),
+    )
+    assert (
+        third["output_uri"] == first["output_uri"]
+    )  # the same bytes: an attempt that goes on writes it again
 
 
 def test_an_image_that_stands_for_several_rows_of_its_id_makes_them_all(
@@ -151,8 +142,10 @@ def test_a_corrected_image_is_written_under_its_defect_and_named_in_the_journal(
 ) -> None:
     one = edited("shop/1", "wrong_angle", "watermark")
     summary, (row,) = commit([one], commit_settings)
-    path = Path(commit_settings.output) / "images" / "wrong_angle" / "shop~2F1.png"
+    path = Path(row["output_uri"])
+    assert path.parent == Path(commit_settings.output) / "images" / "wrong_angle"
     data = path.read_bytes()
+    assert path.name == f"shop~2F1.{hashlib.sha256(data).hexdigest()[:16]}.png"
     expected = apply_edits(decode_image(one["upload"]), PAINT * 2).image
     np.testing.assert_array_equal(decode_image(data), expected)
     assert (expected[:, 44:] == decode_image(one["upload"])[:, 44:]).all()
@@ -245,7 +238,7 @@ def test_formats(commit_settings: CommitSettings, format: str, extension: str) -
     _, (row,) = commit(
         [edited("a", "watermark")], dataclasses.replace(commit_settings, delivery=DeliverySettings(format))
     )
-    assert row["output_uri"].endswith(f"/a.{extension}")
+    assert re.fullmatch(rf".*/a\.[0-9a-f]{{16}}\.{extension}", row["output_uri"])
     assert decode_image(storage.read_bytes(row["output_uri"])).shape == (44, 60, 3)
 
 
@@ -286,7 +279,9 @@ def test_a_storage_failure_is_not_a_failed_row(
         raise PermissionError(13, "denied")
 
     monkeypatch.setattr(storage, "write_bytes", refuse)
-    with pytest.raises(StorageWriteError, match=r"StorageWriteError|cannot write .*/images/watermark/a.png"):
+    with pytest.raises(
+        StorageWriteError, match=r"StorageWriteError|cannot write .*/images/watermark/a\..*\.png"
+    ):
         commit([edited("a", "watermark")], commit_settings)
 
 

@@ -14,9 +14,10 @@ from pipelines.correction.catalog import CATALOG_ROW
 from pipelines.correction.inspect.known import Known, build_known
 from pipelines.correction.inspect.pending import Inspection, sources
 from pipelines.correction.inspect.survey import CLEAN
-from pipelines.correction.layout import Layers
 from pipelines.correction.rows import to_table
 from pipelines.correction.stream.read import ReadSettings, read_work, read_works
+from pipelines.published.layout import Layers
+from pipelines.published.row_keys import KeySet, id_keys
 from tests.catalogs import row, rows, write_catalog
 from tests.pipelines.correction.inspected import look
 
@@ -102,12 +103,30 @@ def test_rows_of_an_id_of_several_images_carry_why_they_fail(tmp_path: Path) -> 
     table = pa.concat_tables(
         [part for work in inspection.works for part in read_work(work, ReadSettings(MAP))]
     )
-    refusals = dict(zip(table["position"].to_pylist(), table["refusal"].to_pylist(), strict=True))
+    refusals = dict(zip(table["position"].to_pylist(), table["refusal_message"].to_pylist(), strict=True))
     assert refusals.pop(f"{folder}/a.parquet row 0") is None
     for place, text in refusals.items():
         assert f"the id occurs 2 times, here in {place}" in text
         assert "give each image its own id" in text
     assert len(refusals) == 2
+
+
+def test_rows_of_an_erased_id_carry_that_instead_of_what_is_wrong_with_them(tmp_path: Path) -> None:
+    catalog = [row("a", "watermark"), row("twice", "watermark"), row("twice", "wrong_angle")]
+    folder = write_catalog(tmp_path / "catalog" / "a.parquet", catalog).parent
+    _, inspection = look(folder, Known(), erased=KeySet(id_keys(["twice"])))
+    rows = [
+        one
+        for work in inspection.works
+        for table in read_work(work, ReadSettings(MAP))
+        for one in table.to_pylist()
+    ]
+    assert [(one["image_id"], one["refusal"]) for one in rows] == [
+        ("a", None),
+        ("twice", "erased"),
+        ("twice", "erased"),
+    ]
+    assert "erased on request" in rows[1]["refusal_message"]
 
 
 @pytest.mark.parametrize(("hashes", "fails"), [(("1", "1"), False), (("1", "2"), True), ((None, None), True)])

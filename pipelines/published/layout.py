@@ -3,7 +3,6 @@
     OUTPUT/.run/run.json             the name of the run at work; later the record that is published with the manifest
     OUTPUT/.run/plan/*.parquet       the work that the catalog's rows need, see `inspect.pending`
     OUTPUT/.run/journal/NNN-<run>/*.parquet  manifest rows that attempt NNN has finished, a part per block
-    OUTPUT/.run/begun/NNN-<run>/*.parquet    ids whose images attempt NNN may have replaced, a part per block
     OUTPUT/.run/refreshed/*.parquet  rows whose image was read and is unchanged, see `publish.staying`
     OUTPUT/.run/writing/             images on a local disk before they are renamed
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
@@ -14,8 +13,10 @@
     OUTPUT/.run/publish.json         the run is being published
 
 A killed run leaves its journal, and the next run adds its own. Of one id, the row of the latest journal counts, then
-that of the manifest. `begun` covers images that were replaced although their rows reached no journal: earlier rows of
-these ids describe an image that is gone, and must not count even if the next run has the same settings.
+that of the manifest. Images need no such care: their names have the hash of their content (`object_names`), so that a
+later attempt never replaces an image that an earlier row names.
+
+When a run is published, its manifest is also kept as OUTPUT/manifests/<run>/, to which the job can return.
 
 Folders of attempts also carry the run's name, which begins with the time. So tasks of a dead run that still write do
 not write into a folder of the next run, even if they had written nothing when it chose its number.
@@ -27,6 +28,8 @@ from pipelines.storage import objects as storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"
+#: Folder of the manifests that runs have published: a folder for each, with the run's name.
+MANIFESTS_FOLDER = "manifests"
 #: Folder of the records of all runs, see `report.record`. It is kept, even by --overwrite: it says what happened.
 RUNS_FOLDER = "runs"
 PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER = "plan", "refreshed", "samples"
@@ -39,21 +42,18 @@ _OF_AN_ATTEMPT = (
     *(PLAN_FOLDER, REFRESHED_FOLDER, SAMPLES_FOLDER, WRITING_FOLDER, ASIDE_FOLDER),
     *(CHANGES_FOLDER, MANIFEST, REPORT),
 )
-_JOURNAL, _BEGUN = "journal", "begun"
-#: Folders that killed attempts leave to the next one, in the order of their removal: the rows before the ids that
-#: invalidate rows.
-LEFT = (_JOURNAL, _BEGUN)
-WORKING = (*_OF_AN_ATTEMPT, *LEFT)
+#: Folder that killed attempts leave to the next one.
+JOURNAL = "journal"
+WORKING = (*_OF_AN_ATTEMPT, JOURNAL)
 
 
 @dataclass(frozen=True)
 class Layers:
     """Files of finished rows by layer, the oldest first. rows: the manifest's parts, then those of each attempt's
-    journal, which may have none. begun: files of ids, for each attempt. attempts: their names, in order.
+    journal. attempts: their names, in order.
     """
 
     rows: list[list[str]] = field(default_factory=lambda: [[]])
-    begun: list[list[str]] = field(default_factory=list)
     attempts: list[str] = field(default_factory=list)
 
     def next_attempt(self, run: str) -> str:
@@ -83,32 +83,30 @@ class RunFolder:
 
     def journal(self, attempt: str) -> str:
         """Return the folder of one attempt's finished rows."""
-        return self.at(_JOURNAL, attempt)
+        return self.at(JOURNAL, attempt)
 
-    def begun(self, attempt: str) -> str:
-        """Return the folder of the ids whose images one attempt may have replaced."""
-        return self.at(_BEGUN, attempt)
+    def kept(self, *names: str) -> str:
+        """Return a URI among the kept manifests: their folder, that of a run, or a part of it."""
+        return storage.join(self.output, MANIFESTS_FOLDER, *names)
 
     def layers(self) -> "Layers":
         """List the files that earlier runs and killed attempts left."""
-        journals, begun = (self._by_attempt(name) for name in (_JOURNAL, _BEGUN))
-        attempts = sorted({*journals, *begun})
-        return Layers(
-            [
-                storage.list_files(self.manifest, ".parquet"),
-                *(journals.get(attempt, []) for attempt in attempts),
-            ],
-            [begun.get(attempt, []) for attempt in attempts],
-            attempts,
-        )
+        journals = _by_folder(self.at(JOURNAL))
+        return Layers([storage.list_files(self.manifest, ".parquet"), *journals.values()], [*journals])
 
-    def _by_attempt(self, name: str) -> dict[str, list[str]]:
-        parts: dict[str, list[str]] = {}
-        for uri in storage.list_files(self.at(name), ".parquet"):
-            parts.setdefault(uri.rsplit("/", 2)[-2], []).append(uri)
-        return parts
+    def kept_manifests(self) -> dict[str, list[str]]:
+        """List the parts of the kept manifests by run, the oldest run first. Raises one of STORAGE_ERRORS."""
+        return _by_folder(self.kept())
 
     def begin_attempt(self) -> None:
-        """Remove what a killed attempt left, except for its journal and `begun`. Raises one of STORAGE_ERRORS."""
+        """Remove what a killed attempt left, except for its journal. Raises one of STORAGE_ERRORS."""
         for name in _OF_AN_ATTEMPT:
             storage.remove(self.at(name))
+
+
+def _by_folder(uri: str) -> dict[str, list[str]]:
+    """Return the parquet files in the folders below `uri` by the folders' names, in the order of these."""
+    parts: dict[str, list[str]] = {}
+    for part in storage.list_files(uri, ".parquet"):
+        parts.setdefault(part.rsplit("/", 2)[-2], []).append(part)
+    return dict(sorted(parts.items()))

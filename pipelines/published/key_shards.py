@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.cluster.placement import fetched
-from pipelines.correction.row_keys import ID_BUCKETS, Keys, KeySet, id_buckets
+from pipelines.published.row_keys import ID_BUCKETS, Keys, KeySet, id_buckets
 
 #: Most keys of a shard, about: 16 bytes each, and three times as many while they are sorted.
 SHARD_KEYS = 20_000_000

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from model.errors import RunError
 from pipelines.cluster.placement import fetched, in_task
 from pipelines.contracts.schemas import CHANGES, MANIFEST, PREVIOUS_RUN_KEY, RUN_KEY, stamped
-from pipelines.correction.key_shards import here
-from pipelines.correction.parts import parquet_bytes, write_object
-from pipelines.correction.row_keys import ID_BUCKETS, id_buckets, id_keys
+from pipelines.published.key_shards import here
+from pipelines.published.parts import parquet_bytes, read_manifest, write_object
+from pipelines.published.row_keys import ID_BUCKETS, id_buckets, id_keys
 from pipelines.storage import objects as storage
-from pipelines.storage.parquet_units import StorageReadError
+from pipelines.storage.parquet_units import StorageReadError, count_rows
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 #: Folders below that of the rows that are set aside.
@@ -79,6 +79,25 @@ def write_changes(rows: int, aside: str, folder: str, run: str, previous: str) -
             f"{rows} rows of the changes were set aside, and others are in {aside}; nothing was published: run again"
         )
     return Changes(files, {kind: sum(one[kind] for one in found) for kind in (ADDED, CHANGED, REMOVED)})
+
+
+def write_all_added(parts: Sequence[str], folder: str, run: str) -> Changes:
+    """Write the rows of a manifest as a beginning, from which consumers drop what they have: all of them were added.
+
+    parts: of the manifest. folder: of the result, before it is published. Raises StorageReadError and
+    StorageWriteError.
+    """
+    total = count_rows(parts)
+    groups = [list(parts)] if total <= PART_ROWS else [[part] for part in parts]
+    name = f"{run}.parquet"
+    files = (
+        [name] if len(groups) == 1 else [f"{name}/part-{number:05}.parquet" for number in range(len(groups))]
+    )
+    stamps = {RUN_KEY: run, PREVIOUS_RUN_KEY: ""}
+    for file, group in zip(files, groups, strict=True):
+        added = [join(read_manifest(part), MANIFEST.empty_table()) for part in group]
+        write_object(storage.join(folder, file), parquet_bytes(stamped(pa.concat_tables(added), stamps)))
+    return Changes(files, {ADDED: total, CHANGED: 0, REMOVED: 0})
 
 
 def find_changes(aside: str, shard: int, shards: int, uri: str, stamps: Mapping[str, str]) -> dict[str, int]:

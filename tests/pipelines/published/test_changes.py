@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from model.errors import RunError
 from pipelines.contracts.schemas import CHANGES, MANIFEST
-from pipelines.correction.key_shards import here
-from pipelines.correction.publish import changes
-from pipelines.correction.publish.changes import Changes, join, set_aside, write_changes
 from pipelines.correction.rows import to_table
+from pipelines.published import changes
+from pipelines.published.changes import Changes, join, set_aside, write_changes
+from pipelines.published.key_shards import here
 from tests.manifests import key
 
 NIGHT = datetime(2026, 11, 30, 2, tzinfo=timezone.utc)

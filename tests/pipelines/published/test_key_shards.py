@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipelines.cluster.placement import fetched, in_task
 from pipelines.correction import key_shards
-from pipelines.correction.key_shards import Call, KeyShards, divided, file_groups, here, sorted_keys
-from pipelines.correction.row_keys import Keys, KeySet, id_keys
+from pipelines.published.key_shards import Call, KeyShards, divided, file_groups, here, sorted_keys
+from pipelines.published.row_keys import Keys, KeySet, id_keys
 
 IDS = st.lists(st.text(max_size=2), max_size=20)
 

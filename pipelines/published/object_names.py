@@ -1,4 +1,8 @@
-"""Makes names of objects from image ids: safe on every storage, unique, and the same in every run."""
+"""Makes names of images from their ids and contents: safe on every storage, unique, and the same in every run.
+
+The hash of the content is in the name, so that an image never takes the place of another one. A manifest stays true,
+whatever later runs write, until its images are removed.
+"""
 
 import hashlib
 import re
@@ -11,21 +15,25 @@ IMAGES = "images"
 #: Characters that mean the same on local disks, in object stores and in URLs. All others are escaped.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_")
 
-#: Longest name. File systems end at 255 bytes, and an extension and a temporary file's prefix come on top.
+#: Longest name of an id. File systems end at 255 bytes, and a digest and an extension come on top.
 MAX_LENGTH = 160
 _DIGEST = 40  # hexadecimal digits of SHA-256 that replace the part that was cut off
 _CASE_DIGEST = 12  # those that distinguish ids that differ only in case
+_CONTENT_DIGEST = 16  # those that distinguish the images of one id
 
 
-def image_uri(output: str, defect: str, image_id: str, format: str) -> str:
-    """Return the URI of a corrected image. format: a key of `encode.EXTENSIONS`."""
-    return storage.join(output, IMAGES, defect, f"{safe_name(image_id)}.{EXTENSIONS[format]}")
+def image_uri(output: str, defect: str, image_id: str, sha256: str, format: str) -> str:
+    """Return the URI of a corrected image. sha256: of its file, hexadecimal. format: a key of `encode.EXTENSIONS`."""
+    name = f"{safe_name(image_id)}.{sha256[:_CONTENT_DIGEST]}.{EXTENSIONS[format]}"
+    return storage.join(output, IMAGES, defect, name)
 
 
-def format_of(uri: str) -> str:
-    """Return the format of the image at an `image_uri`."""
-    extension = uri.rpartition(".")[2]
-    return next(format for format, known in EXTENSIONS.items() if known == extension)
+def is_image_of(name: str, image_id: str) -> bool:
+    """Return whether `name` is the last part of an `image_uri` of this id."""
+    pattern = (
+        rf"{re.escape(safe_name(image_id))}\.[0-9a-f]{{{_CONTENT_DIGEST}}}\.({'|'.join(EXTENSIONS.values())})"
+    )
+    return re.fullmatch(pattern, name) is not None
 
 
 def safe_name(image_id: str) -> str:

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import RunError
-from pipelines.correction.layout import WORKING, RunFolder
-from pipelines.correction.publish import publish as publishing
-from pipelines.correction.publish.publish import Publication, finish_publishing, publish, published_rows
+from pipelines.published import publish as publishing
+from pipelines.published.layout import WORKING, RunFolder
+from pipelines.published.publish import Publication, finish_publishing, publish, published_rows
 from pipelines.storage import objects as storage
 from tests.catalogs import tree
 
@@ -65,6 +65,14 @@ def read(output: str) -> str | None:
     return str(content["run"])
 
 
+def kept_runs(output: str, run: str) -> set[str]:
+    """Return the runs that are named in the parts of the manifest that was kept of `run`."""
+    parts = RunFolder(output).kept_manifests()[run]
+    assert len(parts) == 2
+    tables = [pq.read_table(pa.BufferReader(storage.read_bytes(part))) for part in parts]
+    return {one for table in tables for one in table["run"].to_pylist()}
+
+
 def interrupted(monkeypatch: pytest.MonkeyPatch, at: int, look: Callable[[], Any]) -> list[Any]:
     """Make the `at`-th change of the storage the last; return what `look` returns before each change."""
     seen: list[Any] = []
@@ -78,7 +86,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, at: int, look: Callable[[], Any
 
         return wrapper
 
-    for name in ("remove", "move", "write_bytes"):
+    for name in ("remove", "move", "copy", "write_bytes"):
         monkeypatch.setattr(storage, name, counted(getattr(storage, name)))
     monkeypatch.setattr(Path, "rename", counted(Path.rename))
     return seen
@@ -119,8 +127,8 @@ def test_readers_see_one_run_whenever_it_is_interrupted_and_the_next_finishes_it
             changes = storage.list_files(f"{output}/changes/{run}.parquet")
             assert [storage.read_bytes(uri) for uri in changes] == [run.encode()] * 2
         assert not begun or json.loads(storage.read_bytes(f"{output}/runs/{run}.json")) == {"run": run}
-        if read(output) is None:  # only _SUCCESS was missing: the next run, which changes nothing, writes it
-            publish(output, Publication(run, 2, None, [], success=True))
+        if begun or finished:
+            assert [kept_runs(output, one) for one in (before, run)] == [{before}, {run}]
         assert read(output) == run
         assert not storage.list_files(RunFolder(output).at())
         if finished:
@@ -183,7 +191,7 @@ def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -
     folder = RunFolder(output)
     storage.write_bytes(folder.at("run.json"), json.dumps({"run": "1"}).encode())
     publish(output, Publication("1", 1, None, None, success=True))
-    published = {"_SUCCESS", "manifest/a.parquet", "report/index.html", "run.json"}
+    published = {"_SUCCESS", "manifest/a.parquet", "manifests/0/a.parquet", "report/index.html", "run.json"}
     assert set(tree(tmp_path)) - changes_of("0") == published | {"runs/0.json", "runs/1.json"}
     assert (tmp_path / "report/index.html").read_text() == "0"
     assert json.loads((tmp_path / "run.json").read_text()) == {"run": "1"}
@@ -195,6 +203,7 @@ def test_too_many_failures_are_published_without_success(tmp_path: Path) -> None
     ready = write_next(output, "1", ["a.parquet"])
     publish(output, replace(ready, success=False))
     published = {"manifest/a.parquet", "report/index.html", "run.json", "runs/0.json", "runs/1.json"}
+    published |= {"manifests/0/a.parquet", "manifests/1/a.parquet"}
     assert set(tree(tmp_path)) == published | changes_of("0") | changes_of("1")
 
 
@@ -223,7 +232,7 @@ def test_the_lock_is_checked_right_before_each_step(output: str, monkeypatch: py
         return wrapper
 
     with monkeypatch.context() as patch:
-        for name in ("remove", "move", "write_bytes"):
+        for name in ("remove", "move", "copy", "write_bytes"):
             patch.setattr(storage, name, recorded(name, getattr(storage, name)))
         patch.setattr(Path, "rename", recorded("rename", Path.rename))
         publish(output, ready, lambda: events.append("lock"))
@@ -231,6 +240,7 @@ def test_the_lock_is_checked_right_before_each_step(output: str, monkeypatch: py
     local = storage.is_local(output)
     assert [step for step in steps if step != "lock"] == [
         "write_bytes /.run/publish.json",
+        "copy /.run/manifest/b.parquet",
         "remove /_SUCCESS",
         "remove /.run/replaced" if local else "move /.run/manifest/b.parquet",
         *([] if local else ["remove /manifest/a.parquet"]),
@@ -250,7 +260,7 @@ def test_a_run_without_the_lock_changes_nothing_more(output: str) -> None:
     looks = iter(range(20))
 
     def confirm() -> None:
-        if next(looks) == 2:  # the marker is written, and _SUCCESS is removed
+        if next(looks) == 3:  # the marker is written, and _SUCCESS is removed
             finish_publishing(output)
             RunFolder(output).begin_attempt()
             publish(output, write_next(output, "other", ["a.parquet", "c.parquet"]))
@@ -267,9 +277,7 @@ def test_two_attempts_of_one_number_are_two_layers(tmp_path: Path) -> None:
     assert folder.layers().next_attempt("20260102T-b") == "000-20260102T-b"
     storage.write_bytes(f"{folder.journal('000-20260102T-b')}/x.parquet", b"")
     storage.write_bytes(f"{folder.journal('000-20260101T-a')}/x.parquet", b"")
-    storage.write_bytes(f"{folder.begun('000-20260102T-b')}/x.parquet", b"")
     layers = folder.layers()
     assert [len(parts) for parts in layers.rows] == [0, 1, 1]
-    assert [len(parts) for parts in layers.begun] == [0, 1]
     assert "-a/" in layers.rows[1][0]
     assert layers.next_attempt("c") == "001-c"

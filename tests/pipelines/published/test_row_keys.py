@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.contracts.label_map import Route
-from pipelines.correction.row_keys import (
+from pipelines.published.row_keys import (
     KEY,
     IdSums,
     KeySet,

@@ -1,7 +1,7 @@
 """Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
-    publish.json written -> _SUCCESS removed -> manifest, report, changes moved -> record copied to runs/, run.json
-    moved -> _SUCCESS written -> .run removed
+    publish.json written -> manifest copied to manifests/<run>/ -> _SUCCESS removed -> manifest, report, changes moved
+    -> record copied to runs/, run.json moved -> _SUCCESS written -> .run removed
 
 A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
 between is of one run. It is absent only while files are moved, by several threads on a remote storage; what is left of
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipelines.correction.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
+from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
@@ -28,6 +28,7 @@ _THREADS = 16
 class Publication:
     """The files to publish. parts, report: file names of the manifest and of the report; None: these stay as they are.
     success: write _SUCCESS, which states the manifest's run, parts and rows. changes: file names below `changes`.
+    keep: keep a copy of the manifest, to which the job can return.
     """
 
     run: str
@@ -36,6 +37,7 @@ class Publication:
     report: list[str] | None
     success: bool
     changes: Sequence[str] = ()
+    keep: bool = True
 
 
 def publish(output: str, publication: Publication, confirm: Callable[[], None] = lambda: None) -> None:
@@ -69,6 +71,7 @@ def finish_publishing(output: str, confirm: Callable[[], None] = lambda: None) -
 
 
 def _move(run: RunFolder, publication: Publication, success: str, confirm: Callable[[], None]) -> None:
+    _keep_manifest(run, publication, confirm)
     confirm()
     if publication.parts is not None or not publication.success:
         storage.remove(success)
@@ -81,11 +84,7 @@ def _move(run: RunFolder, publication: Publication, success: str, confirm: Calla
     if publication.changes:
         confirm()
         _move_all(run.at(CHANGES_FOLDER), storage.join(run.output, CHANGES_FOLDER), publication.changes)
-    if storage.exists(run.at(RUN)):
-        confirm()
-        storage.write_bytes(run.record(publication.run), storage.read_bytes(run.at(RUN)))
-    confirm()
-    storage.move(run.at(RUN), storage.join(run.output, RUN))
+    _move_record(run, publication, confirm)
     parts = len(storage.list_files(run.manifest, ".parquet"))
     content = {"run": publication.run, "parts": parts, "rows": publication.rows}
     confirm()
@@ -113,6 +112,25 @@ def published_rows(output: str) -> int:
 def _begun(run: RunFolder) -> Publication | None:
     marker = run.at(MARKER)
     return Publication(**json.loads(storage.read_bytes(marker))) if storage.exists(marker) else None
+
+
+def _keep_manifest(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
+    """Copy the manifest before any part of it is moved."""
+    if publication.keep and publication.parts:
+        confirm()
+        _each(
+            run.output,
+            lambda name: storage.copy(run.at(MANIFEST, name), run.kept(publication.run, name)),
+            publication.parts,
+        )
+
+
+def _move_record(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
+    if storage.exists(run.at(RUN)):
+        confirm()
+        storage.write_bytes(run.record(publication.run), storage.read_bytes(run.at(RUN)))
+    confirm()
+    storage.move(run.at(RUN), storage.join(run.output, RUN))
 
 
 def _replace_manifest(run: RunFolder, parts: list[str], confirm: Callable[[], None]) -> None:

@@ -1,0 +1,81 @@
+"""Removes kept manifests of long ago, and the images that no manifest names any more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from model.errors import ConfigurationError
+from pipelines.maintenance.run import Maintenance, Output, begin, image_keys, named_images
+from pipelines.published.object_names import IMAGES
+from pipelines.storage import objects as storage
+from pipelines.storage.lock import Lock
+from pipelines.storage.pages import pages, remove_files
+
+
+@dataclass
+class Clean:
+    """What is to go, or has gone. kept, removed: names of runs. Sizes: bytes."""
+
+    kept: list[str]
+    removed: list[str]
+    manifest_bytes: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    left: int = 0  # images that stay
+
+    def describe(self) -> list[str]:
+        """Return lines for people."""
+        return [
+            f"manifests  {len(self.removed)} of earlier runs, {self.manifest_bytes} bytes; {len(self.kept)} stay",
+            f"images     {self.images} that no manifest names, {self.image_bytes} bytes; {self.left} stay",
+        ]
+
+
+def plan_clean(output: str, keep_runs: int) -> Clean:
+    """Count what a clean-up would remove, and write nothing. keep_runs: number of manifests that stay.
+
+    Raises ConfigurationError.
+    """
+    return _clean(Output.look(output), keep_runs, None)
+
+
+def clean(output: str, keep_runs: int, lock: Lock) -> Clean:
+    """Remove all but the last `keep_runs` manifests, and then the images that no manifest names. Returns what went.
+
+    Whatever ends it, the next call goes on. Raises RunError if the lock is lost, ConfigurationError, and one of
+    STORAGE_ERRORS.
+    """
+    begin(output, lock)
+    done = _clean(Output.look(output), keep_runs, lock.confirm)
+    does = {"verb": "clean", "keep_runs": keep_runs, "manifests": done.removed, "images": done.images}
+    Maintenance(output, lock, does).note()
+    return done
+
+
+def _clean(there: Output, keep_runs: int, confirm: Callable[[], None] | None) -> Clean:
+    """Count what goes. confirm: `Lock.confirm`, if it is to be removed, too."""
+    if keep_runs < 1:
+        raise ConfigurationError(f"--keep-runs {keep_runs}: at least 1")
+    last = [*there.kept][-keep_runs:]
+    kept = [name for name in there.kept if name in last or name == there.current]
+    result = Clean(kept, [name for name in there.kept if name not in kept])
+    # Also what a killed run had finished: the next run publishes it.
+    named = named_images([there.manifest, there.unfinished, *(there.kept[name] for name in kept)])
+    # The manifests first: those that stay name only images that stay.
+    for name in result.removed:
+        for page in pages(there.folder.kept(name)):
+            result.manifest_bytes += sum(file.size for file in page)
+            if confirm is not None:
+                confirm()
+                remove_files(file.uri for file in page)
+        if confirm is not None:
+            storage.remove(there.folder.kept(name))  # an empty folder
+    for page in pages(storage.join(there.folder.output, IMAGES)):
+        is_named = named.has(image_keys(file.uri for file in page))
+        unnamed = [file for file, stays in zip(page, is_named, strict=True) if not stays]
+        result.images += len(unnamed)
+        result.image_bytes += sum(file.size for file in unnamed)
+        result.left += len(page) - len(unnamed)
+        if confirm is not None and unnamed:
+            confirm()
+            remove_files(file.uri for file in unnamed)
+    return result

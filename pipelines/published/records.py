@@ -1,0 +1,49 @@
+"""Reads and writes the records of runs: OUTPUT/runs/<run>.json, and run.json, a copy of the last published one's."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pipelines.published.layout import RUN, RunFolder
+from pipelines.storage import objects as storage
+
+#: States of a published run. TOO_MANY_FAILED: its manifest has no _SUCCESS.
+COMPLETE, TOO_MANY_FAILED = "complete", "too many failed"
+
+
+def new_name(started_at: datetime) -> str:
+    """Return a name for a run: names are in the order of time."""
+    return f"{started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+
+
+def last_run(output: str) -> str | None:
+    """Return the name of the run that published last, by its run.json; None without one.
+
+    Raises one of STORAGE_ERRORS.
+    """
+    return _published(output, "run")
+
+
+def manifest_run(output: str) -> str | None:
+    """Return the name of the run that made the manifest, by run.json; None if that is not known.
+
+    Not that of `last_run` if that run has changed nothing. Raises one of STORAGE_ERRORS.
+    """
+    return _published(output, "manifest_run")
+
+
+def _published(output: str, field: str) -> str | None:
+    uri = storage.join(output, RUN)
+    return json.loads(storage.read_bytes(uri)).get(field) if storage.exists(uri) else None
+
+
+def write_run(output: str, run: Mapping[str, Any]) -> None:
+    """Write run.json below OUTPUT/.run."""
+    storage.write_bytes(RunFolder(output).at(RUN), to_json(run))
+
+
+def to_json(run: Mapping[str, Any]) -> bytes:
+    """Return the content of a run's record as a file."""
+    return (json.dumps(run, indent=2, sort_keys=True, default=str) + "\n").encode()
