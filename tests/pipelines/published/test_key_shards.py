@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.cluster.placement import fetched, in_task
-from pipelines.correction import key_shards
+from pipelines.published import key_shards
 from pipelines.published.key_shards import Call, KeyShards, divided, file_groups, here, sorted_keys
 from pipelines.published.row_keys import Keys, KeySet, id_keys
 
