@@ -40,7 +40,7 @@ from jobs import command
 from jobs.outcome import TEXT, Outcome, refusals_announced
 from jobs.outcome import add_flags as add_outcome
 from model.precision import DEVICES, PRECISIONS
-from pipelines.cluster import logs, session
+from pipelines.cluster import autoscaling, logs, session
 from pipelines.contracts.error_codes import EVERY_CODE, FAILED
 from pipelines.contracts.profiles.profile import profile_names
 from pipelines.contracts.schemas import STATUSES
@@ -274,6 +274,7 @@ def _add_resources(group: Any) -> None:
         help="GPUs that an actor claims; 0.5 puts two actors on each GPU: one computes while the other copies "
         "(default: 1 with GPUs)",
     )
+    command.add_autoscaling(group)
     group.add_argument(
         "--batch-size",
         type=command.positive,
@@ -313,6 +314,7 @@ def _correct(arguments: argparse.Namespace, record: Record) -> Run:
         plan = resolve(_config(arguments))
     if arguments.summary == TEXT:
         command.show_configuration(parser(), arguments, plan.describe())
+    autoscaling.declare(arguments.autoscaling)
     session.check()
     output, wait = plan.config.output, arguments.wait_for_lock
     with locked(output, arguments.break_lock, wait) as lock, session.stopped_afterwards():
