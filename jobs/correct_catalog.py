@@ -155,6 +155,14 @@ def _add_data(group: Any) -> None:
         help="share of the manifest's rows that a smaller catalog may drop, 0 to 1; above it the run is refused",
     )
     group.add_argument(
+        "--check-images",
+        type=command.not_negative,
+        default=200,
+        metavar="N",
+        help="look whether N images of earlier runs are still there, others in every run, and warn if one is gone; 0 "
+        "looks for none",
+    )
+    group.add_argument(
         "--retry-failed",
         action="append",
         nargs="?",
@@ -468,6 +476,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "score_scale",
                     "max_failed",
                     "max_dropped",
+                    "check_images",
                     "overwrite",
                 ),
             )
