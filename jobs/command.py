@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from jobs import config_file
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
-from pipelines.cluster import logs, submission, termination
+from pipelines.cluster import autoscaling, logs, submission, termination
 from pipelines.storage import lock
 from pipelines.storage import objects as storage
 
@@ -100,6 +100,17 @@ def add_dry_run(p: Any) -> None:
         "--dry-run",
         action="store_true",
         help="check everything, print the resolved configuration and the plan, and do nothing",
+    )
+
+
+def add_autoscaling(group: Any) -> None:
+    """Add --autoscaling, for a job whose work may need nodes that the cluster does not have yet."""
+    group.add_argument(
+        "--autoscaling",
+        choices=autoscaling.CHOICES,
+        default=autoscaling.AUTO,
+        help="whether nodes are added to the cluster while work waits: yes waits for them, no refuses flags that ask "
+        "for more than the cluster has; auto asks the cluster's head",
     )
 
 

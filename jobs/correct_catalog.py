@@ -41,7 +41,7 @@ from jobs import command
 from jobs.outcome import TEXT, Outcome, refusals_announced
 from jobs.outcome import add_flags as add_outcome
 from model.precision import DEVICES, PRECISIONS
-from pipelines.cluster import logs, session
+from pipelines.cluster import autoscaling, logs, session
 from pipelines.contracts.error_codes import EVERY_CODE, FAILED
 from pipelines.contracts.profiles.profile import profile_names
 from pipelines.contracts.schemas import STATUSES
@@ -154,6 +154,14 @@ def _add_data(group: Any) -> None:
         default=0.5,
         metavar="SHARE",
         help="share of the manifest's rows that a smaller catalog may drop, 0 to 1; above it the run is refused",
+    )
+    group.add_argument(
+        "--check-images",
+        type=command.not_negative,
+        default=200,
+        metavar="N",
+        help="look whether N images of earlier runs are still there, others in every run, and warn if one is gone; 0 "
+        "looks for none",
     )
     group.add_argument(
         "--retry-failed",
@@ -275,6 +283,7 @@ def _add_resources(group: Any) -> None:
         help="GPUs that an actor claims; 0.5 puts two actors on each GPU: one computes while the other copies "
         "(default: 1 with GPUs)",
     )
+    command.add_autoscaling(group)
     group.add_argument(
         "--batch-size",
         type=command.positive,
@@ -314,6 +323,7 @@ def _correct(arguments: argparse.Namespace, record: Record) -> Run:
         plan = resolve(_config(arguments))
     if arguments.summary == TEXT:
         command.show_configuration(parser(), arguments, plan.describe())
+    autoscaling.declare(arguments.autoscaling)
     session.check()
     output, wait = plan.config.output, arguments.wait_for_lock
     with locked(output, arguments.break_lock, wait) as lock, session.stopped_afterwards():
@@ -467,6 +477,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "score_scale",
                     "max_failed",
                     "max_dropped",
+                    "check_images",
                     "overwrite",
                 ),
             )

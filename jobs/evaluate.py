@@ -27,6 +27,7 @@ from collections.abc import Sequence
 
 from jobs import command
 from model.precision import DEVICES, PRECISIONS
+from pipelines.cluster import autoscaling
 from pipelines.evaluation import job as evaluation_job
 from pipelines.evaluation.config import GRIDS, MARKDOWN, EvaluationConfig, resolve
 from pipelines.evaluation.table import summary
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         help="Ray actors at most (default: one per CPU or GPU); 0 evaluates in this process, without Ray",
     )
     add("--device", choices=DEVICES, default="auto", help="auto: GPUs if there are any, else CPUs")
+    command.add_autoscaling(p)
     add(
         "--precision",
         choices=PRECISIONS,
@@ -84,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(parser(), arguments, plan.preview())
     if arguments.dry_run:
         return command.EXIT_OK
+    autoscaling.declare(arguments.autoscaling)
     scores = evaluation_job.run(plan)
     command.keep_flags(parser(), arguments)
     output = plan.config.output

@@ -13,6 +13,7 @@ from typing import Any
 from jobs import command
 from model.errors import ConfigurationError
 from pipelines.cluster import logs, termination
+from pipelines.correction.inspect import image_check
 from pipelines.correction.report.alerts import Thresholds, earlier_runs, find_alerts
 from pipelines.correction.report.record import Record
 from pipelines.published.layout import MANIFEST, REPORT
@@ -129,6 +130,7 @@ class Outcome:
         alerts = []
         if said["state"] in (COMPLETE, TOO_MANY_FAILED):
             alerts = find_alerts(said, earlier_runs(record.output, record.name), self._thresholds)
+        alerts += image_check.alerts(said)
         for alert in alerts:
             logger.warning("%s", alert)
         if self._is_json:

@@ -37,7 +37,7 @@ from typing import Any
 
 from jobs import command
 from model.precision import DEVICES
-from pipelines.cluster import session
+from pipelines.cluster import autoscaling, session
 from pipelines.preparation import job
 from pipelines.preparation.output import Start
 from pipelines.preparation.settings import PreparationConfig, Request, resolve
@@ -133,6 +133,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="F",
         help="share of a GPU for each process with the network (default: 0.25)",
     )
+    command.add_autoscaling(p)
     p.add_argument(
         "--shard-size",
         type=command.positive,
@@ -171,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.dry_run:
         _check(arguments, request)
         return command.EXIT_OK
+    autoscaling.declare(arguments.autoscaling)
     session.check()
     with locked(request.layout.output, arguments.break_lock, arguments.wait_for_lock) as lock:
         keep_flags = partial(command.keep_flags, parser(), arguments)

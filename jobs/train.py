@@ -31,6 +31,7 @@ from model.errors import ConfigurationError
 from model.precision import choose_device, choose_precision
 from model.recipes import MethodConfig, method_config
 from model.training_step import OptimizerConfig
+from pipelines.cluster import autoscaling
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.names import check_names
 from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
@@ -302,6 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(train_flags.parser(__doc__), args, shown)
     if args.dry_run:
         return command.EXIT_OK
+    autoscaling.declare(args.autoscaling)
     if args.workers[1]:
         check_ray()
     with locked(plan.settings.output, args.break_lock, args.wait_for_lock) as lock:

@@ -22,6 +22,7 @@ from jobs import command, earlier_training, train_flags
 from model.detector.network import DetectorConfig
 from model.precision import choose_device, choose_precision
 from model.training_step import OptimizerConfig
+from pipelines.cluster import autoscaling
 from pipelines.shards.index import rows_by_defect
 from pipelines.shards.source import TrainingSource, open_source
 from pipelines.shards.validation_part import DETECTOR_SHARE
@@ -191,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.show_configuration(parser(), args, shown)
     if args.dry_run:
         return command.EXIT_OK
+    autoscaling.declare(args.autoscaling)
     if args.workers[1]:
         check_ray()
     with locked(settings.output, args.break_lock, args.wait_for_lock) as lock:

@@ -208,6 +208,7 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         "0 trains in this process, without Ray",
     )
     add("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one, else the CPU")
+    command.add_autoscaling(group)
     add(
         "--precision",
         choices=PRECISIONS,

@@ -1,6 +1,7 @@
 """Runs Ray nodes on loopback, each a process group of its own: clusters on one machine, whose nodes a test can kill."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,12 +13,15 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from tests.processes import running
+from tests.processes import command_line, descendants, running
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 300
 STORE_BYTES = 200 << 20
+#: Name of a head as the provider of fake nodes wants it.
+_HEAD_ID = "f" * 51 + "00000"
 
 
 def environment() -> dict[str, str]:
@@ -34,7 +38,8 @@ def environment() -> dict[str, str]:
 class RayNode:
     """Run `ray start --block` with `cpus`: a head, or a node that joins the head at `address` (host:port).
 
-    settings: environment variables of this node.
+    settings: environment variables of this node. node_types: of the fake nodes that a head's autoscaler may start on
+    this machine; see `fake_nodes`.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class RayNode:
         address: str | None = None,
         dashboard: bool = False,
         settings: Mapping[str, str] | None = None,
+        node_types: "Mapping[str, NodeType] | None" = None,
     ) -> None:
         # Not pytest's folder, because paths of Unix sockets must stay under 108 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="ray-node-"))
@@ -61,11 +67,23 @@ class RayNode:
             flags += ["--dashboard-host=127.0.0.1", f"--dashboard-port={server}"]
         self.address = address or f"127.0.0.1:{gcs}"
         self.job_server = f"http://127.0.0.1:{server}"
+        settings = dict(settings or {})
+        if node_types:
+            file = self.folder / "scaling.json"
+            file.write_text(json.dumps(fake_nodes(self.address, node_types)))
+            flags.append(f"--autoscaling-config={file}")
+            settings |= {
+                "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+                "RAY_FAKE_CLUSTER": "1",
+                "RAY_enable_autoscaler_v2": "1",
+                "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
+                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
+            }
         self._log = self.folder / "node.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [BIN / "ray", "start", *flags],
-                env={**environment(), **(settings or {})},
+                env={**environment(), **settings},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -93,6 +111,11 @@ class RayNode:
                     pids.append(process)
         return pids
 
+    def fake_nodes(self) -> list[int]:
+        """Return the ids of the raylets of the nodes that this head's autoscaler has started."""
+        raylets = [pid for pid in self.processes() if "/raylet/raylet " in command_line(pid)]
+        return [pid for pid in raylets if f"--node_id={_HEAD_ID}" not in command_line(pid)]
+
     def kill(self) -> None:
         """Send SIGKILL to the node and everything on it, as if a machine were lost."""
         for process in self.processes():
@@ -100,6 +123,62 @@ class RayNode:
                 os.kill(process, signal.SIGKILL)
         self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+#: The most nodes of a type, and the resources of each.
+NodeType = tuple[int, Mapping[str, float]]
+
+
+def fake_nodes(
+    address: str, types: Mapping[str, NodeType], most: int = 4, idle_minutes: float = 0.5
+) -> dict[str, Any]:
+    """Return the configuration of an autoscaler for the head at `address` (host:port), and up to `most` fake nodes.
+
+    Fake nodes are real Ray nodes that the autoscaler starts as processes of the head's machine. They share one session
+    folder, so they cannot run jobs with a --working-dir.
+    """
+    lists = (
+        "cluster_synced_files",
+        "rsync_exclude",
+        "rsync_filter",
+        "initialization_commands",
+        "setup_commands",
+    )
+    commands = ("head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    return {
+        "cluster_name": "fake",
+        "max_workers": most,
+        "idle_timeout_minutes": idle_minutes,
+        "provider": {
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "gcs_address": address,
+            "head_node_id": _HEAD_ID,
+            "launch_multiple": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+        },
+        "head_node_type": "ray.head.default",
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            **{
+                name: {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": count}
+                for name, (count, resources) in types.items()
+            },
+        },
+        "auth": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        **{name: [] for name in (*lists, *(f"{name}_commands" for name in commands))},
+    }
+
+
+def kill_fake_node(raylet: int) -> None:
+    """Send SIGKILL to a fake node and everything on it. raylet: its process id."""
+    for process in [raylet, *descendants(raylet)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def wait_for_nodes(address: str, count: int) -> None:

@@ -1,6 +1,8 @@
 """The layout of the packages, as pipelines/__init__.py describes it: which may import which."""
 
 import ast
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,3 +108,14 @@ def test_every_room_has_a_docstring() -> None:
         for folder in packages
         if not ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
     ]
+
+
+def test_no_job_imports_at_its_start_what_takes_seconds_and_is_seldom_used() -> None:
+    """Every driver and every Ray worker pays for what the modules import at their top."""
+    jobs = [module for module, _ in modules() if module.startswith("jobs.")]
+    slow = ["torchvision", "torch._dynamo", "scipy.signal", "scipy.stats", "numba"]
+    script = f"import sys, {', '.join(jobs)}; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from scipy.signal import fftconvolve
 
 #: Correlation from which on two images show the same picture.
 SAME_PICTURE = 0.88
@@ -52,6 +51,8 @@ def _details(grey: NDArray[np.uint8], side: int) -> NDArray[np.float64]:
 
 def _correlation(whole: NDArray[np.float64], part: NDArray[np.float64]) -> float:
     """Return the highest correlation of `part` with `whole` over all positions."""
+    from scipy.signal import fftconvolve  # one second of every process's start
+
     part = part - part.mean()
     ones = np.ones_like(part)
     products = fftconvolve(whole, part[::-1, ::-1], mode="valid")

@@ -15,7 +15,8 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 
-from model.errors import CatalogRepairError, ConfigurationError
+from model.errors import CatalogRepairError
+from pipelines.cluster.autoscaling import await_nodes
 from pipelines.cluster.session import Cluster
 
 logger = logging.getLogger(__name__)
@@ -119,47 +120,35 @@ def choose_placement(
     user's choice, or None; above 0 requests GPUs. most: the number of actors that the work can keep busy, used without
     `actors`. gpu_share: an actor's share of a GPU, used without `gpus_per_actor`.
 
-    Raises ConfigurationError if the cluster lacks the requested resources. If it scales, its autoscaler adds nodes
-    instead, and a line is logged.
+    Raises ConfigurationError if the cluster lacks the requested resources. If an autoscaler can add them, a line is
+    logged instead.
     """
     wants_gpu = device == "cuda" or bool(gpus_per_actor)
     if wants_gpu and not cluster.gpus:
         asked = f"{flag} cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
-        _await_nodes(cluster, f"{asked}: the cluster has no GPU", f"; use {flag} cpu")
+        least = (actors[0] if actors else 1) * (gpus_per_actor or gpu_share)
+        await_nodes(cluster.scaling, asked, "the cluster has no GPU", f"; use {flag} cpu", gpus=least)
     if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
         share = gpus_per_actor or gpu_share
         low, high = actors or (1, max(1, min(most, int(cluster.gpus / share))))
         if cluster.gpus and low * share > cluster.gpus:
-            asked = f"--actors {low}:{high} " if actors else ""
-            _await_nodes(
-                cluster,
-                f"{asked}--gpus-per-actor {share:g}: that takes {low * share:g} GPUs, the cluster has "
-                f"{cluster.gpus:g}",
-            )
+            asked = (f"--actors {low}:{high} " if actors else "") + f"--gpus-per-actor {share:g}"
+            lack = f"that takes {low * share:g} GPUs, the cluster has {cluster.gpus:g}"
+            await_nodes(cluster.scaling, asked, lack, gpus=low * share)
         return Placement("cuda", low, high, share)
-    if device == "auto" and cluster.scales and gpus_per_actor is None:
+    if device == "auto" and cluster.scaling and cluster.scaling.gpus and gpus_per_actor is None:
         logger.warning("no node has a GPU now: using CPUs; %s cuda asks the autoscaler for GPUs", flag)
     cpus = max(1, int(cluster.cpus))
     if actors and actors[0] > cpus:
-        _await_nodes(
-            cluster,
-            f"--actors {actors[0]}:{actors[1]}: the cluster has {cpus} CPUs",
-            f", so at most {cpus} actors start",
-        )
-    if actors and cluster.scales:
+        asked, lack = f"--actors {actors[0]}:{actors[1]}", f"the cluster has {int(cluster.cpus)} CPUs"
+        await_nodes(cluster.scaling, asked, lack, f", so at most {cpus} actors start", cpus=actors[0])
+    if actors and cluster.scaling:
         cpus = max(cpus, actors[1])  # including nodes that the autoscaler will add
     count = max(1, min(cpus, most))
     low, high = actors or (count, count)
     # More actors than CPUs could take what the tasks need. Decoding and writing get at most half of the cores each:
     # more processes cost memory and are no faster.
     return Placement("cpu", low, min(high, cpus), tasks_per_step=-(-cpus // 2))
-
-
-def _await_nodes(cluster: Cluster, lack: str, otherwise: str = "") -> None:
-    """Log that the run waits for nodes because of `lack`. Raises ConfigurationError if no autoscaler can add any."""
-    if not cluster.scales:
-        raise ConfigurationError(lack + otherwise)
-    logger.info("%s now; waiting for the autoscaler's nodes", lack)
 
 
 def on_tasks(

@@ -1,21 +1,27 @@
 """Wraps the private parts of Ray that this project uses. Check this module with every new release of Ray."""
 
-import json
+import math
 import signal
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray._common.utils import get_default_ray_temp_dir, get_ray_address_file
 from ray._private import ray_constants, utils
 from ray._private.runtime_env.packaging import get_local_dir_from_uri
 from ray._private.services import canonicalize_bootstrap_address
-from ray.autoscaler.v2.sdk import get_cluster_status
+from ray._raylet import GcsClient  # type: ignore[attr-defined] # compiled
+from ray.autoscaler.v2.instance_manager.config import FileConfigReader
 from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined] # generated
 from ray.experimental.internal_kv import _internal_kv_get
 
-#: Key under which version 1 of the autoscaler, and a monitor without node types, write their status.
+#: Resource that only the head has.
+HEAD_RESOURCE = "node:__internal_head__"
+#: Ends of the programs' paths that are Ray's monitor, with version 1 and 2 of the autoscaler.
+_MONITORS = ("autoscaler/_private/monitor.py", "autoscaler/v2/monitor.py")
+#: Key under which version 1 of the autoscaler writes its status.
 _AUTOSCALING_STATUS = b"__autoscaling_status"
 
 
@@ -59,10 +65,45 @@ def unpacked_name(uri: str) -> str:
     return str(get_local_dir_from_uri(uri, "").name)
 
 
-def active_node_types() -> Iterable[str]:
-    """Return the types of the running cluster's nodes, as either version of the autoscaler reports them."""
-    if is_autoscaler_v2(fetch_from_server=True):
-        status = get_cluster_status(ray.get_runtime_context().gcs_address)
-        return [node.ray_node_type_name for node in [*status.active_nodes, *status.idle_nodes]]
-    status_v1: dict[str, Any] = json.loads(_internal_kv_get(_AUTOSCALING_STATUS) or b"{}")
-    return (status_v1.get("autoscaler_report") or {}).get("active_nodes") or {}
+def monitor_flags() -> dict[str, str] | None:
+    """Return the flags of the monitor process on this machine that serves the joined cluster, or None without one."""
+    import psutil  # comes inside Ray, and can be imported only after it
+
+    address = ray.get_runtime_context().gcs_address
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []  # none of a process that has just ended
+        if any(word.endswith(_MONITORS) for word in words[:4]):
+            flags = dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
+            if flags.get("gcs-address") == address:
+                return flags
+    return None
+
+
+def autoscaler_reports() -> bool:
+    """Return True if an autoscaler, of either version, has reported its state to the joined cluster's head."""
+    if not is_autoscaler_v2(fetch_from_server=True):
+        return bool(_internal_kv_get(_AUTOSCALING_STATUS))
+    reply = GetClusterStatusReply()
+    reply.ParseFromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status(timeout_s=10))
+    return bool(reply.HasField("autoscaling_state"))
+
+
+def autoscaling_limits(file: str) -> tuple[dict[str, float] | None, float]:
+    """Return the limits in an autoscaler's configuration, which is read as the autoscaler reads it.
+
+    The first is the most resources that its workers can have together, by name; None if it does not say those of each.
+    The second is the shortest time, in seconds, after which it removes an idle worker; infinite if it removes none.
+    Raises various errors for a file that is no such configuration.
+    """
+    config = FileConfigReader(file, skip_content_hash=True).get_cached_autoscaling_config()
+    most, default = config.get_max_num_worker_nodes(), config.get_idle_timeout_s()
+    resources: Counter[str] = Counter()
+    idle = [math.inf]
+    types = config.get_node_type_configs()
+    workers = [kind for name, kind in types.items() if name != config.get_head_node_type()]
+    for kind in workers:
+        count = kind.max_worker_nodes if most is None else min(kind.max_worker_nodes, most)
+        resources.update({resource: amount * count for resource, amount in kind.resources.items()})
+        limit = default if kind.idle_timeout_s is None else kind.idle_timeout_s
+        idle.append(math.inf if limit is None else limit)
+    return dict(resources) if all(kind.resources for kind in workers) else None, min(idle)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from ray.exceptions import RayError
 from ray.util import get_node_ip_address
 
 from model.errors import CatalogRepairError, RunError
-from pipelines.cluster import preconditions, ray_internals, submission, termination
+from pipelines.cluster import autoscaling, preconditions, ray_internals, submission, termination
 from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
@@ -26,22 +25,20 @@ logger = logging.getLogger(__name__)
 #: Start of the text that Ray Data appends to an exception's message.
 _APPENDED = "\nFailed to apply UDF"
 
-#: Ray's name for the type of a node that no autoscaler manages.
-_UNMANAGED = re.compile(r"node_[0-9a-f]+")
-
 _started_here = False  # `start` has started or joined this process's Ray
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Hold the cluster's present resources. scales: an autoscaler may add nodes. node_cpus: the CPUs of each node.
+    """Hold the cluster's present resources. node_cpus: the CPUs of each node.
 
-    machines: the number of host names; one machine may have several nodes.
+    scaling: what an autoscaler may add; None if there is none. machines: the number of host names; one machine may have
+    several nodes.
     """
 
     cpus: float
     gpus: float
-    scales: bool = False
+    scaling: autoscaling.Scaling | None = None
     node_cpus: tuple[float, ...] = ()
     machines: int = 1
 
@@ -95,7 +92,7 @@ def start(*shared: str) -> Cluster:
 
 def _warn_of_local(uris: Iterable[str], cluster: Cluster) -> None:
     local = list(dict.fromkeys(uri for uri in uris if storage.is_local(uri)))
-    if local and (cluster.machines > 1 or cluster.scales):
+    if local and (cluster.machines > 1 or cluster.scaling):
         size = f"has {cluster.machines} machines" if cluster.machines > 1 else "may get more machines"
         logger.warning(
             "the cluster %s, and each must see the same files at %s: fine on a shared file system; otherwise use "
@@ -137,18 +134,10 @@ def cluster() -> Cluster:
     return Cluster(
         now.get("CPU", 0.0),
         now.get("GPU", 0.0),
-        managed(ray_internals.active_node_types()),
+        autoscaling.find(),
         tuple(filter(None, (node["Resources"].get("CPU", 0.0) for node in nodes))),
         len({node["NodeManagerHostname"] for node in nodes}),
     )
-
-
-def managed(node_types: Iterable[str]) -> bool:
-    """Return True if a node has a type from an autoscaler's configuration.
-
-    A cluster of fixed size runs Ray's monitor, too, but there each node's type is named after the node.
-    """
-    return any(not _UNMANAGED.fullmatch(name) for name in node_types)
 
 
 @contextmanager
@@ -180,6 +169,9 @@ def _quieten() -> None:
     """Silence Ray's messages except warnings that a user can act upon; the rest is in Ray's log files."""
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    logging.getLogger("ray.autoscaler._private.util").setLevel(
+        logging.ERROR
+    )  # its own defaults, again and again
     for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they repeat exceptions that are raised anyway
     for handler in logging.getLogger("ray.data").handlers:

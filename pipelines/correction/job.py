@@ -17,6 +17,7 @@ from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
 from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
+from pipelines.correction.inspect.image_check import check_images
 from pipelines.correction.inspect.known import find_known
 from pipelines.correction.inspect.stage import inspect
 from pipelines.correction.measure.fid import measure
@@ -64,6 +65,7 @@ def run(
         layers = Layers() if config.overwrite else run.folder.layers()
         run.attempt = layers.next_attempt(run.name)
         known, counts = find_known(layers, config.retry_failed)
+        run.images_check = check_images(layers.rows[0], config.check_images, run.name)
         with run.stage("inspect"):
             inspect(run, known, sum(counts.rows[0]))
         if config.overwrite:

@@ -74,6 +74,7 @@ class CorrectionConfig:
     max_dropped: float = 0.5  # raise it for catalogs that shrink by more in a night
     overwrite: bool = False
     retry_failed: tuple[str, ...] = ()  # error codes whose rows are tried again; EVERY_CODE: all
+    check_images: int = 200  # images of earlier runs that a run looks for; 0: none
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
@@ -111,6 +112,7 @@ class CorrectionConfig:
             self.gates != OFF or self.gate_detector is None,
             f"--gate-detector is for a gate, and --gates {OFF} has none; drop one of them",
         )
+        require(self.check_images >= 0, f"--check-images {self.check_images}: not below 0")
         AllowedUris(self.allow_uri)
         for code in self.retry_failed:
             require_choice("--retry-failed", code, (EVERY_CODE, *FAILED))

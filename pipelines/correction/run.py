@@ -13,6 +13,7 @@ import torch
 from model.precision import choose_precision
 from pipelines.cluster import logs, metrics
 from pipelines.cluster.placement import Placement
+from pipelines.correction.inspect.image_check import ImageCheck
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
 from pipelines.correction.plan import Plan
@@ -54,6 +55,7 @@ class Run:
     dropped: int = 0  # rows of the last manifest that are not in this one
     fid: dict[str, Any] | None = None
     fid_missing: str | None = None
+    images_check: ImageCheck | None = None  # of the last manifest's images; None: nothing was looked for
     detected: dict[str, int] | None = None  # the detector's counts, see `detect.COUNTS`
     seconds: dict[str, float] = field(default_factory=dict)
 

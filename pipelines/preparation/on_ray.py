@@ -37,7 +37,7 @@ def place_actors(
     most = min(units, max(1, int(cluster.cpus)))  # each has a CPU's work besides
     flag = "--device"
     placed = choose_placement(device, cluster, None, gpus_per_actor, most, flag, GPU_SHARE)
-    return replace(placed, cpus_per_actor=1.0, unbounded=cluster.scales)
+    return replace(placed, cpus_per_actor=1.0, unbounded=cluster.scaling is not None)
 
 
 def run_units(work: Work, actors: Placement | None) -> None:

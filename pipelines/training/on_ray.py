@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from model.errors import ConfigurationError
 from model.layers import ImageGenerator
+from pipelines.cluster.autoscaling import await_nodes
 from pipelines.shards.reading import TrainingError
 from pipelines.storage import objects as storage
 from pipelines.training.checkpoints import Checkpoints
@@ -74,10 +74,12 @@ def train_on_ray(
     plan = replace(plan, settings=replace(settings, device="cuda" if use_gpu else "cpu"))
     runs, folder = storage.arrow_filesystem(storage.join(settings.output, "ray_train"))
     cpus = worker_cpus(cluster.node_cpus, most)
-    if cluster.scales:
+    if cluster.scaling:
         cpus = max(1.0, cpus)  # the autoscaler adds nodes for workers that do not fit now
     if use_gpu:
         cpus = min(1.0, cpus)  # the node with the GPU may have few CPUs
+    if cluster.scaling:
+        cluster.scaling.check(f"--workers {fewest}", cpus=fewest * cpus)
     # Logs of Ray Train's controller, an actor, and of the workers do not reach this terminal; the queue does. It is
     # pinned to this node: on another one, the loss of that node would end the training merely because of its log.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -169,13 +171,10 @@ def choose_gpu(device: str, workers: int, cluster: "Cluster") -> bool:
     """
     enough = cluster.gpus >= workers
     if device == "cuda" and not enough:
-        lack = (
-            f"--workers {workers} with --device cuda needs {workers} GPUs; this cluster has {cluster.gpus:g}"
-        )
-        if not cluster.scales:
-            raise ConfigurationError(lack)
-        logger.info("%s now; waiting for the autoscaler's nodes", lack)
-    elif device == "auto" and not enough and cluster.scales:
+        asked = f"--workers {workers} with --device cuda"
+        lack = f"needs {workers} GPUs; this cluster has {cluster.gpus:g}"
+        await_nodes(cluster.scaling, asked, lack, gpus=workers)
+    elif device == "auto" and not enough and cluster.scaling and cluster.scaling.gpus:
         logger.warning(
             "the cluster has %g GPUs now for --workers %d: using CPUs; --device cuda asks the autoscaler for GPUs",
             cluster.gpus,

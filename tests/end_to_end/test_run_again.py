@@ -133,6 +133,28 @@ def shop(ray_local: None, tmp_path: Path, bundle: Path) -> Shop:
     return Shop(tmp_path, bundle)
 
 
+def test_a_deleted_image_is_noticed_and_comes_back_with_its_part_of_the_manifest(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.write(rows(10))
+    assert shop.correct()["images_check"] is None
+    before = tree(shop.output / "images")
+    lost = min(before)
+    (shop.output / "images" / lost).unlink()
+    said = shop.correct()["images_check"]
+    assert (said["checked"], said["missing"]) == (8, 1)
+    assert said["examples"] == [str(shop.output / "images" / lost)]
+    assert "1 of 8 images that were looked for are gone" in caplog.text
+    for part in said["parts"]:
+        Path(part).unlink()
+    shop.correct()
+    assert tree(shop.output / "images") == before
+    caplog.clear()
+    assert shop.correct()["images_check"]["missing"] == 0
+    assert "are gone" not in caplog.text
+    assert len(read_parquet(shop.output / "manifest")) == 10
+
+
 def test_a_second_run_corrects_nothing_and_says_so(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.write([*rows(9), row("broken", "watermark", image=b"x")])
     first = shop.correct()

@@ -19,6 +19,7 @@ import ray
 import yaml
 from ray.scripts.scripts import drain_node
 
+from pipelines.cluster.autoscaling import START_SECONDS
 from pipelines.storage import lock
 from tests.infra.commands import words_of
 from tests.infra.kuberay_schema import WRITTEN, official
@@ -233,7 +234,7 @@ def test_workers_come_from_zero_and_only_a_queue_fixes_their_number(overlay: str
     else:
         assert cluster["enableInTreeAutoscaling"] is True
         assert cluster["autoscalerOptions"]["version"] == "v2"
-        assert cluster["autoscalerOptions"]["idleTimeoutSeconds"] >= 60
+        assert cluster["autoscalerOptions"]["idleTimeoutSeconds"] >= START_SECONDS
         assert all(group["minReplicas"] == 0 < group["maxReplicas"] for group in groups)
 
 

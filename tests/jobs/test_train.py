@@ -16,6 +16,7 @@ from jobs import train
 from model.bundle import load_bundle
 from model.errors import ConfigurationError
 from model.recipes import RECIPES
+from pipelines.cluster.autoscaling import Scaling
 from pipelines.cluster.session import Cluster
 from pipelines.contracts.label_map import LabelMap
 from pipelines.shards.source import open_source
@@ -418,8 +419,8 @@ def test_decoding_has_as_many_tasks_as_the_workers_leave_cpus(
 
 
 def test_gpus_are_awaited_only_where_an_autoscaler_may_add_them(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "train")
-    fixed, scaling = Cluster(8, 1), Cluster(0, 0, scales=True)
+    caplog.set_level("INFO")
+    fixed, scaling = Cluster(8, 1), Cluster(0, 0, scaling=Scaling())
     with pytest.raises(ConfigurationError, match="needs 4 GPUs; this cluster has 1"):
         choose_gpu("cuda", 4, fixed)
     assert choose_gpu("auto", 1, fixed)

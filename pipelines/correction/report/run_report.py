@@ -35,6 +35,7 @@ def describe(run: Run) -> dict[str, Any]:
         "dropped": run.dropped,
         "changes": run.changes.counts,
         "detected": run.detected,
+        "images_check": None if run.images_check is None else run.images_check.describe(),
         "counts": {status: run.statuses[status] for status in STATUSES},
         "corrected_now": {status: night.statuses[status] for status in STATUSES},
         "counts_by_route": {route: dict(counts) for route, counts in sorted(night.routes.items())},

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytorch_fid.inception
 import torch
 from torch import Tensor
 
@@ -94,6 +93,8 @@ class _StateMismatchError(Exception):
 
 def _build(state: dict[str, Tensor]) -> torch.nn.Module:
     """Return pytorch-fid's InceptionV3 with `state`, without the download in its constructor."""
+    import pytorch_fid.inception  # torchvision's operators bring PyTorch's compiler: two seconds of every job's start
+
     with _construction:  # one module attribute is replaced temporarily
         download = pytorch_fid.inception.load_state_dict_from_url
         pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: state

@@ -20,7 +20,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.signal import oaconvolve
 
 #: Ranges of `blur`; see the module's docstring. Each is at least MIN_REACH pixels.
 SOFT_SD, DEFOCUS_RADIUS, SHAKE_LENGTH = (0.005, 0.014), (0.007, 0.02), (0.02, 0.06)
@@ -57,6 +56,8 @@ def blur(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8
         kernel = _shake(max(4 * MIN_REACH, reach), rng)
     pad = kernel.shape[0] // 2
     light = np.pad(_LINEAR[image], ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
+    from scipy.signal import oaconvolve  # one second of every training worker's start, which rarely blurs
+
     blurred = oaconvolve(light, kernel[..., None], mode="valid", axes=(0, 1))
     return _to_bytes(_encoded(blurred), float(rng.uniform(*RESIDUAL_NOISE)), rng)
 

@@ -4,6 +4,7 @@ import pytest
 import ray
 
 from model.errors import ConfigurationError
+from pipelines.cluster.autoscaling import Scaling
 from pipelines.cluster.placement import (
     _ACTOR,
     _GPU_ACTOR,
@@ -18,7 +19,7 @@ from pipelines.cluster.session import Cluster
 
 CPUS = Cluster(cpus=4, gpus=0)
 GPUS = Cluster(cpus=16, gpus=4)
-SCALING = Cluster(cpus=0, gpus=0, scales=True)
+SCALING = Cluster(cpus=0, gpus=0, scaling=Scaling())
 
 
 def test_a_cpu_cluster_gets_an_actor_per_cpu_if_there_is_work() -> None:
@@ -53,7 +54,7 @@ def test_contradictions_are_named() -> None:
 def test_a_scaling_cluster_accepts_any_request_and_logs_that_it_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO", "pipelines.cluster.placement")
+    caplog.set_level("INFO", "pipelines.cluster.autoscaling")
     assert choose_placement("cuda", SCALING, None, None, most=10) == Placement("cuda", 1, 1, 1.0)
     assert choose_placement("auto", SCALING, (2, 3), 0.5, most=10) == Placement("cuda", 2, 3, 0.5)
     assert choose_placement("cpu", SCALING, (4, 8), None, most=10) == Placement("cpu", 4, 8, tasks_per_step=4)

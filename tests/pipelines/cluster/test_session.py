@@ -5,6 +5,7 @@ import ray
 
 from model.errors import ConfigurationError, RunError
 from pipelines.cluster import ray_internals, session
+from pipelines.cluster.autoscaling import Scaling
 
 
 def test_workers_get_the_storage_settings_except_those_submitted_with_the_job() -> None:
@@ -15,27 +16,11 @@ def test_workers_get_the_storage_settings_except_those_submitted_with_the_job() 
     assert session.worker_environment(environment) == {"AWS_ENDPOINT_URL": "http://a"}
 
 
-def test_node_types_distinguish_an_autoscaler_from_the_monitor_of_a_fixed_cluster() -> None:
-    assert session.managed(["headgroup", "node_0a1b"])
-    assert not session.managed(["node_0a1b", "node_22ff"])
-    assert not session.managed([])
-
-
-@pytest.mark.parametrize(("node_type", "scales"), [("headgroup", True), ("node_0a1b", False), (None, False)])
-def test_version_1_of_the_autoscaler_is_recognised_by_its_status(
-    node_type: str | None, scales: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    status = json.dumps({"autoscaler_report": {"active_nodes": {node_type: 1}}}).encode()
-    monkeypatch.setattr(ray_internals, "is_autoscaler_v2", lambda fetch_from_server: False)
-    monkeypatch.setattr(ray_internals, "_internal_kv_get", lambda key: status if node_type else None)
-    assert session.managed(ray_internals.active_node_types()) is scales
-
-
 @pytest.mark.parametrize(
     ("cluster", "words"),
     [
         (session.Cluster(8, 0, machines=3), "has 3 machines"),
-        (session.Cluster(8, 0, scales=True), "may get more"),
+        (session.Cluster(8, 0, scaling=Scaling()), "may get more"),
         (session.Cluster(8, 0), None),
     ],
 )
@@ -69,7 +54,7 @@ def test_a_ray_that_does_not_start_is_reported_with_the_remedy(monkeypatch: pyte
 @pytest.mark.ray
 def test_a_running_ray_is_used_and_left_running(ray_local: None) -> None:
     cluster = session.start()
-    assert cluster == session.Cluster(4, cluster.gpus, scales=False, node_cpus=(4,))
+    assert cluster == session.Cluster(4, cluster.gpus, scaling=None, node_cpus=(4,))
     session.stop()
     assert ray.is_initialized()
 

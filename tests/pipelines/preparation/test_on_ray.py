@@ -1,10 +1,11 @@
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines.cluster.autoscaling import Scaling
 from pipelines.cluster.session import Cluster
 from pipelines.preparation.on_ray import GPU_SHARE, place_actors
 
-CPUS, GPUS, SCALES = Cluster(8, 0), Cluster(8, 2), Cluster(2, 0, scales=True)
+CPUS, GPUS, SCALES = Cluster(8, 0), Cluster(8, 2), Cluster(2, 0, scaling=Scaling())
 
 
 @pytest.mark.parametrize(
