@@ -28,7 +28,7 @@ from pipelines.correction.report.record import Record, note_killed
 from pipelines.correction.report.run_report import report
 from pipelines.correction.run import BFLOAT16_BATCH, Run
 from pipelines.correction.stream.stage import stream
-from pipelines.published.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, Layers, RunFolder
+from pipelines.published.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, RUNS_FOLDER, Layers, RunFolder
 from pipelines.published.publish import finish_publishing
 from pipelines.storage import objects as storage
 from pipelines.storage import outputs
@@ -122,5 +122,5 @@ def begin(plan: Plan, placement: Placement, record: Record, lock: Lock | None = 
     note_killed(plan.config.output)
     folder.begin_attempt()
     # Images are renamed out of .run.
-    outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER, MANIFESTS_FOLDER))
+    outputs.remove_unfinished(plan.config.output, (LABELS_FOLDER, MANIFESTS_FOLDER, RUNS_FOLDER))
     return Run(plan, placement, record.started_at, record.name, fid_missing=plan.fid_missing)

@@ -10,7 +10,7 @@ import numpy as np
 
 from model.errors import ConfigurationError
 from pipelines.contracts.schemas import STATUSES
-from pipelines.published.layout import JOURNAL, MANIFEST, MANIFESTS_FOLDER, RunFolder
+from pipelines.published.layout import JOURNAL, MANIFEST, MANIFESTS_FOLDER, RUNS_FOLDER, RunFolder
 from pipelines.published.parts import read_parts
 from pipelines.published.publish import Publication, finish_publishing, publish
 from pipelines.published.records import (
@@ -65,7 +65,7 @@ def begin(output: str, lock: Lock) -> bool:
     finished = finish_publishing(output, lock.confirm)
     lock.confirm()
     RunFolder(output).begin_attempt()
-    outputs.remove_unfinished(output, (MANIFESTS_FOLDER,))
+    outputs.remove_unfinished(output, (MANIFESTS_FOLDER, RUNS_FOLDER))
     return finished
 
 

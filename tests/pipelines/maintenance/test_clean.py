@@ -103,6 +103,20 @@ def _dies_after_the_marker(output: str) -> Callable[[], None]:
     return confirm
 
 
+def test_files_that_a_killed_process_was_writing_go(tmp_path: Path) -> None:
+    output = str(tmp_path / "out")
+    night(output, "1", {"a": "a1"})
+    unfinished = [
+        f"{output}/{folder}/.{'0f' * 16}.part" for folder in ("runs", "manifests/1", "images/watermark")
+    ]
+    for uri in unfinished:
+        storage.write_bytes(uri, b"half")
+    with locked(output) as lock:
+        clean(output, 1, lock)
+    assert not [uri for uri in unfinished if storage.exists(uri)]
+    assert contents(output) == {"a": "a1"}
+
+
 def test_nothing_is_cleaned_where_no_manifest_is(output: str, lock: Lock) -> None:
     """Without one, every image would be superfluous."""
     night(output, "1", {"a": "a1"})
