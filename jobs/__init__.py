@@ -1,1 +1,1 @@
-"""Contain the command lines of the seven jobs: parse, validate, print the resolved configuration, run, exit code."""
+"""Contain the command lines of the eight jobs: parse, validate, print the resolved configuration, run, exit code."""

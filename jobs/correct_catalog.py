@@ -5,7 +5,7 @@ map which defects each image has; corrects them with the generator of a model bu
 
     OUTPUT/images/<defect>/<image_id>.<hash of the image>.<jpg|png|webp>
     OUTPUT/manifest/*.parquet     one row per input image: status, output_uri, hashes, error
-    OUTPUT/manifests/<run>/       the manifests of earlier runs, whose images stay too
+    OUTPUT/manifests/<run>/       the manifest of every run, whose images stay too
     OUTPUT/changes/<run>.parquet  the rows that a run added, changed or removed
     OUTPUT/report/index.html      counts, FID and KID per defect, pictures; fid.json and fid.csv beside it
     OUTPUT/run.json               configuration, versions, counts, timings; of every run in OUTPUT/runs/<run>.json

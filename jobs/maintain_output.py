@@ -17,11 +17,12 @@ erase     The images of these ids are removed, from all nights. Their rows becom
           ids). Ids, URIs and hashes stay in OUTPUT/changes, runs and labels; versions of the bucket's objects are
           yours to remove.
 
-A run that was killed while it published is first completed. rollback and erase drop what a killed run had finished.
+A run that was killed while it published is first completed. A rollback or an erasure that changes the current manifest
+drops what a killed run had finished.
 All three hold the lock of OUTPUT, and can be given again after whatever ended them. Needs no Ray.
 
-Exit codes: 0 done; 1 broke off, give the same command again; 2 wrong command line, or another run is at work, nothing
-was changed; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+Exit codes: 0 done; 1 broke off: give the same command again, unless images of the night to return to are gone; 2 wrong
+command line, or another run is at work, nothing was changed; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse
@@ -35,6 +36,7 @@ from pipelines.maintenance.clean import clean, plan_clean
 from pipelines.maintenance.erase import erase, plan_erasure
 from pipelines.maintenance.rollback import plan_rollback, roll_back
 from pipelines.maintenance.run import Output
+from pipelines.published.publish import unfinished
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock, locked
 
@@ -82,9 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with storage.impatient():
         Output.look(output)  # before the lock, which would make the folder
     with locked(output, arguments.break_lock, arguments.wait_for_lock) as lock:
+        first = [] if arguments.apply else _before(output)
         found = _do(arguments, output, lock) if arguments.apply else _plan(arguments, output)
     end = "done" if arguments.apply else "nothing was changed: --apply does it"
-    sys.stdout.write("\n".join([*found.describe(), end]) + "\n")
+    sys.stdout.write("\n".join([*first, *found.describe(), end]) + "\n")
     return command.EXIT_OK
 
 
@@ -104,6 +107,14 @@ def _plan(arguments: argparse.Namespace, output: str) -> _Described:
     if arguments.verb == CLEAN:
         return plan_clean(output, arguments.keep_runs)
     return plan_erasure(output, arguments.image_id)
+
+
+def _before(output: str) -> list[str]:
+    """Return a line for a publication that was interrupted."""
+    run = unfinished(output)
+    if run is None:
+        return []
+    return [f"first      the publication of {run} is completed; what follows is as if that were not so"]
 
 
 def _do(arguments: argparse.Namespace, output: str, lock: Lock) -> _Described:

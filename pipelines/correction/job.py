@@ -24,12 +24,13 @@ from pipelines.correction.measure.fid import measure
 from pipelines.correction.output import remove_run
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.stage import assemble, confirmation, publish
-from pipelines.correction.report.record import Record, note_killed
+from pipelines.correction.report.record import Record
 from pipelines.correction.report.run_report import report
 from pipelines.correction.run import BFLOAT16_BATCH, Run
 from pipelines.correction.stream.stage import stream
 from pipelines.published.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, RUNS_FOLDER, Layers, RunFolder
 from pipelines.published.publish import finish_publishing
+from pipelines.published.records import note_killed
 from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 from pipelines.storage.lock import Lock

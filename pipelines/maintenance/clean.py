@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from model.errors import ConfigurationError
 from pipelines.maintenance.run import Maintenance, Output, begin, image_keys, named_images
-from pipelines.published.object_names import IMAGES
+from pipelines.published.object_names import IMAGES, is_image
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.pages import pages, remove_files
@@ -69,9 +69,14 @@ def _clean(there: Output, keep_runs: int, confirm: Callable[[], None] | None) ->
                 remove_files(file.uri for file in page)
         if confirm is not None:
             storage.remove(there.folder.kept(name))  # an empty folder
-    for page in pages(storage.join(there.folder.output, IMAGES)):
+    images = storage.join(there.folder.output, IMAGES)
+    for page in pages(images):
         is_named = named.has(image_keys(file.uri for file in page))
-        unnamed = [file for file, stays in zip(page, is_named, strict=True) if not stays]
+        unnamed = [
+            file
+            for file, stays in zip(page, is_named, strict=True)
+            if not stays and is_image(file.uri[len(images) + 1 :])  # else it is somebody else's
+        ]
         result.images += len(unnamed)
         result.image_bytes += sum(file.size for file in unnamed)
         result.left += len(page) - len(unnamed)

@@ -19,6 +19,7 @@ from pipelines.published.changes import join
 from pipelines.published.erased import ERASED, add_erased, erase_rows, read_erased
 from pipelines.published.object_names import IMAGES, is_image_of, safe_name
 from pipelines.published.parts import parquet_bytes, read_manifest, read_parts, write_object
+from pipelines.published.publish import copy_parts
 from pipelines.published.records import last_run
 from pipelines.published.row_keys import id_keys
 from pipelines.storage import objects as storage
@@ -71,6 +72,9 @@ def erase(output: str, image_ids: Sequence[str], lock: Lock) -> Erasure:
     if found.parts:
         _publish(there, found, ids, run)
     else:
+        storage.remove(
+            there.folder.at(layout.JOURNAL)
+        )  # what a killed run had finished, perhaps of these ids
         run.note()
     lock.confirm()
     remove_files(file.uri for file in found.images)  # which nothing names any more
@@ -151,9 +155,7 @@ def _publish(there: Output, found: Erasure, ids: list[str], run: Maintenance) ->
         chosen = _is_one_of(rows, ids)
         gone.append(rows.filter(chosen))
         new.append(erased.filter(chosen))
-    for part in there.manifest:
-        if part not in found.parts:
-            storage.copy(part, folder.at(layout.MANIFEST, part.rsplit("/", 1)[-1]))
+    copy_parts(folder, sorted({*there.manifest} - {*found.parts}))
     changes = join(pa.concat_tables(new), pa.concat_tables(gone))
     name = f"{run.name}.parquet"
     stamps = {RUN_KEY: run.name, PREVIOUS_RUN_KEY: last_run(folder.output) or "unknown"}

@@ -4,14 +4,16 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from model.errors import ConfigurationError, RunError
 from pipelines.contracts.schemas import STATUSES
 from pipelines.maintenance.run import Maintenance, Output, begin, image_keys, named_images
 from pipelines.published.changes import write_all_added
-from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, RUN, RunFolder
+from pipelines.published.layout import CHANGES_FOLDER, RUN, RunFolder
 from pipelines.published.object_names import IMAGES
 from pipelines.published.parts import read_parts
+from pipelines.published.publish import copy_parts
 from pipelines.published.records import TOO_MANY_FAILED
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
@@ -80,14 +82,19 @@ def roll_back(output: str, to: str | None, lock: Lock) -> Rollback:
     plan = plan_rollback(output, to)
     if plan.to == plan.current:
         return plan
+    folder = RunFolder(output)
+    rows, wanted = sum(plan.counts.values()), _record(folder, plan.to).get("rows_in")
+    if wanted not in (None, rows):
+        raise RunError(
+            f"the manifest of {plan.to} has {rows} rows of {wanted}: a part of it is gone; nothing was changed: choose "
+            "another --to"
+        )
     if plan.missing:
         raise RunError(
             f"{plan.missing} images that the manifest of {plan.to} names are gone; nothing was changed: restore them, "
             "or correct again with the model and the settings of that run"
         )
-    folder = RunFolder(output)
-    for part in plan.parts:
-        storage.copy(part, folder.at(MANIFEST, part.rsplit("/", 1)[-1]))
+    copy_parts(folder, plan.parts)
     run = Maintenance(output, lock, {"verb": VERB, "from": plan.current, "to": plan.to})
     changes = write_all_added(plan.parts, folder.at(CHANGES_FOLDER), run.name)
     counted = Counter(plan.counts) + Counter(changes.counts)
@@ -124,7 +131,10 @@ def _missing(folder: RunFolder, parts: Sequence[str]) -> int:
 
 def _has_succeeded(folder: RunFolder, run: str) -> bool:
     """Return whether the manifest of a run was published with _SUCCESS; True if its record is gone."""
+    return bool(_record(folder, run).get("state") != TOO_MANY_FAILED)
+
+
+def _record(folder: RunFolder, run: str) -> dict[str, Any]:
+    """Return the record of a run; nothing if it is gone."""
     uri = folder.record(run)
-    if not storage.exists(uri):
-        return True
-    return bool(json.loads(storage.read_bytes(uri)).get("state") != TOO_MANY_FAILED)
+    return dict(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else {}

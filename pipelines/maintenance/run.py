@@ -12,12 +12,13 @@ from model.errors import ConfigurationError
 from pipelines.contracts.schemas import STATUSES
 from pipelines.published.layout import JOURNAL, MANIFEST, MANIFESTS_FOLDER, RUNS_FOLDER, RunFolder
 from pipelines.published.parts import read_parts
-from pipelines.published.publish import Publication, finish_publishing, publish
+from pipelines.published.publish import Publication, check_parts, finish_publishing, publish
 from pipelines.published.records import (
     COMPLETE,
     TOO_MANY_FAILED,
     manifest_run,
     new_name,
+    note_killed,
     to_json,
     write_run,
 )
@@ -63,6 +64,7 @@ def begin(output: str, lock: Lock) -> bool:
     Returns whether there was such a publication. Raises RunError if the lock is lost, and one of STORAGE_ERRORS.
     """
     finished = finish_publishing(output, lock.confirm)
+    note_killed(output)
     lock.confirm()
     RunFolder(output).begin_attempt()
     outputs.remove_unfinished(output, (MANIFESTS_FOLDER, RUNS_FOLDER))
@@ -107,6 +109,7 @@ class Maintenance:
         }
         write_run(self.output, record)
         names = [part.rsplit("/", 1)[-1] for part in parts]
+        check_parts(names, storage.list_files(RunFolder(self.output).at(MANIFEST), ".parquet"))
         publication = Publication(self.name, rows, names, None, success, list(changes), keep=False)
         publish(self.output, publication, self.lock.confirm)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
 from pipelines.cluster.placement import fetched
@@ -57,6 +58,14 @@ class KeyShards:
     def has(self, keys: Keys) -> NDArray[np.bool_]:
         """Return (len(keys),): whether the set has each key."""
         return self.copies(keys) > 0
+
+    def wait(self) -> None:
+        """Wait until the shards are there. A task that waits for them instead keeps the memory that it has requested,
+        which they may need.
+        """
+        references = [shard for shard in self._shards if isinstance(shard, ray.ObjectRef)]
+        if references:
+            ray.wait(references, num_returns=len(references), fetch_local=False)
 
     def _fetch(self, shard: int) -> KeySet:
         self._shards[shard] = fetched(self._shards[shard])

@@ -7,7 +7,7 @@
     OUTPUT/.run/writing/             images on a local disk before they are renamed
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json exists
-    OUTPUT/.run/aside/*/*.parquet    rows that are new and rows that are gone, see `publish.changes`
+    OUTPUT/.run/aside/*/*.parquet    rows that are new and rows that are gone, see `changes`
     OUTPUT/.run/changes/             what the next manifest changes, complete once publish.json exists
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published

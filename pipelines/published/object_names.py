@@ -20,6 +20,7 @@ MAX_LENGTH = 160
 _DIGEST = 40  # hexadecimal digits of SHA-256 that replace the part that was cut off
 _CASE_DIGEST = 12  # those that distinguish ids that differ only in case
 _CONTENT_DIGEST = 16  # those that distinguish the images of one id
+_HASH, _EXTENSION = rf"\.[0-9a-f]{{{_CONTENT_DIGEST}}}", f"({'|'.join(EXTENSIONS.values())})"
 
 
 def image_uri(output: str, defect: str, image_id: str, sha256: str, format: str) -> str:
@@ -29,11 +30,14 @@ def image_uri(output: str, defect: str, image_id: str, sha256: str, format: str)
 
 
 def is_image_of(name: str, image_id: str) -> bool:
-    """Return whether `name` is the last part of an `image_uri` of this id."""
-    pattern = (
-        rf"{re.escape(safe_name(image_id))}\.[0-9a-f]{{{_CONTENT_DIGEST}}}\.({'|'.join(EXTENSIONS.values())})"
-    )
-    return re.fullmatch(pattern, name) is not None
+    """Return whether `name` is the last part of an `image_uri` of this id, or what it was before it had a hash."""
+    own = re.escape(safe_name(image_id))
+    return re.fullmatch(rf"{own}({_HASH})?\.{_EXTENSION}", name) is not None
+
+
+def is_image(path: str) -> bool:
+    """Return whether `path`, relative to the images' folder, is one that `image_uri` makes, or an unfinished one."""
+    return re.fullmatch(rf"[^/]+/([^/]+{_HASH}\.{_EXTENSION}|{storage.TEMPORARY})", path) is not None
 
 
 def safe_name(image_id: str) -> str:

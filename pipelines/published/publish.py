@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from model.errors import RunError
 from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
@@ -38,6 +39,18 @@ class Publication:
     success: bool
     changes: Sequence[str] = ()
     keep: bool = True
+
+
+def check_parts(assembled: Sequence[str], written: Sequence[str]) -> None:
+    """Raise RunError unless the folder holds exactly the assembled parts.
+
+    assembled: their names. written: URIs of the files in the folder.
+    """
+    if sorted(assembled) != sorted(uri.rsplit("/", 1)[-1] for uri in written):
+        raise RunError(
+            f"{len(assembled)} parts of the manifest were written, but {len(written)} are there, or other ones; "
+            "nothing was published: run again, and report this"
+        )
 
 
 def publish(output: str, publication: Publication, confirm: Callable[[], None] = lambda: None) -> None:
@@ -95,6 +108,12 @@ def _move(run: RunFolder, publication: Publication, success: str, confirm: Calla
 def _named_run(success: str) -> str | None:
     """Return the run that _SUCCESS names; None if there is none."""
     return str(json.loads(storage.read_bytes(success))["run"]) if storage.exists(success) else None
+
+
+def unfinished(output: str) -> str | None:
+    """Return the name of the run whose publication was interrupted; None if there is none."""
+    publication = _begun(RunFolder(output))
+    return None if publication is None else publication.run
 
 
 def published_rows(output: str) -> int:
@@ -161,6 +180,11 @@ def _replace(folder: str, to: str, names: list[str], confirm: Callable[[], None]
 
 def _move_all(folder: str, to: str, names: Sequence[str]) -> None:
     _each(to, lambda name: storage.move(storage.join(folder, name), storage.join(to, name)), names)
+
+
+def copy_parts(run: RunFolder, parts: Sequence[str]) -> None:
+    """Copy parts of a manifest to the next manifest of a run. Raises one of STORAGE_ERRORS."""
+    _each(run.output, lambda part: storage.copy(part, run.at(MANIFEST, part.rsplit("/", 1)[-1])), parts)
 
 
 def _each(folder: str, change: Callable[[str], None], names: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """Reads and writes the records of runs: OUTPUT/runs/<run>.json, and run.json, a copy of the last published one's."""
 
 import json
+import logging
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,8 +10,12 @@ from typing import Any
 from pipelines.published.layout import RUN, RunFolder
 from pipelines.storage import objects as storage
 
+logger = logging.getLogger(__name__)
+
 #: States of a published run. TOO_MANY_FAILED: its manifest has no _SUCCESS.
 COMPLETE, TOO_MANY_FAILED = "complete", "too many failed"
+#: States of a run at work, and of one that ended without a word.
+RUNNING, KILLED = "running", "killed"
 
 
 def new_name(started_at: datetime) -> str:
@@ -29,7 +34,9 @@ def last_run(output: str) -> str | None:
 def manifest_run(output: str) -> str | None:
     """Return the name of the run that made the manifest, by run.json; None if that is not known.
 
-    Not that of `last_run` if that run has changed nothing. Raises one of STORAGE_ERRORS.
+    Not that of `last_run` if that run has changed nothing, or was a rollback or an erasure.
+
+    Raises one of STORAGE_ERRORS.
     """
     return _published(output, "manifest_run")
 
@@ -47,3 +54,30 @@ def write_run(output: str, run: Mapping[str, Any]) -> None:
 def to_json(run: Mapping[str, Any]) -> bytes:
     """Return the content of a run's record as a file."""
     return (json.dumps(run, indent=2, sort_keys=True, default=str) + "\n").encode()
+
+
+def note_killed(output: str) -> None:
+    """Complete the record of a run that ended without a word, which OUTPUT/.run/run.json names.
+
+    Call it while holding the output's lock. Raises one of STORAGE_ERRORS.
+    """
+    begun = RunFolder(output).at(RUN)
+    if not storage.exists(begun):
+        return
+    uri = RunFolder(output).record(str(read_record(begun).get("run")))
+    if not storage.exists(uri):
+        return
+    content = read_record(uri)
+    if content.get("state") == RUNNING:
+        reason = "the run ended without a word: killed, out of memory, or its machine was lost"
+        storage.write_bytes(uri, to_json({**content, "state": KILLED, "reason": reason}))
+
+
+def read_record(uri: str) -> dict[str, Any]:
+    """Return the content of a record; nothing, with a warning, if a lost machine left it cut short."""
+    try:
+        content = json.loads(storage.read_bytes(uri))
+        return content if isinstance(content, dict) else {}
+    except ValueError:
+        logger.warning("%s is not JSON: the machine that wrote it was probably lost", uri)
+        return {}

@@ -62,11 +62,17 @@ def _of_s3(fs: PatientS3, path: str, prefix: str) -> Iterator[list[File]]:
 
 
 def _of_disk(path: str, prefix: str) -> Iterator[File]:
-    for folder, _, names in os.walk(path):
+    for folder, _, names in os.walk(path, onerror=_raise):
         for name in sorted(names):
             file = Path(folder) / name
             if str(file.relative_to(path)).startswith(prefix):
                 yield File(str(file), file.lstat().st_size)
+
+
+def _raise(error: OSError) -> None:
+    """Raise for a folder that cannot be listed, whose files would otherwise seem to be gone."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _of_others(fs: AbstractFileSystem, path: str, prefix: str) -> Iterator[File]:

@@ -159,6 +159,7 @@ def _superseded(layers: Layers, shards: int, call: Call) -> list[KeyShards]:
         read = [_call(call, _read_ids, shards, group, shards) for group in groups]
         size = sum(fetched(counted) for counted, _ in read)
         superseded[index - 1] = sorted_keys([keys for _, keys in read], size, call, superseded[index])
+        superseded[index - 1].wait()
     return superseded
 
 

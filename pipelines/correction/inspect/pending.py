@@ -294,6 +294,11 @@ def is_pending(plan: pa.Table) -> NDArray[np.bool_]:
     return np.asarray(plan.column("pending").to_numpy(zero_copy_only=False))
 
 
+def to_read(plan: pa.Table) -> NDArray[np.bool_]:
+    """Return (N,): whether each row of PLAN needs work for which its image is read. Those that were erased do not."""
+    return is_pending(plan) & (plan.column("refused").to_numpy() != IS_ERASED)
+
+
 def _plan(
     unit: Unit, rows: list[SmallRow], ids: NDArray[np.bytes_], plan: str, settings: InspectSettings
 ) -> tuple[pa.Table, list[str | None]]:
@@ -330,8 +335,9 @@ def _plan(
         **_todo(keys, works, ids, plan, settings),
     }
     pending = columns["pending"]
+    kept = pending & (columns["refused"] != IS_ERASED)  # a version may be a hash of the image
     columns["input_version"] = [
-        version if needed else None for version, needed in zip(versions, pending, strict=True)
+        version if is_kept else None for version, is_kept in zip(versions, kept, strict=True)
     ]
     return pa.table([pa.array(columns[one.name], one.type) for one in PLAN], schema=PLAN), routes
 

@@ -1,7 +1,5 @@
 """Checks by ids, not only by counts, that the manifest has exactly the rows of the catalog."""
 
-from collections.abc import Sequence
-
 from model.errors import RunError
 from pipelines.published.row_keys import IdSums
 
@@ -23,15 +21,3 @@ def check_conservation(catalog: IdSums, manifest: IdSums) -> None:
         f"{len(buckets)} of {len(catalog.counts)} buckets: {listed}{', …' if len(buckets) > _NAMED else ''}; nothing "
         "was published: run again (if that fails too, with --overwrite), and report this"
     )
-
-
-def check_parts(assembled: Sequence[str], written: Sequence[str]) -> None:
-    """Raise RunError unless the folder holds exactly the assembled parts.
-
-    assembled: their names. written: URIs of the files in the folder.
-    """
-    if sorted(assembled) != sorted(uri.rsplit("/", 1)[-1] for uri in written):
-        raise RunError(
-            f"{len(assembled)} parts of the manifest were written, but {len(written)} are there, or other ones; "
-            "nothing was published: run again, and report this"
-        )

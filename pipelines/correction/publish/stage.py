@@ -7,11 +7,11 @@ from typing import Any
 from model.errors import RunError
 from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.publish.assemble import assemble_parts
-from pipelines.correction.publish.conservation import check_conservation, check_parts
+from pipelines.correction.publish.conservation import check_conservation
 from pipelines.correction.run import Run
 from pipelines.published.changes import write_changes
 from pipelines.published.layout import ASIDE_FOLDER, CHANGES_FOLDER, MANIFEST, REPORT, Layers
-from pipelines.published.publish import Publication
+from pipelines.published.publish import Publication, check_parts
 from pipelines.published.publish import publish as move_into_place
 from pipelines.published.records import last_run, manifest_run
 from pipelines.storage import objects as storage

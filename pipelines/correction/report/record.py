@@ -12,7 +12,6 @@ The record is the one description of a run. `run.json` is a copy of the last pub
 A refused run (exit code 2) leaves no record, as it leaves nothing else.
 """
 
-import json
 import logging
 import time
 from datetime import datetime, timezone
@@ -22,13 +21,21 @@ from model.errors import ConfigurationError, TooManyFailedError
 from pipelines.cluster import logs
 from pipelines.correction.report.run_report import describe, versions
 from pipelines.correction.run import Run
-from pipelines.published.layout import RUN, RunFolder
-from pipelines.published.records import COMPLETE, TOO_MANY_FAILED, new_name, to_json, write_run
+from pipelines.published.layout import RunFolder
+from pipelines.published.records import (
+    COMPLETE,
+    RUNNING,
+    TOO_MANY_FAILED,
+    new_name,
+    read_record,
+    to_json,
+    write_run,
+)
 from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 
-RUNNING, FAILED, STOPPED, KILLED, REFUSED = "running", "failed", "stopped", "killed", "refused"
+FAILED, STOPPED, REFUSED = "failed", "stopped", "refused"
 
 
 class Record:
@@ -90,7 +97,7 @@ class Record:
         try:
             with storage.impatient():
                 uri = RunFolder(self.output).record(self.name)
-                if not storage.exists(uri) or _read(uri).get("state", RUNNING) == RUNNING:
+                if not storage.exists(uri) or read_record(uri).get("state", RUNNING) == RUNNING:
                     self._write(content)
         except storage.STORAGE_ERRORS as error:
             logger.warning("the record of this run could not be written: %s", error)
@@ -121,30 +128,3 @@ def too_many_failed(run: Run) -> str:
     """Return why a run is not a success though its manifest is published."""
     failed, most = run.statuses["failed"], run.plan.config.max_failed
     return f"{failed} of {run.inspection.rows} images failed, more than --max-failed {most:g} tolerates"
-
-
-def note_killed(output: str) -> None:
-    """Complete the record of a run that ended without a word, which OUTPUT/.run/run.json names.
-
-    Call it while holding the output's lock. Raises one of STORAGE_ERRORS.
-    """
-    begun = RunFolder(output).at(RUN)
-    if not storage.exists(begun):
-        return
-    uri = RunFolder(output).record(str(_read(begun).get("run")))
-    if not storage.exists(uri):
-        return
-    content = _read(uri)
-    if content.get("state") == RUNNING:
-        reason = "the run ended without a word: killed, out of memory, or its machine was lost"
-        storage.write_bytes(uri, to_json({**content, "state": KILLED, "reason": reason}))
-
-
-def _read(uri: str) -> dict[str, Any]:
-    """Return the content of a record; nothing, with a warning, if a lost machine left it cut short."""
-    try:
-        content = json.loads(storage.read_bytes(uri))
-        return content if isinstance(content, dict) else {}
-    except ValueError:
-        logger.warning("%s is not JSON: the machine that wrote it was probably lost", uri)
-        return {}

@@ -27,7 +27,7 @@ from pipelines.cluster.progress import Progress
 from pipelines.contracts.schemas import DETECTED, LABELS
 from pipelines.correction.catalog import UnlabelledRow, read_unlabelled
 from pipelines.correction.detected import file_of
-from pipelines.correction.inspect.pending import Work, is_pending, read_plan, sources
+from pipelines.correction.inspect.pending import Work, read_plan, sources, to_read
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.images.uploads import read_upload
@@ -100,7 +100,7 @@ class Detection:
         ids: list[str | None] = []
         labels: list[Found | None] = []
         unreadable = unlabelled = 0
-        pending = is_pending(read_plan(work))
+        pending = to_read(read_plan(work))
         for part in read_unlabelled(work.unit):
             needed = pending[len(ids) : len(ids) + len(part)]
             rows = [

@@ -12,7 +12,7 @@ from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import LABELS
 from pipelines.correction.catalog import CATALOG_ROW, read_label_rows, read_rows, read_small_rows
 from pipelines.correction.detected import read_detected
-from pipelines.correction.inspect.pending import IS_ERASED, Work, is_pending, read_plan
+from pipelines.correction.inspect.pending import IS_ERASED, Work, is_pending, read_plan, to_read
 from pipelines.correction.inspect.repeated import DUPLICATE_ID, refusal
 from pipelines.correction.inspect.survey import SETS, Survey, route_name
 from pipelines.correction.rows import COMPARE, CORRECT
@@ -114,7 +114,7 @@ def survey_detected(table: pa.Table, label_map: LabelMap, sample_size: int, dete
         by_route: dict[str, list[str]] = {}
         rows = zip(read_small_rows(work.unit), read_label_rows(work.unit, detected), strict=True)
         for needs, (row, (image_id, labels, product_type)) in zip(
-            is_pending(read_plan(work)), rows, strict=True
+            to_read(read_plan(work)), rows, strict=True
         ):
             if needs and row.unlabelled:
                 route = label_map.route(labels, product_type)

@@ -103,6 +103,18 @@ def _dies_after_the_marker(output: str) -> Callable[[], None]:
     return confirm
 
 
+def test_files_that_no_run_has_written_stay(output: str, lock: Lock) -> None:
+    night(output, "1", {"a": "a1"})
+    night(output, "2", {"a": "a2"})
+    others = [
+        f"{output}/{IMAGES}/{name}" for name in ("mine.jpg", "watermark/mine.jpg", "deep/in/a.0123.jpg")
+    ]
+    for uri in others:
+        storage.write_bytes(uri, b"mine")
+    assert clean(output, 1, lock).images == 1
+    assert all(storage.exists(uri) for uri in others)
+
+
 def test_files_that_a_killed_process_was_writing_go(tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     night(output, "1", {"a": "a1"})

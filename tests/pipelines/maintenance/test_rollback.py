@@ -66,6 +66,17 @@ def test_consumers_begin_anew_with_the_changes(
         }
 
 
+def test_a_manifest_that_lacks_a_part_is_refused(output: str, lock: Lock) -> None:
+    night(output, "1", *FIRST)
+    record = f"{output}/runs/1.json"
+    storage.write_bytes(record, json.dumps({**told(output, "runs/1.json"), "rows_in": 3}).encode())
+    night(output, "2", *SECOND)
+    storage.remove(storage.list_files(f"{output}/manifests/1", ".parquet")[0])
+    with pytest.raises(RunError, match=r"has [12] rows of 3: a part of it is gone; nothing was changed"):
+        roll_back(output, "1", lock)
+    assert contents(output) == {"a": "a2", "b": None, "d": "d1"}
+
+
 def test_an_earlier_run_is_named_or_is_the_one_before(output: str, lock: Lock) -> None:
     for run in ("1", "2", "3"):
         night(output, run, {"a": run})

@@ -24,6 +24,7 @@ from pipelines.correction.inspect.pending import (
     is_pending,
     read_plan,
     sources,
+    to_read,
 )
 from pipelines.correction.inspect.repeated import find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import CLEAN
@@ -160,6 +161,8 @@ def test_rows_of_an_erased_id_are_done_once_and_anew_if_it_is_readmitted(tmp_pat
     plan, inspection = look(catalog, before, erased=erased)
     assert is_pending(plan).tolist() == [True, True, False, True, True, False]
     assert plan["refused"].to_pylist() == [IS_ERASED] * 5 + [0]
+    assert not to_read(plan).any()  # no detector sees them
+    assert plan["input_version"].to_pylist() == [None] * 6  # which may be a hash of the image
     assert plan["times"].to_pylist() == [1, 2, 0, 1, 1, 1]
     assert inspection.pending == 5
     now = plan["row_key"].to_pylist()

@@ -8,9 +8,9 @@ from model.errors import RunError
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import Known, build_known
 from pipelines.correction.publish.assemble import PART_ROWS, Assembled, assemble, sources
-from pipelines.correction.publish.conservation import check_parts
 from pipelines.correction.rows import to_table
 from pipelines.published.layout import Layers
+from pipelines.published.publish import check_parts
 from pipelines.published.row_keys import IdSums, KeySet, id_keys, to_keys
 from tests.catalogs import read_parquet
 from tests.manifests import key, keys_of, manifest, staying

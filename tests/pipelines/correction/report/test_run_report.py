@@ -16,11 +16,12 @@ from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
 from pipelines.correction.plan import Plan
-from pipelines.correction.report.record import COMPLETE, RUNNING, Record
+from pipelines.correction.report.record import Record
 from pipelines.correction.report.run_report import describe, report, versions, write_page
 from pipelines.correction.rows import STRIP, STRIPS, to_table
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
 from pipelines.correction.stream.totals import Totals, summarise
+from pipelines.published.records import COMPLETE, RUNNING
 from tests.catalogs import picture
 from tests.hostile_images import encode
 
