@@ -138,7 +138,7 @@ def image_keys(uris: Iterable[str]) -> Keys:
 
 
 def named_images(manifests: Iterable[Sequence[str]]) -> KeySet:
-    """Return the `image_keys` that rows of the manifests name, each once: 16 bytes of memory for each image.
+    """Return the `image_keys` that rows of the manifests name, each once: 16 bytes for each image.
 
     manifests: the parts of each. Raises StorageReadError.
     """
