@@ -27,9 +27,9 @@ class Batch(NamedTuple):
 
     paired (p) and unpaired (u): (B,) float 0 or 1. p: x and y are a trusted pair and enter the reconstruction term. u:
     the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same defect.
-    any_unpaired: False only if u is 0 throughout; the passes for it are then skipped. The batch's maker sets it,
-    because reading a tensor on a GPU would wait for the GPU to finish its work. truth: ground truth of synthetic
-    defects, or None if there are none.
+    n_unpaired: u is 0 from this sample on, and the passes for it leave those samples out; None if that is not known.
+    The batch's maker sets it, because reading a tensor on a GPU would wait for the GPU to finish its work.
+    truth: ground truth of synthetic defects, or None if there are none.
     """
 
     x: Tensor
@@ -38,8 +38,13 @@ class Batch(NamedTuple):
     type_: Tensor
     paired: Tensor
     unpaired: Tensor
-    any_unpaired: bool = True
+    n_unpaired: int | None = None
     truth: Truth | None = None
+
+    def may_be_unpaired(self) -> "Batch":
+        """Return the first samples, outside of which u is 0, without their truth."""
+        x, y, group, type_, paired, unpaired = (values[: self.n_unpaired] for values in self[:6])
+        return Batch(x, y, group, type_, paired, unpaired)
 
 
 class Fakes(NamedTuple):

@@ -39,6 +39,11 @@ def autocast(device: torch.device, precision: torch.dtype) -> Callable[[], torch
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def memory_format(precision: torch.dtype) -> torch.memory_format:
-    """Return the fastest layout. Channels last suits bfloat16; in float32 on a CPU it took a fifth longer."""
-    return torch.channels_last if precision == torch.bfloat16 else torch.contiguous_format
+def memory_format(precision: torch.dtype, depthwise: bool = False) -> torch.memory_format:
+    """Return the fastest layout. depthwise: whether networks with many depthwise convolutions are trained.
+
+    Channels last suits bfloat16. In float32 on a CPU it made a step of the paper's network a sixth slower, and one of
+    the pretrained U-Net a tenth to a fifth faster.
+    """
+    last = precision == torch.bfloat16 or depthwise
+    return torch.channels_last if last else torch.contiguous_format

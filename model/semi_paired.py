@@ -186,18 +186,22 @@ class SemiPaired(Method):
         """Return |G_YX(G_XY(x)) - x| + |G_XY(G_YX(y)) - y| over samples with u set."""
         if self.generator_back is None or fakes.x is None:
             return batch.x.new_zeros(())
-        back_x = fakes.back_x
+        part = batch.may_be_unpaired()
+        fake_y, fake_x, back_x = (
+            None if image is None else image[: len(part.x)] for image in (fakes.y, fakes.x, fakes.back_x)
+        )
         if back_x is None:
-            back_x = self.generator_back(fakes.y, batch.group, batch.type_)
-        back_y = self.generator(fakes.x, batch.group, batch.type_)
-        return mean_over_samples(l1(back_x, batch.x) + l1(back_y, batch.y), batch.unpaired)
+            back_x = self.generator_back(fake_y, part.group, part.type_)
+        back_y = self.generator(fake_x, part.group, part.type_)
+        return _mean_of_unpaired(l1(back_x, part.x) + l1(back_y, part.y), batch)
 
     def identity_loss(self, batch: Batch) -> Tensor:
         """Return |G_XY(y) - y| + |G_YX(x) - x| over samples with u set: clean images must stay unchanged."""
-        values = l1(self.generator(batch.y, batch.group, batch.type_), batch.y)
+        part = batch.may_be_unpaired()
+        values = l1(self.generator(part.y, part.group, part.type_), part.y)
         if self.generator_back is not None:
-            values = values + l1(self.generator_back(batch.x, batch.group, batch.type_), batch.x)
-        return mean_over_samples(values, batch.unpaired)
+            values = values + l1(self.generator_back(part.x, part.group, part.type_), part.x)
+        return _mean_of_unpaired(values, batch)
 
     def _games(self, fakes: Fakes, batch: Batch) -> Iterator[tuple[PatchDiscriminator, Tensor, list[Tensor]]]:
         """Yield each discriminator with its real images, and the generated ones to compare them with by index."""
@@ -232,7 +236,7 @@ class SemiPaired(Method):
             fakes, of_truth = self._compared(batch, batch.truth)
         else:
             fakes = self.translate(batch)
-        cyclic = weights.use_unpaired and batch.any_unpaired
+        cyclic = weights.use_unpaired and batch.n_unpaired != 0
         terms = {
             "adversarial": self.adversarial_loss(fakes, batch) if weights.adversarial else zero,
             "reconstruction": self.reconstruction_loss(fakes, batch) if weights.reconstruction else zero,
@@ -252,3 +256,8 @@ class SemiPaired(Method):
                 values = self._discriminator_loss(real_logits, critic(fake, batch.type_))
                 total = total + mean_over_samples(values) / len(made)
         return total
+
+
+def _mean_of_unpaired(values: Tensor, batch: Batch) -> Tensor:
+    """Return the mean over all of the batch's samples of the first ones' values, 0 where u is 0."""
+    return (values * batch.unpaired[: len(values)]).sum() / len(batch.x)

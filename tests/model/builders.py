@@ -57,7 +57,7 @@ def small_batch(paired: tuple[int, ...], unpaired: tuple[int, ...], seed: int = 
         types,
         torch.tensor(paired, dtype=torch.float32),
         torch.tensor(unpaired, dtype=torch.float32),
-        any(unpaired),
+        None if any(unpaired) else 0,
     )
 
 

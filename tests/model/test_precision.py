@@ -68,3 +68,4 @@ def test_autocast_computes_in_the_chosen_precision(precision: torch.dtype) -> No
 def test_bfloat16_is_laid_out_channels_last() -> None:
     assert memory_format(torch.bfloat16) == torch.channels_last
     assert memory_format(torch.float32) == torch.contiguous_format
+    assert memory_format(torch.float32, depthwise=True) == torch.channels_last

@@ -41,14 +41,15 @@ def critics_loss(of: Method, batch: Batch) -> Tensor:
 
 
 class Returns(ImageGenerator):
-    """A generator that returns its input plus a constant and counts its calls."""
+    """A generator that returns its input plus a constant and counts its calls and their samples."""
 
     def __init__(self, offset: float = 0.0) -> None:
         super().__init__(small_config())
-        self.offset, self.calls = offset, 0
+        self.offset, self.calls, self.samples = offset, 0, 0
 
     def forward(self, image: Tensor, group: Tensor, type_: Tensor) -> Tensor:
         self.calls += 1
+        self.samples += len(image)
         return image + self.offset
 
 
@@ -120,12 +121,24 @@ def test_13_without_u_cycle_and_identity_are_exactly_zero_and_not_computed() -> 
     assert values["cycle"].item() == values["identity"].item() == 0.0
     assert [cast(Returns, g).calls for g in (nets.generator, nets.generator_back)] == [1, 1]
     # With u on one sample only, the other one's images do not enter.
-    half = batch._replace(unpaired=torch.tensor([0.0, 1.0]), any_unpaired=True)
+    half = batch._replace(unpaired=torch.tensor([0.0, 1.0]), n_unpaired=None)
     other = half._replace(x=torch.cat([images(1, seed=5), half.x[1:]]))
     real = method()
     for name in ("cycle", "identity"):
         torch.testing.assert_close(losses(real, half)[name], losses(real, other)[name], rtol=1e-5, atol=1e-7)
         assert losses(real, half)[name] > 0
+
+
+@torch.no_grad()
+def test_samples_without_u_are_left_out_of_the_passes_for_it_and_change_nothing() -> None:
+    nets, batch = method(), small_batch((1, 0, 1, 1), (1, 1, 0, 0))
+    whole, part = losses(nets, batch), losses(nets, batch._replace(n_unpaired=2))
+    assert whole["cycle"] > 0
+    for name, value in whole.items():
+        torch.testing.assert_close(part[name], value, rtol=1e-5, atol=1e-7)
+    counting = returning(0.1, 0.2)
+    losses(counting, batch._replace(n_unpaired=2))
+    assert [cast(Returns, g).samples for g in (counting.generator, counting.generator_back)] == [8, 8]
 
 
 @torch.no_grad()

@@ -44,7 +44,11 @@ def augment(
 
 
 def collate(samples: Sequence[Sample], device: torch.device, layout: torch.memory_format) -> Batch:
-    """Stack samples into a training batch on `device`, images in the memory layout `layout`."""
+    """Stack samples into a training batch on `device`, images in the memory layout `layout`.
+
+    Samples with u come first, so that the passes for it can leave the others out.
+    """
+    samples = sorted(samples, key=lambda sample: not sample.unpaired)
     return Batch(
         x=to_tensor(np.stack([sample.x for sample in samples]), device).contiguous(memory_format=layout),
         y=to_tensor(np.stack([sample.y for sample in samples]), device).contiguous(memory_format=layout),
@@ -52,7 +56,7 @@ def collate(samples: Sequence[Sample], device: torch.device, layout: torch.memor
         type_=torch.tensor([sample.type for sample in samples], device=device),
         paired=torch.tensor([float(sample.paired) for sample in samples], device=device),
         unpaired=torch.tensor([float(sample.unpaired) for sample in samples], device=device),
-        any_unpaired=any(sample.unpaired for sample in samples),
+        n_unpaired=sum(sample.unpaired for sample in samples),
         truth=_truth(samples, device),
     )
 

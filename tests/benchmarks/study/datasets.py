@@ -27,7 +27,7 @@ from pipelines.shards.writer import ShardWriter
 from tests.benchmarks.study import drawn
 from tests.benchmarks.study.places import SHARED, Places, remove_folder, replace_file
 from tests.benchmarks.study.plan import DATA, DataSet, Study
-from tests.benchmarks.study.spoil import is_spoilt, spoil
+from tests.benchmarks.study.spoil import spoil
 
 logger = logging.getLogger("study")
 
@@ -99,12 +99,20 @@ def _prepare(data: DataSet, photos: Iterable[dict[str, Any]], folder: Path) -> N
 def _belongs(row: dict[str, Any], data: DataSet) -> bool:
     """Return whether a photo is in a data set."""
     of_type = row["product_type"] not in data.without and (not data.only or row["product_type"] in data.only)
-    return split_of(row["image_id"]) == data.split and of_type and (row["mask"] is not None or data.unpaired)
+    wanted = row["mask"] is not None or is_of("other", row["image_id"], data.others)
+    return split_of(row["image_id"]) == data.split and of_type and wanted
+
+
+def is_of(part: str, image_id: str, share: float) -> bool:
+    """Return whether a photo is in a part of the data that holds a share of all photos, by hash."""
+    return hash_number(part, image_id) < share * 2**256
 
 
 def _masked(row: dict[str, Any], data: DataSet) -> dict[str, Any]:
     """Return a photo with the mask that the data set gives it."""
-    if row["mask"] is None or not is_spoilt(row["image_id"], data.spoilt):
+    if row["mask"] is not None and is_of("unpaired", row["image_id"], data.unpaired):
+        return {**row, "mask": None}
+    if row["mask"] is None or not is_of("spoilt", row["image_id"], data.spoilt):
         return row
     return {**row, "mask": encode_mask(spoil(decode_image(row["mask"])[..., 0], row["image_id"]))}
 
@@ -144,8 +152,7 @@ def _relabel(folder: Path, share: float) -> None:
 
 def labelled(image_id: str, defect: str, share: float, defects: tuple[str, ...]) -> str:
     """Return the label that a detector gives a row that shows `defect`: in `share` of the cases another one."""
-    number = hash_number("detector", image_id, defect)
-    if number >= share * 2**256:
+    if hash_number("detector", image_id, defect) >= share * 2**256:
         return defect
     others = [name for name in defects if name != defect]
     return others[hash_number("which", image_id, defect) % len(others)]

@@ -30,8 +30,11 @@ class DataSet:
     # Product types that are left out, or the only ones.
     without: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    # Whether photos without masks are added.
-    unpaired: bool = True
+    # Share of the photos whose mask is ignored, so that they stay unpaired; and the share of the photos without masks,
+    # which show other goods, that are added to them. Unpaired photos then show in equal parts what the tests show and
+    # anything else.
+    unpaired: float = 1 / 3
+    others: float = 1 / 3
 
 
 DATA = {
@@ -42,8 +45,8 @@ DATA = {
     "wrong_labels_20": DataSet(wrong_labels=0.2),
     "without_types": DataSet(without=HELD_OUT),
     # Tests hold photos with masks only: their targets are trusted composites of the same goods.
-    "test": DataSet(TEST, TRUSTED, unpaired=False),
-    "test_types": DataSet(TEST, TRUSTED, only=HELD_OUT, unpaired=False),
+    "test": DataSet(TEST, TRUSTED, unpaired=0, others=0),
+    "test_types": DataSet(TEST, TRUSTED, only=HELD_OUT, unpaired=0, others=0),
 }
 
 

@@ -16,11 +16,6 @@ GROWTH, SHIFT = 0.05, 0.08
 HOLES, HOLE_RADIUS = 4, 0.16
 
 
-def is_spoilt(image_id: str, share: float) -> bool:
-    """Return whether a photo is among the `share` whose masks are spoilt."""
-    return hash_number("spoilt", image_id) < share * 2**256
-
-
 def spoil(mask: Mask, image_id: str) -> Mask:
     """Return a mask (H, W), 255 is product, with one of three faults."""
     rng = np.random.default_rng(hash_number("spoil", image_id))

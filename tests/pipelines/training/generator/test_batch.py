@@ -66,4 +66,4 @@ def test_collate_scales_to_plus_minus_one() -> None:
     assert batch.type_.tolist() == [2, 2]
     assert batch.paired.tolist() == [1.0, 1.0]
     assert batch.unpaired.tolist() == [0.0, 0.0]
-    assert not batch.any_unpaired
+    assert batch.n_unpaired == 0

@@ -44,7 +44,7 @@ def test_pairs_of_cyclic_groups_and_all_unpaired_samples_enter_cycle_and_identit
         for part in parts:
             flags = (part.group.tolist(), part.paired.tolist(), part.unpaired.tolist())
             seen.extend(zip(*flags, strict=True))
-            if not part.any_unpaired:
+            if not part.n_unpaired:
                 assert losses["cycle"] == losses["identity"] == 0
         return losses
 
