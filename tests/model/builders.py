@@ -63,7 +63,8 @@ def small_batch(paired: tuple[int, ...], unpaired: tuple[int, ...], seed: int = 
 
 def part(batch: Batch, start: int, stop: int) -> Batch:
     """Return samples start..stop-1."""
-    return Batch(*(value[start:stop] for value in batch[:6]), bool(batch.unpaired[start:stop].any()))
+    unpaired = batch.unpaired[start:stop]
+    return Batch(*(value[start:stop] for value in batch[:6]), n_unpaired=None if unpaired.any() else 0)
 
 
 def unsettle(generator: Generator) -> Generator:

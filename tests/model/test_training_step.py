@@ -377,7 +377,7 @@ def toy_batch(seed: int) -> Batch:
     x = torch.nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")
     type_ = torch.arange(8) % 2
     y = torch.where(type_[:, None, None, None] == 0, torch.ones_like(x), x)
-    return Batch(x, y, torch.zeros_like(type_), type_, torch.ones(8), torch.zeros(8), False)
+    return Batch(x, y, torch.zeros_like(type_), type_, torch.ones(8), torch.zeros(8), n_unpaired=0)
 
 
 def toy_error(n_types: int, seed: int) -> float:
