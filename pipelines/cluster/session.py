@@ -169,9 +169,8 @@ def _quieten() -> None:
     """Silence Ray's messages except warnings that a user can act upon; the rest is in Ray's log files."""
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    logging.getLogger("ray.autoscaler._private.util").setLevel(
-        logging.ERROR
-    )  # its own defaults, again and again
+    # It repeats its own defaults.
+    logging.getLogger("ray.autoscaler._private.util").setLevel(logging.ERROR)
     for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they repeat exceptions that are raised anyway
     for handler in logging.getLogger("ray.data").handlers:

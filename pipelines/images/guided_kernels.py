@@ -25,10 +25,8 @@ def windows(
     For each of the C values three slopes and an offset, times the window's weight; then that weight.
     """
     height, width, channels = values.shape
-    columns, sums = (
-        np.zeros((width, _VALUES + _PER_VALUE * channels)),
-        np.empty(_VALUES + _PER_VALUE * channels),
-    )
+    count = _VALUES + _PER_VALUE * channels
+    columns, sums = np.zeros((width, count)), np.empty(count)
     result = np.empty((height, width, 4 * channels + 1))
     for y in range(min(radius, height)):
         _add_row(guide[y], values[y], weights[y], 1.0, columns)
@@ -42,7 +40,7 @@ def windows(
             if wanted[y, x]:
                 sums[:] = 0
                 for column in range(max(0, x - radius), min(width, x + radius + 1)):
-                    for plane in range(sums.shape[0]):
+                    for plane in range(count):
                         sums[plane] += columns[column, plane]
                 _solve(sums, channels, ridge, result[y, x])
     return result

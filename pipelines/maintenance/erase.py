@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from model.errors import ConfigurationError
 from pipelines.contracts.schemas import PREVIOUS_RUN_KEY, RUN_KEY, stamped
-from pipelines.maintenance.run import Maintenance, Output, begin
+from pipelines.maintenance.run import Maintenance, Output, begin, count_statuses
 from pipelines.published import layout
 from pipelines.published.changes import join
 from pipelines.published.erased import ERASED, add_erased, erase_rows, read_erased
@@ -72,9 +72,8 @@ def erase(output: str, image_ids: Sequence[str], lock: Lock) -> Erasure:
     if found.parts:
         _publish(there, found, ids, run)
     else:
-        storage.remove(
-            there.folder.at(layout.JOURNAL)
-        )  # what a killed run had finished, perhaps of these ids
+        # What a killed run had finished, perhaps of these ids.
+        storage.remove(there.folder.at(layout.JOURNAL))
         run.note()
     lock.confirm()
     remove_files(file.uri for file in found.images)  # which nothing names any more
@@ -160,8 +159,7 @@ def _publish(there: Output, found: Erasure, ids: list[str], run: Maintenance) ->
     name = f"{run.name}.parquet"
     stamps = {RUN_KEY: run.name, PREVIOUS_RUN_KEY: last_run(folder.output) or "unknown"}
     write_object(folder.at(layout.CHANGES_FOLDER, name), parquet_bytes(stamped(changes, stamps)))
-    counted: Counter[str] = Counter(changes.column("change").to_pylist())
-    for table in read_parts(storage.list_files(folder.at(layout.MANIFEST), ".parquet"), ("status",)):
-        counted.update(table.column("status").to_pylist())
+    counted = count_statuses(storage.list_files(folder.at(layout.MANIFEST), ".parquet"))
+    counted.update(changes.column("change").to_pylist())
     success = storage.exists(storage.join(folder.output, layout.SUCCESS))
     run.publish(there.current, there.manifest, [name], counted, success)

@@ -8,11 +8,10 @@ from typing import Any
 
 from model.errors import ConfigurationError, RunError
 from pipelines.contracts.schemas import STATUSES
-from pipelines.maintenance.run import Maintenance, Output, begin, image_keys, named_images
+from pipelines.maintenance.run import Maintenance, Output, begin, count_statuses, image_keys, named_images
 from pipelines.published.changes import write_all_added
 from pipelines.published.layout import CHANGES_FOLDER, RUN, RunFolder
 from pipelines.published.object_names import IMAGES
-from pipelines.published.parts import read_parts
 from pipelines.published.publish import copy_parts
 from pipelines.published.records import TOO_MANY_FAILED
 from pipelines.storage import objects as storage
@@ -25,7 +24,7 @@ VERB = "rollback"
 @dataclass(frozen=True)
 class Rollback:
     """A return to the manifest of the run `to`. parts: of that manifest. counts: its rows by status. missing: images
-    that it names and that are gone.
+    that it names and that are gone. record: of that run; empty if it is gone.
     """
 
     current: str | None
@@ -33,6 +32,7 @@ class Rollback:
     parts: Sequence[str]
     counts: Mapping[str, int]
     missing: int
+    record: Mapping[str, Any]
 
     def describe(self) -> list[str]:
         """Return lines for people."""
@@ -50,15 +50,13 @@ def plan_rollback(output: str, to: str | None) -> Rollback:
     Raises ConfigurationError if there is no such manifest.
     """
     there = Output.look(output)
-    return _rollback(there.folder, there.current, _choose(there, to))
+    return _rollback(there, there.current, _choose(there, to))
 
 
-def _rollback(folder: RunFolder, current: str | None, to: str) -> Rollback:
-    parts = folder.kept_manifests()[to]
-    counts: Counter[str] = Counter()
-    for table in read_parts(parts, ("status",)):
-        counts.update(table.column("status").to_pylist())
-    return Rollback(current, to, parts, counts, _missing(folder, parts))
+def _rollback(there: Output, current: str | None, to: str) -> Rollback:
+    parts, uri = there.kept[to], there.folder.record(to)
+    record = json.loads(storage.read_bytes(uri)) if storage.exists(uri) else {}
+    return Rollback(current, to, parts, count_statuses(parts), _missing(there.folder, parts), record)
 
 
 def _completed(output: str) -> Rollback | None:
@@ -66,7 +64,7 @@ def _completed(output: str) -> Rollback | None:
     does = json.loads(storage.read_bytes(storage.join(output, RUN))).get("maintenance") or {}
     if does.get("verb") != VERB:
         return None
-    return _rollback(RunFolder(output), does["from"], does["to"])
+    return _rollback(Output.look(output), does["from"], does["to"])
 
 
 def roll_back(output: str, to: str | None, lock: Lock) -> Rollback:
@@ -83,7 +81,7 @@ def roll_back(output: str, to: str | None, lock: Lock) -> Rollback:
     if plan.to == plan.current:
         return plan
     folder = RunFolder(output)
-    rows, wanted = sum(plan.counts.values()), _record(folder, plan.to).get("rows_in")
+    rows, wanted = sum(plan.counts.values()), plan.record.get("rows_in")
     if wanted not in (None, rows):
         raise RunError(
             f"the manifest of {plan.to} has {rows} rows of {wanted}: a part of it is gone; nothing was changed: choose "
@@ -98,7 +96,8 @@ def roll_back(output: str, to: str | None, lock: Lock) -> Rollback:
     run = Maintenance(output, lock, {"verb": VERB, "from": plan.current, "to": plan.to})
     changes = write_all_added(plan.parts, folder.at(CHANGES_FOLDER), run.name)
     counted = Counter(plan.counts) + Counter(changes.counts)
-    run.publish(plan.to, plan.parts, changes.files, counted, _has_succeeded(folder, plan.to))
+    has_succeeded = plan.record.get("state") != TOO_MANY_FAILED
+    run.publish(plan.to, plan.parts, changes.files, counted, has_succeeded)
     return plan
 
 
@@ -127,14 +126,3 @@ def _missing(folder: RunFolder, parts: Sequence[str]) -> int:
     for page in pages(storage.join(folder.output, IMAGES)):
         there += int(named.has(image_keys(file.uri for file in page)).sum())
     return len(named) - there
-
-
-def _has_succeeded(folder: RunFolder, run: str) -> bool:
-    """Return whether the manifest of a run was published with _SUCCESS; True if its record is gone."""
-    return bool(_record(folder, run).get("state") != TOO_MANY_FAILED)
-
-
-def _record(folder: RunFolder, run: str) -> dict[str, Any]:
-    """Return the record of a run; nothing if it is gone."""
-    uri = folder.record(run)
-    return dict(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else {}

@@ -10,6 +10,7 @@ import numpy as np
 
 from model.errors import ConfigurationError
 from pipelines.contracts.schemas import STATUSES
+from pipelines.published.changes import ADDED, CHANGED, REMOVED
 from pipelines.published.layout import JOURNAL, MANIFEST, MANIFESTS_FOLDER, RUNS_FOLDER, RunFolder
 from pipelines.published.parts import read_parts
 from pipelines.published.publish import Publication, check_parts, finish_publishing, publish
@@ -98,7 +99,7 @@ class Maintenance:
         by kind of change. success: write _SUCCESS. Raises RunError if the lock is lost, and one of STORAGE_ERRORS.
         """
         counts = {status: counted[status] for status in STATUSES}
-        kinds = {kind: counted[kind] for kind in ("added", "changed", "removed")}
+        kinds = {kind: counted[kind] for kind in (ADDED, CHANGED, REMOVED)}
         rows = sum(counts.values())
         state = COMPLETE if success else TOO_MANY_FAILED
         record = self._describe(state) | {
@@ -127,6 +128,14 @@ class Maintenance:
             "started_at": self.started_at.isoformat(),
             "ended_at": datetime.now(timezone.utc).isoformat(),
         }
+
+
+def count_statuses(parts: Sequence[str]) -> Counter[str]:
+    """Return the number of rows of a manifest by status. parts: of the manifest. Raises StorageReadError."""
+    counts: Counter[str] = Counter()
+    for table in read_parts(parts, ("status",)):
+        counts.update(table.column("status").to_pylist())
+    return counts
 
 
 def image_keys(uris: Iterable[str]) -> Keys:

@@ -67,9 +67,8 @@ def write_changes(rows: int, aside: str, folder: str, run: str, previous: str) -
     manifest is compared with; "" if there is none, and all rows are new. Raises RunError if rows are missing, and what
     tasks raise.
     """
-    name = f"{run}.parquet"
     shards = max(1, min(ID_BUCKETS, -(-rows // PART_ROWS)))
-    files = [name] if shards == 1 else [f"{name}/part-{shard:05}.parquet" for shard in range(shards)]
+    files = _names(run, shards)
     stamps = {RUN_KEY: run, PREVIOUS_RUN_KEY: previous}
     calls = [(aside, shard, shards, storage.join(folder, file), stamps) for shard, file in enumerate(files)]
     call = in_task if len(calls) > 1 else here
@@ -89,15 +88,18 @@ def write_all_added(parts: Sequence[str], folder: str, run: str) -> Changes:
     """
     total = count_rows(parts)
     groups = [list(parts)] if total <= PART_ROWS else [[part] for part in parts]
-    name = f"{run}.parquet"
-    files = (
-        [name] if len(groups) == 1 else [f"{name}/part-{number:05}.parquet" for number in range(len(groups))]
-    )
+    files = _names(run, len(groups))
     stamps = {RUN_KEY: run, PREVIOUS_RUN_KEY: ""}
     for file, group in zip(files, groups, strict=True):
         added = [join(read_manifest(part), MANIFEST.empty_table()) for part in group]
         write_object(storage.join(folder, file), parquet_bytes(stamped(pa.concat_tables(added), stamps)))
     return Changes(files, {ADDED: total, CHANGED: 0, REMOVED: 0})
+
+
+def _names(run: str, count: int) -> list[str]:
+    """Return the names of a run's `count` files: one file named after the run, or parts in a folder of that name."""
+    name = f"{run}.parquet"
+    return [name] if count == 1 else [f"{name}/part-{number:05}.parquet" for number in range(count)]
 
 
 def find_changes(aside: str, shard: int, shards: int, uri: str, stamps: Mapping[str, str]) -> dict[str, int]:

@@ -4,7 +4,7 @@ shard each.
 The functions that build a set take a function to call others with: `here` in this process, or `placement.in_task`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ SHARD_KEYS = 20_000_000
 TASK_ROWS, TASK_FILES = 2_000_000, 1_000
 #: Bytes of memory for each row that a task reads or sorts.
 ROW_BYTES = 100
+#: Bytes of memory for a task that reads.
+READ_BYTES = ROW_BYTES * TASK_ROWS
 
 #: Calls a function that returns a list of so many results, with these arguments; `memory` is what it needs in bytes.
 #: Returns the results, or references to them in Ray's object store, which may be arguments of other calls.
@@ -92,6 +94,31 @@ def divided(keys: Sequence[Keys], shards: int) -> list[Keys]:
     together = np.concatenate([KeySet().keys, *keys])
     shard_of = shards_of(together, shards)
     return [together[shard_of == shard] for shard in range(shards)]
+
+
+def read_set(
+    read: Callable[[Sequence[str]], Iterable[Keys]],
+    files: Sequence[str],
+    rows: float,
+    shards: int,
+    call: Call,
+    *more: KeyShards,
+) -> KeyShards:
+    """Return the set of the keys that `read` yields for files, and of `more` sets. rows: of a file, about."""
+    calls = [
+        call(_read_divided, 1 + shards, read, group, shards, memory=READ_BYTES)
+        for group in file_groups(files, rows)
+    ]
+    size = sum(fetched(count) for count, *_ in calls)
+    return sorted_keys([keys for _, *keys in calls], size, call, *more)
+
+
+def _read_divided(
+    read: Callable[[Sequence[str]], Iterable[Keys]], files: Sequence[str], shards: int
+) -> list[Any]:
+    """Return the number of keys, and those of each shard."""
+    keys = list(read(files))
+    return [sum(map(len, keys)), *divided(keys, shards)]
 
 
 def sorted_keys(read: Sequence[Sequence[Any]], size: int, call: Call, *more: KeyShards) -> KeyShards:

@@ -37,7 +37,7 @@ def is_image_of(name: str, image_id: str) -> bool:
 
 def is_image(path: str) -> bool:
     """Return whether `path`, relative to the images' folder, is one that `image_uri` makes, or an unfinished one."""
-    return re.fullmatch(rf"[^/]+/([^/]+{_HASH}\.{_EXTENSION}|{storage.TEMPORARY})", path) is not None
+    return re.fullmatch(rf"[^/]+/([^/]+{_HASH}\.{_EXTENSION}|{storage.TEMPORARY.pattern})", path) is not None
 
 
 def safe_name(image_id: str) -> str:

@@ -3,12 +3,12 @@
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import RunError
+from pipelines.cluster.ahead import map_ahead
 from pipelines.contracts.schemas import MANIFEST, check_version
 from pipelines.published.layout import WRITING_FOLDER, RunFolder
 from pipelines.storage import objects as storage
@@ -51,21 +51,16 @@ def write_object(uri: str, data: bytes, output: str | None = None) -> None:
 
 
 def read_parts(parts: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield `read_part` of each part; several are read at the same time."""
-
-    def read(uri: str) -> pa.Table:
-        return read_part(uri, columns)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(parts), _THREADS):  # at most these are held in memory
-            yield from pool.map(read, parts[start : start + _THREADS])
+    """Yield `read_part` of each part; a few are read ahead."""
+    for _, table in map_ahead(lambda uri: read_part(uri, columns), parts, _THREADS):
+        yield table
 
 
-def read_manifest(part: str) -> pa.Table:
-    """Read the rows of MANIFEST of one part; columns that an earlier release did not write are null. Raises as
+def read_manifest(*parts: str) -> pa.Table:
+    """Read the rows of MANIFEST of these parts; columns that an earlier release did not write are null. Raises as
     `read_part`.
     """
-    rows = pa.concat_tables([MANIFEST.empty_table(), read_part(part)], promote_options="default")
+    rows = pa.concat_tables([MANIFEST.empty_table(), *read_parts(parts)], promote_options="default")
     return rows.select(MANIFEST.names)
 
 

@@ -11,18 +11,16 @@ that slept too long and lost it leaves the rest to the run that has taken over.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from model.errors import RunError
+from pipelines.cluster.ahead import THREADS, map_ahead
 from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
 MARKER = "publish.json"
-#: Objects that are moved or removed at the same time: each waits for the storage.
-_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -189,6 +187,5 @@ def copy_parts(run: RunFolder, parts: Sequence[str]) -> None:
 
 def _each(folder: str, change: Callable[[str], None], names: Iterable[str]) -> None:
     """Call `change` for each name, on a remote storage for several at a time: a manifest may have a thousand parts."""
-    with ThreadPoolExecutor(1 if storage.is_local(folder) else _THREADS) as pool:
-        for _ in pool.map(change, names):
-            pass
+    for _ in map_ahead(change, names, 1 if storage.is_local(folder) else THREADS):
+        pass

@@ -63,7 +63,7 @@ PART_BYTES = 16 << 20
 
 _PRECONDITION_FAILED = 412
 #: Names of local files that are being written.
-TEMPORARY = r"\.[0-9a-f]{32}\.part"
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 #: Error numbers of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -527,7 +527,7 @@ def remove_unfinished(uri: str, recursive: bool = False) -> None:
     if not isinstance(fs, LocalFileSystem):
         return
     for folder, _, names in os.walk(path):
-        for name in filter(re.compile(TEMPORARY).fullmatch, names):
+        for name in filter(TEMPORARY.fullmatch, names):
             (Path(folder) / name).unlink(missing_ok=True)
         if not recursive:
             return

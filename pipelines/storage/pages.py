@@ -44,21 +44,12 @@ def pages(uri: str, prefix: str = "") -> Iterator[list[File]]:
 
 
 def _of_s3(fs: PatientS3, path: str, prefix: str) -> Iterator[list[File]]:
-    bucket, key, _ = fs.split_path(path)
-    after: dict[str, str] = {}
-    while True:
-        answer = fs.call_s3(
-            "list_objects_v2", Bucket=bucket, Prefix=f"{key}/{prefix}".lstrip("/"), MaxKeys=PAGE, **after
-        )
-        found = answer.get("Contents", [])
-        page = [
-            File(f"s3://{bucket}/{one['Key']}", one["Size"]) for one in found if not one["Key"].endswith("/")
-        ]
+    after: str | None = ""
+    while after is not None:
+        found, after = fs.page_below(path, PAGE, after, prefix)
+        page = [File(f"s3://{name}", size) for name, size in found if not name.endswith("/")]
         if page:
             yield page
-        if not answer.get("IsTruncated") or not found:
-            return
-        after = {"StartAfter": found[-1]["Key"]}  # unlike a token, it also holds after removals
 
 
 def _of_disk(path: str, prefix: str) -> Iterator[File]:
@@ -106,9 +97,7 @@ def _remove_page(uris: Sequence[str]) -> None:
     fs, _ = storage.resolve(uris[0])
     paths = [storage.resolve(uri)[1] for uri in uris]
     if isinstance(fs, PatientS3):
-        bucket = fs.split_path(paths[0])[0]
-        keys = [{"Key": fs.split_path(path)[1]} for path in paths]
-        fs.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+        fs.remove_page(paths)
         return
     for path in paths:
         try:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import io
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -166,9 +166,13 @@ class PatientS3(S3FileSystem):
     async def _remove_below(self, path: str) -> None:
         """Remove the objects below the folder `path` by pages; s3fs lists all of them before it removes the first."""
         deletions: set[asyncio.Task[Any]] = set()
+        after: str | None = ""
         try:
-            async for names in self._pages_below(path):
-                deletions.add(asyncio.create_task(self._bulk_delete(names)))
+            while after is not None:
+                page, after = await self._page_below(path, _PAGE, after)
+                if not page:
+                    break
+                deletions.add(asyncio.create_task(self._bulk_delete([name for name, _ in page])))
                 if len(deletions) == _DELETIONS:
                     done, deletions = await asyncio.wait(deletions, return_when=asyncio.FIRST_COMPLETED)
                     for deletion in done:
@@ -178,18 +182,25 @@ class PatientS3(S3FileSystem):
 
     remove_below = sync_wrapper(_remove_below)
 
-    async def _pages_below(self, path: str) -> AsyncIterator[list[str]]:
-        """Yield the paths of the objects below a folder, up to _PAGE at a time."""
+    async def _page_below(
+        self, path: str, most: int, after: str, prefix: str = ""
+    ) -> tuple[list[tuple[str, int]], str | None]:
+        """Return the paths and sizes of up to `most` objects below a folder, and the `after` of the next page.
+
+        after: key behind which the page begins; "" for the first page, None behind the last. Unlike a token, it also
+        holds after removals. prefix: with which paths below the folder begin.
+        """
         bucket, key, _ = self.split_path(path.rstrip("/"))
-        query: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{key}/", "MaxKeys": _PAGE}
-        while True:
-            page = await self._call_s3("list_objects_v2", **query)
-            names = [one["Key"] for one in page.get("Contents", ())]
-            if names:
-                yield [f"{bucket}/{name}" for name in names]
-            if not (page.get("IsTruncated") and names):
-                return
-            query["StartAfter"] = names[-1]
+        query: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{key}/{prefix}".lstrip("/"), "MaxKeys": most}
+        if after:
+            query["StartAfter"] = after
+        answer = await self._call_s3("list_objects_v2", **query)
+        found = answer.get("Contents", [])
+        page = [(f"{bucket}/{one['Key']}", one["Size"]) for one in found]
+        return page, found[-1]["Key"] if answer.get("IsTruncated") and found else None
+
+    page_below = sync_wrapper(_page_below)
+    remove_page = sync_wrapper(S3FileSystem._bulk_delete)
 
     async def _read_body(self, answer: dict[str, Any], silence: float) -> None:
         """Read a body of at most one block, so that one which is cut short is requested again."""

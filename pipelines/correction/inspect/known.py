@@ -5,7 +5,7 @@ node, and on the driver only the number of rows of each part.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,13 @@ import ray
 from pipelines.cluster.placement import fetched, in_task
 from pipelines.contracts.error_codes import EVERY_CODE
 from pipelines.published.key_shards import (
-    ROW_BYTES,
-    TASK_ROWS,
+    READ_BYTES,
     Call,
     KeyShards,
     divided,
     file_groups,
     here,
+    read_set,
     shards_for,
     sorted_keys,
 )
@@ -61,15 +61,15 @@ def build_known(
     sizes = [_MANIFEST_ROWS, *[_JOURNAL_ROWS] * (len(layers.rows) - 1)]
     shards = shards_for(sum(size * len(parts) for size, parts in zip(sizes, layers.rows, strict=True)))
     superseded = _superseded(layers, shards, call)
-    read: list[list[tuple[Any, list[Any]]]] = [
+    read = [
         [
-            _call(call, _read_keys, 2 * shards, group, later, retry_failed, shards)
+            call(_read_keys, 1 + 2 * shards, group, later, retry_failed, shards, memory=READ_BYTES)
             for group in file_groups(parts, size)
         ]
         for parts, later, size in zip(layers.rows, superseded, sizes, strict=True)
     ]
-    counts = [[fetched(counted) for counted, _ in layer] for layer in read]
-    keys = [arrays for layer in read for _, arrays in layer]
+    counts: list[list[_Counts]] = [[fetched(counted) for counted, *_ in layer] for layer in read]
+    keys = [arrays for layer in read for _, *arrays in layer]
     usable = sum(one.rows for layer in counts for one in layer)
     rows = sorted_keys([arrays[:shards] for arrays in keys], usable, call)
     images = sorted_keys(
@@ -78,12 +78,6 @@ def build_known(
     lengths = tuple(tuple(length for one in layer for length in one.lengths) for layer in counts)
     statuses = sum((one.statuses for layer in counts for one in layer), Counter[str]())
     return Known(rows, images, tuple(superseded), retry_failed), KnownCounts(lengths, statuses)
-
-
-def _call(call: Call, function: Any, arrays: int, *arguments: Any) -> tuple[Any, list[Any]]:
-    """Call a function that returns counts and so many arrays."""
-    counted, *keys = call(function, 1 + arrays, *arguments, memory=ROW_BYTES * TASK_ROWS)
-    return counted, keys
 
 
 @dataclass(frozen=True)
@@ -155,15 +149,12 @@ def _superseded(layers: Layers, shards: int, call: Call) -> list[KeyShards]:
     """Return, for each layer, the ids of all later attempts."""
     superseded = [KeyShards() for _ in layers.rows]
     for index in range(len(layers.rows) - 1, 0, -1):
-        groups = file_groups(layers.rows[index], _JOURNAL_ROWS)
-        read = [_call(call, _read_ids, shards, group, shards) for group in groups]
-        size = sum(fetched(counted) for counted, _ in read)
-        superseded[index - 1] = sorted_keys([keys for _, keys in read], size, call, superseded[index])
+        later = superseded[index]
+        superseded[index - 1] = read_set(_ids, layers.rows[index], _JOURNAL_ROWS, shards, call, later)
         superseded[index - 1].wait()
     return superseded
 
 
-def _read_ids(parts: Sequence[str], shards: int) -> list[Any]:
-    """Return the number of rows, and their ids' keys of each shard."""
-    ids = [id_keys(table.column("image_id").to_pylist()) for table in read_parts(parts, ("image_id",))]
-    return [sum(map(len, ids)), *divided(ids, shards)]
+def _ids(parts: Sequence[str]) -> Iterator[Keys]:
+    for table in read_parts(parts, ("image_id",)):
+        yield id_keys(table.column("image_id").to_pylist())

@@ -20,7 +20,7 @@ from pipelines.correction.stream.totals import summarise
 from pipelines.published.changes import set_aside
 from pipelines.published.layout import MANIFEST as MANIFEST_FOLDER
 from pipelines.published.layout import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
-from pipelines.published.parts import parquet_bytes, part_name, read_parts, write_object
+from pipelines.published.parts import parquet_bytes, part_name, read_manifest, write_object
 from pipelines.published.row_keys import IdSums, id_keys
 from pipelines.storage import objects as storage
 
@@ -97,9 +97,7 @@ def assemble(
     superseded = earlier.superseded
     assembled = []
     for source in table.to_pylist():
-        # With the empty table, columns that an earlier release did not write are null.
-        parts = [MANIFEST.empty_table(), *read_parts(source["parts"])]
-        rows = pa.concat_tables(parts, promote_options="default").select(MANIFEST.names)
+        rows = read_manifest(*source["parts"])
         new, gone, resumed = rows, MANIFEST.empty_table(), None
         if source["layer"] < len(superseded):
             kept = keep(rows, superseded[source["layer"]], staying_rows, earlier.retry_failed)

@@ -2,9 +2,8 @@
 those whose image was read and is unchanged, which get the catalog's new values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +15,9 @@ from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import is_tried_again
 from pipelines.correction.rows import REFRESHED
 from pipelines.published.changes import equal_rows
-from pipelines.published.key_shards import (
-    ROW_BYTES,
-    TASK_ROWS,
-    Call,
-    KeyShards,
-    divided,
-    file_groups,
-    here,
-    shards_for,
-    sorted_keys,
-)
+from pipelines.published.key_shards import Call, KeyShards, here, read_set, shards_for
 from pipelines.published.parts import read_parts
-from pipelines.published.row_keys import KeySet, column_keys, id_keys
+from pipelines.published.row_keys import Keys, KeySet, column_keys, id_keys
 from pipelines.storage.parquet_units import SMALL_COLUMNS_ROWS
 
 #: Bytes of memory for each refreshed row while they are sorted.
@@ -66,23 +55,14 @@ def find_staying(
 
     rows, refreshed: their numbers. call: `key_shards.here` or `placement.in_task`.
     """
-    shards = shards_for(rows)
-    read = [
-        call(_read_staying, 1 + shards, group, shards, memory=ROW_BYTES * TASK_ROWS)
-        for group in file_groups(plan_parts, SMALL_COLUMNS_ROWS)
-    ]
-    size = sum(fetched(counted) for counted, *_ in read)
     values = call(_read_refreshed, 1, refreshed_parts, memory=_REFRESHED_BYTES * refreshed)
-    return Staying(sorted_keys([keys for _, *keys in read], size, call), values)
+    return Staying(read_set(_done, plan_parts, SMALL_COLUMNS_ROWS, shards_for(rows), call), values)
 
 
-def _read_staying(plan_parts: Sequence[str], shards: int) -> list[Any]:
-    """Return the number of keys of rows that need no work, and these of each shard."""
-    keys = [
-        column_keys(table.column("row_key").filter(pc.invert(table.column("pending"))))
-        for table in read_parts(plan_parts, ("row_key", "pending"))
-    ]
-    return [sum(map(len, keys)), *divided(keys, shards)]
+def _done(plan_parts: Sequence[str]) -> Iterator[Keys]:
+    """Yield the keys of rows that need no work."""
+    for table in read_parts(plan_parts, ("row_key", "pending")):
+        yield column_keys(table.column("row_key").filter(pc.invert(table.column("pending"))))
 
 
 def _read_refreshed(refreshed_parts: Sequence[str]) -> Refreshed:

@@ -45,6 +45,8 @@ REDUCTION, QUALITY, MIN_SIDE = (2.5, 6.0), (15, 51), 4
 
 def blur(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Add softness, defocus or camera shake, with equal probability; uint8 (H, W, 3) -> a new uint8 (H, W, 3)."""
+    from scipy.signal import oaconvolve  # one second of every training worker's start, which rarely blurs
+
     longer = max(image.shape[:2])
     kind = int(rng.integers(3))
     reach = float(rng.uniform(*(SOFT_SD, DEFOCUS_RADIUS, SHAKE_LENGTH)[kind])) * longer
@@ -56,8 +58,6 @@ def blur(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8
         kernel = _shake(max(4 * MIN_REACH, reach), rng)
     pad = kernel.shape[0] // 2
     light = np.pad(_LINEAR[image], ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
-    from scipy.signal import oaconvolve  # one second of every training worker's start, which rarely blurs
-
     blurred = oaconvolve(light, kernel[..., None], mode="valid", axes=(0, 1))
     return _to_bytes(_encoded(blurred), float(rng.uniform(*RESIDUAL_NOISE)), rng)
 
