@@ -52,6 +52,7 @@ from pipelines.correction.inspect.pending import INSPECT_HERE
 from pipelines.correction.inspect.survey import count_routes
 from pipelines.correction.output import check_whole
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
+from pipelines.correction.report.canary import compare
 from pipelines.correction.report.record import Record, too_many_failed
 from pipelines.correction.run import Run
 from pipelines.images.decode import DecodeLimits
@@ -102,6 +103,21 @@ def _add_data(group: Any) -> None:
         type=command.location,
         metavar="URI",
         help="model bundle (default: the starter in model/starter)",
+    )
+    group.add_argument(
+        "--canary",
+        type=command.location,
+        metavar="URI",
+        help="bundle on trial, which corrects a share of the images in place of --model's; the report compares both on "
+        "these. To go on with it, give it as --model; without this flag its images are corrected by --model again",
+    )
+    group.add_argument(
+        "--canary-share",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="share of the ids that --canary corrects, chosen by hash, above 0 up to 1; a larger share has those of a "
+        "smaller one",
     )
     group.add_argument(
         "--label-map",
@@ -376,7 +392,7 @@ def summary(run: Run) -> str:
                 f"{run.resumed} of these were finished by an interrupted attempt; FID and the report's pictures are of "
                 "the others"
             )
-        lines += _remarks(run)
+        lines += [*_remarks(run), *_canary_lines(run)]
         lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
     else:
         lines.append("nothing was corrected")
@@ -388,6 +404,23 @@ def summary(run: Run) -> str:
         f"report    {storage.join(run.output, 'report', 'index.html')}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _canary_lines(run: Run) -> list[str]:
+    """Return a line for each defect that the canary corrected."""
+    comparison = compare(run)
+    if comparison is None:
+        return []
+    if not comparison.counts:
+        return ["  canary: no new or changed image with a defect fell to it"]
+    lines = []
+    for defect, by_bundle in comparison.counts.items():
+        shares = [
+            f"{bundle} {counts['rejected']} of {counts['corrected'] + counts['rejected']} rejected"
+            for bundle, counts in by_bundle.items()
+        ]
+        lines.append(f"  {defect}: {', '.join(shares)}")
+    return ["", "canary and, on a sample of the same images, the current bundle:", *lines]
 
 
 def _remarks(run: Run) -> list[str]:
@@ -436,7 +469,9 @@ def _preview(plan: Plan) -> dict[str, Any]:
         preview["rows_to_label"] = count_unlabelled(joined(plan.listing.units))
     if plan.listing.rows <= INSPECT_HERE:
         units = joined(plan.listing.units)
-        preview["rows_by_route"] = count_routes(units, plan.label_map, config.score_scale)
+        preview["rows_by_route"] = count_routes(
+            units, plan.label_map, config.score_scale, plan.models("float32").in_canary
+        )
     return preview
 
 
@@ -448,6 +483,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
         catalog=tuple(storage.absolute(uri) for uri in arguments.catalog),
         output=storage.absolute(arguments.output),
         model=absolute(arguments.model),
+        canary=absolute(arguments.canary),
         label=arguments.label,
         label_map=absolute(arguments.label_map),
         detector=absolute(arguments.detector),
@@ -475,6 +511,7 @@ def _config(arguments: argparse.Namespace) -> CorrectionConfig:
                     "quality",
                     "ai_tag",
                     "score_scale",
+                    "canary_share",
                     "max_failed",
                     "max_dropped",
                     "check_images",

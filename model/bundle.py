@@ -50,6 +50,11 @@ class Bundle:
     version: str
 
     @property
+    def image_size(self) -> int:
+        """Side of the generator's input in pixels."""
+        return int(self.config["image_size"])
+
+    @property
     def fit(self) -> str:
         """How images are fitted to the generator's square, one of FITS; bundles that do not state it stretch them."""
         return str(self.config.get("fit", FITS[0]))

@@ -73,9 +73,10 @@ def write_bundle(
     matte: float | None = None,
     side: int = SIDE,
     seed: int = 0,
+    label_map: str | None = None,
     **details: str,
 ) -> Path:
-    """Write a tiny bundle, with `details` in its configuration.
+    """Write a tiny bundle, with `details` in its configuration and the default label map unless one is given.
 
     With `content` (-1..1) and `matte` (0 or 1) it paints these everywhere; otherwise its weights are random.
     """
@@ -97,7 +98,9 @@ def write_bundle(
             generator.head.bias.copy_(
                 torch.tensor([np.arctanh(content * 0.999)] * 3 + [200.0 * matte - 100.0])
             )
-    save_bundle(folder, generator, LabelMap.default().to_yaml(), side, "a test's bundle\n", details)
+    save_bundle(
+        folder, generator, label_map or LabelMap.default().to_yaml(), side, "a test's bundle\n", details
+    )
     return folder
 
 

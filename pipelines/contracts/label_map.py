@@ -197,8 +197,8 @@ class LabelMap:
             unknown=tuple(sorted({label for label, _ in scored} - known)),
         )
 
-    def check_bundle(self, bundle_map: "LabelMap") -> None:
-        """Raise BundleError, naming each defect that the bundle does not know by the same ids."""
+    def check_bundle(self, bundle_map: "LabelMap", flag: str = "--model") -> None:
+        """Raise BundleError, naming each defect that the bundle of `flag` does not know by the same ids."""
         problems = []
         for defect in self.defects.values():
             trained = bundle_map.defects.get(defect.name)
@@ -216,7 +216,7 @@ class LabelMap:
         if problems:
             raise BundleError(
                 f"the label map does not fit the model bundle: {'; '.join(problems)}; use the ids of the "
-                "bundle's label_map.yaml, remove the defect, or choose another bundle (--model)"
+                f"bundle's label_map.yaml, remove the defect, or choose another bundle ({flag})"
             )
 
     def to_yaml(self) -> str:

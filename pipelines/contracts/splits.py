@@ -17,6 +17,11 @@ def hash_number(*parts: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), "big")
 
 
+def in_share(share: float, *parts: str | int) -> bool:
+    """Return whether `parts` are in a share, 0 to 1, of all, by their hash. A larger share has all of a smaller one."""
+    return hash_number(*parts) < share * 2**256
+
+
 def split_of(image_id: str) -> str:
     """Return 'test' for one photo in five, else 'train'; by the photo's id, so that all its rows are on one side."""
-    return TEST if hash_number("split", image_id) < TEST_SHARE * 2**256 else TRAIN
+    return TEST if in_share(TEST_SHARE, "split", image_id) else TRAIN

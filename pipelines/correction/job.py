@@ -55,7 +55,14 @@ def run(
     record.is_kept = True
     _check_tables(plan)
     storage.check_writable(config.output, "--output")  # before Ray, which takes seconds to start
-    inputs = (config.model, config.detector, config.gate_detector, config.reference, config.fid_weights)
+    inputs = (
+        config.model,
+        config.canary,
+        config.detector,
+        config.gate_detector,
+        config.reference,
+        config.fid_weights,
+    )
     cluster = session.start(*config.catalog, config.output, *filter(None, inputs))
     with session.our_errors():
         batches = -(-plan.listing.rows // BFLOAT16_BATCH)

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.cluster import metrics
 from pipelines.contracts.error_codes import FAILED, REJECTED
 from pipelines.contracts.schemas import STATUSES
-from pipelines.correction.inspect.survey import CLEAN, UNKNOWN
+from pipelines.correction.inspect.survey import CLEAN, CURRENT, UNKNOWN, defect_of
 
 _STEPS = ("decode", "generator", "commit")
 
@@ -36,8 +36,9 @@ def pending(rows: int) -> None:
 def report(summary: Mapping[str, Any], left: int) -> None:
     """Report a block. summary: row of SUMMARY. left: rows that still need work."""
     for route in summary["routes"]:
-        for status in STATUSES:
-            metrics.count("images", route[status], status=status, defect=route["route"])
+        if not route["route"].endswith(CURRENT):  # the same images again
+            for status in STATUSES:
+                metrics.count("images", route[status], status=status, defect=defect_of(route["route"]))
     for error in summary["errors"]:
         metrics.count("errors", error["count"], code=error["code"])
     for step in _STEPS:

@@ -19,6 +19,7 @@ from pipelines.correction.catalog import list_catalog
 from pipelines.correction.deliver.deliver import DeliverySettings
 from pipelines.correction.deliver.gate_detector import DetectorGate
 from pipelines.correction.deliver.gates import OFF, GateConfig, read_gates, usual_scores
+from pipelines.correction.models import Model, Models
 from pipelines.correction.output import OWNED, check_output
 from pipelines.correction.stream.commit import CommitSettings
 from pipelines.correction.tabulate import tabulate
@@ -49,6 +50,8 @@ class CorrectionConfig:
     catalog: tuple[str, ...]
     output: str
     model: str | None = None  # None: the starter bundle
+    canary: str | None = None  # a bundle on trial, for `canary_share` of the images
+    canary_share: float = 0.05
     label: str | None = None  # label of rows of a folder or a CSV that have none
     label_map: str | None = None  # None: the bundle's own
     score_scale: float = 1.0  # divisor that brings the catalog's scores to 0..1
@@ -90,6 +93,10 @@ class CorrectionConfig:
         )
         require(0 <= self.max_failed <= 1, f"--max-failed {self.max_failed:g}: a share from 0 to 1")
         require(0 <= self.max_dropped <= 1, f"--max-dropped {self.max_dropped:g}: a share from 0 to 1")
+        require(
+            0 < self.canary_share <= 1,
+            f"--canary-share {self.canary_share:g}: above 0, up to 1, such as 0.05",
+        )
         if self.actors is not None:
             low, high = self.actors
             require(1 <= low <= high, f"--actors {low}:{high}: MIN must be at least 1 and MAX not below it")
@@ -129,6 +136,7 @@ class Plan:
 
     config: CorrectionConfig
     bundle: Bundle
+    canary: Bundle | None
     label_map: LabelMap
     detector: DetectorBundle | None
     delivery: DeliverySettings
@@ -137,14 +145,20 @@ class Plan:
     fid_weights: str | None
     fid_missing: str | None  # why there will be no FID
 
-    @property
-    def image_size(self) -> int:
-        """Side of the model's input in pixels."""
-        return int(self.bundle.config["image_size"])
+    def models(self, precision: str) -> Models:
+        """Return the bundles that correct, as tasks need them. precision: of the generators."""
+        config, canary = self.config, self.canary
+        current = self._model(config.model, "--model", self.bundle, precision)
+        if canary is None:
+            return Models(config.output, current)
+        on_trial = self._model(config.canary, "--canary", canary, precision)
+        return Models(config.output, current, on_trial, config.canary_share)
 
-    def identity(self, precision: str) -> str:
-        """Return what decides a manifest row besides the catalog's row: model, configuration and output."""
-        return " ".join((self.bundle.version, self.config_hash(precision), self.config.output))
+    def _model(self, uri: str | None, flag: str, bundle: Bundle, precision: str) -> Model:
+        return Model(
+            *(uri, flag, bundle.version, bundle.image_size, bundle.fit),
+            config_hash=self.config_hash(precision, bundle),
+        )
 
     def commit_settings(self, precision: str, attempt: str) -> CommitSettings:
         """Return the settings of an attempt's committing tasks. precision: of the generator."""
@@ -152,15 +166,15 @@ class Plan:
         return CommitSettings(
             output=config.output,
             attempt=attempt,
-            model_version=self.bundle.version,
-            config_hash=self.config_hash(precision),
+            models=self.models(precision),
             groups={name: defect.group for name, defect in self.label_map.defects.items()},
             delivery=self.delivery,
             limits=config.limits,
         )
 
-    def config_hash(self, precision: str) -> str:
-        """Return the SHA-256 of what decides an output's bytes besides the upload and the model.
+    def config_hash(self, precision: str, bundle: Bundle | None = None) -> str:
+        """Return the SHA-256 of what decides an output's bytes besides the upload and the model. bundle: default
+        --model's.
 
         The batch size is left out: it may change a pixel by one level, and re-runs must not depend on the machine.
         --score-scale is left out too: it decides which defects a row has, and these are in the row's own keys. Another
@@ -168,8 +182,8 @@ class Plan:
         """
         decides = {
             "pixels": PIXEL_VERSION,
-            "label_map": replace(self.label_map, cycle_groups=None).to_yaml(),  # only trainings use them
-            "image_size": self.image_size,
+            "label_map": _decides(self.label_map),
+            "image_size": (bundle or self.bundle).image_size,
             "precision": precision,
             "delivery": self.delivery.decides(),
             "limits": asdict(self.config.limits),
@@ -185,7 +199,8 @@ class Plan:
             "catalog": list(self.config.catalog),
             "model": self.config.model or "starter",
             "model_version": self.bundle.version,
-            "image_size": self.image_size,
+            "image_size": self.bundle.image_size,
+            "canary_version": None if self.canary is None else self.canary.version,
             "label_map": self.config.label_map or "the bundle's own",
             "detector_version": None if self.detector is None else self.detector.version,
             "delivery": self.delivery.describe(),
@@ -210,6 +225,7 @@ def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
     trained = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.model or 'starter'}")
     label_map = given or trained
     label_map.check_bundle(trained)
+    canary = None if config.canary is None else _read_canary(config, bundle, label_map)
     detector = None if config.detector is None else read_detector(config.detector)
     if detector is not None:
         _check_rules(detector, label_map)
@@ -233,13 +249,36 @@ def resolve(config: CorrectionConfig, tables: str | None = None) -> Plan:
         fetches=bool(config.allow_uri),
         score_scale=config.score_scale,
     )
-    return Plan(config, bundle, label_map, detector, delivery, listing, reference, weights, missing)
+    return Plan(config, bundle, canary, label_map, detector, delivery, listing, reference, weights, missing)
+
+
+def _read_canary(config: CorrectionConfig, current: Bundle, label_map: LabelMap) -> Bundle:
+    """Return the bundle on trial. Raises ConfigurationError if it could not take the current one's place as it is."""
+    bundle = read_bundle(config.canary, "--canary")
+    if bundle.version == current.version:
+        raise ConfigurationError(
+            f"--canary {config.canary} is the bundle of --model; give the new bundle, or drop the flag"
+        )
+    own = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.canary}")
+    if config.label_map is None and _decides(own) != _decides(label_map):
+        raise ConfigurationError(
+            f"--canary {config.canary} has another label map than --model, and a run has one for all images; give it "
+            "with --label-map"
+        )
+    label_map.check_bundle(own, "--canary")
+    return bundle
+
+
+def _decides(label_map: LabelMap) -> str:
+    """Return what of a label map decides about a correction: all but the cycle groups, which only trainings use."""
+    return replace(label_map, cycle_groups=None).to_yaml()
 
 
 def _other_inputs(config: CorrectionConfig) -> dict[str, tuple[str, ...]]:
     """Return the inputs of a run besides its catalog, by flag."""
     single = {
         "--model": config.model,
+        "--canary": config.canary,
         "--label-map": config.label_map,
         "--detector": config.detector,
         "--gate-detector": config.gate_detector,

@@ -52,8 +52,9 @@ _CARRIED = [
     ("image_key", KEY),
 ]
 
-#: model_input: uint8 RGB, the upload as `pipelines.images.fit.fit_inside` makes it for the generator.
-DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary())])
+#: model_input: uint8 RGB, the upload as `pipelines.images.fit.fit_inside` makes it for the generator. current_input:
+#: the same for the current bundle, if the canary corrects the image and its correction is to be compared; else null.
+DECODED = pa.schema([*_CARRIED, ("model_input", pa.binary()), ("current_input", pa.binary())])
 
 #: One pass of the generator, in the order of `defects`. theta: float32 (2,3), little-endian; content: uint8
 #: (h,w,3), 0..255 for -1..1; matte: uint8 (h,w), 0..255 for 0..1; width: w. Content and matte cover the whole upload,
@@ -64,7 +65,10 @@ EDITS = pa.list_(
     )
 )
 
-EDITED = pa.schema([*_CARRIED, ("edits", EDITS), ("generator_seconds", pa.float32())])
+#: current_edits: those of the current bundle, of a `current_input`; else null.
+EDITED = pa.schema(
+    [*_CARRIED, ("edits", EDITS), ("current_edits", EDITS), ("generator_seconds", pa.float32())]
+)
 
 _STATUS_COUNTS = [(status, pa.int64()) for status in STATUSES]
 
@@ -122,7 +126,8 @@ SAMPLE = pa.schema(
         ("after", pa.binary()),
     ]
 )
-#: Before and after for the report, JPEG. rejected: the gate's message; null if the image was corrected.
+#: Before and after for the report, JPEG. rejected: the gate's message; null if the image was corrected. current,
+#: current_rejected: the same of the current bundle, for an image that the canary corrects.
 STRIP = pa.schema(
     [
         ("image_id", pa.string()),
@@ -131,6 +136,8 @@ STRIP = pa.schema(
         ("before", pa.binary()),
         ("after", pa.binary()),
         ("rejected", pa.string()),
+        ("current", pa.binary()),
+        ("current_rejected", pa.string()),
     ]
 )
 

@@ -73,5 +73,5 @@ def _contestant(name: str, uri: str) -> Contestant:
     bundle = read_bundle(uri, FLAG)
     label_map = LabelMap.parse(bundle.label_map, f"{FLAG} {uri}: label_map.yaml")
     recipe = str(bundle.config.get("recipe", "unknown"))
-    size = bundle.config["image_size"]
+    size = bundle.image_size
     return Contestant(name, uri, bundle.version, recipe, size, label_map.conditions, bundle.fit)

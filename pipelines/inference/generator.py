@@ -31,7 +31,7 @@ class GeneratorPass:
         check_unchanged(bundle.version, version, f"{flag} {uri or 'starter'}")
         chosen = choose_precision(precision, device)
         self.size = size
-        self.side: int = bundle.config["image_size"]
+        self.side = bundle.image_size
         self.fit = bundle.fit
         self._device, self._layout = device, memory_format(chosen)
         self.generator = bundle.generator.for_inference().to(device).to(memory_format=self._layout)

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 class Strip:
     """Hold an upload and its correction for a report, both as JPEG bytes.
 
-    rejected: why a gate kept the original, or None.
+    rejected: why a gate kept the original, or None. current, current_rejected: the same of the current bundle, if
+    another one made `after`.
     """
 
     image_id: str
@@ -19,6 +20,8 @@ class Strip:
     before: bytes
     after: bytes
     rejected: str | None = None
+    current: bytes | None = None
+    current_rejected: str | None = None
 
 
 #: Side of a cell and the space between cells, pixels.

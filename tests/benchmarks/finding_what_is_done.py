@@ -29,6 +29,7 @@ from pipelines.correction.inspect.known import build_known
 from pipelines.correction.inspect.pending import Inspection, InspectSettings, groups, inspect_units
 from pipelines.correction.inspect.repeated import find_repeated
 from pipelines.correction.inspect.survey import Survey
+from pipelines.correction.models import Model, Models
 from pipelines.correction.publish.assemble import PART_ROWS, assemble, sources
 from pipelines.correction.publish.staying import find_staying
 from pipelines.images.allowed_uris import AllowedUris
@@ -37,7 +38,7 @@ from pipelines.published.layout import Layers
 from pipelines.published.row_keys import image_key, row_key, work_key
 from tests.benchmarks.timing import peak
 
-IDENTITY = "model configuration output"
+MODELS = Models("output", Model(None, "--model", "model", 256, "inside", "configuration"))
 
 
 def draw(folder: Path, rows: int) -> None:
@@ -58,7 +59,7 @@ def draw(folder: Path, rows: int) -> None:
             {"image_id": ids, "uri": [str(photo)] * len(ids), "labels": labels, "sha256": hashes}
         )
         pq.write_table(catalog, folder / "catalog" / f"{part:05}.parquet")
-        work = [work_key(name, "watermark", IDENTITY) for name in ids]
+        work = [work_key(name, "watermark", MODELS.identity(name)) for name in ids]
         versions = [f"sha256:{digest}" if digest else photo_version for digest in hashes]
         keys = [row_key(one, str(photo), None, version) for one, version in zip(work, versions, strict=True)]
         fixed: dict[str, Any] = {
@@ -99,7 +100,7 @@ def assemble_all(folder: Path, parts: list[str], rows: int, known: Any, staying:
     """Write the next manifest and return its number of rows."""
     (folder / "aside").mkdir()
     tables = [
-        assemble(one, str(folder / "next"), str(folder / "aside"), known, staying)
+        assemble(one, str(folder / "next"), str(folder / "aside"), known, staying, MODELS)
         for one in sources([parts], [[rows / len(parts)] * len(parts)])
     ]
     return sum(sum(table.column("rows").to_pylist()) for table in tables)
@@ -120,7 +121,7 @@ def steps(folder: Path, rows: int) -> None:
     held = 16 * (len(known.rows) + len(known.images)) / 2**20
     sys.stdout.write(f"{'  held on each node':<54}{held:8.0f} MB\n")
     settings = InspectSettings(
-        LabelMap.default(), IDENTITY, str(folder / "plan"), known, 10_000, allowed=AllowedUris((str(folder),))
+        LabelMap.default(), MODELS, str(folder / "plan"), known, 10_000, allowed=AllowedUris((str(folder),))
     )
     inspection = step("look at the catalog", inspect_all, folder, settings)
     plans = sorted(str(path) for path in (folder / "plan").iterdir())

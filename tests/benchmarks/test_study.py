@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipelines.contracts.splits import in_share
 from pipelines.training.generator.loop import Training
 from tests.benchmarks.study import queue, tables
 from tests.benchmarks.study.attention import heat
-from tests.benchmarks.study.datasets import is_of, labelled, prepare
+from tests.benchmarks.study.datasets import labelled, prepare
 from tests.benchmarks.study.places import PAGE, Places
 from tests.benchmarks.study.plan import DATA, SMALL, STUDY, Row, Run, Study
 from tests.benchmarks.study.results import read_results
@@ -134,7 +135,7 @@ def test_a_third_of_the_masks_is_spoilt_in_three_ways_and_always_alike() -> None
     mask = np.zeros((120, 90), np.uint8)
     mask[30:90, 25:65] = 255
     ids = [f"photo-{number}" for number in range(600)]
-    assert 0.28 < sum(is_of("spoilt", name, 1 / 3) for name in ids) / len(ids) < 0.39
+    assert 0.28 < sum(in_share(1 / 3, "spoilt", name) for name in ids) / len(ids) < 0.39
     spoilt = [spoil(mask, name) for name in ids[:60]]
     areas = {np.sign(int(one.sum()) - int(mask.sum())) for one in spoilt}
     assert areas == {-1, 0, 1}  # holes, a shift, a dilation

@@ -24,6 +24,7 @@ from pipelines.correction.catalog import SmallRow, check_ids, read_small_rows, w
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import Repeated, with_location
 from pipelines.correction.inspect.survey import CLEAN, SETS, Survey, route_name
+from pipelines.correction.models import Models
 from pipelines.correction.scores import check_scores
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.uploads import input_version
@@ -108,14 +109,14 @@ INSPECTED = pa.schema(
 class InspectSettings:
     """Settings of the pass; small, because they travel with every task.
 
-    identity: of model, configuration and output. plan: folder of plan files. detector: rows without labels get labels
-    later. compare: rows without defects are FID's reference, even if they need no work. repeated: empty in the first
-    pass, known in the second. erased: `id_keys` of ids that were erased on request. score_scale: divisor of the
-    catalog's scores.
+    models: the bundles that correct. plan: folder of plan files. detector: rows without labels get labels later.
+    compare: rows without defects are FID's reference, even if they need no work. repeated: empty in the first pass,
+    known in the second. erased: `id_keys` of ids that were erased on request. score_scale: divisor of the catalog's
+    scores.
     """
 
     label_map: LabelMap
-    identity: str
+    models: Models
     plan: str
     known: "Known | ray.ObjectRef[Known]"
     sample_size: int
@@ -313,10 +314,14 @@ def _plan(
             route = DETECTED_ROUTE
         else:
             mapped = settings.label_map.route(row.labels, row.product_type)
-            routes.append(route_name(mapped.defects, mapped.unknown))
+            canary = settings.models.in_canary(str(row.image_id))
+            routes.append(route_name(mapped.defects, mapped.unknown, canary))
             route = route_text(mapped, refuses)
         works.append(
-            work_key(str(row.image_id), route, settings.identity, row.product_type if typed else None)
+            work_key(
+                *(str(row.image_id), route, settings.models.identity(str(row.image_id))),
+                product_type=row.product_type if typed else None,
+            )
         )
     versions = _versions(unit, rows, settings.allowed)
     keys = [

@@ -5,7 +5,7 @@ Memory is bounded by the number of routes and the sample size.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 #: Routes of images without a defect; defects' names contain no blanks. CLEAN: no label, or labels that mean nothing to
 #: correct. UNKNOWN: a label that no rule names.
 CLEAN, UNKNOWN = "no defect", "unknown labels"
+#: A defect's images that the canary corrects are a route of their own, and so are those of them that the current bundle
+#: corrects as well, to compare with (see `correction.models`): the defect's name and one of these.
+CANARY, CURRENT = " (canary)", " (current)"
 
 #: A route's rows and the smallest hashes of their ids, uint64 little-endian.
 SETS = pa.list_(pa.struct([("set", pa.string()), ("rows", pa.int64()), ("hashes", pa.binary())]))
@@ -68,13 +71,34 @@ class Survey:
         ]
 
 
-def route_name(defects: tuple[str, ...], unknown: tuple[str, ...]) -> str:
-    """Return the route that an image is counted and sampled in."""
-    return defects[0] if defects else UNKNOWN if unknown else CLEAN
+def route_name(defects: tuple[str, ...], unknown: tuple[str, ...], canary: bool = False) -> str:
+    """Return the route that an image is counted and sampled in. canary: whether the canary corrects it."""
+    if defects:
+        return defects[0] + CANARY if canary else defects[0]
+    return UNKNOWN if unknown else CLEAN
 
 
-def count_routes(units: Iterable[Unit], label_map: LabelMap, score_scale: float = 1.0) -> dict[str, int]:
-    """Return the number of rows of each route. Logs a warning if `score_scale` is too large.
+def defect_of(route: str) -> str:
+    """Return the defect of a route, whichever bundle corrects it; other routes stay as they are."""
+    return route.removesuffix(CANARY).removesuffix(CURRENT)
+
+
+def without_canary(routes: Mapping[str, Counter[str]]) -> dict[str, Counter[str]]:
+    """Return counts by route, of each image once: the canary's under its defect, and no second corrections."""
+    counts: dict[str, Counter[str]] = {}
+    for route, of_route in routes.items():
+        if not route.endswith(CURRENT):
+            counts.setdefault(defect_of(route), Counter()).update(of_route)
+    return counts
+
+
+def count_routes(
+    units: Iterable[Unit],
+    label_map: LabelMap,
+    score_scale: float = 1.0,
+    in_canary: Callable[[str], bool] = lambda _: False,
+) -> dict[str, int]:
+    """Return the number of rows of each route. Logs a warning if `score_scale` is too large. in_canary: of an id.
 
     Raises ConfigurationError for a row without an id or a score outside 0..1 (see `pipelines.correction.scores`).
     """
@@ -84,9 +108,9 @@ def count_routes(units: Iterable[Unit], label_map: LabelMap, score_scale: float 
         rows = list(read_label_rows(unit, scale=score_scale))
         check_ids((row[0] for row in rows), unit)
         largest = max(largest, check_scores((row[:2] for row in rows), unit.uri, unit.first, score_scale))
-        for _, labels, product_type in rows:
+        for image_id, labels, product_type in rows:
             route = label_map.route(labels, product_type)
-            counts[route_name(route.defects, route.unknown)] += 1
+            counts[route_name(route.defects, route.unknown, in_canary(str(image_id)))] += 1
     if note := scale_note(largest, score_scale):
         logger.warning("%s", note)
     return dict(counts)

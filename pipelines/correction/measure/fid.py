@@ -8,7 +8,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from model.errors import CatalogRepairError
-from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.inspect.survey import CLEAN, defect_of
 from pipelines.correction.measure.fid_pass import FidSettings, compute_fid, write_fid
 from pipelines.correction.rows import SAMPLES
 from pipelines.correction.run import Run
@@ -42,13 +42,13 @@ def _fid(run: Run) -> dict[str, Any]:
     if plan.fid_weights is None:
         raise ValueError("FID needs weights")
     logger.info("computing FID and KID against %s", plan.reference.description)
-    defects = tuple(defect for defect in plan.label_map.defects if defect in run.night.routes)
-    done = {defect: run.totals.routes.get(defect, Counter()) for defect in defects}
+    routes = tuple(route for route in run.night.routes if defect_of(route) in plan.label_map.defects)
+    done = {route: run.totals.routes.get(route, Counter()) for route in routes}
     images = plan.reference.images + 2 * sum(min(counts.total(), most) for counts in done.values())
     if plan.reference.is_catalog:
         images += min(run.inspection.survey.rows[CLEAN], most)
     settings = FidSettings(
-        *(run.folder.at(SAMPLES, run.attempt), defects, plan.reference, plan.fid_weights, images),
+        *(run.folder.at(SAMPLES, run.attempt), routes, plan.reference, plan.fid_weights, images),
         notes=_notes(done, run.night.routes),
     )
     summary = compute_fid(settings, run.placement)
@@ -57,13 +57,13 @@ def _fid(run: Run) -> dict[str, Any]:
 
 
 def _notes(done: Mapping[str, Counter[str]], night: Mapping[str, Counter[str]]) -> dict[str, str]:
-    """Return a note on the number of rows that FID covers, for defects that interrupted attempts corrected in part.
+    """Return a note on the number of rows that FID covers, for routes that interrupted attempts corrected in part.
 
-    done: by defect, this attempt's rows by status. night: the same of all attempts since the last manifest.
+    done: by route, this attempt's rows by status. night: the same of all attempts since the last manifest.
     """
-    corrected = {defect: (counts["corrected"], night[defect]["corrected"]) for defect, counts in done.items()}
+    corrected = {route: (counts["corrected"], night[route]["corrected"]) for route, counts in done.items()}
     return {
-        defect: f"of {now} of {total} corrected rows: interrupted attempts corrected the others"
-        for defect, (now, total) in corrected.items()
+        route: f"of {now} of {total} corrected rows: interrupted attempts corrected the others"
+        for route, (now, total) in corrected.items()
         if now < total
     }

@@ -14,6 +14,7 @@ import torch
 
 from pipelines.cluster.placement import Placement, tables
 from pipelines.cluster.progress import Progress
+from pipelines.correction.inspect.survey import CANARY, defect_of
 from pipelines.correction.measure.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
 from pipelines.images.decode import ImageError, decode_image
 from pipelines.metrics.fid.inception import FEATURE_DIMENSION, describe, load_features
@@ -35,11 +36,11 @@ class FidSettings:
     """Settings of the pass."""
 
     samples: str  # folder of SAMPLE parts
-    defects: tuple[str, ...]  # those that occur in the catalog
+    routes: tuple[str, ...]  # with a defect; those that occur in the catalog
     reference: Reference
     weights: str  # URI
     images: int  # about as many as there will be, for the progress line
-    notes: Mapping[str, str] = field(default_factory=dict)  # by defect: the beginning of its `note`
+    notes: Mapping[str, str] = field(default_factory=dict)  # by route: the beginning of its `note`
 
 
 def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
@@ -47,17 +48,32 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
     sets, left_out = _collect(settings, placement)
     features = describe(read_weights(settings.weights)) | {"reference": settings.reference.description}
     rows = {}
-    for defect in settings.defects:
+    for route in settings.routes:
+        defect = defect_of(route)
         reference = _reference(settings.reference, sets, defect)
         empty = FeatureSet(FEATURE_DIMENSION)
-        before, after = (sets.get(side + defect, empty) for side in (BEFORE, AFTER))
-        caveats = [settings.notes[defect]] if defect in settings.notes else []
+        before, after = (sets.get(side + route, empty) for side in (BEFORE, AFTER))
+        caveats = [settings.notes[route]] if route in settings.notes else []
         caveats += ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
         undecodable = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
         if undecodable:
             caveats.append(f"{undecodable} reference images cannot be decoded and are left out")
-        rows[defect] = fid_row(before, after, reference, caveats)
-    return fid_summary(rows, features)
+        rows[route] = fid_row(before, after, reference, caveats)
+    return _by_bundle(rows, features)
+
+
+def _by_bundle(rows: Mapping[str, Mapping[str, Any]], features: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of fid.json from rows by route. With a canary it has a key `canary`: by defect, the rows of
+    the canary and, of the same images, of the current bundle.
+    """
+    summary = fid_summary({route: row for route, row in rows.items() if defect_of(route) == route}, features)
+    beside = fid_summary({route: row for route, row in rows.items() if defect_of(route) != route}, features)
+    if beside["defects"]:
+        summary["canary"] = {}
+        for route, row in beside["defects"].items():
+            bundle = "canary" if route.endswith(CANARY) else "current"
+            summary["canary"].setdefault(defect_of(route), {})[bundle] = row
+    return summary
 
 
 def write_fid(output: str, summary: dict[str, Any]) -> None:

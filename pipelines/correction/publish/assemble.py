@@ -13,6 +13,7 @@ from pipelines.cluster.placement import fetched, in_task, on_tasks, tables
 from pipelines.contracts.schemas import MANIFEST, STATUSES, stamped
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.survey import route_name
+from pipelines.correction.models import Models
 from pipelines.correction.publish.staying import Staying, find_staying, keep
 from pipelines.correction.rows import SUMMARY
 from pipelines.correction.stream.decode import UNKNOWN_LABEL
@@ -87,11 +88,12 @@ def assemble(
     aside: str,
     known: "Known | ray.ObjectRef[Known]",
     staying: "Staying | ray.ObjectRef[Staying]",
+    models: Models,
 ) -> pa.Table:
     """Write a part for each row of SOURCE; return rows of ASSEMBLED. Raises StorageReadError and StorageWriteError.
 
     folder: of the parts. aside: of the rows that are new or gone, see `changes`. known: has the layers of earlier runs;
-    this run's journal is the layer after them.
+    this run's journal is the layer after them. models: the bundles that correct.
     """
     earlier, staying_rows = fetched(known), fetched(staying)
     superseded = earlier.superseded
@@ -105,20 +107,21 @@ def assemble(
             if source["layer"] == 0:  # the manifest
                 new, gone = kept.new, kept.gone
             else:
-                new, resumed = rows, _summary(rows)
+                new, resumed = rows, _summary(rows, models)
         count = set_aside(new, gone, aside, part_name(source["parts"]))
         assembled.append({"resumed": resumed, "aside": count, **_write(rows, folder, source["parts"])})
     return pa.Table.from_pylist(assembled, ASSEMBLED)
 
 
-def _summary(rows: pa.Table) -> dict[str, Any]:
+def _summary(rows: pa.Table, models: Models) -> dict[str, Any]:
     """Return a row of SUMMARY for manifest rows that a killed attempt left."""
     names = ("image_id", "status", "defects", "error_code", "error_message", "profile_issues")
     records = rows.select(names).to_pylist()
     # A manifest does not name unknown labels: rows that did not fail for them count as rows without a defect.
     unknown = [(UNKNOWN_LABEL,) if row["error_code"] == UNKNOWN_LABEL else () for row in records]
     routes = [
-        route_name(tuple(row["defects"] or ()), labels) for row, labels in zip(records, unknown, strict=True)
+        route_name(tuple(row["defects"] or ()), labels, models.in_canary(row["image_id"]))
+        for row, labels in zip(records, unknown, strict=True)
     ]
     (summary,) = summarise(records, routes).to_pylist()
     return dict(summary)
@@ -149,6 +152,7 @@ def assemble_parts(
     folder: RunFolder,
     aside: str,
     inspected: tuple[int, int],
+    models: Models,
 ) -> Assembled:
     """Write the next manifest from the layers of earlier runs and, last of `layers`, this run's journal; on Ray.
 
@@ -162,6 +166,7 @@ def assemble_parts(
         "aside": aside,
         "known": known,
         "staying": staying,
+        "models": models,
     }
     assembled = Assembled()
     parts = list(sources(layers, rows))

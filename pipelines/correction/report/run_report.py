@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.contracts.schemas import STATUSES
+from pipelines.correction.inspect.survey import CANARY, without_canary
+from pipelines.correction.report.canary import compare
 from pipelines.correction.report.page import RunSummary, write_report
 from pipelines.correction.rows import STRIPS
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
@@ -19,7 +21,8 @@ from pipelines.storage import objects as storage
 
 def describe(run: Run) -> dict[str, Any]:
     """Return what is known about a run so far: the content of its record, except for how it ended."""
-    night = run.night
+    night, canary = run.night, compare(run)
+    routes = without_canary(night.routes)
     return {
         "started_at": run.started_at.isoformat(),
         "configuration": run.plan.describe(),
@@ -38,12 +41,13 @@ def describe(run: Run) -> dict[str, Any]:
         "images_check": None if run.images_check is None else run.images_check.describe(),
         "counts": {status: run.statuses[status] for status in STATUSES},
         "corrected_now": {status: night.statuses[status] for status in STATUSES},
-        "counts_by_route": {route: dict(counts) for route, counts in sorted(night.routes.items())},
+        "counts_by_route": {route: dict(counts) for route, counts in sorted(routes.items())},
         "error_counts": night.error_counts,
         "errors": [asdict(error) for error in night.top_errors],
         "profile_issues": dict(sorted(night.profile_issues.items())),
         "fid": None if run.fid is None else run.fid["defects"],
         "fid_missing": run.fid_missing,
+        "canary": None if canary is None else asdict(canary),
         "seconds": run.seconds,
         "core_seconds": dict(run.totals.seconds),
         "images_per_second": run.images_per_second,
@@ -77,10 +81,12 @@ def report(run: Run) -> None:
 def write_page(run: Run) -> None:
     """Write the report's page and picture below OUTPUT/.run."""
     plan, night = run.plan, run.night
-    defects = [defect for defect in plan.label_map.defects if defect in night.routes]
+    counts = without_canary(night.routes)
+    defects = [defect for defect in plan.label_map.defects if defect in counts]
+    strips = _strips(run)
     summary = RunSummary(
         counts_by_status={status: night.statuses[status] for status in STATUSES},
-        counts_by_defect={defect: night.routes[defect] for defect in defects},
+        counts_by_defect={defect: counts[defect] for defect in defects},
         unchanged=run.unchanged,
         resumed=run.resumed,
         duration_seconds=run.seconds["total"],
@@ -93,7 +99,9 @@ def write_page(run: Run) -> None:
         profile_issues=dict(sorted(night.profile_issues.items())),
         fid=run.fid,
         fid_missing=run.fid_missing,
-        strips=_strips(run, defects),
+        strips={defect: strips[defect] for defect in defects if defect in strips},
+        canary=compare(run),
+        canary_strips={defect: strips[defect + CANARY] for defect in defects if defect + CANARY in strips},
     )
     write_report(run.folder.at(), summary)
     corrected = {
@@ -105,17 +113,16 @@ def write_page(run: Run) -> None:
         storage.write_bytes(run.folder.at(REPORT, "before_after.png"), picture)
 
 
-def _strips(run: Run, defects: list[str]) -> dict[str, list[Strip]]:
-    """Return the report's pictures of this attempt by defect, ordered by id: at most STRIPS_PER_DEFECT of each defect,
+def _strips(run: Run) -> dict[str, list[Strip]]:
+    """Return the report's pictures of this attempt by route, ordered by id: at most STRIPS_PER_DEFECT of each route,
     and one of each id.
     """
-    by_defect: dict[str, dict[str, Strip]] = {defect: {} for defect in defects}
+    by_route: dict[str, dict[str, Strip]] = {}
     for uri in storage.list_files(run.folder.at(STRIPS, run.attempt), ".parquet"):
         for row in pq.read_table(pa.BufferReader(storage.read_bytes(uri))).to_pylist():
-            strips = by_defect.setdefault(row.pop("route"), {})
-            strips[row["image_id"]] = Strip(**row)
+            route = row.pop("route")
+            by_route.setdefault(route, {})[row["image_id"]] = Strip(**row)
     return {
-        defect: [strips[name] for name in sorted(strips)[:STRIPS_PER_DEFECT]]
-        for defect, strips in by_defect.items()
-        if strips
+        route: [strips[name] for name in sorted(strips)[:STRIPS_PER_DEFECT]]
+        for route, strips in by_route.items()
     }

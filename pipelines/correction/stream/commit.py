@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,11 @@ import torch
 
 from pipelines.cluster.memory import keep_freed_memory
 from pipelines.contracts.schemas import MANIFEST
-from pipelines.correction.deliver.deliver import DeliverySettings, deliver
+from pipelines.correction.deliver.deliver import Delivered, DeliverySettings, deliver
 from pipelines.correction.deliver.gate_detector import Remaining
 from pipelines.correction.deliver.gates import Rejection
+from pipelines.correction.inspect.survey import CURRENT
+from pipelines.correction.models import Models
 from pipelines.correction.rows import (
     CORRECT,
     REFRESH,
@@ -36,6 +38,7 @@ from pipelines.correction.stream.totals import summarise
 from pipelines.images.decode import DecodeLimits, ImageError
 from pipelines.images.decode_apart import DecoderStartError, decode_apart, decode_image_apart
 from pipelines.images.encode import encode_image
+from pipelines.images.metadata import Metadata
 from pipelines.images.resize import resize_bicubic, shrink_bicubic
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.published.layout import REFRESHED_FOLDER, RunFolder
@@ -59,8 +62,7 @@ class CommitSettings:
 
     output: str
     attempt: str  # names the folders of what it writes
-    model_version: str
-    config_hash: str
+    models: Models
     groups: Mapping[str, str]  # of each defect
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -75,13 +77,16 @@ class CommitSettings:
 
 @dataclass
 class _Row:
-    """The result for one image. manifest: its row; empty if it needs none. times: how many such rows it makes."""
+    """The result for one image. manifest: its row; empty if it needs none. times: how many such rows it makes.
+    compared: the status that the current bundle's correction would have, if it was made to compare with.
+    """
 
     manifest: dict[str, Any]
     times: int = 1
     encoded: bytes | None = None
-    sample: dict[str, Any] | None = None
+    samples: list[dict[str, Any]] = field(default_factory=list)
     strip: dict[str, Any] | None = None
+    compared: str | None = None
 
 
 def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
@@ -114,13 +119,19 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
         if done.manifest
         for _ in range(done.times)
     ]
+    compared = [
+        (row["defects"][0] + CURRENT, done.compared)
+        for row, done in zip(rows, committed, strict=True)
+        if done.compared is not None
+    ]
     refreshed = sum(row["purpose"] == REFRESH for row in rows)
     sizes = {"read_bytes": pc.sum(table["input_bytes"]).as_py() or 0, "written_bytes": written}
-    return summarise(_manifest(committed), routes, seconds, refreshed, sizes)
+    return summarise(_manifest(committed), routes, seconds, refreshed, sizes, compared)
 
 
 def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
     defect = row["defects"][0] if row["defects"] else None
+    model = settings.models.of(row["image_id"])
     manifest = {
         **{
             name: row[name]
@@ -130,8 +141,8 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
         "status": "passthrough",
         "group": settings.groups[defect] if defect else None,
         "defect": defect,
-        "model_version": settings.model_version,
-        "config_hash": settings.config_hash,
+        "model_version": model.version,
+        "config_hash": model.config_hash,
         "error_code": row["error_code"],
         "error_message": row["error_message"],
         "corrected_at": settings.corrected_at,
@@ -143,7 +154,7 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
         elif defect:
             _correct(row, settings, remaining, done)
         elif row["sampled"]:
-            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
+            done.samples.append(_sample(row, decode_image_apart(row["upload"], settings.limits), None))
     except ImageError as error:  # the header and a shrunk decode were fine, but the whole image is not
         manifest |= {"status": "failed", "error_code": error.code, "error_message": error.message}
     except DecoderStartError:  # a failure of the machine: the task is tried again
@@ -156,45 +167,79 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
 
 def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
     before, _, metadata = decode_apart(row["upload"], settings.limits)
-    edited = apply_edits(
-        before, row["edits"], [defect in settings.delivery.background_defects for defect in row["defects"]]
-    )
-    try:
-        delivered = deliver(before, edited, row, settings.delivery, remaining, metadata)
-    except Rejection as rejection:
-        done.manifest |= {
-            "status": "rejected",
-            "error_code": rejection.code,
-            "error_message": rejection.message,
-        }
+    made = _made(before, row, "edits", settings, remaining, metadata)
+    if row["in_strip"]:
+        done.strip = _strip(row, before, made)
+    if row["current_edits"] is not None:
+        _compare(before, row, settings, remaining, metadata, done)
+    if isinstance(made, _Rejected):
+        done.manifest |= {"status": "rejected", "error_code": made.code, "error_message": made.message}
         # FID describes what is published, which this pair is not.
-        if row["in_strip"]:
-            done.strip = _strip(row, before, edited.image, rejection.message)
         return
-    done.encoded = delivered.encoded
-    digest = hashlib.sha256(delivered.encoded).hexdigest()
+    done.encoded = made.encoded
+    digest = hashlib.sha256(made.encoded).hexdigest()
     done.manifest |= {
         "status": "corrected",
-        "output_uri": image_uri(
-            settings.output, row["defects"][0], row["image_id"], digest, delivered.format
-        ),
+        "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], digest, made.format),
         "output_sha256": digest,
-        "profile_issues": delivered.issues,
+        "profile_issues": made.issues,
     }
-    # FID and the report are made from the delivered image, with the encoder's losses.
     if row["sampled"]:
-        done.sample = _sample(row, before, delivered.image)
-    if row["in_strip"]:
-        done.strip = _strip(row, before, delivered.image, None)
+        done.samples.append(_sample(row, before, made.image))
 
 
-def _strip(
-    row: dict[str, Any], before: np.ndarray, after: np.ndarray, rejected: str | None
-) -> dict[str, Any]:
-    pictures = {"before": _picture(before), "after": _picture(after), "rejected": rejected}
+def _compare(
+    before: np.ndarray,
+    row: dict[str, Any],
+    settings: CommitSettings,
+    remaining: Remaining | None,
+    metadata: Metadata,
+    done: _Row,
+) -> None:
+    """Add what the current bundle makes of an image that the canary corrects: its status, sample and picture."""
+    made = _made(before, row, "current_edits", settings, remaining, metadata)
+    rejected = made.message if isinstance(made, _Rejected) else None
+    done.compared = "corrected" if rejected is None else "rejected"
+    if row["sampled"] and rejected is None:
+        route = row["defects"][0] + CURRENT
+        done.samples.append(_sample({**row, "route": route}, before, made.image))
+    if done.strip is not None:
+        done.strip |= {"current": _picture(made.image), "current_rejected": rejected}
+
+
+class _Rejected(NamedTuple):
+    """A correction that a gate rejected: its pixels, uint8 (H,W,3), and the gate's code and message."""
+
+    image: np.ndarray
+    code: str
+    message: str
+
+
+def _made(
+    before: np.ndarray,
+    row: dict[str, Any],
+    edits: str,
+    settings: CommitSettings,
+    remaining: Remaining | None,
+    metadata: Metadata,
+) -> Delivered | _Rejected:
+    """Apply one bundle's edits to an upload. before: its pixels, uint8 (H,W,3). edits: name of their column."""
+    row = {**row, "edits": row[edits]}
+    backgrounds = [defect in settings.delivery.background_defects for defect in row["defects"]]
+    edited = apply_edits(before, row["edits"], backgrounds)
+    try:
+        return deliver(before, edited, row, settings.delivery, remaining, metadata)
+    except Rejection as rejection:
+        return _Rejected(edited.image, rejection.code, rejection.message)
+
+
+# Samples and pictures are of the delivered image, with the encoder's losses.
+def _strip(row: dict[str, Any], before: np.ndarray, made: Delivered | _Rejected) -> dict[str, Any]:
     return {
         **{name: row[name] for name in ("image_id", "route", "product_type")},
-        **pictures,
+        "before": _picture(before),
+        "after": _picture(made.image),
+        "rejected": made.message if isinstance(made, _Rejected) else None,
     }
 
 
@@ -219,7 +264,7 @@ def _only_sample(row: dict[str, Any], settings: CommitSettings) -> _Row:
     done = _Row({})
     if row["sampled"] and row["upload"] is not None:
         with suppress(ImageError):
-            done.sample = _sample(row, decode_image_apart(row["upload"], settings.limits), None)
+            done.samples.append(_sample(row, decode_image_apart(row["upload"], settings.limits), None))
     return done
 
 
@@ -238,7 +283,7 @@ def _write_parts(rows: list[dict[str, Any]], committed: list[_Row], settings: Co
     parts = (
         (settings.journal, MANIFEST, _manifest(committed)),
         (run.at(REFRESHED_FOLDER), REFRESHED, [row for row in rows if row["purpose"] == REFRESH]),
-        (run.at(SAMPLES, settings.attempt), SAMPLE, [done.sample for done in committed if done.sample]),
+        (run.at(SAMPLES, settings.attempt), SAMPLE, [one for done in committed for one in done.samples]),
         (run.at(STRIPS, settings.attempt), STRIP, [done.strip for done in committed if done.strip]),
     )
     written = 0

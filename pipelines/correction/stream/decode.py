@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 
 from pipelines.cluster.placement import fetched
 from pipelines.contracts.hashing import Sample
@@ -18,6 +20,7 @@ from pipelines.contracts.label_map import LabelMap, Route
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import DUPLICATE_ID
 from pipelines.correction.inspect.survey import route_name
+from pipelines.correction.models import Model, Models
 from pipelines.correction.rows import COMPARE, CORRECT, DECODED, PURPOSE_NAMES, REFRESH, to_table
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import DecodeLimits, ImageError
@@ -45,8 +48,7 @@ class DecodeSettings:
     """
 
     label_map: LabelMap
-    image_size: int  # side of the model's input
-    fit: str = "stretch"  # how images are fitted to it
+    models: Models
     sample: Sample = field(default_factory=lambda: Sample({}))
     strips: Sample = field(default_factory=lambda: Sample({}))
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -91,7 +93,7 @@ def _identify(
     route = settings.label_map.route(labels, row["product_type"])
     identified: dict[str, Any] = {
         **{name: row[name] for name in ("image_id", "source_uri", "product_type", *PURPOSE_NAMES)},
-        "route": route_name(route.defects, route.unknown),
+        "route": route_name(route.defects, route.unknown, settings.models.in_canary(row["image_id"])),
         "defects": list(route.defects),
         "error_code": None,
     }
@@ -131,11 +133,10 @@ def _decode(
             decoded["upload"] = upload
         return
     started = time.perf_counter()
-    side = settings.image_size
+    model = settings.models.of(row["image_id"])
     try:
-        # Exactly as training makes its inputs (`pipelines.shards.reading`).
-        image, (width, height), _ = decode_apart(upload, settings.limits, max_side=2 * side)
-        decoded |= {"width": width, "height": height}
+        image, size = _shrunk(upload, model, settings.limits)
+        decoded |= {"width": size[0], "height": size[1]}
         if row["labels"] is None:  # must not pass for an image without defects
             decoded |= {"row_key": None, "image_key": None}  # the next run tries it again
             raise ImageError(
@@ -143,12 +144,26 @@ def _decode(
             )
         decoded["in_strip"] = settings.strips.has(name, row["image_id"])
         if defects:
-            decoded["model_input"] = fit_inside(image, (width, height), side, settings.fit).tobytes()
+            decoded["model_input"] = _fitted(image, size, model)
+            current = settings.models.current
+            if model is not current and (decoded["sampled"] or decoded["in_strip"]):
+                decoded["current_input"] = _fitted(*_shrunk(upload, current, settings.limits), current)
         if defects or decoded["sampled"]:
             decoded["upload"] = upload
     except ImageError as error:
         decoded |= {"error_code": error.code, "error_message": error.message}
     decoded["decode_seconds"] += time.perf_counter() - started
+
+
+# Both exactly as training makes its inputs (`pipelines.shards.reading`).
+def _shrunk(upload: bytes, model: Model, limits: DecodeLimits) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Return an upload as large as a model needs it, and its own (width, height). Raises ImageError."""
+    image, size, _ = decode_apart(upload, limits, max_side=2 * model.image_size)
+    return image, size
+
+
+def _fitted(image: NDArray[np.uint8], size: tuple[int, int], model: Model) -> bytes:
+    return fit_inside(image, size, model.image_size, model.fit).tobytes()
 
 
 def _purpose(decoded: dict[str, Any], known: Known) -> str:

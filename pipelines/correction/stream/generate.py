@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from model.precision import choose_device
 from pipelines.cluster import metrics
+from pipelines.correction.models import Models
 from pipelines.correction.rows import EDITED, EDITS
 from pipelines.images.fit import fitted_size
 from pipelines.inference.edits.apply import apply_edits
@@ -26,33 +28,40 @@ logger = logging.getLogger(__name__)
 
 #: Error code of a row whose edit holds NaN or infinity: the generator diverged, or bfloat16 overflowed.
 NOT_FINITE = "not_finite"
+#: The edits of one image, encoded, in the order of its defects.
+Edits = list[dict[str, bytes]]
 
 
 class Corrector:
-    """Adds `edits` to decoded rows. Runs in an actor that holds one generator."""
+    """Adds edits to decoded rows. Runs in an actor that holds the generator, and the canary's if there is one."""
 
     def __init__(
         self,
-        model: str | None,
-        version: str,
+        models: Models,
         conditions: Mapping[str, tuple[int, int]],
         device: str,
         precision: str,
         batch_size: int,
         background_defects: Collection[str] = (),
     ) -> None:
-        """Load the generator.
+        """Load the generator, and the canary's if there is one.
 
-        model: URI of the bundle; None: the starter. version: the bundle's expected version. conditions: (group id,
-        type id) of each defect. device, precision: as `model.precision` takes them. background_defects: defects whose
-        matte is the background (`DeliverySettings.background_defects`). Raises BundleError if the bundle has another
-        version by now, ConfigurationError if there is no GPU.
+        conditions: (group id, type id) of each defect. device, precision: as `model.precision` takes them.
+        background_defects: defects whose matte is the background (`DeliverySettings.background_defects`). Raises
+        BundleError if a bundle has another version by now, ConfigurationError if there is no GPU.
         """
-        self._conditions, self._background_defects = dict(conditions), frozenset(background_defects)
         chosen = choose_device(device)
         if chosen.type == "cpu":
             torch.set_num_threads(1)  # actors share the cores
-        self.edits_of = GeneratorPass(model, "--model", version, chosen, precision, batch_size)
+        self._models = models
+        self._editors = {
+            model: Editor(
+                GeneratorPass(model.uri, model.flag, model.version, chosen, precision, batch_size),
+                conditions,
+                background_defects,
+            )
+            for model in models
+        }
         self._free_since = time.perf_counter()
         for state in ("busy", "idle"):
             metrics.start("generator_seconds", state=state)
@@ -60,7 +69,7 @@ class Corrector:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Turn DECODED rows into EDITED rows, in the same order; failed rows and rows without defects pass through.
 
-        An image that several rows share, with the same defects, goes through the generator once.
+        An image that several rows share, with the same defects, goes through a generator once.
         """
         started = time.perf_counter()
         metrics.count("generator_seconds", started - self._free_since, state="idle")
@@ -71,22 +80,62 @@ class Corrector:
 
     def _correct(self, table: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        defects: list[list[str]] = table.column("defects").to_pylist()
         inputs = [value.as_buffer() for value in table.column("model_input")]  # None for a null
-        same = _equal_rows(table.column("input_sha256").to_pylist(), defects, inputs)
-        own = [None if row in same else value for row, value in enumerate(inputs)]
-        edits, broken = self._edit(defects, own, self._sizes(table))
-        passes = [len(row) for row in edits]
-        seconds = (time.perf_counter() - started) / max(sum(passes), 1)
-        for row, first in same.items():
-            edits[row] = edits[first]
-            broken |= {row: broken[first]} if first in broken else {}
+        models = [self._models.of(image_id) for image_id in table.column("image_id").to_pylist()]
+        edits: list[Edits] = [[] for _ in inputs]
+        broken: dict[int, str] = {}
+        passes = np.zeros(len(inputs), int)
+        for model, editor in self._editors.items():
+            own = [value if of == model else None for value, of in zip(inputs, models, strict=True)]
+            made, failed, needed = editor(table, own)
+            edits = [more or before for more, before in zip(made, edits, strict=True)]
+            broken |= failed
+            passes += needed
+        compared: list[Edits] = [[] for _ in inputs]
+        if self._models.canary is not None:
+            of_current = [value.as_buffer() for value in table.column("current_input")]
+            compared, _, needed = self._editors[self._models.current](table, of_current)
+            passes += needed
+        seconds = (time.perf_counter() - started) / max(passes.sum(), 1)
         columns = {name: table.column(name) for name in EDITED.names if name in table.column_names}
         if broken:
             columns |= _failures(table, broken)
         columns["edits"] = pa.array([row or None for row in edits], EDITS)
-        columns["generator_seconds"] = pa.array([seconds * count for count in passes], pa.float32())
+        columns["current_edits"] = pa.array([row or None for row in compared], EDITS)
+        columns["generator_seconds"] = pa.array(seconds * passes, pa.float32())
         return pa.table({field.name: columns[field.name] for field in EDITED}, schema=EDITED)
+
+
+class Editor:
+    """Makes the edits of images with one generator: of all their defects, one after the other."""
+
+    def __init__(
+        self,
+        edits_of: GeneratorPass,
+        conditions: Mapping[str, tuple[int, int]],
+        background_defects: Collection[str],
+    ) -> None:
+        """conditions, background_defects: see `Corrector`."""
+        self.edits_of = edits_of
+        self._conditions, self._background_defects = dict(conditions), frozenset(background_defects)
+
+    def __call__(
+        self, table: pa.Table, inputs: "list[pa.Buffer | None]"
+    ) -> "tuple[list[Edits], dict[int, str], NDArray[np.int64]]":
+        """Return each row's edits, one for each of its defects; for each row whose generator output was not finite, the
+        defect at which; and how many passes of the generator each row took.
+
+        table: DECODED rows. inputs: the model input of the rows to edit; None for all others.
+        """
+        defects: list[list[str]] = table.column("defects").to_pylist()
+        same = _equal_rows(table.column("input_sha256").to_pylist(), defects, inputs)
+        own = [None if row in same else value for row, value in enumerate(inputs)]
+        edits, broken = self._edit(defects, own, self._sizes(table))
+        passes = np.array([len(row) for row in edits], int)
+        for row, first in same.items():
+            edits[row] = edits[first]
+            broken |= {row: broken[first]} if first in broken else {}
+        return edits, broken, passes
 
     def _sizes(self, table: pa.Table) -> list[tuple[int, int]]:
         """Return (width, height) of each row's model input; (0, 0) if it has none."""
@@ -99,9 +148,9 @@ class Corrector:
 
     def _edit(
         self, defects: list[list[str]], inputs: list[pa.Buffer | None], sizes: list[tuple[int, int]]
-    ) -> tuple[list[list[dict[str, bytes]]], dict[int, str]]:
+    ) -> tuple[list[Edits], dict[int, str]]:
         """Return each row's edits; and for each row whose generator output was not finite, the defect at which."""
-        edits: list[list[dict[str, bytes]]] = [[] for _ in inputs]
+        edits: list[Edits] = [[] for _ in inputs]
         broken: dict[int, str] = {}
         waiting = deque(
             _Task(

@@ -15,6 +15,7 @@ from pipelines.correction.detected import read_detected
 from pipelines.correction.inspect.pending import IS_ERASED, Work, is_pending, read_plan, to_read
 from pipelines.correction.inspect.repeated import DUPLICATE_ID, refusal
 from pipelines.correction.inspect.survey import SETS, Survey, route_name
+from pipelines.correction.models import Models
 from pipelines.correction.rows import COMPARE, CORRECT
 from pipelines.published.erased import ERASED, MESSAGE
 
@@ -107,7 +108,9 @@ def _compared(rows: pa.Table, pending: np.ndarray, settings: ReadSettings) -> np
     return wanted
 
 
-def survey_detected(table: pa.Table, label_map: LabelMap, sample_size: int, detected: str) -> pa.Table:
+def survey_detected(
+    table: pa.Table, label_map: LabelMap, models: Models, sample_size: int, detected: str
+) -> pa.Table:
     """Return one row of SURVEYED: the routes of the rows that the detector labelled. Raises StorageReadError."""
     survey = Survey(sample_size)
     for work in Work.from_table(table):
@@ -118,6 +121,7 @@ def survey_detected(table: pa.Table, label_map: LabelMap, sample_size: int, dete
         ):
             if needs and row.unlabelled:
                 route = label_map.route(labels, product_type)
-                by_route.setdefault(route_name(route.defects, route.unknown), []).append(str(image_id))
+                name = route_name(route.defects, route.unknown, models.in_canary(str(image_id)))
+                by_route.setdefault(name, []).append(str(image_id))
         survey.add(by_route)
     return pa.Table.from_pylist([{"sets": survey.sets()}], SURVEYED)

@@ -19,7 +19,7 @@ from pipelines.correction import metrics
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.inspect.pending import sources
-from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.inspect.survey import CLEAN, defect_of
 from pipelines.correction.run import RETRIED, SMALLEST_BLOCK, STRIPS_PER_DEFECT, Run
 from pipelines.correction.stream.commit import CommitSettings, commit_block
 from pipelines.correction.stream.decode import DecodeSettings, decode_rows
@@ -85,6 +85,7 @@ def _survey_detected(run: Run, folder: str) -> None:
     """Add the rows that the detector labelled to the survey."""
     settings = {
         "label_map": run.plan.label_map,
+        "models": run.plan.models(run.precision),
         "sample_size": run.inspection.survey.sample_size,
         "detected": folder,
     }
@@ -122,24 +123,24 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
     plan, placement, config = run.plan, run.placement, run.plan.config
     survey = run.inspection.survey
     pending = run.inspection.pending
-    configure(_block_bytes(pending, plan.listing, plan.image_size, placement.max_actors), RETRIED)
-    defects = set(plan.label_map.defects)
+    models = plan.models(run.precision)
+    largest = max(model.image_size for model in models)
+    configure(_block_bytes(pending, plan.listing, largest, placement.max_actors), RETRIED)
+    routes = {route for route in survey.rows if defect_of(route) in plan.label_map.defects}
     is_measured, is_compared = plan.fid_weights is not None, plan.reference.is_catalog
     fid_sample = survey.sample(config.fid_samples)
     compared = fid_sample.only({CLEAN} if is_measured and is_compared else set())
     decode = DecodeSettings(
         plan.label_map,
-        plan.image_size,
-        fit=plan.bundle.fit,
-        sample=fid_sample.only((defects | set(compared.thresholds)) if is_measured else set()),
-        strips=survey.sample(STRIPS_PER_DEFECT).only(defects),
+        models,
+        sample=fid_sample.only((routes | set(compared.thresholds)) if is_measured else set()),
+        strips=survey.sample(STRIPS_PER_DEFECT).only(routes),
         limits=config.limits,
         allowed=config.allowed_uris,
         known=known,
     )
     corrector = {
-        "model": config.model,
-        "version": plan.bundle.version,
+        "models": models,
         "conditions": plan.label_map.conditions,
         "device": placement.device,
         "precision": run.precision,

@@ -1,7 +1,7 @@
 """Counts rows of a run: one bounded summary row per block, and their sums on the driver."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -30,11 +30,13 @@ def summarise(
     seconds: Mapping[str, float] = MappingProxyType({}),
     refreshed: int = 0,
     sizes: Mapping[str, int] = MappingProxyType({}),
+    compared: Iterable[tuple[str, str]] = (),
 ) -> pa.Table:
     """Return one row of SUMMARY for a block's manifest rows; its size is bounded.
 
     routes: each row's route. seconds: of one core, by stage; 0 for stages not given. refreshed: number of further rows,
     whose image is the one corrected before. sizes: `read_bytes` and `written_bytes`; 0 if not given.
+    compared: route and status of corrections that were made only to compare with; they count in their routes alone.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -44,10 +46,13 @@ def summarise(
         issues.update({rule_of(issue) for issue in row.get("profile_issues") or ()})
         if row["error_code"] is not None:
             errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
+    statuses = sum(by_route.values(), Counter[str]())
+    for route, status in compared:
+        by_route.setdefault(route, Counter())[status] += 1
     summary = {
         "rows": len(manifest),
         "refreshed": refreshed,
-        **_counts(sum(by_route.values(), Counter())),
+        **_counts(statuses),
         "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
         "errors": [
             {

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import SHARD
-from pipelines.contracts.splits import hash_number, split_of
+from pipelines.contracts.splits import hash_number, in_share, split_of
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_mask
 from pipelines.preparation.finish.finish import Description, finish
@@ -99,20 +99,15 @@ def _prepare(data: DataSet, photos: Iterable[dict[str, Any]], folder: Path) -> N
 def _belongs(row: dict[str, Any], data: DataSet) -> bool:
     """Return whether a photo is in a data set."""
     of_type = row["product_type"] not in data.without and (not data.only or row["product_type"] in data.only)
-    wanted = row["mask"] is not None or is_of("other", row["image_id"], data.others)
+    wanted = row["mask"] is not None or in_share(data.others, "other", row["image_id"])
     return split_of(row["image_id"]) == data.split and of_type and wanted
-
-
-def is_of(part: str, image_id: str, share: float) -> bool:
-    """Return whether a photo is in a part of the data that holds a share of all photos, by hash."""
-    return hash_number(part, image_id) < share * 2**256
 
 
 def _masked(row: dict[str, Any], data: DataSet) -> dict[str, Any]:
     """Return a photo with the mask that the data set gives it."""
-    if row["mask"] is not None and is_of("unpaired", row["image_id"], data.unpaired):
+    if row["mask"] is not None and in_share(data.unpaired, "unpaired", row["image_id"]):
         return {**row, "mask": None}
-    if row["mask"] is None or not is_of("spoilt", row["image_id"], data.spoilt):
+    if row["mask"] is None or not in_share(data.spoilt, "spoilt", row["image_id"]):
         return row
     return {**row, "mask": encode_mask(spoil(decode_image(row["mask"])[..., 0], row["image_id"]))}
 
@@ -152,7 +147,7 @@ def _relabel(folder: Path, share: float) -> None:
 
 def labelled(image_id: str, defect: str, share: float, defects: tuple[str, ...]) -> str:
     """Return the label that a detector gives a row that shows `defect`: in `share` of the cases another one."""
-    if hash_number("detector", image_id, defect) >= share * 2**256:
+    if not in_share(share, "detector", image_id, defect):
         return defect
     others = [name for name in defects if name != defect]
     return others[hash_number("which", image_id, defect) % len(others)]

@@ -20,16 +20,20 @@ from pipelines.correction.inspect.pending import (
 )
 from pipelines.correction.inspect.repeated import find_repeated
 from pipelines.correction.inspect.survey import Survey
+from pipelines.correction.models import Model, Models
 from pipelines.images.allowed_uris import AllowedUris
+
+
+def models_of(version: str, output: str = "out", size: int = 16) -> Models:
+    """A run's only bundle."""
+    return Models(output, Model(None, "--model", version, size, "stretch", "c" * 64))
 
 
 def look(catalog: Path, known: Known, identity: str = "model", **given: Any) -> tuple[pa.Table, Inspection]:
     """PLAN of all rows in the catalog's order, and the whole. given: further settings."""
     allowed = AllowedUris((str(catalog.parent), "/gone"))
-    given = {"label_map": LabelMap.default(), "sample_size": 5, **given}
-    places = InspectSettings(
-        identity=identity, plan=str(catalog.with_name("plan")), known=known, allowed=allowed, **given
-    )
+    given = {"label_map": LabelMap.default(), "sample_size": 5, "models": models_of(identity), **given}
+    places = InspectSettings(plan=str(catalog.with_name("plan")), known=known, allowed=allowed, **given)
     inspection = Inspection(Survey(5))
     tables = list(groups(list_catalog([str(catalog)], score_scale=given.get("score_scale", 1)).units))
     first = [inspect_units(table, places) for table in tables]

@@ -29,6 +29,8 @@ def config(tmp_path: Path) -> CorrectionConfig:
     [
         ({"fid_samples": 1}, "--fid-samples"),
         ({"batch_size": 0}, "--batch-size"),
+        ({"canary_share": 0.0}, "--canary-share"),
+        ({"canary_share": 1.5}, "--canary-share"),
         ({"limit": 0}, "--limit"),
         ({"score_scale": 0}, "--score-scale"),
         ({"score_scale": -1}, "--score-scale"),
@@ -55,7 +57,7 @@ def test_a_wrong_setting_is_named_at_construction(change: dict[str, Any], flag: 
 def test_a_plan_knows_everything_and_has_written_nothing(config: CorrectionConfig, tmp_path: Path) -> None:
     plan = resolve(config)
     assert plan.listing.rows == 12
-    assert plan.image_size == 32
+    assert plan.bundle.image_size == 32
     assert plan.label_map.conditions == {
         "wrong_angle": (1, 2),
         "watermark": (0, 1),
@@ -252,3 +254,28 @@ def test_a_storage_that_refuses_is_named_with_its_flag_before_any_work(
     assert str(caught.value).startswith(f"--{setting.replace('_', '-')}")
     assert remedy in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_canary_must_be_able_to_take_the_current_bundles_place(
+    config: CorrectionConfig, tmp_path: Path
+) -> None:
+    def with_canary(folder: str, **changes: Any) -> Plan:
+        return resolve(dataclasses.replace(config, canary=str(tmp_path / folder), **changes))
+
+    write_bundle(tmp_path / "new", seed=1, side=48)
+    models = with_canary("new").models("float32")
+    promoted = resolve(dataclasses.replace(config, model=str(tmp_path / "new"))).models("float32").current
+    assert models.canary == dataclasses.replace(promoted, flag="--canary")
+    assert models.current == resolve(config).models("float32").current
+
+    with pytest.raises(ConfigurationError, match=r"--canary .* is the bundle of --model"):
+        with_canary("bundle")
+    text = LabelMap.default().to_yaml()
+    write_bundle(tmp_path / "other", seed=2, label_map=text.replace("min_score: 0.5", "min_score: 0.4"))
+    with pytest.raises(ConfigurationError, match=r"--canary .* another label map .* --label-map"):
+        with_canary("other")
+    (tmp_path / "map.yaml").write_text(text)
+    assert with_canary("other", label_map=str(tmp_path / "map.yaml")).models("float32").canary is not None
+    write_bundle(tmp_path / "renumbered", seed=3, label_map=text.replace("id: 2", "id: 7"))
+    with pytest.raises(ConfigurationError, match=r"was trained with id 7 .*\(--canary\)"):
+        with_canary("renumbered", label_map=str(tmp_path / "map.yaml"))

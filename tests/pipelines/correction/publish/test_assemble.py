@@ -14,6 +14,7 @@ from pipelines.published.publish import check_parts
 from pipelines.published.row_keys import IdSums, KeySet, id_keys, to_keys
 from tests.catalogs import read_parquet
 from tests.manifests import key, keys_of, manifest, staying
+from tests.pipelines.correction.inspected import models_of
 
 
 def test_few_parts_come_of_many(tmp_path: Path) -> None:
@@ -36,6 +37,7 @@ def test_few_parts_come_of_many(tmp_path: Path) -> None:
             str(tmp_path / "aside"),
             known,
             staying([f"old {n}" for n in range(9)]),
+            models_of("m"),
         )
         assembled.merge(part)
     assert sorted(one["image_id"] for one in read_parquet(tmp_path / "next")) == [
@@ -64,6 +66,7 @@ def test_two_parts_with_the_same_ids_are_two_parts(tmp_path: Path) -> None:
                 str(tmp_path / "aside"),
                 Known(superseded=(KeySet(),)),
                 staying(["twice"]),
+                models_of("m"),
             )
         )
     written = [str(path) for path in (tmp_path / "next").iterdir()]
@@ -136,5 +139,5 @@ def test_failed_rows_do_not_stay_if_they_are_tried_again(tmp_path: Path) -> None
         assembled = Assembled()
         (source,) = sources([[str(tmp_path / "m.parquet")]], [[4]])
         folders = str(tmp_path / "next"), str(tmp_path / f"aside {stay}")
-        assembled.merge(assemble(source, *folders, known, staying(["a"])))
+        assembled.merge(assemble(source, *folders, known, staying(["a"]), models_of("m")))
         assert (assembled.rows, assembled.statuses["failed"], assembled.aside) == (stay, stay - 1, 4 - stay)

@@ -17,6 +17,7 @@ from pipelines.contracts.schemas import MANIFEST, STATUSES
 from pipelines.correction.deliver.deliver import DeliverySettings
 from pipelines.correction.deliver.gate_detector import DetectorGate
 from pipelines.correction.deliver.gates import GateConfig
+from pipelines.correction.models import Models
 from pipelines.correction.rows import EDITED, SAMPLES, STRIPS, to_table
 from pipelines.correction.stream.commit import FID_SIDE, STRIP_SIDE, CommitSettings, commit_block
 from pipelines.images.decode import decode_image, decode_upload
@@ -29,11 +30,18 @@ from pipelines.published.parts import StorageWriteError
 from pipelines.storage import objects as storage
 from tests.catalogs import picture, read_parquet, tree, write_detector
 from tests.hostile_images import encode
+from tests.pipelines.correction.inspected import models_of
 
 GROUPS = {"watermark": "background", "wrong_angle": "angle"}
 #: Paints the left half grey.
 MATTE = torch.zeros(1, 1, 8, 8)
 MATTE[..., :4] = 1
+GATES_OFF: dict[str, Any] = dict.fromkeys(
+    (
+        *("nearly_constant", "empty_product", "product_lost", "product_holes", "weak_outline"),
+        *("background_not_white", "product_changed"),
+    )
+)
 PAINT = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), MATTE))
 
 
@@ -42,8 +50,7 @@ def commit_settings(tmp_path: Path) -> CommitSettings:
     return CommitSettings(
         str(tmp_path / "out"),
         "000-a",
-        "m" * 64,
-        "c" * 64,
+        models_of("m" * 64),
         GROUPS,
         DeliverySettings(format="png"),
     )
@@ -210,10 +217,7 @@ def test_edges_lose_the_background_that_a_correction_paints_over(
         return apply_edits(image, edits, background)
 
     monkeypatch.setattr("pipelines.correction.stream.commit.apply_edits", apply)
-    off = dict.fromkeys(("nearly_constant", "empty_product", "product_lost", "product_holes", "weak_outline"))
-    gates = GateConfig(
-        **off, background_not_white=None, product_changed=None, white_background=("watermark",)
-    )
+    gates = GateConfig(**GATES_OFF, white_background=("watermark",))
     rows = [edited("a", "wrong_angle", "watermark")]
     commit(rows, commit_settings)
     delivery = DeliverySettings(format="png", gates=gates)
@@ -350,3 +354,38 @@ def test_a_process_that_is_killed_while_it_writes_an_image_leaves_nothing_beside
     assert (
         unfinished == [Path(commit_settings.output) / ".run" / "writing"] * 2
     )  # removed when the run is published
+
+
+def test_what_the_current_bundle_makes_of_the_canarys_images_is_compared_and_not_published(
+    commit_settings: CommitSettings,
+) -> None:
+    canary = dataclasses.replace(commit_settings.models.current, version="n" * 64)
+    delivery = DeliverySettings("png", gates=GateConfig(**{**GATES_OFF, "nearly_constant": 10.0}))
+    settings = dataclasses.replace(
+        commit_settings, models=Models("out", commit_settings.models.current, canary, 1.0), delivery=delivery
+    )
+    whole = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8)))  # all grey
+    kept = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)))
+    route = {"route": "watermark (canary)", "sampled": True, "in_strip": True}
+    rows = [
+        edited("a", "watermark", edits=kept, current_edits=whole, **route),
+        edited("b", "watermark", edits=whole, current_edits=kept, **route),
+    ]
+    summary, (first, second) = commit(rows, settings)
+    assert [one["status"] for one in (first, second)] == ["corrected", "rejected"]
+    assert {one["model_version"] for one in (first, second)} == {"n" * 64}
+    assert (summary["corrected"], summary["rejected"]) == (1, 1)
+    routes = {one["route"]: (one["corrected"], one["rejected"]) for one in summary["routes"]}
+    assert routes == {"watermark (canary)": (1, 1), "watermark (current)": (1, 1)}
+    run = Path(settings.output) / ".run"
+    samples = read_parquet(run / SAMPLES / settings.attempt)
+    assert {(one["image_id"], one["route"]) for one in samples} == {
+        ("a", "watermark (canary)"),
+        ("b", "watermark (current)"),
+    }
+    strips = {one["image_id"]: one for one in read_parquet(run / STRIPS / settings.attempt)}
+    assert (strips["a"]["rejected"], strips["b"]["current_rejected"]) == (None, None)
+    assert "nearly_constant" in strips["a"]["current_rejected"]
+    assert "nearly_constant" in strips["b"]["rejected"]
+    assert strips["a"]["after"] == strips["a"]["before"] != strips["a"]["current"]
+    assert len(list((Path(settings.output) / "images").rglob("*.png"))) == 1

@@ -11,14 +11,16 @@ from pipelines.contracts.hashing import Sample, sample_hash
 from pipelines.contracts.label_map import LabelMap
 from pipelines.correction.catalog import CATALOG_ROW
 from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.models import Models
 from pipelines.correction.rows import CORRECT, DECODED
 from pipelines.correction.stream.decode import DecodeSettings, decode_rows
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.resize import resize_bicubic
 from tests.catalogs import picture, row
 from tests.hostile_images import encode, hostile_images
+from tests.pipelines.correction.inspected import models_of
 
-SETTINGS = DecodeSettings(LabelMap.default(), image_size=16)
+SETTINGS = DecodeSettings(LabelMap.default(), models_of("m"))
 
 
 def decode(rows: list[dict[str, Any]], settings: DecodeSettings = SETTINGS) -> list[dict[str, Any]]:
@@ -150,3 +152,20 @@ def test_a_row_whose_image_lacks_the_stated_hash_is_read_again(tmp_path: Path) -
         "no image": True,
         "broken, as stated": True,
     }
+
+
+def test_an_image_of_the_canary_is_made_for_it_and_to_compare_for_the_current_bundle_too() -> None:
+    current = models_of("old").current
+    canary = dataclasses.replace(current, version="new", image_size=24, fit="inside")
+    models = Models("out", current, canary, 1.0)
+    strips = Sample({"watermark (canary)": sample_hash("a")})
+    settings = dataclasses.replace(SETTINGS, models=models, strips=strips)
+    shown, other = decode([row("a", "watermark"), row("b", "watermark"), row("c")], settings)[:2]
+    assert shown["route"] == other["route"] == "watermark (canary)"
+    assert [one["in_strip"] for one in (shown, other)] == [True, sample_hash("b") <= sample_hash("a")]
+    assert len(shown["model_input"]) == 3 * 24 * 18  # of 60 x 44, inside
+    (alone,) = decode([row("a", "watermark")])
+    assert shown["current_input"] == alone["model_input"]
+    assert alone["current_input"] is None
+    plain = dataclasses.replace(settings, strips=Sample({}))
+    assert decode([row("a", "watermark")], plain)[0]["current_input"] is None

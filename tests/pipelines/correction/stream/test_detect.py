@@ -25,6 +25,7 @@ from pipelines.images.allowed_uris import AllowedUris
 from pipelines.storage.parquet_units import StorageReadError
 from tests.catalogs import picture, row, tree, write_catalog, write_detector
 from tests.hostile_images import encode
+from tests.pipelines.correction.inspected import models_of
 
 SURE = [("watermark", pytest.approx(0.9526, abs=1e-4))]
 
@@ -47,7 +48,7 @@ def inspected(catalog: Path, plan: Path) -> Inspection:
     """Inspect a catalog without earlier runs."""
     settings = InspectSettings(
         LabelMap.default(),
-        "identity",
+        models_of("m"),
         str(plan),
         Known(),
         10,
@@ -101,7 +102,9 @@ def test_rows_without_labels_get_the_detector_s_and_others_keep_theirs(
     }
     inspection = inspected(catalog, tmp_path / "plan")
     for work in inspection.works:
-        for one in survey_detected(sources([work])[0], LabelMap.default(), 10, str(folder)).to_pylist():
+        for one in survey_detected(
+            sources([work])[0], LabelMap.default(), models_of("m"), 10, str(folder)
+        ).to_pylist():
             inspection.survey.merge(one["sets"])
     assert dict(inspection.survey.rows) == {"watermark": 32, "wrong_angle": 1, CLEAN: 4}
 
@@ -112,7 +115,7 @@ def test_an_image_that_the_detector_could_not_read_does_not_pass_for_one_without
     catalog, folder = write_mixed(tmp_path), tmp_path / "labels"
     detect(catalog, folder, detector)
     (tmp_path / "gone.png").write_bytes(encode(picture(2), "PNG"))  # as after a short outage of its storage
-    settings = DecodeSettings(LabelMap.default(), image_size=16, allowed=AllowedUris((str(tmp_path),)))
+    settings = DecodeSettings(LabelMap.default(), models_of("m"), allowed=AllowedUris((str(tmp_path),)))
     decoded = {
         one["image_id"]: one["error_code"]
         for work in inspected(catalog, tmp_path / "plan").works

@@ -10,10 +10,12 @@ import torch
 from model.bundle import load_bundle
 from model.edits import Edit, identity_theta
 from model.errors import BundleError, ConfigurationError
+from pipelines.correction.models import Model, Models
 from pipelines.correction.rows import DECODED, EDITED, to_table
 from pipelines.correction.stream.generate import NOT_FINITE, Corrector
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import SURE, decode_edit
+from pipelines.inference.generator import GeneratorPass
 from tests.catalogs import DEFECTS, SIDE, picture, write_bundle
 from tests.reported import Reported
 
@@ -26,11 +28,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def corrector(bundle: Path, batch_size: int = 4, precision: str = "float32", **changes: Any) -> Corrector:
-    version = load_bundle(bundle).version
-    settings = {"device": "cpu", "version": version, **changes}
-    return Corrector(
-        str(bundle), conditions=CONDITIONS, batch_size=batch_size, precision=precision, **settings
-    )
+    version = changes.pop("version", load_bundle(bundle).version)
+    current = Model(str(bundle), "--model", version, SIDE, "stretch", "c")
+    settings = {"device": "cpu", "models": Models("out", current), **changes}
+    return Corrector(conditions=CONDITIONS, batch_size=batch_size, precision=precision, **settings)
+
+
+def generator_of(actor: Corrector) -> GeneratorPass:
+    """The only generator of an actor."""
+    (editor,) = actor._editors.values()
+    return editor.edits_of
 
 
 def decoded(image_id: str, *defects: str, **columns: Any) -> dict[str, Any]:
@@ -123,7 +130,7 @@ def test_an_image_of_several_rows_goes_through_the_generator_once(bundle: Path) 
     results = edited(actor, rows)
     assert [one["edits"] for one in results] == alone
     assert [one["generator_seconds"] > 0 for one in results] == [False, True, False, True, True]
-    actor.edits_of.generator = painter  # type: ignore[assignment]
+    generator_of(actor).generator = painter  # type: ignore[assignment]
     edited(actor, rows)
     assert len(painter.seen) == 2 + 1 + 2
 
@@ -144,7 +151,7 @@ class Painter:
 def test_a_later_defect_sees_the_image_as_earlier_ones_left_it(bundle: Path) -> None:
     actor = corrector(bundle, batch_size=1)
     painter = Painter()
-    actor.edits_of.generator = painter  # type: ignore[assignment]
+    generator_of(actor).generator = painter  # type: ignore[assignment]
     edited(actor, [decoded("a", *DEFECTS)])
     before = float(picture(97, SIDE, SIDE).mean()) / 127.5 - 1
     types, means = zip(*painter.seen, strict=True)
@@ -181,7 +188,7 @@ def spoiled(what: str) -> Callable[..., Edit]:
 @pytest.mark.parametrize("what", ["theta", "content", "matte"])
 def test_an_edit_that_is_not_finite_fails_only_its_row(bundle: Path, what: str) -> None:
     actor = corrector(bundle)
-    actor.edits_of.generator.edit = spoiled(what)  # type: ignore[method-assign]
+    generator_of(actor).generator.edit = spoiled(what)  # type: ignore[method-assign]
     rows = [
         decoded("a", "non_white_background"),
         decoded("b", *DEFECTS),
@@ -210,3 +217,32 @@ def test_a_gpu_that_is_not_there_is_an_error(bundle: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigurationError, match="no GPU"):
         corrector(bundle, device="cuda")
+
+
+def test_each_bundle_edits_its_own_images_and_the_current_one_those_to_compare(
+    bundle: Path, tmp_path: Path
+) -> None:
+    other = write_bundle(tmp_path / "new", 0.5, 1, side=48)
+    current, canary = (
+        Model(str(uri), flag, load_bundle(uri).version, side, "stretch", "c")
+        for uri, flag, side in ((bundle, "--model", SIDE), (other, "--canary", 48))
+    )
+    models = Models("out", current, canary, 0.5)
+    rows = [decoded(f"i{number}", "watermark", input_sha256="same") for number in range(8)]
+    for one in rows:
+        side = models.of(one["image_id"]).image_size
+        one["model_input"] = picture(3, side, side).tobytes()
+        one["current_input"] = picture(3, SIDE, SIDE).tobytes() if side == 48 else None
+    alone = {
+        side: edited(corrector(bundle, models=Models("out", model)), [one])[0]["edits"]
+        for side, model, one in (
+            (SIDE, current, {**rows[0], "model_input": picture(3, SIDE, SIDE).tobytes()}),
+            (48, canary, {**rows[0], "model_input": picture(3, 48, 48).tobytes()}),
+        )
+    }
+    results = edited(corrector(bundle, models=models), rows)
+    assert {models.in_canary(one["image_id"]) for one in rows} == {True, False}
+    for one in results:
+        in_canary = models.in_canary(one["image_id"])
+        assert one["edits"] == alone[48 if in_canary else SIDE]
+        assert one["current_edits"] == (alone[SIDE] if in_canary else None)

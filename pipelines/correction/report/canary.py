@@ -1,0 +1,30 @@
+"""Compares the canary with the current bundle: what each made of the images that the canary corrected."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from pipelines.contracts.schemas import STATUSES
+from pipelines.correction.inspect.survey import CANARY, CURRENT
+from pipelines.correction.report.page import Comparison
+from pipelines.correction.run import Run
+
+
+def compare(run: Run) -> Comparison | None:
+    """Return the comparison of a run, or None if it has no canary."""
+    plan, routes = run.plan, run.night.routes
+    if plan.canary is None or plan.config.canary is None:
+        return None
+    counts = {
+        defect: {
+            bundle: _by_status(routes.get(defect + suffix, Counter()))
+            for bundle, suffix in (("canary", CANARY), ("current", CURRENT))
+        }
+        for defect in plan.label_map.defects
+        if defect + CANARY in routes
+    }
+    fid = {} if run.fid is None else run.fid.get("canary", {})
+    return Comparison(plan.config.canary, plan.canary.version, plan.config.canary_share, counts, fid)
+
+
+def _by_status(counts: Mapping[str, int]) -> dict[str, int]:
+    return {status: counts.get(status, 0) for status in STATUSES}
