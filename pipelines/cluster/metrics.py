@@ -39,6 +39,9 @@ METRICS = {
     ),
     "stage_seconds": Definition("gauge", "seconds", ("stage",), "wall time of a finished stage"),
     "pending_images": Definition("gauge", "images", (), "images that wait for a result"),
+    "missing_images": Definition(
+        "gauge", "images", ("output",), "images of earlier runs that a run looked for and did not find"
+    ),
     "last_success_timestamp_seconds": Definition(
         "gauge", "Unix time", ("output",), "when a run last succeeded"
     ),

@@ -74,6 +74,7 @@ def run(
         run.attempt = layers.next_attempt(run.name)
         known, counts = find_known(layers, config.retry_failed)
         run.images_check = check_images(layers.rows[0], config.check_images, run.name)
+        metrics.checked_images(run.output, run.images_check)
         with run.stage("inspect"):
             inspect(run, known, sum(counts.rows[0]))
         if config.overwrite:

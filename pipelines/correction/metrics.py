@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.cluster import metrics
 from pipelines.contracts.error_codes import FAILED, REJECTED
 from pipelines.contracts.schemas import STATUSES
+from pipelines.correction.inspect.image_check import ImageCheck
 from pipelines.correction.inspect.survey import CLEAN, CURRENT, UNKNOWN, defect_of
 
 _STEPS = ("decode", "generator", "commit")
@@ -46,6 +47,12 @@ def report(summary: Mapping[str, Any], left: int) -> None:
     metrics.count("read_bytes", summary["read_bytes"])
     metrics.count("written_bytes", summary["written_bytes"])
     pending(left)
+
+
+def checked_images(output: str, check: ImageCheck | None) -> None:
+    """Report how many images of earlier runs over `output` are gone. check: what was found, if any were looked for."""
+    if check is not None:
+        metrics.put("missing_images", check.missing, output=output)
 
 
 def succeeded(output: str) -> None:

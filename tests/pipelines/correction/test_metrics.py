@@ -7,6 +7,7 @@ import pytest
 from pipelines.contracts.error_codes import FAILED, REJECTED
 from pipelines.contracts.schemas import STATUSES
 from pipelines.correction import metrics
+from pipelines.correction.inspect.image_check import ImageCheck
 from pipelines.correction.inspect.survey import CLEAN
 from pipelines.correction.stream.totals import Totals, summarise
 from tests.reported import Reported
@@ -47,6 +48,24 @@ def test_blocks_add_up_to_the_totals(reported: Reported) -> None:
     }
     assert (values["read_bytes",], values["written_bytes",]) == (200, 14)
     assert values["pending_images",] == 0
+
+
+def test_images_that_are_gone_are_reported_and_so_is_that_none_is(reported: Reported) -> None:
+    metrics.checked_images("out", None)
+    assert not reported.values
+    metrics.checked_images("out", ImageCheck(9, 2))
+    assert reported.values == {("missing_images", "out"): 2}
+    metrics.checked_images("out", ImageCheck(9))
+    assert reported.values == {("missing_images", "out"): 0}
+
+
+def test_a_canary_counts_under_its_defect_and_comparisons_do_not(reported: Reported) -> None:
+    manifest = [{"image_id": "a", "status": "corrected", "error_code": None, "error_message": None}]
+    compared = [("watermark (current)", "rejected")]
+    (summary,) = summarise(manifest, ["watermark (canary)"], compared=compared).to_pylist()
+    metrics.report(summary, 0)
+    counts = {key: value for key, value in reported.values.items() if key[0] == "images" and value}
+    assert counts == {("images", "corrected", "watermark"): 1}
 
 
 def test_every_series_of_images_and_errors_starts_at_zero(reported: Reported) -> None:
