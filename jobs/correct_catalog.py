@@ -109,7 +109,8 @@ def _add_data(group: Any) -> None:
         type=command.location,
         metavar="URI",
         help="bundle on trial, which corrects a share of the images in place of --model's; the report compares both on "
-        "these. To go on with it, give it as --model; without this flag its images are corrected by --model again",
+        "these. To go on with it, give it as --model and leave --canary out; to go back, leave --canary out: --model "
+        "corrects its images again",
     )
     group.add_argument(
         "--canary-share",
@@ -393,7 +394,10 @@ def summary(run: Run) -> str:
                 "the others"
             )
         lines += [*_remarks(run), *_canary_lines(run)]
-        lines += ["", *([f"no FID: {run.fid_missing}"] if run.fid is None else _fid_table(run.fid))]
+        if run.fid is None:
+            lines += ["", f"no FID: {run.fid_missing}"]
+        elif run.fid["defects"]:
+            lines += ["", *_fid_table(run.fid)]
     else:
         lines.append("nothing was corrected")
     lines.append("")
@@ -470,7 +474,7 @@ def _preview(plan: Plan) -> dict[str, Any]:
     if plan.listing.rows <= INSPECT_HERE:
         units = joined(plan.listing.units)
         preview["rows_by_route"] = count_routes(
-            units, plan.label_map, config.score_scale, plan.models("float32").in_canary
+            units, plan.label_map, config.score_scale, plan.models(config.precision).in_canary
         )
     return preview
 

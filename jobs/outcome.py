@@ -30,6 +30,7 @@ NOTIFY_VARIABLE = "CATALOG_REPAIR_NOTIFY"
 _SAID = (
     *("run", "state", "exit_code", "reason", "started_at", "ended_at", "rows_in", "unchanged", "dropped"),
     *("counts", "corrected_now", "error_counts", "images_per_second", "seconds", "fid", "fid_missing"),
+    "canary",
 )
 #: Seconds for the webhook after SIGTERM, which leaves half a minute for everything.
 _LAST_SECONDS = 3.0

@@ -1,7 +1,8 @@
 """Which bundle corrects an image: the current one or, for a share of the catalog, one that is on trial (the canary)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.contracts.splits import in_share
 
@@ -47,6 +48,13 @@ class Models:
     def of(self, image_id: str) -> Model:
         """Return the bundle that corrects an image."""
         return self.canary if self.canary is not None and self.in_canary(image_id) else self.current
+
+    def is_compared(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the current bundle corrects an image of the canary, too. row: `image_id`, `defects`, `sampled`
+        and `in_strip` are used.
+        """
+        shown = bool(row["defects"]) and bool(row["sampled"] or row["in_strip"])
+        return shown and self.in_canary(row["image_id"])
 
     def identity(self, image_id: str) -> str:
         """Return what decides an image's manifest row besides the catalog's row: model, configuration and output."""

@@ -157,7 +157,7 @@ class Plan:
     def _model(self, uri: str | None, flag: str, bundle: Bundle, precision: str) -> Model:
         return Model(
             *(uri, flag, bundle.version, bundle.image_size, bundle.fit),
-            config_hash=self.config_hash(precision, bundle),
+            config_hash=self.config_hash(precision, bundle.image_size),
         )
 
     def commit_settings(self, precision: str, attempt: str) -> CommitSettings:
@@ -172,9 +172,8 @@ class Plan:
             limits=config.limits,
         )
 
-    def config_hash(self, precision: str, bundle: Bundle | None = None) -> str:
-        """Return the SHA-256 of what decides an output's bytes besides the upload and the model. bundle: default
-        --model's.
+    def config_hash(self, precision: str, image_size: int) -> str:
+        """Return the SHA-256 of what decides an output's bytes besides the upload and the model's weights.
 
         The batch size is left out: it may change a pixel by one level, and re-runs must not depend on the machine.
         --score-scale is left out too: it decides which defects a row has, and these are in the row's own keys. Another
@@ -183,7 +182,7 @@ class Plan:
         decides = {
             "pixels": PIXEL_VERSION,
             "label_map": _decides(self.label_map),
-            "image_size": (bundle or self.bundle).image_size,
+            "image_size": image_size,
             "precision": precision,
             "delivery": self.delivery.decides(),
             "limits": asdict(self.config.limits),
@@ -200,6 +199,7 @@ class Plan:
             "model": self.config.model or "starter",
             "model_version": self.bundle.version,
             "image_size": self.bundle.image_size,
+            "canary_share": None if self.canary is None else self.config.canary_share,
             "canary_version": None if self.canary is None else self.canary.version,
             "label_map": self.config.label_map or "the bundle's own",
             "detector_version": None if self.detector is None else self.detector.version,
@@ -257,13 +257,14 @@ def _read_canary(config: CorrectionConfig, current: Bundle, label_map: LabelMap)
     bundle = read_bundle(config.canary, "--canary")
     if bundle.version == current.version:
         raise ConfigurationError(
-            f"--canary {config.canary} is the bundle of --model; give the new bundle, or drop the flag"
+            f"--canary {config.canary} is the bundle of --model; give the new bundle, or drop the flag (also from the "
+            "file of --config)"
         )
     own = LabelMap.parse(bundle.label_map, f"the label map of the bundle {config.canary}")
     if config.label_map is None and _decides(own) != _decides(label_map):
         raise ConfigurationError(
-            f"--canary {config.canary} has another label map than --model, and a run has one for all images; give it "
-            "with --label-map"
+            f"--canary {config.canary} has another label map than --model, and a run has one for all images; give "
+            "label_map.yaml of --model's bundle with --label-map (any other one would have all images corrected again)"
         )
     label_map.check_bundle(own, "--canary")
     return bundle

@@ -117,17 +117,19 @@ REFRESHED = pa.schema(
     ]
 )
 
-#: Uploads and corrections for FID, PNG of one size; `after` is null for clean images.
+#: Uploads and corrections for FID, PNG of one size; `after` is null for clean images. current: the current
+#: bundle's correction of an image of the canary.
 SAMPLE = pa.schema(
     [
         ("image_id", pa.string()),
         ("route", pa.string()),
         ("before", pa.binary()),
         ("after", pa.binary()),
+        ("current", pa.binary()),
     ]
 )
 #: Before and after for the report, JPEG. rejected: the gate's message; null if the image was corrected. current,
-#: current_rejected: the same of the current bundle, for an image that the canary corrects.
+#: current_rejected: the same of the current bundle, for an image of the canary, if it could correct it.
 STRIP = pa.schema(
     [
         ("image_id", pa.string()),

@@ -38,7 +38,7 @@ from pipelines.published.layout import Layers
 from pipelines.published.row_keys import image_key, row_key, work_key
 from tests.benchmarks.timing import peak
 
-MODELS = Models("output", Model(None, "--model", "model", 256, "inside", "configuration"))
+MODELS = Models("output", Model(None, "--model", "model", 256, "letterbox", "configuration"))
 
 
 def draw(folder: Path, rows: int) -> None:

@@ -33,7 +33,7 @@ SETS = pa.list_(pa.struct([("set", pa.string()), ("rows", pa.int64()), ("hashes"
 
 @dataclass
 class Survey:
-    """Number of rows of each route (the first defect, CLEAN or UNKNOWN), and the smallest hashes of their ids."""
+    """Number of rows of each route (see `route_name`), and the smallest hashes of their ids."""
 
     sample_size: int
     rows: Counter[str] = field(default_factory=Counter)

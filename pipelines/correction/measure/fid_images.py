@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.correction.inspect.survey import CLEAN
+from pipelines.correction.inspect.survey import CLEAN, CURRENT, defect_of
 from pipelines.metrics.reference import EVERY_DEFECT, Reference, read_images
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Unit
@@ -43,6 +43,8 @@ def _sample_images(uri: str) -> Iterator[tuple[str, str, bytes]]:
         else:
             yield BEFORE + row["route"], row["image_id"], row["before"]
             yield AFTER + row["route"], row["image_id"], row["after"]
+            if row["current"] is not None:
+                yield AFTER + defect_of(row["route"]) + CURRENT, row["image_id"], row["current"]
 
 
 def _batched(images: Iterator[tuple[str, str, bytes]]) -> Iterator[pa.Table]:

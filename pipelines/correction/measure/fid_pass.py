@@ -14,7 +14,7 @@ import torch
 
 from pipelines.cluster.placement import Placement, tables
 from pipelines.cluster.progress import Progress
-from pipelines.correction.inspect.survey import CANARY, defect_of
+from pipelines.correction.inspect.survey import CANARY, CURRENT, defect_of
 from pipelines.correction.measure.fid_images import AFTER, BATCH, BEFORE, REFERENCE, SOURCE, read_source
 from pipelines.images.decode import ImageError, decode_image
 from pipelines.metrics.fid.inception import FEATURE_DIMENSION, describe, load_features
@@ -52,8 +52,9 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
         defect = defect_of(route)
         reference = _reference(settings.reference, sets, defect)
         empty = FeatureSet(FEATURE_DIMENSION)
-        before, after = (sets.get(side + route, empty) for side in (BEFORE, AFTER))
-        caveats = [settings.notes[route]] if route in settings.notes else []
+        uploads = defect + CANARY if route.endswith(CURRENT) else route  # both bundles' are the same
+        before, after = sets.get(BEFORE + uploads, empty), sets.get(AFTER + route, empty)
+        caveats = [settings.notes[uploads]] if uploads in settings.notes else []
         caveats += ["reference: the catalog's own clean images"] if settings.reference.is_catalog else []
         undecodable = left_out[REFERENCE + defect] + left_out[REFERENCE + EVERY_DEFECT]
         if undecodable:
@@ -64,7 +65,7 @@ def compute_fid(settings: FidSettings, placement: Placement) -> dict[str, Any]:
 
 def _by_bundle(rows: Mapping[str, Mapping[str, Any]], features: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of fid.json from rows by route. With a canary it has a key `canary`: by defect, the rows of
-    the canary and, of the same images, of the current bundle.
+    the canary and of the current bundle, on the images that both would publish.
     """
     summary = fid_summary({route: row for route, row in rows.items() if defect_of(route) == route}, features)
     beside = fid_summary({route: row for route, row in rows.items() if defect_of(route) != route}, features)

@@ -42,7 +42,10 @@ class Thresholds:
 
 def rejected_share(record: Mapping[str, Any]) -> float | None:
     """Return the share of a run's corrections that a gate rejected; None for fewer than LEAST_IMAGES corrections."""
-    counts = record.get("corrected_now") or {}
+    return _share_of(record.get("corrected_now") or {})
+
+
+def _share_of(counts: Mapping[str, int]) -> float | None:
     tried = counts.get("corrected", 0) + counts.get("rejected", 0)
     return counts["rejected"] / tried if tried >= LEAST_IMAGES else None
 
@@ -74,8 +77,25 @@ def earlier_runs(output: str, before: str) -> list[dict[str, Any]]:
 def find_alerts(
     record: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]], thresholds: Thresholds
 ) -> list[str]:
-    """Return a sentence for each figure that is worse than those of `earlier` by more than the thresholds."""
-    return [*_rejected(record, earlier, thresholds.rejected), *_drifted(record, earlier, thresholds.drift)]
+    """Return a sentence for each figure that is worse than those of `earlier` by more than the thresholds, and for each
+    defect at which the canary is worse than the current bundle.
+    """
+    return [
+        *_rejected(record, earlier, thresholds.rejected),
+        *_drifted(record, earlier, thresholds.drift),
+        *_canary(record, thresholds.rejected),
+    ]
+
+
+def _canary(record: Mapping[str, Any], most: float) -> Iterator[str]:
+    counts = (record.get("canary") or {}).get("counts", {})
+    for defect, by_bundle in counts.items():
+        canary, current = (_share_of(by_bundle[bundle]) for bundle in ("canary", "current"))
+        if canary is not None and current is not None and canary > current + most:
+            yield (
+                f"{canary:.0%} of the canary's corrections of {defect} were rejected, and {current:.0%} of the current "
+                "bundle's"
+            )
 
 
 def _rejected(record: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]], most: float) -> Iterator[str]:

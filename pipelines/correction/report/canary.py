@@ -11,19 +11,22 @@ from pipelines.correction.run import Run
 
 def compare(run: Run) -> Comparison | None:
     """Return the comparison of a run, or None if it has no canary."""
-    plan, routes = run.plan, run.night.routes
-    if plan.canary is None or plan.config.canary is None:
+    canary, routes = run.plan.models(run.precision).canary, run.night.routes
+    if canary is None:
         return None
     counts = {
         defect: {
             bundle: _by_status(routes.get(defect + suffix, Counter()))
             for bundle, suffix in (("canary", CANARY), ("current", CURRENT))
         }
-        for defect in plan.label_map.defects
+        for defect in run.plan.label_map.defects
         if defect + CANARY in routes
     }
-    fid = {} if run.fid is None else run.fid.get("canary", {})
-    return Comparison(plan.config.canary, plan.canary.version, plan.config.canary_share, counts, fid)
+    return Comparison(
+        *(str(canary.uri), canary.version, canary.config_hash, run.plan.config.canary_share),
+        counts=counts,
+        fid={} if run.fid is None else run.fid.get("canary", {}),
+    )
 
 
 def _by_status(counts: Mapping[str, int]) -> dict[str, int]:

@@ -23,15 +23,18 @@ class TopError:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The canary beside the current bundle. model, version: of the canary. share: of the ids that it corrects.
+    """The canary beside the current bundle. model, version, config_hash: of the canary. share: of the ids that it
+    corrects.
 
-    counts: defect -> `canary` and `current` -> status -> images. The canary's are of all images that it corrected in
-    this run. The current bundle's are of a sample of these (for FID and for the report's pictures), which it corrected
-    as well, but not to be published. fid: defect -> `canary` and `current` -> row of fid.json; empty without FID.
+    counts: defect -> `canary` and `current` -> status -> images. The canary's are of all images that it corrected. The
+    current bundle's are of the sample (for FID and for the report's pictures) that it corrected as well in this
+    attempt, but not to be published. fid: defect -> `canary` and `current` -> row of fid.json, on the images that both
+    would publish; empty without FID.
     """
 
     model: str
     version: str
+    config_hash: str
     share: float
     counts: Mapping[str, Mapping[str, Mapping[str, int]]]
     fid: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -49,8 +52,8 @@ class RunSummary:
     `strips`: defect -> a few corrected or rejected images; the page shows defects in this order.
     `profile`: name of the marketplace's rules, or None; `profile_issues`: rule -> corrected images that fail it.
     `resumed`: number of the rows that killed attempts had finished before they could publish.
-    `canary`: how the bundle on trial compares with the current one, whose figures `fid` has and whose pictures `strips`
-    has; `canary_strips`: the canary's.
+    `canary`: how the bundle on trial compares; `fid` and `strips` are of the current bundle's own images, and
+    `canary_strips` of the canary's.
     `duration_seconds`: wall time of the run; `images_per_second`: while correcting; None if no image had to be read.
     """
 

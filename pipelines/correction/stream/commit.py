@@ -4,8 +4,9 @@ Every object's name comes from its rows, so that a task that is tried again writ
 """
 
 import hashlib
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ from pipelines.published.object_names import image_uri
 from pipelines.published.parts import parquet_bytes, part_name, write_object
 from pipelines.storage import objects as storage
 
+logger = logging.getLogger(__name__)
+
 FID_SIDE = 256  # the FID network's input is made from images of this side
 STRIP_SIDE = 320  # the report shows pictures about half as large, on screens of double density
 STRIP_QUALITY = 85
@@ -78,7 +81,7 @@ class CommitSettings:
 @dataclass
 class _Row:
     """The result for one image. manifest: its row; empty if it needs none. times: how many such rows it makes.
-    compared: the status that the current bundle's correction would have, if it was made to compare with.
+    beside: for an image of the canary, the status that the current bundle's correction would have, if it was made.
     """
 
     manifest: dict[str, Any]
@@ -86,7 +89,15 @@ class _Row:
     encoded: bytes | None = None
     samples: list[dict[str, Any]] = field(default_factory=list)
     strip: dict[str, Any] | None = None
-    compared: str | None = None
+    beside: str | None = None
+
+
+class _Rejected(NamedTuple):
+    """A correction that a gate rejected: its pixels, uint8 (H,W,3), and the gate's code and message."""
+
+    image: np.ndarray
+    code: str
+    message: str
 
 
 def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
@@ -119,14 +130,15 @@ def commit_block(table: pa.Table, settings: CommitSettings) -> pa.Table:
         if done.manifest
         for _ in range(done.times)
     ]
-    compared = [
-        (row["defects"][0] + CURRENT, done.compared)
+    beside = [
+        (row["defects"][0] + CURRENT, done.beside)
         for row, done in zip(rows, committed, strict=True)
-        if done.compared is not None
+        if done.beside is not None
+        for _ in range(done.times)
     ]
     refreshed = sum(row["purpose"] == REFRESH for row in rows)
     sizes = {"read_bytes": pc.sum(table["input_bytes"]).as_py() or 0, "written_bytes": written}
-    return summarise(_manifest(committed), routes, seconds, refreshed, sizes, compared)
+    return summarise(_manifest(committed), routes, seconds, refreshed, sizes, beside)
 
 
 def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None) -> _Row:
@@ -167,64 +179,63 @@ def _commit_row(row: dict[str, Any], settings: CommitSettings, remaining: Remain
 
 def _correct(row: dict[str, Any], settings: CommitSettings, remaining: Remaining | None, done: _Row) -> None:
     before, _, metadata = decode_apart(row["upload"], settings.limits)
-    made = _made(before, row, "edits", settings, remaining, metadata)
-    if row["in_strip"]:
-        done.strip = _strip(row, before, made)
-    if row["current_edits"] is not None:
-        _compare(before, row, settings, remaining, metadata, done)
+
+    def deliver_edits(edits: Any) -> Delivered | _Rejected:
+        return _delivered(before, {**row, "edits": edits}, settings, remaining, metadata)
+
+    made = deliver_edits(row["edits"])
     if isinstance(made, _Rejected):
         done.manifest |= {"status": "rejected", "error_code": made.code, "error_message": made.message}
-        # FID describes what is published, which this pair is not.
+    else:
+        done.encoded = made.encoded
+        digest = hashlib.sha256(made.encoded).hexdigest()
+        done.manifest |= {
+            "status": "corrected",
+            "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], digest, made.format),
+            "output_sha256": digest,
+            "profile_issues": made.issues,
+        }
+        # FID describes what is published.
+        if row["sampled"]:
+            done.samples.append(_sample(row, before, made.image))
+    if row["in_strip"]:
+        done.strip = _strip(row, before, made)
+    if settings.models.is_compared(row):
+        _compare(row, deliver_edits, done)
+
+
+def _compare(row: dict[str, Any], deliver_edits: Callable[[Any], Delivered | _Rejected], done: _Row) -> None:
+    """Add the current bundle's correction of an image of the canary: its status, sample and picture.
+
+    A pair of samples stays only if both corrections would be published, so that FID compares them on equal images.
+    """
+    samples, done.samples, done.beside = done.samples, [], "failed"
+    if row["current_edits"] is None:  # the generator's answer was not finite
         return
-    done.encoded = made.encoded
-    digest = hashlib.sha256(made.encoded).hexdigest()
-    done.manifest |= {
-        "status": "corrected",
-        "output_uri": image_uri(settings.output, row["defects"][0], row["image_id"], digest, made.format),
-        "output_sha256": digest,
-        "profile_issues": made.issues,
-    }
-    if row["sampled"]:
-        done.samples.append(_sample(row, before, made.image))
-
-
-def _compare(
-    before: np.ndarray,
-    row: dict[str, Any],
-    settings: CommitSettings,
-    remaining: Remaining | None,
-    metadata: Metadata,
-    done: _Row,
-) -> None:
-    """Add what the current bundle makes of an image that the canary corrects: its status, sample and picture."""
-    made = _made(before, row, "current_edits", settings, remaining, metadata)
-    rejected = made.message if isinstance(made, _Rejected) else None
-    done.compared = "corrected" if rejected is None else "rejected"
-    if row["sampled"] and rejected is None:
-        route = row["defects"][0] + CURRENT
-        done.samples.append(_sample({**row, "route": route}, before, made.image))
+    try:
+        made = deliver_edits(row["current_edits"])
+        rejected = made.message if isinstance(made, _Rejected) else None
+        picture = _picture(made.image)
+    except DecoderStartError:
+        raise
+    except Exception as error:  # noqa: BLE001 (the image itself is corrected, and must not fail for this)
+        logger.warning("%s could not be corrected to compare: %s", row["image_id"], error)
+        return
+    done.beside = "corrected" if rejected is None else "rejected"
     if done.strip is not None:
-        done.strip |= {"current": _picture(made.image), "current_rejected": rejected}
+        done.strip |= {"current": picture, "current_rejected": rejected}
+    if rejected is None:
+        done.samples = [{**one, "current": _fid_image(made.image)} for one in samples]
 
 
-class _Rejected(NamedTuple):
-    """A correction that a gate rejected: its pixels, uint8 (H,W,3), and the gate's code and message."""
-
-    image: np.ndarray
-    code: str
-    message: str
-
-
-def _made(
+def _delivered(
     before: np.ndarray,
     row: dict[str, Any],
-    edits: str,
     settings: CommitSettings,
     remaining: Remaining | None,
     metadata: Metadata,
 ) -> Delivered | _Rejected:
-    """Apply one bundle's edits to an upload. before: its pixels, uint8 (H,W,3). edits: name of their column."""
-    row = {**row, "edits": row[edits]}
+    """Apply a row's edits to its upload and judge the result. before: the upload's pixels, uint8 (H,W,3)."""
     backgrounds = [defect in settings.delivery.background_defects for defect in row["defects"]]
     edited = apply_edits(before, row["edits"], backgrounds)
     try:
@@ -233,7 +244,7 @@ def _made(
         return _Rejected(edited.image, rejection.code, rejection.message)
 
 
-# Samples and pictures are of the delivered image, with the encoder's losses.
+# Samples and pictures of a delivered image have the encoder's losses.
 def _strip(row: dict[str, Any], before: np.ndarray, made: Delivered | _Rejected) -> dict[str, Any]:
     return {
         **{name: row[name] for name in ("image_id", "route", "product_type")},
@@ -244,14 +255,15 @@ def _strip(row: dict[str, Any], before: np.ndarray, made: Delivered | _Rejected)
 
 
 def _sample(row: dict[str, Any], before: np.ndarray, after: np.ndarray | None) -> dict[str, Any]:
-    pixels = {"before": before, "after": after}
     return {
         **{name: row[name] for name in ("image_id", "route")},
-        **{
-            name: None if image is None else encode_image(resize_bicubic(image, FID_SIDE, FID_SIDE), "png")
-            for name, image in pixels.items()
-        },
+        "before": _fid_image(before),
+        "after": None if after is None else _fid_image(after),
     }
+
+
+def _fid_image(image: np.ndarray) -> bytes:
+    return encode_image(resize_bicubic(image, FID_SIDE, FID_SIDE), "png")
 
 
 def _picture(image: np.ndarray) -> bytes:

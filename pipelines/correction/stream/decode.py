@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,9 +146,12 @@ def _decode(
         decoded["in_strip"] = settings.strips.has(name, row["image_id"])
         if defects:
             decoded["model_input"] = _fitted(image, size, model)
-            current = settings.models.current
-            if model is not current and (decoded["sampled"] or decoded["in_strip"]):
-                decoded["current_input"] = _fitted(*_shrunk(upload, current, settings.limits), current)
+            if settings.models.is_compared(decoded):
+                current = settings.models.current
+                with suppress(ImageError):  # there will be no comparison
+                    if current.image_size != model.image_size:
+                        image, size = _shrunk(upload, current, settings.limits)
+                    decoded["current_input"] = _fitted(image, size, current)
         if defects or decoded["sampled"]:
             decoded["upload"] = upload
     except ImageError as error:

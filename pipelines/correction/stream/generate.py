@@ -80,28 +80,33 @@ class Corrector:
 
     def _correct(self, table: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        inputs = [value.as_buffer() for value in table.column("model_input")]  # None for a null
+        own, of_current = (
+            [value.as_buffer() for value in table.column(name)]  # None for a null
+            for name in ("model_input", "current_input")
+        )
         models = [self._models.of(image_id) for image_id in table.column("image_id").to_pylist()]
-        edits: list[Edits] = [[] for _ in inputs]
+        edits: list[Edits] = [[] for _ in own]
+        beside: list[Edits] = [[] for _ in own]
         broken: dict[int, str] = {}
-        passes = np.zeros(len(inputs), int)
+        passes = np.zeros(len(own), int)
         for model, editor in self._editors.items():
-            own = [value if of == model else None for value, of in zip(inputs, models, strict=True)]
-            made, failed, needed = editor(table, own)
-            edits = [more or before for more, before in zip(made, edits, strict=True)]
-            broken |= failed
+            other = of_current if model is self._models.current else [None] * len(own)
+            inputs = [
+                mine if of is model else theirs for mine, theirs, of in zip(own, other, models, strict=True)
+            ]
+            made, failed, needed = editor(table, inputs)
             passes += needed
-        compared: list[Edits] = [[] for _ in inputs]
-        if self._models.canary is not None:
-            of_current = [value.as_buffer() for value in table.column("current_input")]
-            compared, _, needed = self._editors[self._models.current](table, of_current)
-            passes += needed
+            for row, of in enumerate(models):
+                if made[row]:
+                    (edits if of is model else beside)[row] = made[row]
+                elif row in failed and of is model:
+                    broken[row] = failed[row]
         seconds = (time.perf_counter() - started) / max(passes.sum(), 1)
         columns = {name: table.column(name) for name in EDITED.names if name in table.column_names}
         if broken:
             columns |= _failures(table, broken)
         columns["edits"] = pa.array([row or None for row in edits], EDITS)
-        columns["current_edits"] = pa.array([row or None for row in compared], EDITS)
+        columns["current_edits"] = pa.array([row or None for row in beside], EDITS)
         columns["generator_seconds"] = pa.array(seconds * passes, pa.float32())
         return pa.table({field.name: columns[field.name] for field in EDITED}, schema=EDITED)
 

@@ -30,13 +30,13 @@ def summarise(
     seconds: Mapping[str, float] = MappingProxyType({}),
     refreshed: int = 0,
     sizes: Mapping[str, int] = MappingProxyType({}),
-    compared: Iterable[tuple[str, str]] = (),
+    beside: Iterable[tuple[str, str]] = (),
 ) -> pa.Table:
     """Return one row of SUMMARY for a block's manifest rows; its size is bounded.
 
     routes: each row's route. seconds: of one core, by stage; 0 for stages not given. refreshed: number of further rows,
     whose image is the one corrected before. sizes: `read_bytes` and `written_bytes`; 0 if not given.
-    compared: route and status of corrections that were made only to compare with; they count in their routes alone.
+    beside: route and status of corrections that were made only to compare with; they count in their routes alone.
     """
     by_route: dict[str, Counter[str]] = {}
     errors: dict[str, list[tuple[str, str]]] = {}
@@ -47,7 +47,7 @@ def summarise(
         if row["error_code"] is not None:
             errors.setdefault(row["error_code"], []).append((row["image_id"], row["error_message"]))
     statuses = sum(by_route.values(), Counter[str]())
-    for route, status in compared:
+    for route, status in beside:
         by_route.setdefault(route, Counter())[status] += 1
     summary = {
         "rows": len(manifest),

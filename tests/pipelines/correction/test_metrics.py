@@ -61,8 +61,8 @@ def test_images_that_are_gone_are_reported_and_so_is_that_none_is(reported: Repo
 
 def test_a_canary_counts_under_its_defect_and_comparisons_do_not(reported: Reported) -> None:
     manifest = [{"image_id": "a", "status": "corrected", "error_code": None, "error_message": None}]
-    compared = [("watermark (current)", "rejected")]
-    (summary,) = summarise(manifest, ["watermark (canary)"], compared=compared).to_pylist()
+    beside = [("watermark (current)", "rejected")]
+    (summary,) = summarise(manifest, ["watermark (canary)"], beside=beside).to_pylist()
     metrics.report(summary, 0)
     counts = {key: value for key, value in reported.values.items() if key[0] == "images" and value}
     assert counts == {("images", "corrected", "watermark"): 1}

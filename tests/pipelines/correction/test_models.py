@@ -3,7 +3,7 @@ from dataclasses import replace
 from pipelines.correction.models import Model, Models
 
 CURRENT = Model(None, "--model", "v1", 32, "stretch", "c1")
-CANARY = Model("/b", "--canary", "v2", 48, "inside", "c2")
+CANARY = Model("/b", "--canary", "v2", 48, "letterbox", "c2")
 MODELS = Models("out", CURRENT, CANARY, 0.2)
 IDS = [f"image {number}" for number in range(2000)]
 

@@ -126,20 +126,24 @@ def test_the_configs_hash_follows_what_decides_the_outputs_bytes(config: Correct
     plan = resolve(config)
 
     def hashed(**changes: Any) -> str:
-        return resolve(dataclasses.replace(config, **changes)).config_hash("float32")
+        return resolve(dataclasses.replace(config, **changes)).models("float32").current.config_hash
 
     base = hashed()
     assert base == hashed(batch_size=9, output="elsewhere", limit=3, actors=(1, 2), fid=True)
     assert base == hashed(score_scale=2)  # the meaning of a row's scores is in its own key
     others = [hashed(**change) for change in ({"quality": 80}, {"format": "webp"}, {"gates": "off"})]
-    others += [hashed(profile="amazon"), hashed(profile="google"), plan.config_hash("bfloat16")]
+    others += [
+        hashed(profile="amazon"),
+        hashed(profile="google"),
+        plan.models("bfloat16").current.config_hash,
+    ]
     assert len({base, *others}) == 7
     assert hashed(format="png", quality=80) == hashed(format="png", quality=90)
     fewer = dataclasses.replace(plan.label_map, rules=plan.label_map.rules[:1])
-    assert dataclasses.replace(plan, label_map=fewer).config_hash("float32") != base
+    assert dataclasses.replace(plan, label_map=fewer).models("float32").current.config_hash != base
     # A setting that only trainings read must not cause new corrections.
     trained = dataclasses.replace(plan.label_map, cycle_groups=())
-    assert dataclasses.replace(plan, label_map=trained).config_hash("float32") == base
+    assert dataclasses.replace(plan, label_map=trained).models("float32").current.config_hash == base
 
 
 def test_the_description_is_for_people_and_json(config: CorrectionConfig) -> None:
@@ -152,12 +156,12 @@ def test_the_description_is_for_people_and_json(config: CorrectionConfig) -> Non
 def test_a_detector_decides_outputs_and_must_speak_the_label_map_s_language(
     config: CorrectionConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    without = resolve(config).config_hash("float32")
+    without = resolve(config).models("float32").current.config_hash
     hashes = set()
     for name, labels in (("a", {"watermark": 1.0}), ("b", {"watermark": 2.0, "crease": 0.0})):
         detector = write_detector(tmp_path / name, labels)
         plan = resolve(dataclasses.replace(config, detector=str(detector)))
-        hashes.add(plan.config_hash("float32"))
+        hashes.add(plan.models("float32").current.config_hash)
         assert plan.describe()["detector_version"] == load_detector(detector).version
     assert len(hashes | {without}) == 3
     assert "names the detector's crease" in caplog.text

@@ -42,6 +42,22 @@ def test_what_is_worse_than_the_last_runs_is_named(record: dict[str, Any], words
     assert find_alerts(record, HISTORY, Thresholds()) == words
 
 
+def test_a_canary_that_is_rejected_more_often_than_the_current_bundle_is_named_without_any_history() -> None:
+    def trial(rejected: int, of: int) -> dict[str, Any]:
+        counts = {
+            "canary": {"corrected": of - rejected, "rejected": rejected},
+            "current": night()["corrected_now"],
+        }
+        return {**night(), "canary": {"counts": {"watermark": counts}}}
+
+    assert find_alerts(trial(25, 100), [], Thresholds()) == [
+        "25% of the canary's corrections of watermark were rejected, and 10% of the current bundle's"
+    ]
+    assert find_alerts(trial(19, 100), [], Thresholds()) == []
+    assert find_alerts(trial(40, 40), [], Thresholds()) == []  # too few to say
+    assert find_alerts({**night(), "canary": None}, [], Thresholds()) == []
+
+
 def test_two_runs_are_no_history_and_another_defects_figures_do_not_count() -> None:
     bad = night(rejected=90, fid=500.0, kid=1.0)
     assert find_alerts(bad, HISTORY[:2], Thresholds()) == []

@@ -356,36 +356,63 @@ def test_a_process_that_is_killed_while_it_writes_an_image_leaves_nothing_beside
     )  # removed when the run is published
 
 
+def with_canary(settings: CommitSettings) -> CommitSettings:
+    """Settings of a run whose canary corrects every image, with one gate, which rejects images of one colour."""
+    current = settings.models.current
+    models = Models("out", current, dataclasses.replace(current, version="n" * 64), 1.0)
+    gates = GateConfig(**{**GATES_OFF, "nearly_constant": 10.0})
+    return dataclasses.replace(settings, models=models, delivery=DeliverySettings("png", gates=gates))
+
+
+def edits_of(matte: float) -> list[dict[str, bytes]]:
+    return encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), torch.full((1, 1, 8, 8), matte)))
+
+
 def test_what_the_current_bundle_makes_of_the_canarys_images_is_compared_and_not_published(
     commit_settings: CommitSettings,
 ) -> None:
-    canary = dataclasses.replace(commit_settings.models.current, version="n" * 64)
-    delivery = DeliverySettings("png", gates=GateConfig(**{**GATES_OFF, "nearly_constant": 10.0}))
-    settings = dataclasses.replace(
-        commit_settings, models=Models("out", commit_settings.models.current, canary, 1.0), delivery=delivery
-    )
-    whole = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8)))  # all grey
-    kept = encode_edits(Edit(identity_theta(1), torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)))
+    settings = with_canary(commit_settings)
+    grey, kept = edits_of(1), edits_of(0)
     route = {"route": "watermark (canary)", "sampled": True, "in_strip": True}
     rows = [
-        edited("a", "watermark", edits=kept, current_edits=whole, **route),
-        edited("b", "watermark", edits=whole, current_edits=kept, **route),
+        edited("a", "watermark", edits=kept, current_edits=grey, **route),
+        edited("b", "watermark", edits=grey, current_edits=kept, **route),
+        edited("c", "watermark", edits=kept, current_edits=PAINT, times=2, **route),
+        edited("d", "watermark", edits=kept, current_edits=None, **route),  # was not finite
     ]
-    summary, (first, second) = commit(rows, settings)
-    assert [one["status"] for one in (first, second)] == ["corrected", "rejected"]
-    assert {one["model_version"] for one in (first, second)} == {"n" * 64}
-    assert (summary["corrected"], summary["rejected"]) == (1, 1)
-    routes = {one["route"]: (one["corrected"], one["rejected"]) for one in summary["routes"]}
-    assert routes == {"watermark (canary)": (1, 1), "watermark (current)": (1, 1)}
-    run = Path(settings.output) / ".run"
-    samples = read_parquet(run / SAMPLES / settings.attempt)
-    assert {(one["image_id"], one["route"]) for one in samples} == {
-        ("a", "watermark (canary)"),
-        ("b", "watermark (current)"),
+    summary, manifest = commit(rows, settings)
+    statuses = [(one["image_id"], one["status"]) for one in manifest]
+    assert statuses == [("a", "corrected"), ("b", "rejected"), *[("c", "corrected")] * 2, ("d", "corrected")]
+    assert {one["model_version"] for one in manifest} == {"n" * 64}
+    routes = {
+        one["route"]: [one[name] for name in ("corrected", "rejected", "failed")] for one in summary["routes"]
     }
+    assert routes == {"watermark (canary)": [4, 1, 0], "watermark (current)": [3, 1, 1]}
+    assert (summary["corrected"], summary["rejected"], summary["failed"]) == (4, 1, 0)
+    run = Path(settings.output) / ".run"
+    (sample,) = read_parquet(run / SAMPLES / settings.attempt)  # the only image that both would publish
+    assert sample["image_id"] == "c"
+    assert sample["after"] == sample["before"] != sample["current"]
     strips = {one["image_id"]: one for one in read_parquet(run / STRIPS / settings.attempt)}
-    assert (strips["a"]["rejected"], strips["b"]["current_rejected"]) == (None, None)
-    assert "nearly_constant" in strips["a"]["current_rejected"]
-    assert "nearly_constant" in strips["b"]["rejected"]
-    assert strips["a"]["after"] == strips["a"]["before"] != strips["a"]["current"]
-    assert len(list((Path(settings.output) / "images").rglob("*.png"))) == 1
+    assert [strips[name]["rejected"] is not None for name in "abcd"] == [False, True, False, False]
+    assert [strips[name]["current_rejected"] is not None for name in "abcd"] == [True, False, False, False]
+    assert [strips[name]["current"] is not None for name in "abcd"] == [True, True, True, False]
+    assert len(list((Path(settings.output) / "images").rglob("*.png"))) == 3
+
+
+def test_an_image_is_published_though_it_cannot_be_compared(
+    commit_settings: CommitSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def apply(image: np.ndarray, edits: Any, background: list[bool]) -> Any:
+        if edits == PAINT:
+            raise MemoryError("600 MB")
+        return apply_edits(image, edits, background)
+
+    monkeypatch.setattr("pipelines.correction.stream.commit.apply_edits", apply)
+    one = edited("a", "watermark", edits=edits_of(0), current_edits=PAINT, in_strip=True)
+    summary, (row,) = commit([one], with_canary(commit_settings))
+    assert row["status"] == "corrected"
+    assert {one["route"]: one["failed"] for one in summary["routes"]} == {
+        "watermark": 0,
+        "watermark (current)": 1,
+    }

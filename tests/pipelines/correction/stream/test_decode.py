@@ -15,6 +15,8 @@ from pipelines.correction.models import Models
 from pipelines.correction.rows import CORRECT, DECODED
 from pipelines.correction.stream.decode import DecodeSettings, decode_rows
 from pipelines.images.allowed_uris import AllowedUris
+from pipelines.images.decode import DecodeLimits, ImageError
+from pipelines.images.decode_apart import decode_apart
 from pipelines.images.resize import resize_bicubic
 from tests.catalogs import picture, row
 from tests.hostile_images import encode, hostile_images
@@ -156,16 +158,33 @@ def test_a_row_whose_image_lacks_the_stated_hash_is_read_again(tmp_path: Path) -
 
 def test_an_image_of_the_canary_is_made_for_it_and_to_compare_for_the_current_bundle_too() -> None:
     current = models_of("old").current
-    canary = dataclasses.replace(current, version="new", image_size=24, fit="inside")
-    models = Models("out", current, canary, 1.0)
+    canary = dataclasses.replace(current, version="new", image_size=24, fit="letterbox")
     strips = Sample({"watermark (canary)": sample_hash("a")})
-    settings = dataclasses.replace(SETTINGS, models=models, strips=strips)
-    shown, other = decode([row("a", "watermark"), row("b", "watermark"), row("c")], settings)[:2]
-    assert shown["route"] == other["route"] == "watermark (canary)"
-    assert [one["in_strip"] for one in (shown, other)] == [True, sample_hash("b") <= sample_hash("a")]
-    assert len(shown["model_input"]) == 3 * 24 * 18  # of 60 x 44, inside
+    settings = dataclasses.replace(SETTINGS, models=Models("out", current, canary, 1.0), strips=strips)
+    shown, _, clean = decode([row("a", "watermark"), row("b", "watermark"), row("c")], settings)
+    assert shown["route"] == "watermark (canary)"
+    assert clean["route"] == CLEAN
+    assert len(shown["model_input"]) == 3 * 24 * 18  # of 60 x 44
     (alone,) = decode([row("a", "watermark")])
     assert shown["current_input"] == alone["model_input"]
     assert alone["current_input"] is None
     plain = dataclasses.replace(settings, strips=Sample({}))
     assert decode([row("a", "watermark")], plain)[0]["current_input"] is None
+
+
+def test_an_image_that_cannot_be_decoded_to_compare_is_corrected_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails_if_large(upload: bytes, limits: DecodeLimits, max_side: int) -> Any:
+        if max_side > 2 * 16:
+            raise ImageError("decode_timeout", "too slow")
+        return decode_apart(upload, limits, max_side=max_side)
+
+    monkeypatch.setattr("pipelines.correction.stream.decode.decode_apart", fails_if_large)
+    canary = dataclasses.replace(models_of("new").current, flag="--canary")
+    current = dataclasses.replace(models_of("old").current, image_size=64)
+    strips = Sample({"watermark (canary)": sample_hash("a")})
+    settings = dataclasses.replace(SETTINGS, models=Models("out", current, canary, 1.0), strips=strips)
+    (one,) = decode([row("a", "watermark")], settings)
+    assert (one["error_code"], one["current_input"]) == (None, None)
+    assert one["model_input"] is not None
