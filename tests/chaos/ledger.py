@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -99,11 +99,12 @@ def audit(
     output: str,
     undisturbed: Content | None = None,
     ignored: Sequence[str] = (),
+    apart: Collection[str] = (),
 ) -> Content:
     """Fill the entry from the output; every discrepancy becomes one of its complaints.
 
     drawn: the catalog. root: URI above catalog and output. undisturbed: the expected content, or None for the
-    undisturbed run itself. ignored: columns that may differ.
+    undisturbed run itself. ignored: columns that may differ. apart: ids of rows that may differ.
     """
     manifest = read_manifest(output)
     entry.rows_in = len(drawn)
@@ -116,7 +117,7 @@ def audit(
     _check_changes(entry, manifest, output)
     content = Content(sorted((_comparable(row, output, root) for row in manifest), key=_text))
     if undisturbed is not None:
-        _compare(entry, content, undisturbed, ignored)
+        _compare(entry, *(_without(one, apart) for one in (content, undisturbed)), ignored)
     return content
 
 
@@ -254,6 +255,10 @@ def _comparable(row: Mapping[str, Any], output: str, root: str) -> dict[str, Any
 
 def _text(row: Mapping[str, Any]) -> str:
     return json.dumps(row, sort_keys=True, default=str)
+
+
+def _without(content: Content, ids: Collection[str]) -> Content:
+    return Content([row for row in content.rows if row["image_id"] not in ids])
 
 
 def _compare(entry: Entry, content: Content, undisturbed: Content, without: Sequence[str]) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from model.bundle import load_bundle
+from pipelines.contracts.splits import in_share
 from pipelines.published.erased import ERASED
 from pipelines.published.layout import SUCCESS
 from pipelines.published.records import manifest_run
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import FOLDER
+from tests.catalogs import write_bundle
 from tests.chaos.kills import (
     COMMITTING,
     CORRECTING,
@@ -24,7 +27,7 @@ from tests.chaos.kills import (
 )
 from tests.chaos.ledger import Entry, files_below, read_manifest
 from tests.chaos.reader import Reader, check_images, read_whole, states
-from tests.chaos.stage import Driver, Night, Stage, second_node
+from tests.chaos.stage import SIDE, Driver, Night, Stage, second_node
 from tests.fault_proxy import FaultProxy, Faults
 from tests.object_store import seaweedfs
 
@@ -298,6 +301,65 @@ def _dying_verb(
         yield entry
 
 
+#: Share of the ids that a bundle on trial corrects.
+CANARY_SHARE = 0.3
+
+
+def canary(stage: Stage) -> Iterator[Entry]:
+    """A bad bundle on trial: its night dies and is finished, then undone, then withdrawn; a good one is promoted."""
+    name, night, output = "canary", stage.second, stage.output("canary")
+    ids = {one.row["image_id"] for one in night.drawn}
+    trusted = {one for one in ids if not in_share(CANARY_SHARE, "canary", one)}
+    bad = write_bundle(stage.folder / "bad", 0.3, 1, side=SIDE)  # paints everything grey
+    good = write_bundle(stage.folder / "good", side=SIDE // 2, seed=1)
+
+    def run(*flags: str, dies_at: str | None = None) -> str:
+        if dies_at is not None:
+            job = stage.start(name, *flags, night=night)
+            _kill_at(entry, job, storage.join(output, ".run", dies_at))
+        return stage.start(name, *flags, night=night).finish()
+
+    def trial(bundle: Path) -> tuple[str, ...]:
+        return ("--canary", str(bundle), "--canary-share", str(CANARY_SHARE))
+
+    _done(stage, name)
+    with stage.entry("night before the canary", night, output=name) as entry:
+        run()
+    yield entry
+    before = manifest_run(output)
+    with stage.entry("canary's night", night, output=name, apart=ids - trusted) as entry:
+        run(*trial(bad), dies_at="journal")
+        _check_bundles(entry, output, trusted, stage.folder / "bundle", bad)
+    yield entry
+    with stage.entry("canary undone", night, output=name) as entry:
+        stage.maintain(name, "rollback", "--to", str(before)).finish()
+        if "nothing was corrected" not in run():
+            entry.complain("nights that corrected something after a rollback", [name])
+    yield entry
+    with stage.entry("canary withdrawn", night, output=name) as entry:
+        run(*trial(bad))
+        run(dies_at="manifest")
+    yield entry
+    with stage.entry("canary promoted", night, output=name, apart=ids) as entry:
+        run(*trial(good))
+        made = {one for one in _written(output) if one[0] in ids - trusted}
+        run("--model", str(good), dies_at="journal")
+        _check_bundles(entry, output, set(), stage.folder / "bundle", good)
+        entry.complain("rows of the canary that were made again", sorted(made - _written(output)))
+    yield entry
+
+
+def _check_bundles(entry: Entry, output: str, trusted: set[str], current: Path, other: Path) -> None:
+    """Check that `current` made the rows of the ids `trusted`, and `other` all others."""
+    versions = load_bundle(current).version, load_bundle(other).version
+    wrong = [
+        row["image_id"]
+        for row in read_manifest(output)
+        if row["model_version"] != versions[row["image_id"] not in trusted]
+    ]
+    entry.complain("rows that the wrong bundle made", wrong)
+
+
 #: Shares of all requests, together a tenth.
 FAULTS = Faults(
     slow_down=0.04, internal_error=0.01, reset=0.02, reset_body=0.01, lost=0.01, cut=0.01, delay=0.1
@@ -325,6 +387,6 @@ ALL: dict[str, Scenario] = {
     one.__name__: one
     for one in (
         *(undisturbed, actor, decoding, committing, node, driver, driver_and_ray, everything),
-        *(again, two_at_once, poison, next_night, publishing, maintenance, s3),
+        *(again, two_at_once, poison, next_night, publishing, maintenance, canary, s3),
     )
 }

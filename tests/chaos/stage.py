@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,12 +202,18 @@ class Stage:
 
     @contextmanager
     def entry(
-        self, scenario: str, night: Night | None = None, output: str | None = None, comparable: bool = True
+        self,
+        scenario: str,
+        night: Night | None = None,
+        output: str | None = None,
+        comparable: bool = True,
+        apart: Collection[str] = (),
     ) -> Iterator[Entry]:
         """Yield a line of the ledger, which the block fills and an audit of the output completes.
 
         night: whose rows are expected; default: the first. output: the scenario whose folder is used; default: this
-        one. comparable: False if nothing is poison, so that some rows differ from those of an undisturbed run.
+        one. comparable: False if nothing is poison, so that some rows differ from those of an undisturbed run. apart:
+        ids whose rows may differ from them, but for status and code.
         """
         entry, night, uri = Entry(scenario), night or self.first, self.output(output or scenario)
         started = time.monotonic()
@@ -215,8 +221,8 @@ class Stage:
             yield entry
             drawn = night.drawn if comparable else [row.without_poison() for row in night.drawn]
             expected = night.undisturbed if comparable else None
-            content = audit(entry, drawn, self.root, uri, expected, self.ignored)
-            if night.undisturbed is None and entry.clean:
+            content = audit(entry, drawn, self.root, uri, expected, self.ignored, apart)
+            if night.undisturbed is None and entry.clean and not apart:
                 night.undisturbed, night.images = content, count_images(uri)
         except Exception as error:  # noqa: BLE001 (any error becomes a line of the ledger)
             entry.complain("scenario that broke", [f"{type(error).__name__}: {error}"])
