@@ -5,6 +5,7 @@ in the paper). Source: `timm`, https://github.com/huggingface/pytorch-image-mode
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -53,9 +54,14 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
-        """Return the features; S is a multiple of 32."""
-        normalised = ((image + 1) / 2 - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
-        return dict(zip(self.channels, self.backbone(normalised), strict=True))
+        """Return the features; S is a multiple of 32. On a CPU, a training computes them in float32, whatever its
+        precision: there, gradients of depthwise convolutions in bfloat16 take up to six times as long.
+        """
+        exact = image.device.type == "cpu" and torch.is_grad_enabled()
+        with torch.autocast("cpu", enabled=False) if exact else nullcontext():
+            image = image.float() if exact else image
+            normalised = ((image + 1) / 2 - cast(Tensor, self.mean)) / cast(Tensor, self.deviation)
+            return dict(zip(self.channels, self.backbone(normalised), strict=True))
 
     def load_pretrained(self, state: Mapping[str, Tensor]) -> None:
         """Load the backbone's weights, by timm's names of its parameters and buffers.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model.config import GeneratorConfig
 from model.edits import apply_edit
+from model.encoder import Encoder
 from model.errors import ConfigurationError
 from model.generator import build_generator
 from model.injection import AttentionInjection
@@ -210,3 +211,16 @@ def test_every_recipe_but_monce_takes_it(recipe: str) -> None:
 def test_monce_needs_taps_that_it_does_not_have() -> None:
     with pytest.raises(ConfigurationError, match="architecture is 'pretrained_unet'; use one of resnet_blur"):
         method_config("monce", n_groups=2, n_types=3, generator={"architecture": "pretrained_unet"})
+
+
+def test_a_training_on_a_cpu_computes_the_encoder_in_float32_and_a_correction_as_asked() -> None:
+    encoder = Encoder("tf_efficientnet_lite0", freeze_norms=True)
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    exact = encoder(image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trained = encoder(image)
+        with torch.inference_mode():
+            corrected = encoder(image)
+    assert {value.dtype for value in trained.values()} == {torch.float32}
+    assert {value.dtype for value in corrected.values()} == {torch.bfloat16}
+    torch.testing.assert_close(trained[32], exact[32], rtol=0.1, atol=0.1)
