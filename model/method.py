@@ -28,7 +28,8 @@ class Batch(NamedTuple):
     paired (p) and unpaired (u): (B,) float 0 or 1. p: x and y are a trusted pair and enter the reconstruction term. u:
     the sample enters cycle and identity. A sample may be both. Where p is 0, y is a real image of the same defect.
     n_unpaired: u is 0 from this sample on, and the passes for it leave those samples out; None if that is not known.
-    The batch's maker sets it, because reading a tensor on a GPU would wait for the GPU to finish its work.
+    The batch's maker sets it, because reading a tensor on a GPU would wait for the GPU to finish its work. Layers that
+    couple samples (batch norms in training) then see other samples in these passes.
     truth: ground truth of synthetic defects, or None if there are none.
     """
 

@@ -187,12 +187,13 @@ class SemiPaired(Method):
         if self.generator_back is None or fakes.x is None:
             return batch.x.new_zeros(())
         part = batch.may_be_unpaired()
-        fake_y, fake_x, back_x = (
-            None if image is None else image[: len(part.x)] for image in (fakes.y, fakes.x, fakes.back_x)
+        n = len(part.x)
+        back_x = (
+            fakes.back_x[:n]
+            if fakes.back_x is not None
+            else self.generator_back(fakes.y[:n], part.group, part.type_)
         )
-        if back_x is None:
-            back_x = self.generator_back(fake_y, part.group, part.type_)
-        back_y = self.generator(fake_x, part.group, part.type_)
+        back_y = self.generator(fakes.x[:n], part.group, part.type_)
         return _mean_of_unpaired(l1(back_x, part.x) + l1(back_y, part.y), batch)
 
     def identity_loss(self, batch: Batch) -> Tensor:

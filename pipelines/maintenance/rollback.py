@@ -13,7 +13,7 @@ from pipelines.published.changes import write_all_added
 from pipelines.published.layout import CHANGES_FOLDER, RUN, RunFolder
 from pipelines.published.object_names import IMAGES
 from pipelines.published.publish import copy_parts
-from pipelines.published.records import TOO_MANY_FAILED
+from pipelines.published.records import TOO_MANY_FAILED, read_record
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.pages import pages
@@ -55,7 +55,7 @@ def plan_rollback(output: str, to: str | None) -> Rollback:
 
 def _rollback(there: Output, current: str | None, to: str) -> Rollback:
     parts, uri = there.kept[to], there.folder.record(to)
-    record = json.loads(storage.read_bytes(uri)) if storage.exists(uri) else {}
+    record = read_record(uri) if storage.exists(uri) else {}
     return Rollback(current, to, parts, count_statuses(parts), _missing(there.folder, parts), record)
 
 

@@ -9,10 +9,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.storage import objects as storage
-from pipelines.storage.s3 import PatientS3
-
-#: Files of a page: the most that S3 lists, and removes, in one request.
-PAGE = 1000
+from pipelines.storage.s3 import PAGE, PatientS3
 
 
 class File(NamedTuple):
@@ -46,7 +43,7 @@ def pages(uri: str, prefix: str = "") -> Iterator[list[File]]:
 def _of_s3(fs: PatientS3, path: str, prefix: str) -> Iterator[list[File]]:
     after: str | None = ""
     while after is not None:
-        found, after = fs.page_below(path, PAGE, after, prefix)
+        found, after = fs.page_below(path, after, prefix)
         page = [File(f"s3://{name}", size) for name, size in found if not name.endswith("/")]
         if page:
             yield page

@@ -53,8 +53,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 #: The attempt that is logged as a warning; the others are logged for debugging only.
 _WARNED_ATTEMPT = 4
 
-#: Objects of one listing and one deletion, the most that S3 takes, and deletions that run at the same time.
-_PAGE, _DELETIONS = 1000, 8
+#: Objects of one listing and one deletion, the most that S3 takes.
+PAGE = 1000
+#: Deletions that run at the same time.
+_DELETIONS = 8
 
 _TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 #: Transient errors with other statuses: a body that was cut short, or a conflict with a request in progress.
@@ -169,10 +171,9 @@ class PatientS3(S3FileSystem):
         after: str | None = ""
         try:
             while after is not None:
-                page, after = await self._page_below(path, _PAGE, after)
-                if not page:
-                    break
-                deletions.add(asyncio.create_task(self._bulk_delete([name for name, _ in page])))
+                page, after = await self._page_below(path, after)
+                if page:
+                    deletions.add(asyncio.create_task(self._bulk_delete([name for name, _ in page])))
                 if len(deletions) == _DELETIONS:
                     done, deletions = await asyncio.wait(deletions, return_when=asyncio.FIRST_COMPLETED)
                     for deletion in done:
@@ -183,21 +184,26 @@ class PatientS3(S3FileSystem):
     remove_below = sync_wrapper(_remove_below)
 
     async def _page_below(
-        self, path: str, most: int, after: str, prefix: str = ""
+        self, path: str, after: str, prefix: str = ""
     ) -> tuple[list[tuple[str, int]], str | None]:
-        """Return the paths and sizes of up to `most` objects below a folder, and the `after` of the next page.
+        """Return the paths and sizes of up to PAGE objects below a folder, and the `after` of the next page.
 
         after: key behind which the page begins; "" for the first page, None behind the last. Unlike a token, it also
-        holds after removals. prefix: with which paths below the folder begin.
+        holds after removals. prefix: with which paths below the folder begin. Raises ConnectionError for a listing that
+        names nothing and says that there is more.
         """
         bucket, key, _ = self.split_path(path.rstrip("/"))
-        query: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{key}/{prefix}".lstrip("/"), "MaxKeys": most}
+        below = f"{key}/{prefix}" if key else prefix
+        query: dict[str, Any] = {"Bucket": bucket, "Prefix": below, "MaxKeys": PAGE}
         if after:
             query["StartAfter"] = after
         answer = await self._call_s3("list_objects_v2", **query)
         found = answer.get("Contents", [])
+        goes_on = answer.get("IsTruncated", False)
+        if goes_on and not found:
+            raise ConnectionError(f"{path}: the storage's listing breaks off")
         page = [(f"{bucket}/{one['Key']}", one["Size"]) for one in found]
-        return page, found[-1]["Key"] if answer.get("IsTruncated") and found else None
+        return page, found[-1]["Key"] if goes_on else None
 
     page_below = sync_wrapper(_page_below)
     remove_page = sync_wrapper(S3FileSystem._bulk_delete)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from model.errors import ConfigurationError
-from model.precision import choose_device, choose_precision, memory_format
+from model.precision import choose_device, choose_precision
 from model.schedule import step_rate
 from model.training_step import is_distributed
 from pipelines.contracts.label_map import Defect, LabelMap
@@ -78,6 +78,7 @@ class Loop(ABC):
 
     method: nn.Module
     step_once: Step
+    layout: torch.memory_format  # of the networks and their images
 
     def __init__(
         self,
@@ -91,7 +92,6 @@ class Loop(ABC):
         self.settings, self.label_map, self.rank, self.workers = settings, label_map, rank, workers
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.precision, self.device)
-        self.layout = memory_format(self.precision)
         torch.manual_seed(settings.seed)
         self.build(init)
         self.defects: dict[int, Defect] = {defect.id: defect for defect in label_map.defects.values()}
@@ -102,7 +102,7 @@ class Loop(ABC):
 
     @abstractmethod
     def build(self, init: Mapping[str, torch.Tensor] | None) -> None:
-        """Set `method`, the networks, and `step_once`, which updates them."""
+        """Set `method`, the networks, their `layout`, and `step_once`, which updates them."""
 
     @abstractmethod
     def update(self, batch: Batch, rate: float) -> dict[str, torch.Tensor]:

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipelines.contracts.splits import in_share
+from pipelines.images.encode import encode_mask
 from pipelines.training.generator.loop import Training
 from tests.benchmarks.study import queue, tables
 from tests.benchmarks.study.attention import heat
-from tests.benchmarks.study.datasets import labelled, prepare
+from tests.benchmarks.study.datasets import belongs, labelled, masked, prepare
 from tests.benchmarks.study.places import PAGE, Places
 from tests.benchmarks.study.plan import DATA, SMALL, STUDY, Row, Run, Study
 from tests.benchmarks.study.results import read_results
@@ -135,12 +135,26 @@ def test_a_third_of_the_masks_is_spoilt_in_three_ways_and_always_alike() -> None
     mask = np.zeros((120, 90), np.uint8)
     mask[30:90, 25:65] = 255
     ids = [f"photo-{number}" for number in range(600)]
-    assert 0.28 < sum(in_share(1 / 3, "spoilt", name) for name in ids) / len(ids) < 0.39
+    rows = [{"image_id": name, "mask": encode_mask(mask)} for name in ids]
+    kept = [row for row in (masked(row, DATA["spoilt"]) for row in rows) if row["mask"] is not None]
+    assert 0.6 < len(kept) / len(ids) < 0.73  # the others are ignored
+    assert 0.28 < sum(row["mask"] != rows[0]["mask"] for row in kept) / len(kept) < 0.39
+    assert [masked(row, DATA["test"]) for row in rows] == rows
     spoilt = [spoil(mask, name) for name in ids[:60]]
     areas = {np.sign(int(one.sum()) - int(mask.sum())) for one in spoilt}
     assert areas == {-1, 0, 1}  # holes, a shift, a dilation
     assert all((one != mask).any() for one in spoilt)
     assert all((spoil(mask, name) == one).all() for name, one in zip(ids, spoilt, strict=False))
+
+
+def test_other_goods_are_unpaired_and_a_third_of_them_trains_and_none_tests() -> None:
+    others = [{"image_id": f"object-{n}", "product_type": "lamp", "mask": None} for n in range(900)]
+    trained, tested = ([one for one in others if belongs(one, DATA[name])] for name in ("paper", "test"))
+    assert 0.2 < len(trained) / len(others) < 0.34  # of four in five
+    assert tested == []
+    shoe = {"image_id": "shoe", "product_type": "shoes", "mask": b"mask"}
+    assert belongs(shoe, DATA["paper"]) != belongs(shoe, DATA["test"])
+    assert not belongs(shoe, DATA["without_types"])
 
 
 def test_heat_is_white_at_zero_red_above_and_blue_below() -> None:

@@ -344,9 +344,18 @@ def canary(stage: Stage) -> Iterator[Entry]:
         run(*trial(good))
         made = {one for one in _written(output) if one[0] in ids - trusted}
         run("--model", str(good), dies_at="journal")
-        _check_bundles(entry, output, set(), stage.folder / "bundle", good)
         entry.complain("rows of the canary that were made again", sorted(made - _written(output)))
+        # What a run with that bundle alone makes.
+        stage.start("promoted-at-once", "--model", str(good), night=night).finish()
+        promoted, alone = (_results(stage.output(one)) for one in (name, "promoted-at-once"))
+        entry.complain("rows that differ from those of the new bundle alone", sorted(promoted ^ alone))
     yield entry
+
+
+def _results(output: str) -> set[tuple[str, ...]]:
+    """Return what each row says of its image, and the bundle that made it."""
+    names = ("image_id", "status", "error_code", "output_sha256", "model_version", "config_hash")
+    return {tuple(str(row[name]) for name in names) for row in read_manifest(output)}
 
 
 def _check_bundles(entry: Entry, output: str, trusted: set[str], current: Path, other: Path) -> None:

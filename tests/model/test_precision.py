@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
 from model.errors import ConfigurationError
-from model.precision import autocast, choose_device, choose_precision, memory_format
+from model.precision import autocast, choose_device, choose_precision, memory_format, training_format
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -68,4 +69,14 @@ def test_autocast_computes_in_the_chosen_precision(precision: torch.dtype) -> No
 def test_bfloat16_is_laid_out_channels_last() -> None:
     assert memory_format(torch.bfloat16) == torch.channels_last
     assert memory_format(torch.float32) == torch.contiguous_format
-    assert memory_format(torch.float32, depthwise=True) == torch.channels_last
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_networks_with_depthwise_convolutions_are_trained_channels_last_on_a_cpu(groups: int) -> None:
+    network = nn.Sequential(nn.Conv2d(4, 4, 3, groups=groups))
+    formats = [
+        training_format(torch.float32, torch.device(device), network) == torch.channels_last
+        for device in ("cpu", "cuda")
+    ]
+    assert formats == [groups > 1, False]
+    assert training_format(torch.bfloat16, torch.device("cpu"), network) == torch.channels_last

@@ -129,13 +129,21 @@ def test_13_without_u_cycle_and_identity_are_exactly_zero_and_not_computed() -> 
         assert losses(real, half)[name] > 0
 
 
-@torch.no_grad()
-def test_samples_without_u_are_left_out_of_the_passes_for_it_and_change_nothing() -> None:
-    nets, batch = method(), small_batch((1, 0, 1, 1), (1, 1, 0, 0))
-    whole, part = losses(nets, batch), losses(nets, batch._replace(n_unpaired=2))
+@pytest.mark.parametrize("dx_fake", DX_FAKES)
+def test_samples_without_u_are_left_out_of_the_passes_for_it_and_change_nothing(dx_fake: str) -> None:
+    """True of layers that treat each sample by itself."""
+    nets, batch = method(dx_fake=dx_fake), small_batch((1, 0, 1, 1), (1, 1, 0, 0))
+    found = []
+    for n_unpaired in (None, 2):
+        values = losses(nets, batch._replace(n_unpaired=n_unpaired))
+        gradients = torch.autograd.grad(values["total"], nets.generator_parameters())
+        found.append((values, gradients))
+    (whole, all_gradients), (part, gradients) = found
     assert whole["cycle"] > 0
     for name, value in whole.items():
         torch.testing.assert_close(part[name], value, rtol=1e-5, atol=1e-7)
+    for one, other in zip(gradients, all_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     counting = returning(0.1, 0.2)
     losses(counting, batch._replace(n_unpaired=2))
     assert [cast(Returns, g).samples for g in (counting.generator, counting.generator_back)] == [8, 8]

@@ -1,7 +1,8 @@
 """Prepares the study's data sets as the paper builds its own, with the code of jobs/prepare_dataset.py.
 
 x of a background pair is a real photo, and y the photo composited on white through its mask, however bad; a mark or a
-turn is put into that composite, so that these pairs are exact. Photos without masks stay unpaired.
+turn is put into that composite, so that these pairs are exact. Photos without masks, or whose masks are ignored on
+purpose, stay unpaired.
 """
 
 import hashlib
@@ -50,14 +51,17 @@ class MissingPhotos(Exception):  # noqa: N818 (a reason to skip, not a mistake)
 
 
 def prepare(name: str, study: Study, places: Places) -> Path:
-    """Return the folder of a data set, prepared now if it is not there. Raises MissingPhotos."""
+    """Return the folder of a data set, prepared now if it is not there as `plan.DATA` describes it.
+
+    Raises MissingPhotos.
+    """
     folder = places.data(name)
-    ready = folder / "ready"
-    if not ready.exists():
+    ready, wanted = folder / "ready", repr((DATA[name], study.drawn, SIDE))
+    if not ready.exists() or ready.read_text() != wanted:
         logger.info("preparing data set %s", name)
         remove_folder(folder)
         _prepare(DATA[name], _photos(study), folder)
-        replace_file(ready, b"")
+        replace_file(ready, wanted.encode())
     return folder
 
 
@@ -86,8 +90,8 @@ def _prepare(data: DataSet, photos: Iterable[dict[str, Any]], folder: Path) -> N
     table = folder / "photos.parquet"
     with pq.ParquetWriter(table, TABLE) as writer:
         for row in photos:
-            if _belongs(row, data):
-                writer.write_table(pa.Table.from_pylist([_masked(row, data)], TABLE), row_group_size=1)
+            if belongs(row, data):
+                writer.write_table(pa.Table.from_pylist([masked(row, data)], TABLE), row_group_size=1)
     config = PreparationConfig(
         str(folder), photos=[str(table)], draws=1, max_side=SIDE, min_quality=data.min_quality
     )
@@ -96,14 +100,14 @@ def _prepare(data: DataSet, photos: Iterable[dict[str, Any]], folder: Path) -> N
         _relabel(folder, data.wrong_labels)
 
 
-def _belongs(row: dict[str, Any], data: DataSet) -> bool:
+def belongs(row: dict[str, Any], data: DataSet) -> bool:
     """Return whether a photo is in a data set."""
     of_type = row["product_type"] not in data.without and (not data.only or row["product_type"] in data.only)
     wanted = row["mask"] is not None or in_share(data.others, "other", row["image_id"])
     return split_of(row["image_id"]) == data.split and of_type and wanted
 
 
-def _masked(row: dict[str, Any], data: DataSet) -> dict[str, Any]:
+def masked(row: dict[str, Any], data: DataSet) -> dict[str, Any]:
     """Return a photo with the mask that the data set gives it."""
     if row["mask"] is not None and in_share(data.unpaired, "unpaired", row["image_id"]):
         return {**row, "mask": None}

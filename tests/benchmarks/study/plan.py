@@ -23,7 +23,7 @@ class DataSet:
     split: str = TRAIN
     # Pairs need a mask of this quality. 0 is the paper's way: every mask makes a pair, also a bad one.
     min_quality: float = 0.0
-    # Share of the photos whose mask is spoilt on purpose: dilated, shifted, or with holes.
+    # Share of the masks that are not ignored which is spoilt on purpose: dilated, shifted, or with holes.
     spoilt: float = 0.0
     # Share of the rows that carry the label of another defect.
     wrong_labels: float = 0.0
@@ -31,8 +31,7 @@ class DataSet:
     without: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     # Share of the photos whose mask is ignored, so that they stay unpaired; and the share of the photos without masks,
-    # which show other goods, that are added to them. Unpaired photos then show in equal parts what the tests show and
-    # anything else.
+    # which show other goods, that are added to them. Of the unpaired photos about half show what the tests show.
     unpaired: float = 1 / 3
     others: float = 1 / 3
 

@@ -1,6 +1,6 @@
 """Sets of keys in shards are the same sets, whoever has built them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.cluster.placement import fetched, in_task
 from pipelines.published import key_shards
-from pipelines.published.key_shards import Call, KeyShards, divided, file_groups, here, sorted_keys
+from pipelines.published.key_shards import Call, KeyShards, divided, file_groups, here, read_set, sorted_keys
 from pipelines.published.row_keys import Keys, KeySet, id_keys
 
 IDS = st.lists(st.text(max_size=2), max_size=20)
@@ -43,11 +43,20 @@ def test_a_task_reads_files_of_about_two_million_rows(rows: int, each: int) -> N
     assert max(map(len, groups)) == each
 
 
+def _arrays(files: Sequence[str]) -> Iterator[Keys]:
+    yield from map(np.load, files)
+
+
 @pytest.mark.ray
-def test_tasks_build_the_same_set(ray_local: None, tmp_path: Path) -> None:
+def test_tasks_build_the_same_set(ray_local: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_shards, "READ_BYTES", 1 << 60)  # more than any machine has
     keys = [id_keys(f"{task} {number}" for number in range(50)) for task in range(3)]
-    by_tasks = [in_task(divided, 4, [one], 4, memory=1 << 60) for one in keys]  # more than any machine has
-    found = sorted_keys(by_tasks, 150, in_task)
+    files = []
+    for number, one in enumerate(keys):
+        files.append(str(tmp_path / f"{number}.npy"))
+        np.save(files[-1], one)
+    found = read_set(_arrays, files, key_shards.TASK_ROWS, 4, in_task)  # a task for each file
+    assert len(found) == 150
     assert found.has(np.concatenate(keys)).all()
     assert not found.has(id_keys(["other"])).any()
     assert [fetched(shard).keys.tolist() for shard in found.shards] == [

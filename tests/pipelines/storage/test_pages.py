@@ -5,6 +5,7 @@ import pytest
 
 from pipelines.storage import objects as storage
 from pipelines.storage import pages as paging
+from pipelines.storage import s3
 from pipelines.storage.pages import folders, pages, remove_files
 
 
@@ -16,7 +17,8 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_files_are_listed_and_removed_page_by_page(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paging, "PAGE", 4)
+    for module in (paging, s3):
+        monkeypatch.setattr(module, "PAGE", 4)
     contents = {
         f"{folder}/images/{defect}/{number:02}.x.jpg": b"x" * number
         for defect in ("blur", "water [1]")

@@ -12,6 +12,7 @@ import pytest
 from model.errors import ConfigurationError
 from pipelines.storage import objects as storage
 from pipelines.storage import s3
+from pipelines.storage.pages import pages
 from tests.fault_proxy import FaultProxy
 from tests.object_store import s3_environment
 
@@ -206,7 +207,7 @@ def test_impatience_ends_with_its_block(
 def test_a_folder_is_removed_by_pages_and_its_neighbours_stay(
     proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "_PAGE", 2)
+    monkeypatch.setattr(s3, "PAGE", 2)
     monkeypatch.setattr(s3, "_DELETIONS", 3)
     for number in range(9):
         storage.write_bytes(f"{s3_folder}/images/a/{number}", b"")
@@ -221,10 +222,39 @@ def test_a_folder_is_removed_by_pages_and_its_neighbours_stay(
     assert proxy.counts["POST"] == 0
 
 
+@pytest.mark.parametrize(
+    ("uri", "prefix"), [("s3://shop/out", "out/"), ("s3://shop//out", "/out/"), ("s3://shop", "")]
+)
+def test_a_folder_below_a_name_that_is_empty_is_not_its_namesake(
+    s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, uri: str, prefix: str
+) -> None:
+    asked = []
+
+    async def list_nothing(_: s3.PatientS3, method: str, **query: Any) -> dict[str, Any]:
+        asked.append((method, query["Prefix"]))
+        return {}
+
+    monkeypatch.setattr(s3.PatientS3, "_call_s3", list_nothing)
+    fs, path = storage.resolve(uri)
+    fs.remove_below(path)
+    assert asked == [("list_objects_v2", prefix)]
+
+
+def test_a_listing_that_breaks_off_is_an_error(
+    s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_off(*_: Any, **__: Any) -> dict[str, Any]:
+        return {"IsTruncated": True}
+
+    monkeypatch.setattr(s3.PatientS3, "_call_s3", break_off)
+    with pytest.raises(ConnectionError, match="breaks off"):
+        list(pages("s3://shop/out"))
+
+
 def test_a_page_that_cannot_be_removed_is_an_error(
     proxy: FaultProxy, s3_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "_PAGE", 2)
+    monkeypatch.setattr(s3, "PAGE", 2)
     monkeypatch.setattr(s3, "PATIENCE", 0.2)
     for number in range(5):
         storage.write_bytes(f"{s3_folder}/images/{number}", b"")

@@ -67,3 +67,27 @@ def test_collate_scales_to_plus_minus_one() -> None:
     assert batch.paired.tolist() == [1.0, 1.0]
     assert batch.unpaired.tolist() == [0.0, 0.0]
     assert batch.n_unpaired == 0
+
+
+def test_samples_with_u_come_first_with_all_that_belongs_to_them() -> None:
+    samples = [
+        Sample(
+            *(np.full((4, 4, 3), value, np.uint8) for value in (number, 9 - number)),
+            number % 2,
+            number,
+            True,
+            u,
+        )
+        for number, u in enumerate((False, True, False, True))
+    ]
+    samples[2] = samples[2]._replace(changed=np.full((4, 4), 255, np.uint8))
+    batch = collate(samples, torch.device("cpu"), torch.contiguous_format)
+    order = [1, 3, 0, 2]
+    assert batch.n_unpaired == 2
+    assert batch.unpaired.tolist() == [1, 1, 0, 0]
+    assert batch.type_.tolist() == order
+    assert batch.group.tolist() == [1, 1, 0, 0]
+    for pixels, values in ((batch.x, order), (batch.y, [9 - number for number in order])):
+        assert torch.round((pixels[:, 0, 0, 0] + 1) * 127.5).tolist() == values
+    assert batch.truth is not None
+    assert batch.truth.has_changed.tolist() == [0, 0, 0, 1]
