@@ -49,9 +49,9 @@ def add(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         FLAG,
         metavar="YAML",
-        help="file or URI with flags: keys are their names without dashes (a list for several values, true for a "
-        "switch, null for no value). Flags on the command line win; those that can be repeated are added. A switch "
-        "that is on in the file stays on",
+        help="file or URI with flags: keys are the flags without the leading dashes, such as max-failed (a list for "
+        "several values, true for a switch, null for no value). Flags on the command line win; those that can be "
+        "repeated are added. A switch that is on in the file stays on",
     )
 
 

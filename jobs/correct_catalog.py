@@ -109,8 +109,8 @@ def _add_data(group: Any) -> None:
         type=command.location,
         metavar="URI",
         help="bundle on trial, which corrects a share of the images in place of --model's; the report compares both on "
-        "these. To go on with it, give it as --model and leave --canary out; to go back, leave --canary out: --model "
-        "corrects its images again",
+        "a sample of these. To go on with it, give it as --model and leave --canary out; to go back, leave it out, "
+        "and --model corrects its images again",
     )
     group.add_argument(
         "--canary-share",
@@ -141,7 +141,11 @@ def _add_data(group: Any) -> None:
         "empty list means that there is no defect); its labels are kept in OUTPUT/labels/<run>",
     )
     group.add_argument(
-        "--limit", type=command.positive, metavar="N", help="only the catalog's first N rows, for a try"
+        "--limit",
+        type=command.positive,
+        metavar="N",
+        help="only the catalog's first N rows, for a try in an --output of its own: "
+        "all other rows leave the manifest",
     )
     group.add_argument(
         "--format",
@@ -278,7 +282,8 @@ def _add_fid(group: Any) -> None:
         type=command.positive,
         default=10_000,
         metavar="N",
-        help="images per defect, chosen by hash; the driver keeps 16 KB for each",
+        help="images per defect, chosen by hash; the driver keeps 16 KB for each, and 24 KB for as many of the "
+        "canary's",
     )
     command.add_fid_weights(group)
 
@@ -311,7 +316,7 @@ def _add_resources(group: Any) -> None:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto: bfloat16 if the hardware supports it",
+        help="auto: bfloat16 on GPUs and on CPUs with AMX, else float32",
     )
 
 
@@ -420,7 +425,7 @@ def _canary_lines(run: Run) -> list[str]:
     lines = []
     for defect, by_bundle in comparison.counts.items():
         shares = [
-            f"{bundle} {counts['rejected']} of {counts['corrected'] + counts['rejected']} rejected"
+            f"{bundle} {counts['rejected']} rejected and {counts['failed']} failed of {sum(counts.values())}"
             for bundle, counts in by_bundle.items()
         ]
         lines.append(f"  {defect}: {', '.join(shares)}")

@@ -36,6 +36,9 @@ class EvaluationConfig:
     precision: str = "float32"  # bfloat16 to judge the bundles as a GPU runs them
     workers: int | None = None  # most Ray actors; None: as many as are useful; 0: this process, without Ray
     overwrite: bool = False
+    # Whether backgrounds lose scraps and soft edges the old ground's colour, as in a correction. That depends on the
+    # label, so it must not be done where networks are compared that are not told the label.
+    cleans_backgrounds: bool = True
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for a value out of range."""
@@ -87,6 +90,7 @@ class Plan:
             "weights": self.weights,
             "device": device,
             "precision": self.config.precision,
+            "cleans_backgrounds": self.config.cleans_backgrounds,
         }
 
     def describe(self) -> dict[str, Any]:

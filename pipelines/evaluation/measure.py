@@ -58,20 +58,23 @@ class Measurer:
         weights: str | None,
         device: str,
         precision: str,
+        cleans_backgrounds: bool = True,
         threads: int | None = None,
     ) -> None:
         """Load the networks.
 
         inputs: of the tables' `sources`. weights: URI of the FID network's file; None: no features. device, precision:
-        as `model.precision` takes them. threads: for torch; None does not change them. Raises BundleError if a bundle
-        has another version by now.
+        as `model.precision` takes them. cleans_backgrounds: see `EvaluationConfig`. threads: for torch; None does not
+        change them. Raises BundleError if a bundle has another version by now.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = choose_device(device)
         self._inputs = list(inputs)
         self._contestants = list(contestants)
-        self._translators = [Translator(one, self._device, precision) for one in contestants]
+        self._translators = [
+            Translator(one, self._device, precision, cleans_backgrounds) for one in contestants
+        ]
         self._extract = None if weights is None else load_features(weights, self._device)
         self._remembered: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
@@ -145,12 +148,17 @@ class Measurer:
 class Translator:
     """Runs a bundle's generator at its own size, and applies its edits at COMPARED_SIDE, as correction does."""
 
-    def __init__(self, contestant: Contestant, device: torch.device, precision: str) -> None:
-        """Load the generator. Raises BundleError if the bundle has another version than the contestant."""
+    def __init__(
+        self, contestant: Contestant, device: torch.device, precision: str, cleans: bool = True
+    ) -> None:
+        """Load the generator. cleans: see `EvaluationConfig.cleans_backgrounds`.
+
+        Raises BundleError if the bundle has another version than the contestant.
+        """
         self.edits_of = GeneratorPass(
             contestant.uri, FLAG, contestant.version, device, precision, _PASS[device.type]
         )
-        known = contestant.conditions
+        known = contestant.conditions if cleans else {}
         self._background_conditions = {known[defect] for defect in BACKGROUNDS if defect in known}
 
     @torch.inference_mode()

@@ -7,6 +7,3 @@ FID: dict[str, dict[str, float]] = {
     "no_labels": {"non_white_background": 55, "watermark": 89, "wrong_angle": 138},
     "paired_only": {"non_white_background": 43, "watermark": 53, "wrong_angle": 68},
 }
-#: Mean relative reduction of FID by the proposed model, against other methods. That against MoNCE is the mean over
-#: eight public data sets (its Tables 1 and 2).
-REDUCTION_OF_MONCE = 0.246

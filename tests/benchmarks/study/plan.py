@@ -112,14 +112,20 @@ class Study:
 
 
 #: The network of the starter, at its size, for every row that can have it: capacity and knowledge of goods are not the
-#: limit then. Neither head nor loss knows more than the paper's: no geometry head, no matte loss, no balance of tasks.
+#: limit then. It differs from the paper's in its blend head, scaled maps, initial weights and batch norms as well. The
+#: losses are the paper's: no geometry head, no matte loss, no balance of tasks.
 UNET = ("--architecture", "pretrained_unet", "--encoder-weights", "imagenet", "--encoder-rate", "1e-4")
 #: The paper's own network, as wide as the budget allows.
 RESNET = ("--architecture", "resnet", "--width", "16", "--blocks", "6")
 
 STUDY = Study(
     rows=(
-        Row("proposed", "proposed", "g, η and unpaired images", flags=UNET, seeds=(0, 1)),
+        Row(
+            *("proposed", "proposed", "g, η and unpaired images"),
+            flags=UNET,
+            seeds=(0, 1),
+            tests=("test", "test_types"),  # to compare `held_out_types` with
+        ),
         Row("no_labels", "no_labels", "without g and η (WS-I2I)", flags=UNET, seeds=(0, 1)),
         Row("paired_only", "paired_only", "without unpaired images", flags=UNET, seeds=(0, 1)),
         Row("no_group", "no_group", "without g", flags=UNET, seeds=(0, 1)),

@@ -29,6 +29,7 @@ def score(bundle: Path, data: list[Path], output: Path, fid: bool) -> list[dict[
         fid=fid,
         workers=0,
         overwrite=True,
+        cleans_backgrounds=False,  # the same for all rows, told the label or not
     )
     return [_row(one) for one in job.run(resolve(config)).rows]
 

@@ -15,6 +15,8 @@ from tests.benchmarks.study.scores import SHARED_ROWS
 #: Defects in the order of the paper's tables, with captions.
 DEFECTS = {"non_white_background": "background", "watermark": "watermark", "wrong_angle": "angle"}
 PROPOSED = "proposed"
+#: Recipes whose networks are told neither group nor type.
+UNLABELLED = ("no_labels", "pix2pix", "cyclegan", "monce")
 #: Rows of the paper's own comparison; the table of methods has the others that are trained on the same data.
 ABLATIONS = ("proposed", "no_group", "no_labels", "paired_only")
 METHODS = ("pix2pix", "cyclegan", "monce", "no_labels", "proposed")
@@ -93,7 +95,7 @@ def _limits(results: list[Result]) -> list[tuple[str, dict[str, dict[str, Any]]]
 
 def _distances(results: list[Result], names: Sequence[str], theirs: bool = False) -> str:
     """Return FID and KID by defect, one line per run, with the paper's FID in columns of their own if wanted."""
-    head = [""]
+    head = ["(corrections and targets)"]
     for caption in DEFECTS.values():
         head += [f"{caption}: FID", "KID × 1000", *(["*paper: FID*"] if theirs else [])]
     lines = []
@@ -102,7 +104,8 @@ def _distances(results: list[Result], names: Sequence[str], theirs: bool = False
         line = [name]
         for defect in DEFECTS:
             score = scores.get(defect, {})
-            line += [_with_interval(score, "fid", ".1f"), _with_interval(score, "kid", ".1f", 1000)]
+            counted = f" [{score['n']}, {score['n_reference']}]" if score else ""
+            line += [_with_interval(score, "fid", ".1f") + counted, _with_interval(score, "kid", ".1f", 1000)]
             if theirs:
                 figure = paper.FID.get(row, {}).get(defect)
                 line.append("" if figure is None else f"*{figure:g}*")
@@ -122,6 +125,9 @@ def _errors(results: list[Result], names: Sequence[str]) -> str:
 
 
 def _both(results: list[Result], names: Sequence[str]) -> str:
+    """Return both tables, once there is a result besides those that `ablations` has."""
+    if all(one.run.row.name in ABLATIONS for one in _chosen(results, names)):
+        return _table([], [])
     return f"{_distances(results, names)}\n\n{_errors(results, names)}"
 
 
@@ -158,8 +164,6 @@ def _opponents(mine: Result, results: list[Result]) -> list[Result]:
 def _paper_reduction(against: str) -> str:
     """Return the paper's mean relative reduction of FID against the row of a run, if it reports one."""
     name = against.rpartition("-")[0]
-    if name == "monce":
-        return f"*{paper.REDUCTION_OF_MONCE:.1%}*"
     if name not in paper.FID or name == PROPOSED:
         return ""
     return f"*{mean_relative_reduction(paper.FID[name], paper.FID[PROPOSED]):.1%}*"
@@ -222,11 +226,13 @@ def _labels(results: list[Result], study: Study) -> str:
 
 
 def _clean(results: list[Result], study: Study) -> str:
-    """Return by how much clean images are changed that are labelled defective."""
+    """Return by how much clean images are changed that are labelled defective; one figure for a row without labels."""
     lines = []
     for one in results:
         figures = {row["label"]: row for row in one.content["stress"]["clean"]}
         cells = [_figure(figures.get(defect, {}).get("psnr"), ".1f") for defect in DEFECTS]
+        if one.run.row.recipe in UNLABELLED:
+            cells = [f"{cells[0]} (any)", *["–"] * (len(cells) - 1)]
         lines.append([_name(one), *cells])
     return _table(["clean images, PSNR to themselves, dB", *DEFECTS.values()], lines)
 
