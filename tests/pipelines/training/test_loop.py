@@ -187,6 +187,7 @@ def resume_alone(rank: int, folder: str) -> None:
         Training(settings(output), LabelMap.default(), None, rank, 2)
     except ConfigurationError as error:
         (Path(folder) / f"error-{rank}").write_text(str(error))
+        dist.barrier()  # gloo may abort a process whose peer has gone before it says goodbye
     finally:
         dist.destroy_process_group()
 
