@@ -131,6 +131,9 @@ def parameters_of(*networks: nn.Module | None) -> list[nn.Parameter]:
     return [p for network in networks if network is not None for p in network.parameters()]
 
 
-def mean_over_samples(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return (1/B) sum of mask * value (B,). Dividing by B, not by the mask's sum, makes a batch its samples' mean."""
-    return values.mean() if mask is None else (values * mask).sum() / len(values)
+def mean_over_samples(values: Tensor, mask: Tensor | None = None, samples: int | None = None) -> Tensor:
+    """Return (1/B) sum of mask * value (B,). Dividing by B, not by the mask's sum, makes a batch its samples' mean.
+
+    samples: B, if `values` and `mask` are of a part of the batch, and the mask is 0 for the others.
+    """
+    return values.mean() if mask is None else (values * mask).sum() / (samples or len(values))

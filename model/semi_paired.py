@@ -194,7 +194,8 @@ class SemiPaired(Method):
             else self.generator_back(fakes.y[:n], part.group, part.type_)
         )
         back_y = self.generator(fakes.x[:n], part.group, part.type_)
-        return _mean_of_unpaired(l1(back_x, part.x) + l1(back_y, part.y), batch)
+        values = l1(back_x, part.x) + l1(back_y, part.y)
+        return mean_over_samples(values, part.unpaired, len(batch.x))
 
     def identity_loss(self, batch: Batch) -> Tensor:
         """Return |G_XY(y) - y| + |G_YX(x) - x| over samples with u set: clean images must stay unchanged."""
@@ -202,7 +203,7 @@ class SemiPaired(Method):
         values = l1(self.generator(part.y, part.group, part.type_), part.y)
         if self.generator_back is not None:
             values = values + l1(self.generator_back(part.x, part.group, part.type_), part.x)
-        return _mean_of_unpaired(values, batch)
+        return mean_over_samples(values, part.unpaired, len(batch.x))
 
     def _games(self, fakes: Fakes, batch: Batch) -> Iterator[tuple[PatchDiscriminator, Tensor, list[Tensor]]]:
         """Yield each discriminator with its real images, and the generated ones to compare them with by index."""
@@ -257,8 +258,3 @@ class SemiPaired(Method):
                 values = self._discriminator_loss(real_logits, critic(fake, batch.type_))
                 total = total + mean_over_samples(values) / len(made)
         return total
-
-
-def _mean_of_unpaired(values: Tensor, batch: Batch) -> Tensor:
-    """Return the mean over all of the batch's samples of the first ones' values, 0 where u is 0."""
-    return (values * batch.unpaired[: len(values)]).sum() / len(batch.x)

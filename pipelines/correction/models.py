@@ -56,7 +56,6 @@ class Models:
         shown = bool(row["defects"]) and bool(row["sampled"] or row["in_strip"])
         return shown and self.in_canary(row["image_id"])
 
-    def identity(self, image_id: str) -> str:
-        """Return what decides an image's manifest row besides the catalog's row: model, configuration and output."""
-        model = self.of(image_id)
+    def identity(self, model: Model) -> str:
+        """Return what decides a manifest row besides the catalog's row: model, configuration and output."""
         return " ".join((model.version, model.config_hash, self.output))

@@ -16,6 +16,7 @@ from pipelines.cluster.placement import Placement
 from pipelines.correction.inspect.image_check import ImageCheck
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
+from pipelines.correction.models import Models
 from pipelines.correction.plan import Plan
 from pipelines.correction.publish.assemble import Assembled
 from pipelines.correction.stream.totals import Totals
@@ -95,6 +96,11 @@ class Run:
         """Precision of the generator, decided once, so that all actors compute alike."""
         chosen = choose_precision(self.plan.config.precision, torch.device(self.placement.device))
         return "bfloat16" if chosen == torch.bfloat16 else "float32"
+
+    @property
+    def models(self) -> Models:
+        """The bundles that correct."""
+        return self.plan.models(self.precision)
 
     @property
     def batch_size(self) -> int:

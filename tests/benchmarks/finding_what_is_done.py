@@ -59,7 +59,7 @@ def draw(folder: Path, rows: int) -> None:
             {"image_id": ids, "uri": [str(photo)] * len(ids), "labels": labels, "sha256": hashes}
         )
         pq.write_table(catalog, folder / "catalog" / f"{part:05}.parquet")
-        work = [work_key(name, "watermark", MODELS.identity(name)) for name in ids]
+        work = [work_key(name, "watermark", MODELS.identity(MODELS.current)) for name in ids]
         versions = [f"sha256:{digest}" if digest else photo_version for digest in hashes]
         keys = [row_key(one, str(photo), None, version) for one, version in zip(work, versions, strict=True)]
         fixed: dict[str, Any] = {

@@ -309,17 +309,17 @@ def _plan(
     refuses = settings.label_map.unknown_labels == "fail"
     typed = any(rule.product_types for rule in settings.label_map.rules)
     for row in rows:
+        model = settings.models.of(str(row.image_id))
         if settings.detector and row.unlabelled:
             routes.append(None)
             route = DETECTED_ROUTE
         else:
             mapped = settings.label_map.route(row.labels, row.product_type)
-            canary = settings.models.in_canary(str(row.image_id))
-            routes.append(route_name(mapped.defects, mapped.unknown, canary))
+            routes.append(route_name(mapped.defects, mapped.unknown, model is settings.models.canary))
             route = route_text(mapped, refuses)
         works.append(
             work_key(
-                *(str(row.image_id), route, settings.models.identity(str(row.image_id))),
+                *(str(row.image_id), route, settings.models.identity(model)),
                 product_type=row.product_type if typed else None,
             )
         )

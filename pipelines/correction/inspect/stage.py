@@ -27,7 +27,7 @@ def inspect(run: Run, known: Any, published: int) -> None:
     configure(SMALLEST_BLOCK, RETRIED)
     settings = InspectSettings(
         plan.label_map,
-        plan.models(run.precision),
+        run.models,
         run.folder.at(PLAN_FOLDER),
         known,
         max(plan.config.fid_samples, STRIPS_PER_DEFECT),

@@ -67,13 +67,11 @@ def _by_bundle(rows: Mapping[str, Mapping[str, Any]], features: Mapping[str, Any
     """Return the content of fid.json from rows by route. With a canary it has a key `canary`: by defect, the rows of
     the canary and of the current bundle, on the images that both would publish.
     """
-    summary = fid_summary({route: row for route, row in rows.items() if defect_of(route) == route}, features)
-    beside = fid_summary({route: row for route, row in rows.items() if defect_of(route) != route}, features)
-    if beside["defects"]:
-        summary["canary"] = {}
-        for route, row in beside["defects"].items():
-            bundle = "canary" if route.endswith(CANARY) else "current"
-            summary["canary"].setdefault(defect_of(route), {})[bundle] = row
+    summary = fid_summary(rows, features)
+    defects = summary["defects"]
+    for route in [route for route in defects if defect_of(route) != route]:
+        bundle = "canary" if route.endswith(CANARY) else "current"
+        summary.setdefault("canary", {}).setdefault(defect_of(route), {})[bundle] = defects.pop(route)
     return summary
 
 

@@ -48,7 +48,7 @@ def assemble(run: Run, known: Any, counts: KnownCounts, layers: Layers) -> None:
         run.folder,
         run.folder.at(ASIDE_FOLDER, run.attempt),
         (run.inspection.rows, run.totals.refreshed),
-        run.plan.models(run.precision),
+        run.models,
     )
     written = storage.list_files(run.folder.at(MANIFEST))
     check_conservation(run.inspection.ids, run.assembled.ids)

@@ -11,7 +11,7 @@ from pipelines.correction.run import Run
 
 def compare(run: Run) -> Comparison | None:
     """Return the comparison of a run, or None if it has no canary."""
-    canary, routes = run.plan.models(run.precision).canary, run.night.routes
+    canary, routes = run.models.canary, run.night.routes
     if canary is None:
         return None
     counts = {

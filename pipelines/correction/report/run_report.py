@@ -26,7 +26,7 @@ def describe(run: Run) -> dict[str, Any]:
     return {
         "started_at": run.started_at.isoformat(),
         "configuration": run.plan.describe(),
-        "config_hash": run.plan.models(run.precision).current.config_hash,
+        "config_hash": run.models.current.config_hash,
         "placement": {**asdict(run.placement), "batch_size": run.batch_size, "precision": run.precision},
         "versions": versions(),
         "run": run.name,

@@ -216,8 +216,6 @@ def _compare(row: dict[str, Any], deliver_edits: Callable[[Any], Delivered | _Re
         made = deliver_edits(row["current_edits"])
         rejected = made.message if isinstance(made, _Rejected) else None
         picture = _picture(made.image)
-    except DecoderStartError:
-        raise
     except Exception as error:  # noqa: BLE001 (the image itself is corrected, and must not fail for this)
         logger.warning("%s could not be corrected to compare: %s", row["image_id"], error)
         return

@@ -85,7 +85,7 @@ def _survey_detected(run: Run, folder: str) -> None:
     """Add the rows that the detector labelled to the survey."""
     settings = {
         "label_map": run.plan.label_map,
-        "models": run.plan.models(run.precision),
+        "models": run.models,
         "sample_size": run.inspection.survey.sample_size,
         "detected": folder,
     }
@@ -123,7 +123,7 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
     plan, placement, config = run.plan, run.placement, run.plan.config
     survey = run.inspection.survey
     pending = run.inspection.pending
-    models = plan.models(run.precision)
+    models = run.models
     largest = max(model.image_size for model in models)
     configure(_block_bytes(pending, plan.listing, largest, placement.max_actors), RETRIED)
     routes = {route for route in survey.rows if defect_of(route) in plan.label_map.defects}

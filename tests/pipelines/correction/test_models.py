@@ -21,6 +21,10 @@ def test_rows_of_the_canary_are_those_of_a_run_with_it_alone() -> None:
     promoted, before = Models("out", CANARY), Models("out", CURRENT)
     for name in IDS[:100]:
         same = promoted if MODELS.in_canary(name) else before
-        assert MODELS.identity(name) == same.identity(name)
-    assert promoted.identity("a") != before.identity("a") != replace(before, output="other").identity("a")
+        assert MODELS.identity(MODELS.of(name)) == same.identity(same.of(name))
+    assert (
+        promoted.identity(CANARY)
+        != before.identity(CURRENT)
+        != replace(before, output="other").identity(CURRENT)
+    )
     assert not any(before.in_canary(name) for name in IDS)
