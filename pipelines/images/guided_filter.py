@@ -28,6 +28,7 @@ def colour_models(
 
     height, width, channels = values.shape
     around = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    near = cv2.dilate(wanted.view(np.uint8), around).view(bool)
-    models = windows(guide, values, weights, near, radius, ridge)
+    near = cv2.dilate(wanted.view(np.uint8), around)
+    inside = cv2.dilate(near, around).view(bool)
+    models = windows(guide, values, weights, near.view(bool), inside, radius, ridge)
     return averaged(models, wanted, radius).reshape(height, width, channels, 4)

@@ -18,10 +18,11 @@ _COLOURS, _SQUARES, _VALUES, _PER_VALUE = 1, 4, 10, 4
 
 @compiled
 def windows(
-    guide: Planes, values: Planes, weights: Planes, wanted: Flags, radius: int, ridge: float
+    guide: Planes, values: Planes, weights: Planes, wanted: Flags, inside: Flags, radius: int, ridge: float
 ) -> Planes:
     """Return the least squares of the windows around `wanted` pixels, other pixels undefined: (h, w, 4 C + 1).
 
+    inside: the pixels that are in any of these windows.
     For each of the C values three slopes and an offset, times the window's weight; then that weight.
     """
     height, width, channels = values.shape
@@ -29,13 +30,14 @@ def windows(
     columns, sums = np.zeros((width, count)), np.empty(count)
     result = np.empty((height, width, 4 * channels + 1))
     for y in range(min(radius, height)):
-        _add_row(guide[y], values[y], weights[y], 1.0, columns)
+        _add_row(guide[y], values[y], weights[y], inside[y], 1.0, columns)
     for y in range(height):
         if y + radius < height:
-            _add_row(guide[y + radius], values[y + radius], weights[y + radius], 1.0, columns)
+            come = y + radius
+            _add_row(guide[come], values[come], weights[come], inside[come], 1.0, columns)
         if y > radius:
             gone = y - radius - 1
-            _add_row(guide[gone], values[gone], weights[gone], -1.0, columns)
+            _add_row(guide[gone], values[gone], weights[gone], inside[gone], -1.0, columns)
         for x in range(width):
             if wanted[y, x]:
                 sums[:] = 0
@@ -66,9 +68,13 @@ def averaged(models: Planes, wanted: Flags, radius: int) -> NDArray[np.float32]:
 
 
 @compiled
-def _add_row(guide: Planes, values: Planes, weights: Planes, sign: float, columns: Planes) -> None:
-    """Add to `columns` (w, P) what a row's pixels add to a window, times `sign`."""
+def _add_row(
+    guide: Planes, values: Planes, weights: Planes, inside: Flags, sign: float, columns: Planes
+) -> None:
+    """Add to `columns` (w, P) what a row's `inside` pixels add to a window, times `sign`."""
     for x in range(values.shape[0]):
+        if not inside[x]:
+            continue
         at, weight, colour = columns[x], sign * weights[x], guide[x]
         at[0] += weight
         square = _SQUARES

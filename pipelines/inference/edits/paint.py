@@ -13,8 +13,13 @@ from pipelines.images.compiled import compiled
 from pipelines.inference.edits.edges import ALIKE, BACKGROUND, BELIEF, DISAGREED, EDGE_PLANES, PAINT, PRODUCT
 from pipelines.inference.edits.guided import CONTENT, FLATTENED, HIGH, LOW, MATTE
 
+#: What lies between four neighbouring pixels of the edit: nothing is painted; all is, in one colour, whatever the
+#: upload shows; or each pixel must be computed.
+_NOTHING, _PLAIN, _MIXED = 0, 1, 2
+
 # float32, as all that they meet: a plain number would make the kernel compute in float64.
 _FLATTENED, _DISAGREED, _ALIKE = np.float32(FLATTENED), np.float32(DISAGREED), np.float32(ALIKE)
+_ZERO, _ONE, _HALF, _LEVELS = np.float32(0), np.float32(1), np.float32(127.5), np.float32(255)
 
 
 def paint(
@@ -25,83 +30,114 @@ def paint(
     models: float32 (h,w,PLANES), of `guided.fitted`. edges: float32 (h,w,EDGE_PLANES), of `edges.soft_edges`; None
     where soft edges stay as they are painted.
     """
-    height, width = image.shape[:2]
-    result, matte = image.copy(), np.zeros((height, width), np.uint8)
-    has_edges = edges is not None
-    planes = edges if edges is not None else np.zeros((*models.shape[:2], EDGE_PLANES), np.float32)
-    rows, columns = (_neighbours(*axis) for axis in zip((height, width), models.shape[:2], strict=True))
-    _paint(np.ascontiguousarray(image), models, planes, has_edges, rows, columns, result, matte)
+    result, matte = image.copy(), np.zeros(image.shape[:2], np.uint8)
+    if edges is None:
+        edges = np.zeros((*models.shape[:2], EDGE_PLANES), np.float32)
+    rows, columns = (_neighbours(*axis) for axis in zip(image.shape, models.shape[:2], strict=False))
+    # The upload's first column that does not lie left of each of the edit's.
+    first = np.searchsorted(columns[0], np.arange(models.shape[1] + 1))
+    _paint(np.ascontiguousarray(image), models, edges, rows, columns[1], first, result, matte)
     return result, matte
 
 
-def _neighbours(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return the nearest two of `count` pixels for each of `size` along the same length, and the second's share."""
+def _neighbours(size: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return, for each of `size` pixels, the last of `count` pixels along the same length that does not lie behind it,
+    and how far it is on its way from that one to the next: 0 to 1.
+    """
     position = ((np.arange(size) + 0.5) * count / size - 0.5).clip(0, count - 1)
-    first = np.floor(position).astype(np.int64)
-    return first, np.minimum(first + 1, count - 1), (position - first).astype(np.float32)
+    before = np.floor(position).astype(np.int64)
+    return before, (position - before).astype(np.float32)
 
 
 @compiled
-def _paint(image, models, edges, has_edges, rows, columns, result, matte):  # type: ignore[no-untyped-def]
+def _paint(image, models, edges, rows, shares, first, result, matte):  # type: ignore[no-untyped-def]
     line, edge_line = np.empty(models.shape[1:], np.float32), np.empty(edges.shape[1:], np.float32)
-    covered = np.empty(models.shape[1], np.bool_)
-    for y in range(image.shape[0]):
-        near = rows[0][y], rows[1][y], rows[2][y]
-        _between(models, near, line)
-        if line[:, HIGH].any():
-            if has_edges:
-                _between(edges, near, edge_line)
-            _find_covered(line, covered)
-            _paint_row(image[y], line, covered, edge_line, has_edges, columns, result[y], matte[y])
+    cells = _cells(models)
+    for y in range(len(image)):
+        top, share = rows[0][y], rows[1][y]
+        kinds = cells[top]
+        _between(models, top, share, kinds, line)
+        _between(edges, top, share, kinds, edge_line)
+        start = 0
+        while start < len(kinds):
+            end = start + 1
+            while end < len(kinds) and kinds[end] == kinds[start]:
+                end += 1
+            if kinds[start] == _PLAIN:  # and of one colour, as neighbouring cells share two pixels
+                matte[y, first[start] : first[end]] = 255
+                for channel in range(3):
+                    level = _level(models[top, start, CONTENT + 4 * channel + 3])
+                    result[y, first[start] : first[end], channel] = level
+            elif kinds[start] == _MIXED:
+                _mix(image[y], line, edge_line, start, end, shares, first, result[y], matte[y])
+            start = end
 
 
 @compiled
-def _find_covered(line, covered):  # type: ignore[no-untyped-def]
-    """Write into `covered` (w,) where only the content counts, and its models ignore the pixel's colours."""
-    for x in range(line.shape[0]):
-        covered[x] = line[x, LOW] == 1
+def _cells(models):  # type: ignore[no-untyped-def]
+    """Return the kind of each square of an edit's pixel and its neighbours to the right and below: uint8 (h,w)."""
+    height, width = models.shape[:2]
+    cells = np.full((height, width), _NOTHING, np.uint8)
+    for y in range(height):
+        for x in range(width):
+            below, beside = min(y + 1, height - 1), min(x + 1, width - 1)
+            corners = models[y, x], models[y, beside], models[below, x], models[below, beside]
+            if corners[0][HIGH] or corners[1][HIGH] or corners[2][HIGH] or corners[3][HIGH]:
+                cells[y, x] = _PLAIN if _are_plain(corners) else _MIXED
+    return cells
+
+
+@compiled
+def _are_plain(corners):  # type: ignore[no-untyped-def]
+    """Return whether pixels of an edit paint all in the colour of the first."""
+    for corner in corners:
+        if corner[LOW] != 1:
+            return False
         for plane in range(CONTENT, MATTE):
-            covered[x] &= line[x, plane] == 0 or plane % 4 == 3
+            if corner[plane] != (corners[0][plane] if plane % 4 == 3 else _ZERO):
+                return False
+    return True
 
 
 @compiled
-def _paint_row(image, line, covered, edge_line, has_edges, columns, result, matte):  # type: ignore[no-untyped-def]
-    one, half, levels = np.float32(1), np.float32(127.5), np.float32(255)
+def _between(planes, top, share, kinds, line):  # type: ignore[no-untyped-def]
+    """Write the planes at one row of the upload into `line` (w,P), where a cell beside a pixel needs them."""
+    bottom = min(top + 1, len(planes) - 1)
+    for x in range(len(kinds)):
+        if kinds[x] == _MIXED or (x > 0 and kinds[x - 1] == _MIXED):
+            for plane in range(planes.shape[2]):
+                above = planes[top, x, plane]
+                line[x, plane] = above + (planes[bottom, x, plane] - above) * share
+
+
+@compiled
+def _mix(image, line, edge_line, start, end, shares, first, result, matte):  # type: ignore[no-untyped-def]
+    """Paint the pixels of one row of the cells from `start` to `end`."""
     pixel, content = np.empty(3, np.float32), np.empty(3, np.float32)
-    for x in range(image.shape[0]):
-        near = columns[0][x], columns[1][x], columns[2][x]
-        if covered[near[0]] and covered[near[1]]:
-            matte[x] = 255
+    for cell in range(start, end):
+        for x in range(first[cell], first[cell + 1]):
+            near = cell, min(cell + 1, len(line) - 1), shares[x]
+            high = _at(line, HIGH, near)
+            if high == 0:
+                continue
             for channel in range(3):
-                value = _at(line, CONTENT + 4 * channel + 3, near)
-                result[x, channel] = np.uint8(min(max(np.rint((value + one) * half), np.float32(0)), levels))
-            continue
-        high = _at(line, HIGH, near)
-        if high == 0:
-            continue
-        for channel in range(3):
-            pixel[channel] = np.float32(image[x, channel]) / half - one
-        level = np.rint(_matte(line, near, pixel, high) * levels)
-        if level == 0:
-            continue
-        matte[x] = np.uint8(level)
-        share = level / levels
-        _content(line, near, pixel, content)
-        if has_edges and level < levels:
-            _unmix(edge_line, near, share, pixel, content)
-        for channel in range(3):
-            value = pixel[channel] + (content[channel] - pixel[channel]) * share
-            result[x, channel] = np.uint8(min(max(np.rint((value + one) * half), np.float32(0)), levels))
+                pixel[channel] = np.float32(image[x, channel]) / _HALF - _ONE
+            level = np.rint(_matte(line, near, pixel, high) * _LEVELS)
+            if level == 0:
+                continue
+            matte[x] = np.uint8(level)
+            share = level / _LEVELS
+            _content(line, near, pixel, content)
+            if level < _LEVELS:
+                _unmix(edge_line, near, share, pixel, content)
+            for channel in range(3):
+                result[x, channel] = _level(pixel[channel] + (content[channel] - pixel[channel]) * share)
 
 
 @compiled
-def _between(planes, near, line):  # type: ignore[no-untyped-def]
-    """Write the planes at one row of the upload into `line` (w,P)."""
-    top, bottom, share = near
-    for x in range(planes.shape[1]):
-        for plane in range(planes.shape[2]):
-            above = planes[top, x, plane]
-            line[x, plane] = above + (planes[bottom, x, plane] - above) * share
+def _level(value):  # type: ignore[no-untyped-def]
+    """Return a value on -1..1 as a level, uint8; what is beyond is cut."""
+    return np.uint8(min(max(np.rint((value + _ONE) * _HALF), _ZERO), _LEVELS))
 
 
 @compiled
@@ -129,8 +165,8 @@ def _matte(line, near, pixel, high):  # type: ignore[no-untyped-def]
     if span <= np.float32(1e-6):
         return low
     value = _applied(line, MATTE, near, pixel)
-    share = ((value - low) / span - _FLATTENED) / (np.float32(1) - np.float32(2) * _FLATTENED)
-    return low + min(max(share, np.float32(0)), np.float32(1)) * span
+    share = ((value - low) / span - _FLATTENED) / (_ONE - np.float32(2) * _FLATTENED)
+    return low + min(max(share, _ZERO), _ONE) * span
 
 
 @compiled
@@ -138,7 +174,7 @@ def _content(line, near, pixel, content):  # type: ignore[no-untyped-def]
     """Write the content at one pixel, within -1..1."""
     for channel in range(3):
         value = _applied(line, CONTENT + 4 * channel, near, pixel)
-        content[channel] = min(max(value, np.float32(-1)), np.float32(1))
+        content[channel] = min(max(value, -_ONE), _ONE)
 
 
 @compiled
@@ -149,8 +185,8 @@ def _unmix(line, near, painted, pixel, content):  # type: ignore[no-untyped-def]
     belief = _at(line, BELIEF, near)
     if belief <= 0:
         return
-    opacity = np.float32(1) - painted
-    disagreed, apart = np.float32(0), _ALIKE
+    opacity = _ONE - painted
+    disagreed, apart = _ZERO, _ALIKE
     for channel in range(3):
         background = _at(line, BACKGROUND + channel, near)
         distance = _at(line, PRODUCT + channel, near) - background
@@ -160,6 +196,6 @@ def _unmix(line, near, painted, pixel, content):  # type: ignore[no-untyped-def]
     for channel in range(3):
         product, background = _at(line, PRODUCT + channel, near), _at(line, BACKGROUND + channel, near)
         own = product + opacity * (pixel[channel] - opacity * product - painted * background)
-        own = min(max(own, np.float32(-1)), np.float32(1))
+        own = min(max(own, -_ONE), _ONE)
         pixel[channel] += belief * (own - pixel[channel])
         content[channel] += belief * (_at(line, PAINT + channel, near) - content[channel])
