@@ -5,7 +5,7 @@ Every random choice about a photo also comes from a hash of its id, so that it d
 
 import hashlib
 
-#: Share of photos that training never sees; 80/20 as in Li et al. (2022).
+#: Share of photos that training never sees, as of the public data sets in Li et al. (2022).
 TEST_SHARE = 0.2
 TRAIN, TEST = "train", "test"
 

@@ -38,7 +38,7 @@ from pipelines.inference.edits.apply import EditedImage
 QUALITY_STEP, LOWEST_QUALITY = 6, 50
 #: Quality of the second try, if the first left ripples in a white background. PNG is the third.
 FINE_QUALITY = 98
-#: Longest side at which the encoded file is looked at as a whole. Comparisons with the upload shrink it further.
+#: Longest side of the image that is checked for being empty or of one colour.
 _LOOK_SIDE = 256
 #: Pixels, at `product.SIDE`, by which the product's region grows before the border is measured: the region is too small
 #: at its edge, and JPEG's ripples reach beyond it.
@@ -121,6 +121,8 @@ def deliver(
         # Another defect's matte says nothing about the background.
         paints_background = bool(row["defects"]) and row["defects"][-1] in settings.background_defects
         after, background = snap_white(after, edited.matte if paints_background else None)
+    if gates is not None:
+        _judge_pixels(after, gates)
     metadata = replace(metadata or Metadata(), ai_edited=settings.ai_tag)
     encoded, format, image = _encode(after, background, metadata, settings)
     product = None
@@ -140,6 +142,13 @@ def deliver(
     return Delivered(encoded, format, image, issues)
 
 
+def _judge_pixels(after: NDArray[np.uint8], gates: GateConfig) -> None:
+    small = shrink_bicubic(after, _LOOK_SIDE, quickly=True)
+    gates.judge(NEARLY_CONSTANT, float(small.std()), "the standard deviation of the corrected image's values")
+    share = float((darkest_channel(small) < WHITE).mean())
+    gates.judge(EMPTY_PRODUCT, share, "the share of the corrected image that is not white")
+
+
 def _judge_file(
     before: NDArray[np.uint8],
     image: NDArray[np.uint8],
@@ -149,11 +158,7 @@ def _judge_file(
     gates: GateConfig,
 ) -> None:
     """Raise Rejection if a gate rejects the encoded file. white: the background was to be corrected."""
-    look = shrink_bicubic(image, _LOOK_SIDE, quickly=True)
-    gates.judge(NEARLY_CONSTANT, float(look.std()), "the standard deviation of the corrected image's values")
-    share = float((darkest_channel(look) < WHITE).mean())
-    gates.judge(EMPTY_PRODUCT, share, "the share of the corrected image that is not white")
-    pair = None if product is None else compared(before, look, row["edits"])
+    pair = None if product is None else compared(before, image, row["edits"])
     erased = None
     if white and pair is not None and product is not None and gates.needs_losses:
         erased = measure_erased(*pair, product)

@@ -1,12 +1,11 @@
 """Compares the canary with the current bundle: what each made of the images that the canary corrected."""
 
 from collections import Counter
-from collections.abc import Mapping
 
-from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.inspect.survey import CANARY, CURRENT
 from pipelines.correction.report.page import Comparison
 from pipelines.correction.run import Run
+from pipelines.correction.stream.totals import by_status
 
 
 def compare(run: Run) -> Comparison | None:
@@ -16,7 +15,7 @@ def compare(run: Run) -> Comparison | None:
         return None
     counts = {
         defect: {
-            bundle: _by_status(routes.get(defect + suffix, Counter()))
+            bundle: by_status(routes.get(defect + suffix, Counter()))
             for bundle, suffix in (("canary", CANARY), ("current", CURRENT))
         }
         for defect in run.plan.label_map.defects
@@ -27,7 +26,3 @@ def compare(run: Run) -> Comparison | None:
         counts=counts,
         fid={} if run.fid is None else run.fid.get("canary", {}),
     )
-
-
-def _by_status(counts: Mapping[str, int]) -> dict[str, int]:
-    return {status: counts.get(status, 0) for status in STATUSES}

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.inspect.survey import CANARY, without_canary
 from pipelines.correction.report.canary import compare
 from pipelines.correction.report.page import RunSummary, write_report
 from pipelines.correction.rows import STRIPS
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
+from pipelines.correction.stream.totals import by_status
 from pipelines.published.layout import REPORT
 from pipelines.reports.pictures import Strip, contact_sheet
 from pipelines.storage import objects as storage
@@ -39,8 +39,8 @@ def describe(run: Run) -> dict[str, Any]:
         "changes": run.changes.counts,
         "detected": run.detected,
         "images_check": None if run.images_check is None else run.images_check.describe(),
-        "counts": {status: run.statuses[status] for status in STATUSES},
-        "corrected_now": {status: night.statuses[status] for status in STATUSES},
+        "counts": by_status(run.statuses),
+        "corrected_now": by_status(night.statuses),
         "counts_by_route": {route: dict(counts) for route, counts in sorted(routes.items())},
         "error_counts": night.error_counts,
         "errors": [asdict(error) for error in night.top_errors],
@@ -85,7 +85,7 @@ def write_page(run: Run) -> None:
     defects = [defect for defect in plan.label_map.defects if defect in counts]
     strips = _strips(run)
     summary = RunSummary(
-        counts_by_status={status: night.statuses[status] for status in STATUSES},
+        counts_by_status=by_status(night.statuses),
         counts_by_defect={defect: counts[defect] for defect in defects},
         unchanged=run.unchanged,
         resumed=run.resumed,

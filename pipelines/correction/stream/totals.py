@@ -52,8 +52,8 @@ def summarise(
     summary = {
         "rows": len(manifest),
         "refreshed": refreshed,
-        **_counts(statuses),
-        "routes": [{"route": route, **_counts(counts)} for route, counts in sorted(by_route.items())],
+        **by_status(statuses),
+        "routes": [{"route": route, **by_status(counts)} for route, counts in sorted(by_route.items())],
         "errors": [
             {
                 "code": code,
@@ -90,9 +90,9 @@ class Totals:
         self.rows += summary["rows"]
         self.refreshed += summary["refreshed"]
         self.parts += summary["rows"] > 0
-        self.statuses.update(_counts(summary))
+        self.statuses.update(by_status(summary))
         for route in summary["routes"]:
-            self.routes.setdefault(route["route"], Counter()).update(_counts(route))
+            self.routes.setdefault(route["route"], Counter()).update(by_status(route))
         for error in summary["errors"]:
             code = error["code"]
             self._error_counts[code] += error["count"]
@@ -139,7 +139,8 @@ class Totals:
         ]
 
 
-def _counts(counts: Mapping[str, int]) -> dict[str, int]:
+def by_status(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts of all statuses, in the order of STATUSES. counts: may have other keys."""
     return {status: counts[status] for status in STATUSES}
 
 

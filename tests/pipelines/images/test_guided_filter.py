@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipelines.images.guided_filter import colour_models
 
-SIDES = st.integers(1, 7)
+SIDES = st.one_of(st.integers(1, 7), st.just(16))
 
 
 def window(pixel: tuple[int, int], radius: int) -> tuple[slice, ...]:
@@ -14,9 +14,11 @@ def window(pixel: tuple[int, int], radius: int) -> tuple[slice, ...]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(SIDES, SIDES, st.integers(1, 3), st.floats(1e-4, 1), st.integers(0, 999))
+@given(
+    SIDES, SIDES, st.integers(1, 3), st.floats(1e-4, 1), st.sampled_from([0.02, 0.7, 1]), st.integers(0, 999)
+)
 def test_models_are_windows_least_squares_averaged(
-    height: int, width: int, radius: int, ridge: float, seed: int
+    height: int, width: int, radius: int, ridge: float, share_needed: float, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     guide, values = random.uniform(-1, 1, (height, width, 3)), random.uniform(0, 1, (height, width, 2))
@@ -32,7 +34,7 @@ def test_models_are_windows_least_squares_averaged(
         variance = (share * off) @ off.T / share.sum() + ridge * np.eye(3)
         slopes = np.linalg.solve(variance, (share * off) @ off_wanted.T / share.sum()).T
         own[pixel] = np.column_stack([slopes, mean_wanted - slopes @ mean])
-    needed = random.random((height, width)) < 0.7
+    needed = random.random((height, width)) < share_needed
     models = colour_models(guide, values, weights, radius, ridge, needed)
     for pixel in np.ndindex(height, width):
         if not needed[pixel]:
