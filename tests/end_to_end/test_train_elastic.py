@@ -29,8 +29,9 @@ from pipelines.training import on_ray
 on_ray.RESIZE_SECONDS = 3
 command.run(train.main)
 """
-#: Settings of the head, which otherwise takes up to a minute to notice a lost node.
-NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
+#: Settings of the head, which otherwise takes up to a minute to notice a lost node. A node that is gone refuses the
+#: check at once; one that is only busy has the usual ten seconds to answer, or it would be given up, too.
+NOTICE_SOON = {"RAY_health_check_period_ms": "1000"}
 
 
 @pytest.fixture
