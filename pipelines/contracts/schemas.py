@@ -112,3 +112,8 @@ def check_version(schema: pa.Schema, uri: str) -> None:
             f"--output: {uri} is a manifest of version {version}, and this release knows {MANIFEST_VERSION}: use the "
             "release that wrote it or a later one, or another --output"
         )
+
+
+def by_status(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts of all statuses, in the order of STATUSES. counts: may have other keys."""
+    return {status: counts[status] for status in STATUSES}

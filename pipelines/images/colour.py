@@ -9,14 +9,13 @@ _RGB_TO_XYZ = np.array(
     np.float32,
 )
 _WHITE = _RGB_TO_XYZ.sum(axis=1)
-_LEVELS = np.arange(256, dtype=np.float32) / 255
-#: Light of each level of sRGB, 0 to 1: IEC 61966-2-1.
-_LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4)
 
 
 def rgb_to_lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Convert sRGB uint8 (H, W, 3) to CIE L*a*b* (D65, 2 degrees) float32 (H, W, 3): IEC 61966-2-1, then CIE 15."""
-    xyz = _LINEAR[image] @ _RGB_TO_XYZ.T / _WHITE
+    rgb = image.astype(np.float32) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _RGB_TO_XYZ.T / _WHITE
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     lightness = 116 * f[..., 1] - 16
     return np.stack(

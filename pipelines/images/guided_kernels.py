@@ -22,8 +22,8 @@ def windows(
 ) -> Planes:
     """Return the least squares of the windows around `wanted` pixels, other pixels undefined: (h, w, 4 C + 1).
 
-    inside: the pixels that are in any of these windows.
     For each of the C values three slopes and an offset, times the window's weight; then that weight.
+    inside: the pixels that are in any of these windows.
     """
     height, width, channels = values.shape
     count = _VALUES + _PER_VALUE * channels

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.errors import ConfigurationError
-from pipelines.contracts.schemas import STATUSES
+from pipelines.contracts.schemas import by_status
 from pipelines.published.changes import ADDED, CHANGED, REMOVED
 from pipelines.published.layout import JOURNAL, MANIFEST, MANIFESTS_FOLDER, RUNS_FOLDER, RunFolder
 from pipelines.published.parts import read_parts
@@ -98,7 +98,7 @@ class Maintenance:
         manifest: name of the run whose manifest it is. changes: file names below `changes`. counted: rows by status and
         by kind of change. success: write _SUCCESS. Raises RunError if the lock is lost, and one of STORAGE_ERRORS.
         """
-        counts = {status: counted[status] for status in STATUSES}
+        counts = by_status(counted)
         kinds = {kind: counted[kind] for kind in (ADDED, CHANGED, REMOVED)}
         rows = sum(counts.values())
         state = COMPLETE if success else TOO_MANY_FAILED

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
+from pipelines.contracts.schemas import by_status
 from pipelines.correction.inspect.survey import CANARY, CURRENT
 from pipelines.correction.report.page import Comparison
 from pipelines.correction.run import Run
-from pipelines.correction.stream.totals import by_status
 
 
 def compare(run: Run) -> Comparison | None:

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.contracts.schemas import by_status
 from pipelines.correction.inspect.survey import CANARY, without_canary
 from pipelines.correction.report.canary import compare
 from pipelines.correction.report.page import RunSummary, write_report
 from pipelines.correction.rows import STRIPS
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
-from pipelines.correction.stream.totals import by_status
 from pipelines.published.layout import REPORT
 from pipelines.reports.pictures import Strip, contact_sheet
 from pipelines.storage import objects as storage

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from model.errors import TooManyFailedError
 from pipelines.contracts.profiles.check import rule_of
-from pipelines.contracts.schemas import STATUSES
+from pipelines.contracts.schemas import by_status
 from pipelines.correction.report.page import TopError
 from pipelines.correction.rows import SUMMARY, to_table
 
@@ -137,11 +137,6 @@ class Totals:
             )
             for code in ordered[:TOP_ERRORS]
         ]
-
-
-def by_status(counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the counts of all statuses, in the order of STATUSES. counts: may have other keys."""
-    return {status: counts[status] for status in STATUSES}
 
 
 def _example(image_id: str, message: str) -> dict[str, str]:

@@ -34,7 +34,7 @@ def paint(
     result, matte = image.copy(), np.zeros(image.shape[:2], np.uint8)
     if edges is None:
         edges = np.zeros((*models.shape[:2], EDGE_PLANES), np.float32)
-    rows, columns = (_neighbours(*axis) for axis in zip(image.shape, models.shape[:2], strict=False))
+    rows, columns = (_neighbours(*axis) for axis in zip(image.shape[:2], models.shape[:2], strict=True))
     # The upload's first column that does not lie left of each of the edit's.
     first = np.searchsorted(columns[0], np.arange(models.shape[1] + 1))
     _paint(np.ascontiguousarray(image), models, edges, rows, columns[1], first, result, matte)

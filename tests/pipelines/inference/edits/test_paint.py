@@ -83,9 +83,8 @@ def test_every_pixel_follows_the_rule(
     result, shares = paint(image, models, edges)
     expected, levels = by_the_rule(image, models, edges)
     assert np.abs(shares - levels).max() <= 1
-    alike = (
-        shares == levels
-    )  # elsewhere rounding fell to the other side, which moves a pixel by up to a level more
+    # Where the matte's rounding fell to the other side, a pixel may move by a level more.
+    alike = shares == levels
     assert np.abs(result - expected)[alike].max(initial=0) <= 0.6
     assert np.abs(result - expected).max() <= 1.6
     assert np.array_equal(result[shares == 0], image[shares == 0])
