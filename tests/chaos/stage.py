@@ -22,8 +22,6 @@ from tests.processes import PATIENCE, wait_until
 from tests.ray_nodes import RayNode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Settings of the cluster's head, which otherwise takes up to a minute to notice a lost node.
-NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "5000"}
 #: Logical CPUs of a node: an actor and a task of each kind fill one, so a second node gets a share of the work.
 CPUS = 1
 #: Side of the bundle's input, pixels: large enough to give the generator some work, so that something can happen.
@@ -251,9 +249,7 @@ def second_node(stage: "Stage") -> RayNode:
 
 
 def _node(address: str | None) -> RayNode:
-    return RayNode(
-        cpus=CPUS, address=address, settings={**NOTICE_SOON, **POISONOUS, "PYTHONPATH": str(REPOSITORY)}
-    )
+    return RayNode(cpus=CPUS, address=address, settings={**POISONOUS, "PYTHONPATH": str(REPOSITORY)})
 
 
 def count_images(output: str) -> int:

@@ -21,8 +21,6 @@ from tests.training_data import write_dataset
 pytestmark = pytest.mark.ray
 
 ROWS = 400
-#: The head takes up to a minute to notice a lost node by default.
-NOTICE_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
 #: A node has room for one actor, and for the tasks that feed it.
 NODE_TYPES: dict[str, ray_nodes.NodeType] = {
     "cpu_worker": (2, {"CPU": 1, "object_store_memory": ray_nodes.STORE_BYTES}),
@@ -52,7 +50,7 @@ print(len(chosen.actors(ray.data.range(3), Echo, {}, batch_size=1).take_all()), 
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayNode]:
     """A head without CPUs, with an autoscaler."""
-    node = RayNode(cpus=0, settings=NOTICE_SOON, node_types=NODE_TYPES)
+    node = RayNode(cpus=0, node_types=NODE_TYPES)
     try:
         ray_nodes.wait_for_nodes(node.address, 1)
         yield node

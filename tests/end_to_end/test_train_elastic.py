@@ -29,15 +29,12 @@ from pipelines.training import on_ray
 on_ray.RESIZE_SECONDS = 3
 command.run(train.main)
 """
-#: Settings of the head, which otherwise takes up to a minute to notice a lost node. A node that is gone refuses the
-#: check at once; one that is only busy has the usual ten seconds to answer, or it would be given up, too.
-NOTICE_SOON = {"RAY_health_check_period_ms": "1000"}
 
 
 @pytest.fixture
 def nodes() -> Iterator[list[RayNode]]:
     """Nodes, which are killed afterwards; the head is the first, and has room for one worker only."""
-    started = [RayNode(cpus=1, settings=NOTICE_SOON)]
+    started = [RayNode(cpus=1)]
     yield started
     for node in reversed(started):
         node.kill()
