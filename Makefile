@@ -35,15 +35,10 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## speed of corrections: the job against a bare loop, the steps beside the generator, FID, the start, a row
-	$(BIN)/python -m tests.benchmarks.correction_throughput
-	$(BIN)/python -m tests.benchmarks.beside_generator
-	$(BIN)/python -m tests.benchmarks.fid_distance
-	$(BIN)/python -m tests.benchmarks.start_up
-	$(BIN)/python -m tests.benchmarks.scale
+bench: $(VENV)/installed  ## speed in one table of ratios: job, steps beside the generator, FID, training, growth, start (half an hour)
+	$(BIN)/python -m tests.benchmarks.speed --output $(OUT)/speed.json
 
-bench-training: $(VENV)/installed  ## training images/s against a plain loop; what labels and unpaired images are worth
-	$(BIN)/python -m tests.benchmarks.training_throughput
+bench-training: $(VENV)/installed  ## what labels and unpaired images are worth
 	$(BIN)/python -m tests.benchmarks.labels_matter
 	$(BIN)/python -m tests.benchmarks.corrupted_pairs
 

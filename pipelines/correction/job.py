@@ -26,7 +26,7 @@ from pipelines.correction.plan import Plan
 from pipelines.correction.publish.stage import assemble, confirmation, publish
 from pipelines.correction.report.record import Record
 from pipelines.correction.report.run_report import report
-from pipelines.correction.run import BFLOAT16_BATCH, Run
+from pipelines.correction.run import Run, cpu_batch
 from pipelines.correction.stream.stage import stream
 from pipelines.published.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, RUNS_FOLDER, Layers, RunFolder
 from pipelines.published.publish import finish_publishing
@@ -65,7 +65,7 @@ def run(
     )
     cluster = session.start(*config.catalog, config.output, *filter(None, inputs))
     with session.our_errors():
-        batches = -(-plan.listing.rows // BFLOAT16_BATCH)
+        batches = -(-plan.listing.rows // cpu_batch(bfloat16=True))
         placement = choose_placement(config.device, cluster, config.actors, config.gpus_per_actor, batches)
         run = begin(plan, placement, record, lock)
         run.seconds["start"] = time.perf_counter() - started

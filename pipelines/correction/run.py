@@ -31,7 +31,12 @@ SMALLEST_BLOCK = 1 << 20
 STRIPS_PER_DEFECT = 12
 #: Images per pass of the generator. A GPU and a CPU's matrix units need many; a core in float32 does not. At 256 pixels
 #: an image took 400 ms in batches of two, but 500 ms in batches of eight, beyond the cache; at 128 pixels always 90 ms.
-_GPU_BATCH, BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
+_GPU_BATCH, _BFLOAT16_BATCH, _FLOAT32_BATCH = 32, 8, 2
+
+
+def cpu_batch(bfloat16: bool) -> int:
+    """Return the images per pass of a generator on a CPU, which computes in bfloat16 or in float32."""
+    return _BFLOAT16_BATCH if bfloat16 else _FLOAT32_BATCH
 
 
 @dataclass
@@ -109,7 +114,7 @@ class Run:
             return self.plan.config.batch_size
         if self.placement.device == "cuda":
             return _GPU_BATCH
-        return BFLOAT16_BATCH if self.precision == "bfloat16" else _FLOAT32_BATCH
+        return cpu_batch(self.precision == "bfloat16")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

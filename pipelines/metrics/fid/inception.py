@@ -29,11 +29,11 @@ class FeatureExtractor:
     """Maps uint8 (H,W,3) images of any sizes to float32 (N,2048), a row per image in the same order.
 
     It always computes in float32, without TF32 and outside any autocast, because reduced precision changes the
-    features.
+    features. `network` is pytorch-fid's own.
     """
 
     def __init__(self, weights: InceptionWeights, device: torch.device | str) -> None:
-        self._network = _build(weights.state).to(device).to(memory_format=torch.channels_last).eval()
+        self.network = _build(weights.state).to(device).to(memory_format=torch.channels_last).eval()
         self._device = torch.device(device)
         self._weights = weights
 
@@ -56,7 +56,7 @@ class FeatureExtractor:
         # A permuted (N,H,W,C) array is channels_last in memory already.
         x = batch.permute(0, 3, 1, 2).to(self._device).float() / 255.0  # (N,3,256,256) in [0,1]
         with torch.autocast(self._device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
-            return self._network(x)[0][:, :, 0, 0]
+            return self.network(x)[0][:, :, 0, 0]
 
 
 def describe(weights: InceptionWeights) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _prepare(data: DataSet, photos: Iterable[dict[str, Any]], folder: Path) -> N
     config = PreparationConfig(
         str(folder), photos=[str(table)], draws=1, max_side=SIDE, min_quality=data.min_quality
     )
-    _run(config)
+    prepare_here(config)
     if data.wrong_labels:
         _relabel(folder, data.wrong_labels)
 
@@ -116,7 +116,7 @@ def masked(row: dict[str, Any], data: DataSet) -> dict[str, Any]:
     return {**row, "mask": encode_mask(spoil(decode_image(row["mask"])[..., 0], row["image_id"]))}
 
 
-def _run(config: PreparationConfig) -> None:
+def prepare_here(config: PreparationConfig) -> None:
     """Do what jobs/prepare_dataset.py does, in this process and without Ray."""
     request = resolve(config)
     plan = make_plan(

@@ -14,11 +14,11 @@ SIDE = 96
 WITHOUT_MASK = 6
 
 
-def photos(count: int) -> Iterator[dict[str, Any]]:
-    """Yield rows like those of the real photos' tables, some without masks."""
+def photos(count: int, side: int = SIDE) -> Iterator[dict[str, Any]]:
+    """Yield rows like those of the real photos' tables, some without masks. side: the longest, in pixels."""
     for number in range(count):
         image_id = f"scene-{number:03}"
-        scene = scene_of(image_id, (SIDE,))
+        scene = scene_of(image_id, (side,))
         mask = encode_mask(np.rint(scene.mask * 255).astype(np.uint8))
         yield {
             "image_id": image_id,

@@ -6,8 +6,6 @@ checkpoint. So the queue may be killed at any time; the same command goes on.
 
 import json
 import logging
-import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -16,14 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from jobs import train
 from model.bundle import STARTER, Bundle, load_bundle
 from model.errors import RunError
 from pipelines.storage.lock import locked
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.records import read_table
+from tests.benchmarks.machine import machine
 from tests.benchmarks.study.attention import show
 from tests.benchmarks.study.datasets import prepare, rows_of
 from tests.benchmarks.study.places import ROOT, Places, remove_folder, replace_file
@@ -179,25 +176,6 @@ def commit() -> str | None:
         for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
     ]
     return answers[0] + ("+" if answers[1] else "")
-
-
-def machine() -> dict[str, Any]:
-    """Return what decides speed and rounding."""
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _shown(argv: Sequence[str], places: Places) -> str:

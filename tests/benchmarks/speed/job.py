@@ -1,21 +1,17 @@
-"""Images/s of the correction job, compared with a bare torch loop in the same run on this machine.
+"""Images/s of the correction job, against a bare torch loop of the same generator, precision, batch and processes.
 
-    make bench
-
-Both use the starter bundle, the same drawn images (one defect each, so one pass of the generator each), and the same
-precision, batch size and number of generator processes. The bare loop starts from decoded uint8 squares in memory and
-discards its answers: it runs only the generator. The job does everything except FID: it reads parquet, decodes, routes,
-corrects, applies edits at full size, encodes, and writes images and manifest.
+Both use the starter bundle and the same drawn images (one defect each, so one pass of the generator each). The bare
+loop starts from decoded uint8 squares in memory and discards its answers: it runs only the generator. The job does
+everything except FID: it reads parquet, decodes, routes, corrects, applies edits at full size, encodes, and writes
+images and manifest.
 
 It is measured with one generator process, while the other cores read, decode and write (as on a machine with a GPU),
 and with one on every core, where those steps take time from the generators.
 
-Two ratios are printed. `whole stage` includes the start of Ray's actors and the loading of the model, which take the
-same seconds for any catalog. `marginal` leaves them out: the job also runs on a quarter of the images, and the
-difference in images is divided by the difference in seconds.
+The start of Ray's actors and the loading of the model take the same seconds for any catalog and are left out: the job
+also runs on a quarter of the images, and the difference in images is divided by the difference in seconds.
 """
 
-import argparse
 import json
 import multiprocessing
 import subprocess
@@ -25,6 +21,7 @@ import time
 from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +36,9 @@ from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
 from pipelines.images.resize import resize_bicubic
 from pipelines.synthesis.products import draw_scene
+from tests.benchmarks.speed.ratio import Ratio
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 #: Number of drawn scenes; larger catalogs repeat them with one different block, as equal files are corrected once.
 SCENES = 48
 
@@ -122,59 +120,47 @@ def bare_loop(squares: np.ndarray, processes: int, images: int, batch_size: int)
     return each * processes / seconds
 
 
-def job(catalog: Path, output: Path, processes: int) -> dict:
-    """Run the job without FID and return its run.json."""
+def job(catalog: Path, output: Path, processes: int, *flags: str) -> dict[str, Any]:
+    """Run the job, without FID unless there are flags, and return its run.json."""
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(catalog), "--output", str(output)]
-    line += ["--no-fid", "--device", "cpu", "--actors", f"{processes}:{processes}"]
+    line += ["--device", "cpu", "--actors", f"{processes}:{processes}", *(flags or ("--no-fid",))]
     subprocess.run(line, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return json.loads((output / "run.json").read_text())
 
 
-def compare(images: int, processes: int) -> None:
-    """Measure and print the figures for one number of generator processes."""
+def ratios(small: bool) -> list[Ratio]:
+    """Return the job's share of the bare loop's speed, with one generator process and with one on every core."""
+    cores = multiprocessing.cpu_count()
+    images = 16 if small else 400
+    if small:
+        return [compare(images, 1, 0.9)]
+    return [compare(images, processes, aim) for processes, aim in {1: 0.9, cores: 0.75}.items()]
+
+
+def compare(images: int, processes: int, aim: float) -> Ratio:
+    """Return the ratio for one number of generator processes."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         photos = write_catalog(folder / "large.parquet", images)
         write_catalog(folder / "small.parquet", images // 4)
         side = load_bundle(STARTER).config["image_size"]
         squares = np.stack([resize_bicubic(decode_image(photo), side, side) for photo in photos])
-        small = job(folder / "small.parquet", folder / "small", processes)
-        batch_size = small["placement"]["batch_size"]
+        few = job(folder / "small.parquet", folder / "small", processes)
+        batch_size = few["placement"]["batch_size"]
         before = bare_loop(squares, processes, images, batch_size)
-        large = job(folder / "large.parquet", folder / "large", processes)
+        many = job(folder / "large.parquet", folder / "large", processes)
         after = bare_loop(squares, processes, images, batch_size)
     bare = (before + after) / 2  # a shared machine drifts, so measure before and after the job
-    more = large["rows_in"] - small["rows_in"]
-    marginal = more / (large["seconds"]["correct"] - small["seconds"]["correct"])
-    stage = large["images_per_second"]
-    core = {name: seconds / images * 1000 for name, seconds in large["core_seconds"].items()}
-    print(
-        f"\n{images} images at {side} pixels, generator processes: {processes} of {multiprocessing.cpu_count()} cores, "
-        f"{large['placement']['precision']}, batch {batch_size}"
-    )
-    print(f"bare loop            {bare:7.2f} images/s  ({before:.2f} before the job, {after:.2f} after)")
-    print(f"job, marginal        {marginal:7.2f} images/s  ratio {marginal / bare:.2f}")
-    print(f"job, whole stage     {stage:7.2f} images/s  ratio {stage / bare:.2f}")
-    print("milliseconds per image in each step:", {name: round(value, 1) for name, value in core.items()})
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=400)
-    parser.add_argument(
-        "--processes",
-        type=int,
-        nargs="+",
-        default=sorted({1, multiprocessing.cpu_count()}),
-        help="generator processes, one thread each",
-    )
-    args = parser.parse_args()
-    for processes in args.processes:
-        compare(args.images, processes)
-
-
-if __name__ == "__main__":
-    main()
+    more = many["rows_in"] - few["rows_in"]
+    speed = more / (many["seconds"]["correct"] - few["seconds"]["correct"])
+    figures = {
+        "images_per_s": speed,
+        "images_per_s_with_start": many["images_per_second"],
+        "bare_images_per_s": [before, after],
+        "core_ms_per_image": {name: 1000 * value / images for name, value in many["core_seconds"].items()},
+        "precision": many["placement"]["precision"],
+        "batch": batch_size,
+    }
+    what = f"the job without FID, {processes} generator process{'es' if processes > 1 else ''}, images/s"
+    against = "the generator alone in a bare loop, as many processes"
+    return Ratio(what, against, speed / bare, aim, figures=figures)
