@@ -25,7 +25,7 @@ Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this mac
 Exit codes: 0 done; 1 the run broke off, and the manifest is as it was (--overwrite removes it); 2 wrong command line
 or configuration, nothing was published; 3 more images failed than --max-failed tolerates: the manifest is published
 without _SUCCESS, or not at all if the first thousand all failed; 130 interrupted (Ctrl-C), 143 terminated
-(SIGTERM): the same command continues.
+(SIGTERM): the same command without --overwrite continues.
 """
 
 import argparse
@@ -218,7 +218,7 @@ def _add_uploads(group: Any) -> None:
         type=command.positive,
         default=defaults.max_pixels // 1_000_000,
         metavar="N",
-        help="larger uploads fail with too_many_pixels; decoding takes up to 25 bytes of memory per pixel",
+        help="larger uploads fail with too_many_pixels; decoding takes up to 32 bytes of memory per pixel",
     )
     group.add_argument(
         "--max-megabytes",
@@ -280,10 +280,10 @@ def _add_fid(group: Any) -> None:
     group.add_argument(
         "--fid-samples",
         type=command.positive,
-        default=10_000,
+        default=CorrectionConfig.fid_samples,
         metavar="N",
-        help="images per defect, chosen by hash; the driver keeps 16 KB for each, and 24 KB for as many of the "
-        "canary's",
+        help="images per defect, chosen by hash, at most 10,000; the driver keeps 16 KB for each, and 24 KB for as "
+        "many of the canary's",
     )
     command.add_fid_weights(group)
 
@@ -540,4 +540,4 @@ def _actors(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    command.run(main, "the same command continues this run; --overwrite starts afresh")
+    command.run(main, "the same command without --overwrite continues this run")

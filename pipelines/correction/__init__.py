@@ -3,6 +3,6 @@
 inspect (find the rows that need work) -> stream (read, decode, generate, deliver, commit) -> assemble (the next
 manifest, in publish/) -> measure (FID and KID) -> report (run.json, the page) -> publish (move the files to where
 readers see them). The input is a `plan.Plan`, checked before any image is read; the output are the files below OUTPUT.
-`layout` names these files, `rows` has the schemas between the steps. Each stage's folder has a `stage` module, or a
-single module that does it all.
+`published.layout` names these files, `rows` has the schemas between the steps. Stages begin in the `stage` module of
+their folder, measure in `measure.fid`, and report in `report.run_report`.
 """

@@ -28,6 +28,7 @@ from pipelines.images.decode import DecodeLimits
 from pipelines.images.encode import check_encoding
 from pipelines.inference.bundles import read_bundle
 from pipelines.inference.detector_bundles import read_detector
+from pipelines.metrics.fid.statistics import CAP
 from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
 from pipelines.metrics.reference import Reference, read_reference
 from pipelines.published.layout import CATALOG_FOLDER
@@ -58,7 +59,7 @@ class CorrectionConfig:
     detector: str | None = None  # labels the rows that have no labels
     reference: str | None = None  # None: the catalog's own clean images
     fid: bool = True
-    fid_samples: int = 10_000
+    fid_samples: int = CAP
     fid_weights: str | None = None
     actors: tuple[int, int] | None = None
     gpus_per_actor: float | None = None
@@ -82,7 +83,10 @@ class CorrectionConfig:
 
     def __post_init__(self) -> None:
         require(bool(self.catalog), "--catalog needs at least one URI")
-        require(self.fid_samples >= 2, f"--fid-samples {self.fid_samples}: at least 2 (or use --no-fid)")
+        require(
+            2 <= self.fid_samples <= CAP,
+            f"--fid-samples {self.fid_samples}: from 2 to {CAP}, which FID keeps (or use --no-fid)",
+        )
         require(
             self.batch_size is None or self.batch_size >= 1, f"--batch-size {self.batch_size}: at least 1"
         )

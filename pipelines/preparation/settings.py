@@ -25,7 +25,7 @@ MEGABYTE = 10**6
 
 @dataclass(frozen=True)
 class PreparationConfig:
-    """The command line: a field for each flag of jobs/prepare_dataset.py, whose help describes them."""
+    """What jobs/prepare_dataset.py prepares, and how: a field for each of these flags, whose help describes them."""
 
     output: str
     photos: Sequence[str] = ()

@@ -7,7 +7,7 @@
     OUTPUT/.run/writing/             images on a local disk before they are renamed
     OUTPUT/.run/samples/*/NNN-<run>/*.parquet  images for FID and the report, of attempt NNN alone
     OUTPUT/.run/manifest/*.parquet   the next manifest, complete once publish.json exists
-    OUTPUT/.run/aside/*/*.parquet    rows that are new and rows that are gone, see `changes`
+    OUTPUT/.run/aside/NNN-<run>/*/*.parquet  rows that are new and rows that are gone, see `changes`
     OUTPUT/.run/changes/             what the next manifest changes, complete once publish.json exists
     OUTPUT/.run/report/              the next report
     OUTPUT/.run/publish.json         the run is being published
@@ -16,7 +16,8 @@ A killed run leaves its journal, and the next run adds its own. Of one id, the r
 that of the manifest. Images need no such care: their names have the hash of their content (`object_names`), so that a
 later attempt never replaces an image that an earlier row names.
 
-When a run is published, its manifest is also kept as OUTPUT/manifests/<run>/, to which the job can return.
+When a run is published, its manifest is also kept as OUTPUT/manifests/<run>/, to which the job can return. Beside that
+folder, OUTPUT/manifests/<run>.json says what the folder must hold. Not in it: readers of parquet take all of a folder.
 
 Folders of attempts also carry the run's name, which begins with the time. So tasks of a dead run that still write do
 not write into a folder of the next run, even if they had written nothing when it chose its number.
@@ -88,6 +89,10 @@ class RunFolder:
     def kept(self, *names: str) -> str:
         """Return a URI among the kept manifests: their folder, that of a run, or a part of it."""
         return storage.join(self.output, MANIFESTS_FOLDER, *names)
+
+    def kept_record(self, run: str) -> str:
+        """Return the URI of what is known of the manifest that was kept of a run."""
+        return self.kept(f"{run}.json")
 
     def layers(self) -> "Layers":
         """List the files that earlier runs and killed attempts left."""

@@ -20,7 +20,7 @@ from tests.processes import processes_that_name, wait_until
 
 #: Seconds that Kubernetes gives a container after SIGTERM.
 GRACE = 30
-GO_ON = "the same command continues this run; --overwrite starts afresh"
+GO_ON = "the same command without --overwrite continues this run"
 
 
 @pytest.mark.ray

@@ -41,6 +41,7 @@ MEASURES = {
     "border_contact": "cut by the border",
     "whole": "in pieces",
     "contrast": "blends into the background",
+    "separation": "shares its colours with the background",
     "semi_transparent": "see-through",
 }
 

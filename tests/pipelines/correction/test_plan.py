@@ -28,6 +28,7 @@ def config(tmp_path: Path) -> CorrectionConfig:
     ("change", "flag"),
     [
         ({"fid_samples": 1}, "--fid-samples"),
+        ({"fid_samples": 10_001}, "--fid-samples"),
         ({"batch_size": 0}, "--batch-size"),
         ({"canary_share": 0.0}, "--canary-share"),
         ({"canary_share": 1.5}, "--canary-share"),

@@ -7,8 +7,16 @@ import pytest
 from PIL import Image
 
 from pipelines.images.encode import encode_image
-from pipelines.preparation.finish.report import COLUMNS, Preparation, render, rows_of_defects, write_report
+from pipelines.preparation.finish.report import (
+    COLUMNS,
+    MEASURES,
+    Preparation,
+    render,
+    rows_of_defects,
+    write_report,
+)
 from pipelines.preparation.totals import Example, Totals, UnitRecord
+from pipelines.preparation.unit.mask_quality import measure_mask
 from pipelines.reports.pictures import CAPTION, CELL, GAP
 
 
@@ -104,3 +112,8 @@ def test_a_dataset_without_masks_has_a_page_without_them(tmp_path: Path) -> None
     assert "Mask quality" not in page
     write_report(str(tmp_path), Preparation(record, 0.6, "f" * 64, (), (), {}, 1))
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_every_measure_of_a_mask_has_a_caption() -> None:
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    assert set(MEASURES) == set(measure_mask(grey, grey[..., 0]).scores())
