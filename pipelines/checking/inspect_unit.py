@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pipelines.checking.hashes import DECODED_SIDE, NO_HASH, content_hash, perceptual_hash
 from pipelines.checking.tally import ASPECTS, SIDES, Example, Tally, bin_of
-from pipelines.contracts.hashing import sample_hash
+from pipelines.contracts.hashing import hash_number
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import sample_hash
 from pipelines.contracts.schemas import SHARD
-from pipelines.contracts.splits import TEST, TRAIN, hash_number
+from pipelines.contracts.splits import TEST, TRAIN
 from pipelines.images.decode import DecodeLimits, ImageError, decode_with_size
 from pipelines.storage.parquet_units import UNIT, Unit, read_unit
 

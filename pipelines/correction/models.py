@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.contracts.splits import in_share
+from pipelines.contracts.hashing import in_share
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contracts.hashing import Sample
+from pipelines.contracts.sampling import Sample
 from pipelines.contracts.schemas import SHARD
 from pipelines.contracts.splits import TEST
 from pipelines.evaluation.survey import grid_set, is_compared

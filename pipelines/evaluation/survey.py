@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from model.errors import ConfigurationError
-from pipelines.contracts.hashing import Sample, Smallest, sample_hash
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import Sample, Smallest, sample_hash
 from pipelines.contracts.splits import TEST, TRAIN
 from pipelines.storage.parquet_units import Unit, joined, read_unit
 

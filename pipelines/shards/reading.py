@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.errors import RunError
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.images.decode import ImageError, decode_image, decode_with_size
 from pipelines.images.fit import fit_square
 from pipelines.storage import objects as storage

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 
 #: Default shares of the training split's photos: for a generator, and for a detector, whose thresholds need more.
 GENERATOR_SHARE, DETECTOR_SHARE = 0.05, 0.1

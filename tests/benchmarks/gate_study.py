@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.bundle import STARTER, load_bundle
+from pipelines.contracts.hashing import hash_number
 from pipelines.contracts.label_map import LabelMap
-from pipelines.contracts.splits import hash_number
 from pipelines.correction.deliver.deliver import DeliverySettings, deliver
 from pipelines.correction.deliver.gates import (
     CHANGED,

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.images.decode import decode_image
 from pipelines.preparation.unit.mask_quality import MaskMeasures, measure_mask
 from pipelines.saliency import Saliency, load_saliency

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from model.bundle import load_bundle
-from pipelines.contracts.splits import in_share
+from pipelines.contracts.hashing import in_share
 from pipelines.published.erased import ERASED
 from pipelines.published.layout import SUCCESS
 from pipelines.published.records import manifest_run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.contracts.splits import in_share
+from pipelines.contracts.hashing import in_share
 from tests.catalogs import read_parquet, rows, write_bundle
 from tests.end_to_end.test_run_again import Shop
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipelines.cluster.ahead import map_ahead
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.published.parts import read_part
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError, count_rows

@@ -17,9 +17,9 @@ import ray
 from numpy.typing import NDArray
 
 from pipelines.cluster.placement import fetched
-from pipelines.contracts.hashing import sample_hash
+from pipelines.contracts.hashing import hash_number
 from pipelines.contracts.label_map import LabelMap
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.sampling import sample_hash
 from pipelines.correction.catalog import SmallRow, check_ids, read_small_rows, where_images_are
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import Repeated, with_location

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contracts.hashing import Sample, Smallest, sample_hash
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import Sample, Smallest, sample_hash
 from pipelines.correction.catalog import check_ids, read_label_rows
 from pipelines.correction.scores import check_scores, scale_note
 from pipelines.storage.parquet_units import Unit

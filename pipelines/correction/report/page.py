@@ -6,19 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from pipelines.contracts.schemas import STATUSES
+from pipelines.correction.stream.totals import TopError
 from pipelines.reports.html import flatten, is_finite, template
 from pipelines.reports.pictures import Strip
 from pipelines.storage import objects as storage
-
-
-@dataclass(frozen=True)
-class TopError:
-    """A kind of failure: its code, the number of its rows, a few of their ids, and the message of one of them."""
-
-    code: str
-    count: int
-    example_ids: Sequence[str]
-    example_message: str
 
 
 @dataclass(frozen=True)

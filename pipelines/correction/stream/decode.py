@@ -16,8 +16,8 @@ import ray
 from numpy.typing import NDArray
 
 from pipelines.cluster.placement import fetched
-from pipelines.contracts.hashing import Sample
 from pipelines.contracts.label_map import LabelMap, Route
+from pipelines.contracts.sampling import Sample
 from pipelines.correction.inspect.known import Known
 from pipelines.correction.inspect.repeated import DUPLICATE_ID
 from pipelines.correction.inspect.survey import route_name

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.contracts.hashing import Sample
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import Sample
 from pipelines.contracts.schemas import LABELS
 from pipelines.correction.catalog import CATALOG_ROW, read_label_rows, read_rows, read_small_rows
 from pipelines.correction.detected import read_detected

@@ -11,7 +11,6 @@ import pyarrow as pa
 from model.errors import TooManyFailedError
 from pipelines.contracts.profiles.check import rule_of
 from pipelines.contracts.schemas import by_status
-from pipelines.correction.report.page import TopError
 from pipelines.correction.rows import SUMMARY, to_table
 
 #: Examples that are named for one error code.
@@ -22,6 +21,16 @@ TOP_ERRORS = 20
 HOPELESS = 1000
 _STAGES = ("decode_seconds", "generator_seconds", "commit_seconds")
 _BYTES = ("read_bytes", "written_bytes")
+
+
+@dataclass(frozen=True)
+class TopError:
+    """A kind of failure: its code, the number of its rows, a few of their ids, and the message of one of them."""
+
+    code: str
+    count: int
+    example_ids: Sequence[str]
+    example_message: str
 
 
 def summarise(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.metrics.fid.distance import Gaussian, gaussian_distance, gaussian_of
 
 #: More groups give a steadier interval (Student's quantile is 2.26 at 10 and 2.09 at 20) at the cost of more FIDs.

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError, RunError
-from pipelines.contracts.splits import TEST, hash_number
+from pipelines.contracts.hashing import hash_number
+from pipelines.contracts.splits import TEST
 from pipelines.preparation.entries import ENTRIES, Entry, Locator
 from pipelines.preparation.plan.listing import Listing, distinct_entries, key_of
 from pipelines.preparation.unit.rows import RowSettings, split_of_entry

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
+from pipelines.contracts.hashing import hash_number
 from pipelines.contracts.names import check_names
-from pipelines.contracts.splits import TRAIN, hash_number, split_of
+from pipelines.contracts.splits import TRAIN, split_of
 from pipelines.images.decode import ImageError
 from pipelines.images.decode_apart import decode_image_apart
 from pipelines.images.encode import encode_image, encode_mask

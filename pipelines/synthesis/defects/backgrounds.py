@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.synthesis.defects.colours import Tint
 from pipelines.synthesis.defects.views import moved, seen
 from pipelines.synthesis.products.backgrounds import flat_background, standing_background

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.synthesis.defects.foreground import most_apart
 from pipelines.synthesis.defects.marks import lettering_mark, logo_mark, logo_with_name
 from pipelines.synthesis.defects.views import Affine, about, moved, seen

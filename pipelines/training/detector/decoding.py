@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.images.decode import ImageError
 from pipelines.inference.detector_input import OVERSAMPLING, canvas_of, read_canvas
 from pipelines.shards.reading import BROKEN, Decoded, Making, Order, is_made, read_rows

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import require, require_choice
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.inference.detector_input import content, shrink
 from pipelines.training.detector.overlays import OVERLAYS, waver
 from pipelines.training.feed.order import Draw

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
 from pipelines.synthesis.defects.angle import MAX_DEGREES, MIN_DEGREES, kept_inside, transform, turned

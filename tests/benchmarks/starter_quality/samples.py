@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.contracts.splits import TEST, hash_number, split_of
+from pipelines.contracts.hashing import hash_number
+from pipelines.contracts.splits import TEST, split_of
 from pipelines.images.decode import decode_image
 from pipelines.preparation.unit.mask_quality import mask_quality
 from pipelines.synthesis.defects.foreground import foreground, soft_edges, with_holes, without_specks

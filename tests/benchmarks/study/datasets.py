@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.contracts.hashing import hash_number, in_share
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import SHARD
-from pipelines.contracts.splits import hash_number, in_share, split_of
+from pipelines.contracts.splits import split_of
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_mask
 from pipelines.preparation.finish.finish import Description, finish

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 
 Mask = NDArray[np.uint8]
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.bundle import Bundle
+from pipelines.contracts.hashing import hash_number
 from pipelines.contracts.label_map import LabelMap
-from pipelines.contracts.splits import hash_number
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
 from pipelines.images.pixels import to_tensor, to_uint8

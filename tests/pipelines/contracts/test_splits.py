@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.contracts.splits import hash_number, split_of
+from pipelines.contracts.splits import split_of
 
 
 def test_one_photo_in_five_is_kept_for_tests() -> None:
@@ -26,9 +26,3 @@ def test_any_string_has_a_split(image_id: str) -> None:
 
 def test_an_id_with_a_lone_surrogate_has_a_split() -> None:
     assert split_of("\ud800") in ("train", "test")
-
-
-def test_the_hash_distinguishes_parts() -> None:
-    assert hash_number("ab", "c") != hash_number("a", "bc")
-    assert hash_number(1, "a") != hash_number(2, "a")
-    assert 0 <= hash_number("a") < 2**256

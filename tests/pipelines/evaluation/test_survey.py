@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.contracts.hashing import sample_hash
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import sample_hash
 from pipelines.contracts.schemas import SHARD
 from pipelines.evaluation.survey import GRID_ROWS, Survey, grid_set, is_compared, take_survey
 from pipelines.shards.source import list_shards

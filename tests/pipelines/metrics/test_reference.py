@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.contracts.hashing import sample_hash
+from pipelines.contracts.sampling import sample_hash
 from pipelines.metrics.reference import EVERY_DEFECT, Reference, read_images, read_reference
 
 DEFECTS = ("watermark", "wrong_angle")

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
-from pipelines.correction.report.page import RunSummary, TopError, render, write_report
+from pipelines.correction.report.page import RunSummary, render, write_report
+from pipelines.correction.stream.totals import TopError
 from pipelines.reports.html import (
     flatten,
     format_change,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.correction.report.page import RunSummary, TopError, render
+from pipelines.correction.report.page import RunSummary, render
+from pipelines.correction.stream.totals import TopError
 from pipelines.reports.pictures import Strip
 from tests.hostile_images import drawing, encode
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.contracts.splits import hash_number
+from pipelines.contracts.hashing import hash_number
 from pipelines.shards.index import TARGET, TEST, VALIDATION, build_index
 from pipelines.shards.source import open_source
 from pipelines.shards.validation_part import LEAST_PRODUCTS, PRODUCT_ROWS, hash_ids, held_back

@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.contracts.hashing import sample_hash
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import sample_hash
 from pipelines.correction.catalog import list_catalog
 from pipelines.correction.inspect.survey import CLEAN, UNKNOWN, Survey, count_routes
 from tests.catalogs import row, rows, write_catalog

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.contracts.hashing import Sample, sample_hash
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import Sample, sample_hash
 from pipelines.correction.catalog import CATALOG_ROW
 from pipelines.correction.inspect.survey import CLEAN
 from pipelines.correction.models import Models

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.contracts.hashing import Sample, sample_hash
 from pipelines.contracts.label_map import LabelMap
+from pipelines.contracts.sampling import Sample, sample_hash
 from pipelines.contracts.schemas import CATALOG, MANIFEST
 from pipelines.correction.catalog import CATALOG_ROW
 from pipelines.correction.inspect.known import Known, build_known
