@@ -14,7 +14,6 @@ from scipy import ndimage
 
 from pipelines.contracts.profiles.check import profile_issues
 from pipelines.contracts.profiles.profile import Profile
-from pipelines.correction.deliver.erased import Erased, measure_erased
 from pipelines.correction.deliver.gate_detector import DetectorGate, Remaining
 from pipelines.correction.deliver.gates import (
     CHANGED,
@@ -28,6 +27,7 @@ from pipelines.correction.deliver.gates import (
     GateConfig,
 )
 from pipelines.correction.deliver.product import SIDE, Product, compared, find_product, product_change
+from pipelines.correction.deliver.product_loss import ProductLoss, measure_product_loss
 from pipelines.correction.deliver.white import WHITE, darkest_channel, measure_white, snap_white
 from pipelines.images.encode import decode_encoded, encode_image
 from pipelines.images.metadata import Metadata
@@ -159,28 +159,28 @@ def _judge_file(
 ) -> None:
     """Raise Rejection if a gate rejects the encoded file. white: the background was to be corrected."""
     pair = None if product is None else compared(before, image, row["edits"])
-    erased = None
+    loss = None
     if white and pair is not None and product is not None and gates.needs_losses:
-        erased = measure_erased(*pair, product)
-        _judge_losses(erased, gates)
+        loss = measure_product_loss(*pair, product)
+        _judge_loss(loss, gates)
     if white:
         share = measure_white(image, _at_size(product, image.shape)).worst
         gates.judge(
             NOT_WHITE, share, f"the share of a corner or the border below {WHITE} in the encoded file"
         )
-    if erased is not None:
+    if loss is not None:
         what = "the share of the kept part's outline at which the upload shows no edge"
-        gates.judge(WEAK_OUTLINE, erased.weak_outline, what)
+        gates.judge(WEAK_OUTLINE, loss.weak_outline, what)
     if pair is not None and product is not None:
         change = product_change(*pair, product, only_kept=white)
         gates.judge(CHANGED, change, "the product's mean colour difference (CIE76) from the upload")
 
 
-def _judge_losses(erased: Erased, gates: GateConfig) -> None:
-    already = ", which was on white already" if erased.on_white else ""
+def _judge_loss(loss: ProductLoss, gates: GateConfig) -> None:
+    already = ", which was on white already" if loss.on_white else ""
     share = f"the share of the product (classical saliency of the upload{already}) that is white now"
-    gates.judge(LOST, erased.lost, share, erased.allowance)
-    gates.judge(HOLES, erased.trusted_holes, f"{share}, in holes of the kept part,")
+    gates.judge(LOST, loss.lost, share, loss.allowance)
+    gates.judge(HOLES, loss.trusted_holes, f"{share}, in holes of the kept part,")
 
 
 def _encode(

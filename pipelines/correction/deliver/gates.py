@@ -60,7 +60,7 @@ class GateConfig:
     #: Share of the product, as classical saliency finds it in the upload, that is white after a correction of the
     #: background: above, the product is lost. The threshold is multiplied by 0.4 if the upload was on white already, by
     #: 2.4 if the kept part separates the photo's colours as well as the saliency does; the gate is off if the saliency
-    #: failed (`erased.Erased.allowance`). Lower it for a strict catalog; raise it if rejected images (the report shows
+    #: failed (`ProductLoss.allowance`). Lower it for a strict catalog; raise it if rejected images (the report shows
     #: some) are right. Finding the product takes 30 ms of a core per image, for all gates together.
     product_lost: float | None = 0.25
     #: Share of the product that is white and enclosed by the kept part: above, the correction tore holes into it. Raise
@@ -88,7 +88,7 @@ class GateConfig:
 
     @property
     def needs_losses(self) -> bool:
-        """True if a gate needs `erased.Erased`."""
+        """True if a gate needs `product_loss.ProductLoss`."""
         return any(limit is not None for limit in (self.product_lost, self.product_holes, self.weak_outline))
 
     def judge(self, code: str, value: float, what: str, allowance: float = 1.0) -> None:

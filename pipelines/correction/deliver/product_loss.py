@@ -35,7 +35,7 @@ _COLOUR = 6.0
 _EDGE, _REACH = 5.0, 5
 
 
-class Erased(NamedTuple):
+class ProductLoss(NamedTuple):
     """Shares in [0, 1]. lost: of the estimate, the part that is white now; holes: of the estimate, the part that is
     white and enclosed by the kept part; weak_outline: of the kept part's outline, the part with no edge in the upload.
 
@@ -70,14 +70,16 @@ class Erased(NamedTuple):
         return self.kept < self.estimate - BETTER
 
 
-def measure_erased(before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product) -> Erased:
+def measure_product_loss(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], product: Product
+) -> ProductLoss:
     """Compare an upload and its correction, uint8 (h,w,3) as `product.compared` gives them; `product`: the upload's."""
     lab = rgb_to_lab(before)
     coloured = np.linalg.norm(lab - np.array([100, 0, 0], np.float32), axis=2) > _COLOUR
     gone = coloured & (_way_to_white(before, after) > 0.5)
     kept = coloured & ~gone
     enclosed = ndimage.binary_fill_holes(kept) & gone
-    return Erased(
+    return ProductLoss(
         lost=_share(gone, product.core),
         holes=_share(enclosed, product.core),
         weak_outline=_weak_outline(lab, kept, gone),
