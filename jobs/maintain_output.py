@@ -7,22 +7,25 @@ Without --apply nothing is changed: the job prints what it would do.
     python jobs/maintain_output.py erase --output s3://shop/corrected --image-id 4711 4712 --apply
 
 rollback  The manifest of an earlier run becomes the current one, with the images that it names. --to names that run, a
-          folder of OUTPUT/manifests; by default the one before the current. OUTPUT/changes gets a file that consumers
-          begin anew with. The next night goes on from there: with the model and the settings of that run it corrects
-          only what has changed since; with others it corrects again what they decide.
+          folder of OUTPUT/manifests; by default the one that the current manifest replaced. OUTPUT/changes gets a file
+          that consumers begin anew with. The next night goes on from there: with the model and the settings of that
+          run it corrects only what has changed since; with others it corrects again what they decide. --to with the
+          current run publishes its kept manifest again if OUTPUT/manifest is not equal to it.
 clean     All but the last --keep-runs manifests are removed, and then the images that no manifest names: those that
           later runs superseded, and those of runs that were killed. The current manifest always stays.
 erase     The images of these ids are removed, from all nights. Their rows become `failed` with the code `erased`, here
           and in every later night, for as long as they are in the catalog (OUTPUT/erased.parquet remembers keys of the
           ids). Ids, URIs and hashes stay in OUTPUT/changes, runs and labels; versions of the bucket's objects are
-          yours to remove.
+          yours to remove. An id of which nothing is there is refused: it may be mistyped. For an upload of today add
+          --allow-unknown, and no night will correct it. After a run was killed, wait a minute.
 
 A run that was killed while it published is first completed. A rollback or an erasure that changes the current manifest
 drops what a killed run had finished.
 All three hold the lock of OUTPUT, and can be given again after whatever ended them. Needs no Ray.
 
-Exit codes: 0 done; 1 broke off: give the same command again, unless images of the night to return to are gone; 2 wrong
-command line, or another run is at work, nothing was changed; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+Exit codes: 0 done; 1 broke off: give the same command again, unless the manifest to return to, or an image of it, is
+gone; 2 wrong command line, or another run is at work, nothing was changed; 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM).
 """
 
 import argparse
@@ -42,7 +45,12 @@ from pipelines.storage.lock import Lock, locked
 
 ROLLBACK, CLEAN, ERASE = "rollback", "clean", "erase"
 #: Flags that only one verb has, and whether it needs them.
-_FLAGS = {"to": (ROLLBACK, False), "keep_runs": (CLEAN, True), "image_id": (ERASE, True)}
+_FLAGS = {
+    "to": (ROLLBACK, False),
+    "keep_runs": (CLEAN, True),
+    "image_id": (ERASE, True),
+    "allow_unknown": (ERASE, False),
+}
 
 
 class _Described(Protocol):
@@ -61,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
         "--apply", action="store_true", help="do it; without this flag, only print what would be done"
     )
     p.add_argument(
-        "--to", metavar="RUN", help="rollback: run to return to (default: the one before the current)"
+        "--to",
+        metavar="RUN",
+        help="rollback: run to return to (default: the one whose manifest the current one replaced)",
     )
     p.add_argument(
         "--keep-runs",
@@ -71,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--image-id", nargs="+", action="extend", metavar="ID", help="erase: ids, as the catalog writes them"
+    )
+    p.add_argument(
+        "--allow-unknown", action="store_true", help="erase: also ids of which no manifest has a row"
     )
     command.add_lock(p)
     return p
@@ -94,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     """Raise ConfigurationError for a flag of another verb, and for one that is missing."""
     for name, (verb, is_needed) in _FLAGS.items():
-        flag, given = f"--{name.replace('_', '-')}", getattr(arguments, name) is not None
+        flag, given = f"--{name.replace('_', '-')}", getattr(arguments, name) not in (None, False)
         if given and arguments.verb != verb:
             raise ConfigurationError(f"{flag} is for {verb}, not for {arguments.verb}; leave it out")
         if not given and is_needed and arguments.verb == verb:
@@ -106,7 +119,7 @@ def _plan(arguments: argparse.Namespace, output: str) -> _Described:
         return plan_rollback(output, arguments.to)
     if arguments.verb == CLEAN:
         return plan_clean(output, arguments.keep_runs)
-    return plan_erasure(output, arguments.image_id)
+    return plan_erasure(output, arguments.image_id, arguments.allow_unknown)
 
 
 def _before(output: str) -> list[str]:
@@ -122,7 +135,7 @@ def _do(arguments: argparse.Namespace, output: str, lock: Lock) -> _Described:
         return roll_back(output, arguments.to, lock)
     if arguments.verb == CLEAN:
         return clean(output, arguments.keep_runs, lock)
-    return erase(output, arguments.image_id, lock)
+    return erase(output, arguments.image_id, lock, arguments.allow_unknown)
 
 
 if __name__ == "__main__":

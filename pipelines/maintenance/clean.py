@@ -62,6 +62,10 @@ def _clean(there: Output, keep_runs: int, confirm: Callable[[], None] | None) ->
     named = named_images([there.manifest, there.unfinished, *(there.kept[name] for name in kept)])
     # The manifests first: those that stay name only images that stay.
     for name in result.removed:
+        if confirm is not None:
+            confirm()
+            # Before the parts: without them, no next call would find it.
+            storage.remove(there.folder.kept_record(name))
         for page in pages(there.folder.kept(name)):
             result.manifest_bytes += sum(file.size for file in page)
             if confirm is not None:

@@ -30,31 +30,39 @@ from pipelines.storage.pages import File, folders, pages, remove_files
 @dataclass
 class Erasure:
     """What is to go, or has gone. rows: of the current manifest, by id. kept: parts of kept manifests that name one of
-    the ids. images: their files.
+    the ids. images: their files. unknown: ids of which nothing is there.
     """
 
     rows: Counter[str]
     parts: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     images: list[File] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
     def describe(self) -> list[str]:
         """Return lines for people."""
         rows = ", ".join(f"{count} of {image_id!r}" for image_id, count in self.rows.items())
+        unknown = ", ".join(map(repr, self.unknown))
         return [
             f"rows      {rows}",
             f"images    {len(self.images)}, {sum(file.size for file in self.images)} bytes",
             f"also      {len(self.kept)} files of earlier manifests are written again, and the report is removed",
+            *([f"unknown   {unknown}: no later night will read them"] if unknown else []),
         ]
 
 
-def plan_erasure(output: str, image_ids: Sequence[str]) -> Erasure:
-    """Look for rows and images of the ids, and write nothing. Raises ConfigurationError for an id without any."""
-    return _find(Output.look(output), list(dict.fromkeys(image_ids)))
+def plan_erasure(output: str, image_ids: Sequence[str], allow_unknown: bool = False) -> Erasure:
+    """Look for rows and images of the ids, and write nothing.
+
+    Raises ConfigurationError for an id without any, unless `allow_unknown`.
+    """
+    return _find(Output.look(output), list(dict.fromkeys(image_ids)), allow_unknown)
 
 
-def erase(output: str, image_ids: Sequence[str], lock: Lock) -> Erasure:
+def erase(output: str, image_ids: Sequence[str], lock: Lock, allow_unknown: bool = False) -> Erasure:
     """Erase ids from all manifests, and their images. Returns what was erased.
+
+    allow_unknown: also ids without any row or image, so that no later night corrects their uploads.
 
     Whatever ends it, the next call goes on; from its first change on, no run makes the images again. Raises RunError if
     the lock is lost, ConfigurationError, and one of STORAGE_ERRORS.
@@ -62,7 +70,7 @@ def erase(output: str, image_ids: Sequence[str], lock: Lock) -> Erasure:
     begin(output, lock)
     ids = list(dict.fromkeys(image_ids))
     there = Output.look(output)
-    found = _find(there, ids)
+    found = _find(there, ids, allow_unknown)
     run = Maintenance(output, lock, {"verb": "erase", "ids": len(ids)})
     lock.confirm()
     add_erased(output, ids, run.started_at)
@@ -82,7 +90,7 @@ def erase(output: str, image_ids: Sequence[str], lock: Lock) -> Erasure:
     return found
 
 
-def _find(there: Output, ids: list[str]) -> Erasure:
+def _find(there: Output, ids: list[str], allow_unknown: bool) -> Erasure:
     found = Erasure(Counter(dict.fromkeys(ids, 0)))
     known: set[str] = set()
     for part, touched, seen in _touched(there.manifest, ids):
@@ -98,10 +106,11 @@ def _find(there: Output, ids: list[str]) -> Erasure:
         known |= {image_id} if own else set()
     erased = read_erased(there.folder.output).has(id_keys(ids))
     known |= {image_id for image_id, is_erased in zip(ids, erased, strict=True) if is_erased}
-    if unknown := [repr(image_id) for image_id in ids if image_id not in known]:
+    found.unknown = [image_id for image_id in ids if image_id not in known]
+    if found.unknown and not allow_unknown:
         raise ConfigurationError(
-            f"--image-id {' '.join(unknown)}: no manifest has a row of this id, and there is no image of it; nothing "
-            "was erased: check the id"
+            f"--image-id {' '.join(map(repr, found.unknown))}: no manifest has a row of this id, and there is no image "
+            "of it; nothing was erased: check the id; if it is of an upload that no night has seen, add --allow-unknown"
         )
     return found
 

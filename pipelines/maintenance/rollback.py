@@ -13,7 +13,7 @@ from pipelines.published.changes import write_all_added
 from pipelines.published.layout import CHANGES_FOLDER, RUN, RunFolder
 from pipelines.published.object_names import IMAGES
 from pipelines.published.publish import copy_parts
-from pipelines.published.records import TOO_MANY_FAILED, read_record
+from pipelines.published.records import COMPLETE, read_kept
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.pages import pages
@@ -24,7 +24,7 @@ VERB = "rollback"
 @dataclass(frozen=True)
 class Rollback:
     """A return to the manifest of the run `to`. parts: of that manifest. counts: its rows by status. missing: images
-    that it names and that are gone. record: of that run; empty if it is gone.
+    that it names and that are gone. record: of that manifest, see `read_kept`.
     """
 
     current: str | None
@@ -40,12 +40,33 @@ class Rollback:
         return [
             f"current    {self.current or 'unknown'}",
             f"return to  {self.to}: {sum(self.counts.values())} rows, {counts}",
-            *([f"missing    {self.missing} of its images: it will be refused"] if self.missing else []),
+            *([f"refused    {self.fault}"] if self.fault else []),
         ]
+
+    @property
+    def fault(self) -> str | None:
+        """Say why the manifest cannot be published again; None if it can."""
+        rows, wanted = sum(self.counts.values()), self.record.get("rows_in")
+        if wanted is None:
+            return (
+                f"how many rows the manifest of {self.to} must have is not known: neither manifests/{self.to}.json nor "
+                f"runs/{self.to}.json says it; nothing was changed: choose another --to"
+            )
+        if rows != wanted:
+            return (
+                f"the manifest of {self.to} has {rows} rows of {wanted}: a part of it is gone; nothing was changed: "
+                "choose another --to"
+            )
+        if self.missing:
+            return (
+                f"{self.missing} images that the manifest of {self.to} names are gone; nothing was changed: restore "
+                "them, or correct again with the model and the settings of that run"
+            )
+        return None
 
 
 def plan_rollback(output: str, to: str | None) -> Rollback:
-    """Look at what a rollback would do, and write nothing. to: None is the manifest before the current one.
+    """Look at what a rollback would do, and write nothing. to: None is the manifest that the current one replaced.
 
     Raises ConfigurationError if there is no such manifest.
     """
@@ -54,8 +75,7 @@ def plan_rollback(output: str, to: str | None) -> Rollback:
 
 
 def _rollback(there: Output, current: str | None, to: str) -> Rollback:
-    parts, uri = there.kept[to], there.folder.record(to)
-    record = read_record(uri) if storage.exists(uri) else {}
+    parts, record = there.kept[to], read_kept(there.folder, to)
     return Rollback(current, to, parts, count_statuses(parts), _missing(there.folder, parts), record)
 
 
@@ -68,55 +88,61 @@ def _completed(output: str) -> Rollback | None:
 
 
 def roll_back(output: str, to: str | None, lock: Lock) -> Rollback:
-    """Publish an earlier run's manifest again, unless it is the current one, and what consumers need to follow.
+    """Publish a kept manifest again, unless it is the published one, and what consumers need to follow.
 
     Returns what was done.
 
-    Raises RunError if images that the manifest names are gone or the lock is lost, ConfigurationError, and one of
-    STORAGE_ERRORS.
+    Raises RunError if the manifest is not whole, images that it names are gone, or the lock is lost,
+    ConfigurationError, and one of STORAGE_ERRORS.
     """
     if begin(output, lock) and (done := _completed(output)) is not None and to in (None, done.to):
         return done  # the same call, which was killed: another step back was not asked for
     plan = plan_rollback(output, to)
-    if plan.to == plan.current:
-        return plan
     folder = RunFolder(output)
-    rows, wanted = sum(plan.counts.values()), plan.record.get("rows_in")
-    if wanted not in (None, rows):
-        raise RunError(
-            f"the manifest of {plan.to} has {rows} rows of {wanted}: a part of it is gone; nothing was changed: choose "
-            "another --to"
-        )
-    if plan.missing:
-        raise RunError(
-            f"{plan.missing} images that the manifest of {plan.to} names are gone; nothing was changed: restore them, "
-            "or correct again with the model and the settings of that run"
-        )
+    if plan.fault:
+        raise RunError(plan.fault)
+    if plan.to == plan.current and _files(folder.manifest) == _files(folder.kept(plan.to)):
+        return plan
     copy_parts(folder, plan.parts)
     run = Maintenance(output, lock, {"verb": VERB, "from": plan.current, "to": plan.to})
     changes = write_all_added(plan.parts, folder.at(CHANGES_FOLDER), run.name)
     counted = Counter(plan.counts) + Counter(changes.counts)
-    has_succeeded = plan.record.get("state") != TOO_MANY_FAILED
-    run.publish(plan.to, plan.parts, changes.files, counted, has_succeeded)
+    run.publish(plan.to, plan.parts, changes.files, counted, success=plan.record["state"] == COMPLETE)
     return plan
 
 
+def _files(manifest: str) -> set[tuple[str, int]]:
+    """Return names and sizes of the parts in a manifest's folder."""
+    files = (file for page in pages(manifest) for file in page)
+    return {(file.uri.rsplit("/", 1)[-1], file.size) for file in files if file.uri.endswith(".parquet")}
+
+
 def _choose(there: Output, to: str | None) -> str:
-    listed = ", ".join(name for name in there.kept if name != there.current) or "none"
+    others = ", ".join(name for name in there.kept if name != there.current)
     if to is None:
-        if there.current is None:
-            raise ConfigurationError(
-                f"run.json does not say which manifest is the current one: give --to, one of {listed}"
-            )
-        earlier = [name for name in there.kept if name < there.current]
-        if not earlier:
-            raise ConfigurationError(
-                f"no manifest from before {there.current} is kept; others that are: {listed}"
-            )
-        return earlier[-1]
+        return _previous(there, others)
     if to not in there.kept:
-        raise ConfigurationError(f"--to {to}: no such manifest is kept; there are {listed}")
+        raise ConfigurationError(f"--to {to}: no such manifest is kept; there are {others or 'no others'}")
     return to
+
+
+def _previous(there: Output, others: str) -> str:
+    """Return the run whose manifest the current one replaced: not the last one before, which may be a bad night that a
+    rollback left. others: the runs that `--to` may name.
+    """
+    if there.current is None:
+        raise ConfigurationError(
+            f"run.json does not say which manifest is the current one: give --to, one of {others or 'none'}"
+        )
+    if not others:
+        raise ConfigurationError(f"no manifest is kept, except for that of {there.current}")
+    previous = read_kept(there.folder, there.current).get("previous_manifest_run")
+    if previous not in there.kept:
+        state = "not known" if previous is None else f"that of {previous}, which is not kept any more"
+        raise ConfigurationError(
+            f"the manifest that was current before that of {there.current} is {state}: give --to, one of {others}"
+        )
+    return str(previous)
 
 
 def _missing(folder: RunFolder, parts: Sequence[str]) -> int:

@@ -16,10 +16,10 @@ from pipelines.published.parts import read_parts
 from pipelines.published.publish import Publication, check_parts, finish_publishing, publish
 from pipelines.published.records import (
     COMPLETE,
-    TOO_MANY_FAILED,
     manifest_run,
     new_name,
     note_killed,
+    published_state,
     to_json,
     write_run,
 )
@@ -101,8 +101,7 @@ class Maintenance:
         counts = by_status(counted)
         kinds = {kind: counted[kind] for kind in (ADDED, CHANGED, REMOVED)}
         rows = sum(counts.values())
-        state = COMPLETE if success else TOO_MANY_FAILED
-        record = self._describe(state) | {
+        record = self._describe(published_state(success)) | {
             "manifest_run": manifest,
             "rows_in": rows,
             "counts": counts,

@@ -1,7 +1,7 @@
 """Moves the files of a run from OUTPUT/.run to where readers see them; after any interruption it starts again.
 
-    publish.json written -> manifest copied to manifests/<run>/ -> _SUCCESS removed -> manifest, report, changes moved
-    -> record copied to runs/, run.json moved -> _SUCCESS written -> .run removed
+    publish.json written -> manifest copied to manifests/<run>/, manifests/<run>.json written -> _SUCCESS removed ->
+    manifest, report, changes moved -> record copied to runs/, run.json moved -> _SUCCESS written -> .run removed
 
 A reader of the manifest reads _SUCCESS before and after: if it exists both times and is equal, everything read in
 between is of one run. It is absent only while files are moved, by several threads on a remote storage; what is left of
@@ -11,12 +11,13 @@ that slept too long and lost it leaves the rest to the run that has taken over.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from model.errors import RunError
 from pipelines.cluster.ahead import THREADS, map_ahead
 from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
+from pipelines.published.records import manifest_run, write_kept
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
@@ -27,7 +28,8 @@ MARKER = "publish.json"
 class Publication:
     """The files to publish. parts, report: file names of the manifest and of the report; None: these stay as they are.
     success: write _SUCCESS, which states the manifest's run, parts and rows. changes: file names below `changes`.
-    keep: keep a copy of the manifest, to which the job can return.
+    keep: keep a copy of the manifest, to which the job can return. previous: name of the run whose manifest it
+    replaces; `publish` looks it up.
     """
 
     run: str
@@ -37,6 +39,7 @@ class Publication:
     success: bool
     changes: Sequence[str] = ()
     keep: bool = True
+    previous: str | None = None
 
 
 def check_parts(assembled: Sequence[str], written: Sequence[str]) -> None:
@@ -56,8 +59,10 @@ def publish(output: str, publication: Publication, confirm: Callable[[], None] =
 
     confirm: `lock.Lock.confirm`; an exception of it ends the publication.
     """
+    # Looked up before anything moves, because run.json is then replaced by this run's own.
+    begun = replace(publication, previous=manifest_run(output))
     confirm()
-    storage.write_bytes(RunFolder(output).at(MARKER), json.dumps(asdict(publication)).encode())
+    storage.write_bytes(RunFolder(output).at(MARKER), json.dumps(asdict(begun)).encode())
     finish_publishing(output, confirm)
 
 
@@ -132,14 +137,17 @@ def _begun(run: RunFolder) -> Publication | None:
 
 
 def _keep_manifest(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
-    """Copy the manifest before any part of it is moved."""
+    """Copy the manifest before any part of it is moved, and write a record of the copy."""
     if publication.keep and publication.parts:
+        name = publication.run
         confirm()
         _each(
             run.output,
-            lambda name: storage.copy(run.at(MANIFEST, name), run.kept(publication.run, name)),
+            lambda part: storage.copy(run.at(MANIFEST, part), run.kept(name, part)),
             publication.parts,
         )
+        confirm()
+        write_kept(run, name, publication.rows, publication.success, publication.previous)
 
 
 def _move_record(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:

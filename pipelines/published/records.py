@@ -1,4 +1,7 @@
-"""Reads and writes the records of runs: OUTPUT/runs/<run>.json, and run.json, a copy of the last published one's."""
+"""Reads and writes the records of runs: OUTPUT/runs/<run>.json, and run.json, a copy of the last published one's.
+
+A kept manifest has a short record of its own, OUTPUT/manifests/<run>.json, which stays as long as it does.
+"""
 
 import json
 import logging
@@ -54,6 +57,34 @@ def write_run(output: str, run: Mapping[str, Any]) -> None:
 def to_json(run: Mapping[str, Any]) -> bytes:
     """Return the content of a run's record as a file."""
     return (json.dumps(run, indent=2, sort_keys=True, default=str) + "\n").encode()
+
+
+def published_state(success: bool) -> str:
+    """Return the state of a published run. success: its manifest has _SUCCESS."""
+    return COMPLETE if success else TOO_MANY_FAILED
+
+
+def write_kept(folder: RunFolder, run: str, rows: int, success: bool, previous: str | None) -> None:
+    """Write the record of a kept manifest.
+
+    rows, success: as in `Publication`. previous: name of the run whose manifest it replaced. Raises one of
+    STORAGE_ERRORS.
+    """
+    content = {"rows_in": rows, "state": published_state(success), "previous_manifest_run": previous}
+    storage.write_bytes(folder.kept_record(run), to_json(content))
+
+
+def read_kept(folder: RunFolder, run: str) -> dict[str, Any]:
+    """Return the record of a kept manifest, with `rows_in` and `state`; empty if there is none.
+
+    Manifests of earlier releases have only the record of their run, without `previous_manifest_run`. Raises one of
+    STORAGE_ERRORS.
+    """
+    for uri in (folder.kept_record(run), folder.record(run)):
+        content = read_record(uri) if storage.exists(uri) else {}
+        if "rows_in" in content and content.get("state") in (COMPLETE, TOO_MANY_FAILED):
+            return content
+    return {}
 
 
 def note_killed(output: str) -> None:

@@ -78,12 +78,26 @@ def test_nothing_is_done_while_a_run_is_at_work(verb: str, apply: tuple[str, ...
         (["erase", "--keep-runs", "3"], "--keep-runs is for clean, not for erase"),
         (["erase"], "erase needs --image-id"),
         (["clean", "--keep-runs", "2", "--to", "1"], "--to is for rollback, not for clean"),
+        (["clean", "--keep-runs", "2", "--allow-unknown"], "--allow-unknown is for erase, not for clean"),
         (["rollback", "--to", "3"], "--to 3: no such manifest is kept; there are 1"),
     ],
 )
 def test_flags_that_do_not_fit_are_named(words: list[str], complaint: str, output: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         main([*words, "--output", output])
+
+
+def test_an_id_of_which_nothing_is_there_is_erased_if_a_flag_says_so(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["erase", "--output", output, "--image-id", "of today"]
+    with pytest.raises(ConfigurationError, match="add --allow-unknown"):
+        main([*words, "--apply"])
+    assert not (Path(output) / "erased.parquet").exists()
+    assert main([*words, "--allow-unknown"]) == command.EXIT_OK
+    assert "unknown   'of today': no later night will read them" in capsys.readouterr().out.splitlines()
+    assert main([*words, "--allow-unknown", "--apply"]) == command.EXIT_OK
+    assert (Path(output) / "erased.parquet").exists()
 
 
 def test_a_folder_that_is_no_output_is_refused_and_not_made(tmp_path: Path) -> None:

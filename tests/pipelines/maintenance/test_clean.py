@@ -43,6 +43,11 @@ def test_superseded_images_and_orphans_go_and_what_is_kept_stays(
     assert clean(output, 2, lock) == plan
     assert images(output) == there - gone
     assert list(RunFolder(output).kept_manifests()) == ["3", "4"]
+    files = storage.list_files(f"{output}/manifests")
+    assert sorted(file.removeprefix(f"{output}/manifests/") for file in files) == [
+        *("3.json", "3/part-3-0.parquet", "3/part-3-1.parquet"),
+        *("4.json", "4/part-4-0.parquet", "4/part-4-1.parquet"),
+    ]
     assert contents(output) == {"a": "a4", "same": "same", "only 4": "4", "clean": None}
     assert contents(output, "manifests", "3") == {"a": "a3", "same": "same", "only 3": "3", "clean": None}
     assert told(output, "_SUCCESS")["run"] == told(output)["run"] == "4"

@@ -94,6 +94,21 @@ def test_an_id_that_nobody_knows_is_refused_before_anything_is_erased(output: st
     assert rows_of(output) == rows
 
 
+def test_an_upload_that_no_night_has_seen_is_erased_on_demand(output: str, lock: Lock) -> None:
+    two_nights(output)
+    rows = rows_of(output)
+    with pytest.raises(ConfigurationError, match=r"--image-id 'of today': .* add --allow-unknown"):
+        plan_erasure(output, ["of today", "person"])
+    plan = plan_erasure(output, ["of today", "person"], allow_unknown=True)
+    assert plan.describe()[-1] == "unknown   'of today': no later night will read them"
+    assert not storage.exists(f"{output}/erased.parquet")
+    assert erase(output, ["of today"], lock, allow_unknown=True).unknown == ["of today"]
+    assert rows_of(output) == rows
+    # What the next night goes by: see tests of `inspect.pending`.
+    assert read_erased(output).has(id_keys(["of today", "person"])).tolist() == [True, False]
+    assert plan_erasure(output, ["of today"]).unknown == []  # given again
+
+
 def test_an_output_without_success_stays_without(output: str, lock: Lock) -> None:
     night(output, "1", {"person": "1"}, success=False)
     erase(output, ["person"], lock)

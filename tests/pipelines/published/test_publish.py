@@ -32,7 +32,7 @@ def write_next(output: str, run: str, names: list[str]) -> Publication:
         pq.write_table(pa.table({"run": [run]}), buffer)
         storage.write_bytes(folder.at("manifest", name), buffer.getvalue().to_pybytes())
     storage.write_bytes(folder.at("report", "index.html"), run.encode())
-    storage.write_bytes(folder.at("run.json"), json.dumps({"run": run}).encode())
+    storage.write_bytes(folder.at("run.json"), json.dumps({"run": run, "manifest_run": run}).encode())
     storage.write_bytes(folder.at("journal", "000", "part-x.parquet"), b"journal")
     parts = [f"{run}.parquet/part-{number}.parquet" for number in range(2)]
     for part in parts:
@@ -126,8 +126,10 @@ def test_readers_see_one_run_whenever_it_is_interrupted_and_the_next_finishes_it
         if begun:
             changes = storage.list_files(f"{output}/changes/{run}.parquet")
             assert [storage.read_bytes(uri) for uri in changes] == [run.encode()] * 2
-        assert not begun or json.loads(storage.read_bytes(f"{output}/runs/{run}.json")) == {"run": run}
+        assert not begun or json.loads(storage.read_bytes(f"{output}/runs/{run}.json"))["run"] == run
         if begun or finished:
+            record = {"previous_manifest_run": before, "rows_in": 2, "state": "complete"}
+            assert json.loads(storage.read_bytes(f"{output}/manifests/{run}.json")) == record
             assert [kept_runs(output, one) for one in (before, run)] == [{before}, {run}]
         assert read(output) == run
         assert not storage.list_files(RunFolder(output).at())
@@ -192,7 +194,8 @@ def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -
     storage.write_bytes(folder.at("run.json"), json.dumps({"run": "1"}).encode())
     publish(output, Publication("1", 1, None, None, success=True))
     published = {"_SUCCESS", "manifest/a.parquet", "manifests/0/a.parquet", "report/index.html", "run.json"}
-    assert set(tree(tmp_path)) - changes_of("0") == published | {"runs/0.json", "runs/1.json"}
+    published |= {"manifests/0.json", "runs/0.json", "runs/1.json"}
+    assert set(tree(tmp_path)) - changes_of("0") == published
     assert (tmp_path / "report/index.html").read_text() == "0"
     assert json.loads((tmp_path / "run.json").read_text()) == {"run": "1"}
 
@@ -203,7 +206,7 @@ def test_too_many_failures_are_published_without_success(tmp_path: Path) -> None
     ready = write_next(output, "1", ["a.parquet"])
     publish(output, replace(ready, success=False))
     published = {"manifest/a.parquet", "report/index.html", "run.json", "runs/0.json", "runs/1.json"}
-    published |= {"manifests/0/a.parquet", "manifests/1/a.parquet"}
+    published |= {f"manifests/{name}" for name in ("0/a.parquet", "0.json", "1/a.parquet", "1.json")}
     assert set(tree(tmp_path)) == published | changes_of("0") | changes_of("1")
 
 
@@ -241,6 +244,7 @@ def test_the_lock_is_checked_right_before_each_step(output: str, monkeypatch: py
     assert [step for step in steps if step != "lock"] == [
         "write_bytes /.run/publish.json",
         "copy /.run/manifest/b.parquet",
+        "write_bytes /manifests/1.json",
         "remove /_SUCCESS",
         "remove /.run/replaced" if local else "move /.run/manifest/b.parquet",
         *([] if local else ["remove /manifest/a.parquet"]),
