@@ -11,8 +11,10 @@ Ray, which takes seconds to import, is imported only when it is needed.
 import logging
 import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from model.errors import ConfigurationError
 
@@ -24,6 +26,8 @@ CHOICES = (AUTO, YES, NO)
 START_SECONDS = 60.0
 #: Seconds for the head to answer. On a busy one, a worker's start alone takes ten.
 _ANSWER_SECONDS = 60.0
+#: Seconds for KubeRay's autoscaler to report for the first time. It starts beside the head, and so does the job.
+_REPORT_SECONDS = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +64,14 @@ def declare(choice: str) -> None:
     _declared = choice
 
 
-def find() -> Scaling | None:
+def find(patience: float = 0.0) -> Scaling | None:
     """Return what the autoscaler of the cluster may do, or None if there is none. Warns of a short idle limit.
 
-    Ray must be connected.
+    Ray must be connected. patience: seconds to wait for an autoscaler that may only just have started.
     """
     if _declared == NO:
         return None
-    scaling = _ask()
+    scaling = _ask(patience)
     if scaling is None:
         return Scaling() if _declared == YES else None
     if scaling.idle_seconds < START_SECONDS:
@@ -83,32 +87,37 @@ def find() -> Scaling | None:
 
 def await_nodes(
     scaling: Scaling | None, asked: str, lack: str, otherwise: str = "", cpus: float = 0.0, gpus: float = 0.0
-) -> None:
-    """Log that the run waits for nodes. Raises ConfigurationError if none will come.
+) -> Scaling:
+    """Log that the run waits for nodes, and return what the autoscaler may do. Raises ConfigurationError if none will
+    come.
 
-    asked: the flags. lack: what the cluster has too little of now. otherwise: a remedy, with "; " in front. cpus, gpus:
-    what the flags need at least.
+    scaling: as found when the cluster was joined; if None, it is looked for again. asked: the flags. lack: what the
+    cluster has too little of now. otherwise: a remedy, with "; " in front. cpus, gpus: what the flags need at least.
     """
+    is_joined = bool(os.environ.get("RAY_ADDRESS"))
+    if scaling is None and is_joined:
+        scaling = find(_REPORT_SECONDS)
     if scaling is None:
-        if os.environ.get("RAY_ADDRESS"):
+        if is_joined:
             otherwise += (
                 "; where something adds nodes that Ray does not know of, --autoscaling yes waits for them"
             )
         raise ConfigurationError(f"{asked}: {lack}{otherwise}")
     scaling.check(asked, cpus, gpus)
     logger.info("%s: %s now; waiting for the autoscaler's nodes", asked, lack)
+    return scaling
 
 
-def look(head: Mapping[str, float]) -> Scaling | None:
+def look(head: Mapping[str, float], patience: float = 0.0) -> Scaling | None:
     """Return what can be seen of an autoscaler on the head's machine, where this must be called.
 
-    head: the head's own resources.
+    head: the head's own resources. patience: seconds to wait for the first report of KubeRay's autoscaler.
     """
     from pipelines.cluster import ray_internals
 
     monitor = ray_internals.monitor_flags()
     if monitor is None:
-        return Scaling() if ray_internals.autoscaler_reports() else None
+        return Scaling() if _reports_within(patience) else None
     source = monitor.get("autoscaling-config")
     if source is None:
         return None
@@ -128,7 +137,18 @@ def look(head: Mapping[str, float]) -> Scaling | None:
     return Scaling(cpus, gpus, idle_seconds, source)
 
 
-def _ask() -> Scaling | None:
+def _reports_within(seconds: float) -> bool:
+    from pipelines.cluster import ray_internals
+
+    end = time.monotonic() + seconds
+    while not ray_internals.autoscaler_reports():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(1)
+    return True
+
+
+def _ask(patience: float) -> Scaling | None:
     """Call `look` on the head's machine: in this process if it runs there, as a submitted job does, else in a task."""
     import ray
     from ray.exceptions import RayError
@@ -138,11 +158,13 @@ def _ask() -> Scaling | None:
 
     head = next(node for node in ray.nodes() if node["Alive"] and HEAD_RESOURCE in node["Resources"])
     if head["NodeID"] == ray.get_runtime_context().get_node_id():
-        return look(head["Resources"])
+        return look(head["Resources"], patience)
     there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-    task = ray.remote(look).options(num_cpus=0, scheduling_strategy=there)
+    task: Any = ray.remote(look).options(num_cpus=0, scheduling_strategy=there)
     try:
-        answer: Scaling | None = ray.get(task.remote(head["Resources"]), timeout=_ANSWER_SECONDS)
+        answer: Scaling | None = ray.get(
+            task.remote(head["Resources"], patience), timeout=_ANSWER_SECONDS + patience
+        )
     except RayError as error:
         logger.warning(
             "the head could not say whether it has an autoscaler: assuming that it has none; --autoscaling yes, or no, "

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -39,10 +40,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def use(log_format: str) -> None:
-    """Write the log of this process in one of FORMATS from now on."""
+    """Write the log of this process in one of FORMATS from now on: Python's warnings and libraries' messages, too."""
     context.is_json = log_format == JSON
     if context.is_json:
-        for handler in logging.getLogger().handlers:
+        logging.captureWarnings(True)
+        for handler in _stream_handlers():
             handler.setFormatter(JsonFormatter())
 
 
@@ -51,6 +53,15 @@ def last_words(level: int, text: str) -> str:
     if context.is_json:
         return _line(datetime.now(timezone.utc), logging.getLevelName(level), "jobs", text, {})
     return text
+
+
+def _stream_handlers() -> Iterator[logging.Handler]:
+    """Yield the handlers that write to a terminal; Ray Data's logger has one of its own."""
+    known = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
+    for logger in known:
+        for handler in getattr(logger, "handlers", ()):  # names between two loggers have none
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                yield handler
 
 
 def _line(moment: datetime, level: str, logger: str, message: str, extras: dict[str, Any]) -> str:

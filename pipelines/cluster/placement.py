@@ -6,8 +6,9 @@ of a core a process really uses is up to the operating system.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
@@ -37,7 +38,8 @@ class Placement:
     """Hold the device ('cpu' or 'cuda'), the number of actors, and the resources of actors and tasks.
 
     gpus_per_actor: share of a GPU. tasks_per_step: parallel tasks of a step (0: any number). cpus_per_actor: None for
-    the share that suits actors beside tasks. unbounded: an autoscaler may add actors beyond `max_actors`.
+    the share that suits actors beside tasks. limit: where an autoscaler adds nodes and does not say how many, the most
+    actors that they may run; `max_actors` is then the number that fits now. None: `max_actors` is the most.
     """
 
     device: str
@@ -46,7 +48,7 @@ class Placement:
     gpus_per_actor: float = 0.0
     tasks_per_step: int = 0
     cpus_per_actor: float | None = None
-    unbounded: bool = False
+    limit: int | None = None
 
     def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
         """Apply `function` to the blocks of `source`, in tasks that mostly wait for storage."""
@@ -76,9 +78,7 @@ class Placement:
             batch_format="pyarrow",
             # On CPUs a whole block, of which only the last batch may not be full.
             batch_size=(batch_size if whole_blocks else max(batch_size, _GPU_ROWS)) if on_gpu else None,
-            compute=ActorPoolStrategy(
-                min_size=self.min_actors, max_size=None if self.unbounded else self.max_actors
-            ),
+            compute=ActorPoolStrategy(min_size=self.min_actors, max_size=self.limit or self.max_actors),
             num_cpus=self.cpus_per_actor or (_GPU_ACTOR if on_gpu else _ACTOR),
             num_gpus=self.gpus_per_actor if on_gpu else None,
         )
@@ -117,38 +117,68 @@ def choose_placement(
     """Decide on the device and the actors.
 
     device: 'auto', 'cpu' or 'cuda', as given with `flag`. actors: the user's (min, max), or None. gpus_per_actor: the
-    user's choice, or None; above 0 requests GPUs. most: the number of actors that the work can keep busy, used without
-    `actors`. gpu_share: an actor's share of a GPU, used without `gpus_per_actor`.
+    user's choice, or None; above 0 requests GPUs. most: the number of actors that the work can keep busy; without
+    `actors` there are so many, if the cluster has room for them now or an autoscaler may add it. gpu_share: an actor's
+    share of a GPU, used without `gpus_per_actor`.
 
     Raises ConfigurationError if the cluster lacks the requested resources. If an autoscaler can add them, a line is
     logged instead.
     """
     wants_gpu = device == "cuda" or bool(gpus_per_actor)
+    share = gpus_per_actor or gpu_share
     if wants_gpu and not cluster.gpus:
         asked = f"{flag} cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
-        least = (actors[0] if actors else 1) * (gpus_per_actor or gpu_share)
-        await_nodes(cluster.scaling, asked, "the cluster has no GPU", f"; use {flag} cpu", gpus=least)
+        least = (actors[0] if actors else 1) * share
+        lack, otherwise = "the cluster has no GPU", f"; use {flag} cpu"
+        cluster = replace(cluster, scaling=await_nodes(cluster.scaling, asked, lack, otherwise, gpus=least))
     if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
-        share = gpus_per_actor or gpu_share
-        low, high = actors or (1, max(1, min(most, int(cluster.gpus / share))))
-        if cluster.gpus and low * share > cluster.gpus:
-            asked = (f"--actors {low}:{high} " if actors else "") + f"--gpus-per-actor {share:g}"
-            lack = f"that takes {low * share:g} GPUs, the cluster has {cluster.gpus:g}"
-            await_nodes(cluster.scaling, asked, lack, gpus=low * share)
-        return Placement("cuda", low, high, share)
+        return _place_on_gpus(cluster, actors, share, most)
     if device == "auto" and cluster.scaling and cluster.scaling.gpus and gpus_per_actor is None:
         logger.warning("no node has a GPU now: using CPUs; %s cuda asks the autoscaler for GPUs", flag)
-    cpus = max(1, int(cluster.cpus))
-    if actors and actors[0] > cpus:
-        asked, lack = f"--actors {actors[0]}:{actors[1]}", f"the cluster has {int(cluster.cpus)} CPUs"
-        await_nodes(cluster.scaling, asked, lack, f", so at most {cpus} actors start", cpus=actors[0])
-    if actors and cluster.scaling:
-        cpus = max(cpus, actors[1])  # including nodes that the autoscaler will add
-    count = max(1, min(cpus, most))
-    low, high = actors or (count, count)
+    return _place_on_cpus(cluster, actors, most, f"{flag} {device}")
+
+
+def _place_on_gpus(cluster: Cluster, actors: tuple[int, int] | None, share: float, most: int) -> Placement:
+    least = (actors[0] if actors else 1) * share
+    scaling = cluster.scaling
+    if cluster.gpus and least > cluster.gpus:
+        asked = (f"--actors {actors[0]}:{actors[1]} " if actors else "") + f"--gpus-per-actor {share:g}"
+        lack = f"that takes {least:g} GPUs, the cluster has {cluster.gpus:g}"
+        scaling = await_nodes(scaling, asked, lack, gpus=least)
+    if actors:
+        return Placement("cuda", *actors, share)
+    later = scaling.gpus / share if scaling else 0.0
+    high, limit = _most_actors(cluster.gpus / share, later, most)
+    return Placement("cuda", 1, high, share, limit=limit)
+
+
+def _place_on_cpus(cluster: Cluster, actors: tuple[int, int] | None, most: int, asked: str) -> Placement:
+    cpus, scaling = max(1, int(cluster.cpus)), cluster.scaling
+    least = actors[0] if actors else 1
+    if least > cluster.cpus:
+        asked = f"--actors {actors[0]}:{actors[1]}" if actors else asked
+        otherwise = f", so at most {cpus} actors start" if cluster.cpus else ""
+        lack = f"the cluster has {int(cluster.cpus)} CPUs"
+        scaling = await_nodes(scaling, asked, lack, otherwise, cpus=least)
     # More actors than CPUs could take what the tasks need. Decoding and writing get at most half of the cores each:
     # more processes cost memory and are no faster.
-    return Placement("cpu", low, min(high, cpus), tasks_per_step=-(-cpus // 2))
+    if actors:
+        cpus = max(cpus, actors[1]) if scaling else cpus  # including nodes that the autoscaler will add
+        return Placement("cpu", least, min(actors[1], cpus), tasks_per_step=-(-cpus // 2))
+    later = scaling.cpus if scaling else 0.0
+    high, limit = _most_actors(cpus, later, most)
+    tasks = 0 if limit else -(-int(max(cpus, later)) // 2)
+    return Placement("cpu", max(1, min(cpus, most)), high, tasks_per_step=tasks, limit=limit)
+
+
+def _most_actors(now: float, later: float, work: int) -> tuple[int, int | None]:
+    """Return `max_actors` and `limit` of a Placement for up to `work` actors.
+
+    now, later: how many the present nodes have room for, and those that an autoscaler may add, too (infinite: unknown).
+    """
+    if math.isinf(later):
+        return max(1, min(work, int(now))), max(1, work)
+    return max(1, min(work, int(max(now, later)))), None
 
 
 def on_tasks(

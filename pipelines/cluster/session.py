@@ -74,9 +74,10 @@ def start(*shared: str) -> Cluster:
         settings: dict[str, Any] = {"address": "local", "include_dashboard": False}
         if address:
             settings = {"address": address, "runtime_env": {"env_vars": worker_environment(os.environ)}}
+        _pass_on_messages()
         try:
             # Workers' errors come back as exceptions, so their logs stay in Ray's folder.
-            ray.init(**settings, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(**settings, log_to_driver=False, configure_logging=False)
         except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and plain Exception
             ray.shutdown()  # the part that has already started
             target = f"RAY_ADDRESS {address}" if address else "this machine"
@@ -163,6 +164,16 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in storage.worker_environment(environment).items()
         if name not in submitted
     }
+
+
+def _pass_on_messages() -> None:
+    """Let Ray's messages, those of its start too, go through the root logger, so that they have the log's format.
+
+    `ray.init` must not configure logging then: it would give them a handler with a format of its own again.
+    """
+    ray_logger = logging.getLogger("ray")
+    ray_logger.propagate = True
+    ray_logger.setLevel(logging.WARNING)
 
 
 def _quieten() -> None:

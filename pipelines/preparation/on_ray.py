@@ -34,10 +34,11 @@ def place_actors(
     """
     if saliency == CLASSICAL and device == "auto" and gpus_per_actor is None:
         device = "cpu"
-    most = min(units, max(1, int(cluster.cpus)))  # each has a CPU's work besides
+    # Each has a CPU's work besides. An autoscaler adds CPUs, too.
+    most = units if cluster.scaling else min(units, max(1, int(cluster.cpus)))
     flag = "--device"
     placed = choose_placement(device, cluster, None, gpus_per_actor, most, flag, GPU_SHARE)
-    return replace(placed, cpus_per_actor=1.0, unbounded=cluster.scaling is not None)
+    return replace(placed, cpus_per_actor=1.0)
 
 
 def run_units(work: Work, actors: Placement | None) -> None:

@@ -12,6 +12,9 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
+from pipelines.storage import lock
+from tests.infra.commands import of_page
+
 
 @pytest.fixture
 def cluster(repository: Path) -> dict[str, Any]:
@@ -94,6 +97,13 @@ def test_the_job_server_is_closed_to_the_network(cluster: dict[str, Any]) -> Non
     assert "--dashboard-host=127.0.0.1" in start
     assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in start
     assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+
+
+def test_a_job_that_is_started_again_outlives_a_dead_machines_lock(repository: Path) -> None:
+    jobs = of_page(repository / "infra/aws/cluster.yaml")
+    assert len(jobs) == 2
+    for words in jobs:
+        assert int(words[words.index("--wait-for-lock") + 1]) > lock.STALE, words[1]
 
 
 def test_all_files_name_one_image(repository: Path, cluster: dict[str, Any]) -> None:

@@ -111,7 +111,13 @@ def test_a_gauge_that_is_gone_after_20_seconds_is_scraped_before() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "rules_test.yml")], ids=" ".join
+    "arguments",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "rules_test.yml"),
+        ("test", "rules", "outage_test.yml"),
+    ],
+    ids=" ".join,
 )
 def test_prometheus_takes_the_files_and_the_rules_alert_as_they_should(arguments: tuple[str, ...]) -> None:
     if shutil.which("promtool") is None:

@@ -22,7 +22,7 @@ from pipelines.storage.parquet_units import StorageReadError, count_rows
 
 logger = logging.getLogger(__name__)
 
-#: At least so many images are drawn from a part of the manifest, whose 100,000 URIs take a second to read.
+#: So many images or more are drawn from a part of the manifest that has them; its 100,000 URIs take a second to read.
 _OF_A_PART = 20
 #: Missing images, and parts that name them, which a record lists.
 _LISTED = 10
@@ -83,15 +83,22 @@ def alerts(record: dict[str, Any]) -> list[str]:
 
 
 def _sample(manifest: Sequence[str], most: int, run: str) -> Iterator[tuple[str, str]]:
-    """Yield (part, URI of an image), drawn by the run's name: of a few parts, about as many of each. All, if `most` is
-    the number of rows.
+    """Yield (part, URI of an image), drawn by the run's name: of a few parts, about as many of each. All, if the
+    manifest has no more than `most` rows.
     """
     random = np.random.default_rng(hash_number("image check", run))
-    parts = [manifest[index] for index in random.permutation(len(manifest))[: math.ceil(most / _OF_A_PART)]]
-    takes_all = count_rows(parts) <= most
+    parts, takes_all = _first_parts([manifest[index] for index in random.permutation(len(manifest))], most)
     for index, part in enumerate(parts):
         uris = pc.drop_null(read_part(part, ("output_uri",)).column("output_uri"))
         wanted = len(uris) if takes_all else min(len(uris), math.ceil(most / (len(parts) - index)))
         most -= wanted
         for chosen in random.choice(len(uris), wanted, replace=False):
             yield part, uris[int(chosen)].as_py()
+
+
+def _first_parts(parts: Sequence[str], most: int) -> tuple[Sequence[str], bool]:
+    """Return the first parts, from which `most` rows are drawn, and whether these are all of their rows."""
+    count = math.ceil(most / _OF_A_PART)
+    while (rows := count_rows(parts[:count])) < most and count < len(parts):
+        count *= 2  # these parts have few rows
+    return parts[:count], rows <= most

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from model.config import require
+from pipelines.cluster.ahead import map_ahead
 from pipelines.published.layout import RUNS_FOLDER
 from pipelines.published.records import COMPLETE, TOO_MANY_FAILED
 from pipelines.storage import objects as storage
@@ -16,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 #: Runs that are compared with, and the fewest of them that make a history.
 RUNS, LEAST_RUNS = 7, 3
-#: Records that are read at most to find them: runs that had nothing to do say nothing.
-_READ = 30
+#: Records that are read at most to find them: those of runs that corrected little or nothing do not count.
+_READ = 300
 #: Fewest corrections of a run whose share of rejected ones counts, and fewest images whose KID counts.
 LEAST_IMAGES = 50
 #: Below as many images as the network has features, FID depends on their number.
@@ -53,25 +54,45 @@ def _share_of(counts: Mapping[str, int]) -> float | None:
 def earlier_runs(output: str, before: str) -> list[dict[str, Any]]:
     """Return the records of the last RUNS published runs before the run `before` that corrected images.
 
-    A storage that fails, or a file that is no record, is logged and left out.
+    Of the last _READ runs. Files that are no records are named in one warning and left out; a storage that fails is
+    logged and ends the search.
     """
     records: list[dict[str, Any]] = []
+    unreadable: list[str] = []
     try:
         uris = [
             uri
             for uri in storage.list_files(storage.join(output, RUNS_FOLDER), ".json")
             if uri.rsplit("/", 1)[-1] < before
         ]
-        for uri in reversed(uris[-_READ:]):
-            record = json.loads(storage.read_bytes(uri))
-            published = record.get("state") in (COMPLETE, TOO_MANY_FAILED)
-            if published and (rejected_share(record) is not None or record.get("fid")):
+        for uri, record in map_ahead(_read, reversed(uris[-_READ:])):
+            if record is None:
+                unreadable.append(uri.rsplit("/", 1)[-1])
+            elif _is_compared_with(record):
                 records.append(record)
             if len(records) == RUNS:
                 break
-    except (ValueError, AttributeError, *storage.STORAGE_ERRORS) as error:  # type: ignore[misc] # a tuple of classes
-        logger.warning("the records of earlier runs cannot be read, and nothing is compared: %s", error)
+    except storage.STORAGE_ERRORS as error:
+        logger.warning("records of earlier runs cannot be read; comparing with %d: %s", len(records), error)
+    if unreadable:
+        logger.warning(
+            "records of earlier runs are left out, for they cannot be read: %s", ", ".join(unreadable)
+        )
     return records
+
+
+def _read(uri: str) -> dict[str, Any] | None:
+    """Return a run's record, or None if the file is none. Raises one of STORAGE_ERRORS."""
+    try:
+        record = json.loads(storage.read_bytes(uri))
+    except (ValueError, FileNotFoundError, PermissionError):  # of this file alone; others are the storage's
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _is_compared_with(record: Mapping[str, Any]) -> bool:
+    is_published = record.get("state") in (COMPLETE, TOO_MANY_FAILED)
+    return is_published and (rejected_share(record) is not None or bool(record.get("fid")))
 
 
 def find_alerts(

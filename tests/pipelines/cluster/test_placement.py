@@ -1,9 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import ray
 
 from model.errors import ConfigurationError
+from pipelines.cluster import autoscaling
 from pipelines.cluster.autoscaling import Scaling
 from pipelines.cluster.placement import (
     _ACTOR,
@@ -55,10 +57,74 @@ def test_a_scaling_cluster_accepts_any_request_and_logs_that_it_waits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "pipelines.cluster.autoscaling")
-    assert choose_placement("cuda", SCALING, None, None, most=10) == Placement("cuda", 1, 1, 1.0)
+    assert choose_placement("cuda", SCALING, None, None, most=10).device == "cuda"
     assert choose_placement("auto", SCALING, (2, 3), 0.5, most=10) == Placement("cuda", 2, 3, 0.5)
     assert choose_placement("cpu", SCALING, (4, 8), None, most=10) == Placement("cpu", 4, 8, tasks_per_step=4)
     assert [record.message.count("waiting for the autoscaler") for record in caplog.records] == [1, 1, 1]
+
+
+def most_started(placement: Placement) -> int:
+    """Return how many actors Ray Data may start at most."""
+    pools: list[Any] = []
+
+    class Source:
+        def map_batches(self, *_: Any, **options: Any) -> None:
+            pools.append(options["compute"])
+
+    placement.actors(Source(), object, {}, batch_size=1)  # type: ignore[arg-type]
+    return int(pools[0].max_size)
+
+
+@pytest.mark.parametrize(
+    ("device", "cluster", "share", "least", "most"),
+    [
+        # From no node at all, or one: what the autoscaler may add, but no more than the work keeps busy.
+        ("cuda", replace(SCALING, scaling=Scaling(cpus=64, gpus=8)), None, 1, 8),
+        ("cuda", replace(SCALING, scaling=Scaling(cpus=64, gpus=8)), 0.5, 1, 16),
+        ("auto", Cluster(8, 1, Scaling(cpus=64, gpus=8)), None, 1, 8),
+        ("cpu", replace(SCALING, scaling=Scaling(cpus=64, gpus=8)), None, 1, 64),
+        ("cpu", replace(CPUS, scaling=Scaling(cpus=64)), None, 4, 64),
+        # Where nobody knows what it may add, as with KubeRay, only the work is a limit.
+        ("cuda", SCALING, 1.0, 1, 100),
+        ("cpu", SCALING, None, 1, 100),
+    ],
+)
+def test_without_actors_an_autoscaler_may_add_as_many_as_the_work_keeps_busy(
+    device: str,
+    cluster: Cluster,
+    share: float | None,
+    least: int,
+    most: int,
+) -> None:
+    placement = choose_placement(device, cluster, None, share, most=100)
+    assert (placement.min_actors, most_started(placement)) == (least, most)
+    few = choose_placement(device, cluster, None, share, most=2)
+    assert most_started(few) == 2
+
+
+def test_decoding_takes_half_of_the_cores_that_may_come() -> None:
+    known = replace(CPUS, scaling=Scaling(cpus=64))
+    assert choose_placement("cpu", known, None, None, most=100).tasks_per_step == 32
+    assert choose_placement("cpu", SCALING, None, None, most=100).tasks_per_step == 0  # any number
+
+
+@pytest.mark.parametrize(("device", "actors"), [("cuda", (1, 8)), ("cpu", (1, 8)), ("cpu", None)])
+def test_an_autoscaler_that_reports_a_little_later_than_the_job_starts_is_waited_for(
+    device: str, actors: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    monkeypatch.setattr(autoscaling, "find", lambda patience: Scaling() if patience else None)
+    placement = choose_placement(device, Cluster(0, 0), actors, None, most=8)
+    assert (placement.device, most_started(placement)) == (device, 8)
+
+
+def test_a_cluster_of_fixed_size_without_a_cpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    monkeypatch.setattr(autoscaling, "find", lambda patience: None)
+    with pytest.raises(
+        ConfigurationError, match=r"--device cpu: the cluster has 0 CPUs; .*--autoscaling yes"
+    ):
+        choose_placement("cpu", Cluster(0, 0), None, None, most=8)
 
 
 def test_auto_on_a_scaling_cluster_without_gpus_logs_that_it_uses_cpus(

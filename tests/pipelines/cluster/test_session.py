@@ -1,7 +1,10 @@
 import json
+import logging
+from collections.abc import Iterator
 
 import pytest
 import ray
+from ray._private.ray_logging import setup_logger
 
 from model.errors import ConfigurationError, RunError
 from pipelines.cluster import ray_internals, session
@@ -49,6 +52,42 @@ def test_a_ray_that_does_not_start_is_reported_with_the_remedy(monkeypatch: pyte
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(RunError, match=r"this machine: .*timed out.*logs are below /.*same command again"):
         session.start()
+
+
+@pytest.fixture
+def ray_logger() -> Iterator[logging.Logger]:
+    """Ray's logger, which is afterwards as it was."""
+    logger = logging.getLogger("ray")
+    handlers, propagate, level = logger.handlers, logger.propagate, logger.level
+    logger.handlers = [logging.NullHandler()]
+    yield logger
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
+
+
+def test_messages_of_rays_start_are_written_in_the_format_of_the_log(
+    ray_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They reach the root logger, whose handlers have that format, and are written only once."""
+
+    def init(configure_logging: bool = True, **settings: object) -> None:
+        """Treat the logger as Ray's own `init` does."""
+        if configure_logging:
+            setup_logger(logging.WARNING, "%(message)s")
+        else:
+            ray_logger.handlers.clear()
+        logging.getLogger("ray._private.services").warning("/dev/shm is small")
+        logging.getLogger("ray._private.worker").info("Started a local Ray instance.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    for name in ("check", "_quieten"):
+        monkeypatch.setattr(session, name, lambda: None)
+    monkeypatch.setattr(session, "cluster", lambda: session.Cluster(1, 0))
+    monkeypatch.setattr(session, "_started_here", False)
+    monkeypatch.setattr(ray_internals, "leave_sigterm", lambda: None)
+    session.start()
+    assert (caplog.messages, ray_logger.handlers) == (["/dev/shm is small"], [])
 
 
 @pytest.mark.ray

@@ -18,8 +18,8 @@ CPUS, GPUS, SCALES = Cluster(8, 0), Cluster(8, 2), Cluster(2, 0, scaling=Scaling
         ("net.onnx", "auto", None, GPUS, 100, ("cuda", 1, 8, GPU_SHARE)),
         ("net.onnx", "cuda", 0.5, GPUS, 100, ("cuda", 1, 4, 0.5)),
         ("net.onnx", "auto", 1.0, GPUS, 100, ("cuda", 1, 2, 1.0)),
-        ("net.onnx", "cuda", None, SCALES, 100, ("cuda", 1, None, GPU_SHARE)),
-        ("classical", "auto", None, SCALES, 100, ("cpu", 2, None, 0)),
+        ("net.onnx", "cuda", None, SCALES, 100, ("cuda", 1, 100, GPU_SHARE)),
+        ("classical", "auto", None, SCALES, 100, ("cpu", 2, 100, 0)),
     ],
 )
 def test_actors_fit_the_cluster(
@@ -31,7 +31,7 @@ def test_actors_fit_the_cluster(
     expected: tuple[object, ...],
 ) -> None:
     placement = place_actors(saliency, device, share, cluster, units)
-    most = None if placement.unbounded else placement.max_actors
+    most = placement.limit or placement.max_actors
     assert (placement.device, placement.min_actors, most, placement.gpus_per_actor) == expected
 
 

@@ -48,6 +48,14 @@ def test_all_images_are_looked_for_if_they_are_few(manifest: list[str], tmp_path
     assert alert.startswith(f"2 of 48 images that were looked for are gone, such as {check.examples[0]}; ")
 
 
+@pytest.mark.parametrize("run", ["a", "b", "c"])
+def test_the_number_of_rows_finds_all_images_of_parts_that_are_smaller_than_a_sample(
+    run: str, manifest: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_check, "_OF_A_PART", 40)
+    assert check_images(manifest, 60, run) == ImageCheck(24 + 4 + 20)
+
+
 def test_every_run_looks_for_other_images(manifest: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(storage, "exists", lambda uri: not asked.append(uri))

@@ -8,6 +8,7 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.correction.report.alerts import Thresholds, earlier_runs, find_alerts
+from pipelines.storage import objects as storage
 
 
 def night(
@@ -84,24 +85,54 @@ def test_thresholds_are_the_callers() -> None:
             Thresholds(**wrong)
 
 
+def write_night(output: Path, number: int, **changes: Any) -> None:
+    """Write the record of a night, in which `number` of a hundred corrections were rejected."""
+    (output / "runs").mkdir(exist_ok=True)
+    (output / "runs" / f"{number:03}.json").write_text(json.dumps({**night(rejected=number), **changes}))
+
+
+def rejected(records: list[dict[str, Any]]) -> list[int]:
+    return [one["corrected_now"]["rejected"] for one in records]
+
+
+NOTHING_TO_DO: dict[str, Any] = {"corrected_now": {"corrected": 0, "rejected": 0}, "fid": None}
+
+
 def test_the_history_is_the_last_seven_published_runs_that_corrected(tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
     for day in range(1, 13):
-        record = {**night(rejected=day), "run": f"202611{day:02}T020000Z-a"}
-        if day == 10:
-            record["state"] = "failed"
-        if day == 11:
-            record |= {"corrected_now": {"corrected": 0, "rejected": 0}, "fid": None}
-        (tmp_path / "runs" / f"{record['run']}.json").write_text(json.dumps(record))
-    found = earlier_runs(str(tmp_path), "20261112T020000Z-a")
-    assert [one["corrected_now"]["rejected"] for one in found] == [9, 8, 7, 6, 5, 4, 3]
+        write_night(tmp_path, day)
+    write_night(tmp_path, 10, state="failed")
+    write_night(tmp_path, 11, **NOTHING_TO_DO)
+    assert rejected(earlier_runs(str(tmp_path), "012.json")) == [9, 8, 7, 6, 5, 4, 3]
     assert earlier_runs(str(tmp_path / "new"), "x") == []
 
 
-def test_a_file_that_is_no_record_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "runs").mkdir()
-    for content in ("{", "[]"):
-        (tmp_path / "runs" / "0.json").write_text(content)
-        assert earlier_runs(str(tmp_path), "1") == []
-        assert "cannot be read, and nothing is compared" in caplog.text
-        caplog.clear()
+def test_weeks_of_nights_without_work_hide_no_history(tmp_path: Path) -> None:
+    for day in range(1, 100):
+        write_night(tmp_path, day, **({} if day < 10 else NOTHING_TO_DO))
+    assert rejected(earlier_runs(str(tmp_path), "100")) == [9, 8, 7, 6, 5, 4, 3]
+
+
+def test_files_that_are_no_records_are_left_out_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in range(1, 6):
+        write_night(tmp_path, day)
+    (tmp_path / "runs" / "003.json").write_text("{")
+    (tmp_path / "runs" / "005.json").write_text("[]")
+    assert rejected(earlier_runs(str(tmp_path), "006")) == [4, 2, 1]
+    assert caplog.messages == [
+        "records of earlier runs are left out, for they cannot be read: 005.json, 003.json"
+    ]
+
+
+def test_a_storage_that_fails_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(uri: str) -> bytes:
+        raise ConnectionError("no answer")
+
+    write_night(tmp_path, 1)
+    monkeypatch.setattr(storage, "read_bytes", fail)
+    assert earlier_runs(str(tmp_path), "002") == []
+    assert "records of earlier runs cannot be read; comparing with 0: no answer" in caplog.text
