@@ -41,20 +41,20 @@ from pipelines.storage import objects as storage
 from pipelines.storage.lock import locked
 from pipelines.training.best import FOLDER, POINTER, read_best
 from pipelines.training.encoder_weights import IMAGENET, NONE
-from pipelines.training.generator.job import train_in_process
-from pipelines.training.generator.validation import forecast, log_forecast
-from pipelines.training.on_ray import check_ray, train_on_ray
-from pipelines.training.plan import (
+from pipelines.training.generator.job import run_worker, train_in_process
+from pipelines.training.generator.plan import (
     Plan,
     balanced,
     check_networks,
-    epoch_steps,
-    find_making,
     initial_weights,
     inspect,
     pretrained_weights,
 )
-from pipelines.training.settings import TrainSettings, describe
+from pipelines.training.generator.settings import TrainSettings
+from pipelines.training.generator.validation import forecast, log_forecast
+from pipelines.training.on_ray import check_ray, train_on_ray
+from pipelines.training.plan import epoch_steps, find_making
+from pipelines.training.settings import describe
 
 logger = logging.getLogger("train")
 
@@ -312,7 +312,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = balanced(plan)
         # The earlier training is removed only after all checks of this one have passed.
         begin = partial(earlier_training.begin, plan, OWNED, train_flags.parser(__doc__), args)
-        (train_on_ray if args.workers[1] else train_in_process)(plan, begin)
+        if args.workers[1]:
+            train_on_ray(plan, begin, run_worker)
+        else:
+            train_in_process(plan, begin)
         lock.confirm()
     _log_bundles(plan.settings.output)
     return command.EXIT_OK

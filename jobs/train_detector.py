@@ -61,15 +61,20 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     add(
         "--backbone",
         metavar="NAME",
-        default="tf_efficientnet_lite0",
+        default=DetectorConfig.backbone,
         help="name in timm of a convolutional network with features at 1/8, 1/16 and 1/32",
     )
     train_flags.add_length(p, DEFAULT_STEPS)
-    add("--image-size", type=command.positive, default=256, help="side of the network's input in pixels")
+    add(
+        "--image-size",
+        type=command.positive,
+        default=DetectorSettings.image_size,
+        help="side of the network's input in pixels",
+    )
     add(
         "--batch-size",
         type=command.positive,
-        default=16,
+        default=DetectorSettings.batch_size,
         help="rows per worker and update; a row has two images, its source and its target",
     )
     train_flags.add_rate(p, 1e-3)
@@ -79,11 +84,11 @@ def _add_what(p: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="learning rate of the backbone; 0 does not train it, and takes a third of the time (default: --rate)",
     )
-    add("--weight-decay", type=float, default=0.05, help="of AdamW")
+    add("--weight-decay", type=float, default=DetectorSettings.weight_decay, help="of AdamW")
     add(
         "--label-precision",
         type=float,
-        default=0.8,
+        default=DetectorSettings.precision_target,
         metavar="SHARE",
         help="thresholds are those with the best F1 among those of at least this precision; raise it if a wrong "
         "correction costs more than a defect that stays",
@@ -104,13 +109,13 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add(
         "--unknown",
         choices=UNKNOWN,
-        default="absent",
+        default=DetectorSettings.unknown,
         help="what the other defects of a source count as; use masked if photos often have defects without a label",
     )
     add(
         "--overlay",
         type=float,
-        default=0.5,
+        default=DetectorSettings.overlay,
         metavar="SHARE",
         help="share of images that get a further drawn defect (a watermark, a turn), so that the detector learns to "
         "find several",
@@ -124,7 +129,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add(
         "--validation-images",
         type=command.positive,
-        default=1000,
+        default=DetectorSettings.validation_images,
         metavar="N",
         help="rows of each defect for calibration, and as many for the measurement",
     )

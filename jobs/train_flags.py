@@ -8,8 +8,11 @@ from model.config import ARCHITECTURES, FITS, GEOMETRIES, HEADS, INJECT_INITS, R
 from model.precision import DEVICES, PRECISIONS
 from model.recipes import RECIPES
 from model.semi_paired import DIRECTIONS, TASK_BALANCES
+from model.training_step import OptimizerConfig
 from pipelines.shards.validation_part import GENERATOR_SHARE
 from pipelines.training.feed.order import SAMPLERS
+from pipelines.training.generator.settings import TrainSettings
+from pipelines.training.settings import LoopSettings
 
 DEFAULT_STEPS = 20_000
 #: Names that --encoder-weights accepts besides a URI; see `pipelines.training.encoder_weights`.
@@ -46,37 +49,48 @@ def _add_what(p: argparse.ArgumentParser) -> None:
     add(
         "--image-size",
         type=command.positive,
-        default=256,
+        default=TrainSettings.image_size,
         help="training resolution in pixels; a multiple of 4",
     )
     add(
         "--fit",
         choices=FITS,
-        default="stretch",
+        default=TrainSettings.fit,
         help="how images are made square: stretched (as in the paper), or at their aspect ratio on white; "
         "corrections have the upload's own size and shape in both cases",
     )
     add(
         "--batch-size",
         type=command.positive,
-        default=1,
+        default=TrainSettings.batch_size,
         help="samples per worker and pass through the networks",
     )
     add(
         "--accumulate",
         type=command.positive,
-        default=1,
+        default=TrainSettings.accumulate,
         metavar="N",
         help="passes per update, for batches that do not fit into memory",
     )
-    add_rate(p, 2e-4)
-    add("--beta1", type=float, default=0.5, help="Adam's first beta; 0.9 suits --adversarial 0")
-    add("--beta2", type=float, default=0.999, help="Adam's second beta")
-    add("--clip", type=float, default=0.0, metavar="NORM", help="largest norm of the gradients; 0 clips none")
+    add_rate(p, OptimizerConfig.rate)
+    add(
+        "--beta1",
+        type=float,
+        default=OptimizerConfig.beta1,
+        help="Adam's first beta; 0.9 suits --adversarial 0",
+    )
+    add("--beta2", type=float, default=OptimizerConfig.beta2, help="Adam's second beta")
+    add(
+        "--clip",
+        type=float,
+        default=OptimizerConfig.clip,
+        metavar="NORM",
+        help="largest norm of the gradients; 0 clips none",
+    )
     add(
         "--ema",
         type=float,
-        default=0.0,
+        default=TrainSettings.ema,
         metavar="DECAY",
         help="keep a running average of the generator (0.999), which is validated and goes into the bundle; 0: none",
     )
@@ -102,7 +116,7 @@ def add_length(p: argparse.ArgumentParser, steps: int) -> None:
         help="length in passes over the data; with --workers MIN:MAX they are counted for MAX workers: fewer workers "
         "make as many updates, with fewer samples",
     )
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=int, default=LoopSettings.seed)
 
 
 def add_encoder_weights(group: argparse._ActionsContainer) -> None:
@@ -179,13 +193,13 @@ def add_order(group: argparse._ArgumentGroup, validation_share: float, chosen: s
     add(
         "--sampler",
         choices=SAMPLERS,
-        default="proportional",
+        default=LoopSettings.sampler,
         help="balanced draws every defect equally often: for data in which one has a hundred times another's photos",
     )
     add(
         "--shuffle-rows",
         type=command.positive,
-        default=512,
+        default=LoopSettings.shuffle_rows,
         metavar="N",
         help="decoded rows that each worker shuffles among",
     )
@@ -207,12 +221,17 @@ def add_machine(group: argparse._ArgumentGroup) -> None:
         help="Ray Train workers; MIN:MAX continues with fewer if nodes are lost, and uses more if they are added; "
         "0 trains in this process, without Ray",
     )
-    add("--device", choices=DEVICES, default="auto", help="auto: a GPU if there is one, else the CPU")
+    add(
+        "--device",
+        choices=DEVICES,
+        default=LoopSettings.device,
+        help="auto: a GPU if there is one, else the CPU",
+    )
     command.add_autoscaling(group)
     add(
         "--precision",
         choices=PRECISIONS,
-        default="auto",
+        default=LoopSettings.precision,
         help="auto: bfloat16 if the hardware supports it",
     )
 
@@ -223,21 +242,21 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
     add(
         "--grid-every",
         type=command.positive,
-        default=500,
+        default=TrainSettings.grid_every,
         metavar="STEPS",
         help="steps between sample pictures (samples/*.png)",
     )
     add(
         "--validate-every",
         type=command.not_negative,
-        default=2000,
+        default=TrainSettings.validate_every,
         metavar="STEPS",
         help="steps between measurements of FID, KID, L1 and PSNR on the photos of --validation-share; 0: never",
     )
     add(
         "--validation-images",
         type=command.positive,
-        default=200,
+        default=TrainSettings.validation_images,
         metavar="N",
         help="images per defect and side for --validate-every; more give steadier figures and take longer",
     )
@@ -247,12 +266,12 @@ def _add_records(group: argparse._ArgumentGroup) -> None:
 def add_history(group: argparse._ArgumentGroup) -> None:
     """Add the flags for log lines and checkpoints."""
     add = group.add_argument
-    add("--log-every", type=command.positive, default=20, metavar="STEPS")
-    add("--checkpoint-every", type=command.positive, default=500, metavar="STEPS")
+    add("--log-every", type=command.positive, default=LoopSettings.log_every, metavar="STEPS")
+    add("--checkpoint-every", type=command.positive, default=LoopSettings.checkpoint_every, metavar="STEPS")
     add(
         "--keep",
         type=command.positive,
-        default=2,
+        default=LoopSettings.keep,
         metavar="N",
         help="checkpoints to keep, the newest ones",
     )

@@ -1,31 +1,26 @@
 """Runs a training on Ray Train: each worker decodes through Ray Data, and all average their gradients."""
 
 import contextlib
-import copy
 import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from model.layers import ImageGenerator
 from pipelines.cluster.autoscaling import await_nodes
 from pipelines.shards.reading import TrainingError
 from pipelines.storage import objects as storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.display import Display, is_loss
-from pipelines.training.generator.loop import Training
-from pipelines.training.generator.observer import Observer
-from pipelines.training.generator.validation import Evaluate, Measurement, Validator
 from pipelines.training.loop import DivergedError, Follower, Loop, Record
-from pipelines.training.plan import LoopPlan, Plan
+from pipelines.training.plan import LoopPlan
 
 if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
 
     from pipelines.cluster.session import Cluster
@@ -49,30 +44,37 @@ def check_ray() -> None:
     session.check()
 
 
-def train_on_ray(
-    plan: LoopPlan, begin: Callable[[], None], worker: Callable[[dict[str, Any]], None] | None = None
-) -> None:
+def train_on_ray(plan: LoopPlan, begin: Callable[[], None], worker: Callable[[dict[str, Any]], None]) -> None:
     """Train with Ray Train on plan.workers workers.
 
-    begin: called once all checks have passed, right before the training. worker: the function that each worker runs;
-    None for `run_worker`, a generator's training. Its argument has `plan`, a Ray reference to the plan; `cpus`, of each
-    worker; and `lines`, a queue for records and lines to show here. Raises TrainingError if a worker keeps failing or
-    the losses diverge.
+    begin: called once all checks have passed, right before the training. worker: the function that each worker runs,
+    which calls `train_on_worker`. Its argument has `plan`, a Ray reference to the plan; `cpus`, of each worker; and
+    `lines`, a queue for records and lines to show here. Raises TrainingError if a worker keeps failing or the losses
+    diverge.
     """
     from pipelines.cluster import session
 
     cluster = session.start(plan.settings.output, *(shard.rsplit("/", 2)[0] for shard in plan.source.shards))
-    import ray
-    from ray.exceptions import RayError
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.util.queue import Queue
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    use_gpu, cpus = _each_worker(plan, cluster)
+    plan = replace(plan, settings=replace(plan.settings, device="cuda" if use_gpu else "cpu"))
+    lines = _queue_here()
+    trainer = _trainer(plan, worker, cpus, lines)
+    begin()
+    errors, failure = _fit(trainer, plan, lines)
+    if errors:
+        raise TrainingError(min(errors))
+    if failure is not None:
+        checkpoints = Checkpoints(plan.settings.checkpoints, plan.settings.keep)
+        raise TrainingError(
+            f"training failed: {_root(failure)}; the last good checkpoint is {checkpoints.newest()}: "
+            "continue with --resume"
+        ) from failure
 
-    settings, (fewest, most) = plan.settings, plan.workers
-    use_gpu = choose_gpu(settings.device, fewest, cluster)
-    plan = replace(plan, settings=replace(settings, device="cuda" if use_gpu else "cpu"))
-    runs, folder = storage.arrow_filesystem(storage.join(settings.output, "ray_train"))
+
+def _each_worker(plan: LoopPlan, cluster: "Cluster") -> tuple[bool, float]:
+    """Return whether each worker gets a GPU, and its CPUs. Raises ConfigurationError if the cluster has too few."""
+    fewest, most = plan.workers
+    use_gpu = choose_gpu(plan.settings.device, fewest, cluster)
     cpus = worker_cpus(cluster.node_cpus, most)
     if cluster.scaling:
         cpus = max(1.0, cpus)  # the autoscaler adds nodes for workers that do not fit now
@@ -80,12 +82,34 @@ def train_on_ray(
         cpus = min(1.0, cpus)  # the node with the GPU may have few CPUs
     if cluster.scaling:
         cluster.scaling.check(f"--workers {fewest}", cpus=fewest * cpus)
-    # Logs of Ray Train's controller, an actor, and of the workers do not reach this terminal; the queue does. It is
-    # pinned to this node: on another one, the loss of that node would end the training merely because of its log.
+    return use_gpu, cpus
+
+
+def _queue_here() -> "Queue":
+    """Return a queue for what workers show in this terminal, which their logs do not reach.
+
+    It is pinned to this node: on another one, the loss of that node would end the training merely because of its log.
+    """
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    trainer = TorchTrainer(
-        worker or run_worker,
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
+def _trainer(
+    plan: LoopPlan, worker: Callable[[dict[str, Any]], None], cpus: float, lines: "Queue"
+) -> "TorchTrainer":
+    """Return Ray Train's trainer, which starts nothing yet. plan: with the device of its workers. cpus: of each."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    (fewest, most), use_gpu = plan.workers, plan.settings.device == "cuda"
+    runs, folder = storage.arrow_filesystem(storage.join(plan.settings.output, "ray_train"))
+    return TorchTrainer(
+        worker,
         # The plan holds the data's index and perhaps weights, so it travels once, through the object store.
         train_loop_config={"plan": ray.put(plan), "cpus": cpus, "lines": lines},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
@@ -103,7 +127,12 @@ def train_on_ray(
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
-    begin()
+
+
+def _fit(trainer: "TorchTrainer", plan: LoopPlan, lines: "Queue") -> tuple[list[str], Exception | None]:
+    """Run the training, and show meanwhile what its workers send. Returns their errors, and Ray Train's own or None."""
+    from ray.exceptions import RayError
+
     errors: list[str] = []
     listener = threading.Thread(target=_show, args=(lines, plan, errors), daemon=True)
     listener.start()
@@ -118,14 +147,7 @@ def train_on_ray(
         lines.put(None)
         listener.join(LAST_LINES)
         lines.shutdown()
-    if errors:
-        raise TrainingError(min(errors))
-    if failure is not None:
-        checkpoints = Checkpoints(settings.checkpoints, settings.keep)
-        raise TrainingError(
-            f"training failed: {_root(failure)}; the last good checkpoint is {checkpoints.newest()}: "
-            "continue with --resume"
-        ) from failure
+    return errors, failure
 
 
 def _show(lines: "Queue", plan: LoopPlan, errors: list[str]) -> None:
@@ -218,20 +240,6 @@ class Observing(Follower[Any], Protocol):
         """Write the results, after the last step."""
 
 
-def run_worker(config: dict[str, Any]) -> None:
-    """Run one Ray Train worker of a generator's training; see `train_on_ray`."""
-
-    def observe(
-        plan: Plan, training: Training, report: Callable[[Record], None], show_line: Callable[[str], None]
-    ) -> Observing:
-        rank = training.rank
-        validates = rank == 0 and plan.settings.validate_every and plan.can_validate
-        evaluate = measure_in_actor(plan) if validates else None
-        return Observer(plan, report, show_line, evaluate, rank, training.step)
-
-    train_on_worker(config, Training, observe)
-
-
 def train_on_worker(
     config: dict[str, Any], kind: Callable[..., Loop], observe: Callable[..., Observing]
 ) -> None:
@@ -272,23 +280,3 @@ def train_on_worker(
             config["lines"].put(("stopped", str(error)))
         return
     observer.finish(training)
-
-
-def measure_in_actor(plan: Plan) -> Evaluate:
-    """Return a function that measures in an actor of its own, while the workers continue."""
-    import ray
-
-    validator = (
-        ray.remote(Validator)
-        # No CPUs: it works only now and then. On a small node, CPUs reserved for it would leave none for decoding.
-        # SPREAD: outside the workers' own reservation. Restarts: its node may be lost before the worker's.
-        .options(num_cpus=0, max_restarts=-1, scheduling_strategy="SPREAD")
-        .remote(plan.settings, plan.source, plan.index, threads=1)
-    )
-
-    def evaluate(step: int, generator: ImageGenerator) -> "Future[list[Measurement]]":
-        return validator.measure.remote(  # type: ignore[attr-defined]
-            step, copy.deepcopy(generator).cpu()
-        ).future()
-
-    return evaluate

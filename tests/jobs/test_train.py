@@ -20,8 +20,8 @@ from pipelines.cluster.autoscaling import Scaling
 from pipelines.cluster.session import Cluster
 from pipelines.contracts.label_map import LabelMap
 from pipelines.shards.source import open_source
+from pipelines.training.generator.plan import Plan
 from pipelines.training.on_ray import choose_gpu, feeding_tasks, worker_cpus
-from pipelines.training.plan import Plan
 from tests.training_data import write_dataset
 
 SMALL = [

@@ -13,7 +13,8 @@ from jobs.train import resolve_method
 from model.recipes import RECIPES, method_config
 from pipelines.contracts.label_map import LabelMap
 from pipelines.training.detector.settings import DetectorSettings
-from pipelines.training.settings import LoopSettings, TrainSettings
+from pipelines.training.generator.settings import TrainSettings
+from pipelines.training.settings import LoopSettings
 
 LINE = ["--data", "d", "--output", "o"]
 

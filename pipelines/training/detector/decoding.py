@@ -11,8 +11,7 @@ from pipelines.images.decode import ImageError
 from pipelines.inference.detector_input import OVERSAMPLING, canvas_of, read_canvas
 from pipelines.shards.reading import BROKEN, Decoded, Making, Order, is_made, read_rows
 from pipelines.training.detector.samples import SampleConfig, Side
-
-SIDES = ("source", "target")
+from pipelines.training.feed.order import SIDES
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,13 @@ class Sample(NamedTuple):
     """Hold one image and its labels.
 
     image: uint8 (S,S,3). present, known: (L,) bool, the labels that it has and those that count. overlaid: the one of
-    its defects that was drawn here, or None. is_source: the image is a row's source, not its target.
+    its defects that was drawn here, or None.
     """
 
     image: NDArray[np.uint8]
     present: NDArray[np.bool_]
     known: NDArray[np.bool_]
     overlaid: str | None = None
-    is_source: bool = True
 
 
 class Side(NamedTuple):
@@ -54,7 +53,7 @@ class SampleConfig:
     """Configure how samples are made."""
 
     labels: tuple[str, ...]
-    image_size: int = 224
+    image_size: int
     # How a source's other defects count. Use `masked` if sellers' photos often have several defects at once.
     unknown: str = "absent"
     # Share of images over which another defect is drawn. Use 0 if the shards' images already show several.
@@ -134,4 +133,4 @@ class SampleConfig:
     ) -> Sample:
         has = np.array([name in present or name == overlaid for name in self.labels])
         known = has if is_source and self.unknown == "masked" else np.ones_like(has)
-        return Sample(image, has, known, overlaid, is_source)
+        return Sample(image, has, known, overlaid)

@@ -16,12 +16,14 @@ class DetectorSettings(LoopSettings):
     """Hold the settings of a detector's training."""
 
     detector: DetectorConfig
-    unknown: str = "absent"  # see SampleConfig, also for the next two
-    overlay: float = 0.5
-    flip: bool = False
-    # How pairs are made anew in every epoch, if the data asks for it; set by `plan.find_making`.
+    batch_size: int = 16  # rows, of two images each
+    unknown: str = SampleConfig.unknown
+    overlay: float = SampleConfig.overlay
+    flip: bool = SampleConfig.flip
+    # How pairs are made anew in every epoch, if the data asks for it; set by `training.plan.find_making`.
     making: Making | None = None
     validation_share: float = DETECTOR_SHARE
+    validation_images: int = 1000
     # AdamW's. Raise it if the scores on held-back photos are much worse than on the trained ones.
     weight_decay: float = 0.05
     # Thresholds give the best F1 at this precision or more. Raise it if a wrong correction costs more than a defect

@@ -16,6 +16,7 @@ import ray.data
 from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from pipelines.shards.reading import Decode, Decoded, Order
+from pipelines.training.feed.order import SIDES
 
 #: Decoded rows in a block, which the worker receives at once: few, because each row holds two images.
 BLOCK_ROWS = 32
@@ -25,11 +26,10 @@ FIRST_ORDERS, MOST_ORDERS = 16, 1024
 #: Decoded rows that may wait for each worker, in bytes.
 WAITING_BYTES = 1 << 30
 
-_SIDES = ("source", "target")
 _DECODED = pa.schema(
     [
-        *((side, pa.binary()) for side in _SIDES),
-        *((f"{side}_shows", pa.list_(pa.string())) for side in _SIDES),
+        *((side, pa.binary()) for side in SIDES),
+        *((f"{side}_shows", pa.list_(pa.string())) for side in SIDES),
         ("changed", pa.binary()),
         ("theta", pa.binary()),
     ]

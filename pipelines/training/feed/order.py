@@ -16,6 +16,8 @@ from model.config import require, require_choice
 from pipelines.shards.index import PAIRED, SOURCE, TARGET, Index
 
 SAMPLERS = ("proportional", "balanced")
+#: The images of a row: its columns in a shard, and the attributes of `Row` and `Decoded`.
+SIDES = ("source", "target")
 #: Real targets kept per defect as partners of unpaired sources; a bound on memory, not a tuning knob.
 TARGET_POOL = 64
 #: How many of these are read before an epoch's first row, so that a rare defect's first sources have partners.

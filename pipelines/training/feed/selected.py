@@ -15,10 +15,11 @@ from pipelines.shards.index import PAIRED, Index
 from pipelines.shards.reading import Decode
 from pipelines.shards.source import TrainingSource
 from pipelines.training.feed.batches import orders_of
-from pipelines.training.generator.batch import Rows
 
 logger = logging.getLogger("train")
 
+#: Decoded rows. Keys of each: defect, its name; paired; source and target, uint8 (side, side, 3) or None.
+Rows = list[dict[str, Any]]
 #: Neighbouring rows that are selected together, so that one row group that must be read serves several.
 RUN = 8
 
@@ -29,7 +30,7 @@ def some_rows(
     """Return up to `per_defect` decoded rows of every defect, in short runs spread over the data: always the same.
 
     bits: what a row must have (see `pipelines.shards.index`); split: as for `Index.of_split`. Only the row groups
-    with these rows are read; a row that cannot be decoded is left out. Keys of a row: defect, paired, source, target.
+    with these rows are read; a row that cannot be decoded is left out.
     """
     numbers: list[NDArray[np.int64]] = []
     defects: dict[int, str] = {}

@@ -1,7 +1,7 @@
 """Turns decoded rows into a batch: crops, mirrors, stacks."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 from model.method import Batch, Truth
 from pipelines.images.pixels import to_tensor
-
-#: A decoded row with its label columns.
-Rows = list[dict[str, Any]]
 
 
 class Sample(NamedTuple):

@@ -9,7 +9,7 @@ from pipelines.metrics.fid.inception import FEATURE_DIMENSION, load_features
 from pipelines.metrics.fid.kid import kernel_inception_distance
 from pipelines.metrics.fid.statistics import FeatureSet
 from pipelines.metrics.fid.weights import locate_weights
-from pipelines.training.generator.batch import Rows
+from pipelines.training.feed.selected import Rows
 
 
 class Distances:

@@ -18,8 +18,8 @@ from pipelines.shards.reading import TrainingError
 from pipelines.training.feed.batches import Batch
 from pipelines.training.feed.order import Draw
 from pipelines.training.generator.batch import Sample, augment, collate
+from pipelines.training.generator.settings import TrainSettings
 from pipelines.training.loop import Loop
-from pipelines.training.settings import TrainSettings
 
 logger = logging.getLogger("train")
 

@@ -19,9 +19,9 @@ from pipelines.training.best import Best, folder_for, point_to, would_be_best
 from pipelines.training.feed.selected import some_rows
 from pipelines.training.generator.loop import Training
 from pipelines.training.generator.outputs import Scores, grid_image, scores, write_bundle
+from pipelines.training.generator.plan import Plan
 from pipelines.training.generator.validation import Evaluate, Measurement, line, score, scores_of
 from pipelines.training.loop import Record
-from pipelines.training.plan import Plan
 from pipelines.training.records import read_table, write_table
 from pipelines.training.settings import describe
 

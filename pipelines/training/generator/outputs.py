@@ -21,7 +21,7 @@ from pipelines.images.pixels import to_tensor, to_uint8
 from pipelines.inference.bundles import upload
 from pipelines.metrics.pixel_errors import psnr
 from pipelines.training.display import is_loss
-from pipelines.training.generator.batch import Rows
+from pipelines.training.feed.selected import Rows
 
 logger = logging.getLogger("train")
 

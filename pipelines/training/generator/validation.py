@@ -18,10 +18,9 @@ from pipelines.metrics.fid.weights import FidWeightsMissing
 from pipelines.metrics.pixel_errors import l1, psnr
 from pipelines.shards.index import PAIRED, SOURCE, TARGET, VALIDATION, Index
 from pipelines.shards.source import TrainingSource
-from pipelines.training.feed.selected import some_rows
-from pipelines.training.generator.batch import Rows
+from pipelines.training.feed.selected import Rows, some_rows
 from pipelines.training.generator.outputs import Scores, translate_rows
-from pipelines.training.settings import TrainSettings
+from pipelines.training.generator.settings import TrainSettings
 
 logger = logging.getLogger("train")
 

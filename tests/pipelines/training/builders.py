@@ -13,9 +13,9 @@ from pipelines.shards.index import build_index
 from pipelines.shards.source import TrainingSource
 from pipelines.training.feed.batches import load_here
 from pipelines.training.generator.loop import Training
+from pipelines.training.generator.plan import Plan
+from pipelines.training.generator.settings import TrainSettings
 from pipelines.training.loop import Record
-from pipelines.training.plan import Plan
-from pipelines.training.settings import TrainSettings
 
 SIZE = 32
 SMALL = MethodConfig(
@@ -36,6 +36,7 @@ def settings(output: Path, **changes: Any) -> TrainSettings:
         batch_size=2,
         cycle_groups=frozenset({"background"}),
         log_every=1,
+        validate_every=0,
         shuffle_rows=8,
     )
     return replace(base, **changes)

@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import RayActorError
 
 from pipelines.training.display import progress_line
-from pipelines.training.on_ray import _show
+from pipelines.training.on_ray import _fit, _show
 from tests.reported import Reported
 
 RECORD = {"step": 10.0, "epoch": 1.0, "rate": 1e-4, "images_per_second": 2.0, "total": 0.5}
@@ -54,3 +54,32 @@ def test_time_left_depends_on_the_number_of_workers() -> None:
     assert "2 min left" in progress_line(RECORD, 70, 4)
     assert "6 min left" in progress_line(RECORD | {"workers": 3}, 70, 4)
     assert "workers" not in progress_line(RECORD | {"workers": 3}, 70, 4)
+
+
+class Queued(Lines):
+    """Stand for a queue to which the driver sends, too."""
+
+    def put(self, item: Any) -> None:
+        self.items.append(item)
+
+    def shutdown(self) -> None:
+        self.items.append("shut down")
+
+
+class Trainer:
+    """Stand for Ray Train's trainer, whose training ends by raising."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def fit(self) -> None:
+        raise self.error
+
+
+def test_a_training_s_end_comes_with_what_its_workers_sent() -> None:
+    plan: Any = SimpleNamespace(settings=SimpleNamespace(steps=70, update_size=4))
+    lines, failure = Queued(("stopped", "diverged")), ValueError("a worker died")
+    assert _fit(Trainer(failure), plan, lines) == (["diverged"], failure)  # type: ignore[arg-type]
+    assert lines.items[-1] == "shut down"
+    with pytest.raises(KeyboardInterrupt):
+        _fit(Trainer(SystemExit()), plan, Queued())  # type: ignore[arg-type]

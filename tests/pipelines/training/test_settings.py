@@ -1,7 +1,6 @@
-"""A training's settings: wrong ones are named, and what is kept of them names no place of this machine."""
+"""Settings of any training: wrong ones are named, and what is kept of them names no place of this machine."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 
 from model.errors import ConfigurationError
 from pipelines.contracts.label_map import LabelMap
-from pipelines.shards.reading import Making
 from pipelines.training.settings import describe
 from tests.pipelines.training.builders import settings
 
@@ -17,14 +15,10 @@ from tests.pipelines.training.builders import settings
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"image_size": 30}, r"^--image-size 30: use a multiple of 4, 32 or more"),
-        ({"image_size": 28}, r"^--image-size 28: use a multiple of 4, 32 or more"),
         ({"steps": 0}, "^steps must be 1 or more, got 0"),
         ({"accumulate": 0}, "^accumulate must be 1 or more, got 0"),
         ({"validation_share": 0.51}, r"^--validation-share 0\.51: a share from 0 to 0\.5"),
         ({"validation_share": float("nan")}, "^--validation-share nan"),
-        ({"ema": 1.0}, r"^ema is 1\.0; use 0 for none, or a decay below 1"),
-        ({"fit": "crop"}, "^--fit"),
     ],
 )
 def test_a_wrong_setting_is_named(change: dict[str, Any], complaint: str, tmp_path: Path) -> None:
@@ -46,14 +40,6 @@ def test_what_is_kept_is_json_without_places_of_this_machine(tmp_path: Path) -> 
     assert kept["cycle_groups"] == ["a", "b"]  # the same text in every run
     assert (kept["image_size"], kept["method"]["recipe"]) == (32, "proposed")
     assert kept["repeat"] == [["watermark", 2]]
-
-
-def test_validation_sees_whole_images_made_as_those_of_the_training(tmp_path: Path) -> None:
-    """Crops are for learning; sizes, shapes and synthesis must be the same, or figures would be of other images."""
-    making = Making(3, (("watermark", "watermark"),), ())
-    one = settings(tmp_path, cropped_groups=frozenset({"background"}), fit="letterbox", making=making)
-    assert one.decoding.cropped_groups == {"background"}
-    assert one.validation_decoding == replace(one.decoding, cropped_groups=frozenset())
 
 
 def test_rows_are_repeated_by_the_id_of_their_defect(tmp_path: Path) -> None:

@@ -87,6 +87,6 @@ def test_flipping_mirrors_some() -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigurationError, match="--overlay"):
-        SampleConfig(LABELS, overlay=1.5)
+        SampleConfig(LABELS, 32, overlay=1.5)
     with pytest.raises(ConfigurationError, match="--unknown"):
-        SampleConfig(LABELS, unknown="perhaps")
+        SampleConfig(LABELS, 32, unknown="perhaps")

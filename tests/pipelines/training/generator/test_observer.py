@@ -24,9 +24,9 @@ from pipelines.training.feed.selected import some_rows
 from pipelines.training.generator import observer, validation
 from pipelines.training.generator.loop import Training
 from pipelines.training.generator.observer import Observer
+from pipelines.training.generator.plan import Plan
 from pipelines.training.generator.validation import Evaluate, Validator, measure_here
 from pipelines.training.loop import Record
-from pipelines.training.plan import Plan
 from pipelines.training.records import read_table, write_table
 from tests.pipelines.training.builders import SIZE, plan_of
 from tests.training_data import picture

@@ -13,6 +13,7 @@ from pipelines.shards.index import build_index
 from pipelines.training.best import read_best
 from pipelines.training.generator import distances, validation
 from pipelines.training.generator.job import train_in_process
+from pipelines.training.generator.plan import Plan
 from pipelines.training.generator.validation import (
     LEAST_FOR_FID,
     Validator,
@@ -20,7 +21,6 @@ from pipelines.training.generator.validation import (
     log_forecast,
     score,
 )
-from pipelines.training.plan import Plan
 from tests.pipelines.training.builders import SMALL, plan_of, settings
 
 
