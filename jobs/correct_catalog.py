@@ -25,7 +25,7 @@ Runs on the cluster of RAY_ADDRESS (as under `ray job submit`), else on this mac
 Exit codes: 0 done; 1 the run broke off, and the manifest is as it was (--overwrite removes it); 2 wrong command line
 or configuration, nothing was published; 3 more images failed than --max-failed tolerates: the manifest is published
 without _SUCCESS, or not at all if the first thousand all failed; 130 interrupted (Ctrl-C), 143 terminated
-(SIGTERM): the same command without --overwrite continues.
+(SIGTERM): the same command continues; leave out --overwrite once it has removed the earlier run.
 """
 
 import argparse
@@ -540,4 +540,6 @@ def _actors(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    command.run(main, "the same command without --overwrite continues this run")
+    command.run(
+        main, "the same command continues this run; leave out --overwrite once it has removed the earlier one"
+    )

@@ -12,7 +12,8 @@ rollback  The manifest of an earlier run becomes the current one, with the image
           run it corrects only what has changed since; with others it corrects again what they decide. --to with the
           current run publishes its kept manifest again if OUTPUT/manifest is not equal to it.
 clean     All but the last --keep-runs manifests are removed, and then the images that no manifest names: those that
-          later runs superseded, and those of runs that were killed. The current manifest always stays.
+          later runs superseded, and those of runs that were killed. The current manifest always stays, and after
+          a rollback what it replaced.
 erase     The images of these ids are removed, from all nights. Their rows become `failed` with the code `erased`, here
           and in every later night, for as long as they are in the catalog (OUTPUT/erased.parquet remembers keys of the
           ids). Ids, URIs and hashes stay in OUTPUT/changes, runs and labels; versions of the bucket's objects are

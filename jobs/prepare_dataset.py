@@ -25,8 +25,8 @@ New photos are a new dataset: give each delivery its own --output, and give all 
 jobs/evaluate.py and jobs/check_dataset.py (--data 2026-01 2026-02). The split is by hash of the id, so an image is on
 the same side in every delivery; check_dataset reports ids that repeat.
 
-Exit codes: 0 done, 1 broke off (the same command without --overwrite continues), 2 wrong command line or input, 130
-interrupted (Ctrl-C), 143 terminated (SIGTERM).
+Exit codes: 0 done, 1 broke off (the same command continues; leave out --overwrite once it has removed the earlier
+run), 2 wrong command line or input, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 import argparse
@@ -195,4 +195,6 @@ def _check(arguments: argparse.Namespace, request: Request) -> tuple[Start, dict
 
 
 if __name__ == "__main__":
-    command.run(main, "the same command without --overwrite continues this run")
+    command.run(
+        main, "the same command continues this run; leave out --overwrite once it has removed the earlier one"
+    )

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from model.errors import ConfigurationError
 
@@ -64,14 +63,14 @@ def declare(choice: str) -> None:
     _declared = choice
 
 
-def find(patience: float = 0.0) -> Scaling | None:
+def find() -> Scaling | None:
     """Return what the autoscaler of the cluster may do, or None if there is none. Warns of a short idle limit.
 
-    Ray must be connected. patience: seconds to wait for an autoscaler that may only just have started.
+    Ray must be connected. On a joined cluster whose head has no monitor, KubeRay's autoscaler has 30 s to report.
     """
     if _declared == NO:
         return None
-    scaling = _ask(patience)
+    scaling = _ask()
     if scaling is None:
         return Scaling() if _declared == YES else None
     if scaling.idle_seconds < START_SECONDS:
@@ -87,37 +86,32 @@ def find(patience: float = 0.0) -> Scaling | None:
 
 def await_nodes(
     scaling: Scaling | None, asked: str, lack: str, otherwise: str = "", cpus: float = 0.0, gpus: float = 0.0
-) -> Scaling:
-    """Log that the run waits for nodes, and return what the autoscaler may do. Raises ConfigurationError if none will
-    come.
+) -> None:
+    """Log that the run waits for nodes. Raises ConfigurationError if none will come.
 
-    scaling: as found when the cluster was joined; if None, it is looked for again. asked: the flags. lack: what the
-    cluster has too little of now. otherwise: a remedy, with "; " in front. cpus, gpus: what the flags need at least.
+    asked: the flags. lack: what the cluster has too little of now. otherwise: a remedy, with "; " in front. cpus, gpus:
+    what the flags need at least.
     """
-    is_joined = bool(os.environ.get("RAY_ADDRESS"))
-    if scaling is None and is_joined:
-        scaling = find(_REPORT_SECONDS)
     if scaling is None:
-        if is_joined:
+        if os.environ.get("RAY_ADDRESS"):
             otherwise += (
                 "; where something adds nodes that Ray does not know of, --autoscaling yes waits for them"
             )
         raise ConfigurationError(f"{asked}: {lack}{otherwise}")
     scaling.check(asked, cpus, gpus)
     logger.info("%s: %s now; waiting for the autoscaler's nodes", asked, lack)
-    return scaling
 
 
-def look(head: Mapping[str, float], patience: float = 0.0) -> Scaling | None:
+def look(head: Mapping[str, float]) -> Scaling | None:
     """Return what can be seen of an autoscaler on the head's machine, where this must be called.
 
-    head: the head's own resources. patience: seconds to wait for the first report of KubeRay's autoscaler.
+    head: the head's own resources.
     """
     from pipelines.cluster import ray_internals
 
     monitor = ray_internals.monitor_flags()
     if monitor is None:
-        return Scaling() if _reports_within(patience) else None
+        return Scaling() if _reports_within(_REPORT_SECONDS) else None
     source = monitor.get("autoscaling-config")
     if source is None:
         return None
@@ -148,7 +142,7 @@ def _reports_within(seconds: float) -> bool:
     return True
 
 
-def _ask(patience: float) -> Scaling | None:
+def _ask() -> Scaling | None:
     """Call `look` on the head's machine: in this process if it runs there, as a submitted job does, else in a task."""
     import ray
     from ray.exceptions import RayError
@@ -158,12 +152,12 @@ def _ask(patience: float) -> Scaling | None:
 
     head = next(node for node in ray.nodes() if node["Alive"] and HEAD_RESOURCE in node["Resources"])
     if head["NodeID"] == ray.get_runtime_context().get_node_id():
-        return look(head["Resources"], patience)
+        return look(head["Resources"])
     there = NodeAffinitySchedulingStrategy(head["NodeID"], soft=False)
-    task: Any = ray.remote(look).options(num_cpus=0, scheduling_strategy=there)
+    task = ray.remote(look).options(num_cpus=0, scheduling_strategy=there)
     try:
         answer: Scaling | None = ray.get(
-            task.remote(head["Resources"], patience), timeout=_ANSWER_SECONDS + patience
+            task.remote(head["Resources"]), timeout=_ANSWER_SECONDS + _REPORT_SECONDS
         )
     except RayError as error:
         logger.warning(

@@ -8,7 +8,7 @@ of a core a process really uses is up to the operating system.
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import pyarrow as pa
@@ -29,6 +29,8 @@ T = TypeVar("T")
 _READ, _TASK, _ACTOR = 0.05, 0.1, 0.75
 #: With GPUs the actors hardly use the CPU, so decoding and writing request as much as they use.
 _GPU_TASK, _GPU_ACTOR = 0.75, 0.2
+#: Actors that a run prepares for where nothing says how many nodes will come.
+_TENS = 64
 #: Rows in one call of a GPU actor, which splits them into batches.
 _GPU_ROWS = 256
 
@@ -49,6 +51,11 @@ class Placement:
     tasks_per_step: int = 0
     cpus_per_actor: float | None = None
     limit: int | None = None
+
+    @property
+    def expected_actors(self) -> int:
+        """Return a number of actors to divide work for: those that fit now, or some tens if nodes are to come."""
+        return max(self.max_actors, min(self.limit or 0, _TENS))
 
     def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
         """Apply `function` to the blocks of `source`, in tasks that mostly wait for storage."""
@@ -130,7 +137,7 @@ def choose_placement(
         asked = f"{flag} cuda" if device == "cuda" else f"--gpus-per-actor {gpus_per_actor:g}"
         least = (actors[0] if actors else 1) * share
         lack, otherwise = "the cluster has no GPU", f"; use {flag} cpu"
-        cluster = replace(cluster, scaling=await_nodes(cluster.scaling, asked, lack, otherwise, gpus=least))
+        await_nodes(cluster.scaling, asked, lack, otherwise, gpus=least)
     if wants_gpu or (device == "auto" and cluster.gpus and gpus_per_actor is None):
         return _place_on_gpus(cluster, actors, share, most)
     if device == "auto" and cluster.scaling and cluster.scaling.gpus and gpus_per_actor is None:
@@ -140,14 +147,13 @@ def choose_placement(
 
 def _place_on_gpus(cluster: Cluster, actors: tuple[int, int] | None, share: float, most: int) -> Placement:
     least = (actors[0] if actors else 1) * share
-    scaling = cluster.scaling
     if cluster.gpus and least > cluster.gpus:
         asked = (f"--actors {actors[0]}:{actors[1]} " if actors else "") + f"--gpus-per-actor {share:g}"
         lack = f"that takes {least:g} GPUs, the cluster has {cluster.gpus:g}"
-        scaling = await_nodes(scaling, asked, lack, gpus=least)
+        await_nodes(cluster.scaling, asked, lack, gpus=least)
     if actors:
         return Placement("cuda", *actors, share)
-    later = scaling.gpus / share if scaling else 0.0
+    later = cluster.scaling.gpus / share if cluster.scaling else 0.0
     high, limit = _most_actors(cluster.gpus / share, later, most)
     return Placement("cuda", 1, high, share, limit=limit)
 
@@ -159,7 +165,7 @@ def _place_on_cpus(cluster: Cluster, actors: tuple[int, int] | None, most: int, 
         asked = f"--actors {actors[0]}:{actors[1]}" if actors else asked
         otherwise = f", so at most {cpus} actors start" if cluster.cpus else ""
         lack = f"the cluster has {int(cluster.cpus)} CPUs"
-        scaling = await_nodes(scaling, asked, lack, otherwise, cpus=least)
+        await_nodes(scaling, asked, lack, otherwise, cpus=least)
     # More actors than CPUs could take what the tasks need. Decoding and writing get at most half of the cores each:
     # more processes cost memory and are no faster.
     if actors:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from model.errors import ConfigurationError
 from pipelines.maintenance.run import Maintenance, Output, begin, image_keys, named_images
 from pipelines.published.object_names import IMAGES, is_image
+from pipelines.published.records import read_kept
 from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.pages import pages, remove_files
@@ -51,12 +52,26 @@ def clean(output: str, keep_runs: int, lock: Lock) -> Clean:
     return done
 
 
+def _replaced(there: Output, count: int) -> list[str]:
+    """Return up to `count` runs: that of the current manifest, that of the one that it replaced, and so on.
+
+    After a rollback these are not the last ones by name, and `rollback` returns to them. Manifests of earlier releases
+    do not say what they replaced.
+    """
+    chain: list[str] = []
+    name = there.current
+    while name in there.kept and name not in chain and len(chain) < count:
+        chain.append(name)
+        name = read_kept(there.folder, name).get("previous_manifest_run")
+    return chain
+
+
 def _clean(there: Output, keep_runs: int, confirm: Callable[[], None] | None) -> Clean:
     """Count what goes. confirm: `Lock.confirm`, if it is to be removed, too."""
     if keep_runs < 1:
         raise ConfigurationError(f"--keep-runs {keep_runs}: at least 1")
-    last = [*there.kept][-keep_runs:]
-    kept = [name for name in there.kept if name in last or name == there.current]
+    staying = {there.current, *[*there.kept][-keep_runs:], *_replaced(there, keep_runs)}
+    kept = [name for name in there.kept if name in staying]
     result = Clean(kept, [name for name in there.kept if name not in kept])
     # Also what a killed run had finished: the next run publishes it.
     named = named_images([there.manifest, there.unfinished, *(there.kept[name] for name in kept)])

@@ -80,8 +80,8 @@ def erase(output: str, image_ids: Sequence[str], lock: Lock, allow_unknown: bool
     if found.parts:
         _publish(there, found, ids, run)
     else:
-        # What a killed run had finished, perhaps of these ids.
-        storage.remove(there.folder.at(layout.JOURNAL))
+        if any(names for _, _, names in _touched(there.unfinished, ids)):  # what a killed run had finished
+            storage.remove(there.folder.at(layout.JOURNAL))
         run.note()
     lock.confirm()
     remove_files(file.uri for file in found.images)  # which nothing names any more

@@ -17,7 +17,7 @@ from pathlib import Path
 from model.errors import RunError
 from pipelines.cluster.ahead import THREADS, map_ahead
 from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
-from pipelines.published.records import manifest_run, write_kept
+from pipelines.published.records import manifest_run, published_state, read_kept, write_kept
 from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
@@ -138,7 +138,9 @@ def _begun(run: RunFolder) -> Publication | None:
 
 def _keep_manifest(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
     """Copy the manifest before any part of it is moved, and write a record of the copy."""
-    if publication.keep and publication.parts:
+    if publication.parts is None:
+        _note_success(run, publication)
+    elif publication.keep and publication.parts:
         name = publication.run
         confirm()
         _each(
@@ -148,6 +150,15 @@ def _keep_manifest(run: RunFolder, publication: Publication, confirm: Callable[[
         )
         confirm()
         write_kept(run, name, publication.rows, publication.success, publication.previous)
+
+
+def _note_success(run: RunFolder, publication: Publication) -> None:
+    """Correct the record of the manifest that stays, whose run may have had another --max-failed."""
+    name = manifest_run(run.output)
+    if name is not None and storage.exists(run.kept_record(name)):
+        kept = read_kept(run, name)
+        if kept.get("state") != published_state(publication.success):
+            write_kept(run, name, kept["rows_in"], publication.success, kept.get("previous_manifest_run"))
 
 
 def _move_record(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:

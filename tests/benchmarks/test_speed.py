@@ -33,7 +33,9 @@ def test_growth_is_told_from_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.ray
-def test_every_part_without_a_job_prints_its_lines_and_writes_them(tmp_path: Path, repository: Path) -> None:
+def test_every_part_without_a_long_job_prints_its_lines_and_writes_them(
+    tmp_path: Path, repository: Path
+) -> None:
     file = tmp_path / "speed.json"
     line = [sys.executable, "-m", "tests.benchmarks.speed", "--small", "--output", str(file)]
     parts = ["steps", "generator", "fid", "training", "loading", "start"]

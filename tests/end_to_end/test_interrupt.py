@@ -20,7 +20,7 @@ from tests.processes import processes_that_name, wait_until
 
 #: Seconds that Kubernetes gives a container after SIGTERM.
 GRACE = 30
-GO_ON = "the same command without --overwrite continues this run"
+GO_ON = "the same command continues this run; leave out --overwrite once it has removed the earlier one"
 
 
 @pytest.mark.ray

@@ -120,7 +120,7 @@ def _collect(settings: FidSettings, placement: Placement) -> tuple[dict[str, Fea
     if not rows:
         return sets, left_out
     # A part may hold a single image, and a task costs tens of milliseconds: give a task several, if there are many.
-    step = -(-len(rows) // max(_TASKS, 4 * placement.max_actors))
+    step = -(-len(rows) // max(_TASKS, 4 * placement.expected_actors))
     chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
     source = ray.data.from_arrow([pa.Table.from_pylist(chunk, SOURCE) for chunk in chunks])
     images = placement.read(source, read_source, {"reference": settings.reference})

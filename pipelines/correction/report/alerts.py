@@ -48,7 +48,7 @@ def rejected_share(record: Mapping[str, Any]) -> float | None:
 
 def _share_of(counts: Mapping[str, int]) -> float | None:
     tried = counts.get("corrected", 0) + counts.get("rejected", 0)
-    return counts["rejected"] / tried if tried >= LEAST_IMAGES else None
+    return counts.get("rejected", 0) / tried if tried >= LEAST_IMAGES else None
 
 
 def earlier_runs(output: str, before: str) -> list[dict[str, Any]]:
@@ -87,7 +87,8 @@ def _read(uri: str) -> dict[str, Any] | None:
         record = json.loads(storage.read_bytes(uri))
     except (ValueError, FileNotFoundError, PermissionError):  # of this file alone; others are the storage's
         return None
-    return record if isinstance(record, dict) else None
+    is_record = isinstance(record, dict) and isinstance(record.get("corrected_now") or {}, dict)
+    return record if is_record else None
 
 
 def _is_compared_with(record: Mapping[str, Any]) -> bool:

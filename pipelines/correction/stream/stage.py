@@ -125,7 +125,7 @@ def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings)
     pending = run.inspection.pending
     models = run.models
     largest = max(model.image_size for model in models)
-    configure(_block_bytes(pending, plan.listing, largest, placement.max_actors), RETRIED)
+    configure(_block_bytes(pending, plan.listing, largest, placement.expected_actors), RETRIED)
     routes = {route for route in survey.rows if defect_of(route) in plan.label_map.defects}
     is_measured, is_compared = plan.fid_weights is not None, plan.reference.is_catalog
     fid_sample = survey.sample(config.fid_samples)

@@ -57,6 +57,8 @@ def main() -> None:
     p.add_argument("--small", action="store_true", help="few images and rounds")
     p.add_argument("--output", type=Path, help="JSON file for all figures, with facts about the machine")
     arguments = p.parse_args()
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     record = {"at": datetime.now(timezone.utc).isoformat(), "small": arguments.small, "machine": machine()}
     record |= {"versions": versions(), "ratios": [], "seconds": {}}

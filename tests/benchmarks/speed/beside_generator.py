@@ -57,7 +57,7 @@ def ratios(small: bool) -> list[Ratio]:
         figures = measure(photos)
         width, height = np.median([photo.size for photo in photos], axis=0).astype(int)
         value = sum(figures[step] for step in STEPS[:3]) / figures[STEPS[3]]
-        what = f"core time beside the generator, photos of {width} × {height}"
+        what = f"core time beside the generator, {'real' if PHOTOS.exists() else 'drawn'} photos of {width} × {height}"
         figures = {f"{step}, ms": round(1000 * seconds, 1) for step, seconds in figures.items()}
         found.append(Ratio(what, "Pillow's decoding and encoding", value, aim, at_most=True, figures=figures))
     return found

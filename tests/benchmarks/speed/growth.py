@@ -20,7 +20,7 @@ def ratios(small: bool) -> list[Ratio]:
 
 
 def _time(pictures: list[dict[str, Any]]) -> Ratio:
-    early, late = (slopes(*pair)["whole run, µs"] for pair in pairwise(pictures))
+    early, late = (_positive(slopes(*pair), "whole run, µs") for pair in pairwise(pictures))
     figures = {"early_us_per_image": early, "late_us_per_image": late}
     sizes = " → ".join(f"{one['rows']:,}" for one in pictures)
     return Ratio(
@@ -49,8 +49,17 @@ def _peaks(measured: dict[str, Any]) -> dict[str, float]:
     return {"the largest worker": first["worker_peak_mb"], "the driver": driver}
 
 
+def _positive(found: dict[str, float], name: str) -> float:
+    """Return a slope. Raises RuntimeError if it is lost in the noise of the machine."""
+    if found[name] <= 0:
+        raise RuntimeError(
+            f"{name} is {found[name]}: the machine was too busy, or the catalogs are too small"
+        )
+    return found[name]
+
+
 def _driver(found: dict[str, float]) -> Ratio:
-    block = found.get("ms of the driver per block", 0.0)
+    block = _positive(found, "ms of the driver per block")
     figures = {
         "core_ms_per_block": block,
         "rows_per_block": found.get("rows per block"),
@@ -69,7 +78,7 @@ def _driver(found: dict[str, float]) -> Ratio:
 
 def _again(found: dict[str, float]) -> Ratio:
     figures = {"first_us_per_row": found["whole run, µs"], "again_us_per_row": found["nothing to do, µs"]}
-    value = found["whole run, µs"] / found["nothing to do, µs"]
+    value = _positive(found, "whole run, µs") / _positive(found, "nothing to do, µs")
     return Ratio(
         "a row of a run with nothing to do, times cheaper",
         "the first run's row, without an image",

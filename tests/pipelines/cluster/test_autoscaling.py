@@ -35,7 +35,7 @@ def undeclared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_flag_wins_over_what_the_head_says(
     choice: str, seen: Scaling | None, found: Scaling | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(autoscaling, "_ask", lambda patience: seen)
+    monkeypatch.setattr(autoscaling, "_ask", lambda: seen)
     autoscaling.declare(choice)
     assert autoscaling.find() == found
 
@@ -45,7 +45,7 @@ def test_an_idle_limit_below_an_actors_start_is_warned_of(
     seconds: float, warns: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(
-        autoscaling, "_ask", lambda patience: Scaling(idle_seconds=seconds, source="/etc/scaling.yaml")
+        autoscaling, "_ask", lambda: Scaling(idle_seconds=seconds, source="/etc/scaling.yaml")
     )
     autoscaling.find()
     assert ("idle for 15 s (/etc/scaling.yaml)" in caplog.text) is warns
@@ -71,14 +71,14 @@ def test_the_first_report_of_kuberays_autoscaler_is_waited_for_but_not_for_ever(
     monkeypatch.setattr(autoscaling.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
     monkeypatch.setattr(ray_internals, "monitor_flags", lambda: None)
     monkeypatch.setattr(ray_internals, "autoscaler_reports", lambda: now[0] >= asks)
-    assert autoscaling.look({}, patience=30) == found
+    assert autoscaling.look({}) == found
     assert now[0] <= 30
 
 
 def test_a_monitor_without_a_configuration_is_believed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_internals, "monitor_flags", dict)
     monkeypatch.setattr(autoscaling.time, "sleep", lambda seconds: pytest.fail("waited"))
-    assert autoscaling.look({}, patience=30) is None
+    assert autoscaling.look({}) is None
 
 
 @pytest.mark.parametrize("has_reported", [True, False])
@@ -142,7 +142,6 @@ def test_a_joined_cluster_of_fixed_size_is_refused_with_the_flag_that_waits(
 ) -> None:
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
-        monkeypatch.setattr(autoscaling, "_ask", lambda patience: None)
     else:
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(

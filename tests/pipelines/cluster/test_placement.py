@@ -5,7 +5,6 @@ import pytest
 import ray
 
 from model.errors import ConfigurationError
-from pipelines.cluster import autoscaling
 from pipelines.cluster.autoscaling import Scaling
 from pipelines.cluster.placement import (
     _ACTOR,
@@ -108,19 +107,8 @@ def test_decoding_takes_half_of_the_cores_that_may_come() -> None:
     assert choose_placement("cpu", SCALING, None, None, most=100).tasks_per_step == 0  # any number
 
 
-@pytest.mark.parametrize(("device", "actors"), [("cuda", (1, 8)), ("cpu", (1, 8)), ("cpu", None)])
-def test_an_autoscaler_that_reports_a_little_later_than_the_job_starts_is_waited_for(
-    device: str, actors: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    monkeypatch.setattr(autoscaling, "find", lambda patience: Scaling() if patience else None)
-    placement = choose_placement(device, Cluster(0, 0), actors, None, most=8)
-    assert (placement.device, most_started(placement)) == (device, 8)
-
-
 def test_a_cluster_of_fixed_size_without_a_cpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    monkeypatch.setattr(autoscaling, "find", lambda patience: None)
     with pytest.raises(
         ConfigurationError, match=r"--device cpu: the cluster has 0 CPUs; .*--autoscaling yes"
     ):

@@ -65,6 +65,16 @@ def test_the_current_manifest_stays_whichever_it_is(output: str, lock: Lock) -> 
     assert contents(output, "manifests", "4")["a"] == "a4"
 
 
+def test_what_rollback_returns_to_stays_although_a_night_that_was_left_is_later(
+    output: str, lock: Lock
+) -> None:
+    four_nights(output)
+    roll_back(output, "2", lock)  # from a bad night
+    night(output, "5", {"a": "a5"})
+    assert clean(output, 2, lock).kept == ["2", "4", "5"]
+    assert roll_back(output, None, lock).to == "2"
+
+
 def test_an_image_that_the_current_manifest_names_stays_even_if_no_kept_one_does(
     output: str, lock: Lock
 ) -> None:
@@ -182,7 +192,7 @@ def test_whatever_ends_it_what_is_kept_is_whole_and_the_next_call_goes_on(
             assert parts == 2 or run in "12"
             if parts == 2:
                 assert contents(output, "manifests", run)["a"] == f"a{run}"
-        for run in "12":  # as it was
+        for run in "123":  # as it was
             night(output, run, {"a": f"a{run}", "same": "same"}, {f"only {run}": run, "clean": None})
         night(output, "4", {"a": "a4", "same": "same"}, {"only 4": "4", "clean": None})
     assert deaths > 8

@@ -5,11 +5,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.output import remove_run
+from pipelines.correction.rows import to_table
 from pipelines.maintenance.erase import erase, plan_erasure
 from pipelines.maintenance.rollback import roll_back
 from pipelines.published.erased import read_erased
 from pipelines.published.layout import RunFolder
+from pipelines.published.parts import parquet_bytes
 from pipelines.published.publish import finish_publishing
 from pipelines.published.row_keys import id_keys
 from pipelines.storage import objects as storage
@@ -107,6 +110,17 @@ def test_an_upload_that_no_night_has_seen_is_erased_on_demand(output: str, lock:
     # What the next night goes by: see tests of `inspect.pending`.
     assert read_erased(output).has(id_keys(["of today", "person"])).tolist() == [True, False]
     assert plan_erasure(output, ["of today"]).unknown == []  # given again
+
+
+@pytest.mark.parametrize(("image_id", "stays"), [("of today", True), ("unfinished", False)])
+def test_what_a_killed_run_has_finished_goes_only_if_it_has_one_of_the_ids(
+    output: str, lock: Lock, image_id: str, stays: bool
+) -> None:
+    two_nights(output)
+    journal = f"{RunFolder(output).journal('000-3')}/part.parquet"
+    storage.write_bytes(journal, parquet_bytes(to_table([row(output, "unfinished", "3")], MANIFEST)))
+    erase(output, [image_id], lock, allow_unknown=True)
+    assert storage.exists(journal) is stays
 
 
 def test_an_output_without_success_stays_without(output: str, lock: Lock) -> None:

@@ -200,6 +200,18 @@ def test_a_run_that_changes_nothing_leaves_manifest_and_report(tmp_path: Path) -
     assert json.loads((tmp_path / "run.json").read_text()) == {"run": "1"}
 
 
+def test_the_record_of_a_manifest_that_stays_follows_its_success(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    publish(output, replace(write_next(output, "0", ["a.parquet"]), success=False))
+    kept = tmp_path / "manifests" / "0.json"
+    for run, success, state in (("1", True, "complete"), ("2", False, "too many failed")):
+        record = {"run": run, "manifest_run": "0"}
+        storage.write_bytes(RunFolder(output).at("run.json"), json.dumps(record).encode())
+        publish(output, Publication(run, 1, None, None, success=success))
+        assert json.loads(kept.read_text()) == {"previous_manifest_run": None, "rows_in": 1, "state": state}
+        assert (tmp_path / "_SUCCESS").exists() is success
+
+
 def test_too_many_failures_are_published_without_success(tmp_path: Path) -> None:
     output = str(tmp_path)
     publish(output, write_next(output, "0", ["a.parquet"]))
