@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from pytorch_fid.fid_score import get_activations
@@ -32,7 +34,11 @@ def ratios(small: bool) -> list[Ratio]:
             Image.fromarray(scene.photo).save(folder / "uploads" / f"{number}.jpg")
             Image.fromarray(scene.product).save(folder / "clean" / f"{number}.jpg")
         without = job(folder / "catalog.parquet", folder / "without", cores)
-        both = job(folder / "catalog.parquet", folder / "with", cores, "--reference", str(folder / "clean"))
+        reference = folder / "reference.parquet"
+        pq.write_table(
+            pa.table({"image": [path.read_bytes() for path in (folder / "clean").iterdir()]}), reference
+        )
+        both = job(folder / "catalog.parquet", folder / "with", cores, "--reference", str(reference))
         shown = [sorted((folder / name).rglob("*.jpg")) for name in ("with/images", "clean", "uploads")]
         shown[-1] = shown[-1][
             : len(shown[0])
