@@ -20,8 +20,8 @@ from tests.processes import command_line, descendants, running
 BIN = Path(sys.executable).parent
 START_SECONDS = 300
 STORE_BYTES = 200 << 20
-#: A head takes up to a minute to notice a lost node unless it looks more often. A node that is gone refuses the check
-#: at once; one that is only busy keeps the usual ten seconds to answer, or it would be given up, too.
+#: Settings of heads whose tests lose nodes: a head takes up to a minute to notice that unless it looks more often. A
+#: node that is gone refuses the check at once; one that is only busy keeps the usual ten seconds to answer.
 NOTICE_SOON = {"RAY_health_check_period_ms": "1000"}
 #: Name of a head as the provider of fake nodes wants it.
 _HEAD_ID = "f" * 51 + "00000"
@@ -70,7 +70,7 @@ class RayNode:
             flags += ["--dashboard-host=127.0.0.1", f"--dashboard-port={server}"]
         self.address = address or f"127.0.0.1:{gcs}"
         self.job_server = f"http://127.0.0.1:{server}"
-        settings = {**NOTICE_SOON, **(settings or {})}
+        settings = dict(settings or {})
         if node_types:
             file = self.folder / "scaling.json"
             file.write_text(json.dumps(fake_nodes(self.address, node_types)))

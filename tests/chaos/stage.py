@@ -249,7 +249,11 @@ def second_node(stage: "Stage") -> RayNode:
 
 
 def _node(address: str | None) -> RayNode:
-    return RayNode(cpus=CPUS, address=address, settings={**POISONOUS, "PYTHONPATH": str(REPOSITORY)})
+    return RayNode(
+        cpus=CPUS,
+        address=address,
+        settings={**ray_nodes.NOTICE_SOON, **POISONOUS, "PYTHONPATH": str(REPOSITORY)},
+    )
 
 
 def count_images(output: str) -> int:

@@ -50,7 +50,7 @@ print(len(chosen.actors(ray.data.range(3), Echo, {}, batch_size=1).take_all()), 
 @pytest.fixture(scope="module")
 def head() -> Iterator[RayNode]:
     """A head without CPUs, with an autoscaler."""
-    node = RayNode(cpus=0, node_types=NODE_TYPES)
+    node = RayNode(cpus=0, settings=ray_nodes.NOTICE_SOON, node_types=NODE_TYPES)
     try:
         ray_nodes.wait_for_nodes(node.address, 1)
         yield node

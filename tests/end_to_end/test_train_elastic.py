@@ -11,7 +11,7 @@ import pytest
 from pipelines.training.checkpoints import Checkpoints
 from tests import ray_nodes
 from tests.processes import wait_until
-from tests.ray_nodes import RayNode
+from tests.ray_nodes import NOTICE_SOON, RayNode
 from tests.training_data import write_dataset
 
 pytestmark = pytest.mark.ray
@@ -34,7 +34,7 @@ command.run(train.main)
 @pytest.fixture
 def nodes() -> Iterator[list[RayNode]]:
     """Nodes, which are killed afterwards; the head is the first, and has room for one worker only."""
-    started = [RayNode(cpus=1)]
+    started = [RayNode(cpus=1, settings=NOTICE_SOON)]
     yield started
     for node in reversed(started):
         node.kill()
@@ -72,11 +72,11 @@ def test_training_goes_on_without_a_lost_node_and_takes_a_new_one(
             [*line, "--output", str(output)], cwd=repository, env=environment, stdout=file, stderr=file
         )
         try:
-            wait_until(lambda: workers() == 2, driver, log)
+            wait_until(lambda: workers() == 2, driver, log, patience=600)
             nodes[1].kill()
-            wait_until(lambda: workers() == 1, driver, log)
+            wait_until(lambda: workers() == 1, driver, log, patience=600)
             nodes.append(RayNode(cpus=3, address=address))
-            wait_until(lambda: workers() == 2, driver, log)
+            wait_until(lambda: workers() == 2, driver, log, patience=600)
         finally:
             driver.kill()
             driver.wait()
