@@ -25,6 +25,8 @@ EXIT_INTERRUPTED = 130  # by Ctrl-C, as shells count it
 EXIT_TERMINATED = 143  # by SIGTERM
 #: Seconds for what a job does at last after SIGTERM, when another run may have its lock already.
 LAST_SECONDS = 5.0
+#: How to continue a run that keeps what it has finished, for `run`.
+CONTINUES = "the same command continues this run; leave out --overwrite once it has removed the earlier one"
 
 #: Name of the file in a job's output that keeps its flags.
 FLAGS_FILE = "flags.yaml"

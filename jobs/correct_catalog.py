@@ -540,6 +540,4 @@ def _actors(text: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    command.run(
-        main, "the same command continues this run; leave out --overwrite once it has removed the earlier one"
-    )
+    command.run(main, command.CONTINUES)

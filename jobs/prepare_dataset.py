@@ -195,6 +195,4 @@ def _check(arguments: argparse.Namespace, request: Request) -> tuple[Start, dict
 
 
 if __name__ == "__main__":
-    command.run(
-        main, "the same command continues this run; leave out --overwrite once it has removed the earlier one"
-    )
+    command.run(main, command.CONTINUES)

@@ -139,7 +139,7 @@ def _begun(run: RunFolder) -> Publication | None:
 def _keep_manifest(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
     """Copy the manifest before any part of it is moved, and write a record of the copy."""
     if publication.parts is None:
-        _note_success(run, publication)
+        _note_success(run, publication, confirm)
     elif publication.keep and publication.parts:
         name = publication.run
         confirm()
@@ -152,12 +152,13 @@ def _keep_manifest(run: RunFolder, publication: Publication, confirm: Callable[[
         write_kept(run, name, publication.rows, publication.success, publication.previous)
 
 
-def _note_success(run: RunFolder, publication: Publication) -> None:
+def _note_success(run: RunFolder, publication: Publication, confirm: Callable[[], None]) -> None:
     """Correct the record of the manifest that stays, whose run may have had another --max-failed."""
     name = manifest_run(run.output)
     if name is not None and storage.exists(run.kept_record(name)):
         kept = read_kept(run, name)
         if kept.get("state") != published_state(publication.success):
+            confirm()
             write_kept(run, name, kept["rows_in"], publication.success, kept.get("previous_manifest_run"))
 
 

@@ -15,8 +15,8 @@ from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 
-#: States of a published run. TOO_MANY_FAILED: its manifest has no _SUCCESS.
-COMPLETE, TOO_MANY_FAILED = "complete", "too many failed"
+#: States of published runs. TOO_MANY_FAILED: its manifest has no _SUCCESS.
+PUBLISHED = COMPLETE, TOO_MANY_FAILED = "complete", "too many failed"
 #: States of a run at work, and of one that ended without a word.
 RUNNING, KILLED = "running", "killed"
 
@@ -82,7 +82,7 @@ def read_kept(folder: RunFolder, run: str) -> dict[str, Any]:
     """
     for uri in (folder.kept_record(run), folder.record(run)):
         content = read_record(uri) if storage.exists(uri) else {}
-        if "rows_in" in content and content.get("state") in (COMPLETE, TOO_MANY_FAILED):
+        if "rows_in" in content and content.get("state") in PUBLISHED:
             return content
     return {}
 

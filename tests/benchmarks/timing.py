@@ -1,7 +1,7 @@
 """Core time of a piece of work, and peak memory of a process (Linux)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,24 @@ def timed(work: Callable[[], _Result]) -> tuple[_Result, float]:
     """Return the result of `work`, and the seconds of all cores that this process has used for it."""
     started = time.process_time()
     return work(), time.process_time() - started
+
+
+def in_turns(
+    works: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> list[list[float]]:
+    """Return the seconds of each work in each round, one after the other, after a round that warms up.
+
+    clock: by default the seconds of all cores that this process has used.
+    """
+    measured = []
+    for _ in range(rounds + 1):
+        seconds = []
+        for work in works:
+            started = clock()
+            work()
+            seconds.append(clock() - started)
+        measured.append(seconds)
+    return measured[1:]
 
 
 def peak(process: str = "self") -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from model.config import require
 from pipelines.cluster.ahead import map_ahead
 from pipelines.published.layout import RUNS_FOLDER
-from pipelines.published.records import COMPLETE, TOO_MANY_FAILED
+from pipelines.published.records import PUBLISHED
 from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _read(uri: str) -> dict[str, Any] | None:
 
 
 def _is_compared_with(record: Mapping[str, Any]) -> bool:
-    is_published = record.get("state") in (COMPLETE, TOO_MANY_FAILED)
+    is_published = record.get("state") in PUBLISHED
     return is_published and (rejected_share(record) is not None or bool(record.get("fid")))
 
 

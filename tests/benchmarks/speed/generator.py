@@ -4,9 +4,6 @@ The latter computes in float32, contiguous, with its batch norms apart, an image
 actor of a job does, and the same drawn squares in memory.
 """
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -19,6 +16,7 @@ from pipelines.images.pixels import to_tensor
 from pipelines.inference.generator import GeneratorPass
 from pipelines.synthesis.products import draw_scene
 from tests.benchmarks.speed.ratio import Ratio
+from tests.benchmarks.timing import in_turns
 
 ROUNDS = 5
 
@@ -49,7 +47,7 @@ def ratios(small: bool) -> list[Ratio]:
         for square, (group, type_) in zip(squares, conditions, strict=True):
             plain.edit(to_tensor(np.stack([square]), cpu), torch.tensor([group]), torch.tensor([type_]))
 
-    own, other = _fastest((default, bare), rounds)
+    own, other = np.min(in_turns((default, bare), rounds), axis=0).tolist()
     figures = {"images_per_s": images / own, "plain_images_per_s": images / other, "batch": batch}
     figures["precision"] = "bfloat16" if bfloat16 else "float32"
     aim = 2.0 if bfloat16 else 1.3
@@ -57,15 +55,3 @@ def ratios(small: bool) -> list[Ratio]:
     return [
         Ratio(what, "float32, contiguous, batch norms apart, one by one", other / own, aim, figures=figures)
     ]
-
-
-def _fastest(works: tuple[Callable[[], None], ...], rounds: int) -> list[float]:
-    """Return the shortest seconds of each, after a warm-up of all."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for number in range(rounds + 1):
-        for work, measured in zip(works, seconds, strict=True):
-            started = time.process_time()
-            work()
-            if number:
-                measured.append(time.process_time() - started)
-    return [min(measured) for measured in seconds]

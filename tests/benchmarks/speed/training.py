@@ -11,6 +11,7 @@ Then with bfloat16, where the hardware computes in it, against the plain loop in
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 
 import torch
@@ -24,6 +25,7 @@ from model.recipes import MethodConfig, build_method, method_config
 from model.training_step import OptimizerConfig, TrainingStep
 from tests.benchmarks.machine import has_bfloat16_units
 from tests.benchmarks.speed.ratio import Ratio
+from tests.benchmarks.timing import in_turns
 
 POOL = 50
 #: An update on images x and y, float32 (B,3,H,W) in [-1,1].
@@ -214,19 +216,15 @@ def _precisions(device: torch.device) -> list[tuple[torch.dtype, float]]:
 def rounds(steps: Sequence[Update], x: Tensor, y: Tensor, count: int, updates: int) -> list[list[float]]:
     """Return the images/s of each step, `count` times in alternation, `updates` at a time, after a warm-up."""
 
-    def seconds() -> float:
+    def clock() -> float:
         if not x.is_cuda:
             return time.process_time()
         torch.cuda.synchronize()
         return time.perf_counter()
 
-    measured = []
-    for _ in range(count + 1):
-        speeds = []
-        for step in steps:
-            started = seconds()
-            for _ in range(updates):
-                step(x, y)
-            speeds.append(updates * len(x) / (seconds() - started))
-        measured.append(speeds)
-    return measured[1:]
+    def repeated(step: Update) -> None:
+        for _ in range(updates):
+            step(x, y)
+
+    measured = in_turns([partial(repeated, step) for step in steps], count, clock)
+    return [[updates * len(x) / seconds for seconds in one] for one in measured]
