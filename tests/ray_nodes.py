@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,26 @@ STORE_BYTES = 200 << 20
 NOTICE_SOON = {"RAY_health_check_period_ms": "1000"}
 #: Name of a head as the provider of fake nodes wants it.
 _HEAD_ID = "f" * 51 + "00000"
+#: Settings of a head whose autoscaler starts fake nodes.
+_FAKE_CLUSTER = {
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
+}
+_TRIES = 3
+#: Flags of the ports that every node has.
+_NODE_PORTS = (
+    "dashboard-agent-listen-port",
+    "dashboard-agent-grpc-port",
+    "metrics-export-port",
+    "node-manager-port",
+    "object-manager-port",
+)
+#: Ports that nothing takes by chance: Ray's workers have those below 20000, tests' S3 servers those below 22000, and
+#: Linux gives those from 32768 on to whoever asks for any port.
+_PORTS = range(22000, 32768)
 
 
 def environment() -> dict[str, str]:
@@ -41,8 +62,9 @@ def environment() -> dict[str, str]:
 class RayNode:
     """Run `ray start --block` with `cpus`: a head, or a node that joins the head at `address` (host:port).
 
-    settings: environment variables of this node. node_types: of the fake nodes that a head's autoscaler may start on
-    this machine; see `fake_nodes`.
+    The node runs as soon as the constructor returns; RuntimeError with its log if it does not start. settings:
+    environment variables of this node. node_types: of the fake nodes that a head's autoscaler may start on this
+    machine; see `fake_nodes`.
     """
 
     def __init__(
@@ -53,15 +75,31 @@ class RayNode:
         settings: Mapping[str, str] | None = None,
         node_types: "Mapping[str, NodeType] | None" = None,
     ) -> None:
+        # Ray gives a node up that is not there after 30 seconds: another process took one of its ports, or the
+        # machine is busy.
+        for _ in range(_TRIES):
+            self._start(cpus, address, dashboard, settings or {}, node_types or {})
+            if self._has_started():
+                return
+            log = self._log.read_text()
+            self.kill()
+        raise RuntimeError(f"the Ray node did not start:\n{log}")
+
+    def _start(
+        self,
+        cpus: int,
+        address: str | None,
+        dashboard: bool,
+        settings: Mapping[str, str],
+        node_types: "Mapping[str, NodeType]",
+    ) -> None:
         # Not pytest's folder, because paths of Unix sockets must stay under 108 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="ray-node-"))
-        names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
-        names += ("node-manager-port", "object-manager-port")
-        gcs, server, client, *ports = free_ports(3 + len(names))
-        self.metrics_port = ports[names.index("metrics-export-port")]
+        gcs, server, client, *ports = free_ports(3 + len(_NODE_PORTS))
+        self.metrics_port = ports[_NODE_PORTS.index("metrics-export-port")]
         flags = ["--block", f"--num-cpus={cpus}", "--node-ip-address=127.0.0.1"]
         flags += [f"--object-store-memory={STORE_BYTES}"]
-        flags += [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
+        flags += [f"--{name}={port}" for name, port in zip(_NODE_PORTS, ports, strict=True)]
         if address:
             flags.append(f"--address={address}")
         else:
@@ -70,27 +108,30 @@ class RayNode:
             flags += ["--dashboard-host=127.0.0.1", f"--dashboard-port={server}"]
         self.address = address or f"127.0.0.1:{gcs}"
         self.job_server = f"http://127.0.0.1:{server}"
-        settings = dict(settings or {})
+        variables = {**environment(), **settings}
         if node_types:
             file = self.folder / "scaling.json"
             file.write_text(json.dumps(fake_nodes(self.address, node_types)))
             flags.append(f"--autoscaling-config={file}")
-            settings |= {
-                "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-                "RAY_FAKE_CLUSTER": "1",
-                "RAY_enable_autoscaler_v2": "1",
-                "RAY_CLOUD_INSTANCE_ID": _HEAD_ID,
-                "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
-            }
+            variables |= _FAKE_CLUSTER
         self._log = self.folder / "node.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [BIN / "ray", "start", *flags],
-                env={**environment(), **settings},
+                env=variables,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _has_started(self) -> bool:
+        """Return whether the node has registered with its head, as soon as that is known."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if "Ray runtime started." in self._log.read_text():
+                return True
+            time.sleep(0.2)
+        return False
 
     def wait_for_job_server(self) -> None:
         """Return as soon as the head's job server answers. Raises RuntimeError with the log if it does not."""
@@ -103,7 +144,7 @@ class RayNode:
                 if answer.status == 200:
                     return
             time.sleep(0.2)
-        raise RuntimeError(f"the Ray head did not start:\n{self._log.read_text()}")
+        raise RuntimeError(f"the head's job server did not start:\n{self._log.read_text()}")
 
     def processes(self) -> list[int]:
         """Return the ids of all processes on this node."""
@@ -196,9 +237,12 @@ def wait_for_nodes(address: str, count: int) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that are free at present."""
+    """Return ports that are free at present, and that processes which ask for any port do not get."""
     with contextlib.ExitStack() as sockets:
-        bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for one in bound:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in bound]
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.SystemRandom().choice(_PORTS)  # tests side by side may have the same seed
+            with contextlib.suppress(OSError):
+                sockets.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports
