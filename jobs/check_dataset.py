@@ -32,10 +32,10 @@ import sys
 from collections.abc import Sequence
 
 from jobs import command
+from pipelines import storage
 from pipelines.checking import job as checking_job
 from pipelines.checking.config import PAGE, SHEETS, CheckConfig, resolve
 from pipelines.checking.findings import Findings
-from pipelines.storage import objects as storage
 
 #: The report is kept, as the outputs of a correction in which too many images failed.
 EXIT_UNHEALTHY = command.EXIT_TOO_MANY_FAILED

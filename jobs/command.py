@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 from jobs import config_file
 from model.errors import CatalogRepairError, ConfigurationError, TooManyFailedError
+from pipelines import storage
 from pipelines.cluster import autoscaling, logs, submission, termination
 from pipelines.storage import lock
-from pipelines.storage import objects as storage
 
 EXIT_OK = 0
 EXIT_BROKEN_OFF = CatalogRepairError.exit_code

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.names import suggestion
-from pipelines.storage import objects as storage
 
 FLAG = "--config"
 #: Key of the flags in a file that contains more than flags.

@@ -41,6 +41,7 @@ from jobs import command
 from jobs.outcome import TEXT, Outcome, refusals_announced
 from jobs.outcome import add_flags as add_outcome
 from model.precision import DEVICES, PRECISIONS
+from pipelines import storage
 from pipelines.cluster import autoscaling, logs, session
 from pipelines.contracts.error_codes import EVERY_CODE, FAILED
 from pipelines.contracts.profiles.profile import profile_names
@@ -58,7 +59,6 @@ from pipelines.correction.run import Run
 from pipelines.images.decode import DecodeLimits
 from pipelines.images.encode import EXTENSIONS
 from pipelines.published.publish import published_rows
-from pipelines.storage import objects as storage
 from pipelines.storage.file_uris import is_file_uri
 from pipelines.storage.lock import locked
 from pipelines.storage.parquet_units import joined

@@ -7,8 +7,8 @@ from pathlib import PurePath
 
 from jobs import command, train_flags
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.shards.source import TrainingSource
-from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 from pipelines.training import started
 from pipelines.training.best import forget_best

@@ -27,11 +27,11 @@ from collections.abc import Sequence
 
 from jobs import command
 from model.precision import DEVICES, PRECISIONS
+from pipelines import storage
 from pipelines.cluster import autoscaling
 from pipelines.evaluation import job as evaluation_job
 from pipelines.evaluation.config import GRIDS, MARKDOWN, EvaluationConfig, resolve
 from pipelines.evaluation.table import summary
-from pipelines.storage import objects as storage
 
 
 def parser() -> argparse.ArgumentParser:

@@ -36,12 +36,12 @@ from typing import Protocol
 
 from jobs import command
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.maintenance.clean import clean, plan_clean
 from pipelines.maintenance.erase import erase, plan_erasure
 from pipelines.maintenance.rollback import plan_rollback, roll_back
 from pipelines.maintenance.run import Output
 from pipelines.published.publish import unfinished
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock, locked
 
 ROLLBACK, CLEAN, ERASE = "rollback", "clean", "erase"

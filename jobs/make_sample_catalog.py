@@ -22,9 +22,9 @@ from dataclasses import asdict
 
 from jobs import command
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.cluster.progress import Progress
 from pipelines.sample_catalog.catalog import SCHEMAS, SampleSettings, count_parts, summary, write_catalog
-from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 
 logger = logging.getLogger("jobs.make_sample_catalog")

@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs import command
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.cluster import logs, termination
 from pipelines.correction.inspect import image_check
 from pipelines.correction.report.alerts import Thresholds, earlier_runs, find_alerts
@@ -19,7 +20,6 @@ from pipelines.correction.report.record import Record
 from pipelines.published.layout import MANIFEST, REPORT
 from pipelines.published.records import COMPLETE, TOO_MANY_FAILED
 from pipelines.reports import webhook
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger("jobs.correct_catalog")
 

@@ -37,12 +37,12 @@ from typing import Any
 
 from jobs import command
 from model.precision import DEVICES
+from pipelines import storage
 from pipelines.cluster import autoscaling, session
 from pipelines.preparation import job
 from pipelines.preparation.output import Start
 from pipelines.preparation.settings import PreparationConfig, Request, resolve
 from pipelines.saliency.load import is_network
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import locked
 
 

@@ -31,13 +31,13 @@ from model.errors import ConfigurationError
 from model.precision import choose_device, choose_precision
 from model.recipes import MethodConfig, method_config
 from model.training_step import OptimizerConfig
+from pipelines import storage
 from pipelines.cluster import autoscaling
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.names import check_names
 from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
 from pipelines.shards.index import rows_by_defect
 from pipelines.shards.source import TrainingSource, open_source
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import locked
 from pipelines.training.best import FOLDER, POINTER, read_best
 from pipelines.training.encoder_weights import IMAGENET, NONE

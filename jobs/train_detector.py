@@ -22,11 +22,11 @@ from jobs import command, earlier_training, train_flags
 from model.detector.network import DetectorConfig
 from model.precision import choose_device, choose_precision
 from model.training_step import OptimizerConfig
+from pipelines import storage
 from pipelines.cluster import autoscaling
 from pipelines.shards.index import rows_by_defect
 from pipelines.shards.source import TrainingSource, open_source
 from pipelines.shards.validation_part import DETECTOR_SHARE
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import locked
 from pipelines.training.detector.job import run_worker, train_in_process
 from pipelines.training.detector.plan import DetectorPlan, initial_state, inspect

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
+from pipelines import storage
 from pipelines.preparation.entries import Entry, Record
 from pipelines.preparation.readers.base import Notes, Reader
 from pipelines.preparation.unit.resolve import records
-from pipelines.storage import objects as storage
 from tests.hostile_images import encode
 
 #: Names as teams give them: with blanks, dots, characters that are special in URIs and patterns, and other scripts.

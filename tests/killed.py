@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage import pages
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import storage
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.rows import to_table
 from pipelines.published.layout import RunFolder
@@ -16,7 +17,6 @@ from pipelines.published.object_names import IMAGES, image_uri
 from pipelines.published.parts import parquet_bytes
 from pipelines.published.publish import Publication, publish
 from pipelines.published.records import write_run
-from pipelines.storage import objects as storage
 
 DEFECT = "watermark"
 

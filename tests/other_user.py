@@ -20,7 +20,7 @@ def command_of_other_user(*line: str) -> list[str]:
         pytest.skip("only root may run a command as another user, with setpriv")
     become = [setpriv, f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
     for more in ([f"{flag}=-all,+dac_read_search" for flag in _READ_ALL], ["--inh-caps=-all"]):
-        probe = [*become, *more, sys.executable, "-c", "import pipelines.storage.objects"]
+        probe = [*become, *more, sys.executable, "-c", "import pipelines.storage"]
         root = Path(__file__).resolve().parents[1]
         if not subprocess.run(
             probe, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True

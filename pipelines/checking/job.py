@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from model.errors import underway
+from pipelines import storage
 from pipelines.checking.config import JSON, PAGE, SHEETS, Plan, prepare_output
 from pipelines.checking.findings import KINDS, Findings, Leak
 from pipelines.checking.inspect_unit import Rows, inspect_units, work
@@ -39,7 +40,6 @@ from pipelines.checking.page import SHOWN, render, sheet
 from pipelines.checking.similarity import SAME_PICTURE
 from pipelines.checking.tally import Tally
 from pipelines.cluster.progress import Progress
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from ray.exceptions import RayError
 from ray.util import get_node_ip_address
 
 from model.errors import CatalogRepairError, RunError
+from pipelines import storage
 from pipelines.cluster import autoscaling, preconditions, ray_internals, submission, termination
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

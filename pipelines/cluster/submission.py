@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 #: Environment variable in which the job server passes the submission's settings.
 VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"

@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from model.errors import BundleError
+from pipelines import storage
 from pipelines.contracts.names import not_in_label_map
 from pipelines.contracts.yaml_reader import (
     Share,
@@ -24,7 +25,6 @@ from pipelines.contracts.yaml_reader import (
     context_of,
     mistake_at,
 )
-from pipelines.storage import objects as storage
 
 UnknownLabels = Literal["passthrough", "fail"]
 

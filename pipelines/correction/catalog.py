@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.columns import image_columns, is_image, is_text
 from pipelines.correction.detected import read_detected
 from pipelines.correction.rows import PURPOSE_COLUMNS
 from pipelines.correction.scores import check_scores, suspicious_row_groups
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Listing, StorageReadError, Unit, list_units, read_unit
 from pipelines.storage.path_columns import path_columns
 

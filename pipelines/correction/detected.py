@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import storage
 from pipelines.contracts.hashing import hash_number
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError, Unit
 
 #: Folder below the output folder.

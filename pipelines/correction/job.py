@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from model.errors import RunError, underway
+from pipelines import storage
 from pipelines.cluster import session
 from pipelines.cluster.placement import Placement, choose_placement
 from pipelines.correction import metrics
@@ -31,7 +32,6 @@ from pipelines.correction.stream.stage import stream
 from pipelines.published.layout import CATALOG_FOLDER, MANIFESTS_FOLDER, RUNS_FOLDER, Layers, RunFolder
 from pipelines.published.publish import finish_publishing
 from pipelines.published.records import note_killed
-from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 from pipelines.storage.lock import Lock
 

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.correction.detected import LABELS_FOLDER
 from pipelines.published.layout import (
     CATALOG_FOLDER,
@@ -18,7 +19,6 @@ from pipelines.published.layout import (
     SUCCESS,
 )
 from pipelines.published.object_names import IMAGES
-from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 
 #: Names that runs write and --overwrite removes; nothing else in the folder is touched.
@@ -71,7 +71,7 @@ def check_output(
 
 
 def _is_matched(output: str, pattern: str) -> bool:
-    """Return whether `pattern`, as in `storage.objects.files_matching`, matches `output` or a folder above it."""
+    """Return whether `pattern`, as in `storage.files_matching`, matches `output` or a folder above it."""
     names, wanted = output.split("/"), pattern.rstrip("/").split("/")
     return len(names) >= len(wanted) and all(map(fnmatchcase, names, wanted))
 

@@ -12,6 +12,7 @@ from model.config import require, require_choice
 from model.detector.network import DetectorBundle
 from model.errors import ConfigurationError
 from model.precision import DEVICES, PRECISIONS
+from pipelines import storage
 from pipelines.contracts.error_codes import EVERY_CODE, FAILED
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.profiles.profile import read_profile
@@ -32,7 +33,6 @@ from pipelines.metrics.fid.statistics import CAP
 from pipelines.metrics.fid.weights import FidWeightsMissing, find_weights
 from pipelines.metrics.reference import Reference, read_reference
 from pipelines.published.layout import CATALOG_FOLDER
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Listing
 
 logger = logging.getLogger(__name__)

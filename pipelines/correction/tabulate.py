@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.names import not_in_label_map
 from pipelines.published.parts import parquet_bytes, write_object
-from pipelines.storage import objects as storage
 from pipelines.storage.file_names import is_image, is_text
 from pipelines.storage.file_uris import is_file_uri
 from pipelines.storage.linked_folders import is_hidden

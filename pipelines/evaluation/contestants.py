@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.evaluation.rows import Input
 from pipelines.inference.bundles import read_bundle
-from pipelines.storage import objects as storage
 
 FLAG = "--bundle"
 

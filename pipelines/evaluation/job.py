@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from model.errors import RunError, underway
 from model.precision import choose_device
+from pipelines import storage
 from pipelines.cluster.progress import Progress
 from pipelines.evaluation.collect import Collection
 from pipelines.evaluation.config import CSV, GRIDS, JSON, MARKDOWN, SUCCESS, Plan, prepare_output
@@ -21,7 +22,6 @@ from pipelines.evaluation.score import Scores, empty_rows, score
 from pipelines.evaluation.table import to_csv, to_json, to_markdown
 from pipelines.metrics.fid.inception import describe
 from pipelines.metrics.fid.weights import read_weights
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipelines.images.allowed_uris import AllowedUris, redacted
 from pipelines.images.decode import DecodeLimits, ImageError
+from pipelines.storage import is_local, read_bytes, resolve, version
 from pipelines.storage.errors import error_code
-from pipelines.storage.objects import is_local, read_bytes, resolve, version
 
 #: Allowed schemes of images in the team's own tables (dataset preparation).
 SCHEMES = ("", "file", "s3")

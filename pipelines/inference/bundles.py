@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from model.bundle import CONFIG, STARTER, Bundle, load_bundle
 from model.errors import BundleError
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 Loaded = TypeVar("Loaded")
 

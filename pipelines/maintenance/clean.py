@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.maintenance.run import Maintenance, Output, begin, image_keys, named_images
 from pipelines.published.object_names import IMAGES, is_image
 from pipelines.published.records import read_kept
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.pages import pages, remove_files
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.schemas import PREVIOUS_RUN_KEY, RUN_KEY, stamped
 from pipelines.maintenance.run import Maintenance, Output, begin, count_statuses
 from pipelines.published import layout
@@ -22,7 +23,6 @@ from pipelines.published.parts import parquet_bytes, read_manifest, read_parts, 
 from pipelines.published.publish import copy_parts
 from pipelines.published.records import last_run
 from pipelines.published.row_keys import id_keys
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.pages import File, folders, pages, remove_files
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.errors import ConfigurationError, RunError
+from pipelines import storage
 from pipelines.contracts.schemas import STATUSES
 from pipelines.maintenance.run import Maintenance, Output, begin, count_statuses, image_keys, named_images
 from pipelines.published.changes import write_all_added
@@ -14,7 +15,6 @@ from pipelines.published.layout import CHANGES_FOLDER, RUN, RunFolder
 from pipelines.published.object_names import IMAGES
 from pipelines.published.publish import copy_parts
 from pipelines.published.records import COMPLETE, read_kept
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.pages import pages
 

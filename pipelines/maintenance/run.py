@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.schemas import by_status
 from pipelines.published.changes import ADDED, CHANGED, REMOVED
 from pipelines.published.layout import JOURNAL, MANIFEST, MANIFESTS_FOLDER, RUNS_FOLDER, RunFolder
@@ -24,7 +25,6 @@ from pipelines.published.records import (
     write_run,
 )
 from pipelines.published.row_keys import Keys, KeySet, key_of, to_keys
-from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 from pipelines.storage.lock import Lock
 

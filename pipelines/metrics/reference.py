@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.columns import image_columns, is_image, is_text
 from pipelines.contracts.names import not_in_label_map
 from pipelines.contracts.sampling import Sample, Smallest, sample_hash
 from pipelines.metrics.fid.statistics import Moments
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Unit, list_units, read_unit
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ class Locator(NamedTuple):
     row: int | None = None  # row number in the parquet file, from 0; None if the file is the image
     column: str | None = None  # binary, or a struct with `bytes`
     part: str | None = None  # LEFT or RIGHT half; None for the whole picture
-    version: str | None = None  # of the parquet file when its rows were numbered, see `storage.objects`
+    version: str | None = None  # of the parquet file when its rows were numbered, see `storage.version`
 
 
 @dataclass(frozen=True)

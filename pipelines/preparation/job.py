@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from model.errors import ConfigurationError, underway
+from pipelines import storage
 from pipelines.cluster import session
 from pipelines.cluster.placement import Placement
 from pipelines.contracts.names import not_in_label_map
@@ -28,7 +29,6 @@ from pipelines.preparation.plan.unchanged import check_unchanged
 from pipelines.preparation.settings import MEGABYTE, Request
 from pipelines.preparation.totals import Totals
 from pipelines.saliency import load_saliency
-from pipelines.storage import objects as storage
 from pipelines.storage.file_uris import path_of
 from pipelines.storage.lock import Lock
 from pipelines.synthesis.defects import known_syntheses

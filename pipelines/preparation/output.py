@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.preparation.plan.plan import Plan, load_plan
 from pipelines.preparation.unit.unit import HELD_BACK
-from pipelines.storage import objects as storage
 from pipelines.storage import outputs
 
 SUMMARY, WORK, LABEL_MAP, REPORT, SHARDS = "dataset.json", "work", "label_map.yaml", "report", "shards"

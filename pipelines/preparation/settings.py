@@ -8,6 +8,7 @@ from typing import Any
 
 from model.config import require
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.preparation.entries import Entry
 from pipelines.preparation.output import Layout, Start
@@ -16,7 +17,6 @@ from pipelines.preparation.readers.sources import Sources, open_sources
 from pipelines.preparation.unit.rows import RowSettings
 from pipelines.preparation.unit.unit import Work
 from pipelines.saliency.load import CLASSICAL, is_network
-from pipelines.storage import objects as storage
 from pipelines.storage.outputs import lies_in
 from pipelines.synthesis.defects import known_syntheses
 

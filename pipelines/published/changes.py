@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.cluster.placement import fetched, in_task
 from pipelines.contracts.schemas import CHANGES, MANIFEST, PREVIOUS_RUN_KEY, RUN_KEY, stamped
 from pipelines.published.key_shards import here
 from pipelines.published.parts import parquet_bytes, read_manifest, write_object
 from pipelines.published.row_keys import ID_BUCKETS, id_buckets, id_keys
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError, count_rows
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import storage
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.published.parts import parquet_bytes, write_object
 from pipelines.published.row_keys import KEY, KeySet, column_keys, id_keys, key_of, keys_column
-from pipelines.storage import objects as storage
 
 #: Error code of the rows of such ids, and their message.
 ERASED = "erased"

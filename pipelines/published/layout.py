@@ -25,7 +25,7 @@ not write into a folder of the next run, even if they had written nothing when i
 
 from dataclasses import dataclass, field
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 RUN_FOLDER = ".run"
 MANIFEST, REPORT, RUN, SUCCESS = "manifest", "report", "run.json", "_SUCCESS"

@@ -7,8 +7,8 @@ whatever later runs write, until its images are removed.
 import hashlib
 import re
 
+from pipelines import storage
 from pipelines.images.encode import EXTENSIONS
-from pipelines.storage import objects as storage
 
 #: Folder of the corrected images, below the output folder.
 IMAGES = "images"

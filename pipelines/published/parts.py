@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.cluster.ahead import map_ahead
 from pipelines.contracts.schemas import MANIFEST, check_version
 from pipelines.published.layout import WRITING_FOLDER, RunFolder
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError
 
 #: Parts that are read at the same time: each waits for the storage.

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.cluster.ahead import THREADS, map_ahead
 from pipelines.published.layout import CHANGES_FOLDER, MANIFEST, REPORT, RUN, SUCCESS, WORKING, RunFolder
 from pipelines.published.records import manifest_run, published_state, read_kept, write_kept
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import count_rows
 
 MARKER = "publish.json"

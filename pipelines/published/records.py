@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from pipelines import storage
 from pipelines.published.layout import RUN, RunFolder
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.saliency.classical import ClassicalSaliency
 from pipelines.saliency.network import NetworkSaliency, Runner
 from pipelines.saliency.onnx import open_onnx
 from pipelines.saliency.preprocessing import Preprocessing, read_preprocessing
 from pipelines.saliency.protocol import Saliency
-from pipelines.storage import objects as storage
 
 #: The name of the model that needs no weights.
 CLASSICAL = "classical"

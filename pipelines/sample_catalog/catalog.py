@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.schemas import CATALOG, REFERENCE
 from pipelines.sample_catalog.encoding import BROKEN, broken_upload, encode_jpeg, encode_mask, encode_upload
-from pipelines.storage import objects as storage
 from pipelines.synthesis.defects import add_watermark, rotate
 from pipelines.synthesis.products import Scene, draw_scene
 

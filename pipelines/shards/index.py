@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import SHARD
 from pipelines.images.decode import DecodeLimits, ImageError, decode_image
 from pipelines.shards.validation_part import GENERATOR_SHARE, Hashes, hash_ids, held_back
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger("train")
 

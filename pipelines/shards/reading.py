@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.contracts.hashing import hash_number
 from pipelines.images.decode import ImageError, decode_image, decode_with_size
 from pipelines.images.fit import fit_square
-from pipelines.storage import objects as storage
 from pipelines.synthesis.defects.backgrounds import Backgrounds
 from pipelines.synthesis.defects.pairs import Material, Pair, draw_pair
 from pipelines.synthesis.defects.registry import CLEAN_UP

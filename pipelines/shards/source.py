@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import SHARD
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Unit, list_units
 
 FLAG = "--data"

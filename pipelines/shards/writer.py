@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 #: A row group ends at either limit. Training shuffles among 512 rows by default: four row groups or more. Rows of 384
 #: pixels take some 6 MB; larger images reach the limit of bytes first, which bounds the memory of readers.

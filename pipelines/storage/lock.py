@@ -1,6 +1,6 @@
 """Lock an output folder for one run. A dead run's lock expires after minutes.
 
-The storage must support "create if absent" (`storage.objects.create_bytes`).
+The storage must support "create if absent" (`storage.create_bytes`).
 
 OUTPUT/.lock/ holds a numbered record of the run that holds the lock. Only this run rewrites it, every HEARTBEAT
 seconds. To take the lock, a run creates the record with the next number, which succeeds for only one of several runs.
@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from model.errors import ConfigurationError, RunError
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage.lock_watch import CLOCK, Clock, Watch
 
 logger = logging.getLogger(__name__)

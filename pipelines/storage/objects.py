@@ -1,59 +1,27 @@
-"""Read, write and list files by their URIs: local folders, S3 and every other storage that fsspec knows.
+"""Read, write, copy, move and remove files by their URIs.
 
-Requests to S3 are repeated while it fails (`pipelines.storage.s3`); other remote storages are retried as their own
-clients do it.
-
-The endpoint and credentials of S3 come from the usual environment variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …),
-which the job forwards to every Ray worker (`worker_environment`), or from the machine's role. The file system objects
-that are made here hold no secrets, so they may be sent to Ray tasks.
+A reader sees the old content or the new, never a part of either.
 """
 
 import contextlib
 import errno
-import logging
 import os
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
-from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
-from pyarrow.fs import LocalFileSystem as ArrowLocalFileSystem
 from tenacity import retry, retry_if_exception, stop_after_attempt
 
-from model.errors import ConfigurationError
-from pipelines.storage.errors import STORAGE_ERRORS, WILDCARDS, explain
-from pipelines.storage.file_uris import is_file_uri, path_of
-from pipelines.storage.linked_folders import LinkedFolders, is_hidden, scan
-from pipelines.storage.s3 import PatientS3, impatient, status_of
-
-logger = logging.getLogger(__name__)
-
-#: Environment variables with the endpoint and credentials of S3. Every FSSPEC_* variable (fsspec's own way to configure
-#: any scheme) is forwarded as well.
-STORAGE_ENVIRONMENT = (
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "AWS_PROFILE",
-    "AWS_CA_BUNDLE",
-    "AWS_REQUEST_CHECKSUM_CALCULATION",
-    "AWS_RESPONSE_CHECKSUM_VALIDATION",
-)
-
-_CHECKED: tuple[type[Exception], ...] = (*STORAGE_ERRORS, ValueError)  # ValueError: a malformed endpoint
+from pipelines.storage.file_uris import is_file_uri
+from pipelines.storage.s3 import PatientS3, status_of
+from pipelines.storage.uris import resolve
 
 #: Seconds until reading or writing one object fails, for remote storages other than S3.
 OBJECT_TIMEOUT = 600
@@ -66,67 +34,6 @@ _PRECONDITION_FAILED = 412
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part")
 #: Error numbers of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-
-
-def resolve(uri: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of `uri` and the path in it: absolute if it is local, percent-decoded for file:// URIs.
-
-    Listings are not cached, so that they include files that a worker has just written. Raises ConfigurationError for
-    an empty URI or a scheme that no installed package serves.
-    """
-    if not uri.strip():
-        raise ConfigurationError("an empty URI; give a local path, file:// or s3:// URI")
-    try:
-        fs, path = _open(os.path.expanduser(uri))  # noqa: PTH111 (a URI)
-    except (ValueError, ImportError) as error:
-        raise ConfigurationError(
-            f"cannot use {uri!r}: {error}; give a local path, file:// or s3:// URI"
-        ) from error
-    return fs, path
-
-
-def _open(uri: str) -> tuple[AbstractFileSystem, str]:
-    if is_file_uri(uri):  # fsspec does not decode it
-        return LocalFileSystem(use_listings_cache=False), path_of(uri).rstrip("/") or "/"
-    if uri.startswith(("s3://", "s3a://")) and "::" not in uri:
-        # Not registered with fsspec: other code in this process keeps fsspec's own S3.
-        options = PatientS3._get_kwargs_from_urls(uri)
-        return PatientS3(**options, use_listings_cache=False), PatientS3._strip_protocol(uri)
-    fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
-    return fs, path
-
-
-def is_local(uri: str) -> bool:
-    """Return whether `uri` names a path of this machine."""
-    return isinstance(resolve(uri)[0], LocalFileSystem)
-
-
-def absolute(uri: str) -> str:
-    """Return `uri` in a form that means the same in every worker and every run.
-
-    Local paths become absolute, and a final slash is removed. Raises ConfigurationError.
-    """
-    try:
-        fs, path = resolve(uri)
-    except OSError as error:  # some clients connect at once
-        raise ConfigurationError(f"cannot use {uri!r}: {error}; check that its server runs") from error
-    if isinstance(fs, LocalFileSystem):
-        return path
-    # Listings return s3:// as the scheme, and URIs are compared as text.
-    return re.sub("^s3a://", "s3://", uri.rstrip("/"))
-
-
-def join(uri: str, *parts: str) -> str:
-    """Return `uri/part/part` with single slashes."""
-    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
-
-
-def arrow_filesystem(uri: str) -> tuple[FileSystem, str]:
-    """Return the pyarrow file system of `uri` and the path in it, for pyarrow and Ray Data."""
-    fs, path = resolve(uri)
-    return (
-        ArrowLocalFileSystem() if isinstance(fs, LocalFileSystem) else PyFileSystem(FSSpecHandler(fs))
-    ), path
 
 
 def exists(uri: str) -> bool:
@@ -309,158 +216,6 @@ def _upload(put: Callable[[], object]) -> None:
     put()
 
 
-def list_files(uri: str, suffix: str = "", follow_links: bool = False) -> list[str]:
-    """Return the URIs of all files at or below `uri` whose names end with `suffix`, sorted; empty if there are none.
-
-    Files and folders below `uri` whose names begin with . or _ are left out: markers, and writes in progress.
-    follow_links: enter links to local folders, each folder once (`LinkedFolders`). Do not use it on files that will be
-    removed, because links lead out of `uri`. Raises one of STORAGE_ERRORS.
-    """
-    fs, path = resolve(uri)
-    if isinstance(fs, LocalFileSystem):
-        links = LinkedFolders(path) if follow_links else None
-        names = sorted(name for name in _local_files(path, links) if name.endswith(suffix))
-        if links is not None and (note := links.note()):
-            logger.warning("%s", note)
-        return names
-    names = [name for name in _files_below(fs, path) if name.endswith(suffix)]
-    return [fs.unstrip_protocol(name) for name in names if not _is_hidden(name[len(path) :])]
-
-
-def _local_files(path: str, links: LinkedFolders | None) -> Iterator[str]:
-    if Path(path).is_dir():
-        yield from _files_in(path, links)
-    elif Path(path).exists():
-        yield path
-
-
-def _files_in(folder: str, links: LinkedFolders | None) -> Iterator[str]:
-    try:
-        folders, files = scan(folder)
-    except FileNotFoundError:  # removed since its parent was listed
-        return
-    yield from (f"{folder.rstrip('/')}/{name}" for name in files if not is_hidden(name))
-    for name in sorted(name for name in folders if not is_hidden(name)):
-        below, is_link = f"{folder.rstrip('/')}/{name}", folders[name]
-        if not is_link if links is None else links.enters(below, is_link):
-            yield from _files_in(below, links)
-
-
-def is_pattern(uri: str) -> bool:
-    """Return whether `uri` has wildcards and is not itself the name of a file. Raises one of STORAGE_ERRORS."""
-    return WILDCARDS.search(uri) is not None and not exists(uri)
-
-
-def files_matching(pattern: str) -> list[str]:
-    """Return the URIs of the files that match `pattern`, and of those below folders that match it, sorted.
-
-    Wildcards are those of a shell: * and ? for characters of one name, [a-z] for one of several. A name that begins
-    with . or _ matches only if the pattern's part begins with it too. Raises ConfigurationError for **, and one of
-    STORAGE_ERRORS.
-    """
-    fs, path = resolve(pattern)
-    if "**" in path:
-        raise ConfigurationError(
-            f"{pattern}: ** is not supported; name the folder, and all files in it are read"
-        )
-    if isinstance(fs, LocalFileSystem):
-        matches = _local_matches(path)
-    else:
-        matches = {name: info["type"] == "directory" for name, info in fs.glob(path, detail=True).items()}
-    files: list[str] = []
-    for name, is_folder in matches.items():
-        parts = zip(name.split("/"), path.split("/"), strict=False)
-        if not any(is_hidden(part) and wanted[:1] != part[0] for part, wanted in parts):
-            uri = name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name)
-            files += list_files(uri, follow_links=True) if is_folder else [uri]
-    return sorted(files)
-
-
-def _local_matches(pattern: str) -> dict[str, bool]:
-    """Return the paths that match an absolute pattern, each with whether it is a folder.
-
-    Python's own globbing silently skips folders that may not be read, and fsspec's skips links to folders.
-    """
-    parents = {"": True}
-    for wanted in pattern.strip("/").split("/"):
-        matches: dict[str, bool] = {}
-        for folder in (path for path, is_folder in parents.items() if is_folder):
-            if WILDCARDS.search(wanted):
-                folders, files = scan(folder or "/")
-                names = [name for name in (*folders, *files) if fnmatchcase(name, wanted)]
-                matches |= {f"{folder}/{name}": name in folders for name in names}
-            elif Path(f"{folder}/{wanted}").exists():
-                matches[f"{folder}/{wanted}"] = Path(f"{folder}/{wanted}").is_dir()
-        parents = matches
-    return parents
-
-
-def fetch_folder(uri: str, destination: Path) -> Path:
-    """Return a local folder with the files of `uri`: `uri` itself if it is local, else a copy in `destination`.
-
-    Raises one of STORAGE_ERRORS, and ConfigurationError if a remote `uri` has no files, or if the name of an object
-    would place its copy outside `destination`.
-    """
-    fs, path = resolve(uri)
-    if isinstance(fs, LocalFileSystem):
-        return Path(path)
-    names = _files_below(fs, path)
-    if not names:
-        raise ConfigurationError(f"there is nothing at {uri}; check the bucket and the path")
-    for name in names:
-        relative = PurePosixPath(name[len(path) :].lstrip("/") or PurePosixPath(name).name)
-        if ".." in relative.parts:
-            raise ConfigurationError(
-                f"{uri} holds an object named {name!r}: it would be written outside its folder"
-            )
-        local = destination / relative
-        local.parent.mkdir(parents=True, exist_ok=True)
-        fs.get_file(name, str(local))
-    return destination
-
-
-@contextlib.contextmanager
-def as_configuration_error(uri: str, flag: str, action: str) -> Iterator[None]:
-    """Turn errors of the storage in the block into a ConfigurationError that names `flag` and the remedy.
-
-    action: what the block does with `uri`, for messages such as "cannot read s3://…". A ValueError also counts as an
-    error of the storage, so the block should only read or write.
-    """
-    try:
-        yield
-    except ConfigurationError as error:
-        if str(error).startswith(flag):
-            raise
-        raise ConfigurationError(f"{flag}: {error}") from error
-    except _CHECKED as error:
-        raise ConfigurationError(f"{flag}: cannot {action} {uri}: {explain(error, uri)}") from error
-
-
-def check_readable(uri: str, flag: str) -> None:
-    """Raise ConfigurationError, naming `flag` and the remedy, unless the file or folder `uri` can be read."""
-    with as_configuration_error(uri, flag, "read"), impatient():
-        fs, path = resolve(uri)
-        if fs.info(path)["type"] == "directory":
-            fs.ls(path, detail=False)
-        else:
-            read_bytes(uri, limit=1)
-
-
-def check_writable(uri: str, flag: str) -> None:
-    """Raise ConfigurationError, naming `flag` and the remedy, unless files can be written to the folder `uri`.
-
-    Writes an empty object and removes it. A local folder is made if it is missing.
-    """
-    probe = join(uri, ".write-check")
-    with as_configuration_error(uri, flag, "write"), impatient():
-        write_bytes(probe, b"")
-        fs, path = resolve(probe)
-        with contextlib.suppress(
-            PermissionError, FileNotFoundError
-        ):  # no right to remove it, or another run already has
-            fs.rm_file(path)
-
-
 def remove(uri: str) -> None:
     """Remove the file or the whole folder at `uri`, if there is one. Raises one of STORAGE_ERRORS."""
     fs, path = resolve(uri)
@@ -533,27 +288,6 @@ def remove_unfinished(uri: str, recursive: bool = False) -> None:
             return
 
 
-def worker_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the storage variables of `environment`, for `runtime_env={"env_vars": …}` of Ray workers.
-
-    Ray shows a job's runtime environment on its dashboard: on a shared cluster give the machines a role instead of
-    setting keys in variables.
-    """
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in STORAGE_ENVIRONMENT or name.startswith("FSSPEC_")
-    }
-
-
-def _files_below(fs: AbstractFileSystem, path: str) -> list[str]:
-    """Return the paths of the files at or below `path`, sorted, without the empty objects that mark folders on S3."""
-    infos = fs.find(path, detail=True)
-    return sorted(
-        name for name, info in infos.items() if info.get("type") != "directory" and not name.endswith("/")
-    )
-
-
 def _patience(fs: AbstractFileSystem) -> dict[str, Any]:
     """Return the timeout argument for file systems that accept one; S3 has its own limits."""
     own = isinstance(fs, PatientS3) or not isinstance(fs, AsyncFileSystem)
@@ -568,7 +302,3 @@ def _is_range_of_nothing(error: OSError) -> bool:
     """Return whether S3 refused a range because the object is empty."""
     response = getattr(error.__cause__, "response", None) or {}
     return response.get("Error", {}).get("Code") == "InvalidRange"
-
-
-def _is_hidden(relative: str) -> bool:
-    return any(is_hidden(part) for part in PurePosixPath(relative.lstrip("/")).parts)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 
 def present(output: str, owned: Iterable[str], flag: str = "--output") -> list[str]:

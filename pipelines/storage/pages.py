@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage.s3 import PAGE, PatientS3
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError, RunError
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage.linked_folders import check_links
 from pipelines.storage.path_columns import add_path_columns, path_columns
 
@@ -101,7 +101,7 @@ def list_units(
 ) -> Listing:
     """Divide the parquet files at or below `uris` into units, in the order of names; only the first `limit` rows.
 
-    uris: files, folders, or patterns (`storage.objects.files_matching`). flag: the command-line flag that they come
+    uris: files, folders, or patterns (`storage.files_matching`). flag: the command-line flag that they come
     from, for messages. check: gets each file's schema and URI, and raises ConfigurationError for an unsuitable schema.
     in_path: columns that a file's path may contain (`path_columns`); `check` sees them as text columns. look: gets each
     file's URI and footer. A file that several links lead to is read once. Raises ConfigurationError if there is no

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage.file_names import is_image
 from pipelines.storage.linked_folders import LinkedFolders, check_links, is_hidden, scan
 

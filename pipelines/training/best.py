@@ -9,7 +9,7 @@ import logging
 import math
 from dataclasses import asdict, dataclass
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 logger = logging.getLogger("train")
 

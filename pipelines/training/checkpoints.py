@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 logger = logging.getLogger("train")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.encoder import Encoder
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage.packaged_files import packaged_file
 
 #: Values of --encoder-weights besides a URI.

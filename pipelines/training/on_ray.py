@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from pipelines import storage
 from pipelines.cluster.autoscaling import await_nodes
 from pipelines.shards.reading import TrainingError
-from pipelines.storage import objects as storage
 from pipelines.training.checkpoints import Checkpoints
 from pipelines.training.display import Display, is_loss
 from pipelines.training.loop import DivergedError, Follower, Loop, Record

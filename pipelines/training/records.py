@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 
 
 def write_table(uri: str, records: Sequence[Mapping[str, Any]]) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 from model.config import require
 from model.training_step import OptimizerConfig
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.shards.reading import Decode
 from pipelines.shards.validation_part import GENERATOR_SHARE, LARGEST_SHARE
-from pipelines.storage import objects as storage
 from pipelines.training.feed.order import SamplingConfig
 
 _COUNTS = (

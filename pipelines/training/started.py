@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.shards.source import TrainingSource
-from pipelines.storage import objects as storage
 from pipelines.training.settings import LoopSettings, describe
 
 logger = logging.getLogger("train")

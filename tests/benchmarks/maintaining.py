@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipelines import storage
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.publish.assemble import PART_ROWS
 from pipelines.correction.rows import to_table
@@ -26,7 +27,6 @@ from pipelines.published.object_names import image_uri
 from pipelines.published.parts import parquet_bytes
 from pipelines.published.publish import Publication, publish
 from pipelines.published.records import write_run
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock, locked
 
 

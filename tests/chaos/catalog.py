@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import storage
 from pipelines.contracts.schemas import CATALOG
-from pipelines.storage import objects as storage
 from tests.catalogs import picture, row
 from tests.hostile_images import encode, hostile_images
 from tests.poison import CODES, poison

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.command import FLAGS_FILE
+from pipelines import storage
 from pipelines.contracts.schemas import CHANGES, STATUSES
 from pipelines.images.decode import decode_image
 from pipelines.published.erased import FILE as ERASED_FILE
@@ -26,7 +27,6 @@ from pipelines.published.layout import (
     RunFolder,
 )
 from pipelines.published.object_names import IMAGES
-from pipelines.storage import objects as storage
 from tests.chaos.catalog import DrawnRow
 
 #: Columns with times and locations, which may differ from an undisturbed run's. The keys depend on the output.

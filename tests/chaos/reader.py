@@ -7,8 +7,8 @@ import threading
 from collections import Counter
 from typing import Any
 
+from pipelines import storage
 from pipelines.published.layout import SUCCESS
-from pipelines.storage import objects as storage
 from tests.chaos.ledger import read_manifest
 
 

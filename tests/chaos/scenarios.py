@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from model.bundle import load_bundle
+from pipelines import storage
 from pipelines.contracts.hashing import in_share
 from pipelines.published.erased import ERASED
 from pipelines.published.layout import SUCCESS
 from pipelines.published.records import manifest_run
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import FOLDER
 from tests.catalogs import write_bundle
 from tests.chaos.kills import (

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines import storage
 from pipelines.published.object_names import IMAGES
-from pipelines.storage import objects as storage
 from tests import ray_nodes
 from tests.catalogs import write_bundle
 from tests.chaos.catalog import UPLOADS, DrawnRow, draw_catalog, next_night, rows_per_file, write

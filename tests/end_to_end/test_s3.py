@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import storage
 from pipelines.images.decode import decode_image
-from pipelines.storage import objects as storage
 from tests.catalogs import picture, row, rows, write_bundle, write_catalog
 from tests.fault_proxy import KINDS, TENTH, FaultProxy
 from tests.hostile_images import encode

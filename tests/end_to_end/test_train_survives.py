@@ -12,8 +12,8 @@ import torch
 import torch.multiprocessing as mp
 
 from jobs import command, train
+from pipelines import storage
 from pipelines.shards.reading import TrainingError
-from pipelines.storage import objects as storage
 from pipelines.training.checkpoints import Checkpoints
 from tests.pipelines.training import gloo_training
 from tests.processes import PATIENCE, descendants, ray_workers, wait_until

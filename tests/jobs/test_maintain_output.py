@@ -5,7 +5,7 @@ import pytest
 from jobs import command
 from jobs.maintain_output import main
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage.lock import locked
 from tests.catalogs import tree
 from tests.nights import contents, images, night, row

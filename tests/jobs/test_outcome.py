@@ -10,8 +10,8 @@ import pytest
 from jobs import command, correct_catalog
 from jobs.outcome import NOTIFY_VARIABLE, Outcome
 from model.errors import ConfigurationError, RunError
+from pipelines import storage
 from pipelines.correction.report.record import Record
-from pipelines.storage import objects as storage
 from tests.catalogs import rows, write_bundle, write_catalog
 from tests.pipelines.reports.test_webhook import SECRET, server
 

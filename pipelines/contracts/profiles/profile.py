@@ -21,9 +21,9 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.yaml_reader import Number, Share, StrictModel, Text, VersionedFile, Whole, YamlFile
 from pipelines.images.encode import EXTENSIONS
-from pipelines.storage import objects as storage
 
 _FLAG = "--profile"
 

@@ -21,10 +21,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from model.detector.network import DetectorBundle
+from pipelines import storage
 from pipelines.contracts.label_map import KnownDefect, LabelMap
 from pipelines.contracts.yaml_reader import Number, Share, VersionedFile, YamlFile, context_of
 from pipelines.inference.edits.apply import BACKGROUNDS
-from pipelines.storage import objects as storage
 
 FLAG = "--gates"
 OFF = "off"

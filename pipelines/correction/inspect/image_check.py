@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from pipelines import storage
 from pipelines.cluster.ahead import map_ahead
 from pipelines.contracts.hashing import hash_number
 from pipelines.published.parts import read_part
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError, count_rows
 
 logger = logging.getLogger(__name__)

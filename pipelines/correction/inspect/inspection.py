@@ -8,6 +8,7 @@ import ray
 import ray.data
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.cluster.placement import in_task, on_tasks, tables
 from pipelines.correction.inspect.pending import (
     INSPECT_HERE,
@@ -20,7 +21,6 @@ from pipelines.correction.inspect.pending import (
 from pipelines.correction.inspect.repeated import SHARD_ROWS, Repeated, find_repeated, merge_repeated
 from pipelines.correction.inspect.survey import Survey
 from pipelines.published.key_shards import ROW_BYTES
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Listing
 
 

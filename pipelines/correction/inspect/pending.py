@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import ray
 from numpy.typing import NDArray
 
+from pipelines import storage
 from pipelines.cluster.placement import fetched
 from pipelines.contracts.hashing import hash_number
 from pipelines.contracts.label_map import LabelMap
@@ -46,7 +47,6 @@ from pipelines.published.row_keys import (
     to_keys,
     work_key,
 )
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import SMALL_COLUMNS_ROWS, UNIT, StorageReadError, Unit, joined
 
 #: Value of the column `refused` for rows of an id that was erased on request.

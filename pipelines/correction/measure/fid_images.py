@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import storage
 from pipelines.correction.inspect.survey import CLEAN, CURRENT, defect_of
 from pipelines.metrics.reference import EVERY_DEFECT, Reference, read_images
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import Unit
 
 IMAGES = pa.schema([("set", pa.string()), ("image_id", pa.string()), ("image", pa.binary())])

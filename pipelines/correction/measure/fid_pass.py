@@ -12,6 +12,7 @@ import pyarrow as pa
 import ray.data
 import torch
 
+from pipelines import storage
 from pipelines.cluster.placement import Placement, tables
 from pipelines.cluster.progress import Progress
 from pipelines.correction.inspect.survey import CANARY, CURRENT, defect_of
@@ -22,7 +23,6 @@ from pipelines.metrics.fid.statistics import FeatureSet, Moments
 from pipelines.metrics.fid.summary import fid_csv, fid_row, fid_summary
 from pipelines.metrics.fid.weights import read_weights
 from pipelines.metrics.reference import EVERY_DEFECT, Reference
-from pipelines.storage import objects as storage
 
 #: Reading tasks, if there are that many parts.
 _TASKS = 64

@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from pipelines import storage
 from pipelines.cluster.placement import fetched, in_task, on_tasks, tables
 from pipelines.contracts.schemas import MANIFEST, STATUSES, stamped
 from pipelines.correction.inspect.known import Known
@@ -23,7 +24,6 @@ from pipelines.published.layout import MANIFEST as MANIFEST_FOLDER
 from pipelines.published.layout import PLAN_FOLDER, REFRESHED_FOLDER, RunFolder
 from pipelines.published.parts import parquet_bytes, part_name, read_manifest, write_object
 from pipelines.published.row_keys import IdSums, id_keys
-from pipelines.storage import objects as storage
 
 #: Most rows of a part: few parts even for a hundred million rows, and few enough rows for a task's memory.
 PART_ROWS = 100_000

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.correction.inspect.known import KnownCounts
 from pipelines.correction.publish.assemble import assemble_parts
 from pipelines.correction.publish.conservation import check_conservation
@@ -14,7 +15,6 @@ from pipelines.published.layout import ASIDE_FOLDER, CHANGES_FOLDER, MANIFEST, R
 from pipelines.published.publish import Publication, check_parts
 from pipelines.published.publish import publish as move_into_place
 from pipelines.published.records import last_run, manifest_run
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 
 

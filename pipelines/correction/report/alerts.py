@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from model.config import require
+from pipelines import storage
 from pipelines.cluster.ahead import map_ahead
 from pipelines.published.layout import RUNS_FOLDER
 from pipelines.published.records import PUBLISHED
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

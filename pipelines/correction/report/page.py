@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pipelines import storage
 from pipelines.contracts.schemas import STATUSES
 from pipelines.correction.stream.totals import TopError
 from pipelines.reports.html import flatten, is_finite, template
 from pipelines.reports.pictures import Strip
-from pipelines.storage import objects as storage
 
 
 @dataclass(frozen=True)

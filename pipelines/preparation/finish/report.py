@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines import storage
 from pipelines.preparation.totals import QUALITY_BINS, Example, Totals, UnitRecord
 from pipelines.reports.html import flatten, template
 from pipelines.reports.pictures import picture_columns
-from pipelines.storage import objects as storage
 
 #: Columns of the pictures of masks.
 COLUMNS = 12

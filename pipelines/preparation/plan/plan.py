@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError, RunError
+from pipelines import storage
 from pipelines.contracts.hashing import hash_number
 from pipelines.contracts.splits import TEST
 from pipelines.preparation.entries import ENTRIES, Entry, Locator
 from pipelines.preparation.plan.listing import Listing, distinct_entries, key_of
 from pipelines.preparation.unit.rows import RowSettings, split_of_entry
-from pipelines.storage import objects as storage
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.cluster.ahead import map_ahead
 from pipelines.preparation.plan.plan import FILE_ENTRIES, Plan, entries_uri
 from pipelines.preparation.unit.resolve import ROLES
-from pipelines.storage import objects as storage
 
 #: Number of tables that the message names; all are counted.
 NAMED = 5

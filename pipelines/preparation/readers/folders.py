@@ -10,10 +10,10 @@ from itertools import groupby
 from typing import Any, Literal
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.preparation.entries import Entry, Locator
 from pipelines.preparation.readers.base import Counted, Notes
 from pipelines.preparation.readers.walk import check_images, walk_images
-from pipelines.storage import objects as storage
 from pipelines.storage.file_names import stem
 from pipelines.storage.walk import Folder
 

@@ -11,12 +11,12 @@ from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.splits import split_of
 from pipelines.preparation.entries import Entry, Locator
 from pipelines.preparation.readers.base import Counted, NoRepeats, Notes
 from pipelines.preparation.readers.table_files import Columns, Row, TableFile, open_tables, unfit
 from pipelines.preparation.readers.walk import check_images, walk_images
-from pipelines.storage import objects as storage
 from pipelines.storage.file_names import stem
 
 TEXT = ("product_id", "image_id", "uri", "role", "position", "product_type")

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.cluster.ahead import map_ahead
 from pipelines.contracts.splits import TEST, TEST_SHARE, TRAIN
 from pipelines.images.decode import ImageError
@@ -21,7 +22,6 @@ from pipelines.preparation.entries import LEFT, RIGHT, Entry, Locator
 from pipelines.preparation.readers.base import Counted, Notes
 from pipelines.preparation.readers.public_facts import PublicDataset
 from pipelines.preparation.readers.walk import check_folder
-from pipelines.storage import objects as storage
 from pipelines.storage.file_names import is_image, stem
 from pipelines.storage.walk import walk
 

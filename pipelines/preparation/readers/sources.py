@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.names import choices, not_in_label_map
 from pipelines.preparation.entries import Entry
@@ -16,7 +17,6 @@ from pipelines.preparation.readers.public_facts import label_map as label_map_of
 from pipelines.preparation.readers.sources_file import read_sources
 from pipelines.preparation.readers.table_files import holds_tables
 from pipelines.preparation.readers.tables import TableReader
-from pipelines.storage import objects as storage
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.label_map import Name
 from pipelines.contracts.yaml_reader import StrictModel, Text, VersionedFile, YamlFile, context_of
 from pipelines.preparation.readers import tables
@@ -36,7 +37,6 @@ from pipelines.preparation.readers.public_facts import DATASETS, datasets_of
 from pipelines.preparation.readers.table_files import Columns, holds_tables
 from pipelines.preparation.readers.tables import Ids, TableReader
 from pipelines.preparation.unit.resolve import beside
-from pipelines.storage import objects as storage
 
 _Settings = dict[str, Any]
 #: Settings that only tables have.

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.cluster.ahead import map_ahead
 from pipelines.preparation.entries import Locator
 from pipelines.preparation.unit.resolve import beside
-from pipelines.storage import objects as storage
 from pipelines.storage.file_names import is_image, stem
 from pipelines.storage.parquet_units import PARQUET_SUFFIXES
 from pipelines.storage.path_columns import disagreement, path_columns
@@ -126,7 +126,7 @@ class TableFile:
 
     @property
     def version(self) -> str | None:
-        """The version of a file with cells (see `storage.objects.version`), whose rows are known by number."""
+        """The version of a file with cells (see `storage.version`), whose rows are known by number."""
         return self._footer[2] if self.is_parquet else None
 
     @property

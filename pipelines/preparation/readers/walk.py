@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.images.uploads import SCHEMES
 from pipelines.preparation.readers.base import Counted, Notes
-from pipelines.storage import objects as storage
 from pipelines.storage.file_names import DECODED_SUFFIXES, is_image, is_text
 from pipelines.storage.walk import Folder, walk
 

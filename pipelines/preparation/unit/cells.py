@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.images.decode import ImageError
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import READ_ROWS, StorageReadError
 
 #: Columns that are open at once: image and mask of a table, or main and secondary photo of a product, and those of a

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.contracts.schemas import CATALOG, REFERENCE, SHARD
 from pipelines.images.decode import ImageError
 from pipelines.images.encode import encode_image
@@ -35,7 +36,6 @@ from pipelines.preparation.unit.rows import (
 )
 from pipelines.saliency import Saliency, load_saliency
 from pipelines.shards.writer import ShardWriter
-from pipelines.storage import objects as storage
 
 #: Photos per call of the saliency network: enough to fill a GPU, few enough to hold decoded (0.4 MB each at 384
 #: pixels).

@@ -9,9 +9,9 @@ from typing import Any
 
 from model.detector.network import Calibration, save_detector
 from model.generator import parameter_count
+from pipelines import storage
 from pipelines.inference.bundles import upload
 from pipelines.shards.index import TEST, VALIDATION
-from pipelines.storage import objects as storage
 from pipelines.training.detector.calibration import at_bound
 from pipelines.training.detector.loop import DetectorTraining
 from pipelines.training.detector.measure import chosen_rows, measure, measured_samples

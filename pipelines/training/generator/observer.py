@@ -12,9 +12,9 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from model.layers import ImageGenerator
+from pipelines import storage
 from pipelines.images.encode import encode_image
 from pipelines.shards.index import PAIRED, VALIDATION
-from pipelines.storage import objects as storage
 from pipelines.training.best import Best, folder_for, point_to, would_be_best
 from pipelines.training.feed.selected import some_rows
 from pipelines.training.generator.loop import Training

@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from model.bundle import STARTER
+from pipelines import storage
 from pipelines.cluster import session
 from pipelines.contracts.splits import TRAIN
-from pipelines.storage import objects as storage
 from tests.benchmarks.starter_quality.cases import LABELS, make_cases
 from tests.benchmarks.starter_quality.corrected import COMPARED, correct
 from tests.benchmarks.starter_quality.marks import faces

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.inspect.known import build_known
 from pipelines.correction.output import check_output, check_whole, remove_run
@@ -14,7 +15,6 @@ from pipelines.correction.rows import to_table
 from pipelines.published.layout import RunFolder
 from pipelines.published.records import write_run
 from pipelines.published.row_keys import to_keys
-from pipelines.storage import objects as storage
 from tests.manifests import keys_of
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from model.detector.network import load_detector
 from model.errors import BundleError, ConfigurationError
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import CATALOG
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
-from pipelines.storage import objects as storage
 from pipelines.storage import s3
 from tests.catalogs import rows, write_bundle, write_catalog, write_detector
 from tests.object_store import s3_environment

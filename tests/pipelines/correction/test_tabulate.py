@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.correction.tabulate import Tables, tabulate
-from pipelines.storage import objects as storage
 
 KNOWN = ("non_white_background", "watermark")
 #: A camera names some of its pictures with a line in front.

@@ -9,11 +9,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pytest
 
+from pipelines import storage
 from pipelines.images import uploads
 from pipelines.images.allowed_uris import AllowedUris
 from pipelines.images.decode import ImageError
 from pipelines.images.uploads import read_image
-from pipelines.storage import objects as storage
 from pipelines.storage import s3
 from tests.object_store import s3_environment
 

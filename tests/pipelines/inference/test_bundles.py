@@ -4,8 +4,8 @@ import pytest
 
 from model.bundle import STARTER, load_bundle
 from model.errors import BundleError, ConfigurationError
+from pipelines import storage
 from pipelines.inference.bundles import read_bundle
-from pipelines.storage import objects as storage
 from tests.catalogs import write_bundle
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import ConfigurationError, RunError
+from pipelines import storage
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.rows import to_table
 from pipelines.maintenance import run as maintenance_run
@@ -12,7 +13,6 @@ from pipelines.maintenance.rollback import roll_back
 from pipelines.published.layout import RunFolder
 from pipelines.published.object_names import IMAGES
 from pipelines.published.parts import parquet_bytes
-from pipelines.storage import objects as storage
 from pipelines.storage import pages
 from pipelines.storage.lock import Lock, locked
 from tests.killed import every_change

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.contracts.schemas import MANIFEST
 from pipelines.correction.output import remove_run
 from pipelines.correction.rows import to_table
@@ -15,7 +16,6 @@ from pipelines.published.layout import RunFolder
 from pipelines.published.parts import parquet_bytes
 from pipelines.published.publish import finish_publishing
 from pipelines.published.row_keys import id_keys
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock, locked
 from tests.killed import every_change
 from tests.nights import contents, images, night, row, rows_of, told

@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError, RunError
+from pipelines import storage
 from pipelines.maintenance.erase import erase
 from pipelines.maintenance.rollback import plan_rollback, roll_back
 from pipelines.published.layout import RunFolder
 from pipelines.published.publish import Publication, finish_publishing, publish
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock, locked
 from tests.killed import every_change
 from tests.nights import contents, images, night, prepare, rows_of, told

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.preparation.entries import Entry, Locator
 from pipelines.preparation.output import Layout, Start, find_start
 from pipelines.preparation.plan.plan import Plan, make_plan
-from pipelines.storage import objects as storage
 
 IDENTITY: dict[str, Any] = {
     "--photos": ["a.parquet"],

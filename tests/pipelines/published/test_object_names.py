@@ -5,8 +5,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipelines import storage
 from pipelines.published.object_names import MAX_LENGTH, safe_name
-from pipelines.storage import objects as storage
 
 ids = st.text(st.characters(), min_size=1, max_size=300)
 

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.published import publish as publishing
 from pipelines.published.layout import WORKING, RunFolder
 from pipelines.published.publish import Publication, finish_publishing, publish, published_rows
-from pipelines.storage import objects as storage
 from tests.catalogs import tree
 
 

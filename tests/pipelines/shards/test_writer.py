@@ -5,11 +5,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import SHARD
 from pipelines.shards.index import SOURCE, TARGET, Findings, build_index
 from pipelines.shards.writer import GROUP_ROWS, ShardWriter
-from pipelines.storage import objects as storage
 
 DEFECTS = {name: defect.group for name, defect in LabelMap.default().defects.items()}
 

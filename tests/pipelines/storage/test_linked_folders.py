@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.preparation.readers.base import Notes
 from pipelines.preparation.readers.walk import walk_images
-from pipelines.storage import objects as storage
 from pipelines.storage.walk import walk
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from model.errors import ConfigurationError, RunError
+from pipelines import storage
 from pipelines.storage import lock, lock_watch
-from pipelines.storage import objects as storage
 from pipelines.storage.lock import Lock, Record, locked, take
 
 

@@ -3,7 +3,7 @@
 import uuid
 from pathlib import Path
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage import outputs
 from tests.catalogs import tree
 

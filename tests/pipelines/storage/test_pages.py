@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage import pages as paging
 from pipelines.storage import s3
 from pipelines.storage.pages import folders, pages, remove_files

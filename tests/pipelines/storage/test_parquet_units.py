@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.storage import parquet_units
 from pipelines.storage.parquet_units import READ_ROWS, StorageReadError, Unit, joined, list_units, read_unit
 

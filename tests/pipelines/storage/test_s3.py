@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
-from pipelines.storage import s3
+from pipelines import storage
+from pipelines.storage import objects, s3
 from pipelines.storage.pages import pages
 from tests.fault_proxy import FaultProxy
 from tests.object_store import s3_environment
@@ -163,7 +163,7 @@ def test_a_creation_whose_answer_was_lost_counts(proxy: FaultProxy, s3_folder: s
 def test_an_upload_in_parts_whose_end_was_lost_is_whole(
     proxy: FaultProxy, s3_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr(objects, "PART_BYTES", 5 << 20)
     data = DATA * 700  # 11 MB: three parts
     proxy.set(lost=1.0, methods="POST", match="uploadId", most=1)
     storage.write_bytes(f"{s3_folder}/large", data)

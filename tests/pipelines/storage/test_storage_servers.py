@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.storage import objects as storage
-from pipelines.storage import s3
+from pipelines import storage
+from pipelines.storage import objects, s3
 from tests.fault_proxy import KINDS, TENTH, FaultProxy
 from tests.object_store import s3_environment
 
@@ -79,7 +79,7 @@ def test_small_objects(store: Store) -> None:
 
 
 def test_large_objects(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "PART_BYTES", 5 << 20)  # the smallest that S3 knows
+    monkeypatch.setattr(objects, "PART_BYTES", 5 << 20)  # the smallest that S3 knows
     data = bytes(range(256)) * (11 << 12)  # 11 MB: three parts
     with storage.whole_file(f"{store.folder}/model/large") as path:
         path.write_bytes(data)

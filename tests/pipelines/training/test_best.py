@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.training.best import Best, folder_for, point_to, read_best, would_be_best
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.errors import ConfigurationError
-from pipelines.storage import objects as storage
+from pipelines import storage
 from pipelines.training.checkpoints import Checkpoints
 
 

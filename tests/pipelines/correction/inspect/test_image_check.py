@@ -4,10 +4,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import storage
 from pipelines.correction.inspect import image_check
 from pipelines.correction.inspect.image_check import ImageCheck, alerts, check_images
 from pipelines.published.parts import read_part
-from pipelines.storage import objects as storage
 
 
 @pytest.fixture(autouse=True)

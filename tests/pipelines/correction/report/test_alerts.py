@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.correction.report.alerts import Thresholds, earlier_runs, find_alerts
-from pipelines.storage import objects as storage
 
 
 def night(

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from model.errors import ConfigurationError, RunError, TooManyFailedError
+from pipelines import storage
 from pipelines.cluster.placement import Placement
 from pipelines.correction.plan import Plan
 from pipelines.correction.report.record import Record
 from pipelines.correction.run import Run
 from pipelines.published.layout import RUN, RunFolder
 from pipelines.published.records import note_killed, to_json
-from pipelines.storage import objects as storage
 from tests.catalogs import tree
 
 

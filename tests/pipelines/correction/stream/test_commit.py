@@ -11,6 +11,7 @@ from PIL import Image
 
 from model.detector.network import load_detector
 from model.edits import Edit, identity_theta
+from pipelines import storage
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.profiles.profile import Bounds, Profile
 from pipelines.contracts.schemas import MANIFEST, STATUSES
@@ -27,7 +28,6 @@ from pipelines.images.resize import resize_bicubic
 from pipelines.inference.edits.apply import apply_edits
 from pipelines.inference.edits.codec import encode_edits
 from pipelines.published.parts import StorageWriteError
-from pipelines.storage import objects as storage
 from tests.catalogs import picture, read_parquet, tree, write_detector
 from tests.hostile_images import encode
 from tests.pipelines.correction.inspected import models_of

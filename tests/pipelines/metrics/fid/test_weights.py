@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.errors import CatalogRepairError, ConfigurationError
+from pipelines import storage
 from pipelines.metrics.fid.weights import (
     LAYERS,
     TORCHSCRIPT_SHA256,
@@ -14,7 +15,6 @@ from pipelines.metrics.fid.weights import (
     find_weights,
     read_weights,
 )
-from pipelines.storage import objects as storage
 
 
 def test_the_extra_carries_the_official_file_and_is_never_imported() -> None:

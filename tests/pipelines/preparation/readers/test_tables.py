@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import ConfigurationError
+from pipelines import storage
 from pipelines.preparation.readers.tables import TableReader
-from pipelines.storage import objects as storage
 from tests.image_trees import listed, read, write_tree
 from tests.photo_tables import record, write_table
 

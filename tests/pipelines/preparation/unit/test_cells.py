@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines import storage
 from pipelines.images.decode import ImageError
 from pipelines.preparation.unit import cells as module
 from pipelines.preparation.unit.cells import Cells, ChangedSourceError
-from pipelines.storage import objects as storage
 from pipelines.storage.parquet_units import StorageReadError
 
 ROWS = 60

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines import storage
 from pipelines.images.decode import decode_image
 from pipelines.preparation.entries import LEFT, RIGHT, Entry, Locator, Record
 from pipelines.preparation.unit.resolve import beside, records
-from pipelines.storage import objects as storage
 from tests.hostile_images import drawing, encode, with_orientation
 from tests.image_trees import two_sided
 

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.errors import RunError
+from pipelines import storage
 from pipelines.contracts.schemas import CATALOG, REFERENCE, SHARD
 from pipelines.contracts.splits import split_of
 from pipelines.images.decode import decode_image
@@ -21,7 +22,6 @@ from pipelines.preparation.unit import unit as unit_module
 from pipelines.preparation.unit.resolve import records
 from pipelines.preparation.unit.rows import read_sample
 from pipelines.preparation.unit.unit import UnitStorageError, prepare_unit
-from pipelines.storage import objects as storage
 from tests.photo_tables import HEIGHT, WIDTH, encode, record, scene, write_table
 from tests.preparation import SETTINGS, digests, planned, prepare
 

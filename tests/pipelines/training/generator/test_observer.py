@@ -15,9 +15,9 @@ from tensorboardX.proto.event_pb2 import Event
 
 from model.bundle import Bundle, load_bundle
 from model.layers import ImageGenerator
+from pipelines import storage
 from pipelines.shards import reading
 from pipelines.shards.index import PAIRED, VALIDATION
-from pipelines.storage import objects as storage
 from pipelines.training.best import point_to, read_best
 from pipelines.training.feed.batches import load_here
 from pipelines.training.feed.selected import some_rows
