@@ -129,9 +129,12 @@ class PretrainedUNet(EditingGenerator):
         return Answer(content, matte, theta)
 
     def for_inference(self) -> "PretrainedUNet":
-        """Return a copy in evaluation mode whose batch norms are folded into the convolutions before them."""
+        """Return a copy in evaluation mode: batch norms folded into the convolutions before them, ReLUs in place."""
         folded = copy.deepcopy(self).eval()
         fold_norms(folded)
+        for name, layer in folded.named_modules():
+            if isinstance(layer, nn.ReLU) and not name.startswith("encoder."):
+                layer.inplace = True  # it follows a convolution, whose result nothing else reads
         return folded
 
 

@@ -38,7 +38,7 @@ from pipelines.storage.parquet_units import Listing
 logger = logging.getLogger(__name__)
 
 #: Raise it if the same settings and model now give other bytes, so that re-runs correct everything again.
-PIXEL_VERSION = 8
+PIXEL_VERSION = 9
 
 #: Defaults if neither --format and --quality nor a profile say.
 FORMAT, QUALITY = "jpeg", 92

@@ -33,8 +33,9 @@ class GeneratorPass:
         self.size = size
         self.side = bundle.image_size
         self.fit = bundle.fit
-        self._device, self._layout = device, memory_format(chosen)
-        self.generator = bundle.generator.for_inference().to(device).to(memory_format=self._layout)
+        generator = bundle.generator.for_inference()
+        self._device, self._layout = device, memory_format(chosen, device, generator)
+        self.generator = generator.to(device).to(memory_format=self._layout)
         self._autocast = autocast(device, chosen)
 
     @torch.inference_mode()

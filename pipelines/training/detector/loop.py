@@ -7,7 +7,7 @@ import torch
 
 from model.detector.network import Detector
 from model.detector.training_step import DetectionBatch, DetectorStep
-from model.precision import training_format
+from model.precision import memory_format
 from pipelines.images.pixels import to_tensor
 from pipelines.training.detector.samples import Sample
 from pipelines.training.detector.settings import DetectorSettings
@@ -28,7 +28,7 @@ class DetectorTraining(Loop):
         detector = Detector(self.settings.detector)
         if init is not None:
             detector.load_state_dict(init)
-        self.layout = training_format(self.precision, self.device, detector)
+        self.layout = memory_format(self.precision, self.device, detector)
         self.method = detector.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         settings = self.settings
         self.step_once = DetectorStep(self.method, settings.optimizer, settings.weight_decay, self.precision)

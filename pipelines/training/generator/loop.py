@@ -11,7 +11,7 @@ from model.baselines.resnet_blur import BlurGenerator
 from model.discriminator import PatchDiscriminator
 from model.layers import ImageGenerator
 from model.method import Method
-from model.precision import autocast, training_format
+from model.precision import autocast, memory_format
 from model.recipes import build_method
 from model.training_step import TrainingStep
 from pipelines.shards.reading import TrainingError
@@ -42,7 +42,7 @@ class Training(Loop):
             known = {name[len(prefix) :]: value for name, value in init.items() if name.startswith(prefix)}
             for network in method.pretrained():  # G_YX starts from the same encoder
                 network.encoder.load_pretrained(known)
-        self.layout = training_format(self.precision, self.device, method)
+        self.layout = memory_format(self.precision, self.device, method)
         self.method = method.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.step_once = TrainingStep(
             self.method, settings.optimizer, autocast(self.device, self.precision), settings.ema

@@ -73,8 +73,9 @@ def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: C
     bundle = load_bundle(STARTER)
     device = torch.device("cpu")
     precision = choose_precision("auto", device)
-    layout = memory_format(precision)
-    generator = bundle.generator.to(memory_format=layout)
+    generator = bundle.generator.for_inference()
+    layout = memory_format(precision, device, generator)
+    generator.to(memory_format=layout)
     context = autocast(device, precision)
     label_map = LabelMap.parse(bundle.label_map, "starter")
     defects = [

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from model.generator import build_generator
 from model.method import Batch
-from model.precision import autocast, choose_device, training_format
+from model.precision import autocast, choose_device, memory_format
 from model.recipes import MethodConfig, build_method, method_config
 from model.training_step import OptimizerConfig, TrainingStep
 from tests.benchmarks.machine import has_bfloat16_units
@@ -151,7 +151,7 @@ def plain_unet(config: MethodConfig, device: torch.device) -> Update:
 def ours(config: MethodConfig, device: torch.device, precision: torch.dtype) -> Update:
     """Return one update of this project's training, with its layout and averages."""
     method = build_method(config)
-    layout = training_format(precision, device, method)
+    layout = memory_format(precision, device, method)
     method = method.to(device, memory_format=layout)  # type: ignore[call-overload]
     update = TrainingStep(method, OptimizerConfig(), autocast(device, precision), EMA)
 
