@@ -7,6 +7,7 @@ import torch
 
 from model.edits import Edit
 from model.precision import autocast, choose_precision, memory_format
+from pipelines.cluster.memory import keep_freed_memory
 from pipelines.images.fit import inner_slices, squared
 from pipelines.images.pixels import to_tensor
 from pipelines.inference.bundles import check_unchanged, read_bundle
@@ -27,6 +28,8 @@ class GeneratorPass:
         uri: the bundle's, or None for the starter. flag: named in messages. version: the bundle's expected version.
         precision: see `model.precision`. Raises BundleError if the bundle no longer has that version.
         """
+        if device.type == "cpu":
+            keep_freed_memory()
         bundle = read_bundle(uri, flag)
         check_unchanged(bundle.version, version, f"{flag} {uri or 'starter'}")
         chosen = choose_precision(precision, device)
