@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import train_flags
+from jobs import correct_flags, train_flags
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 
@@ -26,5 +26,6 @@ def test_the_command_at_its_head_is_one_that_the_job_takes(
     _, script, *words = shlex.split(command[1])
     assert f"examples/{path.name}" in words
     name = Path(script).stem
-    parser = train_flags.parser("") if name == "train" else importlib.import_module(f"jobs.{name}").parser()
+    flags = {"train": train_flags, "correct_catalog": correct_flags}
+    parser = flags[name].parser(None) if name in flags else importlib.import_module(f"jobs.{name}").parser()
     assert parser.parse_args(words).output

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import command, config_file, correct_catalog, train_flags
+from jobs import command, config_file, correct_flags, train_flags
 from model.errors import ConfigurationError
 
 #: Every job, and a command line that it takes.
@@ -145,7 +145,8 @@ def test_what_a_job_shows_is_a_file_that_gives_the_same_flags(tmp_path: Path) ->
 @pytest.mark.parametrize(("name", "words"), JOBS.items())
 def test_every_job_reads_what_it_shows(name: str, words: list[str], tmp_path: Path) -> None:
     job = importlib.import_module(f"jobs.{name}")
-    parser = train_flags.parser if name == "train" else lambda _: job.parser()
+    flags = {"train": train_flags, "correct_catalog": correct_flags}
+    parser = flags[name].parser if name in flags else lambda _: job.parser()
     dry = [] if name == "maintain_output" else ["--dry-run"]
     given = parser("").parse_args([*words, *dry])
     (tmp_path / "shown.json").write_text(json.dumps({"flags": config_file.flags(parser(""), given)}))
@@ -174,24 +175,24 @@ def test_a_flag_that_may_stand_alone_is_a_switch_or_has_values(
 ) -> None:
     words = ["--catalog", "a", "--output", str(tmp_path), "--config", str(tmp_path / "night.yaml")]
     (tmp_path / "night.yaml").write_text(f"retry-failed: {text}\n")
-    given = correct_catalog.parser().parse_args(words)
+    given = correct_flags.parser(None).parse_args(words)
     assert given.retry_failed == codes
-    (tmp_path / "night.yaml").write_text(config_file.to_yaml(correct_catalog.parser(), given))
-    assert correct_catalog.parser().parse_args(words[-2:]).retry_failed == codes
+    (tmp_path / "night.yaml").write_text(config_file.to_yaml(correct_flags.parser(None), given))
+    assert correct_flags.parser(None).parse_args(words[-2:]).retry_failed == codes
 
 
 def test_a_range_is_no_number_to_the_base_60(tmp_path: Path) -> None:
     (tmp_path / "night.yaml").write_text("catalog: [a]\noutput: o\nactors: 1:8\nmax-failed: 0.02\n")
-    found = correct_catalog.parser().parse_args(["--config", str(tmp_path / "night.yaml")])
+    found = correct_flags.parser(None).parse_args(["--config", str(tmp_path / "night.yaml")])
     assert (found.actors, found.max_failed) == ((1, 8), 0.02)
 
 
 def test_the_flags_that_a_job_keeps_in_its_output_are_its_flags(tmp_path: Path) -> None:
     words = ["--catalog", "ä", "b", "--output", str(tmp_path), "--actors", "1:8", "--gates", "off"]
-    given = correct_catalog.parser().parse_args([*words, "--max-failed", "1e-5", "--ai-tag", "--overwrite"])
-    command.keep_flags(correct_catalog.parser(), given)
+    given = correct_flags.parser(None).parse_args([*words, "--max-failed", "1e-5", "--ai-tag", "--overwrite"])
+    command.keep_flags(correct_flags.parser(None), given)
     kept = tmp_path / command.FLAGS_FILE
-    again = correct_catalog.parser().parse_args(["--config", str(kept)])
+    again = correct_flags.parser(None).parse_args(["--config", str(kept)])
     assert vars(again) == {**vars(given), "config": str(kept), "overwrite": False}
 
 
@@ -199,11 +200,11 @@ def test_flags_that_cannot_be_kept_end_no_job_and_replace_nothing_of_anybody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    given = correct_catalog.parser().parse_args(["--catalog", "a", "--output", str(tmp_path / "file")])
-    command.keep_flags(correct_catalog.parser(), given)
+    given = correct_flags.parser(None).parse_args(["--catalog", "a", "--output", str(tmp_path / "file")])
+    command.keep_flags(correct_flags.parser(None), given)
     assert "cannot write the flags to" in caplog.text
     (tmp_path / command.FLAGS_FILE).write_text("# mine\ncatalog: a\n")
-    given = correct_catalog.parser().parse_args(["--catalog", "a", "--output", str(tmp_path)])
-    command.keep_flags(correct_catalog.parser(), given)
+    given = correct_flags.parser(None).parse_args(["--catalog", "a", "--output", str(tmp_path)])
+    command.keep_flags(correct_flags.parser(None), given)
     assert (tmp_path / command.FLAGS_FILE).read_text().startswith("# mine")
     assert "was not written by a job" in caplog.text

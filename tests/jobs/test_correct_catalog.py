@@ -15,7 +15,7 @@ import pytest
 import ray
 
 from jobs import command, correct_catalog
-from jobs.correct_catalog import main, parser, summary
+from jobs.correct_catalog import main
 from model.errors import RunError
 from pipelines.cluster.placement import Placement
 from pipelines.contracts.label_map import LabelMap
@@ -23,6 +23,7 @@ from pipelines.contracts.schemas import CATALOG
 from pipelines.correction.inspect.pending import Inspection
 from pipelines.correction.inspect.survey import Survey
 from pipelines.correction.plan import CorrectionConfig, Plan, resolve
+from pipelines.correction.report.summary import summary
 from pipelines.correction.run import Run
 from pipelines.correction.stream.totals import Totals, summarise
 from pipelines.images.allowed_uris import AllowedUris
@@ -280,7 +281,7 @@ def test_a_run_that_waited_for_another_reads_the_catalog_as_it_is_then(
 
 def test_the_help_explains_outputs_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        parser().parse_args(["--help"])
+        correct_catalog.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert "manifest" in text

@@ -8,7 +8,7 @@ import pytest
 
 from jobs import (
     check_dataset,
-    correct_catalog,
+    correct_flags,
     evaluate,
     make_sample_catalog,
     prepare_dataset,
@@ -18,7 +18,7 @@ from jobs import (
 from tests.submitted import submit
 
 PARSERS = {
-    "correct_catalog": correct_catalog.parser(),
+    "correct_catalog": correct_flags.parser(None),
     "prepare_dataset": prepare_dataset.parser(),
     "check_dataset": check_dataset.parser(),
     "train": train_flags.parser(""),

@@ -14,6 +14,7 @@ from jobs import (
     check_dataset,
     command,
     correct_catalog,
+    correct_flags,
     evaluate,
     make_sample_catalog,
     prepare_dataset,
@@ -30,7 +31,7 @@ Main = Callable[[Sequence[str] | None], int]
 #: By job: its parser, its main, and what it needs besides the flag in question.
 JOBS: dict[str, tuple[argparse.ArgumentParser, Main, list[str]]] = {
     "check_dataset": (check_dataset.parser(), check_dataset.main, ["--data", "data"]),
-    "correct_catalog": (correct_catalog.parser(), correct_catalog.main, ["--catalog", "catalog.parquet"]),
+    "correct_catalog": (correct_flags.parser(None), correct_catalog.main, ["--catalog", "catalog.parquet"]),
     "evaluate": (evaluate.parser(), evaluate.main, ["--data", "data", "--bundle", "bundle"]),
     "make_sample_catalog": (make_sample_catalog.parser(), make_sample_catalog.main, []),
     "prepare_dataset": (prepare_dataset.parser(), prepare_dataset.main, ["--photos", "photos.parquet"]),

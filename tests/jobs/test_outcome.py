@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs import command, correct_catalog
+from jobs import command, correct_catalog, correct_flags
 from jobs.outcome import NOTIFY_VARIABLE, Outcome
 from model.errors import ConfigurationError, RunError
 from pipelines import storage
@@ -96,7 +96,7 @@ def test_the_webhook_is_in_no_file_and_no_configuration(
     )
     assert correct_catalog.main([*words, "--dry-run"]) == command.EXIT_OK
     assert SECRET not in capsys.readouterr().out
-    command.keep_flags(correct_catalog.parser(), correct_catalog.parser().parse_args(words))
+    command.keep_flags(correct_flags.parser(None), correct_flags.parser(None).parse_args(words))
     kept = (tmp_path / "out" / command.FLAGS_FILE).read_text()
     assert SECRET not in kept
     assert "notify-drift: 0.25" in kept
@@ -121,7 +121,7 @@ def test_a_url_that_is_none_is_refused_and_not_repeated(
 
 
 def outcome(folder: Path, *more: str) -> Outcome:
-    return Outcome(correct_catalog.parser().parse_args(flags(folder, "--summary", "json", *more)))
+    return Outcome(correct_flags.parser(None).parse_args(flags(folder, "--summary", "json", *more)))
 
 
 def complete(folder: Path, rejected: int) -> Record:

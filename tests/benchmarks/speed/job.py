@@ -30,6 +30,7 @@ import torch
 
 from model.bundle import STARTER, load_bundle
 from model.precision import autocast, choose_precision, memory_format
+from pipelines.cluster.memory import keep_freed_memory
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import CATALOG
 from pipelines.images.decode import decode_image
@@ -70,6 +71,7 @@ def _with_corner(photo: np.ndarray, number: int) -> np.ndarray:
 def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: Connection) -> None:
     """Send the seconds for `images` images through the generator, with one thread, after a warm-up."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the job's actors do
     bundle = load_bundle(STARTER)
     device = torch.device("cpu")
     precision = choose_precision("auto", device)
