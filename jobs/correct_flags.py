@@ -290,7 +290,8 @@ def _add_resources(group: Any) -> None:
         "--actors",
         type=_actors,
         metavar="MIN:MAX",
-        help="generator actors (default: one per CPU, or from 1 to the number of GPUs)",
+        help="generator actors (default: one for two CPUs, since the other steps take as much, or from 1 to the number "
+        "of GPUs); of a generator that takes far longer than the other steps give each CPU one",
     )
     group.add_argument(
         "--gpus-per-actor",

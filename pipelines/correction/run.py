@@ -97,6 +97,11 @@ class Run:
         return rows / seconds if rows and seconds else None
 
     @property
+    def generators(self) -> Placement:
+        """Placement of the actors that hold the generator; detectors and FID use `placement`."""
+        return self.placement if self.plan.config.actors else self.placement.beside_tasks()
+
+    @property
     def precision(self) -> str:
         """Precision of the generator, decided once, so that all actors compute alike."""
         chosen = choose_precision(self.plan.config.precision, torch.device(self.placement.device))

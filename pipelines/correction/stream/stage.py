@@ -120,7 +120,7 @@ def _correct(run: Run, known: Any, counts: KnownCounts, read: ReadSettings, lock
 
 def _summaries(run: Run, known: Any, commit: CommitSettings, read: ReadSettings) -> Iterator[dict[str, Any]]:
     """Yield rows of SUMMARY as the graph makes them; it starts with the first of them."""
-    plan, placement, config = run.plan, run.placement, run.plan.config
+    plan, placement, config = run.plan, run.generators, run.plan.config
     survey = run.inspection.survey
     pending = run.inspection.pending
     models = run.models

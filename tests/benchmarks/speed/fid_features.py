@@ -33,12 +33,12 @@ def ratios(small: bool) -> list[Ratio]:
             scene = draw_scene(f"reference-{number}", 0)
             Image.fromarray(scene.photo).save(folder / "uploads" / f"{number}.jpg")
             Image.fromarray(scene.product).save(folder / "clean" / f"{number}.jpg")
-        without = job(folder / "catalog.parquet", folder / "without", cores)
+        without = job(folder / "catalog.parquet", folder / "without", None)
         reference = folder / "reference.parquet"
         pq.write_table(
             pa.table({"image": [path.read_bytes() for path in (folder / "clean").iterdir()]}), reference
         )
-        both = job(folder / "catalog.parquet", folder / "with", cores, "--reference", str(reference))
+        both = job(folder / "catalog.parquet", folder / "with", None, "--reference", str(reference))
         shown = [sorted((folder / name).rglob("*.jpg")) for name in ("with/images", "clean", "uploads")]
         shown[-1] = shown[-1][
             : len(shown[0])

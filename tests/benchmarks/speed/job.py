@@ -123,10 +123,12 @@ def bare_loop(squares: np.ndarray, processes: int, images: int, batch_size: int)
     return each * processes / seconds
 
 
-def job(catalog: Path, output: Path, processes: int, *flags: str) -> dict[str, Any]:
-    """Run the job, without FID unless there are flags, and return its run.json."""
+def job(catalog: Path, output: Path, processes: int | None, *flags: str) -> dict[str, Any]:
+    """Run the job, without FID unless there are flags, and return its run.json. processes: None for its own choice."""
     line = [sys.executable, "jobs/correct_catalog.py", "--catalog", str(catalog), "--output", str(output)]
-    line += ["--device", "cpu", "--actors", f"{processes}:{processes}", *(flags or ("--no-fid",))]
+    line += ["--device", "cpu", *(flags or ("--no-fid",))]
+    if processes:
+        line += ["--actors", f"{processes}:{processes}"]
     subprocess.run(line, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return json.loads((output / "run.json").read_text())
 

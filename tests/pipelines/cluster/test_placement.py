@@ -132,6 +132,20 @@ def test_more_actors_than_cpus_never_starve_the_tasks() -> None:
     assert choose_placement("cpu", CPUS, (1, 99), None, most=1000).max_actors == 4
 
 
+@pytest.mark.parametrize(
+    ("chosen", "beside"),
+    [
+        (Placement("cpu", 1, 1), Placement("cpu", 1, 1)),
+        (Placement("cpu", 3, 4, limit=9), Placement("cpu", 2, 2, limit=5)),
+        (Placement("cuda", 1, 4, 0.5), Placement("cuda", 1, 4, 0.5)),
+    ],
+)
+def test_actors_beside_tasks_that_compute_are_half_as_many_on_cpus(
+    chosen: Placement, beside: Placement
+) -> None:
+    assert chosen.beside_tasks() == beside
+
+
 def test_one_cpu_has_room_for_every_kind_of_step_at_once() -> None:
     assert _READ + 2 * _TASK + _ACTOR <= 1
     assert _GPU_ACTOR + _GPU_TASK <= 1
