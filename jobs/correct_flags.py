@@ -290,8 +290,9 @@ def _add_resources(group: Any) -> None:
         "--actors",
         type=_actors,
         metavar="MIN:MAX",
-        help="generator actors (default: one for two CPUs, since the other steps take as much, or from 1 to the number "
-        "of GPUs); of a generator that takes far longer than the other steps give each CPU one",
+        help="generator actors (default: one for two CPUs of a cluster of fixed size, since the other steps compute "
+        "nearly as much; or from 1 to the number of GPUs); of a generator that takes far longer than the other steps, "
+        "such as the paper's own network, give each CPU one",
     )
     group.add_argument(
         "--gpus-per-actor",

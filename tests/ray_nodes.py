@@ -43,9 +43,9 @@ _NODE_PORTS = (
     "node-manager-port",
     "object-manager-port",
 )
-#: Ports that nothing takes by chance: Ray's workers have those below 20000, tests' S3 servers those below 22000, and
-#: Linux gives those from 32768 on to whoever asks for any port.
-_PORTS = range(22000, 32768)
+#: Ports that nothing takes by chance: Ray's workers have those below 20000, the tests' S3 servers others below 22050
+#: and from 24000 on, and Linux gives those from 32768 on to whoever asks for any port.
+_PORTS = range(22050, 24000)
 
 
 def environment() -> dict[str, str]:
@@ -79,8 +79,12 @@ class RayNode:
         # machine is busy.
         for _ in range(_TRIES):
             self._start(cpus, address, dashboard, settings or {}, node_types or {})
-            if self._has_started():
-                return
+            try:
+                if self._has_started():
+                    return
+            except BaseException:  # the caller cannot kill what it never got
+                self.kill()
+                raise
             log = self._log.read_text()
             self.kill()
         raise RuntimeError(f"the Ray node did not start:\n{log}")

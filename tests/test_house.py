@@ -36,7 +36,9 @@ def imports() -> Iterator[tuple[str, str]]:
     """Yield (module, imported name) for the project's own code."""
     for module, tree in modules():
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
+            if isinstance(node, ast.ImportFrom) and node.module == "pipelines":
+                yield from ((module, f"pipelines.{alias.name}") for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
                 yield module, node.module or ""
             elif isinstance(node, ast.Import):
                 yield from ((module, alias.name) for alias in node.names)

@@ -1,6 +1,6 @@
 """Decides which resources each step of a run requests from the cluster, so that steps overlap and none waits for ever.
 
-On a machine with n CPUs, n generator actors request three quarters of each and leave a quarter of each to the tasks
+On a machine with n CPUs, up to n actors request three quarters of each and leave a quarter of each to the tasks
 that read, decode and write. With whole CPUs, one actor per CPU would leave none, and no task could ever run. How much
 of a core a process really uses is up to the operating system.
 """
@@ -41,7 +41,8 @@ class Placement:
 
     gpus_per_actor: share of a GPU. tasks_per_step: parallel tasks of a step (0: any number). cpus_per_actor: None for
     the share that suits actors beside tasks. limit: where an autoscaler adds nodes and does not say how many, the most
-    actors that they may run; `max_actors` is then the number that fits now. None: `max_actors` is the most.
+    actors that they may run; `max_actors` is then the number that fits now. None: `max_actors` is the most. beside: the
+    most actors for `beside_tasks`; None where the user has chosen, and where an autoscaler follows the actors.
     """
 
     device: str
@@ -51,6 +52,7 @@ class Placement:
     tasks_per_step: int = 0
     cpus_per_actor: float | None = None
     limit: int | None = None
+    beside: int | None = None
 
     @property
     def expected_actors(self) -> int:
@@ -58,14 +60,15 @@ class Placement:
         return max(self.max_actors, min(self.limit or 0, _TENS))
 
     def beside_tasks(self) -> "Placement":
-        """Return the placement of actors whose tasks compute as much as they do: on CPUs one actor for two cores.
+        """Return the placement of actors in a graph whose tasks compute nearly as much as the actors do.
 
         One for each core would only make them compete: on two cores, two generators corrected 9 images/s, one 13.
         """
-        if self.device != "cpu":
+        if self.beside is None:
             return self
-        least, most = -(-self.min_actors // 2), -(-self.max_actors // 2)
-        return replace(self, min_actors=least, max_actors=most, limit=self.limit and -(-self.limit // 2))
+        return replace(
+            self, min_actors=min(self.min_actors, self.beside), max_actors=min(self.max_actors, self.beside)
+        )
 
     def read(self, source: Dataset, function: Callable[..., Any], settings: Mapping[str, Any]) -> Dataset:
         """Apply `function` to the blocks of `source`, in tasks that mostly wait for storage."""
@@ -184,7 +187,8 @@ def _place_on_cpus(cluster: Cluster, actors: tuple[int, int] | None, most: int, 
     later = scaling.cpus if scaling else 0.0
     high, limit = _most_actors(cpus, later, most)
     tasks = 0 if limit else -(-int(max(cpus, later)) // 2)
-    return Placement("cpu", max(1, min(cpus, most)), high, tasks_per_step=tasks, limit=limit)
+    beside = None if scaling else -(-cpus // 2)
+    return Placement("cpu", max(1, min(cpus, most)), high, tasks_per_step=tasks, limit=limit, beside=beside)
 
 
 def _most_actors(now: float, later: float, work: int) -> tuple[int, int | None]:

@@ -99,7 +99,7 @@ class Run:
     @property
     def generators(self) -> Placement:
         """Placement of the actors that hold the generator; detectors and FID use `placement`."""
-        return self.placement if self.plan.config.actors else self.placement.beside_tasks()
+        return self.placement.beside_tasks()
 
     @property
     def precision(self) -> str:

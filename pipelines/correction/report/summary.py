@@ -11,7 +11,7 @@ from pipelines.correction.report.canary import compare
 from pipelines.correction.report.record import too_many_failed
 from pipelines.correction.run import Run
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("jobs.correct_catalog")  # these are the job's own words
 
 
 def summary(run: Run) -> str:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 import subprocess
@@ -156,12 +157,10 @@ def fixed() -> Iterator[str]:
     """Address of a cluster of fixed size, two nodes, that looks as KubeRay's do: with version 2, and node types."""
     named = {"RAY_enable_autoscaler_v2": "1", "RAY_NODE_TYPE_NAME": "headgroup"}
     head = RayNode(cpus=1, settings=named)
-    other = RayNode(cpus=1, address=head.address, settings=named)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(head.kill)
+        stack.callback(RayNode(cpus=1, address=head.address, settings=named).kill)
         yield head.address
-    finally:
-        other.kill()
-        head.kill()
 
 
 @pytest.mark.ray

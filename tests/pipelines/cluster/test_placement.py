@@ -24,9 +24,15 @@ SCALING = Cluster(cpus=0, gpus=0, scaling=Scaling())
 
 
 def test_a_cpu_cluster_gets_an_actor_per_cpu_if_there_is_work() -> None:
-    assert choose_placement("auto", CPUS, None, None, most=100) == Placement("cpu", 4, 4, tasks_per_step=2)
-    assert choose_placement("cpu", GPUS, None, None, most=3) == Placement("cpu", 3, 3, tasks_per_step=8)
-    assert choose_placement("auto", CPUS, None, 0.0, most=0) == Placement("cpu", 1, 1, tasks_per_step=2)
+    assert choose_placement("auto", CPUS, None, None, most=100) == Placement(
+        "cpu", 4, 4, tasks_per_step=2, beside=2
+    )
+    assert choose_placement("cpu", GPUS, None, None, most=3) == Placement(
+        "cpu", 3, 3, tasks_per_step=8, beside=8
+    )
+    assert choose_placement("auto", CPUS, None, 0.0, most=0) == Placement(
+        "cpu", 1, 1, tasks_per_step=2, beside=2
+    )
 
 
 def test_a_gpu_cluster_scales_from_one_actor_to_its_gpus() -> None:
@@ -133,17 +139,21 @@ def test_more_actors_than_cpus_never_starve_the_tasks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "beside"),
+    ("device", "cluster", "actors", "work", "expected"),
     [
-        (Placement("cpu", 1, 1), Placement("cpu", 1, 1)),
-        (Placement("cpu", 3, 4, limit=9), Placement("cpu", 2, 2, limit=5)),
-        (Placement("cuda", 1, 4, 0.5), Placement("cuda", 1, 4, 0.5)),
+        ("cpu", CPUS, None, 100, (2, 2)),
+        ("cpu", CPUS, None, 1, (1, 1)),
+        ("cpu", GPUS, None, 5, (5, 5)),  # all of a little work at once
+        ("cpu", CPUS, (3, 4), 100, (3, 4)),  # the user knows
+        ("cpu", replace(CPUS, scaling=Scaling(cpus=64)), None, 100, (4, 64)),  # nodes come for actors
+        ("auto", GPUS, None, 100, (1, 4)),
     ],
 )
-def test_actors_beside_tasks_that_compute_are_half_as_many_on_cpus(
-    chosen: Placement, beside: Placement
+def test_beside_tasks_that_compute_a_fixed_cluster_has_an_actor_for_two_cpus(
+    device: str, cluster: Cluster, actors: tuple[int, int] | None, work: int, expected: tuple[int, int]
 ) -> None:
-    assert chosen.beside_tasks() == beside
+    placement = choose_placement(device, cluster, actors, None, most=work).beside_tasks()
+    assert (placement.min_actors, most_started(placement)) == expected
 
 
 def test_one_cpu_has_room_for_every_kind_of_step_at_once() -> None:

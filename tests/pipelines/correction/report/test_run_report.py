@@ -85,7 +85,7 @@ def test_the_counts_of_run_json_add_up(run: Run) -> None:
     assert said["core_seconds"]["decode_seconds"] == 1.5
     assert said["run"] == "20261130T020000Z-1a2b3c4d"
     assert said["started_at"] == "2026-11-30T02:00:00+00:00"
-    assert said["placement"]["max_actors"] == 1  # of the generator, on two CPUs
+    assert said["placement"]["max_actors"] == 2
 
 
 @pytest.mark.parametrize(("failed", "state"), [(2, "complete"), (3, "too many failed")])
