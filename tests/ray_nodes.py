@@ -10,13 +10,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.processes import command_line, descendants, running
+from tests.processes import command_line, descendants, running, wait_until
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 300
@@ -62,7 +61,7 @@ def environment() -> dict[str, str]:
 class RayNode:
     """Run `ray start --block` with `cpus`: a head, or a node that joins the head at `address` (host:port).
 
-    The node runs as soon as the constructor returns; RuntimeError with its log if it does not start. settings:
+    The node runs as soon as the constructor returns; AssertionError with its log if it does not start. settings:
     environment variables of this node. node_types: of the fake nodes that a head's autoscaler may start on this
     machine; see `fake_nodes`.
     """
@@ -77,17 +76,15 @@ class RayNode:
     ) -> None:
         # Ray gives a node up that is not there after 30 seconds: another process took one of its ports, or the
         # machine is busy.
-        for _ in range(_TRIES):
+        for left in reversed(range(_TRIES)):
             self._start(cpus, address, dashboard, settings or {}, node_types or {})
             try:
-                if self._has_started():
-                    return
-            except BaseException:  # the caller cannot kill what it never got
+                wait_until(self._has_started, self._process, self._log, START_SECONDS, pause=0.2)
+                return
+            except BaseException as error:  # the caller cannot kill what it never got
                 self.kill()
-                raise
-            log = self._log.read_text()
-            self.kill()
-        raise RuntimeError(f"the Ray node did not start:\n{log}")
+                if not (left and isinstance(error, AssertionError)):
+                    raise
 
     def _start(
         self,
@@ -129,26 +126,19 @@ class RayNode:
             )
 
     def _has_started(self) -> bool:
-        """Return whether the node has registered with its head, as soon as that is known."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            if "Ray runtime started." in self._log.read_text():
-                return True
-            time.sleep(0.2)
-        return False
+        return "Ray runtime started." in self._log.read_text()
 
     def wait_for_job_server(self) -> None:
-        """Return as soon as the head's job server answers. Raises RuntimeError with the log if it does not."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"{self.job_server}/api/version", timeout=5) as answer,
-            ):
-                if answer.status == 200:
-                    return
-            time.sleep(0.2)
-        raise RuntimeError(f"the head's job server did not start:\n{self._log.read_text()}")
+        """Return as soon as the head's job server answers. Raises AssertionError with the log if it does not."""
+        wait_until(self._answers, self._process, self._log, START_SECONDS, pause=0.2)
+
+    def _answers(self) -> bool:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{self.job_server}/api/version", timeout=5) as answer,
+        ):
+            return bool(answer.status == 200)
+        return False
 
     def processes(self) -> list[int]:
         """Return the ids of all processes on this node."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model.edits import Edit
 from model.precision import autocast, choose_precision, memory_format
@@ -54,8 +55,7 @@ class GeneratorPass:
         full = [*range(count), *[count - 1] * (self.size - count)]
         x = to_tensor(np.stack([squared(images[index], self.side) for index in full]), self._device)
         ids = torch.tensor([conditions[index] for index in full], device=self._device)
-        with self._autocast():
-            edit = self.generator.edit(x.contiguous(memory_format=self._layout), ids[:, 0], ids[:, 1])
+        edit = self.edit(x, ids[:, 0], ids[:, 1])
         edit = Edit(*(part[:count].float().cpu() for part in edit))
         finite = torch.stack([part.flatten(1).isfinite().all(dim=1) for part in edit]).all(dim=0)
         edits = [
@@ -63,6 +63,12 @@ class GeneratorPass:
             for index, image in enumerate(images)
         ]
         return edits, finite.tolist()
+
+    @torch.inference_mode()
+    def edit(self, images: Tensor, groups: Tensor, types: Tensor) -> Edit:
+        """Return the network's edit of (size,3,side,side), -1..1, under labels (size,) int64, all on the device."""
+        with self._autocast():
+            return self.generator.edit(images.contiguous(memory_format=self._layout), groups, types)
 
 
 def _within(edit: Edit, height: int, width: int) -> Edit:

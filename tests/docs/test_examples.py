@@ -1,13 +1,12 @@
 """Each file of examples/ names the job that it is for, and that job takes it."""
 
-import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from jobs import correct_flags, train_flags
+from tests.job_parsers import parser_of
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 
@@ -25,7 +24,4 @@ def test_the_command_at_its_head_is_one_that_the_job_takes(
     assert command is not None
     _, script, *words = shlex.split(command[1])
     assert f"examples/{path.name}" in words
-    name = Path(script).stem
-    flags = {"train": train_flags, "correct_catalog": correct_flags}
-    parser = flags[name].parser(None) if name in flags else importlib.import_module(f"jobs.{name}").parser()
-    assert parser.parse_args(words).output
+    assert parser_of(Path(script).stem).parse_args(words).output

@@ -1,12 +1,12 @@
 import argparse
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 
-from jobs import command, config_file, correct_flags, train_flags
+from jobs import command, config_file, correct_flags
 from model.errors import ConfigurationError
+from tests.job_parsers import parser_of
 
 #: Every job, and a command line that it takes.
 JOBS = {
@@ -144,14 +144,11 @@ def test_what_a_job_shows_is_a_file_that_gives_the_same_flags(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("name", "words"), JOBS.items())
 def test_every_job_reads_what_it_shows(name: str, words: list[str], tmp_path: Path) -> None:
-    job = importlib.import_module(f"jobs.{name}")
-    flags = {"train": train_flags, "correct_catalog": correct_flags}
-    parser = flags[name].parser if name in flags else lambda _: job.parser()
     dry = [] if name == "maintain_output" else ["--dry-run"]
-    given = parser("").parse_args([*words, *dry])
-    (tmp_path / "shown.json").write_text(json.dumps({"flags": config_file.flags(parser(""), given)}))
+    given = parser_of(name).parse_args([*words, *dry])
+    (tmp_path / "shown.json").write_text(json.dumps({"flags": config_file.flags(parser_of(name), given)}))
     verb = words[:1] if name == "maintain_output" else []
-    again = parser("").parse_args([*verb, "--config", str(tmp_path / "shown.json"), *dry])
+    again = parser_of(name).parse_args([*verb, "--config", str(tmp_path / "shown.json"), *dry])
     assert {**vars(again), "config": None} == vars(given)
 
 

@@ -29,13 +29,13 @@ import pyarrow.parquet as pq
 import torch
 
 from model.bundle import STARTER, load_bundle
-from model.precision import autocast, choose_precision, memory_format
-from pipelines.cluster.memory import keep_freed_memory
 from pipelines.contracts.label_map import LabelMap
 from pipelines.contracts.schemas import CATALOG
 from pipelines.images.decode import decode_image
 from pipelines.images.encode import encode_image
+from pipelines.images.pixels import to_tensor, to_uint8
 from pipelines.images.resize import resize_bicubic
+from pipelines.inference.generator import GeneratorPass
 from pipelines.synthesis.products import draw_scene
 from tests.benchmarks.speed.ratio import Ratio
 
@@ -71,14 +71,8 @@ def _with_corner(photo: np.ndarray, number: int) -> np.ndarray:
 def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: Connection) -> None:
     """Send the seconds for `images` images through the generator, with one thread, after a warm-up."""
     torch.set_num_threads(1)
-    keep_freed_memory()  # as the job's actors do
     bundle = load_bundle(STARTER)
-    device = torch.device("cpu")
-    precision = choose_precision("auto", device)
-    generator = bundle.generator.for_inference()
-    layout = memory_format(precision, device, generator)
-    generator.to(memory_format=layout)
-    context = autocast(device, precision)
+    generator = GeneratorPass(None, "--bundle", bundle.version, torch.device("cpu"), "auto", batch_size)
     label_map = LabelMap.parse(bundle.label_map, "starter")
     defects = [
         defect for defect, _ in zip(cycle(label_map.defects.values()), range(batch_size), strict=False)
@@ -87,11 +81,8 @@ def bare_worker(squares: np.ndarray, images: int, batch_size: int, connection: C
     groups = torch.tensor([label_map.groups[defect.group] for defect in defects])
 
     def forward(start: int) -> None:
-        batch = torch.from_numpy(squares[np.arange(start, start + batch_size) % len(squares)])
-        x = batch.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=layout)
-        with torch.inference_mode(), context():
-            edit = generator.edit(x, groups, types)
-            (edit.content * 127.5 + 127.5).round().to(torch.uint8)
+        batch = to_tensor(squares[np.arange(start, start + batch_size) % len(squares)])
+        to_uint8(generator.edit(batch, groups, types).content)
 
     forward(0)
     connection.send("ready")
